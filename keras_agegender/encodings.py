@@ -1,0 +1,616 @@
+"""Encodings: which named outputs stand for an age group and a gender, and back.
+
+In: age-group and gender ids of faces (-1 where unknown). Out: one target per named
+output, what `model.compile` needs for them, and, from the trained model's outputs, the
+answer in words everybody understands again (`Decoded`).
+
+An encoding is data: a tuple of `Head`s, and for each head a table that holds its target
+for every (age group, gender) pair. Nothing else in the library knows which encodings
+exist.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_agegender.labels import (
+    AGE_GROUPS,
+    CELEBA_ATTRIBUTES,
+    GENDERS,
+    MISSING,
+)
+
+NUM_GROUPS = len(AGE_GROUPS)
+NUM_GENDERS = len(GENDERS)
+QUESTIONS = ("older", "younger")
+HEAD_KINDS = ("binary", "categorical", "regression")
+
+
+@dataclass(frozen=True)
+class Head:
+    """One named output of a model: what it predicts and how it is trained.
+
+    Args:
+        name: Name of the output layer, of the key in the model's output dict and of
+            the prefix of its metrics (`gender` logs `val_gender_accuracy`).
+        kind: `"binary"` (one sigmoid unit, binary cross-entropy), `"categorical"`
+            (softmax, sparse categorical cross-entropy) or `"regression"` (one linear
+            unit, mean squared error).
+        num_classes: Units of a categorical head, at least 2. Binary and regression
+            heads have 1. Defaults to 1.
+        loss_weight: Factor of this head's loss in the total, not negative. Defaults
+            to 1.0.
+        column: Manifest column its target is read from. `None` (default) for the heads
+            that an encoding computes from age group and gender.
+
+    Raises:
+        ValueError: If kind, number of classes or weight contradict each other.
+
+    Example:
+
+    >>> Head("glasses", column="Eyeglasses").num_classes
+    1
+    """
+
+    name: str
+    kind: str = "binary"
+    num_classes: int = 1
+    loss_weight: float = 1.0
+    column: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name or "/" in self.name:
+            raise ValueError(
+                "Invalid head `name`. Expected a non-empty name without '/'. "
+                f"Received: name={self.name!r}."
+            )
+        if self.kind not in HEAD_KINDS:
+            raise ValueError(
+                f"Invalid `kind` of head {self.name!r}. Expected one of {HEAD_KINDS}. "
+                f"Received: kind={self.kind!r}."
+            )
+        fits = self.num_classes >= 2 if self.kind == "categorical" else (
+            self.num_classes == 1
+        )
+        if not fits:
+            raise ValueError(
+                f"Invalid `num_classes` of head {self.name!r}. Expected at least 2 for "
+                "a categorical head and 1 for any other. "
+                f"Received: kind={self.kind!r}, num_classes={self.num_classes}."
+            )
+        if not self.loss_weight >= 0:
+            raise ValueError(
+                f"Invalid `loss_weight` of head {self.name!r}. Expected a number that "
+                f"is not negative. Received: loss_weight={self.loss_weight}."
+            )
+
+
+class Decoded(NamedTuple):
+    """What a batch of model outputs says, whatever the encoding.
+
+    A field is `None` where the encoding does not answer that question.
+
+    Attributes:
+        age_group: Age-group id in [0, 8). Shape (batch,), int32.
+        age_probabilities: Probability of each age group; rows sum to 1. Shape
+            (batch, 8).
+        gender: Gender id, 0 female, 1 male. Shape (batch,), int32.
+        gender_probability: Probability of male. Shape (batch,).
+        heads_agree: Whether the age heads tell one story: for ordinal heads, whether
+            their thresholded answers are those of one age group. Always true where a
+            single head answers. Shape (batch,), bool.
+    """
+
+    age_group: Any
+    age_probabilities: Any
+    gender: Any
+    gender_probability: Any
+    heads_agree: Any
+
+
+AgeDecoder = Callable[[Mapping[str, Any]], tuple[Any, Any, Any]]
+GenderDecoder = Callable[[Mapping[str, Any]], tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Named outputs for age group and gender, their targets, losses and decoding.
+
+    Get one with `get_encoding`; add outputs of your own with `with_heads`.
+
+    Attributes:
+        name: Name it was asked for by, `"ordinal"` for instance.
+        heads: The model's outputs, in order.
+        question: `"older"` or `"younger"` for ordinal heads, else `None`.
+        target_tables: For each head computed from the labels, its target for every
+            (age group, gender); NaN where the target is unknown. The last row stands
+            for a missing age group, the last column for a missing gender, so that
+            -1 indexes them. Shape (9, 3) each.
+    """
+
+    name: str
+    heads: tuple[Head, ...]
+    question: str | None = None
+    target_tables: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
+    age_decoder: AgeDecoder | None = field(default=None, repr=False)
+    gender_decoder: GenderDecoder | None = field(default=None, repr=False)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the model's outputs, in order."""
+        return tuple(head.name for head in self.heads)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Head name -> manifest column, for the heads whose target is a column."""
+        return {head.name: head.column for head in self.heads if head.column}
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Head name -> factor of its loss, as `model.compile` takes it."""
+        return {head.name: head.loss_weight for head in self.heads}
+
+    def with_heads(self, heads: Sequence[Head]) -> Encoding:
+        """Returns this encoding with further outputs behind its own.
+
+        Args:
+            heads: Heads to append; each names the manifest column of its target.
+
+        Raises:
+            ValueError: If a name is taken already or a head has no column.
+        """
+        names = list(self.output_names)
+        for head in heads:
+            if head.name in names:
+                raise ValueError(
+                    f"Invalid `heads`. The name {head.name!r} is taken already. "
+                    f"Outputs so far: {names}."
+                )
+            names.append(head.name)
+        bound = tuple(replace(h, column=h.column or h.name) for h in heads)
+        return replace(self, heads=self.heads + bound)
+
+    def with_loss_weights(self, loss_weights: Mapping[str, float]) -> Encoding:
+        """Returns this encoding with other loss weights for the heads named.
+
+        Args:
+            loss_weights: Head name -> weight, not negative. Heads left out keep theirs.
+
+        Raises:
+            ValueError: If a head of that name does not exist.
+        """
+        check_head_names(loss_weights, self.output_names, "loss_weights")
+        heads = tuple(
+            replace(h, loss_weight=float(loss_weights.get(h.name, h.loss_weight)))
+            for h in self.heads
+        )
+        return replace(self, heads=heads)
+
+    def encode(
+        self,
+        age_group: Any = MISSING,
+        gender: Any = MISSING,
+        columns: Mapping[str, Any] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Returns the target of every head, 0 where it is unknown.
+
+        Args:
+            age_group: Age-group ids in [0, 8), -1 where unknown. Shape (batch,).
+            gender: Gender ids, 0 female, 1 male, -1 where unknown. Shape (batch,).
+            columns: Values of the columns that heads are read from. Shape (batch,)
+                each. -1 or NaN where unknown.
+
+        Returns:
+            Head name -> target: float32 (batch, 1) for binary and regression heads,
+            int32 (batch,) for categorical heads.
+
+        Raises:
+            ValueError: If an id is out of range or a column is missing.
+
+        Example:
+
+        >>> enc = get_encoding("ordinal", question="younger")
+        >>> t = enc.encode(age_group=[4], gender=[1])     # group 5 of the report
+        >>> [int(t[f"age{k}"][0, 0]) for k in range(1, 9)]
+        [0, 0, 0, 0, 0, 1, 1, 1]
+        """
+        raw = self._raw_targets(age_group, gender, columns)
+        targets = {}
+        for head in self.heads:
+            value = np.nan_to_num(raw[head.name], nan=0.0)
+            if head.kind == "categorical":
+                targets[head.name] = value.astype("int32")
+            else:
+                targets[head.name] = value.astype("float32")[:, np.newaxis]
+        return targets
+
+    def sample_weights(
+        self,
+        age_group: Any = MISSING,
+        gender: Any = MISSING,
+        columns: Mapping[str, Any] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Returns 1 where a head's target is known, 0 where it must not count.
+
+        Takes what `encode` takes. Pass the result to `fit` as `sample_weight` and the
+        metrics to `compile` as `weighted_metrics`: then a face with one usable label
+        trains and scores just the heads that it has a label for.
+
+        Returns:
+            Head name -> float32 weights of shape (batch,).
+        """
+        raw = self._raw_targets(age_group, gender, columns)
+        return {name: (~np.isnan(v)).astype("float32") for name, v in raw.items()}
+
+    def _raw_targets(
+        self, age_group: Any, gender: Any, columns: Mapping[str, Any] | None
+    ) -> dict[str, np.ndarray]:
+        ages = _check_ids(age_group, NUM_GROUPS, "age_group")
+        genders = _check_ids(gender, NUM_GENDERS, "gender")
+        ages, genders = np.broadcast_arrays(ages, genders)
+        raw = {}
+        for head in self.heads:
+            if head.column is None:
+                raw[head.name] = self.target_tables[head.name][ages, genders]
+            elif columns is None or head.column not in columns:
+                raise ValueError(
+                    f"Missing column {head.column!r} of head {head.name!r}. "
+                    f"Received columns: {sorted(columns or {})}."
+                )
+            else:
+                raw[head.name] = _column_targets(head, columns[head.column])
+        return raw
+
+    def losses(self) -> dict[str, Any]:
+        """Returns head name -> Keras loss.
+
+        Each loss is the mean over the faces that count (`mean_with_sample_weight`): a
+        batch with few labelled faces is not a batch with a small loss.
+        """
+        import keras
+
+        made = {
+            "binary": keras.losses.BinaryCrossentropy,
+            "categorical": keras.losses.SparseCategoricalCrossentropy,
+            "regression": keras.losses.MeanSquaredError,
+        }
+        return {
+            h.name: made[h.kind](reduction="mean_with_sample_weight")
+            for h in self.heads
+        }
+
+    def metrics(self) -> dict[str, list[Any]]:
+        """Returns head name -> Keras metrics, for `compile(weighted_metrics=…)`."""
+        import keras
+
+        made = {
+            "binary": lambda: keras.metrics.BinaryAccuracy(name="accuracy"),
+            "categorical": lambda: keras.metrics.SparseCategoricalAccuracy(
+                name="accuracy"
+            ),
+            "regression": lambda: keras.metrics.MeanAbsoluteError(name="mae"),
+        }
+        return {h.name: [made[h.kind]()] for h in self.heads}
+
+    def compile_arguments(self) -> dict[str, Any]:
+        """Returns `loss`, `loss_weights` and `weighted_metrics` for `model.compile`.
+
+        Example:
+
+        >>> model.compile("adam", **enc.compile_arguments())  # doctest: +SKIP
+        """
+        return {
+            "loss": self.losses(),
+            "loss_weights": self.loss_weights,
+            "weighted_metrics": self.metrics(),
+        }
+
+    def decode(self, outputs: Mapping[str, Any]) -> Decoded:
+        """Turns a model's outputs into age groups, genders and probabilities.
+
+        Args:
+            outputs: Head name -> probabilities. Shape (batch, units) each, NumPy or
+                backend tensors; works inside a `tf.function` too.
+
+        Returns:
+            `Decoded`, of backend tensors.
+
+        Raises:
+            ValueError: If an output of this encoding is missing.
+        """
+        missing = [n for n in self.output_names if n not in outputs]
+        if missing:
+            raise ValueError(
+                f"Invalid `outputs` for encoding {self.name!r}. Expected the keys "
+                f"{list(self.output_names)}. Missing: {missing}."
+            )
+        age = self.age_decoder(outputs) if self.age_decoder else (None, None, None)
+        gender = self.gender_decoder(outputs) if self.gender_decoder else (None, None)
+        return Decoded(
+            age_group=age[0],
+            age_probabilities=age[1],
+            gender=gender[0],
+            gender_probability=gender[1],
+            heads_agree=age[2],
+        )
+
+
+def check_head_names(given: Any, expected: Sequence[str], argument: str) -> None:
+    """Raises ValueError if `given` holds a name that is not among `expected`."""
+    for name in given:
+        if name not in expected:
+            close = difflib.get_close_matches(str(name), expected, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(
+                f"Invalid `{argument}`. There is no output named {name!r}.{hint} "
+                f"Outputs: {list(expected)}."
+            )
+
+
+def _check_ids(ids: Any, num_classes: int, name: str) -> np.ndarray:
+    ids = np.atleast_1d(np.asarray(ids))
+    wrong = ~np.isin(ids, np.arange(MISSING, num_classes))
+    if wrong.any():
+        first = int(np.flatnonzero(wrong)[0])
+        raise ValueError(
+            f"Invalid `{name}`. Expected ids in [0, {num_classes}) or {MISSING} for "
+            f"unknown. Received: {ids[first]} at position {first}."
+        )
+    return ids.astype("int64")
+
+
+def _column_targets(head: Head, values: Any) -> np.ndarray:
+    values = np.atleast_1d(np.asarray(values, dtype="float64"))
+    if head.kind == "regression":
+        return values
+    known = np.where(values == MISSING, np.nan, values)
+    num_classes = max(head.num_classes, 2)
+    wrong = ~np.isnan(known) & ~np.isin(known, np.arange(num_classes))
+    if wrong.any():
+        first = int(np.flatnonzero(wrong)[0])
+        raise ValueError(
+            f"Invalid value of head {head.name!r}. Expected a class id in "
+            f"[0, {num_classes}) or {MISSING} for unknown. Received: "
+            f"{values[first]} at position {first}."
+        )
+    return known
+
+
+# -- target tables ---------------------------------------------------------------------
+
+
+def _table(target: Callable[[int, int], float], by_age: bool, by_gender: bool):
+    """Fills a (9, 3) table; NaN wherever a label that the target needs is missing."""
+    table = np.full((NUM_GROUPS + 1, NUM_GENDERS + 1), np.nan)
+    for age in range(NUM_GROUPS + 1):
+        for gender in range(NUM_GENDERS + 1):
+            if (by_age and age == NUM_GROUPS) or (by_gender and gender == NUM_GENDERS):
+                continue
+            table[age, gender] = target(age, gender)
+    return table
+
+
+def ordinal_head_names() -> tuple[str, ...]:
+    """Names of the ordinal heads, `age1` … `age8`."""
+    return tuple(f"age{k}" for k in range(1, NUM_GROUPS + 1))
+
+
+# -- decoders --------------------------------------------------------------------------
+
+
+def _decode_gender_head(outputs: Mapping[str, Any], name: str = "gender"):
+    from keras import ops
+
+    probability = ops.convert_to_tensor(outputs[name])[:, 0]
+    return ops.cast(probability > 0.5, "int32"), probability
+
+
+def _decode_age_head(outputs: Mapping[str, Any]):
+    from keras import ops
+
+    probabilities = ops.convert_to_tensor(outputs["age"])
+    group = ops.cast(ops.argmax(probabilities, axis=-1), "int32")
+    return group, probabilities, ops.ones_like(group, dtype="bool")
+
+
+def _joint_probabilities(outputs: Mapping[str, Any]):
+    from keras import ops
+
+    joint = ops.convert_to_tensor(outputs["gender_age"])
+    best = ops.cast(ops.argmax(joint, axis=-1), "int32")
+    return best, ops.reshape(joint, (-1, NUM_GENDERS, NUM_GROUPS))
+
+
+def _decode_age_joint(outputs: Mapping[str, Any]):
+    from keras import ops
+
+    best, joint = _joint_probabilities(outputs)
+    group = best % NUM_GROUPS
+    return group, ops.sum(joint, axis=1), ops.ones_like(group, dtype="bool")
+
+
+def _decode_gender_joint(outputs: Mapping[str, Any]):
+    from keras import ops
+
+    best, joint = _joint_probabilities(outputs)
+    return best // NUM_GROUPS, ops.sum(joint, axis=2)[:, GENDERS.index("male")]
+
+
+def _decode_age_ordinal(outputs: Mapping[str, Any], question: str):
+    """Counts heads, as Niu et al. 2016 do, and reads probabilities off their steps.
+
+    With heads k = 1 … 8 and `at_least[k]` = P(group >= k), the probability of group k
+    is at_least[k] - at_least[k + 1]. Independent heads need not decrease in k; the
+    mean of the running minimum from the left and the running maximum from the right
+    does, and changes nothing where they do already.
+    """
+    from keras import ops
+
+    heads = [ops.convert_to_tensor(outputs[n])[:, 0] for n in ordinal_head_names()]
+    bits = ops.stack([ops.cast(p > 0.5, "int32") for p in heads], axis=-1)
+    if question == "older":  # head k = P(group > k) = at_least[k + 1]; head 8 is constant
+        group = ops.sum(bits, axis=-1)
+        at_least = [ops.ones_like(heads[0]), *heads[:-1]]
+    else:  # head k = P(group < k) = 1 - at_least[k]; head 1 is constant
+        group = NUM_GROUPS - 1 - ops.sum(bits, axis=-1)
+        at_least = [ops.ones_like(heads[0]), *[1.0 - p for p in heads[1:]]]
+    group = ops.cast(ops.clip(group, 0, NUM_GROUPS - 1), "int32")
+    position = ops.arange(NUM_GROUPS, dtype="int32")[None, :]
+    expected = group[:, None] > position
+    if question == "younger":
+        expected = group[:, None] < position
+    agree = ops.all(ops.equal(bits, ops.cast(expected, "int32")), axis=-1)
+    return group, _step_probabilities(at_least), agree
+
+
+def _step_probabilities(at_least: list[Any]):
+    from keras import ops
+
+    falling, rising = list(at_least), list(at_least)
+    for k in range(1, NUM_GROUPS):
+        falling[k] = ops.minimum(falling[k - 1], at_least[k])
+    for k in reversed(range(NUM_GROUPS - 1)):
+        rising[k] = ops.maximum(rising[k + 1], at_least[k])
+    steps = [(f + r) / 2.0 for f, r in zip(falling, rising, strict=True)]
+    steps.append(ops.zeros_like(steps[0]))
+    return ops.stack([steps[k] - steps[k + 1] for k in range(NUM_GROUPS)], axis=-1)
+
+
+# -- the encodings ---------------------------------------------------------------------
+
+
+def _gender() -> Encoding:
+    return Encoding(
+        name="gender",
+        heads=(Head("gender"),),
+        target_tables={"gender": _table(lambda age, gender: gender, False, True)},
+        gender_decoder=_decode_gender_head,
+    )
+
+
+def _joint() -> Encoding:
+    return Encoding(
+        name="joint",
+        heads=(Head("gender_age", "categorical", NUM_GENDERS * NUM_GROUPS),),
+        target_tables={
+            "gender_age": _table(
+                lambda age, gender: gender * NUM_GROUPS + age, True, True
+            )
+        },
+        age_decoder=_decode_age_joint,
+        gender_decoder=_decode_gender_joint,
+    )
+
+
+def _categorical() -> Encoding:
+    return Encoding(
+        name="categorical",
+        heads=(Head("gender"), Head("age", "categorical", NUM_GROUPS)),
+        target_tables={
+            "gender": _table(lambda age, gender: gender, False, True),
+            "age": _table(lambda age, gender: age, True, False),
+        },
+        age_decoder=_decode_age_head,
+        gender_decoder=_decode_gender_head,
+    )
+
+
+def _ordinal(question: str = "older") -> Encoding:
+    tables = {"gender": _table(lambda age, gender: gender, False, True)}
+    for k, name in enumerate(ordinal_head_names()):
+        if question == "older":
+            tables[name] = _table(lambda age, gender, k=k: age > k, True, False)
+        else:
+            tables[name] = _table(lambda age, gender, k=k: age < k, True, False)
+    return Encoding(
+        name="ordinal",
+        heads=(Head("gender"), *[Head(name) for name in ordinal_head_names()]),
+        question=question,
+        target_tables=tables,
+        age_decoder=lambda outputs: _decode_age_ordinal(outputs, question),
+        gender_decoder=_decode_gender_head,
+    )
+
+
+def _attributes() -> Encoding:
+    return Encoding(
+        name="attributes",
+        heads=tuple(Head(name, column=name) for name in CELEBA_ATTRIBUTES),
+        gender_decoder=lambda outputs: _decode_gender_head(outputs, "Male"),
+    )
+
+
+ENCODINGS: dict[str, Callable[..., Encoding]] = {
+    "gender": _gender,
+    "joint": _joint,
+    "categorical": _categorical,
+    "ordinal": _ordinal,
+    "attributes": _attributes,
+}
+
+
+def list_encodings() -> list[str]:
+    """Returns the names that `get_encoding` and `build_model` take.
+
+    - `gender`: one output, the probability of male.
+    - `joint`: one 16-way softmax, gender × age group (`gender * 8 + age_group`).
+    - `categorical`: `gender` and an 8-way softmax `age`.
+    - `ordinal`: `gender` and `age1` … `age8`, one binary question about each group.
+    - `attributes`: the 40 attributes of CelebA, one binary output each.
+    """
+    return list(ENCODINGS)
+
+
+def get_encoding(
+    name: str | Encoding,
+    question: str | None = None,
+    heads: Sequence[Head] = (),
+) -> Encoding:
+    """Returns an encoding by name.
+
+    Args:
+        name: One of `list_encodings()`, or an `Encoding`, which is passed through.
+        question: What the ordinal heads ask of group k: `"older"` (1 where the true
+            group is above k; the default) or `"younger"` (1 where it is below). The
+            report's ResNet half asks the first, its Caffe half the second. `None` for
+            every other encoding.
+        heads: Outputs of your own to append, as for `Encoding.with_heads`.
+
+    Raises:
+        ValueError: If there is no such encoding or question.
+
+    Example:
+
+    >>> get_encoding("ordinal", question="older").output_names[:3]
+    ('gender', 'age1', 'age2')
+
+    Source: the report for the nine-output ordinal encoding; Niu et al., "Ordinal
+    Regression with Multiple Output CNN for Age Estimation", CVPR 2016, for the family.
+    """
+    if isinstance(name, Encoding):
+        encoding = name
+        if question is not None and question != encoding.question:
+            raise ValueError(
+                f"Invalid `question`. The encoding given asks {encoding.question!r}. "
+                f"Received: question={question!r}."
+            )
+        return encoding.with_heads(heads) if heads else encoding
+    if name not in ENCODINGS:
+        close = difflib.get_close_matches(str(name), ENCODINGS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(
+            f"Invalid `encoding`. Expected one of {list_encodings()}. "
+            f"Received: encoding={name!r}.{hint}"
+        )
+    if question is not None and (name != "ordinal" or question not in QUESTIONS):
+        raise ValueError(
+            f"Invalid `question`. Expected one of {QUESTIONS}, for the ordinal "
+            f"encoding only. Received: question={question!r}, encoding={name!r}."
+        )
+    made = ENCODINGS[name](question) if question else ENCODINGS[name]()
+    return made.with_heads(heads) if heads else made

@@ -1,0 +1,328 @@
+"""tf.data pipelines from a prepared dataset to batches that `model.fit` takes.
+
+In: a prepared dataset (a TensorFlow Datasets directory) and an encoding. Out: batches
+`(image, targets, sample_weights)`: float32 images in [0, 1], and two dicts keyed by
+output name. A sample weight is 0 where a face has no label for that output.
+
+The report has two recipes for the pixels, `PIPELINES`. The evaluation half of each is
+one function, `preprocess_for_evaluation`; exported models call the same one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_agegender.encodings import NUM_GENDERS, NUM_GROUPS, Encoding, get_encoding
+from keras_agegender.labels import MISSING
+
+if TYPE_CHECKING:
+    from keras_agegender.datasets.prepared import PreparedDataset
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """How a stored picture becomes the model's input.
+
+    Attributes:
+        image_size: Default (height, width) of the model's input, in pixels.
+        enlarge: Side of the resized picture over side of the model's input. Above 1
+            the input is cut out of it: at random in training, from its centre else.
+        random_flip: Whether training mirrors half of the pictures here; the ResNets
+            have a layer for it instead.
+    """
+
+    image_size: tuple[int, int]
+    enlarge: float = 1.0
+    random_flip: bool = False
+
+
+# The report, 1.3: Caffe resizes to 256, cuts 227 and flips; ResNet resizes to 224.
+PIPELINES = {
+    "caffe": Pipeline(image_size=(227, 227), enlarge=256 / 227, random_flip=True),
+    "resnet": Pipeline(image_size=(224, 224)),
+}
+
+
+def get_pipeline(name: str) -> Pipeline:
+    """Returns the pipeline of that name, `"caffe"` or `"resnet"`.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if name not in PIPELINES:
+        raise ValueError(
+            f"Invalid `pipeline`. Expected one of {sorted(PIPELINES)}. "
+            f"Received: pipeline={name!r}."
+        )
+    return PIPELINES[name]
+
+
+def _resized_size(pipeline: Pipeline, image_size: tuple[int, int]) -> tuple[int, int]:
+    height, width = image_size
+    return round(height * pipeline.enlarge), round(width * pipeline.enlarge)
+
+
+def _resize(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    """Resizes with antialiasing and scales to [0, 1]."""
+    image = tf.cast(image, tf.float32) / 255.0
+    return tf.image.resize(image, size, method="bilinear", antialias=True)
+
+
+def preprocess_for_evaluation(
+    image: tf.Tensor, image_size: tuple[int, int], pipeline: str = "resnet"
+) -> tf.Tensor:
+    """Turns one picture into the model's input, the same way every time.
+
+    Args:
+        image: RGB picture, values in [0, 255]. Shape (height, width, 3), uint8.
+        image_size: (height, width) of the model's input, in pixels.
+        pipeline: `"resnet"` (resize; the default) or `"caffe"` (resize larger, centre
+            crop).
+
+    Returns:
+        float32 in [0, 1]. Shape (*image_size, 3).
+    """
+    height, width = image_size
+    large_height, large_width = _resized_size(get_pipeline(pipeline), image_size)
+    image = _resize(image, (large_height, large_width))
+    top, left = (large_height - height) // 2, (large_width - width) // 2
+    image = image[top : top + height, left : left + width]
+    return tf.ensure_shape(image, (height, width, 3))
+
+
+def preprocess_for_training(
+    image: tf.Tensor,
+    image_size: tuple[int, int],
+    pipeline: str = "resnet",
+    seed: tf.Tensor | tuple[int, int] = (0, 0),
+) -> tf.Tensor:
+    """Turns one picture into the model's input, at random where the recipe says so.
+
+    Args:
+        image: RGB picture, values in [0, 255]. Shape (height, width, 3), uint8.
+        image_size: (height, width) of the model's input, in pixels.
+        pipeline: `"resnet"` (nothing random here: its augmentation is in the model) or
+            `"caffe"` (random crop, random horizontal flip).
+        seed: Two integers; the same seed gives the same result. Shape (2,).
+
+    Returns:
+        float32 in [0, 1]. Shape (*image_size, 3).
+    """
+    recipe = get_pipeline(pipeline)
+    size = _resized_size(recipe, image_size)
+    image = _resize(image, size)
+    if size != tuple(image_size):
+        image = tf.image.stateless_random_crop(image, (*image_size, 3), seed)
+    if recipe.random_flip:
+        image = tf.image.stateless_random_flip_left_right(image, seed)
+    return tf.ensure_shape(image, (*image_size, 3))
+
+
+def encode_labels(
+    example: Mapping[str, tf.Tensor], encoding: Encoding
+) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    """Looks up targets and sample weights of a batch, as `Encoding.encode` gives them.
+
+    Args:
+        example: Labels `age_group` and `gender`, -1 where unknown, and the columns of
+            the encoding's extra heads. Shape (batch,) each.
+        encoding: What to encode them as.
+
+    Returns:
+        `(targets, sample_weights)`, dicts keyed by output name.
+    """
+    # -1 for a missing label is the tables' last row and column.
+    cell = tf.stack(
+        [
+            tf.math.floormod(tf.cast(example["age_group"], tf.int64), NUM_GROUPS + 1),
+            tf.math.floormod(tf.cast(example["gender"], tf.int64), NUM_GENDERS + 1),
+        ],
+        axis=-1,
+    )
+    targets, weights = {}, {}
+    for head in encoding.heads:
+        if head.column is None:
+            table = encoding.target_tables[head.name].astype(np.float32)
+            value = tf.gather_nd(tf.constant(table), cell)
+        else:
+            value = tf.cast(example[head.column], tf.float32)
+            if head.kind != "regression":
+                value = tf.where(value == MISSING, np.float32(np.nan), value)
+        known = tf.logical_not(tf.math.is_nan(value))
+        value = tf.where(known, value, 0.0)
+        if head.kind == "categorical":
+            targets[head.name] = tf.cast(value, tf.int32)
+        else:
+            targets[head.name] = value[:, tf.newaxis]
+        weights[head.name] = tf.cast(known, tf.float32)
+    return targets, weights
+
+
+def make_train_dataset(
+    data: PreparedDataset | str | Path,
+    encoding: Encoding | str,
+    *,
+    split: str = "train",
+    pipeline: str = "resnet",
+    image_size: tuple[int, int] | None = None,
+    batch_size: int = 64,
+    seed: int = 0,
+    shuffle_buffer: int = 20_000,
+    cache: bool | str = False,
+) -> tf.data.Dataset:
+    """Returns shuffled training batches `(image, targets, sample_weights)`.
+
+    Pictures are decoded and prepared in parallel; order and randomness depend on `seed`
+    alone, and differ from epoch to epoch.
+
+    Args:
+        data: A prepared dataset or its directory.
+        encoding: What the labels become; a name or an `Encoding`.
+        split: `"train"`, `"validation"` or `"test"` as the dataset declares them, or
+            any TensorFlow Datasets split expression, `"fold_0+fold_2"` for instance.
+        pipeline: `"resnet"` (default) or `"caffe"`.
+        image_size: (height, width) in pixels; `None` is the pipeline's own.
+        batch_size: Faces per step, over all devices. Defaults to 64.
+        seed: Seed of order, crops and flips. Defaults to 0.
+        shuffle_buffer: Faces shuffled together, as compressed files: about 20 kB each.
+            Defaults to 20,000.
+        cache: `True` keeps the compressed files in memory after the first epoch, a path
+            on disk. Defaults to `False`.
+
+    Returns:
+        A dataset of image float32 (batch, height, width, 3) in [0, 1], targets and
+        sample weights.
+
+    Raises:
+        ValueError: If the dataset, the split or a head's column does not exist.
+
+    Example:
+
+    >>> train_ds = make_train_dataset("data/adience", "ordinal")  # doctest: +SKIP
+    """
+    encoding = get_encoding(encoding)
+    size = _checked_size(image_size, pipeline)
+    examples = _read_examples(data, split, encoding, cache)
+    examples = examples.shuffle(
+        min(shuffle_buffer, max(int(examples.cardinality()), 1)), seed=seed
+    )
+    # A seed per face that is drawn before the parallel part, so that the threads' order
+    # does not matter.
+    draws = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
+
+    def prepare(example: dict, draw: tf.Tensor) -> dict:
+        image = decode_picture(example.pop("image"))
+        seeds = tf.stack([draw, tf.constant(seed, tf.int64)])
+        return preprocess_for_training(image, size, pipeline, seeds), example
+
+    return _batch(
+        tf.data.Dataset.zip(examples, draws), prepare, encoding, batch_size
+    )
+
+
+def make_eval_dataset(
+    data: PreparedDataset | str | Path,
+    encoding: Encoding | str,
+    *,
+    split: str = "validation",
+    pipeline: str = "resnet",
+    image_size: tuple[int, int] | None = None,
+    batch_size: int = 64,
+    cache: bool | str = False,
+) -> tf.data.Dataset:
+    """Returns evaluation batches `(image, targets, sample_weights)`, in a fixed order.
+
+    Takes what `make_train_dataset` takes; nothing is shuffled, nothing random.
+
+    Raises:
+        ValueError: If the dataset, the split or a head's column does not exist.
+    """
+    encoding = get_encoding(encoding)
+    size = _checked_size(image_size, pipeline)
+    examples = _read_examples(data, split, encoding, cache)
+
+    def prepare(example: dict) -> tuple:
+        image = decode_picture(example.pop("image"))
+        return preprocess_for_evaluation(image, size, pipeline), example
+
+    return _batch(examples, prepare, encoding, batch_size)
+
+
+def decode_picture(data: tf.Tensor) -> tf.Tensor:
+    """Decodes the bytes of a JPEG or PNG to RGB. Returns uint8 (height, width, 3)."""
+    return tf.io.decode_image(data, channels=3, expand_animations=False)
+
+
+def _checked_size(
+    image_size: tuple[int, int] | None, pipeline: str
+) -> tuple[int, int]:
+    size = tuple(image_size or get_pipeline(pipeline).image_size)
+    if len(size) != 2 or not all(isinstance(x, int) and x > 0 for x in size):
+        raise ValueError(
+            "Invalid `image_size`. Expected (height, width) in pixels. "
+            f"Received: image_size={image_size!r}."
+        )
+    return size
+
+
+def _read_examples(
+    data: Any, split: str, encoding: Encoding, cache: bool | str
+) -> tf.data.Dataset:
+    """Reads compressed pictures and the labels that the encoding needs."""
+    import tensorflow_datasets as tfds
+
+    from keras_agegender.datasets.prepared import load_prepared
+
+    prepared = load_prepared(data) if isinstance(data, (str, Path)) else data
+    builder = prepared.builder
+    expression = prepared.splits.get(split, split)
+    try:
+        count = builder.info.splits[expression].num_examples
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            f"Invalid `split`. Expected one of {sorted(prepared.splits)} or an "
+            f"expression of {sorted(builder.info.splits)}. Received: split={split!r}."
+        ) from error
+    if count == 0:
+        raise ValueError(f"Split {split!r} of {builder.data_dir} holds no face.")
+    columns = set(encoding.columns.values())
+    absent = sorted(columns - set(builder.info.features))
+    if absent:
+        raise ValueError(
+            f"The prepared dataset in {builder.data_dir} has no column {absent}, which "
+            f"outputs of the model need. Columns: {sorted(builder.info.features)}."
+        )
+    wanted = {"image", "age_group", "gender"} | columns
+    examples = builder.as_dataset(
+        split=expression,
+        decoders={"image": tfds.decode.SkipDecoding()},
+        read_config=tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1),
+    )
+    examples = examples.map(lambda example: {key: example[key] for key in wanted})
+    if cache:
+        examples = examples.cache("" if cache is True else str(cache))
+    return examples.apply(tf.data.experimental.assert_cardinality(count))
+
+
+def _batch(
+    examples: tf.data.Dataset, prepare: Any, encoding: Encoding, batch_size: int
+) -> tf.data.Dataset:
+    """Decodes in parallel, batches, encodes a batch at a time, prefetches."""
+    if batch_size < 1:
+        raise ValueError(
+            "Invalid `batch_size`. Expected a positive integer. "
+            f"Received: batch_size={batch_size}."
+        )
+
+    def encode(image: tf.Tensor, labels: dict) -> tuple:
+        return image, *encode_labels(labels, encoding)
+
+    batches = examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+    batches = batches.batch(batch_size).map(encode)
+    return batches.prefetch(tf.data.AUTOTUNE)

@@ -1,0 +1,28 @@
+"""What every test shares: quiet frameworks, two CPU devices, a fixed seed."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+import pytest  # noqa: E402
+
+
+def pytest_configure(config):
+    """Splits the CPU in two before TensorFlow starts, for the tests of strategies."""
+    if os.environ["KERAS_BACKEND"] == "tensorflow":
+        import tensorflow as tf
+
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        half = tf.config.LogicalDeviceConfiguration()
+        tf.config.set_logical_device_configuration(cpu, [half, half])
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    import keras
+
+    keras.utils.set_random_seed(0)
