@@ -10,7 +10,7 @@ one function, `preprocess_for_evaluation`; exported models call the same one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -254,6 +254,30 @@ def make_eval_dataset(
     return _batch(examples, prepare, encoding, batch_size)
 
 
+def read_labels(
+    data: PreparedDataset | str | Path,
+    split: str,
+    columns: Iterable[str] = (),
+) -> dict[str, np.ndarray]:
+    """Reads the labels of a split, in the order of `make_eval_dataset`.
+
+    Args:
+        data: A prepared dataset or its directory.
+        split: A split name or expression.
+        columns: Further columns to read.
+
+    Returns:
+        `key`, `age_group` and `gender` (-1 where unknown) and the columns asked for.
+        Shape (num_faces,) each.
+    """
+    wanted = {"key", "age_group", "gender", *columns}
+    examples = _read_columns(data, split, wanted)
+    rows = [*examples.as_numpy_iterator()]
+    labels = {name: np.array([row[name] for row in rows]) for name in wanted}
+    labels["key"] = np.array([key.decode() for key in labels["key"]])
+    return labels
+
+
 def decode_picture(data: tf.Tensor) -> tf.Tensor:
     """Decodes the bytes of a JPEG or PNG to RGB. Returns uint8 (height, width, 3)."""
     return tf.io.decode_image(data, channels=3, expand_animations=False)
@@ -275,6 +299,17 @@ def _read_examples(
     data: Any, split: str, encoding: Encoding, cache: bool | str
 ) -> tf.data.Dataset:
     """Reads compressed pictures and the labels that the encoding needs."""
+    columns = {"image", "age_group", "gender", *encoding.columns.values()}
+    examples = _read_columns(data, split, columns)
+    if cache:
+        cardinality = examples.cardinality()
+        examples = examples.cache("" if cache is True else str(cache))
+        examples = examples.apply(tf.data.experimental.assert_cardinality(cardinality))
+    return examples
+
+
+def _read_columns(data: Any, split: str, columns: set[str]) -> tf.data.Dataset:
+    """Reads some features of a split, in a fixed order, the picture undecoded."""
     import tensorflow_datasets as tfds
 
     from keras_agegender.datasets.prepared import load_prepared
@@ -291,22 +326,21 @@ def _read_examples(
         ) from error
     if count == 0:
         raise ValueError(f"Split {split!r} of {builder.data_dir} holds no face.")
-    columns = set(encoding.columns.values())
     absent = sorted(columns - set(builder.info.features))
     if absent:
         raise ValueError(
             f"The prepared dataset in {builder.data_dir} has no column {absent}, which "
             f"outputs of the model need. Columns: {sorted(builder.info.features)}."
         )
-    wanted = {"image", "age_group", "gender"} | columns
     examples = builder.as_dataset(
         split=expression,
-        decoders={"image": tfds.decode.SkipDecoding()},
+        decoders=tfds.decode.PartialDecoding(
+            {name: True for name in columns},
+            decoders={"image": tfds.decode.SkipDecoding()}
+            if "image" in columns else None,
+        ),
         read_config=tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1),
     )
-    examples = examples.map(lambda example: {key: example[key] for key in wanted})
-    if cache:
-        examples = examples.cache("" if cache is True else str(cache))
     return examples.apply(tf.data.experimental.assert_cardinality(count))
 
 

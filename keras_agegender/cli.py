@@ -1,0 +1,403 @@
+"""The `agegender` command: parse, call one library function, print.
+
+Exit codes: 0 done, 1 something was wrong with the input (one line on stderr), 2 the
+command line was wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_agegender import __version__
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit code.
+
+    Args:
+        argv: Arguments without the program's name; `None` takes the process's own.
+    """
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    _quiet_frameworks()
+    try:
+        return arguments.run(arguments) or 0
+    except (ValueError, OSError, ImportError) as error:
+        if os.environ.get("AGEGENDER_TRACEBACK"):
+            raise
+        print(f"agegender: {_one_line(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("agegender: interrupted; the same command goes on from here",
+              file=sys.stderr)
+        return 130
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.strerror}: {error.filename}"
+    return text
+
+
+def _quiet_frameworks() -> None:
+    """Keeps the frameworks' start-up chatter off the screen; set before they load."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    import logging
+    import warnings
+
+    warnings.filterwarnings("ignore")
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+# -- verbs -----------------------------------------------------------------------------
+
+
+def _quickstart(arguments: argparse.Namespace) -> int:
+    from keras_agegender.quickstart_tour import quickstart
+
+    quickstart(
+        arguments.directory,
+        num_faces=arguments.faces,
+        seed=arguments.seed,
+        overrides=tuple(arguments.set),
+        report=_say,
+    )
+    return 0
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    from keras_agegender.datasets.preparation import prepare
+    from keras_agegender.faces.cropping import CropOptions
+    from keras_agegender.faces.detector import MtcnnDetector
+
+    manifest, report, splits = arguments.read(arguments)
+    _say(str(report))
+    crop = None
+    if not arguments.no_crop:
+        crop = CropOptions(
+            margin=arguments.margin, keep=arguments.keep, fallback=arguments.fallback
+        )
+    prepared = prepare(
+        manifest,
+        arguments.out,
+        detector=MtcnnDetector() if crop else None,
+        crop_options=crop,
+        output_size=(arguments.size, arguments.size),
+        splits=splits,
+        name=arguments.source,
+        overwrite=arguments.overwrite,
+    )
+    _say(str(prepared))
+    return 0
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from keras_agegender.evaluation.metrics import format_metrics
+    from keras_agegender.training import train
+
+    run = train(
+        arguments.recipe,
+        arguments.data,
+        arguments.run_directory,
+        overrides=arguments.set,
+        splits=_splits(arguments.split),
+        seed=arguments.seed,
+        overwrite=arguments.overwrite,
+        verbose=2 if not sys.stdout.isatty() else "auto",
+    )
+    metrics = run.path / "metrics.json"
+    if metrics.is_file():
+        _say(format_metrics(json.loads(metrics.read_text("utf-8"))))
+    _say(f"Run: {run.path}")
+    return 0
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from keras_agegender.evaluation.evaluator import evaluate
+    from keras_agegender.evaluation.metrics import format_metrics
+
+    scores = evaluate(
+        arguments.run_directory,
+        arguments.data,
+        split=arguments.split,
+        positive_gender=arguments.positive_gender,
+    )
+    if arguments.json:
+        print(json.dumps(scores.to_dict(), indent=2))
+    else:
+        _say(format_metrics(scores))
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from keras_agegender.exporting import export
+
+    path = export(arguments.run_directory, arguments.out, overwrite=arguments.overwrite)
+    _say(f"SavedModel: {path}")
+    return 0
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from keras_agegender.prediction import Predictor
+
+    predictor = Predictor(arguments.model)
+    predictions = predictor.predict_many(
+        arguments.photos, whole_image=arguments.whole_image
+    )
+    if arguments.annotate:
+        _annotate(arguments, predictions)
+    if arguments.json:
+        print(json.dumps([p.to_dict() for p in predictions], indent=2))
+    else:
+        for prediction in predictions:
+            _say(str(prediction))
+    return 1 if any(p.status == "unreadable" for p in predictions) else 0
+
+
+def _annotate(arguments: argparse.Namespace, predictions: Sequence[Any]) -> None:
+    from PIL import Image
+
+    from keras_agegender.annotation import annotate_photo
+    from keras_agegender.faces.images import read_image
+
+    target = Path(arguments.annotate)
+    several = len(predictions) > 1
+    if several:
+        target.mkdir(parents=True, exist_ok=True)
+    for photo, prediction in zip(arguments.photos, predictions, strict=True):
+        if prediction.status == "unreadable":
+            continue
+        picture = annotate_photo(read_image(photo), prediction)
+        file = target / f"{Path(photo).stem}.png" if several else target
+        Image.fromarray(picture).save(file)
+        print(f"Annotated: {file}", file=sys.stderr)
+
+
+def _recipes(arguments: argparse.Namespace) -> int:
+    from keras_agegender.recipes.recipe import list_recipes, load_recipe
+
+    if arguments.name:
+        _say(load_recipe(arguments.name, arguments.set).to_toml())
+        return 0
+    found = list_recipes()
+    width = max(map(len, found))
+    for name, title in found.items():
+        _say(f"{name:<{width}}  {title}")
+    return 0
+
+
+# -- sources of `prepare` --------------------------------------------------------------
+
+
+def _read_adience(arguments: argparse.Namespace) -> tuple:
+    from keras_agegender.datasets.adience import read_adience
+    from keras_agegender.datasets.splits import (
+        cross_validation_splits,
+        report_splits,
+    )
+
+    manifest, report = read_adience(
+        arguments.labels,
+        arguments.images or arguments.labels,
+        strict=arguments.strict,
+        keep="any" if arguments.keep_partial else "both",
+    )
+    splits = report_splits()
+    if arguments.test_fold is not None:
+        splits = cross_validation_splits(arguments.test_fold)
+    return manifest, report, splits
+
+
+def _read_utkface(arguments: argparse.Namespace) -> tuple:
+    from keras_agegender.datasets.utkface import read_utkface
+
+    return (*read_utkface(arguments.images, gaps=arguments.gaps, seed=arguments.seed),
+            None)
+
+
+def _read_celeba(arguments: argparse.Namespace) -> tuple:
+    from keras_agegender.datasets.celeba import read_celeba
+
+    return (*read_celeba(arguments.images), None)
+
+
+def _read_csv(arguments: argparse.Namespace) -> tuple:
+    from keras_agegender.datasets.csv import read_csv
+
+    manifest, report = read_csv(
+        arguments.file,
+        image_column=arguments.image_column,
+        age_column=arguments.age_column,
+        gender_column=arguments.gender_column,
+        subject_column=arguments.subject_column,
+        split_column=arguments.split_column,
+        images_dir=arguments.images,
+        seed=arguments.seed,
+    )
+    return manifest, report, None
+
+
+def _splits(texts: Sequence[str]) -> dict[str, str]:
+    splits = {}
+    for text in texts:
+        name, equals, expression = text.partition("=")
+        if not equals or name not in ("train", "validation", "test"):
+            raise ValueError(
+                "Invalid --split. Expected train=…, validation=… or test=…, for "
+                f"instance test=fold_4. Received: {text!r}."
+            )
+        splits[name] = expression
+    return splits
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+# -- the parser ------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="agegender",
+        description="Apparent age group and gender of faces: prepare, train, predict.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    verbs = parser.add_subparsers(title="verbs", dest="verb", required=True)
+    _add_quickstart(verbs)
+    _add_prepare(verbs)
+    _add_recipes(verbs)
+    _add_train(verbs)
+    _add_evaluate(verbs)
+    _add_export(verbs)
+    _add_predict(verbs)
+    return parser
+
+
+def _add(verbs: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(name, help=text, description=text)
+    verb.set_defaults(run=run)
+    return verb
+
+
+def _add_set(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="replace a setting of the recipe, for instance training.epochs=3",
+    )
+
+
+def _add_quickstart(verbs: Any) -> None:
+    verb = _add(verbs, "quickstart", _quickstart,
+                "the whole way on synthetic faces, in minutes")
+    verb.add_argument("--directory", default="quickstart", help="where everything goes")
+    verb.add_argument("--faces", type=int, default=2400, help="faces to draw")
+    verb.add_argument("--seed", type=int, default=0)
+    _add_set(verb)
+
+
+def _add_prepare(verbs: Any) -> None:
+    verb = _add(verbs, "prepare", _prepare,
+                "label files and images to a prepared dataset of face crops")
+    sources = verb.add_subparsers(title="sources", dest="source", required=True)
+    adience = sources.add_parser("adience", help="Adience's five fold files")
+    adience.add_argument("labels", help="folder with fold_0_data.txt …")
+    adience.add_argument("--images", help="folder with faces/ or aligned/ [labels]")
+    adience.add_argument("--strict", action="store_true",
+                         help="correct labels by the report's Table 0 only")
+    adience.add_argument("--keep-partial", action="store_true",
+                         help="keep faces with one usable label, the other masked")
+    adience.add_argument("--test-fold", type=int,
+                         help="cross-validation: this fold tests, the next validates")
+    adience.set_defaults(read=_read_adience)
+    utkface = sources.add_parser("utkface", help="UTKFace by its file names")
+    utkface.add_argument("images", help="folder with <age>_<gender>_<race>_… files")
+    utkface.add_argument("--gaps", choices=("omit", "nearest"), default="omit",
+                         help="ages between two groups: leave out, or nearest group")
+    utkface.set_defaults(read=_read_utkface)
+    celeba = sources.add_parser("celeba", help="CelebA from a local folder")
+    celeba.add_argument("images", help="folder with list_attr_celeba.txt, …")
+    celeba.set_defaults(read=_read_celeba)
+    table = sources.add_parser("csv", help="any CSV with a column of images")
+    table.add_argument("file")
+    table.add_argument("--image-column", default="image")
+    table.add_argument("--age-column")
+    table.add_argument("--gender-column")
+    table.add_argument("--subject-column")
+    table.add_argument("--split-column")
+    table.add_argument("--images", help="folder the image column starts from")
+    table.set_defaults(read=_read_csv)
+    for source in (adience, utkface, celeba, table):
+        source.add_argument("--out", required=True, help="folder to make")
+        source.add_argument("--size", type=int, default=256, help="side of a crop in px")
+        source.add_argument("--margin", type=float, default=0.25,
+                            help="added around the face, of the box's side")
+        source.add_argument("--keep", choices=("largest", "center"), default="largest",
+                            help="which face, where several are found")
+        source.add_argument("--fallback", choices=("center", "full", "skip"),
+                            default="center", help="where none is found")
+        source.add_argument("--no-crop", action="store_true",
+                            help="keep whole pictures, as the report's Caffe half does")
+        source.add_argument("--seed", type=int, default=0)
+        source.add_argument("--overwrite", action="store_true")
+
+
+def _add_recipes(verbs: Any) -> None:
+    verb = _add(verbs, "recipes", _recipes, "list the recipes, or print one resolved")
+    verb.add_argument("name", nargs="?")
+    _add_set(verb)
+
+
+def _add_train(verbs: Any) -> None:
+    verb = _add(verbs, "train", _train, "train a recipe; the same command resumes")
+    verb.add_argument("recipe", help="a recipe's name or a .toml file")
+    verb.add_argument("--data", required=True, help="prepared dataset")
+    verb.add_argument("--run", required=True, dest="run_directory",
+                      help="folder for the run")
+    verb.add_argument("--split", action="append", default=[], metavar="NAME=EXPRESSION",
+                      help="for instance test=fold_3")
+    verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--overwrite", action="store_true")
+    _add_set(verb)
+
+
+def _add_evaluate(verbs: Any) -> None:
+    verb = _add(verbs, "evaluate", _evaluate, "score a run on held-out faces")
+    verb.add_argument("run_directory", metavar="run")
+    verb.add_argument("--data", help="prepared dataset [the one trained on]")
+    verb.add_argument("--split", default="test")
+    verb.add_argument("--positive-gender", choices=("male", "female"), default="male",
+                      help="positive class of precision, recall and f1")
+    verb.add_argument("--json", action="store_true")
+
+
+def _add_export(verbs: Any) -> None:
+    verb = _add(verbs, "export", _export, "write a run's best model as a SavedModel")
+    verb.add_argument("run_directory", metavar="run")
+    verb.add_argument("--out", required=True, help="folder to make")
+    verb.add_argument("--overwrite", action="store_true")
+
+
+def _add_predict(verbs: Any) -> None:
+    verb = _add(verbs, "predict", _predict, "age group and gender of the faces in photos")
+    verb.add_argument("model", help="exported SavedModel")
+    verb.add_argument("photos", nargs="+")
+    verb.add_argument("--json", action="store_true")
+    verb.add_argument("--annotate", metavar="FILE",
+                      help="draw the answers; a folder for several photos")
+    verb.add_argument("--whole-image", action="store_true",
+                      help="where no face is found, take the whole picture for one")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

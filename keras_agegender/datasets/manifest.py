@@ -1,0 +1,162 @@
+"""Manifests: one row per picture, with its labels; what readers make and prepare takes.
+
+A manifest is a pandas DataFrame with the columns of `MANIFEST_COLUMNS`, and any further
+columns of whole numbers (classes) or fractions (regression) that heads may learn.
+`manifest.attrs["extra_heads"]` says which of those are meant as outputs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from keras_agegender.labels import AGE_GROUP_NAMES, GENDERS, MISSING
+
+MANIFEST_COLUMNS: dict[str, str] = {
+    "key": "unique name of the row: the picture's path below its folder",
+    "path": "the picture file",
+    "subject": "who is on it; '' where nobody says",
+    "fold": "fold of the label files, -1 without folds",
+    "split": "split it is written to: fold_0 … fold_4, or train, validation, test",
+    "age_group": "id in AGE_GROUPS, -1 where unknown",
+    "gender": "id in GENDERS, -1 where unknown",
+    "source": "what it was read from",
+}
+_TEXT = ("key", "path", "subject", "split", "source")
+_IDS = {"fold": None, "age_group": len(AGE_GROUP_NAMES), "gender": len(GENDERS)}
+
+
+def make_manifest(
+    rows: Iterable[Mapping[str, Any]],
+    extra_heads: Mapping[str, Mapping[str, Any]] | None = None,
+) -> pd.DataFrame:
+    """Returns a valid manifest of rows; columns left out get their empty value.
+
+    Args:
+        rows: Values by column name; `key` and `path` are required.
+        extra_heads: Extra column -> `{"kind": …, "classes": […]}`, as outputs.
+
+    Raises:
+        ValueError: As `validate_manifest` does.
+    """
+    manifest = pd.DataFrame(list(rows))
+    defaults: dict[str, Any] = {"subject": "", "fold": MISSING, "split": "train",
+                                "age_group": MISSING, "gender": MISSING, "source": ""}
+    for column in MANIFEST_COLUMNS:
+        if column not in manifest:
+            manifest[column] = defaults.get(column, "")
+    extra = [c for c in manifest if c not in MANIFEST_COLUMNS]
+    manifest = manifest[[*MANIFEST_COLUMNS, *extra]].astype(
+        {**dict.fromkeys(_TEXT, "object"), **dict.fromkeys(_IDS, "int64")}
+    )
+    manifest.attrs["extra_heads"] = {k: dict(v) for k, v in (extra_heads or {}).items()}
+    validate_manifest(manifest)
+    return manifest
+
+
+def validate_manifest(manifest: pd.DataFrame) -> None:
+    """Raises ValueError unless a DataFrame is a manifest that can be prepared.
+
+    Checks columns, ranges, unique keys, and that no subject is in two splits.
+    """
+    absent = [c for c in MANIFEST_COLUMNS if c not in manifest]
+    if absent:
+        raise ValueError(f"Invalid manifest. It has no column {absent}.")
+    if manifest.empty:
+        raise ValueError("Invalid manifest. It has no rows.")
+    twice = manifest["key"][manifest["key"].duplicated()]
+    if len(twice):
+        raise ValueError(f"Invalid manifest. The key {twice.iloc[0]!r} is there twice.")
+    for column, count in _IDS.items():
+        wrong = manifest[column] < MISSING
+        if count is not None:
+            wrong |= manifest[column] >= count
+        if wrong.any():
+            row = manifest[wrong].iloc[0]
+            raise ValueError(
+                f"Invalid manifest. Expected {column} ids in [-1, {count}). "
+                f"Received: {row[column]} of {row['key']!r}."
+            )
+    for column in extra_columns(manifest):
+        if not pd.api.types.is_numeric_dtype(manifest[column]):
+            raise ValueError(
+                f"Invalid manifest. Extra column {column!r} must hold numbers. "
+                f"Received: {manifest[column].iloc[0]!r}."
+            )
+    check_subjects(manifest["subject"], manifest["split"])
+
+
+def check_subjects(subjects: Iterable[str], splits: Iterable[str]) -> None:
+    """Raises ValueError if a subject is in two splits; `''` is nobody.
+
+    Args:
+        subjects: Who is on each picture. Shape (num_rows,).
+        splits: Split of each picture. Shape (num_rows,).
+    """
+    table = pd.DataFrame({"subject": list(subjects), "split": list(splits)})
+    table = table[table["subject"] != ""].drop_duplicates()
+    shared = table["subject"][table["subject"].duplicated()].unique()
+    if len(shared):
+        first = shared[0]
+        where = sorted(table["split"][table["subject"] == first])
+        raise ValueError(
+            f"{len(shared)} subjects are in more than one split: a model would be "
+            f"tested on people it has seen. First: subject {first!r} in {where}."
+        )
+
+
+def extra_columns(manifest: pd.DataFrame) -> list[str]:
+    """Returns the columns beside those every manifest has."""
+    return [c for c in manifest.columns if c not in MANIFEST_COLUMNS]
+
+
+def summarize(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Returns counts: one row per split and gender, one column per age group."""
+    names = pd.DataFrame(
+        {
+            "split": manifest["split"],
+            "gender": [[*GENDERS, "unknown"][g] for g in manifest["gender"]],
+            "age_group": [[*AGE_GROUP_NAMES, "unknown"][a] for a in manifest["age_group"]],
+        }
+    )
+    table = pd.crosstab([names["split"], names["gender"]], names["age_group"])
+    order = [n for n in (*AGE_GROUP_NAMES, "unknown") if n in table]
+    return table[order]
+
+
+def write_manifest(manifest: pd.DataFrame, file: str | Path) -> None:
+    """Writes a manifest as CSV, with what its extra columns mean beside it (.json)."""
+    validate_manifest(manifest)
+    file = Path(file)
+    manifest.to_csv(file, index=False)
+    heads = manifest.attrs.get("extra_heads", {})
+    file.with_suffix(".json").write_text(json.dumps({"extra_heads": heads}), "utf-8")
+
+
+def read_manifest(file: str | Path) -> pd.DataFrame:
+    """Reads what `write_manifest` wrote; equal to what was written.
+
+    Raises:
+        ValueError: If it is no manifest.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise ValueError(f"There is no manifest file {file}.")
+    manifest = pd.read_csv(
+        file, dtype=dict.fromkeys(_TEXT, "object"), keep_default_na=False,
+        na_values={c: [""] for c in _numeric_candidates(file)},
+    )
+    sidecar = file.with_suffix(".json")
+    heads = json.loads(sidecar.read_text("utf-8"))["extra_heads"] if (
+        sidecar.is_file()) else {}
+    manifest.attrs["extra_heads"] = heads
+    validate_manifest(manifest)
+    return manifest
+
+
+def _numeric_candidates(file: Path) -> list[str]:
+    return [c for c in pd.read_csv(file, nrows=0).columns if c not in _TEXT]

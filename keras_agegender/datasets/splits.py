@@ -1,0 +1,139 @@
+"""Splits: which pictures train, validate and test, with no subject in two of them.
+
+A dataset with folds is prepared fold by fold; a protocol is then a dict of TensorFlow
+Datasets split expressions over those folds, and needs no second copy of the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from keras_agegender.datasets.manifest import check_subjects
+
+SPLITS = ("train", "validation", "test")
+
+
+def report_splits() -> dict[str, str]:
+    """Returns the report's split: folds 0–2 train, 3 validation, 4 test."""
+    return {"train": "fold_0+fold_1+fold_2", "validation": "fold_3", "test": "fold_4"}
+
+
+def cross_validation_splits(test_fold: int, num_folds: int = 5) -> dict[str, str]:
+    """Returns one round of cross-validation over folds.
+
+    Args:
+        test_fold: The fold that tests, in [0, num_folds). The next one, cyclically,
+            validates; the others train.
+        num_folds: How many folds there are, at least 3. Defaults to Adience's 5.
+
+    Raises:
+        ValueError: If there is no such fold.
+
+    Example:
+
+    >>> cross_validation_splits(4)["validation"]
+    'fold_0'
+    """
+    if num_folds < 3 or not 0 <= test_fold < num_folds:
+        raise ValueError(
+            f"Invalid `test_fold`. Expected a fold in [0, {num_folds}) of at least 3. "
+            f"Received: test_fold={test_fold}, num_folds={num_folds}."
+        )
+    validation = (test_fold + 1) % num_folds
+    rest = [k for k in range(num_folds) if k not in (test_fold, validation)]
+    return {
+        "train": "+".join(f"fold_{k}" for k in rest),
+        "validation": f"fold_{validation}",
+        "test": f"fold_{test_fold}",
+    }
+
+
+def random_splits(
+    manifest: pd.DataFrame,
+    validation: float = 0.1,
+    test: float = 0.1,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Returns the manifest with random splits that keep each subject in one.
+
+    Pictures of an unknown subject count as a subject each. Groups of age and gender
+    are spread evenly: subjects are dealt out in the order of their first picture's
+    labels, shuffled within.
+
+    Args:
+        manifest: A manifest; its `split` column is replaced.
+        validation: Share of subjects that validate, in [0, 1).
+        test: Share of subjects that test, in [0, 1).
+        seed: Seed of the shuffle. Defaults to 0.
+
+    Raises:
+        ValueError: If the shares are impossible or leave a split empty.
+    """
+    if validation < 0 or test < 0 or validation + test >= 1:
+        raise ValueError(
+            "Invalid shares. Expected validation and test in [0, 1) with a sum below 1."
+            f" Received: validation={validation}, test={test}."
+        )
+    subject = manifest["subject"].where(manifest["subject"] != "", manifest["key"])
+    first = pd.DataFrame(
+        {
+            "subject": subject,
+            "cell": manifest["age_group"] * 4 + manifest["gender"],
+        }
+    ).drop_duplicates("subject")
+    order = np.random.default_rng(seed).permutation(len(first))
+    dealt = first.iloc[order].sort_values("cell", kind="stable")["subject"]
+    # Whoever stands at a position whose running share of test crosses a whole number
+    # is tested, and likewise for validation: exact shares within every cell.
+    position = np.arange(1, len(dealt) + 1)
+    is_test = np.floor(position * test) > np.floor((position - 1) * test)
+    held = np.floor(position * (test + validation)) > np.floor(
+        (position - 1) * (test + validation)
+    )
+    names = np.where(is_test, "test", np.where(held, "validation", "train"))
+    lookup = dict(zip(dealt, names, strict=True))
+    split = manifest.copy()
+    split.attrs = dict(manifest.attrs)
+    split["split"] = subject.map(lookup)
+    wanted = ["train"] + ["validation"] * (validation > 0) + ["test"] * (test > 0)
+    empty = sorted(set(wanted) - set(split["split"]))
+    if empty:
+        raise ValueError(
+            f"Too few subjects ({len(dealt)}) for the splits asked for: {empty} would "
+            "be empty."
+        )
+    return split
+
+
+def check_subject_exclusive(
+    manifest: pd.DataFrame, splits: Mapping[str, str] | None = None
+) -> None:
+    """Raises ValueError if a subject is in two splits, or a split has no picture.
+
+    Args:
+        manifest: A manifest.
+        splits: Name -> split expression of whole splits joined by `+`, such as
+            `report_splits()`; `None` checks the manifest's own splits.
+    """
+    own = manifest["split"]
+    if splits is None:
+        check_subjects(manifest["subject"], own)
+        return
+    belongs: dict[str, str] = {}
+    for name, expression in splits.items():
+        for part in expression.split("+"):
+            if part in belongs:
+                raise ValueError(
+                    f"Invalid splits. {part!r} is in {belongs[part]!r} and {name!r}."
+                )
+            belongs[part] = name
+        if not own.isin(expression.split("+")).any():
+            raise ValueError(
+                f"Empty split. {name!r} ({expression}) holds no picture; splits there "
+                f"are: {sorted(own.unique())}."
+            )
+    used = own.isin(belongs)
+    check_subjects(manifest["subject"][used], own[used].map(belongs))

@@ -1,0 +1,154 @@
+"""A run directory: everything one training leaves behind, and how to read it again.
+
+    recipe.toml        the resolved recipe, every setting spelled out
+    run.json           status, seed, versions, data and its hash, splits, outputs
+    history.csv        one row per epoch: losses, metrics, loss weights in force
+    best.keras         the model of the best epoch; last.keras of the last one
+    metrics.json       scores of the best model; confusion.png shows them
+    curves.png         the history as a picture
+    predictions.csv    one row per test face
+    backup/            training state, while the run is not finished
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from keras_agegender.encodings import Encoding, Head, get_encoding
+from keras_agegender.recipes.recipe import Recipe, load_recipe
+
+PACKAGES = ("keras-agegender", "keras", "tensorflow", "jax", "numpy", "mtcnn",
+            "tensorflow-datasets")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The folder of one training run.
+
+    Args:
+        path: The folder.
+
+    Example:
+
+    >>> RunDirectory(Path("runs/first")).best_model  # doctest: +SKIP
+    PosixPath('runs/first/best.keras')
+    """
+
+    path: Path
+
+    @property
+    def recipe_file(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "recipe.toml"
+
+    @property
+    def history_file(self) -> Path:
+        """Losses, metrics and loss weights of every epoch."""
+        return self.path / "history.csv"
+
+    @property
+    def best_model(self) -> Path:
+        """The model of the epoch with the best `keep_monitor`."""
+        return self.path / "best.keras"
+
+    @property
+    def last_model(self) -> Path:
+        """The model of the last epoch."""
+        return self.path / "last.keras"
+
+    @property
+    def backup(self) -> Path:
+        """Folder of the training state, there while a run is unfinished."""
+        return self.path / "backup"
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunDirectory:
+        """Returns the run in an existing folder.
+
+        Raises:
+            ValueError: If the folder is no run, or not a finished one.
+        """
+        run = cls(Path(path))
+        if not run.recipe_file.is_file():
+            raise ValueError(
+                f"{path} is not a run directory: it holds no recipe.toml. "
+                "Make one with `agegender train`."
+            )
+        if not run.best_model.is_file():
+            raise ValueError(f"The run in {path} has no model yet (best.keras).")
+        return run
+
+    def recipe(self) -> Recipe:
+        """Returns the resolved recipe."""
+        return load_recipe(self.recipe_file)
+
+    def info(self) -> dict[str, Any]:
+        """Returns what run.json says; empty before the run began."""
+        file = self.path / "run.json"
+        return json.loads(file.read_text("utf-8")) if file.is_file() else {}
+
+    def update_info(self, **changes: Any) -> None:
+        """Writes changes to run.json, whole or not at all."""
+        write_json(self.path / "run.json", {**self.info(), **changes})
+
+    def encoding(self) -> Encoding:
+        """Returns the encoding with its extra heads and loss weights."""
+        heads = [Head(**head) for head in self.info().get("extra_heads", [])]
+        return recipe_encoding(self.recipe(), heads)
+
+    def load_model(self, which: str = "best") -> Any:
+        """Returns the trained Keras model, `"best"` or `"last"`."""
+        import keras
+
+        path = self.best_model if which == "best" else self.last_model
+        return keras.saving.load_model(path)
+
+
+def recipe_encoding(recipe: Recipe, heads: list[Head] | tuple[Head, ...]) -> Encoding:
+    """Returns the encoding a recipe asks for, with further heads."""
+    encoding = get_encoding(
+        recipe.model.encoding, question=recipe.model.question or None, heads=heads
+    )
+    return encoding.with_loss_weights(recipe.loss_weights)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON so that a reader never sees half a file."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    os.replace(partial, path)
+
+
+def versions() -> dict[str, str]:
+    """Returns Python's and the packages' versions, those installed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def now() -> str:
+    """Returns the time in UTC to the second, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def directory_hash(directory: Path) -> str:
+    """Returns a SHA-256 over a prepared dataset's shards, by name and content."""
+    digest = hashlib.sha256()
+    for file in sorted(directory.rglob("*.tfrecord*")):
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
