@@ -289,13 +289,18 @@ class Encoding:
         import keras
 
         made = {
-            "binary": lambda: keras.metrics.BinaryAccuracy(name="accuracy"),
-            "categorical": lambda: keras.metrics.SparseCategoricalAccuracy(
-                name="accuracy"
-            ),
-            "regression": lambda: keras.metrics.MeanAbsoluteError(name="mae"),
+            "binary": (keras.metrics.BinaryAccuracy, "accuracy"),
+            "categorical": (keras.metrics.SparseCategoricalAccuracy, "accuracy"),
+            "regression": (keras.metrics.MeanAbsoluteError, "mae"),
         }
-        return {h.name: [made[h.kind]()] for h in self.heads}
+        metrics = {}
+        for head in self.heads:
+            metric, name = made[head.kind]
+            # Keras puts the output's name in front, but not where there is only one.
+            if len(self.heads) == 1:
+                name = f"{head.name}_{name}"
+            metrics[head.name] = [metric(name=name)]
+        return metrics
 
     def compile_arguments(self) -> dict[str, Any]:
         """Returns `loss`, `loss_weights` and `weighted_metrics` for `model.compile`.

@@ -1,1 +1,1 @@
-"""keras_agegender."""
+"""From pictures to faces: decoding, detection, box geometry, crops."""

@@ -1,0 +1,183 @@
+"""Prepared datasets: face crops and labels as a TensorFlow Datasets directory.
+
+What `prepare` writes and the input pipeline reads. Any TensorFlow user can open one with
+`tfds.builder_from_directory`, without this package.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keras_agegender.encodings import Head
+from keras_agegender.labels import AGE_GROUP_NAMES, GENDERS
+
+PREPARATION_FILE = "preparation.json"
+STATUS_FILE = "status.csv"
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """A prepared dataset on disk.
+
+    Attributes:
+        builder: Its TensorFlow Datasets builder, read-only.
+        splits: `train`, `validation`, `test` -> split expression.
+        info: What preparation.json says: crop options, detector, counts, versions.
+    """
+
+    builder: Any
+    splits: dict[str, str]
+    info: dict[str, Any]
+
+    @property
+    def directory(self) -> Path:
+        """The folder it lies in."""
+        return Path(self.builder.data_dir)
+
+    def extra_heads(self) -> tuple[Head, ...]:
+        """Returns a head for each extra column that is meant as an output."""
+        return tuple(
+            Head(
+                name,
+                kind=column["kind"],
+                num_classes=len(column["classes"])
+                if column["kind"] == "categorical"
+                else 1,
+                column=name,
+            )
+            for name, column in self.info.get("extra_heads", {}).items()
+        )
+
+    def as_dataset(self, split: str = "train") -> Any:
+        """Returns the decoded examples of a split as a `tf.data.Dataset` of dicts."""
+        return self.builder.as_dataset(split=self.splits.get(split, split))
+
+
+def load_prepared(directory: str | Path) -> PreparedDataset:
+    """Opens a prepared dataset.
+
+    Args:
+        directory: Folder that `prepare` made, or any TensorFlow Datasets directory with
+            the features `image`, `age_group` and `gender`.
+
+    Raises:
+        ValueError: If there is none, or it is not complete.
+
+    Example:
+
+    >>> load_prepared("data/adience").splits["test"]  # doctest: +SKIP
+    'fold_4'
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        unfinished = directory.with_name(directory.name + ".partial").is_dir()
+        hint = " Its preparation was not finished: run it again." if unfinished else ""
+        raise ValueError(f"There is no prepared dataset in {directory}.{hint}")
+    if not (directory / "dataset_info.json").is_file():
+        raise ValueError(
+            f"{directory} is no prepared dataset: it holds no dataset_info.json. Make "
+            "one with `agegender prepare`."
+        )
+    builder = _tfds().builder_from_directory(str(directory))
+    absent = sorted({"image", "age_group", "gender"} - set(builder.info.features or ()))
+    if absent:
+        raise ValueError(f"The dataset in {directory} has no feature {absent}.")
+    file = directory / PREPARATION_FILE
+    info = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    own = {name: name for name in builder.info.splits}
+    return PreparedDataset(builder, info.get("splits") or own, info)
+
+
+def write_tfds(
+    directory: Path,
+    name: str,
+    description: str,
+    splits: Mapping[str, Iterable[tuple[str, dict[str, Any]]]],
+    extra: Mapping[str, str],
+) -> None:
+    """Writes examples as a TensorFlow Datasets directory.
+
+    Args:
+        directory: Empty or absent folder; dataset_info.json will lie right in it.
+        name: Dataset name in snake case.
+        description: What the dataset is, for its dataset_info.json.
+        splits: Split name -> (key, example) pairs; an example's image is the bytes of a
+            JPEG file.
+        extra: Extra column -> `"int64"` or `"float32"`.
+    """
+    tfds = _tfds()
+    with _silent_progress():
+        builder = tfds.dataset_builders.store_as_tfds_dataset(
+            name=name,
+            version="1.0.0",
+            features=_features(tfds, extra),
+            split_datasets={k: _Pairs(pairs) for k, pairs in splits.items()},
+            description=description,
+            data_dir=str(directory),
+            disable_shuffling=True,
+        )
+    made = Path(builder.data_dir)
+    for file in made.iterdir():  # name/version/ is TFDS' cache layout, not ours
+        os.replace(file, directory / file.name)
+    made.rmdir()
+    made.parent.rmdir()
+
+
+class _Pairs:
+    """(key, example) pairs with the picture as a file object, so it is not re-encoded."""
+
+    def __init__(self, pairs: Iterable[tuple[str, dict[str, Any]]]) -> None:
+        self.pairs = pairs
+
+    def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        for key, example in self.pairs:
+            yield key, {**example, "image": io.BytesIO(example["image"])}
+
+
+def _features(tfds: Any, extra: Mapping[str, str]) -> Any:
+    import numpy as np
+
+    features = tfds.features
+    return features.FeaturesDict(
+        {
+            "image": features.Image(shape=(None, None, 3), encoding_format="jpeg"),
+            "key": features.Text(),
+            "age_group": features.ClassLabel(names=list(AGE_GROUP_NAMES)),
+            "gender": features.ClassLabel(names=list(GENDERS)),
+            "subject": features.Text(),
+            "source": features.Text(),
+            "fold": features.Scalar(np.int64),
+            "face_box": features.Tensor(shape=(4,), dtype=np.float32),
+            "face_score": features.Scalar(np.float32),
+            "face_status": features.Text(),
+            "num_faces": features.Scalar(np.int64),
+            **{name: features.Scalar(np.dtype(kind)) for name, kind in extra.items()},
+        }
+    )
+
+
+def _tfds() -> Any:
+    """Imports TensorFlow Datasets, and keeps it from asking the network for anything."""
+    import tensorflow_datasets as tfds
+
+    with contextlib.suppress(AttributeError):
+        tfds.core.utils.gcs_utils._is_gcs_disabled = True
+    return tfds
+
+
+@contextlib.contextmanager
+def _silent_progress() -> Iterator[None]:
+    tfds = _tfds()
+    tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints where it writes
+            yield
+    finally:
+        tfds.enable_progress_bar()

@@ -1,0 +1,116 @@
+"""Reading pictures of any kind as RGB, or saying in one line why not."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+MAX_PIXELS = 200_000_000
+
+
+class UnreadableImageError(ValueError):
+    """A picture that cannot be read; the message says which and why, in one line."""
+
+
+def read_image(source: str | Path | bytes) -> np.ndarray:
+    """Reads a picture as RGB, upright.
+
+    EXIF orientation is applied; grayscale, palette, CMYK and 16-bit pictures become RGB
+    of 8 bits; transparency is put on white; of an animation the first frame counts.
+
+    Args:
+        source: A file, or the bytes of one.
+
+    Returns:
+        Pixels in [0, 255]. Shape (height, width, 3), uint8.
+
+    Raises:
+        UnreadableImageError: If there is no such file, or it is empty, truncated, no
+            picture, or larger than 200 megapixels.
+
+    Example:
+
+    >>> read_image("photo.jpg").shape  # doctest: +SKIP
+    (480, 640, 3)
+    """
+    data, name = _read_bytes(source)
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise UnreadableImageError(
+                    f"{name}: {picture.width} x {picture.height} pixels are more than "
+                    f"{MAX_PIXELS}."
+                )
+            picture.load()
+            return _to_rgb(ImageOps.exif_transpose(picture))
+    except UnidentifiedImageError:
+        raise UnreadableImageError(f"{name}: not a picture.") from None
+    except Image.DecompressionBombError as error:
+        raise UnreadableImageError(f"{name}: {error}") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        if isinstance(error, UnreadableImageError):
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableImageError(f"{name}: damaged picture ({reason}).") from None
+
+
+def _read_bytes(source: str | Path | bytes) -> tuple[bytes, str]:
+    if isinstance(source, bytes):
+        data, name = source, "picture"
+    else:
+        name = str(source)
+        try:
+            data = Path(source).read_bytes()
+        except FileNotFoundError:
+            raise UnreadableImageError(f"{name}: no such file.") from None
+        except IsADirectoryError:
+            raise UnreadableImageError(f"{name}: a directory, not a picture.") from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise UnreadableImageError(f"{name}: {reason}.") from None
+    if not data:
+        raise UnreadableImageError(f"{name}: empty file.")
+    return data, name
+
+
+def _to_rgb(picture: Image.Image) -> np.ndarray:
+    if picture.mode.startswith("I") or picture.mode == "F":  # 16 or 32 bits of gray
+        values = np.asarray(picture, dtype="float64")
+        top = 255.0 if values.max(initial=0) <= 255 else 65535.0
+        gray = np.clip(values * (255.0 / top), 0, 255).round().astype("uint8")
+        return np.repeat(gray[..., None], 3, axis=2)
+    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or (
+        "transparency" in picture.info
+    ):
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+        picture = Image.alpha_composite(white, picture)
+    return np.array(picture.convert("RGB"))
+
+
+def encode_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
+    """Returns the JPEG file of an RGB picture.
+
+    Args:
+        image: Pixels in [0, 255]. Shape (height, width, 3), uint8.
+        quality: JPEG quality, 1 to 100. Defaults to 95.
+    """
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    if not done:
+        raise ValueError(f"Cannot encode a picture of shape {image.shape} as JPEG.")
+    return data.tobytes()
+
+
+def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Returns a picture resized to (height, width): by area down, bilinear up."""
+    height, width = size
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = height * width < image.shape[0] * image.shape[1]
+    way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, (width, height), interpolation=way)

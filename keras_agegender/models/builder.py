@@ -1,0 +1,169 @@
+"""`build_model`: a network by name with the outputs of an encoding."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import keras
+from keras import layers
+
+from keras_agegender import preprocessing
+from keras_agegender.encodings import Encoding, Head, get_encoding
+from keras_agegender.models import caffe, resnet34
+from keras_agegender.models.heads import build_heads
+from keras_agegender.models.squeeze_excite import squeeze_excite
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that `build_model` knows.
+
+    Attributes:
+        features: Image tensor, dropout rate -> features of shape (batch, n).
+        image_size: Default (height, width) in pixels.
+        minimum: Smallest height and width it can take.
+        augments: Whether flip and contrast are layers of the model.
+    """
+
+    features: Callable[[Any, float], Any]
+    image_size: tuple[int, int]
+    minimum: int
+    augments: bool
+
+
+def _resnet_features(image: Any, dropout_rate: float, excite: bool) -> Any:
+    x = resnet34.resnet34_backbone(image)
+    if excite:
+        x = squeeze_excite(x)
+    return layers.GlobalAveragePooling2D(name="global_pool")(x)
+
+
+def _caffe_features(image: Any, dropout_rate: float, variant: str) -> Any:
+    return caffe.caffe_backbone(image, caffe.VARIANTS[variant], dropout_rate)
+
+
+NETWORKS = {
+    **{
+        # A pooling needs 2 rows. One behind conv1: (11 - 7) / 4 + 1 = 2. Two: 4 rows
+        # pool to 2, 4 = (19 - 7) / 4 + 1. Three: 8 pool to 4, 8 = (35 - 7) / 4 + 1.
+        name: Network(
+            features=partial(_caffe_features, variant=name),
+            image_size=caffe.IMAGE_SIZE,
+            minimum={1: 11, 2: 19, 3: 35}[len(variant.filters)],
+            augments=False,
+        )
+        for name, variant in caffe.VARIANTS.items()
+    },
+    **{
+        name: Network(
+            features=partial(_resnet_features, excite=excite),
+            image_size=resnet34.IMAGE_SIZE,
+            minimum=32,
+            augments=True,
+        )
+        for name, excite in (("resnet34", False), ("resnet_se", True))
+    },
+}
+
+
+def list_models() -> list[str]:
+    """Returns the names that `build_model` takes.
+
+    - `caffe`: Levi & Hassner 2015; `caffe_2conv`, `caffe_2conv_1fc` and `caffe_1conv`
+      are the report's smaller ones.
+    - `resnet34`: He et al. 2016; `resnet_se` has a Squeeze-and-Excitation block behind
+      its last activation (Hu et al. 2018).
+    """
+    return list(NETWORKS)
+
+
+def build_model(
+    name: str = "resnet34",
+    encoding: str | Encoding | None = "categorical",
+    *,
+    image_size: tuple[int, int] | None = None,
+    heads: Sequence[Head] = (),
+    question: str | None = None,
+    augment: bool = True,
+    dropout_rate: float = 0.5,
+    seed: int | None = None,
+) -> keras.Model:
+    """Builds an ordinary functional Keras model with named outputs.
+
+    It is not compiled; `get_encoding(…).compile_arguments()` has losses, weights and
+    metrics for it. Files saved from it load with plain Keras.
+
+    Args:
+        name: One of `list_models()`.
+        encoding: One of `list_encodings()`, an `Encoding`, or `None` for a model with
+            just your own `heads`.
+        image_size: (height, width) of the input in pixels; `None` is the network's own:
+            227 × 227 for Caffe, 224 × 224 for ResNet.
+        heads: Outputs of your own behind the encoding's.
+        question: `"older"` or `"younger"`, for ordinal heads.
+        augment: Whether a ResNet begins with RandomFlip and RandomContrast, active in
+            training only. The Caffe networks' flip is in the input pipeline.
+        dropout_rate: Dropout of the Caffe networks' hidden layers, in [0, 1). Defaults
+            to 0.5.
+        seed: Seed of the augmentation layers.
+
+    Returns:
+        A `keras.Model` from images, float32 in [0, 1] of shape (batch, *image_size, 3),
+        to a dict of outputs.
+
+    Raises:
+        ValueError: If a name is unknown, a size too small, or two heads share a name.
+
+    Example:
+
+    >>> model = build_model("resnet_se", encoding="ordinal")
+    >>> len(model.output)
+    9
+
+    Source: the report, section 2.
+    """
+    if name not in NETWORKS:
+        close = difflib.get_close_matches(str(name), NETWORKS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(
+            f"Invalid `name`. Expected one of {list_models()}. Received: "
+            f"name={name!r}.{hint}"
+        )
+    network = NETWORKS[name]
+    size = _checked_size(image_size or network.image_size, network, name)
+    if not 0 <= dropout_rate < 1:
+        raise ValueError(
+            "Invalid `dropout_rate`. Expected a float in [0, 1). "
+            f"Received: dropout_rate={dropout_rate}."
+        )
+    if encoding is None:
+        outputs = Encoding("custom", heads=()).with_heads(heads)
+    else:
+        outputs = get_encoding(encoding, question=question, heads=heads)
+    if not outputs.heads:
+        raise ValueError("A model needs an encoding or at least one head.")
+    image = keras.Input((*size, 3), name="image")
+    x = image
+    if augment and network.augments:
+        x = preprocessing.augment(x, seed=seed)
+    features = network.features(x, dropout_rate)
+    return keras.Model(image, build_heads(features, outputs.heads), name=name)
+
+
+def _checked_size(image_size: Any, network: Network, name: str) -> tuple[int, int]:
+    size = tuple(image_size)
+    if len(size) != 2 or not all(isinstance(x, int) for x in size):
+        raise ValueError(
+            "Invalid `image_size`. Expected (height, width) in pixels. "
+            f"Received: image_size={image_size!r}."
+        )
+    if min(size) < network.minimum:
+        raise ValueError(
+            f"Invalid `image_size`. {name} needs at least {network.minimum} pixels a "
+            f"side. Received: image_size={image_size}."
+        )
+    return size
