@@ -1,1 +1,1 @@
-"""keras_agegender."""
+"""Evaluation: what a model answered against what is true, as numbers and pictures."""

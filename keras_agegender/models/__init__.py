@@ -1,1 +1,1 @@
-"""keras_agegender."""
+"""Networks: backbones, output layers, and `build_model`, which joins them."""

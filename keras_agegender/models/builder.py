@@ -82,7 +82,7 @@ def list_models() -> list[str]:
 
 
 def build_model(
-    name: str = "resnet34",
+    name: str = "resnet_se",
     encoding: str | Encoding | None = "categorical",
     *,
     image_size: tuple[int, int] | None = None,
@@ -91,6 +91,7 @@ def build_model(
     augment: bool = True,
     dropout_rate: float = 0.5,
     seed: int | None = None,
+    model_name: str | None = None,
 ) -> keras.Model:
     """Builds an ordinary functional Keras model with named outputs.
 
@@ -98,18 +99,21 @@ def build_model(
     metrics for it. Files saved from it load with plain Keras.
 
     Args:
-        name: One of `list_models()`.
+        name: One of `list_models()`. Defaults to `"resnet_se"`.
         encoding: One of `list_encodings()`, an `Encoding`, or `None` for a model with
-            just your own `heads`.
+            just your own `heads`. Defaults to `"categorical"`.
         image_size: (height, width) of the input in pixels; `None` is the network's own:
             227 × 227 for Caffe, 224 × 224 for ResNet.
         heads: Outputs of your own behind the encoding's.
         question: `"older"` or `"younger"`, for ordinal heads.
         augment: Whether a ResNet begins with RandomFlip and RandomContrast, active in
-            training only. The Caffe networks' flip is in the input pipeline.
+            `fit` and not in `evaluate` and `predict`; where you call the model yourself
+            pass `training`, as Keras' random layers take its absence for True. The
+            Caffe networks' flip is in the input pipeline. Defaults to True.
         dropout_rate: Dropout of the Caffe networks' hidden layers, in [0, 1). Defaults
             to 0.5.
         seed: Seed of the augmentation layers.
+        model_name: Name of the Keras model; `None` takes the network's.
 
     Returns:
         A `keras.Model` from images, float32 in [0, 1] of shape (batch, *image_size, 3),
@@ -119,10 +123,9 @@ def build_model(
         ValueError: If a name is unknown, a size too small, or two heads share a name.
 
     Example:
-
-    >>> model = build_model("resnet_se", encoding="ordinal")
-    >>> len(model.output)
-    9
+        >>> model = build_model("resnet_se", encoding="ordinal")
+        >>> len(model.output)
+        9
 
     Source: the report, section 2.
     """
@@ -134,36 +137,52 @@ def build_model(
             f"name={name!r}.{hint}"
         )
     network = NETWORKS[name]
-    size = _checked_size(image_size or network.image_size, network, name)
+    size = _checked_size(image_size, network, name)
     if not 0 <= dropout_rate < 1:
         raise ValueError(
             "Invalid `dropout_rate`. Expected a float in [0, 1). "
             f"Received: dropout_rate={dropout_rate}."
         )
-    if encoding is None:
-        outputs = Encoding("custom", heads=()).with_heads(heads)
-    else:
-        outputs = get_encoding(encoding, question=question, heads=heads)
-    if not outputs.heads:
-        raise ValueError("A model needs an encoding or at least one head.")
+    outputs = _outputs(encoding, question, heads)
     image = keras.Input((*size, 3), name="image")
     x = image
     if augment and network.augments:
         x = preprocessing.augment(x, seed=seed)
     features = network.features(x, dropout_rate)
-    return keras.Model(image, build_heads(features, outputs.heads), name=name)
+    predictions = build_heads(features, outputs.heads)
+    return keras.Model(image, predictions, name=model_name or name)
+
+
+def _outputs(
+    encoding: str | Encoding | None, question: str | None, heads: Sequence[Head]
+) -> Encoding:
+    if encoding is not None:
+        return get_encoding(encoding, question=question, heads=heads)
+    if question is not None:
+        raise ValueError(
+            "Invalid `question`. Expected None where there is no encoding. "
+            f"Received: question={question!r}."
+        )
+    if not heads:
+        raise ValueError(
+            "Invalid `encoding`. Expected an encoding or at least one of `heads`. "
+            "Received: encoding=None, heads=()."
+        )
+    return Encoding("custom", heads=()).with_heads(heads)
 
 
 def _checked_size(image_size: Any, network: Network, name: str) -> tuple[int, int]:
-    size = tuple(image_size)
-    if len(size) != 2 or not all(isinstance(x, int) for x in size):
+    if image_size is None:
+        return network.image_size
+    size = tuple(image_size) if isinstance(image_size, Sequence) else ()
+    if len(size) != 2 or not all(type(side) is int for side in size):
         raise ValueError(
-            "Invalid `image_size`. Expected (height, width) in pixels. "
+            "Invalid `image_size`. Expected (height, width), two ints in pixels. "
             f"Received: image_size={image_size!r}."
         )
     if min(size) < network.minimum:
         raise ValueError(
-            f"Invalid `image_size`. {name} needs at least {network.minimum} pixels a "
-            f"side. Received: image_size={image_size}."
+            f"Invalid `image_size`. Expected at least {network.minimum} pixels a side "
+            f"for {name!r}. Received: image_size={image_size}."
         )
     return size

@@ -1,7 +1,7 @@
 """Local response normalisation, composed of operations that Keras brings.
 
-A custom layer would do, but then a `.keras` file could be loaded only where this package
-is imported. As a nested functional model it loads everywhere.
+A custom layer would do, but then a `.keras` file could be loaded only where this
+package is imported. As a nested functional model it loads everywhere.
 """
 
 from __future__ import annotations
@@ -14,36 +14,33 @@ from keras import ops
 
 SIZE = 5
 ALPHA = 1e-4
-BETA = 0.75
 
 
-def local_response_normalization(
-    x: Any, name: str, size: int = SIZE, alpha: float = ALPHA, beta: float = BETA
-) -> Any:
+def local_response_normalization(x: Any, name: str) -> Any:
     """Divides every activation by the energy of its neighbours in channel.
 
-    y[c] = x[c] / (1 + alpha / size * sum of x[c']² over |c' - c| <= size // 2) ** beta,
-    with channels beyond the ends counting 0; Caffe and PyTorch divide alpha by the size
-    in the same way, `tf.nn.local_response_normalization` does not.
+    y[c] = x[c] / (1 + alpha / size * sum of x[c']² over |c' - c| <= 2) ** 0.75, with
+    alpha 1e-4, size 5, and channels beyond the ends counting 0. Caffe and PyTorch
+    divide alpha by the size in the same way, `tf.nn.local_response_normalization` does
+    not.
 
     Args:
         x: Feature map with known shape (batch, height, width, channels).
         name: Name of the nested model.
-        size: Channels in the window, odd. Defaults to 5.
-        alpha: Weight of the energy. Defaults to 1e-4.
-        beta: Exponent. Defaults to 0.75.
 
     Returns:
-        A feature map of the same shape.
+        A feature map of the same shape, float32 under every dtype policy: squares of
+        activations beyond 255 overflow float16.
 
     Source: Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural
-    Networks", 2012, section 3.3; the defaults are those of Levi & Hassner 2015.
+    Networks", 2012, section 3.3; the constants are those of Levi & Hassner 2015.
     """
-    inputs = keras.Input(x.shape[1:], name="features")
+    inputs = keras.Input(x.shape[1:], dtype="float32", name="features")
     channel = np.arange(inputs.shape[-1])
-    window = np.abs(channel[:, None] - channel[None, :]) <= size // 2
-    # A product with a band of ones: 1.6 to 2.7 times as fast to train with on a CPU as
-    # the sum of shifted slices.
+    window = np.abs(channel[:, None] - channel[None, :]) <= SIZE // 2
+    # A product with a band of ones trains 1.2 to 4 times as fast on a CPU as a sum of
+    # shifted slices, and rsqrt with sqrt up to twice as fast as a power.
     energy = ops.matmul(ops.square(inputs), window.astype("float32"))
-    scale = ops.power(energy * (alpha / size) + 1.0, -beta)
+    root = ops.rsqrt(energy * (ALPHA / SIZE) + 1.0)
+    scale = root * ops.sqrt(root)  # (…) ** (-1/2 - 1/4)
     return keras.Model(inputs, inputs * scale, name=name)(x)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras import layers
+from keras import initializers, layers
 
 STACKWISE_FILTERS = (64, 128, 256, 512)
 STACKWISE_BLOCKS = (3, 4, 6, 3)
@@ -14,11 +14,13 @@ IMAGE_SIZE = (224, 224)
 def resnet34_backbone(image: Any) -> Any:
     """Puts ResNet34 up to its last activation behind an image tensor.
 
-    Convolutions pad on both sides (PyTorch's way), have no bias, and are followed by
+    Convolutions pad on both sides (PyTorch's way), have no bias, start by He's rule for
+    the backward pass (torchvision's `kaiming_normal_`, fan_out), and are followed by
     batch normalisation with momentum 0.9 and epsilon 1e-5.
 
     Args:
-        image: Image tensor in [0, 1]. Shape (batch, height, width, 3), at least 32 × 32.
+        image: Image tensor in [0, 1]. Shape (batch, height, width, 3), at least
+            32 × 32.
 
     Returns:
         Feature map. Shape (batch, height / 32, width / 32, 512), rounded up.
@@ -63,7 +65,9 @@ def _convolution(x: Any, filters: int, kernel: int, stride: int, name: str) -> A
         strides=stride,
         padding=padding,
         use_bias=False,
-        kernel_initializer="he_normal",
+        kernel_initializer=initializers.VarianceScaling(
+            2.0, mode="fan_out", distribution="untruncated_normal"
+        ),
         name=name,
     )(x)
     return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)

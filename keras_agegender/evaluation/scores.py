@@ -1,0 +1,89 @@
+"""What an evaluation found: scores of gender, age group and further outputs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class GenderScores:
+    """How well gender was answered.
+
+    Attributes:
+        num_faces: Faces with a gender label; everything else is over these.
+        num_unlabelled: Faces without one.
+        accuracy: Share answered right.
+        positive: Positive class of the next three, `"male"` or `"female"`.
+        precision: Share of the faces answered positive that are.
+        recall: Share of the positive faces answered so.
+        f1: Harmonic mean of precision and recall.
+        by_positive: Precision, recall and f1 with either class as the positive one.
+        confusion: Faces by true (row) and answered (column) gender id. Shape (2, 2).
+    """
+
+    num_faces: int
+    num_unlabelled: int
+    accuracy: float | None
+    positive: str
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    by_positive: dict[str, dict[str, float | None]]
+    confusion: list[list[int]]
+
+
+@dataclass(frozen=True)
+class AgeScores:
+    """How well the age group was answered.
+
+    Attributes:
+        num_faces: Faces with an age-group label; everything else is over these.
+        num_unlabelled: Faces without one.
+        accuracy: Share whose decoded group is right.
+        all_heads_accuracy: Share for which every age head is right, as the report
+            counts its ordinal models; `None` where a single head answers.
+        one_off_accuracy: Share answered right or as a neighbouring group.
+        mean_absolute_error: Mean distance between answer and truth, in groups.
+        groups: For each age group its `name`, `num_faces`, `num_answered` (faces that
+            were answered so), `recall` and `mean_absolute_error`.
+        confusion: Faces by true (row) and answered (column) group. Shape (8, 8).
+    """
+
+    num_faces: int
+    num_unlabelled: int
+    accuracy: float | None
+    all_heads_accuracy: float | None
+    one_off_accuracy: float | None
+    mean_absolute_error: float | None
+    groups: list[dict[str, Any]]
+    confusion: list[list[int]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a model on a set of faces.
+
+    Attributes:
+        num_faces: Faces scored, with or without labels.
+        gender: Scores of gender; `None` where the model does not answer it.
+        age: Scores of the age group; `None` where the model does not answer it.
+        mean_accuracy: Mean of gender and age accuracy, or the one there is.
+        cells: For each age group and gender: `age_group`, `gender`, `num_faces`,
+            `age_accuracy`, `gender_accuracy`, over faces with both labels.
+        extra: For each further output its `kind`, `num_faces`, `num_unlabelled`, and
+            `accuracy` or, for regression, `mean_absolute_error`.
+        extra_mean_accuracy: Mean accuracy of the further outputs that have one.
+    """
+
+    num_faces: int
+    gender: GenderScores | None = None
+    age: AgeScores | None = None
+    mean_accuracy: float | None = None
+    cells: list[dict[str, Any]] = field(default_factory=list)
+    extra: dict[str, dict[str, Any]] = field(default_factory=dict)
+    extra_mean_accuracy: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the scores as plain values, ready for JSON."""
+        return asdict(self)

@@ -1,0 +1,114 @@
+"""Scores as a table for people: what `agegender evaluate` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+BAR = 20  # characters of a recall of 1
+MANY_OUTPUTS = 12
+
+
+def metrics_table(metrics: Mapping[str, Any]) -> str:
+    """Returns scores as lines of text.
+
+    Args:
+        metrics: What `Evaluation.to_dict` returned, with `recipe` and `split` if known.
+    """
+    blocks = [[_title(metrics)], _summary(metrics)]
+    if metrics.get("age"):
+        blocks.append(_age_groups(metrics["age"]["groups"], metrics.get("cells") or []))
+    if metrics.get("extra"):
+        blocks.append(_extra(metrics["extra"], metrics.get("extra_mean_accuracy")))
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _title(metrics: Mapping[str, Any]) -> str:
+    title = " on ".join(str(metrics[k]) for k in ("recipe", "split") if metrics.get(k))
+    count = metrics["num_faces"]
+    faces = f"{count} face" if count == 1 else f"{count} faces"
+    return f"{title}: {faces}" if title else faces
+
+
+def _summary(metrics: Mapping[str, Any]) -> list[str]:
+    lines = []
+    gender, age = metrics.get("gender"), metrics.get("age")
+    if gender:
+        lines += [
+            f"gender      accuracy {_figure(gender['accuracy'])}",
+            f"            f1 {_figure(gender['f1'])}, precision "
+            f"{_figure(gender['precision'])}, recall {_figure(gender['recall'])} "
+            f"(positive class: {gender['positive']})",
+            f"            {_counted(gender)}",
+        ]
+    if age:
+        lines.append(f"age group   accuracy {_figure(age['accuracy'])}")
+        if age["all_heads_accuracy"] is not None:
+            lines.append(
+                f"            all age heads right {_figure(age['all_heads_accuracy'])}"
+            )
+        lines += [
+            f"            within one group {_figure(age['one_off_accuracy'])}, mean "
+            f"error {_figure(age['mean_absolute_error'], 2)} groups",
+            f"            {_counted(age)}",
+        ]
+    if gender and age:
+        lines.append(f"mean        accuracy {_figure(metrics['mean_accuracy'])}")
+    return lines
+
+
+def _counted(scores: Mapping[str, Any]) -> str:
+    text = f"over {scores['num_faces']} labelled faces"
+    if scores["num_unlabelled"]:
+        text += f"; {scores['num_unlabelled']} without a label do not count"
+    return text
+
+
+def _age_groups(
+    groups: Sequence[Mapping[str, Any]], cells: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    by_cell = {(c["age_group"], c["gender"]): c["age_accuracy"] for c in cells}
+    recalls = [g["recall"] for g in groups if g["recall"] is not None]
+    lowest = min(recalls, default=None)
+    lines = [
+        f"{'age group':<10}{'faces':>7}{'recall':>8}  {'':<{BAR}}"
+        f"{'female':>8}{'male':>7}"
+    ]
+    for group in groups:
+        name, recall = group["name"], group["recall"]
+        bar = "" if recall is None else "#" * round(BAR * recall)
+        line = f"{name:<10}{group['num_faces']:>7}{_figure(recall):>8}  {bar:<{BAR}}"
+        line += f"{_figure(by_cell.get((name, 'female'))):>8}"
+        line += f"{_figure(by_cell.get((name, 'male'))):>7}"
+        if len(recalls) > 1 and recall == lowest:
+            line += "  lowest"
+        lines.append(line)
+    return lines
+
+
+def _extra(extra: Mapping[str, Mapping[str, Any]], mean: float | None) -> list[str]:
+    """Lists further outputs; of very many the worst, for the best say little."""
+    rows = [
+        (name, scores.get("accuracy", scores.get("mean_absolute_error")), scores)
+        for name, scores in extra.items()
+    ]
+    lines = []
+    if len(rows) > MANY_OUTPUTS:
+        rows = sorted(rows, key=lambda row: _last_if_none(row[2].get("accuracy")))
+        lines.append(f"the {MANY_OUTPUTS} worst of {len(rows)} further outputs")
+        rows = rows[:MANY_OUTPUTS]
+    width = max(len(name) for name, _, _ in rows) + 2
+    for name, value, scores in rows:
+        what = "mean error" if scores["kind"] == "regression" else "accuracy"
+        lines.append(f"{name:<{width}}{what} {_figure(value)}, {_counted(scores)}")
+    if sum(scores["kind"] != "regression" for scores in extra.values()) > 1:
+        lines.append(f"mean accuracy of the further outputs {_figure(mean)}")
+    return lines
+
+
+def _last_if_none(accuracy: float | None) -> float:
+    return 2.0 if accuracy is None else accuracy
+
+
+def _figure(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

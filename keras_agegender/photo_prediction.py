@@ -1,0 +1,119 @@
+"""What a model answered about a photo: plain values that print and become JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+LISTED_OUTPUTS = 6
+
+
+@dataclass(frozen=True)
+class FacePrediction:
+    """The answers about one face.
+
+    Fields are `None` where the model does not answer that question.
+
+    Attributes:
+        box: Face as detected, `bbox_xyxy` in pixels of the upright photo.
+        crop_box: What the model saw, `bbox_xyxy`.
+        score: Confidence of the detector in [0, 1]; 0 for a whole picture.
+        age_group: Name of the age group, `"25-32"` for instance.
+        age_probabilities: Age group -> probability; they sum to 1.
+        gender: `"female"` or `"male"`.
+        male_probability: Probability of male; that of female is the rest.
+        heads_agree: Whether the age outputs tell one story.
+        heads: Output -> what the model said: one number, or one for each class.
+        extra: The outputs beside age and gender, in words: a number for regression,
+            the probability of yes, or the most probable class.
+    """
+
+    box: tuple[float, float, float, float]
+    crop_box: tuple[float, float, float, float]
+    score: float
+    age_group: str | None
+    age_probabilities: dict[str, float] | None
+    gender: str | None
+    male_probability: float | None
+    heads_agree: bool | None
+    heads: dict[str, float | list[float]]
+    extra: dict[str, float | str]
+
+    @property
+    def age_confidence(self) -> float | None:
+        """Probability of the age group answered."""
+        if self.age_group is None or self.age_probabilities is None:
+            return None
+        return self.age_probabilities[self.age_group]
+
+    @property
+    def gender_confidence(self) -> float | None:
+        """Probability of the gender answered."""
+        if self.male_probability is None:
+            return None
+        male = self.male_probability
+        return male if self.gender == "male" else 1 - male
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the answers as plain values, ready for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        parts = []
+        if self.age_group is not None:
+            doubt = "" if self.heads_agree else ", age outputs disagree"
+            parts.append(f"{self.age_group} ({self.age_confidence:.0%}{doubt})")
+        if self.gender is not None:
+            parts.append(f"{self.gender} ({self.gender_confidence:.0%})")
+        parts += _extra_texts(self.extra)
+        corners = " ".join(f"{x:.0f}" for x in self.box)
+        return f"{'  '.join(parts)}  [{corners}]"
+
+
+@dataclass(frozen=True)
+class PhotoPrediction:
+    """The answers about one photo.
+
+    Attributes:
+        source: The file, or `"picture"`.
+        status: `"ok"`, `"no_face"`, `"whole_image"` (no face found; the picture was
+            taken for one) or `"unreadable"`.
+        reason: Why it is unreadable, in a line; else empty.
+        image_size: (height, width) of the upright photo, in pixels.
+        faces: One for each face, from left to right.
+    """
+
+    source: str
+    status: str
+    faces: tuple[FacePrediction, ...] = ()
+    image_size: tuple[int, int] | None = None
+    reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the prediction as plain values, ready for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        if self.status == "unreadable":
+            return f"unreadable: {self.reason}"
+        if self.status == "no_face":
+            return f"{self.source}: no face found"
+        count = len(self.faces)
+        found = "1 face" if count == 1 else f"{count} faces"
+        if self.status == "whole_image":
+            found = "no face found; the whole picture"
+        lines = [f"{self.source}: {found}"]
+        lines += [f"  {place}  {face}" for place, face in enumerate(self.faces, 1)]
+        return "\n".join(lines)
+
+
+def _extra_texts(extra: Mapping[str, float | str]) -> list[str]:
+    texts = [
+        f"{name} {value}" if isinstance(value, str) else f"{name} {value:.2f}"
+        for name, value in extra.items()
+    ]
+    if len(texts) > LISTED_OUTPUTS:
+        rest = len(texts) - LISTED_OUTPUTS
+        texts = [*texts[:LISTED_OUTPUTS], f"… and {rest} more outputs"]
+    return texts

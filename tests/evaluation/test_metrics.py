@@ -1,0 +1,267 @@
+"""Scores worked out by hand, checked against scikit-learn, and what empty labels do."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from keras_agegender.encodings import Decoded, get_encoding
+from keras_agegender.evaluation.metrics import (
+    confusion_matrix,
+    evaluate_predictions,
+    format_metrics,
+)
+
+# Six faces; the last has no gender, the one before it no age group.
+AGES = np.array([0, 4, 4, 7, -1, 2])
+GENDERS = np.array([1, 1, 0, 0, 0, -1])
+DECODED = Decoded(
+    age_group=np.array([0, 5, 4, 4, 1, 2]),
+    age_probabilities=None,
+    gender=np.array([1, 0, 1, 0, 0, 1]),
+    gender_probability=None,
+    heads_agree=np.array([True, True, False, True, True, True]),
+)
+
+
+def random_answers(seed=0, count=200):
+    rng = np.random.default_rng(seed)
+    return (
+        rng.integers(-1, 8, count),
+        rng.integers(-1, 2, count),
+        Decoded(
+            rng.integers(0, 8, count), None, rng.integers(0, 2, count), None,
+            rng.random(count) < 0.7,
+        ),
+    )
+
+
+def test_gender_by_hand():
+    gender = evaluate_predictions(AGES, GENDERS, DECODED).gender
+    # Labelled: m m f f f; answered m f m f f: 3 of 5 right.
+    assert (gender.num_faces, gender.num_unlabelled) == (5, 1)
+    assert gender.accuracy == pytest.approx(3 / 5)
+    # male: 2 there, 2 answered, 1 both.
+    assert gender.positive == "male"
+    assert gender.precision == gender.recall == gender.f1 == pytest.approx(1 / 2)
+    assert gender.confusion == [[2, 1], [1, 1]]
+
+
+def test_positive_class_is_a_choice():
+    gender = evaluate_predictions(
+        AGES, GENDERS, DECODED, positive_gender="female"
+    ).gender
+    # female: 3 there, 3 answered, 2 both.
+    assert gender.positive == "female"
+    assert gender.precision == gender.recall == gender.f1 == pytest.approx(2 / 3)
+    assert gender.by_positive["male"]["recall"] == pytest.approx(1 / 2)
+
+
+def test_age_by_hand():
+    age = evaluate_predictions(AGES, GENDERS, DECODED, separate_age_heads=True).age
+    # Labelled 0 4 4 7 2, answered 0 5 4 4 2: errors 0 1 0 3 0.
+    assert (age.num_faces, age.num_unlabelled) == (5, 1)
+    assert age.accuracy == pytest.approx(3 / 5)
+    assert age.one_off_accuracy == pytest.approx(4 / 5)
+    assert age.mean_absolute_error == pytest.approx(4 / 5)
+    # The heads of the third face, answered right by counting, contradict each other.
+    assert age.all_heads_accuracy == pytest.approx(2 / 5)
+    assert age.groups[4] == {
+        "name": "25-32",
+        "num_faces": 2,
+        "num_answered": 2,
+        "recall": 0.5,
+        "mean_absolute_error": 0.5,
+    }
+    assert age.groups[1]["recall"] is None and age.groups[1]["num_faces"] == 0
+
+
+def test_cells_count_faces_with_both_labels():
+    scores = evaluate_predictions(AGES, GENDERS, DECODED)
+    cells = {(c["age_group"], c["gender"]): c for c in scores.cells}
+    assert len(cells) == 16
+    assert sum(c["num_faces"] for c in scores.cells) == 4
+    assert cells["25-32", "male"]["num_faces"] == 1
+    assert cells["25-32", "male"]["age_accuracy"] == 0.0
+    assert cells["25-32", "male"]["gender_accuracy"] == 0.0
+    assert cells["25-32", "female"]["age_accuracy"] == 1.0
+    assert cells["8-12", "male"]["age_accuracy"] is None
+
+
+def test_mean_accuracy():
+    scores = evaluate_predictions(AGES, GENDERS, DECODED)
+    assert scores.mean_accuracy == pytest.approx((3 / 5 + 3 / 5) / 2)
+    assert scores.age.all_heads_accuracy is None  # one head answers for age
+    only_gender = evaluate_predictions(AGES, GENDERS, DECODED._replace(age_group=None))
+    assert only_gender.age is None
+    assert only_gender.mean_accuracy == pytest.approx(3 / 5)
+
+
+def test_all_heads_right_is_every_thresholded_bit_right():
+    rng = np.random.default_rng(1)
+    for question in ("older", "younger"):
+        encoding = get_encoding("ordinal", question=question)
+        truth = rng.integers(0, 8, 400)
+        targets = encoding.encode(truth, rng.integers(0, 2, 400))
+        # Mostly right heads, so that both cases occur.
+        outputs = {
+            name: np.where(rng.random((400, 1)) < 0.9, target, 1 - target)
+            for name, target in targets.items()
+        }
+        bits_right = np.all(
+            [(outputs[f"age{k}"] > 0.5) == targets[f"age{k}"] for k in range(1, 9)],
+            axis=0,
+        )
+        decoded = encoding.decode(outputs)
+        decoded = Decoded(*(None if x is None else np.asarray(x) for x in decoded))
+        age = evaluate_predictions(
+            truth, np.full(400, -1), decoded, separate_age_heads=True
+        ).age
+        assert 0 < age.all_heads_accuracy < age.accuracy
+        assert age.all_heads_accuracy == pytest.approx(bits_right.mean())
+
+
+def test_agrees_with_scikit_learn():
+    ages, genders, decoded = random_answers()
+    scores = evaluate_predictions(ages, genders, decoded)
+    known = genders != -1
+    precision, recall, f1, _ = sk.precision_recall_fscore_support(
+        genders[known], decoded.gender[known], pos_label=1, average="binary"
+    )
+    assert scores.gender.precision == pytest.approx(precision)
+    assert scores.gender.recall == pytest.approx(recall)
+    assert scores.gender.f1 == pytest.approx(f1)
+    known = ages != -1
+    np.testing.assert_array_equal(
+        scores.age.confusion,
+        sk.confusion_matrix(ages[known], decoded.age_group[known], labels=range(8)),
+    )
+    assert scores.age.mean_absolute_error == pytest.approx(
+        sk.mean_absolute_error(ages[known], decoded.age_group[known])
+    )
+    recalls = sk.recall_score(
+        ages[known], decoded.age_group[known], average=None, labels=range(8)
+    )
+    np.testing.assert_allclose([g["recall"] for g in scores.age.groups], recalls)
+
+
+def test_order_of_faces_does_not_matter():
+    ages, genders, decoded = random_answers()
+    order = np.random.default_rng(2).permutation(len(ages))
+    shuffled = Decoded(*(None if x is None else x[order] for x in decoded))
+    extra = np.arange(len(ages)) % 3 - 1.0
+    answers = np.linspace(0, 1, len(ages))[:, None]
+    first = evaluate_predictions(
+        ages, genders, decoded, separate_age_heads=True,
+        extra={"a": ("binary", extra, answers)},
+    )
+    second = evaluate_predictions(
+        ages[order], genders[order], shuffled, separate_age_heads=True,
+        extra={"a": ("binary", extra[order], answers[order])},
+    )
+    assert json.dumps(first.to_dict()) == json.dumps(second.to_dict())
+
+
+def test_further_outputs():
+    none = Decoded(None, None, None, None, None)
+    scores = evaluate_predictions(
+        [-1] * 4,
+        [-1] * 4,
+        none,
+        extra={
+            "glasses": ("binary", [1, 0, -1, 1], [[0.9], [0.6], [0.1], [0.7]]),
+            "hair": ("categorical", [2, 0, 1, -1], np.eye(3)[[2, 1, 1, 0]]),
+            "years": ("regression", [30.0, np.nan, -1.0, 5.0],
+                      [[33.0], [9.0], [0.0], [5.0]]),
+        },
+    )  # fmt: skip
+    assert scores.gender is None and scores.age is None
+    assert scores.extra["glasses"]["accuracy"] == pytest.approx(2 / 3)
+    assert scores.extra["glasses"]["num_unlabelled"] == 1
+    assert scores.extra["hair"]["accuracy"] == pytest.approx(2 / 3)
+    # -1 is a value like any other for a regression: |33 - 30|, |0 + 1|, |5 - 5|.
+    assert scores.extra["years"]["mean_absolute_error"] == pytest.approx(4 / 3)
+    assert scores.extra_mean_accuracy == pytest.approx(2 / 3)
+    assert "glasses" in format_metrics(scores)
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_without_labels_figures_are_none_and_json_is_json(count):
+    decoded = Decoded(
+        np.zeros(count, int), None, np.zeros(count, int), None, np.ones(count, bool)
+    )
+    scores = evaluate_predictions(
+        np.full(count, -1), np.full(count, -1), decoded, separate_age_heads=True,
+        extra={"a": ("binary", np.full(count, -1), np.zeros((count, 1)))},
+    )
+    assert scores.gender.accuracy is None and scores.gender.f1 is None
+    assert scores.age.accuracy is None and scores.age.all_heads_accuracy is None
+    assert scores.mean_accuracy is None and scores.extra["a"]["accuracy"] is None
+    assert scores.gender.num_unlabelled == count
+    json.dumps(scores.to_dict(), allow_nan=False)
+    assert "-" in format_metrics(scores)
+
+
+def test_precision_of_a_class_never_answered_is_none():
+    decoded = Decoded(None, None, np.array([0, 0]), None, None)
+    gender = evaluate_predictions([-1, -1], [1, 0], decoded).gender
+    assert gender.precision is None and gender.recall == 0.0 and gender.f1 == 0.0
+
+
+def test_scores_survive_json():
+    scores = evaluate_predictions(AGES, GENDERS, DECODED, separate_age_heads=True)
+    assert json.loads(json.dumps(scores.to_dict())) == scores.to_dict()
+    again = json.loads(json.dumps({"recipe": "14", "split": "fold_4",
+                                   **scores.to_dict()}))
+    text = format_metrics(again)
+    assert text.startswith("14 on fold_4: 6 faces")
+    assert text.endswith(format_metrics(scores).partition("\n")[2])
+
+
+def test_table_shows_the_worst_group_and_the_positive_class():
+    text = format_metrics(evaluate_predictions(AGES, GENDERS, DECODED))
+    worst = [line for line in text.splitlines() if line.endswith("lowest")]
+    assert [line.split()[0] for line in worst] == ["60-100"]
+    assert "positive class: male" in text
+    assert "1 without a label" in text
+
+
+def test_many_further_outputs_are_listed_worst_first():
+    extra = {
+        f"attribute{k}": ("binary", np.arange(50) < k, np.zeros((50, 1)))
+        for k in range(40)
+    }
+    nothing = Decoded(None, None, None, None, None)
+    scores = evaluate_predictions([-1] * 50, [-1] * 50, nothing, extra=extra)
+    lines = format_metrics(scores).splitlines()
+    assert lines[3].split()[:3] == ["attribute39", "accuracy", "0.220,"]
+    assert lines[2] == "the 12 worst of 40 further outputs"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"positive_gender": "f"}, "positive_gender='f'"),
+        ({"age_group_true": [0, 8]}, "age_group_true.*Received: 8"),
+        ({"gender_true": [0, 1, 1]}, "gender_true.*shape"),
+        ({"decoded": Decoded(None, None, [0, -1], None, None)}, "decoded.gender"),
+        ({"extra": {"a": ("binary", [1], [[1]])}}, "'a'.*1 labels"),
+    ],
+)
+def test_wrong_input_is_named(change, message):
+    arguments = {
+        "age_group_true": [0, 1],
+        "gender_true": [0, 1],
+        "decoded": Decoded(None, None, [0, 1], None, None),
+        **change,
+    }
+    with pytest.raises(ValueError, match=message) as caught:
+        evaluate_predictions(**arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_confusion_matrix_rows_are_the_truth():
+    assert confusion_matrix([0, 0, 1, -1], [1, 0, 1, 0], 2).tolist() == [[1, 1], [0, 1]]
