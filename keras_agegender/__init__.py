@@ -25,6 +25,7 @@ _MODULES = {
     "Head": "encodings",
     "LossWeightScheduler": "loss_weights",
     "MtcnnDetector": "faces.detector",
+    "PreparedDataset": "datasets.prepared",
     "Predictor": "prediction",
     "Recipe": "recipes.recipe",
     "RunDirectory": "run_directory",
@@ -40,6 +41,7 @@ _MODULES = {
     "load_recipe": "recipes.recipe",
     "make_eval_dataset": "input_pipeline",
     "make_train_dataset": "input_pipeline",
+    "cross_validation_splits": "datasets.splits",
     "prepare": "datasets.preparation",
     "quickstart": "quickstart_tour",
     "read_adience": "datasets.adience",
@@ -47,8 +49,11 @@ _MODULES = {
     "read_csv": "datasets.csv",
     "read_synthetic": "datasets.synthetic",
     "read_utkface": "datasets.utkface",
+    "report_splits": "datasets.splits",
     "train": "training",
+    "write_celeba_from_tfds": "datasets.celeba",
     "write_synthetic_faces": "datasets.synthetic",
+    "write_synthetic_photo": "datasets.synthetic",
 }
 
 __all__ = ["__version__", *sorted(_MODULES)]

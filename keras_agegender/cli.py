@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_agegender import __version__
+from keras_agegender.labels import GENDERS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +26,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     arguments = parser.parse_args(argv)
-    _quiet_frameworks()
     try:
         return arguments.run(arguments) or 0
     except (ValueError, OSError, ImportError) as error:
@@ -46,15 +46,26 @@ def _one_line(error: BaseException) -> str:
     return text
 
 
-def _quiet_frameworks() -> None:
-    """Keeps the frameworks' start-up chatter off the screen; set before they load."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+def _load_frameworks() -> None:
+    """Imports TensorFlow and Keras without their start-up chatter on the screen."""
     import logging
     import warnings
 
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore")
+    # TensorFlow 2.21 writes two lines at any log level, from C++ to the descriptor.
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        import keras  # noqa: F401
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
     logging.getLogger("absl").setLevel(logging.ERROR)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
@@ -63,6 +74,7 @@ def _quiet_frameworks() -> None:
 
 
 def _quickstart(arguments: argparse.Namespace) -> int:
+    _load_frameworks()
     from keras_agegender.quickstart_tour import quickstart
 
     quickstart(
@@ -76,12 +88,14 @@ def _quickstart(arguments: argparse.Namespace) -> int:
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
+    manifest, report, splits = arguments.read(arguments)
+    _say(str(report))
+    _load_frameworks()
+
     from keras_agegender.datasets.preparation import prepare
     from keras_agegender.faces.cropping import CropOptions
     from keras_agegender.faces.detector import MtcnnDetector
 
-    manifest, report, splits = arguments.read(arguments)
-    _say(str(report))
     crop = None
     if not arguments.no_crop:
         crop = CropOptions(
@@ -102,6 +116,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    _load_frameworks()
     from keras_agegender.evaluation.metrics import format_metrics
     from keras_agegender.training import train
 
@@ -113,7 +128,6 @@ def _train(arguments: argparse.Namespace) -> int:
         splits=_splits(arguments.split),
         seed=arguments.seed,
         overwrite=arguments.overwrite,
-        verbose=2 if not sys.stdout.isatty() else "auto",
     )
     metrics = run.path / "metrics.json"
     if metrics.is_file():
@@ -123,6 +137,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
+    _load_frameworks()
     from keras_agegender.evaluation.evaluator import evaluate
     from keras_agegender.evaluation.metrics import format_metrics
 
@@ -140,6 +155,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    _load_frameworks()
     from keras_agegender.exporting import export
 
     path = export(arguments.run_directory, arguments.out, overwrite=arguments.overwrite)
@@ -148,6 +164,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
+    _load_frameworks()
     from keras_agegender.prediction import Predictor
 
     predictor = Predictor(arguments.model)
@@ -221,13 +238,21 @@ def _read_adience(arguments: argparse.Namespace) -> tuple:
 def _read_utkface(arguments: argparse.Namespace) -> tuple:
     from keras_agegender.datasets.utkface import read_utkface
 
-    return (*read_utkface(arguments.images, gaps=arguments.gaps, seed=arguments.seed),
-            None)
+    manifest, report = read_utkface(
+        arguments.images,
+        gaps=arguments.gaps,
+        validation=arguments.validation,
+        test=arguments.test,
+        seed=arguments.seed,
+    )
+    return manifest, report, None
 
 
 def _read_celeba(arguments: argparse.Namespace) -> tuple:
-    from keras_agegender.datasets.celeba import read_celeba
+    from keras_agegender.datasets.celeba import read_celeba, write_celeba_from_tfds
 
+    if arguments.download:
+        write_celeba_from_tfds(arguments.images, data_dir=arguments.tfds_dir)
     return (*read_celeba(arguments.images), None)
 
 
@@ -242,9 +267,23 @@ def _read_csv(arguments: argparse.Namespace) -> tuple:
         subject_column=arguments.subject_column,
         split_column=arguments.split_column,
         images_dir=arguments.images,
+        gender_values={value: gender for gender in GENDERS
+                       for value in getattr(arguments, gender)},
+        gaps=arguments.gaps,
+        extra=_extra_columns(arguments.extra),
+        validation=arguments.validation,
+        test=arguments.test,
         seed=arguments.seed,
     )
     return manifest, report, None
+
+
+def _extra_columns(texts: Sequence[str] | None) -> str | dict[str, str | None]:
+    """Reads `--extra COLUMN[:KIND] …`; not given, all evident columns are outputs."""
+    if texts is None:
+        return "auto"
+    return {name: kind or None
+            for name, _, kind in (text.partition(":") for text in texts)}
 
 
 def _splits(texts: Sequence[str]) -> dict[str, str]:
@@ -322,21 +361,36 @@ def _add_prepare(verbs: Any) -> None:
     adience.set_defaults(read=_read_adience)
     utkface = sources.add_parser("utkface", help="UTKFace by its file names")
     utkface.add_argument("images", help="folder with <age>_<gender>_<race>_… files")
-    utkface.add_argument("--gaps", choices=("omit", "nearest"), default="omit",
-                         help="ages between two groups: leave out, or nearest group")
+    utkface.add_argument("--gaps", choices=("omit", "mask", "nearest"), default="omit",
+                         help="ages between two groups: leave the picture out, keep it "
+                         "without an age group, or take the nearest group")
     utkface.set_defaults(read=_read_utkface)
     celeba = sources.add_parser("celeba", help="CelebA from a local folder")
     celeba.add_argument("images", help="folder with list_attr_celeba.txt, …")
+    celeba.add_argument("--download", action="store_true",
+                        help="fill the folder from TensorFlow Datasets first")
+    celeba.add_argument("--tfds-dir", help="where TensorFlow Datasets keeps its data")
     celeba.set_defaults(read=_read_celeba)
     table = sources.add_parser("csv", help="any CSV with a column of images")
     table.add_argument("file")
-    table.add_argument("--image-column", default="image")
-    table.add_argument("--age-column")
-    table.add_argument("--gender-column")
-    table.add_argument("--subject-column")
-    table.add_argument("--split-column")
-    table.add_argument("--images", help="folder the image column starts from")
+    table.add_argument("--image-column", help="picture files [image, file, path]")
+    table.add_argument("--age-column", help="years or groups [age, age_group]")
+    table.add_argument("--gender-column", help="[gender, sex]")
+    table.add_argument("--subject-column", help="who it is [subject, identity, person]")
+    table.add_argument("--split-column", help="train, validation or test [split]")
+    table.add_argument("--images", help="folder picture files start from [the CSV's]")
+    for gender in GENDERS:
+        table.add_argument(f"--{gender}", action="append", default=[], metavar="VALUE",
+                           help=f"a value of the gender column that means {gender}")
+    table.add_argument("--extra", nargs="*", metavar="COLUMN[:KIND]",
+                       help="columns that become outputs, binary, categorical or "
+                       "regression; none: no outputs [all whose kind is evident]")
     table.set_defaults(read=_read_csv)
+    for source in (utkface, table):
+        source.add_argument("--validation", type=float, default=0.1, metavar="SHARE")
+        source.add_argument("--test", type=float, default=0.1, metavar="SHARE")
+    table.add_argument("--gaps", choices=("omit", "nearest"), default="omit",
+                       help="years between two groups: unknown group, or nearest")
     for source in (adience, utkface, celeba, table):
         source.add_argument("--out", required=True, help="folder to make")
         source.add_argument("--size", type=int, default=256, help="side of a crop in px")

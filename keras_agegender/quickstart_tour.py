@@ -69,6 +69,7 @@ def quickstart(
     from keras_agegender.datasets.synthetic import (
         read_synthetic,
         write_synthetic_faces,
+        write_synthetic_photo,
     )
 
     steps.begin(f"Drawing {num_faces} synthetic faces in Adience's layout")
@@ -101,8 +102,7 @@ def quickstart(
     run = RunDirectory(root / "run")
     if run.info().get("status") != "finished":
         run = train(
-            "quickstart", root / "prepared", run.path, seed=seed, overrides=overrides,
-            verbose=2,
+            "quickstart", root / "prepared", run.path, seed=seed, overrides=overrides
         )
 
     from keras_agegender.evaluation.evaluator import evaluate
@@ -117,9 +117,9 @@ def quickstart(
     steps.begin("Exporting one self-contained SavedModel")
     saved_model = export(run, root / "saved_model", overwrite=True)
 
-    steps.begin("Predicting a photo")
+    steps.begin("Predicting a photo of four people drawn anew")
     annotated = root / "annotated.png"
-    photo = _held_out_photo(manifest)
+    photo = write_synthetic_photo(root / "photo.jpg", seed=seed)
     report(_indented(_predict(saved_model, photo, annotated)))
 
     seconds = time.monotonic() - began
@@ -137,10 +137,6 @@ def _predict(saved_model: Path, photo: Path, annotated: Path) -> str:
     prediction = Predictor(saved_model).predict(photo)
     Image.fromarray(annotate_photo(read_image(photo), prediction)).save(annotated)
     return str(prediction)
-
-
-def _held_out_photo(manifest: Any) -> Path:
-    return Path(manifest.loc[manifest["split"] == "fold_4", "path"].iloc[0])
 
 
 class _Steps:

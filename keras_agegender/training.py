@@ -15,7 +15,7 @@ from typing import Any
 
 import keras
 
-from keras_agegender.callbacks import DecodedAccuracy
+from keras_agegender.callbacks import DecodedAccuracy, EpochLines
 from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
 from keras_agegender.encodings import Encoding, Head, check_head_names
 from keras_agegender.evaluation.evaluator import evaluate
@@ -63,7 +63,8 @@ def train(
             expressions; `None` takes those the dataset declares.
         seed: Seed of weights, order and augmentation. Defaults to 0.
         overwrite: Whether a finished run in that folder may be replaced.
-        verbose: Keras' progress: 0 silent, 1 bar, 2 a line per epoch, `"auto"`.
+        verbose: `"auto"` (default) prints a line per epoch; 0 nothing; 1 and 2 are
+            Keras' own progress, with every output's figures.
 
     Returns:
         The finished run.
@@ -94,12 +95,15 @@ def train(
     labels = read_labels(prepared, splits["validation"])
     with strategy_scope():
         model = build_compiled_model(recipe, encoding, len(datasets["train"]), seed)
+    callbacks = _callbacks(recipe, run, encoding, datasets["validation"], labels)
+    if verbose == "auto":
+        callbacks.append(EpochLines())
     model.fit(
         datasets["train"],
         validation_data=datasets["validation"],
         epochs=recipe.training.epochs,
-        callbacks=_callbacks(recipe, run, encoding, datasets["validation"], labels),
-        verbose=verbose,
+        callbacks=callbacks,
+        verbose=0 if verbose == "auto" else verbose,
     )
     model.save(run.last_model)
     plot_history(read_history(run.history_file), run.path / "curves.png")

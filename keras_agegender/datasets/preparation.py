@@ -38,6 +38,7 @@ from keras_agegender.faces.cropping import (
 )
 from keras_agegender.faces.detector import FaceDetector
 from keras_agegender.faces.images import UnreadableImageError, encode_jpeg, read_image
+from keras_agegender.progress import progress_bar
 from keras_agegender.run_directory import versions, write_json
 
 BLOCK_SIZE = 128
@@ -158,11 +159,8 @@ def _crop_blocks(
     request: Mapping[str, Any],
     progress: bool,
 ) -> None:
-    from tqdm import tqdm
-
     total = sum(map(len, blocks))
-    bar = tqdm(total=total, unit="image", disable=not progress, mininterval=1,
-               desc="      faces", leave=True)
+    bar = progress_bar(total, "faces", "image", shown=progress)
     with bar, ThreadPoolExecutor(1) as ahead:
         missing = [k for k in range(len(blocks)) if not _block_file(partial, k).is_file()]
         bar.update(total - sum(len(blocks[k]) for k in missing))
@@ -381,7 +379,8 @@ def _open_partial(
 
 
 def _manifest_hash(manifest: pd.DataFrame) -> str:
-    text = manifest.to_csv(index=False) + json.dumps(
+    # Without paths: pictures may be moved between two calls.
+    text = manifest.drop(columns="path").to_csv(index=False) + json.dumps(
         manifest.attrs.get("extra_heads", {}), sort_keys=True
     )
     return hashlib.sha256(text.encode()).hexdigest()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from keras_agegender.datasets.synthetic_drawing import SyntheticFace, draw_face
 from keras_agegender.datasets.synthetic_look import sample_identity
 from keras_agegender.faces.images import encode_jpeg
 from keras_agegender.labels import AGE_GROUPS, CELEBA_ATTRIBUTES, GENDERS
+from keras_agegender.progress import progress_bar
 
 SOURCE = "synthetic"
 GENERATOR_VERSION = 1
@@ -97,8 +98,6 @@ def write_synthetic_faces(
 
     >>> write_synthetic_faces("faces", 80)  # doctest: +SKIP
     """
-    from tqdm import tqdm
-
     directory = Path(directory)
     request = {"source": SOURCE, "generator": GENERATOR_VERSION, "seed": seed,
                "num_faces": num_faces, "image_size": list(image_size)}
@@ -112,16 +111,48 @@ def write_synthetic_faces(
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "README.txt").write_text(NOTICE, "utf-8")
     rows: Rows = []
-    plans = _plans(num_faces)
-    for plan in tqdm(plans, unit="face", desc="      drawing", disable=not progress,
-                     mininterval=1):
-        face = _draw(plan, seed, image_size)
-        _write_picture(directory / plan.key, face.image)
-        rows.append((plan, face.face_box, face.attributes))
+    with progress_bar(num_faces, "drawing", "face", shown=progress) as bar:
+        for plan in _plans(num_faces):
+            face = _draw(plan, seed, image_size)
+            _write_picture(directory / plan.key, face.image)
+            rows.append((plan, face.face_box, face.attributes))
+            bar.update()
     _write_folds(directory, rows)
     _write_attributes(directory / ATTRIBUTES_FILE, rows)
     (directory / MARKER).write_text(json.dumps(request), "utf-8")
     return directory
+
+
+def write_synthetic_photo(
+    file: str | Path,
+    faces: Sequence[tuple[int, int]] = ((1, 1), (7, 0), (4, 1), (2, 0)),
+    *,
+    side: int = 320,
+    seed: int = 0,
+) -> Path:
+    """Draws one photo with several people side by side, to predict on.
+
+    Args:
+        file: JPEG file to write.
+        faces: (age-group id, gender id) of each face, from left to right.
+        side: Height of the photo and width of each face's part, in pixels.
+        seed: Seed of the faces. None of them is in a dataset of the same seed.
+
+    Returns:
+        The file.
+
+    Example:
+
+    >>> write_synthetic_photo("photo.jpg", [(0, 0), (7, 1)])  # doctest: +SKIP
+    """
+    parts = [
+        draw_face(np.random.default_rng([seed, 3, place]), age_group, gender,
+                  image_size=(side, side)).image
+        for place, (age_group, gender) in enumerate(faces)
+    ]
+    file = Path(file)
+    file.write_bytes(encode_jpeg(np.hstack(parts), quality=92))
+    return file
 
 
 def read_synthetic(directory: str | Path) -> tuple[pd.DataFrame, CleaningReport]:

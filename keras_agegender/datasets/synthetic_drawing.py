@@ -123,7 +123,7 @@ class _Painter:
         unit = min(image_size)
         self.scale = unit * rng.uniform(0.235, 0.28)
         self.roll = np.deg2rad(rng.normal(0, 6))
-        self.yaw = float(np.clip(rng.normal(0, 0.35), -0.8, 0.8))
+        self.yaw = float(np.clip(rng.normal(0, 0.3), -0.7, 0.7))
         self.center = np.array(
             [self.width / 2 + rng.normal(0, 0.03) * unit,
              self.height * 0.54 + rng.normal(0, 0.02) * unit]
@@ -320,8 +320,11 @@ class _Painter:
         dark = look.skin * 0.72
         for side in (-1, 1):
             x = side * self.eye_x
+            # Sockets: MTCNN looks for dark eyes under brows more than for their lines.
             self.paint(self.ellipse(x, self.eye_y - 0.02, self.eye_w * 1.5,
                                     self.eye_h * 1.9 + 0.04), dark, 0.42, 0.06)
+            self.paint(self.ellipse(0.98 * x, self.eye_y - 0.03, self.eye_w * 1.35,
+                                    self.eye_h + 0.12), look.skin * 0.6, 0.4, 0.06, 0.3)
             cheek = (side * 0.45, self.nose_y + 0.02)
             chub = 0.35 * (1 - look.growth) + 0.12
             self.paint(self.ellipse(*cheek, 0.24, 0.2), [0.92, 0.45, 0.42],
@@ -441,12 +444,16 @@ class _Painter:
         side = -1 if self.light[0] > 0 else 1
         ridge = np.array([(0.0, self.eye_y + 0.02), (side * 0.05, self.eye_y),
                           (side * (w * 0.75), y - 0.06), (side * w * 0.4, y + 0.02)])
-        self.paint(ridge, look.skin * 0.66, 0.38 * look.growth + 0.08, 0.04, 0.45)
-        self.paint(self.ellipse(0, y - 0.07, w * 0.42, 0.09), look.skin * 1.2, 0.4, 0.05, 0.6)
-        self.paint(self.ellipse(0, y + 0.03, w * 0.95, 0.05), look.skin * 0.6, 0.5, 0.03, 0.45)
+        self.paint(ridge, look.skin * 0.6, 0.45 * look.growth + 0.12, 0.04, 0.45)
         for s in (-1, 1):
-            self.paint(self.ellipse(s * w * 0.5, y + 0.015, w * 0.22, 0.026), look.skin * 0.28,
-                       0.6, 0.010, 0.5)
+            self.paint(self.ellipse(s * w * 0.7, y - 0.22, w * 0.35, 0.24), look.skin * 0.7,
+                       0.4, 0.05, 0.4)
+        self.paint(self.ellipse(0, y - 0.3, w * 0.28, 0.3), look.skin * 1.15, 0.4, 0.04, 0.5)
+        self.paint(self.ellipse(0, y - 0.07, w * 0.42, 0.09), look.skin * 1.2, 0.5, 0.05, 0.6)
+        self.paint(self.ellipse(0, y + 0.03, w * 0.95, 0.05), look.skin * 0.55, 0.65, 0.03, 0.45)
+        for s in (-1, 1):
+            self.paint(self.ellipse(s * w * 0.5, y + 0.015, w * 0.22, 0.026), look.skin * 0.25,
+                       0.75, 0.010, 0.5)
             wing = np.array([(s * w, y - 0.08), (s * w * 1.12, y - 0.01), (s * w * 0.9, y + 0.035)])
             self.paint(wing, look.skin * 0.55, 0.5, 0.005, 0.42, line=0.022)
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from keras_agegender.evaluation.metrics import Evaluation
 from keras_agegender.labels import AGE_GROUP_NAMES, GENDERS
+from keras_agegender.loss_weights import LOG_SUFFIX
 
 # Okabe and Ito's colours, told apart by most colour-blind people too.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
@@ -46,7 +47,6 @@ ACCURACIES = {
     "age_all_heads_accuracy": "age, all heads right",
     "mean_accuracy": "mean of gender and age",
 }
-LOSS_WEIGHT = "_loss_weight"
 
 
 def plot_history(
@@ -80,7 +80,7 @@ def plot_history(
         raise ValueError(
             "Invalid `history`. Expected at least one epoch. Received none."
         )
-    weights = {n: v for n, v in columns.items() if n.endswith(LOSS_WEIGHT)}
+    weights = {n: v for n, v in columns.items() if n.endswith(LOG_SUFFIX)}
     accuracies = _accuracy_curves(columns)
     panels = ["loss"] + ["accuracy"] * bool(accuracies) + ["weights"] * bool(weights)
     with _style():
@@ -147,7 +147,12 @@ def _read_csv(file: Path) -> dict[str, list[float]]:
 def _accuracy_curves(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     """Returns the curves of the accuracy panel: the decoded ones, others in gray."""
     curves = []
-    for color, (name, label) in zip(COLORS, ACCURACIES.items(), strict=False):
+    shown = dict(ACCURACIES)
+    if np.array_equal(
+        columns.get("val_age_accuracy", ()), columns.get("val_age_all_heads_accuracy")
+    ):
+        del shown["age_all_heads_accuracy"]  # would cover the curve of the age group
+    for color, (name, label) in zip(COLORS, shown.items(), strict=False):
         if f"val_{name}" in columns:
             curves.append({"y": columns[f"val_{name}"], "color": color, "label": label})
         if name in columns:
@@ -193,7 +198,7 @@ def _draw_loss_weights(axis: Any, weights: Mapping[str, np.ndarray]) -> None:
     """Draws one line for all outputs whose weights are the same in every epoch."""
     same = defaultdict(list)
     for name, values in weights.items():
-        same[tuple(values.round(6))].append(name.removesuffix(LOSS_WEIGHT))
+        same[tuple(values.round(6))].append(name.removesuffix(LOG_SUFFIX))
     for place, (values, names) in enumerate(same.items()):
         label = ", ".join(names) if len(names) <= 4 else f"{names[0]} … {names[-1]}"
         _curve(axis, np.array(values), drawstyle="steps-mid", label=label,

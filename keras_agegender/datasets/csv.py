@@ -1,0 +1,336 @@
+"""Any CSV file with a column of pictures becomes a manifest.
+
+Age and gender are read from the columns named, or from those called so; further columns
+become further outputs. What a value means is declared or evident, never guessed.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from keras_agegender.datasets.cleaning import CleaningReport
+from keras_agegender.datasets.csv_columns import UNKNOWN, read_extra_column
+from keras_agegender.datasets.manifest import make_manifest
+from keras_agegender.datasets.splits import SPLITS, random_splits
+from keras_agegender.labels import (
+    AGE_GROUP_NAMES,
+    AGE_GROUPS,
+    GENDERS,
+    MISSING,
+    age_group_from_years,
+)
+
+DELIMITERS = ",;\t|"
+# Role -> names of the columns that have it where the caller does not say.
+USUAL_NAMES = {
+    "image": ("image", "file", "path", "filename"),
+    "age": ("age", "age_group"),
+    "gender": ("gender", "sex"),
+    "subject": ("subject", "identity", "person"),
+    "split": ("split",),
+}
+GENDER_WORDS = {
+    "f": "female", "female": "female", "woman": "female",
+    "m": "male", "male": "male", "man": "male",
+}  # fmt: skip
+SPLIT_WORDS = {name: name for name in SPLITS} | {"val": "validation", "valid": "validation"}
+_RANGE = re.compile(r"^[(\[]?\s*(\d+)\s*[-,–]\s*(\d+)\s*[)\]]?$")
+_YEARS = re.compile(r"^\d+(\.\d+)?$")
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A value and where it stands, for messages."""
+
+    text: str
+    where: str
+
+
+def read_csv(
+    file: str | Path,
+    *,
+    image_column: str | None = None,
+    age_column: str | None = None,
+    gender_column: str | None = None,
+    subject_column: str | None = None,
+    split_column: str | None = None,
+    images_dir: str | Path | None = None,
+    gender_values: Mapping[str, str] | None = None,
+    gaps: str = "omit",
+    extra: str | Sequence[str] | Mapping[str, str] = "auto",
+    validation: float = 0.1,
+    test: float = 0.1,
+    seed: int = 0,
+) -> tuple[pd.DataFrame, CleaningReport]:
+    """Reads pictures and labels from a CSV file.
+
+    The first line names the columns; they may be separated by comma, semicolon, tab or
+    bar. Empty cells, `NA`, `nan`, `None`, `unknown` and `-1` are unknown labels, which
+    training masks.
+
+    Args:
+        file: The CSV file, UTF-8.
+        image_column: Column of picture files. `None` takes the one called `image`,
+            `file`, `path` or `filename`.
+        age_column: Column of ages in years (`27`) or of groups (`25-32`,
+            `(25, 32)`). `None` takes the one called `age` or `age_group`, if any.
+        gender_column: Column of genders. `None` takes `gender` or `sex`, if any.
+        subject_column: Column that says who is on the picture, so that nobody is in two
+            splits. `None` takes `subject`, `identity` or `person`, if any.
+        split_column: Column with `train`, `validation` (or `val`) and `test`. `None`
+            takes `split`, if any; without one, splits are drawn.
+        images_dir: Folder that relative picture files start from. `None` is the folder
+            of the CSV file.
+        gender_values: Value -> `"female"` or `"male"`, beside `f`, `m`, `female`,
+            `male`, `woman`, `man`. Numbers need it: datasets disagree on them.
+        gaps: What an age in years between two groups becomes: `"omit"` (default) an
+            unknown age group, `"nearest"` the nearer group.
+        extra: Further columns that become outputs: `"auto"` (default) takes every
+            column whose kind is evident; a list names them; a dict says their kinds
+            too, `{"glasses": "binary"}`; `()` takes none.
+        validation: Share of subjects that validate where splits are drawn.
+        test: Share of subjects that test where splits are drawn.
+        seed: Seed of the splits drawn. Defaults to 0.
+
+    Returns:
+        `(manifest, report)`. The report says which columns became what, and counts
+        rows left out because their picture is not there.
+
+    Raises:
+        ValueError: If file, columns or a value cannot be understood; the message says
+            file, line, column and value.
+
+    Example:
+
+    >>> manifest, report = read_csv("labels.csv", age_column="years")  # doctest: +SKIP
+    """
+    file = Path(file)
+    names, rows = _read_rows(file)
+    roles = _find_roles(
+        file,
+        names,
+        {"image": image_column, "age": age_column, "gender": gender_column,
+         "subject": subject_column, "split": split_column},
+    )
+    if not {"age", "gender"} & set(roles) and not extra:
+        raise ValueError(
+            f"{file} has no column to learn from. Say which with `age_column`, "
+            f"`gender_column` or `extra`. Columns: {names}."
+        )
+    report = CleaningReport("csv", rows_read=len(rows))
+    genders = _gender_words(gender_values)
+    base = Path(images_dir) if images_dir is not None else file.parent
+    made: list[dict[str, Any]] = []
+    kept = []
+    seen: Counter[str] = Counter()
+    for number, row in rows:
+        cells = {role: _Cell(row[name].strip(), f"{file}, line {number}, column {name!r}")
+                 for role, name in roles.items()}
+        labels = _read_labels(cells, genders, gaps, report)
+        made_row = _find_picture(cells["image"], base, seen, report)
+        if made_row is not None:
+            made.append({**made_row, **labels})
+            kept.append((number, row))
+    if not made:
+        raise ValueError(
+            f"None of the {len(rows)} pictures in {file} is there. Relative files start "
+            f"from {base}; say where with `images_dir`. "
+            f"First: {rows[0][1][roles['image']]!r}."
+        )
+    heads = _add_extra_columns(made, kept, file, names, roles, extra, report)
+    manifest = make_manifest(made, extra_heads=heads)
+    if "split" not in roles:
+        manifest = random_splits(manifest, validation, test, seed)
+    return manifest, report
+
+
+def _read_rows(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Returns column names and (line, cells by column) of every row."""
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder. Expected a CSV file.")
+    if not file.is_file():
+        raise ValueError(f"There is no CSV file {file}.")
+    try:
+        text = file.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8 text: {error.reason}.") from error
+    lines = text.splitlines()
+    if not lines or not lines[0].strip():
+        raise ValueError(f"{file}, line 1: expected the names of columns, found none.")
+    delimiter = max(DELIMITERS, key=lines[0].count)
+    reader = csv.reader(lines, delimiter=delimiter)
+    names = [name.strip() for name in next(reader)]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{file}, line 1: the column {twice[0]!r} is there twice.")
+    rows = []
+    for cells in reader:
+        if not any(cell.strip() for cell in cells):
+            continue
+        if len(cells) != len(names):
+            raise ValueError(
+                f"{file}, line {reader.line_num}: expected {len(names)} values "
+                f"separated by {delimiter!r}, received {len(cells)}."
+            )
+        rows.append((reader.line_num, dict(zip(names, cells, strict=True))))
+    if not rows:
+        raise ValueError(f"{file} names columns, but has no rows.")
+    return names, rows
+
+
+def _find_roles(
+    file: Path, names: Sequence[str], given: Mapping[str, str | None]
+) -> dict[str, str]:
+    roles = {}
+    for role, column in given.items():
+        if column is not None:
+            if column not in names:
+                raise ValueError(
+                    f"{file} has no column {column!r}. Columns: {list(names)}."
+                )
+            roles[role] = column
+            continue
+        found = [n for usual in USUAL_NAMES[role] for n in names if n.lower() == usual]
+        if found:
+            roles[role] = found[0]
+    if "image" not in roles:
+        raise ValueError(
+            f"{file} has no column called {', '.join(USUAL_NAMES['image'])}. Say which "
+            f"holds the pictures with `image_column`. Columns: {list(names)}."
+        )
+    return roles
+
+
+def _gender_words(values: Mapping[str, str] | None) -> dict[str, str]:
+    for value, gender in (values or {}).items():
+        if gender not in GENDERS:
+            raise ValueError(
+                f"Invalid `gender_values`. Expected 'female' or 'male' for {value!r}. "
+                f"Received: {gender!r}."
+            )
+    return GENDER_WORDS | {str(k).lower(): v for k, v in (values or {}).items()}
+
+
+def _read_labels(
+    cells: Mapping[str, _Cell],
+    genders: Mapping[str, str],
+    gaps: str,
+    report: CleaningReport,
+) -> dict[str, Any]:
+    labels: dict[str, Any] = {"source": "csv"}
+    if "age" in cells:
+        labels["age_group"] = _age_group(cells["age"], gaps, report)
+    if "gender" in cells:
+        labels["gender"] = _gender(cells["gender"], genders, report)
+    if "subject" in cells:
+        labels["subject"] = cells["subject"].text
+    if "split" in cells:
+        split = SPLIT_WORDS.get(cells["split"].text.lower())
+        if split is None:
+            raise ValueError(
+                f"{cells['split'].where}: expected train, validation or test. "
+                f"Received: {cells['split'].text!r}."
+            )
+        labels["split"] = split
+    return labels
+
+
+def _age_group(cell: _Cell, gaps: str, report: CleaningReport) -> int:
+    if cell.text.lower() in UNKNOWN:
+        report.rules["age", cell.text, "no age"] += 1
+        return MISSING
+    spoken = _RANGE.match(cell.text)
+    if spoken:
+        group = (int(spoken[1]), int(spoken[2]))
+        if group in AGE_GROUPS:
+            return AGE_GROUPS.index(group)
+    elif _YEARS.match(cell.text) and float(cell.text) <= 130:
+        group_id = age_group_from_years(float(cell.text), gaps)
+        if group_id == MISSING:
+            report.rules["age", cell.text, "no age (between two groups)"] += 1
+        return group_id
+    raise ValueError(
+        f"{cell.where}: expected years in [0, 130] or one of the groups "
+        f"{', '.join(AGE_GROUP_NAMES)}. Received: {cell.text!r}."
+    )
+
+
+def _gender(cell: _Cell, genders: Mapping[str, str], report: CleaningReport) -> int:
+    word = cell.text.lower()
+    if word in genders:
+        return GENDERS.index(genders[word])
+    if word in UNKNOWN:
+        report.rules["gender", cell.text, "no gender"] += 1
+        return MISSING
+    hint = " Numbers mean different things in different datasets; say which with " \
+           "`gender_values` (--female, --male)." if word.isdigit() else ""
+    raise ValueError(
+        f"{cell.where}: expected one of {', '.join(genders)}.{hint} "
+        f"Received: {cell.text!r}."
+    )
+
+
+def _find_picture(
+    cell: _Cell, base: Path, seen: Counter[str], report: CleaningReport
+) -> dict[str, str] | None:
+    if not cell.text:
+        raise ValueError(f"{cell.where}: expected a picture file, found nothing.")
+    path = base / cell.text
+    key = Path(cell.text).as_posix()
+    if not path.is_file():
+        report.leave_out(key, "no picture file")
+        return None
+    seen[key] += 1
+    if seen[key] > 1:
+        repeats = "repeated pictures, kept"
+        report.totals[repeats] = report.totals.get(repeats, 0) + 1
+        key = f"{key}#{seen[key]}"
+    return {"key": key, "path": str(path)}
+
+
+def _add_extra_columns(
+    made: list[dict[str, Any]],
+    kept: Sequence[tuple[int, Mapping[str, str]]],
+    file: Path,
+    names: Sequence[str],
+    roles: Mapping[str, str],
+    extra: str | Sequence[str] | Mapping[str, str],
+    report: CleaningReport,
+) -> dict[str, dict[str, Any]]:
+    """Adds the columns that become outputs to the rows; returns what they are."""
+    free = [name for name in names if name not in roles.values()]
+    chosen = free if extra == "auto" else list(extra)
+    heads = {}
+    for name in chosen:
+        if name not in free:
+            raise ValueError(
+                f"Invalid `extra`. Expected columns of {file} without another role: "
+                f"{free}. Received: {name!r}."
+            )
+        kind = extra.get(name) if isinstance(extra, Mapping) else None
+        cells = [
+            (row[name].strip(), f"{file}, line {number}, column {name!r}")
+            for number, row in kept
+        ]
+        column = read_extra_column(name, cells, kind)
+        if isinstance(column, str):
+            if extra != "auto":
+                raise ValueError(f"{file}, column {name!r}: {column}.")
+            report.totals[f"column {name!r} not used: {column}"] = len(cells)
+            continue
+        for row, value in zip(made, column.values, strict=True):
+            row[name] = value
+        heads[name] = {"kind": column.kind, "classes": list(column.classes)}
+        classes = f" ({', '.join(column.classes)})" if column.classes else ""
+        report.totals[f"column {name!r} is an output: {column.kind}{classes}"] = (
+            column.num_known
+        )
+    return heads

@@ -1,0 +1,140 @@
+"""Further columns of a CSV file: of which kind an output for them is, and its targets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from keras_agegender.encodings import HEAD_KINDS
+from keras_agegender.labels import AGE_GROUPS, MISSING
+
+UNKNOWN = ("", "na", "nan", "none", "unknown", "-1", "?")
+NO = ("0", "false", "no", "n")
+YES = ("1", "true", "yes", "y")
+MAX_CLASSES = 50
+# Outputs of the encodings and features of prepared datasets.
+RESERVED = (
+    "key", "path", "fold", "source", "subject", "split", "image", "face_box",
+    "face_score", "face_status", "num_faces", "gender", "age", "age_group", "gender_age",
+    *(f"age{k}" for k in range(1, len(AGE_GROUPS) + 1)),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ExtraColumn:
+    """A column that becomes an output.
+
+    Attributes:
+        kind: As `Head.kind`.
+        classes: Names of a categorical column's classes, by id; else empty.
+        values: One per row: ids, 0 and 1, or numbers; -1 or NaN where unknown.
+    """
+
+    kind: str
+    classes: tuple[str, ...]
+    values: list[float]
+
+    @property
+    def num_known(self) -> int:
+        """Rows with a value."""
+        if self.kind == "regression":
+            return sum(not math.isnan(v) for v in self.values)
+        return sum(v != MISSING for v in self.values)
+
+
+def read_extra_column(
+    name: str, cells: Sequence[tuple[str, str]], kind: str | None = None
+) -> ExtraColumn | str:
+    """Returns a column as targets, or the reason why it cannot be one.
+
+    Args:
+        name: The column's name.
+        cells: (text, where it stands) of every row.
+        kind: As `Head.kind`; `None` takes the evident one: yes and no, 1 and 0 and CelebA's 1
+            and -1 are binary,
+            fractions and whole numbers beyond 50 values regression, at most 50
+            different texts or whole numbers from 0 on categorical.
+
+    Raises:
+        ValueError: If a value does not fit the kind that was asked for.
+    """
+    if name in RESERVED or "/" in name or not name:
+        return f"the name {name!r} is taken; rename the column"
+    if kind is not None and kind not in HEAD_KINDS:
+        raise ValueError(
+            f"Invalid kind of column {name!r}. Expected one of {HEAD_KINDS}. "
+            f"Received: {kind!r}."
+        )
+    # In a column of numbers -1 may be a number: only a declared or evident class
+    # column reads it as unknown.
+    written = {t.lower() for t, _ in cells}
+    if kind in (None, "binary") and written - {"", "na", "nan"} == {"-1", "1"}:
+        cells = [("0" if t == "-1" else t, where) for t, where in cells]  # as CelebA
+        written = {t.lower() for t, _ in cells}
+    texts = sorted(written - set(UNKNOWN))
+    if len(texts) < 2:
+        return "it holds fewer than two different values"
+    kind = kind or _evident_kind(texts)
+    if kind == "binary":
+        return _binary(cells)
+    if kind == "regression":
+        return _regression(cells)
+    if kind == "categorical":
+        return _categorical(cells)
+    return f"it holds {len(texts)} different texts"
+
+
+def _evident_kind(texts: Sequence[str]) -> str | None:
+    if set(texts) <= {*NO, *YES}:
+        return "binary"
+    numbers = [_number(t) for t in texts]
+    if all(n is not None for n in numbers):
+        whole = sorted(int(n) for n in numbers if n == int(n or 0))
+        if whole == list(range(len(texts))) and len(texts) <= MAX_CLASSES:
+            return "categorical"
+        return "regression"
+    return "categorical" if len(texts) <= MAX_CLASSES else None
+
+
+def _binary(cells: Sequence[tuple[str, str]]) -> ExtraColumn:
+    values: list[float] = []
+    for text, where in cells:
+        word = text.lower()
+        if word in YES or word in NO:
+            values.append(int(word in YES))
+        elif word in UNKNOWN:
+            values.append(MISSING)
+        else:
+            raise ValueError(
+                f"{where}: expected one of {', '.join((*YES, *NO))}. Received: {text!r}."
+            )
+    return ExtraColumn("binary", (), values)
+
+
+def _regression(cells: Sequence[tuple[str, str]]) -> ExtraColumn:
+    values = []
+    for text, where in cells:
+        number = _number(text)
+        if number is None and text.lower() not in UNKNOWN:
+            raise ValueError(f"{where}: expected a number. Received: {text!r}.")
+        values.append(math.nan if number is None else number)
+    return ExtraColumn("regression", (), values)
+
+
+def _categorical(cells: Sequence[tuple[str, str]]) -> ExtraColumn:
+    known = {t for t, _ in cells if t.lower() not in UNKNOWN}
+    numeric = all(_number(t) is not None for t in known)
+    classes = sorted(known, key=lambda t: (_number(t) if numeric else 0, t))
+    lookup = {text: index for index, text in enumerate(classes)}
+    return ExtraColumn(
+        "categorical", tuple(classes), [lookup.get(t, MISSING) for t, _ in cells]
+    )
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

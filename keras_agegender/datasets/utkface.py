@@ -1,0 +1,115 @@
+"""UTKFace: pictures whose names hold the labels become a manifest.
+
+Zhang, Song & Qi, "Age Progression/Regression by Conditional Adversarial Autoencoder",
+CVPR 2017. A picture is named `<age>_<gender>_<race>_<time>.jpg`, with gender 0 for male
+and 1 for female; here, as everywhere in this library, it becomes 1 for male.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from keras_agegender.datasets.cleaning import CleaningReport
+from keras_agegender.datasets.manifest import make_manifest
+from keras_agegender.datasets.splits import random_splits
+from keras_agegender.labels import (
+    AGE_GROUP_NAMES,
+    GENDERS,
+    MISSING,
+    age_group_from_years,
+)
+
+GAPS = ("omit", "mask", "nearest")
+SUFFIXES = (".jpg", ".jpeg", ".png")
+_NAME = re.compile(r"^(\d{1,3})_([01])_([0-4])_(\d+)\.")
+_MALE = "0"
+
+
+def read_utkface(
+    directory: str | Path,
+    *,
+    gaps: str = "omit",
+    validation: float = 0.1,
+    test: float = 0.1,
+    seed: int = 0,
+) -> tuple[pd.DataFrame, CleaningReport]:
+    """Reads UTKFace's labels off its file names.
+
+    Names that are not of the published form are left out, counted and listed in the
+    report; nothing is guessed. Nobody says who is on a picture, so that one person may
+    be in two splits: scores are a little better than on strangers.
+
+    Args:
+        directory: Folder of pictures; folders in it are searched too.
+        gaps: What becomes of ages between two of the eight groups: `"omit"` (default)
+            leaves the picture out, `"mask"` keeps it with an unknown age group for its
+            gender, `"nearest"` takes the nearer group, the younger of two.
+        validation: Share of pictures that validate, in [0, 1). Defaults to 0.1.
+        test: Share of pictures that test, in [0, 1). Defaults to 0.1.
+        seed: Seed of the split. Defaults to 0.
+
+    Returns:
+        `(manifest, report)`. The column `age_years` holds the age; it is not meant as
+        an output unless asked for.
+
+    Raises:
+        ValueError: If there is no such folder, or no usable picture in it.
+
+    Example:
+
+    >>> manifest, report = read_utkface("data/UTKFace")  # doctest: +SKIP
+    """
+    if gaps not in GAPS:
+        raise ValueError(
+            f"Invalid `gaps`. Expected one of {GAPS}. Received: gaps={gaps!r}."
+        )
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise ValueError(f"There is no folder {directory} of UTKFace pictures.")
+    report = CleaningReport("utkface")
+    rows = []
+    for file in sorted(directory.rglob("*")):
+        if file.suffix.lower() not in SUFFIXES or not file.is_file():
+            continue
+        report.rows_read += 1
+        row = _read_name(file.relative_to(directory), gaps, report)
+        if row is not None:
+            rows.append({**row, "path": str(file)})
+    if not rows:
+        raise ValueError(
+            f"No picture of {report.rows_read} in {directory} is usable: expected names "
+            "such as 27_1_0_20170116220224657.jpg."
+        )
+    return random_splits(make_manifest(rows), validation, test, seed), report
+
+
+def _read_name(file: Path, gaps: str, report: CleaningReport) -> dict | None:
+    key = file.as_posix()
+    match = _NAME.match(file.name)
+    if match is None:
+        report.leave_out(key, "malformed name")
+        return None
+    years = int(match[1])
+    if years > 130:
+        report.leave_out(key, "impossible age")
+        return None
+    group = age_group_from_years(years)
+    if group == MISSING:
+        if gaps == "omit":
+            report.leave_out(key, "age between two groups")
+            return None
+        to = "no age"
+        if gaps == "nearest":
+            group = age_group_from_years(years, gaps="nearest")
+            to = AGE_GROUP_NAMES[group]
+        report.rules["age", str(years), to] += 1
+    return {
+        "key": key,
+        "age_group": group,
+        "gender": GENDERS.index("male" if match[2] == _MALE else "female"),
+        "source": "utkface",
+        "age_years": years,
+    }
