@@ -66,13 +66,16 @@ def read_extra_column(
             f"Invalid kind of column {name!r}. Expected one of {HEAD_KINDS}. "
             f"Received: {kind!r}."
         )
-    # In a column of numbers -1 may be a number: only a declared or evident class
-    # column reads it as unknown.
     written = {t.lower() for t, _ in cells}
     if kind in (None, "binary") and written - {"", "na", "nan"} == {"-1", "1"}:
         cells = [("0" if t == "-1" else t, where) for t, where in cells]  # as CelebA
         written = {t.lower() for t, _ in cells}
-    texts = sorted(written - set(UNKNOWN))
+    numbers = [_number(t) for t in written - (set(UNKNOWN) - {"-1"})]
+    if kind is None and all(n is not None for n in numbers) and (
+        any(n != int(n) for n in numbers if n is not None)
+    ):
+        kind = "regression"  # and -1 a number like another
+    texts = sorted(written - (set(UNKNOWN) - ({"-1"} if kind == "regression" else set())))
     if len(texts) < 2:
         return "it holds fewer than two different values"
     kind = kind or _evident_kind(texts)

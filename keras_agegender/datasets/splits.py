@@ -86,14 +86,12 @@ def random_splits(
     ).drop_duplicates("subject")
     order = np.random.default_rng(seed).permutation(len(first))
     dealt = first.iloc[order].sort_values("cell", kind="stable")["subject"]
-    # Whoever stands at a position whose running share of test crosses a whole number
-    # is tested, and likewise for validation: exact shares within every cell.
-    position = np.arange(1, len(dealt) + 1)
-    is_test = np.floor(position * test) > np.floor((position - 1) * test)
-    held = np.floor(position * (test + validation)) > np.floor(
-        (position - 1) * (test + validation)
-    )
-    names = np.where(is_test, "test", np.where(held, "validation", "train"))
+    # Every time that the running share of test crosses a whole number, somebody is
+    # tested; of the others, likewise, some validate: exact shares within every cell.
+    is_test = _every(np.arange(1, len(dealt) + 1), test)
+    rest = np.cumsum(~is_test)
+    is_validation = ~is_test & _every(rest, validation / (1 - test))
+    names = np.where(is_test, "test", np.where(is_validation, "validation", "train"))
     lookup = dict(zip(dealt, names, strict=True))
     split = manifest.copy()
     split.attrs = dict(manifest.attrs)
@@ -106,6 +104,13 @@ def random_splits(
             "be empty."
         )
     return split
+
+
+def _every(position: np.ndarray, share: float) -> np.ndarray:
+    """Returns at which positions, counted from 1, the running share gains a whole."""
+    rounding = 1e-9  # 10 * 0.3 must be 3
+    before = np.floor((position - 1) * share + rounding)
+    return np.floor(position * share + rounding) > before
 
 
 def check_subject_exclusive(

@@ -1,0 +1,81 @@
+"""Manifests: what is valid, and that files hold all of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from keras_agegender.datasets.manifest import (
+    MANIFEST_COLUMNS,
+    make_manifest,
+    read_manifest,
+    summarize,
+    validate_manifest,
+    write_manifest,
+)
+
+ROWS = [
+    {"key": "a.jpg", "path": "x/a.jpg", "age_group": 3, "gender": 1, "hat": 1,
+     "weight": 2.5, "subject": "007"},
+    {"key": "NA.jpg", "path": "x/NA.jpg", "split": "test", "hat": 0,
+     "weight": float("nan")},
+]  # fmt: skip
+
+
+def test_columns_left_out_get_their_empty_value():
+    manifest = make_manifest([{"key": "a", "path": "b"}])
+    assert list(manifest.columns) == list(MANIFEST_COLUMNS)
+    row = manifest.iloc[0]
+    assert (row["age_group"], row["gender"], row["fold"]) == (-1, -1, -1)
+    assert (row["split"], row["subject"], row["source"]) == ("train", "", "")
+
+
+def test_round_trip_through_a_file(tmp_path):
+    rows = [
+        {"split": "train", "subject": "", "age_group": -1, "gender": -1} | row
+        for row in ROWS
+    ]
+    manifest = make_manifest(rows, {"hat": {"kind": "binary", "classes": []}})
+    write_manifest(manifest, tmp_path / "m.csv")
+    again = read_manifest(tmp_path / "m.csv")
+    pd.testing.assert_frame_equal(again, manifest)
+    assert again.attrs == manifest.attrs
+    assert again["subject"][0] == "007" and again["key"][1] == "NA.jpg"
+    assert np.isnan(again["weight"][1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"age_group": 8}, r"age_group ids in \[-1, 8\)"),
+        ({"gender": 2}, r"gender ids in \[-1, 2\)"),
+        ({"fold": -2}, "fold ids"),
+        ({"key": "b.jpg"}, "'b.jpg' is there twice"),
+        ({"hat": "yes"}, "Extra column 'hat' must hold numbers"),
+    ],
+)
+def test_invalid_rows(changes, message):
+    rows = [{"key": "b.jpg", "path": "b.jpg"}, {"key": "a.jpg", "path": "a", **changes}]
+    for row in rows:
+        row.setdefault("hat", 0)
+        row.setdefault("fold", 0)
+        row.setdefault("gender", 0)
+        row.setdefault("age_group", 0)
+    with pytest.raises(ValueError, match=message):
+        make_manifest(rows)
+
+
+def test_missing_columns_and_rows():
+    with pytest.raises(ValueError, match="no column"):
+        validate_manifest(pd.DataFrame({"key": ["a"]}))
+    with pytest.raises(ValueError, match="no rows"):
+        validate_manifest(make_manifest(ROWS[:1]).iloc[:0])
+    with pytest.raises(ValueError, match="no manifest file"):
+        read_manifest("nowhere.csv")
+
+
+def test_summary_counts_every_row():
+    table = summarize(make_manifest(ROWS[:1]))
+    assert table.loc[("train", "male"), "15-20"] == 1
+    assert table.to_numpy().sum() == 1

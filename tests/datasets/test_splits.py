@@ -1,0 +1,103 @@
+"""Splits: exact shares, subjects kept together, every fold tested once."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_agegender.datasets.manifest import make_manifest
+from keras_agegender.datasets.splits import (
+    check_subject_exclusive,
+    cross_validation_splits,
+    random_splits,
+    report_splits,
+)
+
+
+def manifest_of(count, per_subject=1, folds=False):
+    return make_manifest(
+        {
+            "key": f"{n}",
+            "path": f"{n}",
+            "subject": f"s{n // per_subject}",
+            "age_group": n // per_subject % 8,
+            "gender": n // per_subject % 2,
+            "split": f"fold_{n // per_subject % 5}" if folds else "train",
+        }
+        for n in range(count)
+    )
+
+
+def test_the_report_s_split():
+    assert report_splits() == {
+        "train": "fold_0+fold_1+fold_2",
+        "validation": "fold_3",
+        "test": "fold_4",
+    }
+
+
+def test_cross_validation_tests_and_validates_every_fold_once():
+    rounds = [cross_validation_splits(k) for k in range(5)]
+    assert sorted(r["test"] for r in rounds) == [f"fold_{k}" for k in range(5)]
+    assert sorted(r["validation"] for r in rounds) == [f"fold_{k}" for k in range(5)]
+    for r in rounds:
+        parts = [r["test"], r["validation"], *r["train"].split("+")]
+        assert sorted(parts) == [f"fold_{k}" for k in range(5)]
+        check_subject_exclusive(manifest_of(40, folds=True), r)
+
+
+@pytest.mark.parametrize("fold", [-1, 5])
+def test_no_such_fold(fold):
+    with pytest.raises(ValueError, match="test_fold"):
+        cross_validation_splits(fold)
+
+
+@given(
+    st.integers(60, 200), st.integers(1, 4), st.sampled_from([0.1, 0.2, 0.25]),
+    st.integers(0, 5),
+)  # fmt: skip
+@settings(max_examples=25, deadline=None)
+def test_random_splits_keep_subjects_together(count, per_subject, share, seed):
+    manifest = random_splits(manifest_of(count, per_subject), share, share, seed)
+    check_subject_exclusive(manifest)
+    subjects = manifest.drop_duplicates("subject")
+    for name in ("validation", "test"):
+        assert abs((subjects["split"] == name).sum() - share * len(subjects)) <= 1
+    again = random_splits(manifest_of(count, per_subject), share, share, seed)
+    assert list(again["split"]) == list(manifest["split"])
+
+
+def test_another_seed_is_another_split():
+    a, b = (random_splits(manifest_of(80), seed=seed)["split"] for seed in (0, 1))
+    assert list(a) != list(b)
+
+
+def test_groups_are_spread_evenly():
+    manifest = random_splits(manifest_of(800), 0.1, 0.1)
+    counts = manifest[manifest["split"] == "test"].groupby("age_group").size()
+    assert counts.min() >= 9 and counts.max() <= 11  # 100 of each, a tenth of them
+
+
+@pytest.mark.parametrize("shares", [(0.6, 0.5), (-0.1, 0.1), (0.5, 0.5)])
+def test_impossible_shares(shares):
+    with pytest.raises(ValueError, match="Invalid shares"):
+        random_splits(manifest_of(20), *shares)
+
+
+def test_too_few_subjects():
+    with pytest.raises(ValueError, match="Too few subjects"):
+        random_splits(manifest_of(3), 0.1, 0.1)
+
+
+def test_leaks_and_empty_splits_are_errors():
+    manifest = manifest_of(40, folds=True)
+    with pytest.raises(ValueError, match=r"Empty split. 'test' \(fold_9\)"):
+        check_subject_exclusive(manifest, {"train": "fold_0", "test": "fold_9"})
+    with pytest.raises(ValueError, match="'fold_0' is in 'train' and 'test'"):
+        check_subject_exclusive(manifest, {"train": "fold_0", "test": "fold_0"})
+    manifest.loc[1, "subject"] = manifest.loc[0, "subject"]
+    with pytest.raises(ValueError, match="1 subjects are in more than one split"):
+        check_subject_exclusive(manifest, {"train": "fold_0", "test": "fold_1"})
+    # A subject of a fold that no split uses leaks nowhere.
+    check_subject_exclusive(manifest, {"train": "fold_0", "test": "fold_2"})

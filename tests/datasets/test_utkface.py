@@ -1,0 +1,87 @@
+"""UTKFace: labels in names, ages in gaps, names that are malformed."""
+
+from __future__ import annotations
+
+import pytest
+from sample_data import write_picture
+
+from keras_agegender.datasets.utkface import read_utkface
+
+ALL = {"validation": 0.0, "test": 0.0}
+# Four names of the public files are malformed in these ways.
+MALFORMED = (
+    "24_0_1_20170116220224657 .jpg.chip.jpg",
+    "55_0_0_20170116232725357jpg.chip.jpg",
+    "61_1_20170109142408075.jpg.chip.jpg",
+    "61_1_20170109150557335.jpg.chip.jpg",
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    names = ("27_0_0_20170101000000001", "1_1_3_20170101000000002",
+             "35_1_2_20170101000000003", "110_0_4_20170101000000004")  # fmt: skip
+    for name in names:
+        write_picture(tmp_path / f"{name}.jpg.chip.jpg")
+    return tmp_path
+
+
+def test_labels_are_read_off_names(folder):
+    manifest, report = read_utkface(folder, **ALL)
+    by_key = manifest.set_index(manifest["age_years"])
+    assert list(manifest["age_years"]) == [110, 1, 27]
+    assert by_key.loc[27, "gender"] == 1  # UTKFace's 0 is male
+    assert by_key.loc[1, "gender"] == 0
+    assert list(manifest["age_group"]) == [7, 0, 4]
+    assert dict(report.left_out) == {"age between two groups": 1}
+    assert report.rows_read == 4
+
+
+def test_ages_in_gaps(folder):
+    manifest, report = read_utkface(folder, gaps="nearest", **ALL)
+    assert list(manifest["age_group"]) == [7, 0, 4, 4]
+    assert report.rules["age", "35", "25-32"] == 1
+    manifest, report = read_utkface(folder, gaps="mask", **ALL)
+    assert list(manifest["age_group"]) == [7, 0, 4, -1]
+    assert list(manifest["gender"]) == [1, 0, 1, 0]
+    assert report.rules["age", "35", "no age"] == 1
+    with pytest.raises(ValueError, match="gaps='drop'"):
+        read_utkface(folder, gaps="drop")
+
+
+def test_malformed_names_are_reported_one_by_one(folder):
+    for name in (*MALFORMED, "notes_0_0_1.jpg", "140_0_0_20170101000000009.jpg"):
+        write_picture(folder / name)
+    _, report = read_utkface(folder, **ALL)
+    assert report.left_out["malformed name"] == 5
+    assert report.left_out["impossible age"] == 1
+    assert {item for item, why in report.items if why == "malformed name"} == {
+        *MALFORMED,
+        "notes_0_0_1.jpg",
+    }
+
+
+def test_other_files_and_folders(folder):
+    (folder / "README.txt").write_text("no picture", "utf-8")
+    write_picture(folder / "part2" / "60_1_0_20170101000000005.jpg")
+    manifest, report = read_utkface(folder, **ALL)
+    assert report.rows_read == 5
+    assert "part2/60_1_0_20170101000000005.jpg" in set(manifest["key"])
+
+
+def test_splits_are_drawn(tmp_path):
+    for number in range(40):
+        write_picture(tmp_path / f"27_{number % 2}_0_{number}.jpg")
+    manifest, _ = read_utkface(tmp_path, validation=0.1, test=0.2)
+    assert manifest["split"].value_counts().to_dict() == {
+        "train": 28,
+        "test": 8,
+        "validation": 4,
+    }
+
+
+def test_no_pictures(tmp_path):
+    with pytest.raises(ValueError, match="No picture of 0"):
+        read_utkface(tmp_path)
+    with pytest.raises(ValueError, match="There is no folder"):
+        read_utkface(tmp_path / "nowhere")
