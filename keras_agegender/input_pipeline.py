@@ -71,7 +71,8 @@ def _resized_size(pipeline: Pipeline, image_size: tuple[int, int]) -> tuple[int,
 def _resize(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     """Resizes with antialiasing and scales to [0, 1]."""
     image = tf.cast(image, tf.float32) / 255.0
-    return tf.image.resize(image, size, method="bilinear", antialias=True)
+    image = tf.image.resize(image, size, method="bilinear", antialias=True)
+    return tf.clip_by_value(image, 0.0, 1.0)  # the kernel's weights sum to 1.0000002
 
 
 def preprocess_for_evaluation(

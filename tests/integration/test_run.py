@@ -1,0 +1,349 @@
+"""A run from a prepared dataset to an answer about a photo, and its interruptions."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from sample_data import EXTRA_HEADS, MiddleDetector, make_prepared, picture
+
+from keras_agegender.annotation import annotate_photo
+from keras_agegender.encodings import get_encoding
+from keras_agegender.evaluation.evaluator import evaluate
+from keras_agegender.exporting import export
+from keras_agegender.faces.images import encode_jpeg
+from keras_agegender.input_pipeline import make_eval_dataset
+from keras_agegender.models.builder import build_model
+from keras_agegender.prediction import Predictor
+from keras_agegender.recipes.recipe import load_recipe
+from keras_agegender.run_directory import RunDirectory
+from keras_agegender.training import train
+
+SETTINGS = (
+    "model.name=resnet_se",
+    "model.image_size=[32, 32]",
+    "data.pipeline=resnet",
+    "data.batch_size=8",
+    "training.epochs=2",
+    "loss_weight_changes=[{epoch=1, set={gender=0.5}}]",
+)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    return make_prepared(tmp_path_factory.mktemp("data"), extra_heads=EXTRA_HEADS)
+
+
+@pytest.fixture(scope="module")
+def run(prepared, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("runs") / "run"
+    return train("quickstart", prepared, directory, overrides=SETTINGS, verbose=0)
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    return export(run, tmp_path_factory.mktemp("exports") / "model")
+
+
+def test_a_run_leaves_everything_behind(run):
+    names = {file.name for file in run.path.iterdir()}
+    assert names == {
+        "best.keras", "last.keras", "recipe.toml", "run.json", "history.csv",
+        "curves.png", "metrics.json", "confusion.png", "predictions.csv",
+    }  # fmt: skip
+    info = run.info()
+    assert info["status"] == "finished" and info["seed"] == 0
+    assert len(info["data_sha256"]) == 64
+    assert info["versions"]["keras"] == keras.__version__
+    assert info["outputs"][:2] == ["gender", "age1"]
+    assert info["outputs"][-3:] == ["glasses", "colour", "weight"]
+    for name in ("curves.png", "confusion.png"):
+        with Image.open(run.path / name) as image:
+            image.load()
+
+
+def test_the_resolved_recipe_is_the_recipe(run):
+    assert run.recipe().to_dict() | {"name": ""} == (
+        load_recipe("quickstart", SETTINGS).to_dict() | {"name": ""}
+    )
+
+
+def test_history_has_every_figure_of_every_epoch(run):
+    with run.history_file.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [float(row["gender_loss_weight"]) for row in rows] == [4.0, 0.5]
+    assert {"val_loss", "val_gender_accuracy", "val_age_accuracy", "val_mean_accuracy",
+            "val_age_all_heads_accuracy", "val_weight_mae"} <= set(rows[0])  # fmt: skip
+
+
+def test_metrics_are_those_of_the_predictions(run):
+    """Scores are worked out once more from the file with a row per face."""
+    metrics = json.loads((run.path / "metrics.json").read_text("utf-8"))
+    with (run.path / "predictions.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert metrics["num_faces"] == len(rows) == 8
+    for name, scores in (("gender", metrics["gender"]), ("age_group", metrics["age"])):
+        known = [row for row in rows if row[name]]
+        right = [row for row in known if row[name] == row[f"predicted_{name}"]]
+        assert scores["num_faces"] == len(known)
+        assert scores["accuracy"] == pytest.approx(len(right) / len(known))
+
+
+def test_evaluating_another_split(run, prepared):
+    scores = evaluate(run, prepared, split="fold_0+fold_1", positive_gender="female")
+    assert scores.num_faces == 16
+    assert scores.gender.positive == "female"
+    assert (run.path / "metrics_fold_0-fold_1.json").is_file()
+    for file in run.path.glob("*fold_0-fold_1*"):
+        file.unlink()
+
+
+def test_models_load_with_keras_alone(run, prepared):
+    """In a process without this package: no custom objects, safe mode on."""
+    code = f"""
+import sys, keras
+sys.modules["keras_agegender"] = None
+model = keras.saving.load_model({str(run.best_model)!r})
+print(len(model.output), model.input_shape)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          check=True, cwd=run.path)  # fmt: skip
+    assert done.stdout.split("\n")[0] == "12 (None, 32, 32, 3)"
+
+
+def test_a_finished_run_is_not_touched(run, prepared):
+    before = run.best_model.stat().st_mtime_ns
+    with pytest.raises(ValueError, match="is finished"):
+        train("quickstart", prepared, run.path, overrides=SETTINGS, verbose=0)
+    assert run.best_model.stat().st_mtime_ns == before
+
+
+def test_folders_of_other_things_are_left_alone(prepared, tmp_path):
+    (tmp_path / "mine").write_text("mine", "utf-8")
+    with pytest.raises(ValueError, match="not empty and holds no run"):
+        train("quickstart", prepared, tmp_path, overrides=SETTINGS)
+    with pytest.raises(ValueError, match="is a file"):
+        train("quickstart", prepared, tmp_path / "mine", overrides=SETTINGS)
+
+
+SMALL = (*SETTINGS, "model.name=caffe_1conv", "model.encoding=categorical",
+         "model.question=", "data.pipeline=caffe")  # fmt: skip
+
+
+def interrupted(epoch):
+    """A callback's `on_epoch_begin` that stops training when an epoch begins."""
+
+    def on_epoch_begin(self, index, logs=None):
+        if index == epoch:
+            raise KeyboardInterrupt
+
+    return on_epoch_begin
+
+
+def test_an_interrupted_run_goes_on_to_the_same_model(prepared, tmp_path, monkeypatch):
+    settings = (*SMALL, "training.epochs=3")
+    whole = train("quickstart", prepared, tmp_path / "a", overrides=settings, verbose=0)
+    from keras_agegender import callbacks
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            callbacks.DecodedAccuracy, "on_epoch_begin", interrupted(2), raising=False
+        )
+        with pytest.raises(KeyboardInterrupt):
+            train("quickstart", prepared, tmp_path / "b", overrides=settings, verbose=0)
+    assert RunDirectory(tmp_path / "b").info()["status"] == "running"
+    with pytest.raises(ValueError, match="another recipe, seed or dataset"):
+        train("quickstart", prepared, tmp_path / "b", overrides=settings, seed=1)
+    resumed = train("quickstart", prepared, tmp_path / "b", overrides=settings, verbose=0)
+    histories = [r.history_file.read_text("utf-8").splitlines() for r in (whole, resumed)]
+    assert len(histories[1]) == 4
+    assert histories[0][:3] == histories[1][:3]  # the epochs before the interruption
+    weights = [
+        [row["gender_loss_weight"] for row in csv.DictReader(history)]
+        for history in histories
+    ]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["model.name=resnet50"], "resnet50"),
+        (["model.encoding=ordnal"], "ordinal"),
+        (["training.optimizer=adamm"], "training.optimizer"),
+        (["loss_weights={gendr=1.0}"], "'gender'"),
+        (["loss_weight_changes=[{set={gender=1.0}}]"], "exactly one of"),
+        (["training.epoch=3"], "unknown key 'training.epoch'"),
+        (["training.epochs=many"], "Expected int"),
+    ],
+)
+def test_recipes_that_cannot_be_trained(prepared, tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        train("quickstart", prepared, tmp_path / "run", overrides=[*SMALL, *settings])
+
+
+def test_splits_must_exist(prepared, tmp_path):
+    with pytest.raises(ValueError, match="Invalid `split`"):
+        train("quickstart", prepared, tmp_path / "run", overrides=SMALL,
+              splits={"train": "fold_7"})  # fmt: skip
+
+
+# -- export and prediction -------------------------------------------------------------
+
+
+def test_an_export_says_what_the_model_says(run, exported, prepared):
+    """The same numbers from JPEG bytes as from the input pipeline."""
+    encoding, model = run.encoding(), run.load_model()
+    dataset = make_eval_dataset(prepared, encoding, split="fold_4", image_size=(32, 32))
+    expected = model.predict(dataset.map(lambda image, *rest: image), verbose=0)
+    from keras_agegender.datasets.prepared import load_prepared
+
+    rows = load_prepared(prepared).builder.as_dataset(
+        split="fold_4", decoders={"image": __import__("tensorflow_datasets").decode.SkipDecoding()}
+    )
+    files = [row["image"] for row in rows.as_numpy_iterator()]
+    loaded = tf.saved_model.load(str(exported))
+    answers = loaded.signatures["serving_default"](image_bytes=tf.constant(files))
+    for name in encoding.output_names:
+        np.testing.assert_allclose(answers[name], expected[name], atol=1e-5)
+    decoded = encoding.decode(expected)
+    np.testing.assert_array_equal(answers["age_group"], decoded.age_group)
+    np.testing.assert_array_equal(answers["gender_id"], decoded.gender)
+    np.testing.assert_allclose(
+        answers["age_group_probabilities"], decoded.age_probabilities, atol=1e-5
+    )
+
+
+def test_an_export_has_no_augmentation(exported):
+    """Neither random operations nor different answers to the same picture."""
+    loaded = tf.saved_model.load(str(exported))
+    graphs = [s.graph for s in loaded.signatures.values()]
+    operations = {
+        node.op
+        for graph in graphs
+        for function in [graph.as_graph_def()]
+        for node in [*function.node, *(n for f in function.library.function for n in f.node_def)]
+    }
+    assert not [name for name in operations if "Random" in name or "PyFunc" in name]
+    faces = tf.random.stateless_uniform((3, 32, 32, 3), (1, 2))
+    first, second = (loaded.signatures["faces"](faces=faces)["age3"] for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_an_export_needs_neither_this_package_nor_keras(exported, tmp_path):
+    (tmp_path / "face.jpg").write_bytes(encode_jpeg(picture()))
+    code = f"""
+import sys
+sys.modules["keras_agegender"] = sys.modules["keras"] = None
+import tensorflow as tf
+model = tf.saved_model.load({str(exported)!r})
+answer = model.signatures["serving_default"](
+    image_bytes=tf.constant([open("face.jpg", "rb").read()]))
+print(sorted(answer)[:4], float(tf.reduce_sum(answer["age_group_probabilities"])))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "['age1', 'age2', 'age3', 'age4']" in done.stdout
+
+
+def test_exports_are_not_replaced_unasked(run, exported, tmp_path):
+    with pytest.raises(ValueError, match="an export in .* already"):
+        export(run, exported)
+    (tmp_path / "mine").write_text("mine", "utf-8")
+    with pytest.raises(ValueError, match="is no export"):
+        export(run, tmp_path, overwrite=True)
+    with pytest.raises(ValueError, match="not a run directory"):
+        export(tmp_path / "nowhere", tmp_path / "out")
+
+
+def test_a_model_of_one_s_own(tmp_path):
+    model = build_model("caffe_1conv", "gender", image_size=(32, 32))
+    with pytest.raises(ValueError, match="Missing `encoding`"):
+        export(model, tmp_path / "out")
+    with pytest.raises(ValueError, match="The model's outputs are"):
+        export(model, tmp_path / "out", encoding="ordinal")
+    path = export(model, tmp_path / "out", encoding="gender", pipeline="caffe")
+    prediction = Predictor(path, MiddleDetector()).predict(picture(size=(80, 80)))
+    assert prediction.faces[0].age_group is None
+    assert prediction.faces[0].gender in ("female", "male")
+
+
+class TwoFaces(MiddleDetector):
+    """The right and the left half, in this order."""
+
+    def _detect(self, image):
+        one = super()._detect(image)
+        if not len(one):
+            return one
+        height, width = image.shape[:2]
+        boxes = np.array([[width / 2, 0, width, height], [0, 0, width / 2, height]], "float32")
+        return type(one)(boxes, np.array([0.9, 0.8], "float32"), np.zeros((2, 5, 2), "float32"))
+
+
+def test_all_faces_of_a_photo(exported, tmp_path):
+    photo = picture(size=(300, 400))
+    prediction = Predictor(exported, TwoFaces()).predict(photo)
+    assert prediction.status == "ok"
+    assert [face.box[0] for face in prediction.faces] == [0.0, 200.0]  # left to right
+    face = prediction.faces[0]
+    assert sum(face.age_probabilities.values()) == pytest.approx(1, abs=1e-4)
+    assert face.extra["colour"] in ("red", "green", "blue")
+    assert json.loads(json.dumps(prediction.to_dict()))["faces"][1]["heads"]["gender"] == (
+        pytest.approx(prediction.faces[1].male_probability)
+    )
+    annotated = annotate_photo(photo, prediction)
+    assert annotated.shape == photo.shape
+    assert (annotated != photo).any(axis=2).mean() > 0.02
+
+
+def test_a_prediction_sees_what_training_saw(exported, prepared):
+    """A photo's crop is the prepared dataset's crop: same box, margin, stored size."""
+    file = prepared.parent / "pictures" / "004.jpg"
+    prediction = Predictor(exported, MiddleDetector()).predict(file)
+    from keras_agegender.datasets.prepared import load_prepared
+
+    row = next(load_prepared(prepared).as_dataset("fold_4").as_numpy_iterator())
+    assert row["key"] == b"004.jpg"
+    assert list(prediction.faces[0].crop_box) == row["face_box"].tolist()
+
+
+def test_a_status_for_every_photo(exported, tmp_path):
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "good.jpg").write_bytes(encode_jpeg(picture(size=(90, 90))))
+    dark = np.zeros((50, 50, 3), "uint8")
+    predictor = Predictor(exported, MiddleDetector())
+    photos = [tmp_path / "empty.jpg", dark, tmp_path / "good.jpg", tmp_path]
+    predictions = predictor.predict_many(photos, batch_size=2)
+    statuses = [p.status for p in predictions]
+    assert statuses == ["unreadable", "no_face", "ok", "unreadable"]
+    assert "empty file" in str(predictions[0])
+    (whole,) = predictor.predict_many([dark], whole_image=True)
+    assert whole.status == "whole_image" and len(whole.faces) == 1
+
+
+def test_no_model_no_prediction(exported, tmp_path):
+    with pytest.raises(ValueError, match="no exported model"):
+        Predictor(tmp_path)
+    copy = tmp_path / "copy"
+    shutil.copytree(exported, copy)
+    (copy / "saved_model.pb").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="damaged"):
+        Predictor(copy)
+    (copy / "agegender.json").unlink()
+    with pytest.raises(ValueError, match=r"has no agegender.json"):
+        Predictor(copy)
+
+
+def test_encoding_of_a_run_has_its_heads(run):
+    assert run.encoding().output_names == (
+        *get_encoding("ordinal").output_names, "glasses", "colour", "weight"
+    )  # fmt: skip
