@@ -43,7 +43,6 @@ def annotate_photo(image: np.ndarray, prediction: PhotoPrediction) -> np.ndarray
         ValueError: If the prediction is of a picture of another size.
 
     Example:
-
     >>> annotate_photo(read_image("photo.jpg"), prediction)  # doctest: +SKIP
     """
     size = image.shape[:2]
@@ -109,8 +108,11 @@ def _corner(size: tuple[int, int]) -> np.ndarray:
 def _draw_box(draw: Any, box: np.ndarray, color: str, width: int) -> None:
     """Draws an outline that is seen on light and dark ground."""
     left, top, right, bottom = (float(x) for x in box)
-    draw.rectangle((left - 1, top - 1, right + 1, bottom + 1),
-                   outline=(0, 0, 0, 150), width=width + 2)
+    draw.rectangle(
+        (left - 1, top - 1, right + 1, bottom + 1),
+        outline=(0, 0, 0, 150),
+        width=width + 2,
+    )
     draw.rectangle((left, top, right, bottom), outline=color, width=width)
 
 
@@ -132,22 +134,34 @@ def _draw_cards(
         font, text, extent = _fit(draw, text, box, size, font_size)
         pad = max(3, round(font.size * 0.35))
         stripe = max(2, round(font.size * 0.2))
-        card = _place(box, (extent[0] + 2 * pad + stripe, extent[1] + 2 * pad),
-                      size, placed, others)
+        card = _place(
+            box,
+            (extent[0] + 2 * pad + stripe, extent[1] + 2 * pad),
+            size,
+            placed,
+            others,
+        )
         placed.append(card)
         radius = round(font.size * 0.2)
         draw.rounded_rectangle(card, radius, fill=CARD)
-        draw.rectangle((card.left, card.top, card.left + stripe, card.bottom),
-                       fill=COLORS[index % len(COLORS)])
-        draw.multiline_text((card.left + stripe + pad, card.top + pad), text,
-                            font=font, fill=CARD_TEXT, spacing=round(font.size * 0.25),
-                            anchor="la")
+        draw.rectangle(
+            (card.left, card.top, card.left + stripe, card.bottom),
+            fill=COLORS[index % len(COLORS)],
+        )
+        draw.multiline_text(
+            (card.left + stripe + pad, card.top + pad),
+            text,
+            font=font,
+            fill=CARD_TEXT,
+            spacing=round(font.size * 0.25),
+            anchor="la",
+        )
 
 
 def _fit(
     draw: Any, text: str, box: np.ndarray, size: tuple[int, int], font_size: int
 ) -> tuple[Any, str, tuple[float, float]]:
-    """Returns font, text and its extent; narrow faces get two lines, not small print."""
+    """Returns font, text and its extent; narrow faces get two lines."""
     while True:
         font = ImageFont.load_default(font_size)
         width, height = _extent(draw, text, font)

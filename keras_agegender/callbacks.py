@@ -40,7 +40,6 @@ class DecodedAccuracy(keras.callbacks.Callback):
         encoding: What decodes the model's outputs.
 
     Example:
-
     >>> callback = DecodedAccuracy(val_ds, labels, encoding)  # doctest: +SKIP
     """
 
@@ -86,8 +85,9 @@ def decoded_accuracies(
         right, known = found["age_group"]
         agree = ops.convert_to_numpy(decoded.heads_agree)
         accuracies["age_all_heads_accuracy"] = float((right & agree)[known].mean())
-    means = [accuracies[n] for n in ("gender_accuracy", "age_accuracy")
-             if n in accuracies]
+    means = [
+        accuracies[n] for n in ("gender_accuracy", "age_accuracy") if n in accuracies
+    ]
     if means:
         accuracies["mean_accuracy"] = float(np.mean(means))
     return accuracies
@@ -113,7 +113,6 @@ class EpochLines(keras.callbacks.Callback):
         report: Takes each line. Defaults to `print`.
 
     Example:
-
     >>> model.fit(ds, verbose=0, callbacks=[EpochLines()])  # doctest: +SKIP
     epoch  1/12    8 s   loss 3.912   val_loss 2.604   val gender 0.871   val age 0.412
     """

@@ -34,8 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"agegender: {_one_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("agegender: interrupted; the same command goes on from here",
-              file=sys.stderr)
+        print(
+            "agegender: interrupted; the same command goes on from here",
+            file=sys.stderr,
+        )
         return 130
 
 
@@ -267,8 +269,9 @@ def _read_csv(arguments: argparse.Namespace) -> tuple:
         subject_column=arguments.subject_column,
         split_column=arguments.split_column,
         images_dir=arguments.images,
-        gender_values={value: gender for gender in GENDERS
-                       for value in getattr(arguments, gender)},
+        gender_values={
+            value: gender for gender in GENDERS for value in getattr(arguments, gender)
+        },
         gaps=arguments.gaps,
         extra=_extra_columns(arguments.extra),
         validation=arguments.validation,
@@ -282,8 +285,9 @@ def _extra_columns(texts: Sequence[str] | None) -> str | dict[str, str | None]:
     """Reads `--extra COLUMN[:KIND] …`; not given, all evident columns are outputs."""
     if texts is None:
         return "auto"
-    return {name: kind or None
-            for name, _, kind in (text.partition(":") for text in texts)}
+    return {
+        name: kind or None for name, _, kind in (text.partition(":") for text in texts)
+    }
 
 
 def _splits(texts: Sequence[str]) -> dict[str, str]:
@@ -331,14 +335,18 @@ def _add(verbs: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
 
 def _add_set(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE",
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
         help="replace a setting of the recipe, for instance training.epochs=3",
     )
 
 
 def _add_quickstart(verbs: Any) -> None:
-    verb = _add(verbs, "quickstart", _quickstart,
-                "the whole way on synthetic faces, in minutes")
+    verb = _add(
+        verbs, "quickstart", _quickstart, "the whole way on synthetic faces, in minutes"
+    )
     verb.add_argument("--directory", default="quickstart", help="where everything goes")
     verb.add_argument("--faces", type=int, default=2400, help="faces to draw")
     verb.add_argument("--seed", type=int, default=0)
@@ -346,29 +354,49 @@ def _add_quickstart(verbs: Any) -> None:
 
 
 def _add_prepare(verbs: Any) -> None:
-    verb = _add(verbs, "prepare", _prepare,
-                "label files and images to a prepared dataset of face crops")
+    verb = _add(
+        verbs,
+        "prepare",
+        _prepare,
+        "label files and images to a prepared dataset of face crops",
+    )
     sources = verb.add_subparsers(title="sources", dest="source", required=True)
     adience = sources.add_parser("adience", help="Adience's five fold files")
     adience.add_argument("labels", help="folder with fold_0_data.txt …")
     adience.add_argument("--images", help="folder with faces/ or aligned/ [labels]")
-    adience.add_argument("--strict", action="store_true",
-                         help="correct labels by the report's Table 0 only")
-    adience.add_argument("--keep-partial", action="store_true",
-                         help="keep faces with one usable label, the other masked")
-    adience.add_argument("--test-fold", type=int,
-                         help="cross-validation: this fold tests, the next validates")
+    adience.add_argument(
+        "--strict",
+        action="store_true",
+        help="correct labels by the report's Table 0 only",
+    )
+    adience.add_argument(
+        "--keep-partial",
+        action="store_true",
+        help="keep faces with one usable label, the other masked",
+    )
+    adience.add_argument(
+        "--test-fold",
+        type=int,
+        help="cross-validation: this fold tests, the next validates",
+    )
     adience.set_defaults(read=_read_adience)
     utkface = sources.add_parser("utkface", help="UTKFace by its file names")
     utkface.add_argument("images", help="folder with <age>_<gender>_<race>_… files")
-    utkface.add_argument("--gaps", choices=("omit", "mask", "nearest"), default="omit",
-                         help="ages between two groups: leave the picture out, keep it "
-                         "without an age group, or take the nearest group")
+    utkface.add_argument(
+        "--gaps",
+        choices=("omit", "mask", "nearest"),
+        default="omit",
+        help="ages between two groups: leave the picture out, keep it "
+        "without an age group, or take the nearest group",
+    )
     utkface.set_defaults(read=_read_utkface)
     celeba = sources.add_parser("celeba", help="CelebA from a local folder")
     celeba.add_argument("images", help="folder with list_attr_celeba.txt, …")
-    celeba.add_argument("--download", action="store_true",
-                        help="fill the folder from TensorFlow Datasets first")
+    celeba.add_argument(
+        "--download",
+        action="store_true",
+        help="fill the folder from TensorFlow Datasets first",
+    )
     celeba.add_argument("--tfds-dir", help="where TensorFlow Datasets keeps its data")
     celeba.set_defaults(read=_read_celeba)
     table = sources.add_parser("csv", help="any CSV with a column of images")
@@ -380,28 +408,58 @@ def _add_prepare(verbs: Any) -> None:
     table.add_argument("--split-column", help="train, validation or test [split]")
     table.add_argument("--images", help="folder picture files start from [the CSV's]")
     for gender in GENDERS:
-        table.add_argument(f"--{gender}", action="append", default=[], metavar="VALUE",
-                           help=f"a value of the gender column that means {gender}")
-    table.add_argument("--extra", nargs="*", metavar="COLUMN[:KIND]",
-                       help="columns that become outputs, binary, categorical or "
-                       "regression; none: no outputs [all whose kind is evident]")
+        table.add_argument(
+            f"--{gender}",
+            action="append",
+            default=[],
+            metavar="VALUE",
+            help=f"a value of the gender column that means {gender}",
+        )
+    table.add_argument(
+        "--extra",
+        nargs="*",
+        metavar="COLUMN[:KIND]",
+        help="columns that become outputs, binary, categorical or "
+        "regression; none: no outputs [all whose kind is evident]",
+    )
     table.set_defaults(read=_read_csv)
     for source in (utkface, table):
         source.add_argument("--validation", type=float, default=0.1, metavar="SHARE")
         source.add_argument("--test", type=float, default=0.1, metavar="SHARE")
-    table.add_argument("--gaps", choices=("omit", "nearest"), default="omit",
-                       help="years between two groups: unknown group, or nearest")
+    table.add_argument(
+        "--gaps",
+        choices=("omit", "nearest"),
+        default="omit",
+        help="years between two groups: unknown group, or nearest",
+    )
     for source in (adience, utkface, celeba, table):
         source.add_argument("--out", required=True, help="folder to make")
-        source.add_argument("--size", type=int, default=256, help="side of a crop in px")
-        source.add_argument("--margin", type=float, default=0.25,
-                            help="added around the face, of the box's side")
-        source.add_argument("--keep", choices=("largest", "center"), default="largest",
-                            help="which face, where several are found")
-        source.add_argument("--fallback", choices=("center", "full", "skip"),
-                            default="center", help="where none is found")
-        source.add_argument("--no-crop", action="store_true",
-                            help="keep whole pictures, as the report's Caffe half does")
+        source.add_argument(
+            "--size", type=int, default=256, help="side of a crop in px"
+        )
+        source.add_argument(
+            "--margin",
+            type=float,
+            default=0.25,
+            help="added around the face, of the box's side",
+        )
+        source.add_argument(
+            "--keep",
+            choices=("largest", "center"),
+            default="largest",
+            help="which face, where several are found",
+        )
+        source.add_argument(
+            "--fallback",
+            choices=("center", "full", "skip"),
+            default="center",
+            help="where none is found",
+        )
+        source.add_argument(
+            "--no-crop",
+            action="store_true",
+            help="keep whole pictures, as the report's Caffe half does",
+        )
         source.add_argument("--seed", type=int, default=0)
         source.add_argument("--overwrite", action="store_true")
 
@@ -416,10 +474,16 @@ def _add_train(verbs: Any) -> None:
     verb = _add(verbs, "train", _train, "train a recipe; the same command resumes")
     verb.add_argument("recipe", help="a recipe's name or a .toml file")
     verb.add_argument("--data", required=True, help="prepared dataset")
-    verb.add_argument("--run", required=True, dest="run_directory",
-                      help="folder for the run")
-    verb.add_argument("--split", action="append", default=[], metavar="NAME=EXPRESSION",
-                      help="for instance test=fold_3")
+    verb.add_argument(
+        "--run", required=True, dest="run_directory", help="folder for the run"
+    )
+    verb.add_argument(
+        "--split",
+        action="append",
+        default=[],
+        metavar="NAME=EXPRESSION",
+        help="for instance test=fold_3",
+    )
     verb.add_argument("--seed", type=int, default=0)
     verb.add_argument("--overwrite", action="store_true")
     _add_set(verb)
@@ -430,8 +494,12 @@ def _add_evaluate(verbs: Any) -> None:
     verb.add_argument("run_directory", metavar="run")
     verb.add_argument("--data", help="prepared dataset [the one trained on]")
     verb.add_argument("--split", default="test")
-    verb.add_argument("--positive-gender", choices=("male", "female"), default="male",
-                      help="positive class of precision, recall and f1")
+    verb.add_argument(
+        "--positive-gender",
+        choices=("male", "female"),
+        default="male",
+        help="positive class of precision, recall and f1",
+    )
     verb.add_argument("--json", action="store_true")
 
 
@@ -443,14 +511,22 @@ def _add_export(verbs: Any) -> None:
 
 
 def _add_predict(verbs: Any) -> None:
-    verb = _add(verbs, "predict", _predict, "age group and gender of the faces in photos")
+    verb = _add(
+        verbs, "predict", _predict, "age group and gender of the faces in photos"
+    )
     verb.add_argument("model", help="exported SavedModel")
     verb.add_argument("photos", nargs="+")
     verb.add_argument("--json", action="store_true")
-    verb.add_argument("--annotate", metavar="FILE",
-                      help="draw the answers; a folder for several photos")
-    verb.add_argument("--whole-image", action="store_true",
-                      help="where no face is found, take the whole picture for one")
+    verb.add_argument(
+        "--annotate",
+        metavar="FILE",
+        help="draw the answers; a folder for several photos",
+    )
+    verb.add_argument(
+        "--whole-image",
+        action="store_true",
+        help="where no face is found, take the whole picture for one",
+    )
 
 
 if __name__ == "__main__":

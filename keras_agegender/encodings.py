@@ -52,7 +52,6 @@ class Head:
         ValueError: If kind, number of classes or weight contradict each other.
 
     Example:
-
     >>> Head("glasses", column="Eyeglasses").num_classes
     1
     """
@@ -74,8 +73,10 @@ class Head:
                 f"Invalid `kind` of head {self.name!r}. Expected one of {HEAD_KINDS}. "
                 f"Received: kind={self.kind!r}."
             )
-        fits = self.num_classes >= 2 if self.kind == "categorical" else (
-            self.num_classes == 1
+        fits = (
+            self.num_classes >= 2
+            if self.kind == "categorical"
+            else (self.num_classes == 1)
         )
         if not fits:
             raise ValueError(
@@ -131,6 +132,8 @@ class Encoding:
             (age group, gender); NaN where the target is unknown. The last row stands
             for a missing age group, the last column for a missing gender, so that
             -1 indexes them. Shape (9, 3) each.
+        age_decoder: Outputs -> (age group, probabilities, whether heads agree).
+        gender_decoder: Outputs -> (gender, probability of male).
     """
 
     name: str
@@ -213,7 +216,6 @@ class Encoding:
             ValueError: If an id is out of range or a column is missing.
 
         Example:
-
         >>> enc = get_encoding("ordinal", question="younger")
         >>> t = enc.encode(age_group=[4], gender=[1])     # group 5 of the report
         >>> [int(t[f"age{k}"][0, 0]) for k in range(1, 9)]
@@ -306,7 +308,6 @@ class Encoding:
         """Returns `loss`, `loss_weights` and `weighted_metrics` for `model.compile`.
 
         Example:
-
         >>> model.compile("adam", **enc.compile_arguments())  # doctest: +SKIP
         """
         return {
@@ -458,7 +459,9 @@ def _decode_age_ordinal(outputs: Mapping[str, Any], question: str):
 
     heads = [ops.convert_to_tensor(outputs[n])[:, 0] for n in ordinal_head_names()]
     bits = ops.stack([ops.cast(p > 0.5, "int32") for p in heads], axis=-1)
-    if question == "older":  # head k = P(group > k) = at_least[k + 1]; head 8 is constant
+    if (
+        question == "older"
+    ):  # head k = P(group > k) = at_least[k + 1]; head 8 is constant
         group = ops.sum(bits, axis=-1)
         at_least = [ops.ones_like(heads[0]), *heads[:-1]]
     else:  # head k = P(group < k) = 1 - at_least[k]; head 1 is constant
@@ -590,7 +593,6 @@ def get_encoding(
         ValueError: If there is no such encoding or question.
 
     Example:
-
     >>> get_encoding("ordinal", question="older").output_names[:3]
     ('gender', 'age1', 'age2')
 

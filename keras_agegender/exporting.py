@@ -89,7 +89,6 @@ def export(
             encoding and pipeline do not fit together.
 
     Example:
-
     >>> export("runs/1", "saved_models/first")  # doctest: +SKIP
     """
     _check_backend()
@@ -217,8 +216,8 @@ def _preparation(
         dataset = Path(info.get("data", ""))
         if crop_options is None and not dataset.is_dir():
             raise ValueError(
-                f"The run's dataset is not in {dataset} any more, so how its faces were "
-                "cut out is unknown. Say it with `crop_options`."
+                f"The run's dataset is not in {dataset} any more, so how its faces "
+                "were cut out is unknown. Say it with `crop_options`."
             )
         made = _read_json(dataset / PREPARATION_FILE) or {}
     crop, size = made.get("crop"), made.get("output_size")

@@ -204,7 +204,6 @@ def make_train_dataset(
         ValueError: If the dataset, the split or a head's column does not exist.
 
     Example:
-
     >>> train_ds = make_train_dataset("data/adience", "ordinal")  # doctest: +SKIP
     """
     encoding = get_encoding(encoding)
@@ -222,9 +221,7 @@ def make_train_dataset(
         seeds = tf.stack([draw, tf.constant(seed, tf.int64)])
         return preprocess_for_training(image, size, pipeline, seeds), example
 
-    return _batch(
-        tf.data.Dataset.zip(examples, draws), prepare, encoding, batch_size
-    )
+    return _batch(tf.data.Dataset.zip(examples, draws), prepare, encoding, batch_size)
 
 
 def make_eval_dataset(
@@ -239,7 +236,20 @@ def make_eval_dataset(
 ) -> tf.data.Dataset:
     """Returns evaluation batches `(image, targets, sample_weights)`, in a fixed order.
 
-    Takes what `make_train_dataset` takes; nothing is shuffled, nothing random.
+    Nothing is shuffled, nothing is random; pictures are prepared as an exported model
+    prepares them.
+
+    Args:
+        data: A prepared dataset or its directory.
+        encoding: What the labels become; a name or an `Encoding`.
+        split: As in `make_train_dataset`. Defaults to `"validation"`.
+        pipeline: `"resnet"` (default) or `"caffe"`.
+        image_size: (height, width) in pixels; `None` is the pipeline's own.
+        batch_size: Faces per batch. Defaults to 64.
+        cache: As in `make_train_dataset`.
+
+    Returns:
+        A dataset as that of `make_train_dataset`.
 
     Raises:
         ValueError: If the dataset, the split or a head's column does not exist.
@@ -284,9 +294,7 @@ def decode_picture(data: tf.Tensor) -> tf.Tensor:
     return tf.io.decode_image(data, channels=3, expand_animations=False)
 
 
-def _checked_size(
-    image_size: tuple[int, int] | None, pipeline: str
-) -> tuple[int, int]:
+def _checked_size(image_size: tuple[int, int] | None, pipeline: str) -> tuple[int, int]:
     size = tuple(image_size or get_pipeline(pipeline).image_size)
     if len(size) != 2 or not all(isinstance(x, int) and x > 0 for x in size):
         raise ValueError(
@@ -338,7 +346,8 @@ def _read_columns(data: Any, split: str, columns: set[str]) -> tf.data.Dataset:
         decoders=tfds.decode.PartialDecoding(
             {name: True for name in columns},
             decoders={"image": tfds.decode.SkipDecoding()}
-            if "image" in columns else None,
+            if "image" in columns
+            else None,
         ),
         read_config=tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1),
     )

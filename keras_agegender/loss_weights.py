@@ -42,7 +42,7 @@ class LossWeightState(keras.metrics.Metric):
     def __init__(self, loss_weights: Weights) -> None:
         super().__init__(name=_ATTRIBUTE)
         self.loss_weights = {
-            # aggregation="none": every replica holds the same value, a sum would not be.
+            # aggregation="none": every replica holds the same value, no sum.
             name: keras.Variable(
                 weight, dtype="float32", trainable=False, name=f"{name}{LOG_SUFFIX}"
             )
@@ -97,7 +97,9 @@ class LossWeightState(keras.metrics.Metric):
             variable.assign(store[str(index)])
         for name, variable in self.loss_weights.items():
             # As short a decimal as was written: 0.9, not 0.8999999761581421.
-            self.current[name] = float(str(np.float32(ops.convert_to_numpy(variable.value))))
+            self.current[name] = float(
+                str(np.float32(ops.convert_to_numpy(variable.value)))
+            )
         self.restored = True
 
     def save_own_variables(self, store: Any) -> None:
@@ -135,7 +137,6 @@ class LossWeightScheduler(keras.callbacks.Callback):
             an output that the model does not have.
 
     Example:
-
     >>> scheduler = LossWeightScheduler({0: {"gender": 2.0}, 5: {"gender": 0.5}})
     >>> model.fit(train_ds, epochs=10, callbacks=[scheduler])  # doctest: +SKIP
 
@@ -143,9 +144,7 @@ class LossWeightScheduler(keras.callbacks.Callback):
     accuracy is high).
     """
 
-    def __init__(
-        self, schedule: Schedule, by: str = "epoch", verbose: int = 0
-    ) -> None:
+    def __init__(self, schedule: Schedule, by: str = "epoch", verbose: int = 0) -> None:
         super().__init__()
         if by not in ("epoch", "step"):
             raise ValueError(
@@ -188,7 +187,6 @@ class LossWeightScheduler(keras.callbacks.Callback):
             ValueError: If not exactly one threshold is given.
 
         Example:
-
         >>> lower = LossWeightScheduler.when(
         ...     "val_gender_accuracy", above=0.95, set={"gender": 0.5})
         """

@@ -40,7 +40,6 @@ class Predictor:
         ValueError: If there is no exported model in that folder.
 
     Example:
-
     >>> print(Predictor("saved_models/first").predict("photo.jpg"))  # doctest: +SKIP
     photo.jpg: 1 face
       1  25-32 (61%)  female (93%)  [178 102 390 370]

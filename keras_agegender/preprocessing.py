@@ -43,9 +43,7 @@ def resize(image_size: tuple[int, int], name: str = "resize") -> layers.Layer:
     )
 
 
-def center_crop(
-    image_size: tuple[int, int], name: str = "center_crop"
-) -> layers.Layer:
+def center_crop(image_size: tuple[int, int], name: str = "center_crop") -> layers.Layer:
     """Returns a layer that cuts the middle out of pictures at least that large.
 
     Args:
@@ -133,6 +131,7 @@ def strip_augmentation(model: keras.Model) -> keras.Model:
     """
     if not _holds_augmentation(model):
         return model
+
     def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
         if isinstance(layer, AUGMENTATION_LAYERS):
             return args[0]

@@ -1,4 +1,4 @@
-"""The quickstart: the whole way from label files to an answer about a photo, in minutes.
+"""The quickstart: from label files to an answer about a photo, in minutes.
 
 In: nothing. Out: a folder with synthetic faces in Adience's layout, a prepared dataset,
 a training run, an exported model and an annotated picture.
@@ -58,7 +58,6 @@ def quickstart(
         Where everything lies.
 
     Example:
-
     >>> quickstart("quickstart", num_faces=400)  # doctest: +SKIP
     """
     began = time.monotonic()
@@ -98,7 +97,9 @@ def quickstart(
     from keras_agegender.run_directory import RunDirectory
     from keras_agegender.training import train
 
-    steps.begin("Training nine outputs (gender, age1 … age8); gender's weight drops once")
+    steps.begin(
+        "Training nine outputs (gender, age1 … age8); gender's weight drops once"
+    )
     run = RunDirectory(root / "run")
     if run.info().get("status") != "finished":
         run = train(
@@ -153,7 +154,12 @@ def _indented(text: str) -> str:
 
 
 def _closing(
-    root: Path, run: Path, saved_model: Path, annotated: Path, photo: Path, seconds: float
+    root: Path,
+    run: Path,
+    saved_model: Path,
+    annotated: Path,
+    photo: Path,
+    seconds: float,
 ) -> str:
     return f"""
 Done in {seconds:.0f} s. All of it was learned from, and scored on, synthetic faces.
@@ -166,6 +172,6 @@ Done in {seconds:.0f} s. All of it was learned from, and scored on, synthetic fa
 
 Next:
   agegender predict {saved_model} {photo} --json
-  agegender prepare csv my_labels.csv --age-column age --gender-column sex --out data/mine
+  agegender prepare csv my_labels.csv --age-column age --out data/mine
   agegender train caffe_categorical --data data/mine --run runs/mine
 """

@@ -1,13 +1,13 @@
 """A run directory: everything one training leaves behind, and how to read it again.
 
-    recipe.toml        the resolved recipe, every setting spelled out
-    run.json           status, seed, versions, data and its hash, splits, outputs
-    history.csv        one row per epoch: losses, metrics, loss weights in force
-    best.keras         the model of the best epoch; last.keras of the last one
-    metrics.json       scores of the best model; confusion.png shows them
-    curves.png         the history as a picture
-    predictions.csv    one row per test face
-    backup/            training state, while the run is not finished
+recipe.toml        the resolved recipe, every setting spelled out
+run.json           status, seed, versions, data and its hash, splits, outputs
+history.csv        one row per epoch: losses, metrics, loss weights in force
+best.keras         the model of the best epoch; last.keras of the last one
+metrics.json       scores of the best model; confusion.png shows them
+curves.png         the history as a picture
+predictions.csv    one row per test face
+backup/            training state, while the run is not finished
 """
 
 from __future__ import annotations
@@ -25,8 +25,15 @@ from typing import Any
 from keras_agegender.encodings import Encoding, Head, get_encoding
 from keras_agegender.recipes.recipe import Recipe, load_recipe
 
-PACKAGES = ("keras-agegender", "keras", "tensorflow", "jax", "numpy", "mtcnn",
-            "tensorflow-datasets")
+PACKAGES = (
+    "keras-agegender",
+    "keras",
+    "tensorflow",
+    "jax",
+    "numpy",
+    "mtcnn",
+    "tensorflow-datasets",
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,6 @@ class RunDirectory:
         path: The folder.
 
     Example:
-
     >>> RunDirectory(Path("runs/first")).best_model  # doctest: +SKIP
     PosixPath('runs/first/best.keras')
     """
@@ -123,7 +129,9 @@ def recipe_encoding(recipe: Recipe, heads: list[Head] | tuple[Head, ...]) -> Enc
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON so that a reader never sees half a file."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    partial.write_text(
+        json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8"
+    )
     os.replace(partial, path)
 
 

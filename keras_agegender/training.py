@@ -20,8 +20,11 @@ from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
 from keras_agegender.encodings import Encoding, Head, check_head_names
 from keras_agegender.evaluation.evaluator import evaluate
 from keras_agegender.evaluation.plots import plot_history
-from keras_agegender.input_pipeline import make_eval_dataset, make_train_dataset
-from keras_agegender.input_pipeline import read_labels
+from keras_agegender.input_pipeline import (
+    make_eval_dataset,
+    make_train_dataset,
+    read_labels,
+)
 from keras_agegender.loss_weights import LossWeightScheduler
 from keras_agegender.models.builder import build_model
 from keras_agegender.recipes.recipe import Recipe, load_recipe
@@ -74,7 +77,6 @@ def train(
             folder holds another run.
 
     Example:
-
     >>> run = train("resnet_se_ordinal", "data/adience", "runs/1")  # doctest: +SKIP
     """
     if not isinstance(recipe, Recipe):
@@ -102,6 +104,7 @@ def train(
         datasets["train"],
         validation_data=datasets["validation"],
         epochs=recipe.training.epochs,
+        shuffle=False,  # the dataset does
         callbacks=callbacks,
         verbose=0 if verbose == "auto" else verbose,
     )
@@ -115,7 +118,10 @@ def train(
 
 
 def build_compiled_model(
-    recipe: Recipe, encoding: Encoding, steps_per_epoch: int = 1, seed: int | None = None
+    recipe: Recipe,
+    encoding: Encoding,
+    steps_per_epoch: int = 1,
+    seed: int | None = None,
 ) -> keras.Model:
     """Returns the recipe's model, compiled with its optimizer, losses and metrics.
 
@@ -187,7 +193,9 @@ def read_history(file: Path) -> dict[str, list[float]]:
     """Reads history.csv: name -> one value per epoch."""
     with file.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ())}
+    return {
+        name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ())
+    }
 
 
 def _resolve_heads(
@@ -255,8 +263,9 @@ def _open_run(
         return run
     path.mkdir(parents=True, exist_ok=True)
     run.recipe_file.write_text(recipe.to_toml(), "utf-8")
-    run.update_info(status="new", **identity, versions=versions(),
-                    backend=keras.backend.backend())
+    run.update_info(
+        status="new", **identity, versions=versions(), backend=keras.backend.backend()
+    )
     return run
 
 

@@ -13,7 +13,7 @@ from keras_agegender.faces.cropping import CropOptions
 from keras_agegender.faces.detector import Detections
 from keras_agegender.faces.images import encode_jpeg
 
-# The 31 texts of the age column of Adience's five files, and the report's group of each.
+# The 31 texts of the age column of Adience's files, and the report's group of each.
 ALL_AGE_TEXTS = {
     "(0, 2)": "0-2", "2": "0-2", "3": "0-2",
     "(4, 6)": "4-6",

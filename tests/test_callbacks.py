@@ -60,7 +60,9 @@ class Batches(list):
 
 def small_model():
     x = keras.Input((3,))
-    model = keras.Model(x, {"gender": keras.layers.Dense(1, "sigmoid", name="gender")(x)})
+    model = keras.Model(
+        x, {"gender": keras.layers.Dense(1, "sigmoid", name="gender")(x)}
+    )
     model.compile("sgd", **get_encoding("gender").compile_arguments())
     return model
 

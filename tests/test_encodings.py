@@ -87,7 +87,12 @@ def test_joint_id():
         ("joint", -1, 0, {"gender_age": 0.0}),
         ("joint", 0, 0, {"gender_age": 1.0}),
         ("gender", -1, 0, {"gender": 1.0}),
-        ("ordinal", -1, -1, dict.fromkeys(["gender", *(f"age{k}" for k in range(1, 9))], 0.0)),
+        (
+            "ordinal",
+            -1,
+            -1,
+            dict.fromkeys(["gender", *(f"age{k}" for k in range(1, 9))], 0.0),
+        ),
     ],
 )
 def test_missing_labels_weigh_nothing(name, age, gender, expected):
@@ -119,7 +124,9 @@ def test_both_questions_give_the_same_probabilities():
     younger = dict(older)
     for k in range(1, 9):
         older[f"age{k}"] = at_least[:, k - 1 : k] if k < 8 else np.zeros((5, 1))
-        younger[f"age{k}"] = 1 - at_least[:, k - 2 : k - 1] if k > 1 else np.zeros((5, 1))
+        younger[f"age{k}"] = (
+            1 - at_least[:, k - 2 : k - 1] if k > 1 else np.zeros((5, 1))
+        )
     a = numpy_of(get_encoding("ordinal", "older").decode(older))
     b = numpy_of(get_encoding("ordinal", "younger").decode(younger))
     np.testing.assert_allclose(a.age_probabilities, b.age_probabilities, atol=1e-6)
@@ -181,7 +188,9 @@ def test_extra_heads_of_every_kind():
 def test_losses_are_means_over_labelled_faces():
     # Two faces, one labelled: -log(0.8), not half of it.
     loss = get_encoding("gender").losses()["gender"]
-    value = loss(np.array([[1.0], [0.0]]), np.array([[0.8], [0.3]]), np.array([1.0, 0.0]))
+    value = loss(
+        np.array([[1.0], [0.0]]), np.array([[0.8], [0.3]]), np.array([1.0, 0.0])
+    )
     np.testing.assert_allclose(float(value), -np.log(0.8), rtol=1e-5)
 
 
@@ -191,7 +200,10 @@ def test_losses_are_means_over_labelled_faces():
         (lambda: get_encoding("ordnal"), "Did you mean 'ordinal'"),
         (lambda: get_encoding("ordinal", "taller"), "'older', 'younger'"),
         (lambda: get_encoding("joint", "older"), "ordinal encoding only"),
-        (lambda: get_encoding("joint").encode([8], [0]), r"`age_group`.*8 at position 0"),
+        (
+            lambda: get_encoding("joint").encode([8], [0]),
+            r"`age_group`.*8 at position 0",
+        ),
         (lambda: get_encoding("joint").encode([0], [2]), r"`gender`.*2 at position 0"),
         (lambda: get_encoding("joint").encode([0.5], [1]), "0.5 at position 0"),
         (lambda: get_encoding("attributes").encode(columns={}), "Missing column"),

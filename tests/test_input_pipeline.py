@@ -103,16 +103,17 @@ def test_random_crops_are_windows_and_half_of_them_mirrored():
     seen = set()
     mirrored = 0
     for seed in range(40):
-        out = preprocess_for_training(tf.constant(image), (227, 227), "caffe", (seed, 1))
+        out = preprocess_for_training(
+            tf.constant(image), (227, 227), "caffe", (seed, 1)
+        )
         pixels = np.round(out.numpy() * 255).astype("uint8")
         places = [
             (top, left, flip)
             for flip in (False, True)
             for top in range(30)
             for left in range(30)
-            if (
-                pixels[:, ::-1][:3, :3] if flip else pixels[:3, :3]
-            ).tobytes() == image[top : top + 3, left : left + 3].tobytes()
+            if (pixels[:, ::-1][:3, :3] if flip else pixels[:3, :3]).tobytes()
+            == image[top : top + 3, left : left + 3].tobytes()
         ]
         (found,) = places
         seen.add(found[:2])
@@ -171,7 +172,9 @@ def test_every_face_is_there_once(prepared):
 
 def test_labels_are_read_in_the_order_of_the_batches(prepared):
     labels = read_labels(prepared, "fold_4")
-    _, targets, weights = joined(make_eval_dataset(prepared, "gender", split="fold_4", **SMALL))
+    _, targets, weights = joined(
+        make_eval_dataset(prepared, "gender", split="fold_4", **SMALL)
+    )
     known = weights["gender"] == 1
     np.testing.assert_array_equal(targets["gender"][known, 0], labels["gender"][known])
     assert list(labels["key"]) == [f"{n:03d}.jpg" for n in range(4, 40, 5)]

@@ -16,6 +16,7 @@ from keras_agegender.labels import (
     age_group_from_years,
 )
 
+
 def test_there_are_31_texts():
     assert len(ALL_AGE_TEXTS) == 31 == len(AGE_GROUPS) + len(TABLE_0) + 1 + 1
 

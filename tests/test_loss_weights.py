@@ -172,16 +172,22 @@ def test_two_schedulers_share_the_model():
 
 def test_validation_logs_are_free_of_the_weights():
     history = fit(
-        build(), [LossWeightScheduler({0: {"a": 2.0}})], validation_data=(FEATURES, TARGETS)
+        build(),
+        [LossWeightScheduler({0: {"a": 2.0}})],
+        validation_data=(FEATURES, TARGETS),
     ).history
     assert "a_loss_weight" in history
-    assert not [name for name in history if name.startswith("val_") and "weight" in name]
+    assert not [
+        name for name in history if name.startswith("val_") and "weight" in name
+    ]
     assert "b_loss_weight" not in history  # no schedule names it
 
 
 def test_validation_loss_is_weighted():
     history = fit(
-        build(), [LossWeightScheduler({0: {"a": 7.0}})], validation_data=(FEATURES, TARGETS)
+        build(),
+        [LossWeightScheduler({0: {"a": 7.0}})],
+        validation_data=(FEATURES, TARGETS),
     ).history
     expected = 7 * history["val_a_loss"][0] + history["val_b_loss"][0]
     np.testing.assert_allclose(history["val_loss"][0], expected, rtol=1e-5)
@@ -390,7 +396,10 @@ def test_a_killed_run_goes_on_with_its_loss_weights(tmp_path):
         (lambda: LossWeightScheduler([1.0, 2.0]), "or a callable"),
         (lambda: LossWeightScheduler({}, by="batch"), "'epoch' or 'step'"),
         (lambda: LossWeightScheduler.when("x", set={"a": 1}), "exactly one"),
-        (lambda: LossWeightScheduler.when("x", above=1, below=2, set={}), "exactly one"),
+        (
+            lambda: LossWeightScheduler.when("x", above=1, below=2, set={}),
+            "exactly one",
+        ),
     ],
 )
 def test_malformed_schedules(make, message):
@@ -405,4 +414,6 @@ def test_unknown_output_is_named():
 
 def test_unknown_metric_is_named():
     with pytest.raises(ValueError, match="'val_a_accuracy'.*Logged: "):
-        fit(build(), [LossWeightScheduler.when("val_a_accuracy", above=1, set={"a": 1})])
+        fit(
+            build(), [LossWeightScheduler.when("val_a_accuracy", above=1, set={"a": 1})]
+        )

@@ -83,8 +83,9 @@ def test_flip_mirrors_half_of_the_images_left_and_right():
     images = np.random.default_rng(0).random((16, 3, 5, 3)).astype("float32")
     flipped = as_numpy(random_flip(seed=0)(images, training=True))
     for image, result in zip(images, flipped, strict=True):
-        same, mirror = np.array_equal(result, image), np.array_equal(
-            result, image[:, ::-1]
+        same, mirror = (
+            np.array_equal(result, image),
+            np.array_equal(result, image[:, ::-1]),
         )
         assert same or mirror
 

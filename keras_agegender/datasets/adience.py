@@ -25,8 +25,20 @@ from keras_agegender.labels import (
     corrected_group,
 )
 
-COLUMNS = ("user_id", "original_image", "face_id", "age", "gender", "x", "y", "dx", "dy",
-           "tilt_ang", "fiducial_yaw_angle", "fiducial_score")
+COLUMNS = (
+    "user_id",
+    "original_image",
+    "face_id",
+    "age",
+    "gender",
+    "x",
+    "y",
+    "dx",
+    "dy",
+    "tilt_ang",
+    "fiducial_yaw_angle",
+    "fiducial_score",
+)
 NUM_FOLDS = 5
 # Tree -> path of a picture in it.
 TREES = {
@@ -79,13 +91,14 @@ def read_adience(
         ValueError: If a file is absent or damaged, a label unknown, a name unsafe.
 
     Example:
-
     >>> manifest, report = read_adience("data/adience")  # doctest: +SKIP
     """
     if keep not in ("both", "any"):
         raise ValueError(
             f"Invalid `keep`. Expected 'both' or 'any'. Received: keep={keep!r}."
         )
+    if not Path(labels_dir).is_dir():
+        raise ValueError(f"There is no folder {labels_dir} with Adience's fold files.")
     tree = _find_tree(images_dir, tree)
     report = CleaningReport("adience")
     rows = []
@@ -120,8 +133,6 @@ def _number_repeats(
 
 
 def _read_folds(labels_dir: Path) -> Iterator[_Row]:
-    if not labels_dir.is_dir():
-        raise ValueError(f"There is no folder {labels_dir} with Adience's fold files.")
     names = [f"fold_{k}_data.txt" for k in range(NUM_FOLDS)]
     absent = [name for name in names if not (labels_dir / name).exists()]
     if absent:

@@ -1,8 +1,8 @@
 """CelebA: attribute list, partition and pictures become a manifest.
 
-Liu et al., "Deep Learning Face Attributes in the Wild", ICCV 2015. It has 40 attributes,
-`Male` among them, and no age; the report pretrains on it. TensorFlow Datasets'
-`celeb_a` is written out in CelebA's own layout first, so that one reader reads both.
+Liu et al., "Deep Learning Face Attributes in the Wild", ICCV 2015. It has 40
+attributes, `Male` among them, and no age; the report pretrains on it. TensorFlow
+Datasets' `celeb_a` is written out in CelebA's own layout first: one reader reads both.
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ def read_celeba(directory: str | Path) -> tuple[pd.DataFrame, CleaningReport]:
         ValueError: If a list is absent or damaged, or no picture is there.
 
     Example:
-
     >>> manifest, report = read_celeba("data/celeba")  # doctest: +SKIP
     """
     directory = Path(directory)
@@ -110,7 +109,6 @@ def write_celeba_from_tfds(
         ValueError: If it is not there and cannot be downloaded.
 
     Example:
-
     >>> write_celeba_from_tfds("data/celeba")  # doctest: +SKIP
     """
     import tensorflow_datasets as tfds
@@ -129,8 +127,9 @@ def write_celeba_from_tfds(
         for example in tfds.as_numpy(examples):
             name = f"{len(partition) + 1:06d}.jpg"
             _write_whole(folder / name, bytes(example["image"]))
-            values = (("-1", "1")[bool(example["attributes"][a])]
-                      for a in CELEBA_ATTRIBUTES)
+            values = (
+                ("-1", "1")[bool(example["attributes"][a])] for a in CELEBA_ATTRIBUTES
+            )
             attributes.append(" ".join([name, *values]))
             partition.append(f"{name} {code}")
             bar.update()
@@ -184,7 +183,11 @@ def _read_attributes(file: Path) -> Iterator[tuple[str, str, dict[str, int]]]:
                 f"{where}: expected 40 values of 1 or -1. Received {len(values)}: "
                 f"{' '.join(values)[:60]!r}."
             )
-        yield where, name, {n: int(v == "1") for n, v in zip(names, values, strict=True)}
+        yield (
+            where,
+            name,
+            {n: int(v == "1") for n, v in zip(names, values, strict=True)},
+        )
 
 
 def _read_pairs(file: Path) -> Iterator[tuple[str, str]]:

@@ -41,7 +41,10 @@ GENDER_WORDS = {
     "f": "female", "female": "female", "woman": "female",
     "m": "male", "male": "male", "man": "male",
 }  # fmt: skip
-SPLIT_WORDS = {name: name for name in SPLITS} | {"val": "validation", "valid": "validation"}
+SPLIT_WORDS = {name: name for name in SPLITS} | {
+    "val": "validation",
+    "valid": "validation",
+}
 _RANGE = re.compile(r"^[(\[]?\s*(\d+)\s*[-,–]\s*(\d+)\s*[)\]]?$")
 _YEARS = re.compile(r"^\d+(\.\d+)?$")
 
@@ -109,7 +112,6 @@ def read_csv(
             file, line, column and value.
 
     Example:
-
     >>> manifest, report = read_csv("labels.csv", age_column="years")  # doctest: +SKIP
     """
     file = Path(file)
@@ -117,8 +119,13 @@ def read_csv(
     roles = _find_roles(
         file,
         names,
-        {"image": image_column, "age": age_column, "gender": gender_column,
-         "subject": subject_column, "split": split_column},
+        {
+            "image": image_column,
+            "age": age_column,
+            "gender": gender_column,
+            "subject": subject_column,
+            "split": split_column,
+        },
     )
     if not {"age", "gender"} & set(roles) and not extra:
         raise ValueError(
@@ -132,8 +139,10 @@ def read_csv(
     kept = []
     seen: Counter[str] = Counter()
     for number, row in rows:
-        cells = {role: _Cell(row[name].strip(), f"{file}, line {number}, column {name!r}")
-                 for role, name in roles.items()}
+        cells = {
+            role: _Cell(row[name].strip(), f"{file}, line {number}, column {name!r}")
+            for role, name in roles.items()
+        }
         labels = _read_labels(cells, genders, gaps, report)
         made_row = _find_picture(cells["image"], base, seen, report)
         if made_row is not None:
@@ -141,8 +150,8 @@ def read_csv(
             kept.append((number, row))
     if not made:
         raise ValueError(
-            f"None of the {len(rows)} pictures in {file} is there. Relative files start "
-            f"from {base}; say where with `images_dir`. "
+            f"None of the {len(rows)} pictures in {file} is there. Relative files "
+            f"start from {base}; say where with `images_dir`. "
             f"First: {rows[0][1][roles['image']]!r}."
         )
     heads = _add_extra_columns(made, kept, file, names, roles, extra, report)
@@ -270,8 +279,12 @@ def _gender(cell: _Cell, genders: Mapping[str, str], report: CleaningReport) -> 
     if word in UNKNOWN:
         report.rules["gender", cell.text, "no gender"] += 1
         return MISSING
-    hint = " Numbers mean different things in different datasets; say which with " \
-           "`gender_values` (--female, --male)." if word.isdigit() else ""
+    hint = (
+        " Numbers mean different things in different datasets; say which with "
+        "`gender_values` (--female, --male)."
+        if word.isdigit()
+        else ""
+    )
     raise ValueError(
         f"{cell.where}: expected one of {', '.join(genders)}.{hint} "
         f"Received: {cell.text!r}."

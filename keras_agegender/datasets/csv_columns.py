@@ -1,4 +1,4 @@
-"""Further columns of a CSV file: of which kind an output for them is, and its targets."""
+"""Further columns of a CSV file: the kind of output for each, and its targets."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ MAX_CLASSES = 50
 # Outputs of the encodings and features of prepared datasets.
 RESERVED = (
     "key", "path", "fold", "source", "subject", "split", "image", "face_box",
-    "face_score", "face_status", "num_faces", "gender", "age", "age_group", "gender_age",
-    *(f"age{k}" for k in range(1, len(AGE_GROUPS) + 1)),
+    "face_score", "face_status", "num_faces", "gender", "age", "age_group",
+    "gender_age", *(f"age{k}" for k in range(1, len(AGE_GROUPS) + 1)),
 )  # fmt: skip
 
 
@@ -51,8 +51,8 @@ def read_extra_column(
     Args:
         name: The column's name.
         cells: (text, where it stands) of every row.
-        kind: As `Head.kind`; `None` takes the evident one: yes and no, 1 and 0 and CelebA's 1
-            and -1 are binary,
+        kind: As `Head.kind`; `None` takes the evident one: yes and no, 1 and 0
+            and CelebA's 1 and -1 are binary,
             fractions and whole numbers beyond 50 values regression, at most 50
             different texts or whole numbers from 0 on categorical.
 
@@ -71,11 +71,15 @@ def read_extra_column(
         cells = [("0" if t == "-1" else t, where) for t, where in cells]  # as CelebA
         written = {t.lower() for t, _ in cells}
     numbers = [_number(t) for t in written - (set(UNKNOWN) - {"-1"})]
-    if kind is None and all(n is not None for n in numbers) and (
-        any(n != int(n) for n in numbers if n is not None)
+    if (
+        kind is None
+        and all(n is not None for n in numbers)
+        and (any(n != int(n) for n in numbers if n is not None))
     ):
         kind = "regression"  # and -1 a number like another
-    texts = sorted(written - (set(UNKNOWN) - ({"-1"} if kind == "regression" else set())))
+    texts = sorted(
+        written - (set(UNKNOWN) - ({"-1"} if kind == "regression" else set()))
+    )
     if len(texts) < 2:
         return "it holds fewer than two different values"
     kind = kind or _evident_kind(texts)
@@ -110,7 +114,8 @@ def _binary(cells: Sequence[tuple[str, str]]) -> ExtraColumn:
             values.append(MISSING)
         else:
             raise ValueError(
-                f"{where}: expected one of {', '.join((*YES, *NO))}. Received: {text!r}."
+                f"{where}: expected one of {', '.join((*YES, *NO))}. "
+                f"Received: {text!r}."
             )
     return ExtraColumn("binary", (), values)
 

@@ -44,8 +44,14 @@ def make_manifest(
         ValueError: As `validate_manifest` does.
     """
     manifest = pd.DataFrame(list(rows))
-    defaults: dict[str, Any] = {"subject": "", "fold": MISSING, "split": "train",
-                                "age_group": MISSING, "gender": MISSING, "source": ""}
+    defaults: dict[str, Any] = {
+        "subject": "",
+        "fold": MISSING,
+        "split": "train",
+        "age_group": MISSING,
+        "gender": MISSING,
+        "source": "",
+    }
     for column in MANIFEST_COLUMNS:
         if column not in manifest:
             manifest[column] = defaults.get(column, "")
@@ -120,7 +126,9 @@ def summarize(manifest: pd.DataFrame) -> pd.DataFrame:
         {
             "split": manifest["split"],
             "gender": [[*GENDERS, "unknown"][g] for g in manifest["gender"]],
-            "age_group": [[*AGE_GROUP_NAMES, "unknown"][a] for a in manifest["age_group"]],
+            "age_group": [
+                [*AGE_GROUP_NAMES, "unknown"][a] for a in manifest["age_group"]
+            ],
         }
     )
     table = pd.crosstab([names["split"], names["gender"]], names["age_group"])
@@ -147,12 +155,17 @@ def read_manifest(file: str | Path) -> pd.DataFrame:
     if not file.is_file():
         raise ValueError(f"There is no manifest file {file}.")
     manifest = pd.read_csv(
-        file, dtype=dict.fromkeys(_TEXT, "object"), keep_default_na=False,
+        file,
+        dtype=dict.fromkeys(_TEXT, "object"),
+        keep_default_na=False,
         na_values={c: [""] for c in _numeric_candidates(file)},
     )
     sidecar = file.with_suffix(".json")
-    heads = json.loads(sidecar.read_text("utf-8"))["extra_heads"] if (
-        sidecar.is_file()) else {}
+    heads = (
+        json.loads(sidecar.read_text("utf-8"))["extra_heads"]
+        if (sidecar.is_file())
+        else {}
+    )
     manifest.attrs["extra_heads"] = heads
     validate_manifest(manifest)
     return manifest

@@ -116,7 +116,6 @@ def prepare(
             would be empty, or the folder holds something else.
 
     Example:
-
     >>> prepare(manifest, "data/mine", crop_options=CropOptions())  # doctest: +SKIP
     """
     directory = Path(directory)
@@ -162,7 +161,9 @@ def _crop_blocks(
     total = sum(map(len, blocks))
     bar = progress_bar(total, "faces", "image", shown=progress)
     with bar, ThreadPoolExecutor(1) as ahead:
-        missing = [k for k in range(len(blocks)) if not _block_file(partial, k).is_file()]
+        missing = [
+            k for k in range(len(blocks)) if not _block_file(partial, k).is_file()
+        ]
         bar.update(total - sum(len(blocks[k]) for k in missing))
         # The next block's pictures are read while this one's faces are searched.
         reading = {k: ahead.submit(_read_block, blocks[k]) for k in missing[:1]}
@@ -216,8 +217,15 @@ def _row(
 ) -> dict[str, Any]:
     status: dict[str, Any] = {"key": labels["key"], "split": labels["split"]}
     if crop is None:
-        return {**status, "status": "unreadable", "reason": picture, "num_faces": 0,
-                "score": 0.0, "box": [0.0] * 4, "jpeg": None}
+        return {
+            **status,
+            "status": "unreadable",
+            "reason": picture,
+            "num_faces": 0,
+            "score": 0.0,
+            "box": [0.0] * 4,
+            "jpeg": None,
+        }
     skipped = "skipped: no face" if crop.image is None else ""
     return {
         **status,
@@ -314,23 +322,26 @@ def _examples(
         if row["split"] != split or row["jpeg"] is None:
             continue
         labels = manifest.loc[row["key"]]
-        yield row["key"], {
-            "image": row["jpeg"],
-            "key": row["key"],
-            "age_group": int(labels["age_group"]),
-            "gender": int(labels["gender"]),
-            "subject": labels["subject"],
-            "source": labels["source"],
-            "fold": int(labels["fold"]),
-            "face_box": np.array(row["box"], "float32"),
-            "face_score": np.float32(row["score"]),
-            "face_status": row["status"],
-            "num_faces": row["num_faces"],
-            **{
-                column: np.dtype(kind).type(labels[column])
-                for column, kind in extra.items()
+        yield (
+            row["key"],
+            {
+                "image": row["jpeg"],
+                "key": row["key"],
+                "age_group": int(labels["age_group"]),
+                "gender": int(labels["gender"]),
+                "subject": labels["subject"],
+                "source": labels["source"],
+                "fold": int(labels["fold"]),
+                "face_box": np.array(row["box"], "float32"),
+                "face_score": np.float32(row["score"]),
+                "face_status": row["status"],
+                "num_faces": row["num_faces"],
+                **{
+                    column: np.dtype(kind).type(labels[column])
+                    for column, kind in extra.items()
+                },
             },
-        }
+        )
 
 
 # -- requests --------------------------------------------------------------------------
@@ -359,9 +370,7 @@ def _already_done(
     return PreparationReport(directory, found["counts"], found["written"])
 
 
-def _open_partial(
-    directory: Path, request: Mapping[str, Any], overwrite: bool
-) -> Path:
+def _open_partial(directory: Path, request: Mapping[str, Any], overwrite: bool) -> Path:
     partial = directory.with_name(directory.name + ".partial")
     file = partial / "request.json"
     if partial.exists():

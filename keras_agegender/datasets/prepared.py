@@ -1,7 +1,7 @@
 """Prepared datasets: face crops and labels as a TensorFlow Datasets directory.
 
-What `prepare` writes and the input pipeline reads. Any TensorFlow user can open one with
-`tfds.builder_from_directory`, without this package.
+What `prepare` writes and the input pipeline reads. Any TensorFlow user can open one
+with `tfds.builder_from_directory`, without this package.
 """
 
 from __future__ import annotations
@@ -71,7 +71,6 @@ def load_prepared(directory: str | Path) -> PreparedDataset:
         ValueError: If there is none, or it is not complete.
 
     Example:
-
     >>> load_prepared("data/adience").splits["test"]  # doctest: +SKIP
     'fold_4'
     """
@@ -131,7 +130,7 @@ def write_tfds(
 
 
 class _Pairs:
-    """(key, example) pairs with the picture as a file object, so it is not re-encoded."""
+    """(key, example) pairs with the picture as a file object: it is not re-encoded."""
 
     def __init__(self, pairs: Iterable[tuple[str, dict[str, Any]]]) -> None:
         self.pairs = pairs
@@ -164,7 +163,7 @@ def _features(tfds: Any, extra: Mapping[str, str]) -> Any:
 
 
 def _tfds() -> Any:
-    """Imports TensorFlow Datasets, and keeps it from asking the network for anything."""
+    """Imports TensorFlow Datasets and keeps it from asking the network."""
     import tensorflow_datasets as tfds
 
     with contextlib.suppress(AttributeError):

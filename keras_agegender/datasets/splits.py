@@ -33,7 +33,6 @@ def cross_validation_splits(test_fold: int, num_folds: int = 5) -> dict[str, str
         ValueError: If there is no such fold.
 
     Example:
-
     >>> cross_validation_splits(4)["validation"]
     'fold_0'
     """

@@ -83,7 +83,7 @@ def write_synthetic_faces(
 
     Args:
         directory: Folder to make.
-        num_faces: How many, at least 80: one subject of each group and gender in a fold.
+        num_faces: How many, at least 80: a subject of each group and gender in a fold.
         image_size: (height, width) in pixels. Defaults to 256 × 256.
         seed: Seed of everything. Defaults to 0.
         progress: Whether a progress bar is shown on stderr.
@@ -95,12 +95,16 @@ def write_synthetic_faces(
         ValueError: If the folder holds something else, or the number is too small.
 
     Example:
-
     >>> write_synthetic_faces("faces", 80)  # doctest: +SKIP
     """
     directory = Path(directory)
-    request = {"source": SOURCE, "generator": GENERATOR_VERSION, "seed": seed,
-               "num_faces": num_faces, "image_size": list(image_size)}
+    request = {
+        "source": SOURCE,
+        "generator": GENERATOR_VERSION,
+        "seed": seed,
+        "num_faces": num_faces,
+        "image_size": list(image_size),
+    }
     if num_faces < NUM_FOLDS * len(AGE_GROUPS) * len(GENDERS):
         raise ValueError(
             "Invalid `num_faces`. Expected at least 80: 5 folds, 8 age groups, 2 "
@@ -142,12 +146,15 @@ def write_synthetic_photo(
         The file.
 
     Example:
-
     >>> write_synthetic_photo("photo.jpg", [(0, 0), (7, 1)])  # doctest: +SKIP
     """
     parts = [
-        draw_face(np.random.default_rng([seed, 3, place]), age_group, gender,
-                  image_size=(side, side)).image
+        draw_face(
+            np.random.default_rng([seed, 3, place]),
+            age_group,
+            gender,
+            image_size=(side, side),
+        ).image
         for place, (age_group, gender) in enumerate(faces)
     ]
     file = Path(file)
@@ -157,6 +164,9 @@ def write_synthetic_photo(
 
 def read_synthetic(directory: str | Path) -> tuple[pd.DataFrame, CleaningReport]:
     """Reads synthetic faces with the Adience reader, their 40 attributes as columns.
+
+    Args:
+        directory: What `write_synthetic_faces` made.
 
     Returns:
         `(manifest, report)`; the attributes are not meant as outputs unless asked for.
@@ -192,11 +202,12 @@ def _plans(num_faces: int) -> Iterator[_Plan]:
 
 
 def _draw(plan: _Plan, seed: int, image_size: tuple[int, int]) -> SyntheticFace:
-    """Draws a planned picture; its randomness depends on seed, subject and index only."""
+    """Draws a planned picture; chance depends on seed, subject and index only."""
     identity = sample_identity(np.random.default_rng([seed, 1, plan.subject]))
     rng = np.random.default_rng([seed, 2, plan.index])
-    return draw_face(rng, plan.age_group, plan.gender, image_size=image_size,
-                     identity=identity)
+    return draw_face(
+        rng, plan.age_group, plan.gender, image_size=image_size, identity=identity
+    )
 
 
 def _write_picture(file: Path, image: np.ndarray) -> None:

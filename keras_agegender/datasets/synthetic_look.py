@@ -1,5 +1,4 @@
-"""What a synthetic face looks like: years, identity and 40 attributes, before a line of it
-is drawn.
+"""What a synthetic face looks like, before a line of it is drawn.
 
 In: age group, gender and random numbers. Out: a `Look`, whose proportions and textures
 follow the years: heads of small children are round, with large low eyes and little
@@ -29,8 +28,8 @@ HAIR_COLOURS = {
 }
 GRAY = np.array([0.80, 0.80, 0.80], "float32")
 
-# Attribute -> what it does to the picture. Attractive is CelebA's judgement, not a look:
-# it is sampled and has no drawing.
+# Attribute -> what it does to the picture. Attractive is CelebA's judgement, not a
+# look: it is sampled and has no drawing.
 DRAWN_ATTRIBUTES = {
     "5_o_Clock_Shadow": "stubble on jaw and lip",
     "Arched_Eyebrows": "brows rise in the middle",
@@ -205,8 +204,15 @@ def sample_identity(rng: np.random.Generator) -> Identity:
     tone = rng.uniform(0, len(SKIN_TONES) - 1.001)
     low = int(tone)
     skin = SKIN_TONES[low] + (SKIN_TONES[low + 1] - SKIN_TONES[low]) * (tone - low)
-    irises = np.array([[0.25, 0.15, 0.08], [0.35, 0.24, 0.12], [0.30, 0.45, 0.62],
-                       [0.35, 0.48, 0.32]], "float32")
+    irises = np.array(
+        [
+            [0.25, 0.15, 0.08],
+            [0.35, 0.24, 0.12],
+            [0.30, 0.45, 0.62],
+            [0.35, 0.48, 0.32],
+        ],
+        "float32",
+    )
     iris = irises[rng.choice(4, p=[0.45, 0.25, 0.18, 0.12])]
     return Identity(skin.astype("float32"), iris, rng.normal(size=12).clip(-2, 2))
 
@@ -224,11 +230,23 @@ def make_look(
         skin = skin + (np.float32(1.0) - skin) * 0.35
     hair = _hair_colour(rng, years, attributes)
     growth = float(np.clip(years / 22, 0.02, 1) ** 0.75)
-    wear = float(np.interp(years, [18, 26, 32, 40, 51, 62, 85],
-                           [0, 0.12, 0.22, 0.48, 0.70, 0.92, 1.0]))
+    wear = float(
+        np.interp(
+            years, [18, 26, 32, 40, 51, 62, 85], [0, 0.12, 0.22, 0.48, 0.70, 0.92, 1.0]
+        )
+    )
     wear = float(np.clip(wear + rng.normal(0, 0.02), 0, 1))
-    return Look(years, gender, attributes, skin.astype("float32"), hair, identity.iris,
-                growth, wear, identity.build)
+    return Look(
+        years,
+        gender,
+        attributes,
+        skin.astype("float32"),
+        hair,
+        identity.iris,
+        growth,
+        wear,
+        identity.build,
+    )
 
 
 def _hair_colour(

@@ -59,7 +59,6 @@ def read_utkface(
         ValueError: If there is no such folder, or no usable picture in it.
 
     Example:
-
     >>> manifest, report = read_utkface("data/UTKFace")  # doctest: +SKIP
     """
     if gaps not in GAPS:
@@ -80,8 +79,8 @@ def read_utkface(
             rows.append({**row, "path": str(file)})
     if not rows:
         raise ValueError(
-            f"No picture of {report.rows_read} in {directory} is usable: expected names "
-            "such as 27_1_0_20170116220224657.jpg."
+            f"No picture of {report.rows_read} in {directory} is usable: expected "
+            "names such as 27_1_0_20170116220224657.jpg."
         )
     return random_splits(make_manifest(rows), validation, test, seed), report
 

@@ -47,7 +47,6 @@ def evaluate(
         ValueError: If the run, the dataset or the split does not exist.
 
     Example:
-
     >>> evaluate("runs/1", split="fold_4")  # doctest: +SKIP
     """
     if not isinstance(run, RunDirectory):
@@ -73,9 +72,7 @@ def evaluate(
         {"split": split, "recipe": recipe.name, **scores.to_dict()},
     )
     plot_confusion_matrices(scores, run.path / f"confusion{suffix}.png")
-    write_predictions(
-        run.path / f"predictions{suffix}.csv", outputs, labels, encoding
-    )
+    write_predictions(run.path / f"predictions{suffix}.csv", outputs, labels, encoding)
     return scores
 
 
@@ -147,5 +144,3 @@ def _to_numpy(decoded: Any) -> Any:
 
 def _slug(split: str) -> str:
     return "".join(c if c.isalnum() or c == "_" else "-" for c in split)
-
-

@@ -57,7 +57,6 @@ def evaluate_predictions(
         ValueError: If shapes disagree or an id is out of range.
 
     Example:
-
     >>> decoded = Decoded(None, None, np.array([1, 0, 1]), None, None)
     >>> scores = evaluate_predictions([-1] * 3, [1, 0, 0], decoded)
     >>> scores.gender.precision, scores.gender.recall

@@ -66,7 +66,6 @@ def plot_history(
         ValueError: If the history holds no epoch.
 
     Example:
-
     >>> plot_history("runs/1/history.csv", "curves.png")  # doctest: +SKIP
     """
     if not isinstance(history, Mapping):
@@ -85,8 +84,9 @@ def plot_history(
     panels = ["loss"] + ["accuracy"] * bool(accuracies) + ["weights"] * bool(weights)
     with _style():
         figure = _figure((5.4 * len(panels), 4.9))
-        axes = dict(zip(panels, figure.subplots(1, len(panels), squeeze=False)[0],
-                        strict=True))
+        axes = dict(
+            zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True)
+        )
         _draw_losses(axes["loss"], columns)
         if accuracies:
             _draw_accuracies(axes["accuracy"], accuracies)
@@ -123,8 +123,14 @@ def plot_confusion_matrices(
     with _style():
         if not drawn:
             figure = _figure((5, 2))
-            figure.text(0.5, 0.5, "This model answers neither gender nor age group.",
-                        ha="center", va="center", color=MUTED)
+            figure.text(
+                0.5,
+                0.5,
+                "This model answers neither gender nor age group.",
+                ha="center",
+                va="center",
+                color=MUTED,
+            )
             return _save(figure, Path(path))
         widths = [width for *_, width in drawn]
         figure = _figure((sum(widths) + 0.9 * len(widths), max(widths) + 0.8))
@@ -156,8 +162,14 @@ def _accuracy_curves(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         if f"val_{name}" in columns:
             curves.append({"y": columns[f"val_{name}"], "color": color, "label": label})
         if name in columns:
-            curves.append({"y": columns[name], "color": color, "linestyle": "--",
-                           "label": f"{label}, training"})
+            curves.append(
+                {
+                    "y": columns[name],
+                    "color": color,
+                    "linestyle": "--",
+                    "label": f"{label}, training",
+                }
+            )
     others = [
         name
         for name in columns
@@ -168,8 +180,15 @@ def _accuracy_curves(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         label = f"single outputs ({len(others)})" if place == 0 else None
         if len(others) == 1:
             label = name.removeprefix("val_").removesuffix("_accuracy")
-        curves.append({"y": columns[name], "color": "#b9b9b9", "linewidth": 1,
-                       "label": label, "zorder": 1})
+        curves.append(
+            {
+                "y": columns[name],
+                "color": "#b9b9b9",
+                "linewidth": 1,
+                "label": label,
+                "zorder": 1,
+            }
+        )
     return curves
 
 
@@ -182,8 +201,15 @@ def _draw_losses(axis: Any, columns: Mapping[str, np.ndarray]) -> None:
         best = int(np.nanargmin(columns["val_loss"]))
         value = columns["val_loss"][best]
         axis.plot(best + 1, value, "o", color=COLORS[0], zorder=3)
-        axis.annotate(f"{value:.3g}", (best + 1, value), (0, 8), ha="center",
-                      textcoords="offset points", color=COLORS[0], fontsize=9.5)
+        axis.annotate(
+            f"{value:.3g}",
+            (best + 1, value),
+            (0, 8),
+            ha="center",
+            textcoords="offset points",
+            color=COLORS[0],
+            fontsize=9.5,
+        )
     axis.set_title("Loss, all outputs")
 
 
@@ -201,8 +227,13 @@ def _draw_loss_weights(axis: Any, weights: Mapping[str, np.ndarray]) -> None:
         same[tuple(values.round(6))].append(name.removesuffix(LOG_SUFFIX))
     for place, (values, names) in enumerate(same.items()):
         label = ", ".join(names) if len(names) <= 4 else f"{names[0]} … {names[-1]}"
-        _curve(axis, np.array(values), drawstyle="steps-mid", label=label,
-               color=COLORS[place % len(COLORS)])
+        _curve(
+            axis,
+            np.array(values),
+            drawstyle="steps-mid",
+            label=label,
+            color=COLORS[place % len(COLORS)],
+        )
     axis.set_ylim(0, 1.05 * axis.get_ylim()[1])
     axis.set_title("Loss weights in force")
 
@@ -250,9 +281,16 @@ def _draw_confusion(
     for row, column in np.ndindex(counts.shape):
         share, count = shares[row, column], int(counts[row, column])
         if count:
-            axis.text(column, row, f"{share:.0%}\n{count}", ha="center", va="center",
-                      color="white" if share > 0.55 else INK, fontsize=small,
-                      linespacing=1.35)
+            axis.text(
+                column,
+                row,
+                f"{share:.0%}\n{count}",
+                ha="center",
+                va="center",
+                color="white" if share > 0.55 else INK,
+                fontsize=small,
+                linespacing=1.35,
+            )
 
 
 # -- figures ---------------------------------------------------------------------------

@@ -22,7 +22,8 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Returns intersection over union of boxes, pair by pair, in [0, 1]."""
     a, b = np.asarray(a, "float32"), np.asarray(b, "float32")
     shared = np.concatenate(
-        [np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])], axis=-1
+        [np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])],
+        axis=-1,
     )
     overlap = box_area(shared)
     union = box_area(a) + box_area(b) - overlap
@@ -37,7 +38,6 @@ def add_margin(boxes: np.ndarray, margin: float) -> np.ndarray:
         margin: Share added on each side, at least 0; 0 changes nothing.
 
     Example:
-
     >>> add_margin(np.array([10, 10, 20, 30]), 0.5).tolist()
     [5.0, 0.0, 25.0, 40.0]
     """
@@ -50,7 +50,6 @@ def make_square(boxes: np.ndarray) -> np.ndarray:
     """Lengthens the shorter side of boxes about their centre.
 
     Example:
-
     >>> make_square(np.array([0, 0, 10, 20])).tolist()
     [-5.0, 0.0, 15.0, 20.0]
     """
@@ -70,7 +69,6 @@ def fit_inside(boxes: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
         image_size: (height, width) of the picture.
 
     Example:
-
     >>> fit_inside(np.array([-5, 10, 15, 30]), (100, 100)).tolist()
     [0.0, 10.0, 20.0, 30.0]
     """

@@ -118,7 +118,9 @@ def cut(
     """Returns the pixels of a box, at least one, resized if asked."""
     height, width = image.shape[:2]
     left, top = np.floor(box[:2]).astype(int).clip(0, [width - 1, height - 1])
-    right, bottom = np.ceil(box[2:]).astype(int).clip([left + 1, top + 1], [width, height])
+    right, bottom = (
+        np.ceil(box[2:]).astype(int).clip([left + 1, top + 1], [width, height])
+    )
     crop = image[top:bottom, left:right]
     return resize_image(crop, output_size) if output_size else crop
 

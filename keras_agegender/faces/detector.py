@@ -17,10 +17,10 @@ import numpy as np
 from keras_agegender.faces.images import resize_image
 
 # The number of levels of the package's pyramid does not depend on the smallest face
-# asked for. With more than 20 pixels its last levels are smaller than the 12 pixels that
-# the first network sees, which fails and is reported as "no faces"; with less, it ends
-# before large faces. With 20 its last level has 12 * 12 / 20 * 0.709 ** -(1.5 to 2.5),
-# 12.1 to 17.0 rows. So it is always asked for 20, on a copy scaled accordingly.
+# asked for. With more than 20 pixels its last levels are smaller than the 12 pixels
+# that the first network sees, which fails and is reported as "no faces"; with less, it
+# ends before large faces. With 20 its last level has 12 * 12 / 20 * 0.709 ** -(1.5 to
+# 2.5), 12.1 to 17.0 rows. So it is always asked for 20, on a copy scaled accordingly.
 SEARCHED_FACE = 20
 SMALLEST_FACE = 12
 
@@ -32,7 +32,7 @@ class Detections:
     """The faces of one picture, best score first.
 
     Attributes:
-        boxes: `bbox_xyxy` in pixels of the picture given. Shape (num_faces, 4), float32.
+        boxes: `bbox_xyxy` in pixels of the picture. Shape (num_faces, 4), float32.
         scores: Confidence in [0, 1]. Shape (num_faces,), float32.
         landmarks: (x, y) of eyes, nose and mouth corners in pixels, left and right as
             the viewer sees them. Shape (num_faces, 5, 2), float32.
@@ -83,7 +83,6 @@ class MtcnnDetector:
         ValueError: If an argument is out of range.
 
     Example:
-
     >>> MtcnnDetector().detect([image])[0].boxes  # doctest: +SKIP
     """
 

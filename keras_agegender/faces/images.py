@@ -33,7 +33,6 @@ def read_image(source: str | Path | bytes) -> np.ndarray:
             picture, or larger than 200 megapixels.
 
     Example:
-
     >>> read_image("photo.jpg").shape  # doctest: +SKIP
     (480, 640, 3)
     """

@@ -41,9 +41,7 @@ HIDDEN_UNITS = 512
 IMAGE_SIZE = (227, 227)
 
 
-def caffe_backbone(
-    image: Any, variant: CaffeVariant, dropout_rate: float = 0.5
-) -> Any:
+def caffe_backbone(image: Any, variant: CaffeVariant, dropout_rate: float = 0.5) -> Any:
     """Puts a Caffe network without its output layer behind an image tensor.
 
     Weights start by He's rule and biases at 0. The authors' files have normal

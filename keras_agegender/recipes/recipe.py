@@ -167,7 +167,6 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
             another kind; the message names file, key and value.
 
     Example:
-
     >>> load_recipe("quickstart", ["training.epochs=1"]).training.epochs
     1
     """
@@ -192,8 +191,11 @@ def _read(name: str, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], str]:
     else:
         entry = _folder() / f"{name}.toml"
         if not entry.is_file():
-            names = [e.name.removesuffix(".toml") for e in _folder().iterdir()
-                     if e.name.endswith(".toml") and not e.name.startswith("base_")]
+            names = [
+                e.name.removesuffix(".toml")
+                for e in _folder().iterdir()
+                if e.name.endswith(".toml") and not e.name.startswith("base_")
+            ]
             close = difflib.get_close_matches(name, names, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ValueError(
@@ -230,8 +232,7 @@ def _override(settings: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise ValueError(
-            "Invalid override. Expected 'section.key=value'. "
-            f"Received: {override!r}."
+            f"Invalid override. Expected 'section.key=value'. Received: {override!r}."
         )
     try:
         value = tomllib.loads(f"value = {text}")["value"]
@@ -252,7 +253,7 @@ def _build(kind: type, settings: Mapping[str, Any], source: str, prefix: str) ->
     unknown = sorted(set(settings) - set(hints))
     if unknown:
         close = difflib.get_close_matches(unknown[0], hints, n=1)
-        hint = f" Did you mean {prefix}{close[0]!r}?" if close else ""
+        hint = f" Did you mean {prefix + close[0]!r}?" if close else ""
         raise ValueError(
             f"Recipe {source} has an unknown key {prefix + unknown[0]!r}.{hint}"
         )

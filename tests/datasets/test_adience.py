@@ -1,4 +1,4 @@
-"""The Adience reader: cleaning by rules, both trees, strict errors with file and line."""
+"""The Adience reader: cleaning by rules, both trees, errors with file and line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from sample_data import ALL_AGE_TEXTS, adience_row, write_adience
 from keras_agegender.datasets.adience import COLUMNS, read_adience
 from keras_agegender.datasets.splits import check_subject_exclusive, report_splits
 from keras_agegender.labels import AGE_GROUP_NAMES, GENDERS
-
 
 # number, fold, age, gender
 ROWS = {
@@ -51,7 +50,9 @@ def test_rows_with_both_labels(tmp_path):
 
 
 def test_strict_is_table_0_only(tmp_path):
-    manifest, report = read_adience(write_adience(tmp_path, ROWS), tmp_path, strict=True)
+    manifest, report = read_adience(
+        write_adience(tmp_path, ROWS), tmp_path, strict=True
+    )
     assert len(manifest) == 4
     assert report.rules["age", "(25, 23)", "no age"] == 1
 

@@ -57,12 +57,32 @@ def test_absent_pictures_are_counted(folder):
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("list_attr_celeba.txt", ("\n000003", "\n000009"), "line 5: '000009.jpg' has no"),
-        ("list_attr_celeba.txt", ("3\n", "4\n"), "line 1: announces '4' rows, 3 follow"),
+        (
+            "list_attr_celeba.txt",
+            ("\n000003", "\n000009"),
+            "line 5: '000009.jpg' has no",
+        ),
+        (
+            "list_attr_celeba.txt",
+            ("3\n", "4\n"),
+            "line 1: announces '4' rows, 3 follow",
+        ),
         ("list_attr_celeba.txt", ("Smiling", "Grinning"), "line 2: expected the names"),
-        ("list_attr_celeba.txt", ("000001.jpg  -1", "000001.jpg  0"), "line 3: expected"),
-        ("list_attr_celeba.txt", ("000001.jpg", "../01.jpg"), "below the picture folder"),
-        ("list_eval_partition.txt", ("000001.jpg 0", "000001.jpg"), "line 1: expected two"),
+        (
+            "list_attr_celeba.txt",
+            ("000001.jpg  -1", "000001.jpg  0"),
+            "line 3: expected",
+        ),
+        (
+            "list_attr_celeba.txt",
+            ("000001.jpg", "../01.jpg"),
+            "below the picture folder",
+        ),
+        (
+            "list_eval_partition.txt",
+            ("000001.jpg 0", "000001.jpg"),
+            "line 1: expected two",
+        ),
         ("list_eval_partition.txt", ("000001.jpg 0", "000001.jpg 3"), "no partition 0"),
     ],
 )

@@ -9,12 +9,18 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from sample_data import EXTRA_HEADS, MiddleDetector, make_prepared, make_rows, write_picture
+from sample_data import (
+    EXTRA_HEADS,
+    MiddleDetector,
+    make_prepared,
+    make_rows,
+    write_picture,
+)
 
 from keras_agegender.datasets import preparation
 from keras_agegender.datasets.manifest import make_manifest
-from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.datasets.preparation import prepare
+from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.datasets.splits import report_splits
 from keras_agegender.faces.cropping import CropOptions
 
@@ -39,7 +45,8 @@ builder = tfds.builder_from_directory({str(prepared)!r})
 rows = list(tfds.as_numpy(builder.as_dataset(split="fold_0+fold_1")))
 print(len(rows), rows[0]["image"].shape, rows[1]["age_group"], rows[1]["gender"],
       builder.info.features["age_group"].names[4], sorted(builder.info.splits),
-      rows[0]["face_box"].tolist(), rows[0]["key"].decode(), "keras_agegender" in sys.modules)
+      rows[0]["face_box"].tolist(), rows[0]["key"].decode(),
+      "keras_agegender" in sys.modules)
 """
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -130,7 +137,10 @@ def test_an_interrupted_preparation_goes_on(tmp_path, monkeypatch):
     assert not (tmp_path / "b.partial").exists()
     for split in ("fold_0", "fold_3"):
         rows = [
-            [row["key"] for row in load_prepared(d).as_dataset(split).as_numpy_iterator()]
+            [
+                row["key"]
+                for row in load_prepared(d).as_dataset(split).as_numpy_iterator()
+            ]
             for d in (tmp_path / "a", tmp_path / "b")
         ]
         assert rows[0] == rows[1]

@@ -21,7 +21,7 @@ from keras_agegender.labels import AGE_GROUPS, CELEBA_ATTRIBUTES
 
 # Attributes with a drawing. Male and Young are drawn through gender and years.
 DRAWN = sorted(set(synthetic_look.DRAWN_ATTRIBUTES) - {"Male", "Young"})
-# Attributes that name the absence of others' drawing, or are drawn by another's absence.
+# Attributes that are seen only without, or instead of, others.
 WITH = {
     "No_Beard": {"Goatee": 0, "Mustache": 0, "5_o_Clock_Shadow": 0, "Sideburns": 0},
     "Straight_Hair": {},

@@ -33,7 +33,10 @@ def random_answers(seed=0, count=200):
         rng.integers(-1, 8, count),
         rng.integers(-1, 2, count),
         Decoded(
-            rng.integers(0, 8, count), None, rng.integers(0, 2, count), None,
+            rng.integers(0, 8, count),
+            None,
+            rng.integers(0, 2, count),
+            None,
             rng.random(count) < 0.7,
         ),
     )
@@ -155,11 +158,17 @@ def test_order_of_faces_does_not_matter():
     extra = np.arange(len(ages)) % 3 - 1.0
     answers = np.linspace(0, 1, len(ages))[:, None]
     first = evaluate_predictions(
-        ages, genders, decoded, separate_age_heads=True,
+        ages,
+        genders,
+        decoded,
+        separate_age_heads=True,
         extra={"a": ("binary", extra, answers)},
     )
     second = evaluate_predictions(
-        ages[order], genders[order], shuffled, separate_age_heads=True,
+        ages[order],
+        genders[order],
+        shuffled,
+        separate_age_heads=True,
         extra={"a": ("binary", extra[order], answers[order])},
     )
     assert json.dumps(first.to_dict()) == json.dumps(second.to_dict())
@@ -194,7 +203,10 @@ def test_without_labels_figures_are_none_and_json_is_json(count):
         np.zeros(count, int), None, np.zeros(count, int), None, np.ones(count, bool)
     )
     scores = evaluate_predictions(
-        np.full(count, -1), np.full(count, -1), decoded, separate_age_heads=True,
+        np.full(count, -1),
+        np.full(count, -1),
+        decoded,
+        separate_age_heads=True,
         extra={"a": ("binary", np.full(count, -1), np.zeros((count, 1)))},
     )
     assert scores.gender.accuracy is None and scores.gender.f1 is None
@@ -214,8 +226,9 @@ def test_precision_of_a_class_never_answered_is_none():
 def test_scores_survive_json():
     scores = evaluate_predictions(AGES, GENDERS, DECODED, separate_age_heads=True)
     assert json.loads(json.dumps(scores.to_dict())) == scores.to_dict()
-    again = json.loads(json.dumps({"recipe": "14", "split": "fold_4",
-                                   **scores.to_dict()}))
+    again = json.loads(
+        json.dumps({"recipe": "14", "split": "fold_4", **scores.to_dict()})
+    )
     text = format_metrics(again)
     assert text.startswith("14 on fold_4: 6 faces")
     assert text.endswith(format_metrics(scores).partition("\n")[2])

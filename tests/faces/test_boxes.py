@@ -40,7 +40,10 @@ def test_margin_keeps_the_centre_and_scales_the_sides(box, margin):
         grown[:2] + grown[2:], box[:2] + box[2:], rtol=1e-4, atol=0.1
     )
     np.testing.assert_allclose(
-        grown[2:] - grown[:2], (1 + 2 * margin) * (box[2:] - box[:2]), rtol=1e-3, atol=0.1
+        grown[2:] - grown[:2],
+        (1 + 2 * margin) * (box[2:] - box[:2]),
+        rtol=1e-3,
+        atol=0.1,
     )
 
 

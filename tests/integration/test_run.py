@@ -162,8 +162,12 @@ def test_an_interrupted_run_goes_on_to_the_same_model(prepared, tmp_path, monkey
     assert RunDirectory(tmp_path / "b").info()["status"] == "running"
     with pytest.raises(ValueError, match="another recipe, seed or dataset"):
         train("quickstart", prepared, tmp_path / "b", overrides=settings, seed=1)
-    resumed = train("quickstart", prepared, tmp_path / "b", overrides=settings, verbose=0)
-    histories = [r.history_file.read_text("utf-8").splitlines() for r in (whole, resumed)]
+    resumed = train(
+        "quickstart", prepared, tmp_path / "b", overrides=settings, verbose=0
+    )
+    histories = [
+        r.history_file.read_text("utf-8").splitlines() for r in (whole, resumed)
+    ]
     assert len(histories[1]) == 4
     assert histories[0][:3] == histories[1][:3]  # the epochs before the interruption
     weights = [
@@ -207,7 +211,8 @@ def test_an_export_says_what_the_model_says(run, exported, prepared):
     from keras_agegender.datasets.prepared import load_prepared
 
     rows = load_prepared(prepared).builder.as_dataset(
-        split="fold_4", decoders={"image": __import__("tensorflow_datasets").decode.SkipDecoding()}
+        split="fold_4",
+        decoders={"image": __import__("tensorflow_datasets").decode.SkipDecoding()},
     )
     files = [row["image"] for row in rows.as_numpy_iterator()]
     loaded = tf.saved_model.load(str(exported))
@@ -230,7 +235,10 @@ def test_an_export_has_no_augmentation(exported):
         node.op
         for graph in graphs
         for function in [graph.as_graph_def()]
-        for node in [*function.node, *(n for f in function.library.function for n in f.node_def)]
+        for node in [
+            *function.node,
+            *(n for f in function.library.function for n in f.node_def),
+        ]
     }
     assert not [name for name in operations if "Random" in name or "PyFunc" in name]
     faces = tf.random.stateless_uniform((3, 32, 32, 3), (1, 2))
@@ -285,8 +293,12 @@ class TwoFaces(MiddleDetector):
         if not len(one):
             return one
         height, width = image.shape[:2]
-        boxes = np.array([[width / 2, 0, width, height], [0, 0, width / 2, height]], "float32")
-        return type(one)(boxes, np.array([0.9, 0.8], "float32"), np.zeros((2, 5, 2), "float32"))
+        boxes = np.array(
+            [[width / 2, 0, width, height], [0, 0, width / 2, height]], "float32"
+        )
+        return type(one)(
+            boxes, np.array([0.9, 0.8], "float32"), np.zeros((2, 5, 2), "float32")
+        )
 
 
 def test_all_faces_of_a_photo(exported, tmp_path):
@@ -297,9 +309,9 @@ def test_all_faces_of_a_photo(exported, tmp_path):
     face = prediction.faces[0]
     assert sum(face.age_probabilities.values()) == pytest.approx(1, abs=1e-4)
     assert face.extra["colour"] in ("red", "green", "blue")
-    assert json.loads(json.dumps(prediction.to_dict()))["faces"][1]["heads"]["gender"] == (
-        pytest.approx(prediction.faces[1].male_probability)
-    )
+    assert json.loads(json.dumps(prediction.to_dict()))["faces"][1]["heads"][
+        "gender"
+    ] == (pytest.approx(prediction.faces[1].male_probability))
     annotated = annotate_photo(photo, prediction)
     assert annotated.shape == photo.shape
     assert (annotated != photo).any(axis=2).mean() > 0.02

@@ -63,7 +63,11 @@ def test_the_defaults():
 
 def test_list_models():
     assert list_models() == [
-        "caffe", "caffe_2conv", "caffe_2conv_1fc", "caffe_1conv", "resnet34",
+        "caffe",
+        "caffe_2conv",
+        "caffe_2conv_1fc",
+        "caffe_1conv",
+        "resnet34",
         "resnet_se",
     ]
 
@@ -117,8 +121,9 @@ def test_caffe_learns_from_scratch():
     stripes = 0.2 * np.sin(np.arange(images.shape[1]))
     images[gender == 0] += stripes[:, None, None].astype("float32")
     images[gender == 1] += stripes[None, :, None].astype("float32")
-    model.fit(images, encoding.encode(gender=gender), batch_size=16, epochs=15,
-              verbose=0)
+    model.fit(
+        images, encoding.encode(gender=gender), batch_size=16, epochs=15, verbose=0
+    )
     found = model.predict(images, verbose=0)["gender"][:, 0] > 0.5
     assert (found == gender).mean() > 0.9
 
@@ -152,7 +157,10 @@ def test_files_reload_with_keras_alone(tmp_path):
         }
     done = subprocess.run(
         [sys.executable, "-c", RELOAD, *expected],
-        capture_output=True, cwd=tmp_path, text=True, check=False,
+        capture_output=True,
+        cwd=tmp_path,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     for path, outputs in expected.items():
@@ -186,8 +194,9 @@ def test_mixed_precision_outputs_are_float32(name):
     assert {keras.backend.standardize_dtype(x.dtype) for x in outputs.values()} == {
         "float32"
     }
-    assert all(np.isfinite(keras.ops.convert_to_numpy(x)).all()
-               for x in outputs.values())
+    assert all(
+        np.isfinite(keras.ops.convert_to_numpy(x)).all() for x in outputs.values()
+    )
 
 
 def test_extra_heads_and_a_model_of_only_those():

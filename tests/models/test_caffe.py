@@ -113,12 +113,16 @@ def test_equals_torch():
     nn = torch.nn
     torch.manual_seed(0)
     reference = nn.Sequential(
-        nn.Conv2d(3, 96, 7, stride=4), nn.ReLU(), nn.MaxPool2d(3, 2, ceil_mode=True),
-        nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0),
-        nn.Conv2d(96, 256, 5, padding=2), nn.ReLU(),
+        nn.Conv2d(3, 96, 7, stride=4),
+        nn.ReLU(),
         nn.MaxPool2d(3, 2, ceil_mode=True),
         nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0),
-        nn.Conv2d(256, 384, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(96, 256, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+        nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0),
+        nn.Conv2d(256, 384, 3, padding=1),
+        nn.ReLU(),
         nn.MaxPool2d(3, 2, ceil_mode=True),
     )
     model = build_model("caffe", None, heads=[Head("x")], image_size=(99, 115))

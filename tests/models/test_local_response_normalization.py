@@ -35,8 +35,9 @@ def test_numbers_by_hand():
 
 def test_pixels_do_not_mix(features):
     found = normalize(features)
-    np.testing.assert_allclose(normalize(features[:, 2:3, 1:2]), found[:, 2:3, 1:2],
-                               rtol=1e-6)
+    np.testing.assert_allclose(
+        normalize(features[:, 2:3, 1:2]), found[:, 2:3, 1:2], rtol=1e-6
+    )
 
 
 def test_equals_torch(features):

@@ -83,7 +83,11 @@ def test_where_the_block_sits():
     names = [layer.name for layer in build_model("resnet_se").layers]
     start = names.index("stack4_block3_relu2")
     assert names[start:-2] == [
-        "stack4_block3_relu2", "se_squeeze", "se_reduce", "se_expand", "se_scale",
+        "stack4_block3_relu2",
+        "se_squeeze",
+        "se_reduce",
+        "se_expand",
+        "se_scale",
         "global_pool",
     ]
     assert set(names[-2:]) == {"gender", "age"}
@@ -128,9 +132,7 @@ def reference_resnet34(torch):
                 self.shortcut = convolution(inputs, filters, 1, stride)
 
         def forward(self, x):
-            return torch.relu(
-                self.conv2(torch.relu(self.conv1(x))) + self.shortcut(x)
-            )
+            return torch.relu(self.conv2(torch.relu(self.conv1(x))) + self.shortcut(x))
 
     class ResNet34(nn.Module):
         def __init__(self):

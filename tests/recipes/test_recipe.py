@@ -26,8 +26,12 @@ def test_a_base_is_overlaid_key_by_key():
 def test_overrides():
     recipe = load_recipe(
         "resnet_se_ordinal",
-        ["training.epochs=3", "model.encoding=joint", "model.image_size=[64, 48]",
-         "loss_weights.gender=7"],
+        [
+            "training.epochs=3",
+            "model.encoding=joint",
+            "model.image_size=[64, 48]",
+            "loss_weights.gender=7",
+        ],
     )
     assert recipe.training.epochs == 3
     assert recipe.model.encoding == "joint"
@@ -38,7 +42,7 @@ def test_overrides():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[training]\nepoch = 3", r"my\.toml.*'training\.epoch'.*'epochs'"),
+        ("[training]\nepoch = 3", r"my\.toml.*'training\.epoch'.*epochs'"),
         ("[training]\nepochs = '3'", r"my\.toml.*'training\.epochs'.*int.*'3'"),
         ("[model]\naugment = 1", r"'model\.augment'.*bool"),
         ("[model]\nimage_size = [3]", r"'model\.image_size'"),
