@@ -64,8 +64,8 @@ def annotate_photo(image: np.ndarray, prediction: PhotoPrediction) -> np.ndarray
     for place, box in enumerate(faces):
         _draw_box(draw, box, COLORS[place % len(COLORS)], max(2, font_size // 8))
     if not faces:
-        texts = {"unreadable": "unreadable"}.get(prediction.status, "no face found")
-        _draw_cards(draw, picture.size, [_corner(picture.size)], [texts], font_size)
+        text = {"unreadable": "unreadable"}.get(prediction.status, "no face found")
+        _draw_cards(draw, picture.size, [_corner(picture.size)], [text], font_size)
     else:
         texts = [_text(face) for face in prediction.faces]
         _draw_cards(draw, picture.size, faces, texts, font_size)
@@ -77,7 +77,7 @@ def _text(face: FacePrediction) -> str:
     parts = []
     if face.age_group is not None:
         parts.append(face.age_group + ("" if face.heads_agree else "?"))
-    if face.gender is not None:
+    if face.gender is not None and face.gender_confidence is not None:
         parts.append(f"{face.gender} {100 * face.gender_confidence:.0f} %")
     if not parts:
         parts = [
@@ -195,12 +195,12 @@ def _place(
     gap = height * 0.08
     columns = (left, (left + right - width) / 2, right - width)
     rows = (top - height - gap, bottom + gap, top + gap, bottom - height - gap)
-    best, least = None, math.inf
+    best, least = _Card(0, 0, width, height), math.inf
     for rank, (y, x) in enumerate((y, x) for y in rows for x in columns):
         x = min(max(x, 0.0), max(size[0] - width - 1, 0.0))
         y = min(max(y, 0.0), max(size[1] - height - 1, 0.0))
         card = _Card(x, y, x + width, y + height)
-        cost = 8 * sum(_overlap(card, other) for other in placed)
+        cost = 8.0 * sum(_overlap(card, other) for other in placed)
         cost += 3 * sum(_overlap(card, other) for other in others)
         cost += _overlap(card, box) + rank * 0.01 * width * height
         if cost < least:
@@ -208,7 +208,7 @@ def _place(
     return best
 
 
-def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
+def _overlap(a: Any, b: Any) -> float:
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
     return float(max(width, 0) * max(height, 0))

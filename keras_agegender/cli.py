@@ -281,7 +281,7 @@ def _read_csv(arguments: argparse.Namespace) -> tuple:
     return manifest, report, None
 
 
-def _extra_columns(texts: Sequence[str] | None) -> str | dict[str, str | None]:
+def _extra_columns(texts: Sequence[str] | None) -> Any:
     """Reads `--extra COLUMN[:KIND] …`; not given, all evident columns are outputs."""
     if texts is None:
         return "auto"

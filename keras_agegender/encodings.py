@@ -532,9 +532,9 @@ def _ordinal(question: str = "older") -> Encoding:
     tables = {"gender": _table(lambda age, gender: gender, False, True)}
     for k, name in enumerate(ordinal_head_names()):
         if question == "older":
-            tables[name] = _table(lambda age, gender, k=k: age > k, True, False)
+            tables[name] = _table(lambda age, _, k=k: age > k, True, False)  # type: ignore[misc]
         else:
-            tables[name] = _table(lambda age, gender, k=k: age < k, True, False)
+            tables[name] = _table(lambda age, _, k=k: age < k, True, False)  # type: ignore[misc]
     return Encoding(
         name="ordinal",
         heads=(Head("gender"), *[Head(name) for name in ordinal_head_names()]),

@@ -216,7 +216,7 @@ def make_train_dataset(
     # does not matter.
     draws = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
 
-    def prepare(example: dict, draw: tf.Tensor) -> dict:
+    def prepare(example: dict, draw: tf.Tensor) -> tuple:
         image = decode_picture(example.pop("image"))
         seeds = tf.stack([draw, tf.constant(seed, tf.int64)])
         return preprocess_for_training(image, size, pipeline, seeds), example

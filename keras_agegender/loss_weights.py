@@ -155,7 +155,8 @@ class LossWeightScheduler(keras.callbacks.Callback):
         self.schedule = schedule
         self.by = by
         self.verbose = verbose
-        self._state: LossWeightState | None = None
+        self._state: Any = None  # LossWeightState while training
+        self._previous = -1
         self._first_step = 0
         self._catch_up = True
 
@@ -316,7 +317,10 @@ class _ThresholdScheduler(LossWeightScheduler):
                 f"of epoch {epoch}. Logged: {sorted(logs)}."
             )
         value = float(logs[self.monitor])
-        good = value >= self.above if self.below is None else value <= self.below
+        if self.above is not None:
+            good = value >= self.above
+        else:
+            good = self.below is not None and value <= self.below
         if good:
             self._fired.assign(1.0)
             self._apply(self.set, epoch + 1)

@@ -129,7 +129,7 @@ class Predictor:
             statuses.append(status)
             boxes.append(faces)
         crops = [
-            (image, box, self._crop_box(image, box, status))
+            (image, box, self._crop_box(image, box, status))  # type: ignore[arg-type]
             for image, faces, status in zip(images, boxes, statuses, strict=True)
             for box, _ in faces
         ]

@@ -7,6 +7,7 @@ resumes a run that was interrupted.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import shutil
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ from keras_agegender.input_pipeline import (
     make_train_dataset,
     read_labels,
 )
+from keras_agegender.labels import MISSING
 from keras_agegender.loss_weights import LossWeightScheduler
 from keras_agegender.models.builder import build_model
 from keras_agegender.recipes.recipe import Recipe, load_recipe
@@ -186,7 +188,7 @@ def strategy_scope() -> Any:
         if len(tf.config.list_logical_devices("GPU")) > 1:
             return tf.distribute.MirroredStrategy().scope()
         return tf.distribute.get_strategy().scope()
-    return keras.name_scope("model")
+    return contextlib.nullcontext()
 
 
 def read_history(file: Path) -> dict[str, list[float]]:
@@ -201,7 +203,7 @@ def read_history(file: Path) -> dict[str, list[float]]:
 def _resolve_heads(
     prepared: PreparedDataset, recipe: Recipe, extra_heads: Sequence[Head] | str
 ) -> tuple[Head, ...]:
-    if extra_heads != "auto":
+    if not isinstance(extra_heads, str):
         return tuple(extra_heads)
     if recipe.model.encoding in ("attributes", "gender"):
         return ()
@@ -276,7 +278,7 @@ def _make_datasets(
     splits: Mapping[str, str],
     seed: int,
 ) -> dict[str, Any]:
-    shared = {
+    shared: dict[str, Any] = {
         "pipeline": recipe.data.pipeline,
         "image_size": recipe.model.image_size,
         "batch_size": recipe.data.batch_size,
@@ -325,17 +327,20 @@ def _callbacks(
     for change in recipe.loss_weight_changes:
         check_head_names(change.set, encoding.output_names, "loss_weight_changes")
     settings = recipe.training
-    mode = "min" if settings.keep_monitor.endswith("loss") else "max"
+    keep_monitor = settings.keep_monitor
+    if keep_monitor == "val_mean_accuracy" and not _knows_faces(labels, encoding):
+        keep_monitor = "val_loss"  # outputs of the user's own alone
+    mode = "min" if keep_monitor.endswith("loss") else "max"
     callbacks: list[keras.callbacks.Callback] = [
         keras.callbacks.BackupAndRestore(run.backup, delete_checkpoint=False),
         DecodedAccuracy(validation, labels, encoding),
         *loss_weight_schedulers(recipe),
         keras.callbacks.ModelCheckpoint(
             run.best_model,
-            monitor=settings.keep_monitor,
+            monitor=keep_monitor,
             mode=mode,
             save_best_only=True,
-            initial_value_threshold=_best_so_far(run, settings.keep_monitor, mode),
+            initial_value_threshold=_best_so_far(run, keep_monitor, mode),
         ),
         keras.callbacks.CSVLogger(run.history_file, append=run.history_file.is_file()),
     ]
@@ -348,6 +353,14 @@ def _callbacks(
             )
         )
     return callbacks
+
+
+def _knows_faces(labels: Mapping[str, Any], encoding: Encoding) -> bool:
+    """Returns whether validation faces have an age group or gender to score."""
+    return bool(
+        (encoding.age_decoder and (labels["age_group"] != MISSING).any())
+        or (encoding.gender_decoder and (labels["gender"] != MISSING).any())
+    )
 
 
 def _best_so_far(run: RunDirectory, monitor: str, mode: str) -> float | None:

@@ -19,7 +19,7 @@ import keras_agegender as kag
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[2])
 parser.add_argument("--directory", type=Path, default=Path("quickstart_pipeline"))
 parser.add_argument("--faces", type=int, default=2400)
-parser.add_argument("--epochs", type=int, default=14)
+parser.add_argument("--epochs", type=int, default=12)
 args = parser.parse_args()
 
 """
@@ -67,7 +67,7 @@ model.fit(
     verbose=2,
     callbacks=[
         kag.LossWeightScheduler.when(
-            "val_gender_accuracy", above=0.95, set={"gender": 1.0}
+            "val_gender_accuracy", above=0.95, set={"gender": 2.0}
         )
     ],
 )

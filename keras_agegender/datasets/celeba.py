@@ -118,7 +118,7 @@ def write_celeba_from_tfds(
     builder = _open_tfds(tfds, data_dir, download)
     folder.mkdir(parents=True, exist_ok=True)
     attributes = []
-    partition = []
+    partition: list[str] = []
     for code, split in PARTITIONS.items():
         examples = builder.as_dataset(
             split=split, decoders={"image": tfds.decode.SkipDecoding()}

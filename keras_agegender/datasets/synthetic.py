@@ -26,7 +26,7 @@ from keras_agegender.labels import AGE_GROUPS, CELEBA_ATTRIBUTES, GENDERS
 from keras_agegender.progress import progress_bar
 
 SOURCE = "synthetic"
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 ATTRIBUTES_FILE = "list_attr_celeba.txt"
 MARKER = "synthetic.json"
 PICTURES_PER_SUBJECT = 4

@@ -115,7 +115,7 @@ def plot_confusion_matrices(
     if isinstance(metrics, Evaluation):
         metrics = metrics.to_dict()
     gender, age = metrics.get("gender"), metrics.get("age")
-    drawn = []
+    drawn: list[tuple[str, Any, Sequence[str], float]] = []
     if gender:
         drawn.append(("Gender", gender, GENDERS, 3.4))
     if age:
@@ -155,7 +155,8 @@ def _accuracy_curves(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     curves = []
     shown = dict(ACCURACIES)
     if np.array_equal(
-        columns.get("val_age_accuracy", ()), columns.get("val_age_all_heads_accuracy")
+        columns.get("val_age_accuracy", ()),
+        columns.get("val_age_all_heads_accuracy", np.nan),
     ):
         del shown["age_all_heads_accuracy"]  # would cover the curve of the age group
     for color, (name, label) in zip(COLORS, shown.items(), strict=False):
@@ -177,15 +178,15 @@ def _accuracy_curves(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         and name.removeprefix("val_") not in ACCURACIES
     ]
     for place, name in enumerate(others):
-        label = f"single outputs ({len(others)})" if place == 0 else None
+        shared: str | None = f"single outputs ({len(others)})" if place == 0 else None
         if len(others) == 1:
-            label = name.removeprefix("val_").removesuffix("_accuracy")
+            shared = name.removeprefix("val_").removesuffix("_accuracy")
         curves.append(
             {
                 "y": columns[name],
                 "color": "#b9b9b9",
                 "linewidth": 1,
-                "label": label,
+                "label": shared,
                 "zorder": 1,
             }
         )
@@ -225,11 +226,11 @@ def _draw_loss_weights(axis: Any, weights: Mapping[str, np.ndarray]) -> None:
     same = defaultdict(list)
     for name, values in weights.items():
         same[tuple(values.round(6))].append(name.removesuffix(LOG_SUFFIX))
-    for place, (values, names) in enumerate(same.items()):
+    for place, (level, names) in enumerate(same.items()):
         label = ", ".join(names) if len(names) <= 4 else f"{names[0]} … {names[-1]}"
         _curve(
             axis,
-            np.array(values),
+            np.array(level),
             drawstyle="steps-mid",
             label=label,
             color=COLORS[place % len(COLORS)],
@@ -299,14 +300,15 @@ def _draw_confusion(
 def _style() -> Any:
     import matplotlib
 
-    return matplotlib.rc_context(STYLE)
+    return matplotlib.rc_context(dict(STYLE))  # type: ignore[arg-type]
 
 
 def _figure(size: tuple[float, float]) -> Any:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
+    engine: Any = figure.get_layout_engine()
+    engine.set(w_pad=0.12, h_pad=0.12)
     return figure
 
 

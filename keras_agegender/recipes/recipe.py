@@ -268,7 +268,11 @@ def _convert(hint: Any, value: Any, source: str, key: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):  # `float | None`; TOML has no null
         return _convert(arguments[0], value, source, key)
-    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+    if (
+        isinstance(hint, type)
+        and dataclasses.is_dataclass(hint)
+        and (isinstance(value, Mapping))
+    ):
         return _build(hint, value, source, f"{key}.")
     if hint is float and isinstance(value, (int, float)) and value is not True:
         return float(value)
