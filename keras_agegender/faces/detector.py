@@ -1,8 +1,7 @@
 """Face detection: pictures in, boxes, scores and five landmarks out.
 
-`FaceDetector` is what the library asks for; `MtcnnDetector` answers with the three
-networks of the `mtcnn` package. Zhang et al., "Joint Face Detection and Alignment Using
-Multitask Cascaded Convolutional Networks", IEEE SPL 2016.
+`FaceDetector` is what the library asks for; `MtcnnDetector` answers with the cascade of
+`faces.mtcnn`.
 """
 
 from __future__ import annotations
@@ -16,13 +15,12 @@ import numpy as np
 
 from keras_agegender.faces.images import resize_image
 
-# The number of levels of the package's pyramid does not depend on the smallest face
-# asked for. With more than 20 pixels its last levels are smaller than the 12 pixels
-# that the first network sees, which fails and is reported as "no faces"; with less, it
-# ends before large faces. With 20 its last level has 12 * 12 / 20 * 0.709 ** -(1.5 to
-# 2.5), 12.1 to 17.0 rows. So it is always asked for 20, on a copy scaled accordingly.
+SMALLEST_FACE = 12  # what the first network sees
+# A face of this many pixels is enough for all three networks: a picture is searched on
+# a copy in which the smallest face asked for has no more.
 SEARCHED_FACE = 20
-SMALLEST_FACE = 12
+# Pixels searched together at most, whatever the batch size: it bounds the memory.
+MAX_PIXELS = 4_000_000
 
 LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 
@@ -71,7 +69,7 @@ class MtcnnDetector:
     Args:
         min_face_size: Smallest face found: a share of the shorter side of the picture
             below 1 (default 0.1), or pixels, not below 12. A picture is searched on a
-            copy so large that this face has 20 pixels; boxes are in pixels of the
+            reduced copy, in which this face has 20 pixels; boxes are in pixels of the
             picture given all the same. Small faces cost the most time.
         max_side: Longest side of the searched copy, in pixels; it wins over the
             smallest face. Defaults to 1024.
@@ -109,7 +107,7 @@ class MtcnnDetector:
         self.max_side = max_side
         self.score_threshold = score_threshold
         self.batch_size = batch_size
-        self._networks: Any = None
+        self._search: Any = None
 
     def settings(self) -> dict[str, Any]:
         """Returns what determines the result, as plain values."""
@@ -130,21 +128,21 @@ class MtcnnDetector:
             `Detections` of each, in the order given.
         """
         found = [Detections.none()] * len(images)
-        # Pictures of one size are searched together; the package would pad others, and
-        # a padded picture is another picture.
-        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        copies, scales = [], []
-        for index, image in enumerate(images):
-            copy = self._search_copy(image)
-            copies.append(copy)
-            scales.append(np.divide(image.shape[1::-1], copy.shape[1::-1]))
-            groups[copy.shape].append(index)
-        for members in groups.values():
-            for start in range(0, len(members), self.batch_size):
-                batch = members[start : start + self.batch_size]
-                rows = self._search([copies[i] for i in batch])
-                for place, index in enumerate(batch):
-                    found[index] = _detections(rows[rows[:, 0] == place], scales[index])
+        # Pictures of one size are searched together: a padded picture is another one.
+        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+        scales = [self._scale(image.shape) for image in images]
+        for index, (image, scale) in enumerate(zip(images, scales, strict=True)):
+            height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+            if min(height, width) >= SMALLEST_FACE:
+                groups[height, width].append(index)
+        for (height, width), members in groups.items():
+            together = max(1, min(self.batch_size, MAX_PIXELS // (height * width)))
+            for start in range(0, len(members), together):
+                batch = members[start : start + together]
+                copies = [resize_image(images[i], (height, width)) for i in batch]
+                least = min(self._least(images[i].shape) * scales[i] for i in batch)
+                for index, faces in zip(batch, self._find(copies, least), strict=True):
+                    found[index] = _scaled(faces, images[index].shape, (height, width))
         return found
 
     def _least(self, shape: tuple[int, ...]) -> float:
@@ -153,41 +151,44 @@ class MtcnnDetector:
             return self.min_face_size * min(shape[:2])
         return self.min_face_size
 
-    def _search_copy(self, image: np.ndarray) -> np.ndarray:
-        least = max(self._least(image.shape), SMALLEST_FACE)
-        scale = min(SEARCHED_FACE / least, self.max_side / max(image.shape[:2]))
-        height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-        return resize_image(image, (height, width))
+    def _scale(self, shape: tuple[int, ...]) -> float:
+        """Returns the side of the searched copy over that of the picture."""
+        least = max(self._least(shape), SMALLEST_FACE)
+        return min(1.0, SEARCHED_FACE / least, self.max_side / max(shape[:2]))
 
-    def _search(self, images: list[np.ndarray]) -> np.ndarray:
-        """Returns rows (picture, box, score, landmarks) of a batch of one size."""
-        if min(images[0].shape[:2]) < 2 * SMALLEST_FACE:
-            return np.zeros((0, 16))
-        if self._networks is None:
-            from mtcnn import MTCNN
-
-            self._networks = MTCNN()
-        rows = self._networks.detect_faces(
-            list(images),
-            box_format="xyxy",
-            output_type="numpy",
-            fit_to_image=False,
-            min_face_size=SEARCHED_FACE,
-            threshold_onet=self.score_threshold,
-        )
-        return np.asarray(rows, "float64").reshape(-1, 16)
+    def _find(self, images: list[np.ndarray], least: float) -> list[Detections]:
+        """Returns the faces of pictures of one size, in their pixels."""
+        if self._search is None:
+            self._search = _make_search(self.score_threshold)
+        faces = self._search(np.stack(images), max(least, float(SMALLEST_FACE)))
+        image_index, *values = (value.numpy() for value in faces)
+        return [
+            Detections(*(value[image_index == place] for value in values))
+            for place in range(len(images))
+        ]
 
 
-def _detections(rows: np.ndarray, scale: np.ndarray) -> Detections:
-    """Turns the package's rows of one picture into pixels of the picture given."""
-    if not len(rows):
-        return Detections.none()
-    # picture, x1, y1, x2, y2, score, then x of five landmarks and y of five
-    rows = rows[np.argsort(-rows[:, 5], kind="stable")]
-    boxes = rows[:, 1:5] * np.tile(scale, 2)
-    landmarks = np.stack([rows[:, 6:11], rows[:, 11:16]], axis=-1) * scale
+def _make_search(score_threshold: float) -> Any:
+    """Returns the cascade as a compiled function of pictures and the smallest face."""
+    import tensorflow as tf
+
+    from keras_agegender.faces.mtcnn import Mtcnn
+
+    cascade = Mtcnn(score_thresholds=(0.6, 0.7, score_threshold))
+    return tf.function(
+        cascade,
+        input_signature=(
+            tf.TensorSpec((None, None, None, 3), tf.uint8),
+            tf.TensorSpec((), tf.float32),
+        ),
+    )
+
+
+def _scaled(
+    faces: Detections, shape: tuple[int, ...], searched: tuple[int, int]
+) -> Detections:
+    """Turns pixels of the searched copy into pixels of the picture given."""
+    scale = np.divide(shape[1::-1], searched[::-1]).astype("float32")
     return Detections(
-        boxes.astype("float32"),
-        rows[:, 5].astype("float32"),
-        landmarks.astype("float32"),
+        faces.boxes * np.tile(scale, 2), faces.scores, faces.landmarks * scale
     )
