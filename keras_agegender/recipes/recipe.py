@@ -173,7 +173,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     settings, source = _read(str(name))
     for override in overrides:
         _override(settings, override)
-    settings["name"] = Path(source).stem
+    settings.setdefault("name", Path(source).stem)
     return _build(Recipe, settings, source, "")
 
 
