@@ -2,10 +2,10 @@
 
 python benchmarks/face_detection.py [--images FOLDER] [--repeats 5]
 
-Medians over repeats of images a second, for the package one picture at a time, the package
-in batches, this library with the package's settings (smallest face 20 pixels) and with
-the settings that `prepare` uses. Without a folder, synthetic faces are searched. It also
-prints how far the results agree, the share of time of each network, and peak memory.
+Medians over repeats, for the package one picture at a time, the package in batches,
+this library with the package's settings (smallest face 20 pixels) and with those that
+`prepare` uses. Without a folder, synthetic faces are searched. It also prints how far
+the results agree, the share of time of each network, and peak memory.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def agreement(a: Sequence[Detections], b: Sequence[Detections], side: int) -> fl
 def stages(images: np.ndarray, repeats: int) -> dict[str, float]:
     """Returns seconds of each network with what belongs to it."""
     cascade = Mtcnn()
-    pixels = tf.constant((images.astype("float32") - 127.5) / 128)
+    pixels = tf.constant(images)
     propose = tf.function(cascade._propose)
     refine = tf.function(cascade._refine)
     output = tf.function(cascade._output)
@@ -85,6 +85,35 @@ def stages(images: np.ndarray, repeats: int) -> dict[str, float]:
     }
 
 
+def compare(package: Any, images: Sequence[np.ndarray], repeats: int) -> None:
+    """Prints the rows of pictures of one size."""
+    count, side = len(images), images[0].shape[0]
+    same_settings = MtcnnDetector(20, max_side=10_000)
+    own_settings = MtcnnDetector()
+    batches = [list(images[i : i + BATCH]) for i in range(0, count, BATCH)]
+    ways: dict[str, Callable[[], Any]] = {
+        "package, one by one": lambda: [package.detect_faces(x) for x in images],
+        "package, batches": lambda: [package.detect_faces(b) for b in batches],
+        "this library, the package's settings": lambda: same_settings.detect(images),
+        "this library, prepare's settings": lambda: own_settings.detect(images),
+    }
+    print(f"\n{count} pictures of {side} x {side}")
+    base = 0.0
+    for name, way in ways.items():
+        seconds = median_seconds(way, repeats)
+        base = base or seconds
+        print(
+            f"  {name:<38}{1000 * seconds / count:8.1f} ms a picture"
+            f"{count / seconds:8.1f} pictures/s{base / seconds:7.1f} x"
+        )
+    found = [d.detect(images) for d in (same_settings, own_settings)]
+    print(f"  chosen face the same with both settings: {agreement(*found, side):.1%}")
+    shares = stages(np.stack(images[:BATCH]), repeats)
+    total = sum(shares.values())
+    texts = (f"{name} {seconds / total:.0%}" for name, seconds in shares.items())
+    print(f"  share of time, the package's settings: {', '.join(texts)}")
+
+
 def main() -> None:
     """Runs the benchmark and prints its table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -94,36 +123,7 @@ def main() -> None:
     print(f"{platform.machine()}, {os.cpu_count()} cores, TensorFlow {tf.__version__}")
     package = mtcnn.MTCNN()
     for side, count in SIDES.items():
-        images = load_images(arguments.images, count, side)
-        ours = {
-            "this library, the package's settings": MtcnnDetector(20, max_side=10_000),
-            "this library, prepare's settings": MtcnnDetector(),
-        }
-        batches = [images[i : i + BATCH] for i in range(0, count, BATCH)]
-        ways: dict[str, Callable[[], Any]] = {
-            "package, one by one": lambda: [package.detect_faces(x) for x in images],
-            "package, batches": lambda: [package.detect_faces(b) for b in batches],
-            **{name: (lambda d=d: d.detect(images)) for name, d in ours.items()},
-        }
-        print(f"\n{count} pictures of {side} x {side}")
-        base = None
-        for name, way in ways.items():
-            seconds = median_seconds(
-                way, 1 if "package," in name else arguments.repeats
-            )
-            base = base or seconds
-            print(
-                f"  {name:<38}{1000 * seconds / count:8.1f} ms a picture"
-                f"{count / seconds:8.1f} pictures/s{base / seconds:7.1f} x"
-            )
-        found = [d.detect(images) for d in ours.values()]
-        print(
-            f"  chosen face the same with both settings: {agreement(*found, side):.1%}"
-        )
-        shares = stages(np.stack(images[:BATCH]), arguments.repeats)
-        total = sum(shares.values())
-        texts = (f"{name} {seconds / total:.0%}" for name, seconds in shares.items())
-        print(f"  share of time, the package's settings: {', '.join(texts)}")
+        compare(package, load_images(arguments.images, count, side), arguments.repeats)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"\npeak memory of the process: {peak:.0f} MiB")
 

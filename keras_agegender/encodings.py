@@ -450,43 +450,32 @@ def _decode_gender_joint(outputs: Mapping[str, Any]):
 def _decode_age_ordinal(outputs: Mapping[str, Any], question: str):
     """Counts heads, as Niu et al. 2016 do, and reads probabilities off their steps.
 
-    With heads k = 1 … 8 and `at_least[k]` = P(group >= k), the probability of group k
-    is at_least[k] - at_least[k + 1]. Independent heads need not decrease in k; the
-    mean of the running minimum from the left and the running maximum from the right
-    does, and changes nothing where they do already.
+    With `at_least[k]` = P(group >= k), the probability of group k is at_least[k] -
+    at_least[k + 1]. Independent heads need not decrease in k, so they are sorted first
+    (Chernozhukov et al., "Quantile and Probability Curves Without Crossing", 2010).
+    Sorting leaves the count as it is: the group is the median of the distribution.
     """
     from keras import ops
 
-    heads = [ops.convert_to_tensor(outputs[n])[:, 0] for n in ordinal_head_names()]
-    bits = ops.stack([ops.cast(p > 0.5, "int32") for p in heads], axis=-1)
-    if (
-        question == "older"
-    ):  # head k = P(group > k) = at_least[k + 1]; head 8 is constant
-        group = ops.sum(bits, axis=-1)
-        at_least = [ops.ones_like(heads[0]), *heads[:-1]]
-    else:  # head k = P(group < k) = 1 - at_least[k]; head 1 is constant
-        group = NUM_GROUPS - 1 - ops.sum(bits, axis=-1)
-        at_least = [ops.ones_like(heads[0]), *[1.0 - p for p in heads[1:]]]
-    group = ops.cast(ops.clip(group, 0, NUM_GROUPS - 1), "int32")
+    heads = ops.concatenate(
+        [ops.convert_to_tensor(outputs[n]) for n in ordinal_head_names()], axis=-1
+    )
+    bits = ops.cast(heads > 0.5, "int32")
     position = ops.arange(NUM_GROUPS, dtype="int32")[None, :]
-    expected = group[:, None] > position
-    if question == "younger":
+    # One head is constant: age8 when asking "older", age1 when asking "younger".
+    if question == "older":  # head k = P(group > k) = at_least[k + 1]
+        group = ops.sum(bits[:, :-1], axis=-1)
+        expected = group[:, None] > position
+        at_least = heads[:, :-1]
+    else:  # head k = P(group < k) = 1 - at_least[k]
+        group = NUM_GROUPS - 1 - ops.sum(bits[:, 1:], axis=-1)
         expected = group[:, None] < position
+        at_least = 1.0 - heads[:, 1:]
     agree = ops.all(ops.equal(bits, ops.cast(expected, "int32")), axis=-1)
-    return group, _step_probabilities(at_least), agree
-
-
-def _step_probabilities(at_least: list[Any]):
-    from keras import ops
-
-    falling, rising = list(at_least), list(at_least)
-    for k in range(1, NUM_GROUPS):
-        falling[k] = ops.minimum(falling[k - 1], at_least[k])
-    for k in reversed(range(NUM_GROUPS - 1)):
-        rising[k] = ops.maximum(rising[k + 1], at_least[k])
-    steps = [(f + r) / 2.0 for f, r in zip(falling, rising, strict=True)]
-    steps.append(ops.zeros_like(steps[0]))
-    return ops.stack([steps[k] - steps[k + 1] for k in range(NUM_GROUPS)], axis=-1)
+    falling = ops.flip(ops.sort(at_least, axis=-1), axis=-1)
+    one = ops.ones_like(falling[:, :1])
+    steps = ops.concatenate([one, falling, ops.zeros_like(one)], axis=-1)
+    return ops.cast(group, "int32"), steps[:, :-1] - steps[:, 1:], agree
 
 
 # -- the encodings ---------------------------------------------------------------------

@@ -111,10 +111,25 @@ def test_heads_that_disagree_are_counted_and_flagged():
     assert decoded.age_group.tolist() == [2]
     assert decoded.heads_agree.tolist() == [False]
     assert decoded.gender.tolist() == [0]
-    # at least: 1 .9 .4 .8 .1 .1 .1 .1; falling 1 .9 .4 .4 .1 …; rising 1 .9 .8 .8 .1 …
-    # their mean 1 .9 .6 .6 .1 .1 .1 .1 0, whose steps are .1 .3 0 .5 0 0 0 .1
-    expected = [[0.1, 0.3, 0.0, 0.5, 0.0, 0.0, 0.0, 0.1]]
+    # at least: 1 .9 .4 .8 .1 .1 .1 .1; sorted 1 .9 .8 .4 .1 .1 .1 .1 0, in steps:
+    expected = [[0.1, 0.1, 0.4, 0.3, 0.0, 0.0, 0.0, 0.1]]
     np.testing.assert_allclose(decoded.age_probabilities, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("question", ["older", "younger"])
+def test_the_group_is_the_median_of_its_probabilities(question):
+    rng = np.random.default_rng(6)
+    outputs = {f"age{k}": rng.random((200, 1)) for k in range(1, 9)}
+    outputs["gender"] = rng.random((200, 1))
+    decoded = numpy_of(get_encoding("ordinal", question).decode(outputs))
+    below = np.cumsum(decoded.age_probabilities, axis=1)
+    rows = np.arange(200)
+    assert (below[rows, decoded.age_group] >= 0.5 - 1e-6).all()
+    before = (
+        below[rows, decoded.age_group]
+        - decoded.age_probabilities[rows, decoded.age_group]
+    )
+    assert (before <= 0.5 + 1e-6).all()
 
 
 def test_both_questions_give_the_same_probabilities():

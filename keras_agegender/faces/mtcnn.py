@@ -16,13 +16,18 @@ by order here.
 
 from __future__ import annotations
 
-import importlib.resources
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from keras_agegender.faces.mtcnn_networks import (
+    MEAN,
+    OutputNetwork,
+    ProposalNetwork,
+    RefinementNetwork,
+)
 from keras_agegender.faces.suppression import suppress
 
 CELL = 12  # side of what the first network sees, in pixels
@@ -80,9 +85,9 @@ class Mtcnn(tf.Module):
         self.scale_factor = scale_factor
         self.score_thresholds = score_thresholds
         self.overlap_thresholds = overlap_thresholds
-        self._pnet = _load_weights("pnet")
-        self._rnet = _load_weights("rnet")
-        self._onet = _load_weights("onet")
+        self._propose_boxes = ProposalNetwork()
+        self._refine_boxes = RefinementNetwork()
+        self._output_faces = OutputNetwork()
 
     def __call__(self, images: tf.Tensor, min_face_size: float | tf.Tensor) -> Faces:
         """Finds the faces of pictures of one size.
@@ -94,7 +99,6 @@ class Mtcnn(tf.Module):
         Returns:
             The faces of all of them.
         """
-        images = (tf.cast(images, tf.float32) - 127.5) / 128.0
         with tf.name_scope("propose"):
             candidates = self._propose(images, tf.cast(min_face_size, tf.float32))
         with tf.name_scope("refine"):
@@ -129,7 +133,7 @@ class Mtcnn(tf.Module):
             shape_invariants=tuple(
                 tf.TensorShape(s) for s in ((), (None,), (None, 4), (None,))
             ),
-            parallel_iterations=1,
+            parallel_iterations=4,  # resizing a level takes one core only
         )
         candidates = _Candidates(*found)
         kept = candidates.take(suppress(*candidates, self.overlap_thresholds[1], count))
@@ -138,7 +142,7 @@ class Mtcnn(tf.Module):
     def _search_level(
         self, scaled: tf.Tensor, scale: tf.Tensor, count: tf.Tensor
     ) -> _Candidates:
-        offsets, scores = _run_pnet(self._pnet, scaled)
+        offsets, scores = self._propose_boxes(scaled)
         where = tf.where(scores > self.score_thresholds[0])
         corners = tf.cast(tf.reverse(where[:, 1:], [1]), tf.float32) * STRIDE
         # As the package counts them, cells begin a pixel late: from 1 to 12, 11 wide.
@@ -151,9 +155,8 @@ class Mtcnn(tf.Module):
     def _refine(self, images: tf.Tensor, candidates: _Candidates) -> _Candidates:
         """R-Net looks at every candidate again."""
         offsets, scores = _over_patches(
-            lambda patches: _run_rnet(self._rnet, patches),
-            images, candidates, 24, REFINED_TOGETHER, (4, None),
-        )  # fmt: skip
+            self._refine_boxes, images, candidates, REFINED_TOGETHER, (4, None)
+        )
         boxes = _moved(candidates.boxes, offsets)
         found = _Candidates(candidates.image_index, boxes, scores)
         found = found.take(tf.where(scores > self.score_thresholds[1])[:, 0])
@@ -164,9 +167,8 @@ class Mtcnn(tf.Module):
     def _output(self, images: tf.Tensor, candidates: _Candidates) -> Faces:
         """O-Net has the last word, and finds the landmarks."""
         offsets, points, scores = _over_patches(
-            lambda patches: _run_onet(self._onet, patches),
-            images, candidates, 48, OUTPUT_TOGETHER, (4, 10, None),
-        )  # fmt: skip
+            self._output_faces, images, candidates, OUTPUT_TOGETHER, (4, 10, None)
+        )
         boxes = candidates.boxes
         sides = boxes[:, 2:] - boxes[:, :2] + 1.0
         # Five x, then five y, as shares of the candidate.
@@ -180,71 +182,13 @@ class Mtcnn(tf.Module):
         return Faces(*found.take(kept), tf.gather(points, kept))
 
 
-# -- networks --------------------------------------------------------------------------
-
-
-def _load_weights(name: str) -> list[np.ndarray]:
-    """Reads a network's weights from the `mtcnn` package."""
-    import joblib
-
-    file = importlib.resources.files("mtcnn.assets.weights") / f"{name}.lz4"
-    with importlib.resources.as_file(file) as path:
-        return [np.asarray(w, "float32") for w in joblib.load(path)]
-
-
-def _run_pnet(w: Sequence[np.ndarray], x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns offsets (batch, height, width, 4) and scores (batch, height, width)."""
-    x = tf.nn.max_pool2d(_convolve(x, w[0:3]), 2, 2, "SAME")
-    x = _convolve(_convolve(x, w[3:6]), w[6:9])
-    kernel = np.concatenate([w[9], w[11]], axis=-1)  # both outputs at once
-    x = tf.nn.conv2d(x, kernel, 1, "VALID") + np.concatenate([w[10], w[12]])
-    return x[..., :4], _probability(x[..., 4:])
-
-
-def _run_rnet(w: Sequence[np.ndarray], x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    x = tf.nn.max_pool2d(_convolve(x, w[0:3]), 3, 2, "SAME")
-    x = tf.nn.max_pool2d(_convolve(x, w[3:6]), 3, 2, "VALID")
-    x = _prelu(_flat(_convolve(x, w[6:9])) @ w[9] + w[10], w[11])
-    return x @ w[12] + w[13], _probability(x @ w[14] + w[15])
-
-
-def _run_onet(
-    w: Sequence[np.ndarray], x: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    x = tf.nn.max_pool2d(_convolve(x, w[0:3]), 3, 2, "SAME")
-    x = tf.nn.max_pool2d(_convolve(x, w[3:6]), 3, 2, "VALID")
-    x = tf.nn.max_pool2d(_convolve(x, w[6:9]), 2, 2, "SAME")
-    x = _prelu(_flat(_convolve(x, w[9:12])) @ w[12] + w[13], w[14])
-    return x @ w[15] + w[16], x @ w[17] + w[18], _probability(x @ w[19] + w[20])
-
-
-def _convolve(x: tf.Tensor, w: Sequence[np.ndarray]) -> tf.Tensor:
-    x = tf.nn.bias_add(tf.nn.conv2d(x, w[0], 1, "VALID"), w[1])
-    return _prelu(x, w[2].reshape(-1))
-
-
-def _prelu(x: tf.Tensor, slope: np.ndarray) -> tf.Tensor:
-    return tf.nn.relu(x) + slope * tf.minimum(x, 0.0)
-
-
-def _flat(x: tf.Tensor) -> tf.Tensor:
-    x = tf.transpose(x, (0, 2, 1, 3))  # the weights were trained column by column
-    return tf.reshape(x, (-1, int(np.prod(x.shape[1:]))))
-
-
-def _probability(logits: tf.Tensor) -> tf.Tensor:
-    """Softmax of two classes, of which the second is a face."""
-    return tf.sigmoid(logits[..., 1] - logits[..., 0])
-
-
 # -- patches and boxes -----------------------------------------------------------------
 
 
 def _over_patches(
-    network: Callable[[tf.Tensor], tuple],
+    network: RefinementNetwork | OutputNetwork,
     images: tf.Tensor,
     candidates: _Candidates,
-    side: int,
     together: int,
     widths: Sequence[int | None],
 ) -> list[tf.Tensor]:
@@ -256,7 +200,11 @@ def _over_patches(
     def run(start: tf.Tensor, *results: tf.Tensor) -> tuple:
         end = start + together
         patches = tf.image.crop_and_resize(
-            images, corners[start:end], image_index[start:end], (side, side)
+            images,
+            corners[start:end],
+            image_index[start:end],
+            (network.side, network.side),
+            extrapolation_value=MEAN,  # beyond the picture, as the package has it
         )
         pairs = zip(results, network(patches), strict=True)
         return end, *(tf.concat(pair, axis=0) for pair in pairs)
