@@ -17,6 +17,8 @@ from typing import Any
 from keras_agegender import __version__
 from keras_agegender.labels import GENDERS
 
+PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code.
@@ -32,6 +34,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("AGEGENDER_TRACEBACK"):
             raise
         print(f"agegender: {_one_line(error)}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if os.environ.get("AGEGENDER_TRACEBACK"):
+            raise
+        print(
+            f"agegender: unexpected {type(error).__name__}: {_one_line(error)[:300]} "
+            "(AGEGENDER_TRACEBACK=1 shows where)",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print(
@@ -190,7 +201,12 @@ def _annotate(arguments: argparse.Namespace, predictions: Sequence[Any]) -> None
     from keras_agegender.faces.images import read_image
 
     target = Path(arguments.annotate)
-    several = len(predictions) > 1
+    several = len(predictions) > 1 or target.is_dir()
+    if not several and target.suffix.lower() not in PICTURE_ENDINGS:
+        raise ValueError(
+            f"Invalid --annotate. Expected a file that ends in {PICTURE_ENDINGS}, or a "
+            f"folder. Received: {target}."
+        )
     if several:
         target.mkdir(parents=True, exist_ok=True)
     for photo, prediction in zip(arguments.photos, predictions, strict=True):

@@ -233,7 +233,7 @@ def _open_run(
         if name not in splits:
             raise ValueError(
                 f"There is no {name} split in {prepared.builder.data_dir}. Splits: "
-                f"{dict(splits)}. Say which with `splits`."
+                f"{dict(splits)}. Say which with `splits` (--split {name}=…)."
             )
     run = RunDirectory(path)
     if path.exists() and not path.is_dir():

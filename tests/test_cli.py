@@ -223,6 +223,22 @@ def test_predict_answers_what_it_can(capsys, trained, tmp_path):
     assert "no exported model" in error_of(capsys, "predict", tmp_path, photo)
 
 
+def test_annotations_need_a_picture_s_ending(capsys, trained, tmp_path):
+    photo = write_picture(tmp_path / "photo.jpg", size=(64, 64))
+    predict = ("predict", trained / "model", photo, "--annotate")
+    assert "Invalid --annotate" in error_of(capsys, *predict, tmp_path / "out.txt")
+    assert run(capsys, *predict, tmp_path)[0] == 0
+    assert (tmp_path / "photo.png").is_file()
+
+
+def test_the_unexpected_is_a_line_too(capsys, monkeypatch):
+    def fail(arguments):
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr(cli, "_recipes", fail)
+    assert "unexpected RuntimeError: two lines" in error_of(capsys, "recipes")
+
+
 def test_an_interruption_is_no_traceback(capsys, monkeypatch):
     def interrupt(arguments):
         raise KeyboardInterrupt

@@ -119,6 +119,12 @@ def prepare(
     >>> prepare(manifest, "data/mine", crop_options=CropOptions())  # doctest: +SKIP
     """
     directory = Path(directory)
+    if min(output_size) < 1 or not 1 <= jpeg_quality <= 100 or block_size < 1:
+        raise ValueError(
+            "Invalid arguments. Expected a positive output_size and block_size and a "
+            f"jpeg_quality in [1, 100]. Received: output_size={output_size}, "
+            f"jpeg_quality={jpeg_quality}, block_size={block_size}."
+        )
     validate_manifest(manifest)
     check_subject_exclusive(manifest, splits)
     if crop_options is not None and detector is None:

@@ -163,6 +163,16 @@ def test_a_split_that_would_be_empty(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "options", [{"output_size": (0, 9)}, {"jpeg_quality": 101}, {"block_size": 0}]
+)
+def test_invalid_arguments(tmp_path, options):
+    (name,) = options
+    with pytest.raises(ValueError, match=name):
+        prepare(manifest_in(tmp_path), tmp_path / "out", progress=False, **options)
+    assert not (tmp_path / "out.partial").exists()
+
+
 def test_subjects_in_two_splits(tmp_path):
     with pytest.raises(ValueError, match="in more than one split"):
         prepare(manifest_in(tmp_path, subject="one"), tmp_path / "out", progress=False)
