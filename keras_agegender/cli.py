@@ -112,7 +112,12 @@ def _prepare(arguments: argparse.Namespace) -> int:
     crop = None
     if not arguments.no_crop:
         crop = CropOptions(
-            margin=arguments.margin, keep=arguments.keep, fallback=arguments.fallback
+            margin=arguments.margin,
+            square=not arguments.no_square,
+            keep=arguments.keep,
+            fallback=arguments.fallback,
+            align=arguments.align,
+            pad=arguments.pad,
         )
     prepared = prepare(
         manifest,
@@ -470,6 +475,17 @@ def _add_prepare(verbs: Any) -> None:
             choices=("center", "full", "skip"),
             default="center",
             help="where none is found",
+        )
+        source.add_argument(
+            "--align", action="store_true", help="turn pictures until eyes are level"
+        )
+        source.add_argument(
+            "--pad",
+            action="store_true",
+            help="keep the face in the middle: black beyond the picture's edge",
+        )
+        source.add_argument(
+            "--no-square", action="store_true", help="keep the face box's own shape"
         )
         source.add_argument(
             "--no-crop",

@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_agegender.faces.cropping import CropOptions, crop_box, cut
+from keras_agegender.faces.cropping import CropOptions, crop_angle, crop_box, cut
 from keras_agegender.faces.detector import FaceDetector
 from keras_agegender.faces.images import UnreadableImageError, read_image
 from keras_agegender.photo_prediction import FacePrediction, PhotoPrediction
@@ -129,9 +129,9 @@ class Predictor:
             statuses.append(status)
             boxes.append(faces)
         crops = [
-            (image, box, self._crop_box(image, box, status))  # type: ignore[arg-type]
+            self._place_crop(image, face, status)
             for image, faces, status in zip(images, boxes, statuses, strict=True)
-            for box, _ in faces
+            for face in faces
         ]
         answers = self._answers(crops, batch_size)
         return [
@@ -139,7 +139,7 @@ class Predictor:
                 source=_name(photo),
                 status=status,
                 faces=tuple(
-                    self._face(box, score, *next(answers)) for box, score in faces
+                    self._face(face.box, face.score, *next(answers)) for face in faces
                 ),
                 image_size=None if isinstance(image, str) else image.shape[:2],
                 reason=image if isinstance(image, str) else "",
@@ -149,13 +149,14 @@ class Predictor:
             )
         ]
 
-    def _crop_box(self, image: np.ndarray, box: np.ndarray, status: str) -> np.ndarray:
+    def _place_crop(self, image: Any, face: _Found, status: str) -> _Crop:
         if status == "whole_image":
-            return box
-        return crop_box(box, image.shape[:2], self.crop_options)
+            return _Crop(image, face.box, 0.0)
+        box = crop_box(face.box, image.shape[:2], self.crop_options)
+        return _Crop(image, box, crop_angle(face.landmarks, self.crop_options))
 
     def _answers(
-        self, crops: Sequence[tuple], batch_size: int
+        self, crops: Sequence[_Crop], batch_size: int
     ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Yields for each face the box cut out and what the model says about it."""
         import tensorflow as tf
@@ -165,13 +166,13 @@ class Predictor:
         for start in range(0, len(crops), batch_size):
             batch = crops[start : start + batch_size]
             files = [
-                _encode_png(cut(image, box, tuple(size) if size else None))
-                for image, _, box in batch
+                _encode_png(cut(c.image, c.box, tuple(size) if size else None, c.angle))
+                for c in batch
             ]
             outputs = answer(image_bytes=tf.constant(files))
             outputs = {name: value.numpy() for name, value in outputs.items()}
-            for row, (_, _, box) in enumerate(batch):
-                yield box, {name: value[row] for name, value in outputs.items()}
+            for row, crop in enumerate(batch):
+                yield crop.box, {name: value[row] for name, value in outputs.items()}
 
     def _face(
         self,
@@ -257,18 +258,36 @@ def _name(photo: Any) -> str:
     return str(photo) if isinstance(photo, (str, Path)) else "picture"
 
 
+class _Found(NamedTuple):
+    """A face of a photo."""
+
+    box: np.ndarray
+    score: float
+    landmarks: np.ndarray
+
+
+class _Crop(NamedTuple):
+    """What is cut out of a photo for the model."""
+
+    image: np.ndarray
+    box: np.ndarray
+    angle: float
+
+
 def _boxes(
     image: np.ndarray | str, detections: Any, whole_image: bool
-) -> tuple[str, list[tuple[np.ndarray, float]]]:
-    """Returns a photo's status and its (box, score) pairs, from left to right."""
+) -> tuple[str, list[_Found]]:
+    """Returns a photo's status and its faces, from left to right."""
     if isinstance(image, str):
         return "unreadable", []
     if len(detections):
         order = np.argsort(detections.boxes[:, 0], kind="stable")
-        return "ok", [(detections.boxes[i], detections.scores[i]) for i in order]
+        values = (detections.boxes, detections.scores, detections.landmarks)
+        return "ok", [_Found(*(v[i] for v in values)) for i in order]
     if whole_image:
         height, width = image.shape[:2]
-        return "whole_image", [(np.array([0, 0, width, height], "float32"), 0.0)]
+        box = np.array([0, 0, width, height], "float32")
+        return "whole_image", [_Found(box, 0.0, np.zeros((5, 2)))]
     return "no_face", []
 
 

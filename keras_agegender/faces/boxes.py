@@ -107,3 +107,20 @@ def select_face(
     middle = np.array([image_size[1], image_size[0]], "float32") / 2
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2
     return int(np.argmin(np.square(centers - middle).sum(axis=1)))
+
+
+def eye_angle(landmarks: np.ndarray) -> float:
+    """Returns the slope of the line from the left to the right eye, in degrees.
+
+    Positive where the right eye lies lower; turning the picture by it counter-clockwise
+    makes the eyes level. Left and right are the viewer's.
+
+    Args:
+        landmarks: (x, y), the eyes first. Shape (5, 2).
+
+    Example:
+    >>> eye_angle(np.array([[0, 0], [10, 10], [5, 6], [1, 9], [9, 9]]))
+    45.0
+    """
+    across, down = np.asarray(landmarks[1], "float64") - landmarks[0]
+    return float(np.degrees(np.arctan2(down, across)))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+import cv2
 import numpy as np
 
 from keras_agegender.faces import boxes as geometry
@@ -28,6 +29,11 @@ class CropOptions:
         keep: Which face, where several are found: `"largest"` (default) or `"center"`.
         fallback: Where none is found: `"center"` (default), the central square,
             `"full"`, the whole picture, or `"skip"`, no crop.
+        align: Whether the picture is turned about the middle of the crop until the eyes
+            are level; what it lacks at the corners is filled with its border. Defaults
+            to false.
+        pad: Whether a crop may leave the picture, where black fills it up, so that the
+            face stays in its middle. Defaults to false.
 
     Raises:
         ValueError: If an option is out of range.
@@ -37,6 +43,8 @@ class CropOptions:
     square: bool = True
     keep: str = "largest"
     fallback: str = "center"
+    align: bool = False
+    pad: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.margin <= 4:
@@ -57,8 +65,10 @@ class CropOptions:
 
     @classmethod
     def from_dict(cls, options: Mapping[str, Any]) -> CropOptions:
-        """Returns the options that `to_dict` wrote."""
-        return cls(**{f.name: options[f.name] for f in fields(cls)})
+        """Returns the options that `to_dict` wrote, of this version or an older one."""
+        return cls(
+            **{f.name: options[f.name] for f in fields(cls) if f.name in options}
+        )
 
 
 @dataclass(frozen=True)
@@ -105,24 +115,83 @@ def crop_faces(
 def crop_box(
     box: np.ndarray, image_size: tuple[int, int], options: CropOptions
 ) -> np.ndarray:
-    """Returns the box to cut out around a face box, inside the picture. Shape (4,)."""
+    """Returns the box to cut out around a face box. Shape (4,).
+
+    It lies inside the picture, unless `options.pad` says that it need not.
+    """
     box = geometry.add_margin(box, options.margin)
     if options.square:
         box = geometry.make_square(box)
-    return geometry.fit_inside(box, image_size)
+    return box if options.pad else geometry.fit_inside(box, image_size)
+
+
+def crop_angle(landmarks: np.ndarray, options: CropOptions) -> float:
+    """Returns by how many degrees to turn the picture, clockwise counting negative.
+
+    Args:
+        landmarks: Landmarks of the face, the eyes first. Shape (5, 2).
+        options: 0 is returned unless `options.align`.
+    """
+    if not options.align:
+        return 0.0
+    return geometry.eye_angle(landmarks)
 
 
 def cut(
-    image: np.ndarray, box: np.ndarray, output_size: tuple[int, int] | None = None
+    image: np.ndarray,
+    box: np.ndarray,
+    output_size: tuple[int, int] | None = None,
+    angle: float = 0.0,
 ) -> np.ndarray:
-    """Returns the pixels of a box, at least one, resized if asked."""
+    """Returns the pixels of a box, at least one.
+
+    Args:
+        image: RGB. Shape (height, width, 3), uint8.
+        box: `bbox_xyxy`; what lies beyond the picture is black.
+        output_size: (height, width) to resize to; `None` leaves the box's own.
+        angle: Degrees that the picture is turned by about the middle of the box first,
+            counter-clockwise. Defaults to 0.
+    """
     height, width = image.shape[:2]
-    left, top = np.floor(box[:2]).astype(int).clip(0, [width - 1, height - 1])
-    right, bottom = (
-        np.ceil(box[2:]).astype(int).clip([left + 1, top + 1], [width, height])
-    )
-    crop = image[top:bottom, left:right]
+    rounding = 1e-2  # a box that ends at 80.0001 has no 81st column
+    left, top = np.floor(box[:2] + rounding).astype(int)
+    right, bottom = np.ceil(box[2:] - rounding).astype(int)
+    right, bottom = max(right, left + 1), max(bottom, top + 1)
+    if angle:
+        crop = _cut_turned(image, (left, top, right, bottom), angle)
+    elif left < 0 or top < 0 or right > width or bottom > height:
+        crop = _cut_padded(image, (left, top, right, bottom))
+    else:
+        crop = image[top:bottom, left:right]
     return resize_image(crop, output_size) if output_size else crop
+
+
+def _cut_padded(image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+    left, top, right, bottom = box
+    crop = np.zeros((bottom - top, right - left, 3), image.dtype)
+    height, width = image.shape[:2]
+    rows = slice(max(top, 0), max(min(bottom, height), 0))
+    columns = slice(max(left, 0), max(min(right, width), 0))
+    inside = image[rows, columns]
+    down, along = max(-top, 0), max(-left, 0)
+    crop[down : down + inside.shape[0], along : along + inside.shape[1]] = inside
+    return crop
+
+
+def _cut_turned(
+    image: np.ndarray, box: tuple[int, int, int, int], angle: float
+) -> np.ndarray:
+    left, top, right, bottom = box
+    middle = ((left + right - 1) / 2, (top + bottom - 1) / 2)
+    turn = cv2.getRotationMatrix2D(middle, angle, 1.0)
+    turn[:, 2] -= [left, top]
+    return cv2.warpAffine(
+        image,
+        turn,
+        (right - left, bottom - top),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
 
 
 def _crop_subject(
@@ -136,9 +205,11 @@ def _crop_subject(
     if count:
         subject = geometry.select_face(detections.boxes, size, options.keep)
         box = crop_box(detections.boxes[subject], size, options)
+        angle = crop_angle(detections.landmarks[subject], options)
         score = float(detections.scores[subject])
         status = "ok" if count == 1 else "several_faces"
-        return FaceCrop(cut(image, box, output_size), box, score, status, count)
+        crop = cut(image, box, output_size, angle)
+        return FaceCrop(crop, box, score, status, count)
     if options.fallback == "center":
         box = geometry.center_square(size)
     else:
