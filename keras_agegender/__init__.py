@@ -46,6 +46,7 @@ _MODULES = {
     "make_train_dataset": "input_pipeline",
     "cross_validation_splits": "datasets.splits",
     "prepare": "datasets.preparation",
+    "prepare_with_beam": "datasets.beam_preparation",
     "quickstart": "quickstart_tour",
     "read_adience": "datasets.adience",
     "read_celeba": "datasets.celeba",

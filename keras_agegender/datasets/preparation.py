@@ -10,11 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,22 +21,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from keras_agegender.datasets.blocks import (
+    BlockCropper,
+    block_file,
+    make_example,
+    read_blocks,
+    read_picture,
+    write_block,
+)
+from keras_agegender.datasets.contact_sheet import contact_sheet
 from keras_agegender.datasets.manifest import extra_columns, validate_manifest
 from keras_agegender.datasets.prepared import (
+    CONTACT_SHEET_FILE,
     PREPARATION_FILE,
     STATUS_FILE,
     load_prepared,
     write_tfds,
 )
 from keras_agegender.datasets.splits import check_subject_exclusive
-from keras_agegender.faces.cropping import (
-    CropOptions,
-    FaceCrop,
-    crop_faces,
-    whole_picture,
-)
+from keras_agegender.faces.cropping import CropOptions
 from keras_agegender.faces.detector import FaceDetector
-from keras_agegender.faces.images import UnreadableImageError, encode_jpeg, read_image
+from keras_agegender.faces.images import encode_jpeg
 from keras_agegender.progress import progress_bar
 from keras_agegender.run_directory import versions, write_json
 
@@ -68,8 +72,118 @@ class PreparationReport:
         counts = ", ".join(f"{n} {name}" for name, n in sorted(self.counts.items()))
         return (
             f"{total} pictures: {counts}; {self.written} written to {self.directory} "
-            f"(per picture: {self.directory / STATUS_FILE})"
+            f"(per picture: {self.directory / STATUS_FILE}{self._sheet()})"
         )
+
+    def _sheet(self) -> str:
+        sheet = self.directory / CONTACT_SHEET_FILE
+        return f"; the doubtful ones: {sheet}" if sheet.is_file() else ""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A preparation that has begun: what `prepare` and `prepare_with_beam` share.
+
+    Attributes:
+        manifest: Its pictures.
+        directory: Where the dataset will lie.
+        request: Everything that determines it; a resumed one must ask for the same.
+        description: What the dataset is.
+    """
+
+    manifest: pd.DataFrame
+    directory: Path
+    request: dict[str, Any]
+    description: str
+
+    @property
+    def partial(self) -> Path:
+        """Folder of finished blocks."""
+        return self.directory.with_name(self.directory.name + ".partial")
+
+    @property
+    def num_blocks(self) -> int:
+        """How many blocks there are."""
+        return -(-len(self.manifest) // self.request["block_size"])
+
+    def blocks(self) -> list[pd.DataFrame]:
+        """Returns the manifest cut into blocks."""
+        size = self.request["block_size"]
+        return [
+            self.manifest.iloc[start : start + size]
+            for start in range(0, len(self.manifest), size)
+        ]
+
+    def missing_blocks(self) -> list[int]:
+        """Returns the numbers of the blocks that are not finished yet."""
+        return [
+            k
+            for k in range(self.num_blocks)
+            if not block_file(self.partial, k).is_file()
+        ]
+
+    def splits(self) -> list[str]:
+        """Returns the names of the manifest's splits."""
+        return sorted(self.manifest["split"].unique())
+
+    def extra_columns(self) -> dict[str, str]:
+        """Returns extra column -> `"int64"` or `"float32"`."""
+        columns = extra_columns(self.manifest)
+        integer = pd.api.types.is_integer_dtype
+        return {
+            name: "int64" if integer(self.manifest[name]) else "float32"
+            for name in columns
+        }
+
+    def finish(
+        self, write_splits: Callable[[Preparation, Path], None]
+    ) -> PreparationReport:
+        """Writes the dataset of finished blocks and puts it under its name.
+
+        Args:
+            write_splits: Writes the shards into a folder.
+        """
+        table, has_picture = self._status()
+        counts = {k: int(v) for k, v in Counter(table["status"]).items()}
+        for split in self.splits():
+            if not has_picture[table["split"] == split].any():
+                raise ValueError(
+                    f"Split {split!r} would be empty: none of its pictures is usable. "
+                    f"Counts: {counts}. First reason: {table['reason'].iloc[0]!r}."
+                )
+        built = self.partial / "dataset"
+        shutil.rmtree(built, ignore_errors=True)
+        built.mkdir()
+        write_splits(self, built)
+        sheet = contact_sheet(table, dict(self.manifest[["key", "path"]].to_numpy()))
+        if sheet is not None:
+            (built / CONTACT_SHEET_FILE).write_bytes(encode_jpeg(sheet, 90))
+        table["box"] = [" ".join(map(str, box)) for box in table["box"]]
+        table.to_csv(built / STATUS_FILE, index=False)
+        written = int(has_picture.sum())
+        write_json(
+            built / PREPARATION_FILE,
+            {
+                **self.request,
+                "counts": counts,
+                "written": written,
+                "extra_heads": self.manifest.attrs.get("extra_heads", {}),
+                "versions": versions(),
+            },
+        )
+        if self.directory.exists():
+            shutil.rmtree(self.directory)
+        os.replace(built, self.directory)
+        shutil.rmtree(self.partial)
+        return PreparationReport(self.directory, counts, written)
+
+    def _status(self) -> tuple[pd.DataFrame, np.ndarray]:
+        """Returns a row per picture, and which of them are kept."""
+        rows, kept = [], []
+        for record in read_blocks(self.partial, self.num_blocks):
+            kept.append(record.pop("jpeg") is not None)
+            rows.append(record)
+        return pd.DataFrame(rows), np.array(kept)
 
 
 def prepare(
@@ -91,7 +205,8 @@ def prepare(
 
     The same call again resumes an interrupted preparation; after it is complete, it
     returns its report at once. Beside the dataset lie `status.csv`, with a row per
-    picture, and `preparation.json`, with everything that determined the result.
+    picture, `doubtful.jpg`, which shows those to look at, and `preparation.json`, with
+    everything that determined the result.
 
     Args:
         manifest: What a reader returned.
@@ -118,236 +233,146 @@ def prepare(
     Example:
     >>> prepare(manifest, "data/mine", crop_options=CropOptions())  # doctest: +SKIP
     """
-    directory = Path(directory)
-    if min(output_size) < 1 or not 1 <= jpeg_quality <= 100 or block_size < 1:
+    cropper = make_cropper(detector, crop_options, output_size, jpeg_quality)
+    task = begin(
+        manifest,
+        directory,
+        cropper,
+        splits=splits,
+        name=name,
+        description=description,
+        block_size=block_size,
+        overwrite=overwrite,
+    )
+    if isinstance(task, PreparationReport):
+        return task
+    _crop_blocks(task, cropper, progress)
+    return task.finish(_write_splits)
+
+
+def make_cropper(
+    detector: FaceDetector | None,
+    crop_options: CropOptions | None,
+    output_size: tuple[int, int],
+    jpeg_quality: int,
+) -> BlockCropper:
+    """Returns what does the work on each block; takes the arguments of `prepare`."""
+    if min(output_size) < 1 or not 1 <= jpeg_quality <= 100:
         raise ValueError(
-            "Invalid arguments. Expected a positive output_size and block_size and a "
-            f"jpeg_quality in [1, 100]. Received: output_size={output_size}, "
-            f"jpeg_quality={jpeg_quality}, block_size={block_size}."
+            "Invalid arguments. Expected a positive output_size and a jpeg_quality in "
+            f"[1, 100]. Received: output_size={output_size}, "
+            f"jpeg_quality={jpeg_quality}."
         )
-    validate_manifest(manifest)
-    check_subject_exclusive(manifest, splits)
     if crop_options is not None and detector is None:
         from keras_agegender.faces.detector import MtcnnDetector
 
         detector = MtcnnDetector()
+    height, width = output_size
+    return BlockCropper(detector, crop_options, (height, width), jpeg_quality)
+
+
+def begin(
+    manifest: pd.DataFrame,
+    directory: str | Path,
+    cropper: BlockCropper,
+    *,
+    splits: Mapping[str, str] | None,
+    name: str,
+    description: str,
+    block_size: int,
+    overwrite: bool,
+) -> Preparation | PreparationReport:
+    """Returns a preparation, begun or resumed, or the report of a finished one.
+
+    Takes the arguments of `prepare`.
+    """
+    directory = Path(directory)
+    if block_size < 1:
+        raise ValueError(
+            "Invalid `block_size`. Expected a positive integer. "
+            f"Received: block_size={block_size}."
+        )
+    validate_manifest(manifest)
+    check_subject_exclusive(manifest, splits)
+    options, detector = cropper.options, cropper.detector
     request = {
         "name": name,
         "manifest_sha256": _manifest_hash(manifest),
         "splits": dict(splits or {s: s for s in sorted(manifest["split"].unique())}),
-        "crop": crop_options.to_dict() if crop_options else None,
-        "detector": detector.settings() if detector and crop_options else None,
-        "output_size": list(output_size),
-        "jpeg_quality": jpeg_quality,
+        "crop": options.to_dict() if options else None,
+        "detector": detector.settings() if detector and options else None,
+        "output_size": list(cropper.output_size),
+        "jpeg_quality": cropper.jpeg_quality,
         "block_size": block_size,
     }
     done = _already_done(directory, request, overwrite)
     if done is not None:
         return done
-    partial = _open_partial(directory, request, overwrite)
-    blocks = [
-        manifest.iloc[start : start + block_size]
-        for start in range(0, len(manifest), block_size)
-    ]
-    _crop_blocks(blocks, partial, detector, crop_options, request, progress)
-    return _assemble(manifest, directory, partial, len(blocks), request, description)
+    text = description or f"Face crops made by keras_agegender from {name}."
+    task = Preparation(manifest, directory, request, text)
+    _open_partial(task.partial, request, overwrite)
+    return task
 
 
 # -- blocks ----------------------------------------------------------------------------
 
 
-def _crop_blocks(
-    blocks: Sequence[pd.DataFrame],
-    partial: Path,
-    detector: FaceDetector | None,
-    options: CropOptions | None,
-    request: Mapping[str, Any],
-    progress: bool,
-) -> None:
-    total = sum(map(len, blocks))
-    bar = progress_bar(total, "faces", "image", shown=progress)
-    with bar, ThreadPoolExecutor(1) as ahead:
-        missing = [
-            k for k in range(len(blocks)) if not _block_file(partial, k).is_file()
-        ]
-        bar.update(total - sum(len(blocks[k]) for k in missing))
-        # The next block's pictures are read while this one's faces are searched.
-        reading = {k: ahead.submit(_read_block, blocks[k]) for k in missing[:1]}
-        for place, k in enumerate(missing):
-            for following in missing[place + 1 : place + 2]:
-                reading[following] = ahead.submit(_read_block, blocks[following])
-            pictures = reading.pop(k).result()
-            rows = _crop_block(blocks[k], pictures, detector, options, request)
-            file = _block_file(partial, k)
-            unfinished = file.with_suffix(".unfinished")
-            unfinished.write_bytes(pickle.dumps(rows))
-            os.replace(unfinished, file)
-            bar.update(len(blocks[k]))
+def _crop_blocks(task: Preparation, cropper: BlockCropper, progress: bool) -> None:
+    """Reads the next block and stores the last one while this one's faces are found."""
+    blocks, missing = task.blocks(), task.missing_blocks()
+
+    def store(k: int, pictures: list, found: Any) -> int:
+        write_block(task.partial, k, cropper.records(blocks[k], pictures, found))
+        return len(pictures)
+
+    bar = progress_bar(len(task.manifest), "faces", "image", shown=progress)
+    with bar, ThreadPoolExecutor(os.cpu_count()) as others:
+        bar.update(len(task.manifest) - sum(len(blocks[k]) for k in missing))
+        stored: Future | None = None
+        for k, pictures in _read_ahead(blocks, missing, others):
+            found = cropper.detect(pictures)
+            if stored is not None:
+                bar.update(stored.result())
+            stored = others.submit(store, k, pictures, found)
+        if stored is not None:
+            bar.update(stored.result())
 
 
-def _read_block(block: pd.DataFrame) -> list[np.ndarray | str]:
-    """Reads pictures; one that cannot be read is represented by the reason."""
-    pictures: list[np.ndarray | str] = []
-    for path in block["path"]:
-        try:
-            pictures.append(read_image(path))
-        except UnreadableImageError as error:
-            pictures.append(str(error))
-    return pictures
-
-
-def _crop_block(
-    block: pd.DataFrame,
-    pictures: Sequence[np.ndarray | str],
-    detector: FaceDetector | None,
-    options: CropOptions | None,
-    request: Mapping[str, Any],
-) -> list[dict[str, Any]]:
-    """Returns for each picture its status row and, unless it has none, its JPEG."""
-    readable = [p for p in pictures if not isinstance(p, str)]
-    size = tuple(request["output_size"])
-    if options is None or detector is None:
-        crops = [whole_picture(image, size) for image in readable]
-    else:
-        crops = crop_faces(readable, detector.detect(readable), options, size)
-    crop_of = iter(crops)
-    rows = []
-    for (_, labels), picture in zip(block.iterrows(), pictures, strict=True):
-        crop = None if isinstance(picture, str) else next(crop_of)
-        rows.append(_row(labels, picture, crop, request["jpeg_quality"]))
-    return rows
-
-
-def _row(
-    labels: pd.Series, picture: np.ndarray | str, crop: FaceCrop | None, quality: int
-) -> dict[str, Any]:
-    status: dict[str, Any] = {"key": labels["key"], "split": labels["split"]}
-    if crop is None:
-        return {
-            **status,
-            "status": "unreadable",
-            "reason": picture,
-            "num_faces": 0,
-            "score": 0.0,
-            "box": [0.0] * 4,
-            "jpeg": None,
-        }
-    skipped = "skipped: no face" if crop.image is None else ""
-    return {
-        **status,
-        "status": crop.status,
-        "reason": skipped,
-        "num_faces": crop.num_faces,
-        "score": round(crop.score, 4),
-        "box": [round(float(x), 1) for x in crop.box],
-        "jpeg": None if crop.image is None else encode_jpeg(crop.image, quality),
-    }
-
-
-def _block_file(partial: Path, number: int) -> Path:
-    return partial / f"block-{number:06d}.pickle"
+def _read_ahead(
+    blocks: Sequence[pd.DataFrame], numbers: Sequence[int], readers: ThreadPoolExecutor
+) -> Iterator[tuple[int, list[np.ndarray | str]]]:
+    """Yields blocks' numbers and pictures; meanwhile the following one is read."""
+    waiting: list[tuple[int, list[Future]]] = []
+    for k in numbers:
+        paths = blocks[k]["path"]
+        waiting.append((k, [readers.submit(read_picture, path) for path in paths]))
+        if len(waiting) == 2:
+            number, futures = waiting.pop(0)
+            yield number, [future.result() for future in futures]
+    for number, futures in waiting:
+        yield number, [future.result() for future in futures]
 
 
 # -- the dataset -----------------------------------------------------------------------
 
 
-def _assemble(
-    manifest: pd.DataFrame,
-    directory: Path,
-    partial: Path,
-    num_blocks: int,
-    request: Mapping[str, Any],
-    description: str,
-) -> PreparationReport:
-    rows = _rows(partial, num_blocks)
-    table = pd.DataFrame([{k: v for k, v in r.items() if k != "jpeg"} for r in rows])
-    has_picture = pd.Series([bool(r) for r in _has_picture(partial, num_blocks)])
-    counts = {k: int(v) for k, v in Counter(table["status"]).items()}
-    for split in sorted(manifest["split"].unique()):
-        if not has_picture[(table["split"] == split).to_numpy()].any():
-            raise ValueError(
-                f"Split {split!r} would be empty: none of its pictures is usable. "
-                f"Counts: {counts}. First reason: {table['reason'].iloc[0]!r}."
-            )
-    extra = {
-        name: "int64" if pd.api.types.is_integer_dtype(manifest[name]) else "float32"
-        for name in extra_columns(manifest)
-    }
-    indexed = manifest.set_index("key")
-    built = partial / "dataset"
-    shutil.rmtree(built, ignore_errors=True)
-    built.mkdir()
+def _write_splits(task: Preparation, built: Path) -> None:
+    extra = task.extra_columns()
+    rows = task.manifest.set_index("key")
+
+    def examples(split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        for record in read_blocks(task.partial, task.num_blocks):
+            if record["split"] == split and record["jpeg"] is not None:
+                labels = rows.loc[record["key"]]
+                yield record["key"], make_example(record, labels, extra)
+
     write_tfds(
         built,
-        request["name"],
-        description or f"Face crops made by keras_agegender from {request['name']}.",
-        {
-            split: _examples(partial, num_blocks, split, indexed, extra)
-            for split in sorted(manifest["split"].unique())
-        },
+        task.request["name"],
+        task.description,
+        {split: examples(split) for split in task.splits()},
         extra,
     )
-    table["box"] = [" ".join(map(str, box)) for box in table["box"]]
-    table.to_csv(built / STATUS_FILE, index=False)
-    written = int(has_picture.sum())
-    write_json(
-        built / PREPARATION_FILE,
-        {
-            **request,
-            "counts": counts,
-            "written": written,
-            "extra_heads": manifest.attrs.get("extra_heads", {}),
-            "versions": versions(),
-        },
-    )
-    if directory.exists():
-        shutil.rmtree(directory)
-    os.replace(built, directory)
-    shutil.rmtree(partial)
-    return PreparationReport(directory, counts, written)
-
-
-def _rows(partial: Path, num_blocks: int) -> Iterator[dict[str, Any]]:
-    for number in range(num_blocks):
-        yield from pickle.loads(_block_file(partial, number).read_bytes())
-
-
-def _has_picture(partial: Path, num_blocks: int) -> Iterator[bool]:
-    for row in _rows(partial, num_blocks):
-        yield row["jpeg"] is not None
-
-
-def _examples(
-    partial: Path,
-    num_blocks: int,
-    split: str,
-    manifest: pd.DataFrame,
-    extra: Mapping[str, str],
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    for row in _rows(partial, num_blocks):
-        if row["split"] != split or row["jpeg"] is None:
-            continue
-        labels = manifest.loc[row["key"]]
-        yield (
-            row["key"],
-            {
-                "image": row["jpeg"],
-                "key": row["key"],
-                "age_group": int(labels["age_group"]),
-                "gender": int(labels["gender"]),
-                "subject": labels["subject"],
-                "source": labels["source"],
-                "fold": int(labels["fold"]),
-                "face_box": np.array(row["box"], "float32"),
-                "face_score": np.float32(row["score"]),
-                "face_status": row["status"],
-                "num_faces": row["num_faces"],
-                **{
-                    column: np.dtype(kind).type(labels[column])
-                    for column, kind in extra.items()
-                },
-            },
-        )
 
 
 # -- requests --------------------------------------------------------------------------
@@ -376,8 +401,7 @@ def _already_done(
     return PreparationReport(directory, found["counts"], found["written"])
 
 
-def _open_partial(directory: Path, request: Mapping[str, Any], overwrite: bool) -> Path:
-    partial = directory.with_name(directory.name + ".partial")
+def _open_partial(partial: Path, request: Mapping[str, Any], overwrite: bool) -> None:
     file = partial / "request.json"
     if partial.exists():
         same = file.is_file() and json.loads(file.read_text("utf-8")) == request
@@ -390,7 +414,6 @@ def _open_partial(directory: Path, request: Mapping[str, Any], overwrite: bool) 
             shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)
     write_json(file, request)
-    return partial
 
 
 def _manifest_hash(manifest: pd.DataFrame) -> str:

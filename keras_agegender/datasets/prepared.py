@@ -10,7 +10,7 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from keras_agegender.labels import AGE_GROUP_NAMES, GENDERS
 
 PREPARATION_FILE = "preparation.json"
 STATUS_FILE = "status.csv"
+CONTACT_SHEET_FILE = "doubtful.jpg"
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,9 @@ def write_tfds(
     directory: Path,
     name: str,
     description: str,
-    splits: Mapping[str, Iterable[tuple[str, dict[str, Any]]]],
+    splits: Mapping[str, Any],
     extra: Mapping[str, str],
+    beam_options: Any = None,
 ) -> None:
     """Writes examples as a TensorFlow Datasets directory.
 
@@ -107,9 +109,11 @@ def write_tfds(
         directory: Empty or absent folder; dataset_info.json will lie right in it.
         name: Dataset name in snake case.
         description: What the dataset is, for its dataset_info.json.
-        splits: Split name -> (key, example) pairs; an example's image is the bytes of a
-            JPEG file.
+        splits: Split name -> an iterable of (key, example) pairs, or a Beam transform
+            that yields them, with the keys' order that of the examples. An example's
+            image is a file object of a JPEG.
         extra: Extra column -> `"int64"` or `"float32"`.
+        beam_options: Beam's `PipelineOptions`, for transforms.
     """
     tfds = _tfds()
     with _silent_progress():
@@ -117,27 +121,17 @@ def write_tfds(
             name=name,
             version="1.0.0",
             features=_features(tfds, extra),
-            split_datasets={k: _Pairs(pairs) for k, pairs in splits.items()},
+            split_datasets=splits,
             description=description,
             data_dir=str(directory),
             disable_shuffling=True,
+            download_config=tfds.download.DownloadConfig(beam_options=beam_options),
         )
     made = Path(builder.data_dir)
     for file in made.iterdir():  # name/version/ is TFDS' cache layout, not ours
         os.replace(file, directory / file.name)
     made.rmdir()
     made.parent.rmdir()
-
-
-class _Pairs:
-    """(key, example) pairs with the picture as a file object: it is not re-encoded."""
-
-    def __init__(self, pairs: Iterable[tuple[str, dict[str, Any]]]) -> None:
-        self.pairs = pairs
-
-    def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        for key, example in self.pairs:
-            yield key, {**example, "image": io.BytesIO(example["image"])}
 
 
 def _features(tfds: Any, extra: Mapping[str, str]) -> Any:

@@ -109,6 +109,10 @@ class MtcnnDetector:
         self.batch_size = batch_size
         self._search: Any = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves the compiled graph behind: a worker makes its own."""
+        return {**self.__dict__, "_search": None}
+
     def settings(self) -> dict[str, Any]:
         """Returns what determines the result, as plain values."""
         return {

@@ -107,7 +107,7 @@ def test_status_of_every_picture(tmp_path):
 
 
 def test_the_same_call_again_does_nothing(prepared, monkeypatch):
-    monkeypatch.setattr(preparation, "read_image", None)
+    monkeypatch.setattr(preparation, "read_picture", None)
     again = make_prepared(prepared.parent, extra_heads=EXTRA_HEADS)
     assert again == prepared
 
