@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,6 +22,7 @@ from sample_data import (
 )
 
 from keras_agegender.datasets import preparation
+from keras_agegender.datasets.contact_sheet import contact_sheet, doubtful
 from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.datasets.preparation import prepare
 from keras_agegender.datasets.prepared import load_prepared
@@ -144,6 +149,89 @@ def test_an_interrupted_preparation_goes_on(tmp_path, monkeypatch):
             for d in (tmp_path / "a", tmp_path / "b")
         ]
         assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("blocks_before", [1, 3])
+def test_a_killed_preparation_goes_on(tmp_path, blocks_before):
+    """SIGKILL, which no `finally` sees: nothing is lost, done twice or half there."""
+    manifest = manifest_in(tmp_path)
+    arguments = {"crop_options": CropOptions(), "block_size": 2, "progress": False}
+    whole = prepare(manifest, tmp_path / "a", detector=MiddleDetector(), **arguments)
+    code = f"""
+import time
+from pathlib import Path
+from test_preparation import CropOptions, MiddleDetector, manifest_in, prepare
+class Slow(MiddleDetector):
+    def detect(self, images):
+        time.sleep(0.2)
+        return super().detect(images)
+prepare(manifest_in(Path({str(tmp_path)!r})), {str(tmp_path / "b")!r}, detector=Slow(),
+        crop_options=CropOptions(), block_size=2, progress=False)
+"""
+    folders = os.pathsep.join(
+        str(Path(__file__).resolve().parents[k]) for k in range(2)
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": folders}
+    )
+    partial = tmp_path / "b.partial"
+    while process.poll() is None:
+        if len(list(partial.glob("block-*.pickle"))) >= blocks_before:
+            process.kill()
+            break
+        time.sleep(0.01)
+    assert process.wait() == -signal.SIGKILL
+    finished = len(list(partial.glob("block-*.pickle")))
+    assert blocks_before <= finished < 5 and not (tmp_path / "b").exists()
+
+    class Counting(MiddleDetector):
+        calls = 0
+
+        def detect(self, images):
+            type(self).calls += 1
+            return super().detect(images)
+
+    report = prepare(manifest, tmp_path / "b", detector=Counting(), **arguments)
+    assert Counting.calls == 5 - finished
+    assert report.status.equals(whole.status) and report.counts == whole.counts
+    for shard in sorted((tmp_path / "a").glob("*.tfrecord*")):
+        assert shard.read_bytes() == (tmp_path / "b" / shard.name).read_bytes()
+
+
+def test_the_doubtful_are_shown(tmp_path):
+    """Without a face first, then several, then low scores; one is unreadable."""
+    (tmp_path / "1.jpg").write_bytes(b"")
+    for name in "234":
+        write_picture(tmp_path / f"{name}.jpg")
+    status = pd.DataFrame(
+        [
+            ("4", "ok", 0.81, 1),
+            ("sure", "ok", 1.0, 1),
+            ("3", "several_faces", 0.99, 2),
+            ("2", "no_face", 0.0, 0),
+            ("1", "unreadable", 0.0, 0),
+        ],
+        columns=["key", "status", "score", "num_faces"],
+    ).assign(box=[[4.0, 4.0, 20.0, 20.0]] * 5)
+    assert doubtful(status)["key"].tolist() == ["2", "1", "3", "4"]
+    paths = {key: str(tmp_path / f"{key}.jpg") for key in status["key"]}
+    sheet = contact_sheet(status, paths)
+    assert sheet.shape == (30 + 160 + 16, 4 * 168 + 8, 3)
+    left = 8 + np.arange(4) * 168
+    middles = [sheet[8 + 80, x + 80].astype(int) for x in left]
+    assert (middles[0] != 255).any() and np.ptp(sheet[8:168, 176:336]) > 50  # text
+    orange = (sheet.astype(int) - [0xD5, 0x5E, 0]).__abs__().sum(axis=2) < 30
+    boxes = [orange[8:168, x : x + 160].any() for x in left]
+    assert boxes == [True, False, True, True]
+    assert contact_sheet(status[status["key"] == "sure"], paths) is None
+
+
+def test_each_kind_of_doubt_has_its_share():
+    status = pd.DataFrame({"status": ["no_face"] * 50 + ["several_faces"] * 2})
+    status = status.assign(score=0.0, num_faces=0)
+    low = pd.DataFrame({"status": ["ok"] * 40, "score": 0.9, "num_faces": 1})
+    chosen = doubtful(pd.concat([status, low]), 12)["status"].value_counts()
+    assert chosen.to_dict() == {"no_face": 6, "ok": 4, "several_faces": 2}
 
 
 def test_whole_pictures_without_a_detector(tmp_path):
