@@ -6,10 +6,13 @@ are prepared and answers decoded inside it; augmentation is not in it.
 
     signatures["serving_default"](image_bytes=…)   JPEG or PNG files of face crops
     signatures["faces"](faces=…)                   float32 in [0, 1], prepared already
+    signatures["photo"](photo_bytes=…)             one photo; its faces are found inside
 
-Both answer with every output of the model under its name and, where the encoding knows
+All answer with every output of the model under its name and, where the encoding knows
 them, `age_group`, `age_group_probabilities`, `heads_agree`, `gender_id` and
-`male_probability`. `agegender.json` beside it says what the numbers mean.
+`male_probability`, a row per face. `photo` adds `boxes` (left, top, right, bottom in
+pixels), `scores` and `landmarks`, from left to right. `agegender.json` beside the model
+says what the numbers mean.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,8 @@ import tensorflow as tf
 
 from keras_agegender.encodings import Encoding, get_encoding
 from keras_agegender.faces.cropping import CropOptions
+from keras_agegender.faces.detector import MtcnnDetector
+from keras_agegender.faces.graph_cropping import GraphCropper
 from keras_agegender.input_pipeline import (
     decode_picture,
     get_pipeline,
@@ -57,6 +62,7 @@ def export(
     pipeline: str | None = None,
     crop_options: CropOptions | None = None,
     crop_size: tuple[int, int] | None = None,
+    detector: MtcnnDetector | None = None,
     metadata: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -78,6 +84,8 @@ def export(
             pictures or is of unknown origin; `Predictor` then cuts by default options.
         crop_size: (height, width) that crops were stored with for training. `None`
             takes that of the run's dataset, or leaves crops in their own size.
+        detector: Whose settings the signature `photo` finds faces by; `None` is
+            `MtcnnDetector()`.
         metadata: Anything else to keep in agegender.json, under `"user"`.
         overwrite: Whether an export in that folder may be replaced.
 
@@ -116,7 +124,8 @@ def export(
     partial = directory.with_name(directory.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     directory.parent.mkdir(parents=True, exist_ok=True)
-    _write_saved_model(network, encoding, image_size, pipeline, partial)
+    cropper = GraphCropper(_without_skip(crop_options or CropOptions()), detector)
+    _write_saved_model(network, encoding, image_size, pipeline, cropper, partial)
     write_json(partial / METADATA_FILE, description)
     if directory.exists():
         shutil.rmtree(directory)
@@ -125,15 +134,20 @@ def export(
 
 
 def serving_functions(
-    model: keras.Model, encoding: Encoding, image_size: tuple[int, int], pipeline: str
+    model: keras.Model,
+    encoding: Encoding,
+    image_size: tuple[int, int],
+    pipeline: str,
+    cropper: GraphCropper,
 ) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
-    """Returns the functions behind the two signatures, by name.
+    """Returns the functions behind the signatures, by name.
 
     Args:
         model: A model without augmentation.
         encoding: What decodes its outputs.
         image_size: (height, width) of its input, in pixels.
         pipeline: `"resnet"` or `"caffe"`.
+        cropper: Finds and cuts out the faces of a photo.
     """
 
     def faces(faces: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -149,11 +163,35 @@ def serving_functions(
     def prepare(data: tf.Tensor) -> tf.Tensor:
         return preprocess_for_evaluation(decode_picture(data), image_size, pipeline)
 
+    def photo(photo_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        image = decode_picture(photo_bytes)
+        found = cropper.find(image)
+
+        def prepare_face(face: tuple) -> tf.Tensor:
+            crop = cropper.cut(image, *face)
+            return preprocess_for_evaluation(crop, image_size, pipeline)
+
+        crops = tf.map_fn(
+            prepare_face,
+            (found.boxes, found.landmarks),
+            fn_output_signature=tf.TensorSpec((*image_size, 3), tf.float32),
+        )
+        # Without a face a black one: fused convolutions take no empty batch.
+        count = tf.shape(crops)[0]
+        crops = tf.pad(
+            crops, [[0, tf.cast(count == 0, tf.int32)], [0, 0], [0, 0], [0, 0]]
+        )
+        answers = faces(tf.ensure_shape(crops, (None, *image_size, 3)))
+        return {
+            **{name: value[:count] for name, value in answers.items()},
+            **found._asdict(),
+        }
+
     def serving_default(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         images = tf.map_fn(prepare, image_bytes, fn_output_signature=tf.float32)
         return faces(tf.ensure_shape(images, (None, *image_size, 3)))
 
-    return {"serving_default": serving_default, "faces": faces}
+    return {"serving_default": serving_default, "faces": faces, "photo": photo}
 
 
 def _write_saved_model(
@@ -161,15 +199,18 @@ def _write_saved_model(
     encoding: Encoding,
     image_size: tuple[int, int],
     pipeline: str,
+    cropper: GraphCropper,
     directory: Path,
 ) -> None:
-    functions = serving_functions(model, encoding, image_size, pipeline)
+    functions = serving_functions(model, encoding, image_size, pipeline, cropper)
     inputs = {
         "serving_default": tf.TensorSpec((None,), tf.string, name="image_bytes"),
         "faces": tf.TensorSpec((None, *image_size, 3), tf.float32, name="faces"),
+        "photo": tf.TensorSpec((), tf.string, name="photo_bytes"),
     }
     archive = keras.export.ExportArchive()
     archive.track(model)
+    archive.cropper = cropper  # its networks' weights are saved too
     for name, function in functions.items():
         archive.add_endpoint(name, function, input_signature=[inputs[name]])
     archive.write_out(str(directory), verbose=False)
@@ -308,6 +349,11 @@ def _check_backend() -> None:
             "KERAS_BACKEND=tensorflow; a .keras file trained on another backend loads "
             f"there. Received: KERAS_BACKEND={keras.backend.backend()}."
         )
+
+
+def _without_skip(options: CropOptions) -> CropOptions:
+    """A photo without faces has no rows, so the fallback does not matter here."""
+    return replace(options, fallback="center")
 
 
 def _read_json(file: Path) -> Any:

@@ -1,6 +1,7 @@
 """tf.data pipelines from a prepared dataset to batches that `model.fit` takes.
 
-In: a prepared dataset (a TensorFlow Datasets directory) and an encoding. Out: batches
+In: a prepared dataset (a TensorFlow Datasets directory) or, to crop faces on the fly, a
+manifest; and an encoding. Out: batches
 `(image, targets, sample_weights)`: float32 images in [0, 1], and two dicts keyed by
 output name. A sample weight is 0 where a face has no label for that output.
 
@@ -10,19 +11,24 @@ one function, `preprocess_for_evaluation`; exported models call the same one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
+from keras_agegender.datasets.manifest import validate_manifest
 from keras_agegender.encodings import NUM_GENDERS, NUM_GROUPS, Encoding, get_encoding
+from keras_agegender.faces.images import read_image
 from keras_agegender.labels import MISSING
 
 if TYPE_CHECKING:
     from keras_agegender.datasets.prepared import PreparedDataset
+    from keras_agegender.faces.cropping import CropOptions
+    from keras_agegender.faces.graph_cropping import GraphCropper
 
 
 @dataclass(frozen=True)
@@ -166,7 +172,7 @@ def encode_labels(
 
 
 def make_train_dataset(
-    data: PreparedDataset | str | Path,
+    data: PreparedDataset | str | Path | pd.DataFrame,
     encoding: Encoding | str,
     *,
     split: str = "train",
@@ -176,6 +182,7 @@ def make_train_dataset(
     seed: int = 0,
     shuffle_buffer: int = 20_000,
     cache: bool | str = False,
+    face_crop: CropOptions | GraphCropper | None = None,
 ) -> tf.data.Dataset:
     """Returns shuffled training batches `(image, targets, sample_weights)`.
 
@@ -183,10 +190,11 @@ def make_train_dataset(
     alone, and differ from epoch to epoch.
 
     Args:
-        data: A prepared dataset or its directory.
+        data: A prepared dataset or its directory, or a manifest.
         encoding: What the labels become; a name or an `Encoding`.
         split: `"train"`, `"validation"` or `"test"` as the dataset declares them, or
-            any TensorFlow Datasets split expression, `"fold_0+fold_2"` for instance.
+            any TensorFlow Datasets split expression, `"fold_0+fold_2"` for instance. Of
+            a manifest, names of its splits with `+` between them.
         pipeline: `"resnet"` (default) or `"caffe"`.
         image_size: (height, width) in pixels; `None` is the pipeline's own.
         batch_size: Faces per step, over all devices. Defaults to 64.
@@ -195,6 +203,9 @@ def make_train_dataset(
             Defaults to 20,000.
         cache: `True` keeps the compressed files in memory after the first epoch, a path
             on disk. Defaults to `False`.
+        face_crop: Finds and cuts out the face of every picture, each time it is read;
+            for a manifest or a dataset of whole pictures. `prepare` does it once and
+            says what it found. Defaults to `None`: pictures are crops already.
 
     Returns:
         A dataset of image float32 (batch, height, width, 3) in [0, 1], targets and
@@ -209,6 +220,7 @@ def make_train_dataset(
     encoding = get_encoding(encoding)
     size = _checked_size(image_size, pipeline)
     examples = _read_examples(data, split, encoding, cache)
+    read = _picture_reader(data, face_crop)
     examples = examples.shuffle(
         min(shuffle_buffer, max(int(examples.cardinality()), 1)), seed=seed
     )
@@ -217,7 +229,7 @@ def make_train_dataset(
     draws = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
 
     def prepare(example: dict, draw: tf.Tensor) -> tuple:
-        image = decode_picture(example.pop("image"))
+        image = read(example.pop("image"))
         seeds = tf.stack([draw, tf.constant(seed, tf.int64)])
         return preprocess_for_training(image, size, pipeline, seeds), example
 
@@ -225,7 +237,7 @@ def make_train_dataset(
 
 
 def make_eval_dataset(
-    data: PreparedDataset | str | Path,
+    data: PreparedDataset | str | Path | pd.DataFrame,
     encoding: Encoding | str,
     *,
     split: str = "validation",
@@ -233,6 +245,7 @@ def make_eval_dataset(
     image_size: tuple[int, int] | None = None,
     batch_size: int = 64,
     cache: bool | str = False,
+    face_crop: CropOptions | GraphCropper | None = None,
 ) -> tf.data.Dataset:
     """Returns evaluation batches `(image, targets, sample_weights)`, in a fixed order.
 
@@ -240,13 +253,14 @@ def make_eval_dataset(
     prepares them.
 
     Args:
-        data: A prepared dataset or its directory.
+        data: A prepared dataset or its directory, or a manifest.
         encoding: What the labels become; a name or an `Encoding`.
         split: As in `make_train_dataset`. Defaults to `"validation"`.
         pipeline: `"resnet"` (default) or `"caffe"`.
         image_size: (height, width) in pixels; `None` is the pipeline's own.
         batch_size: Faces per batch. Defaults to 64.
         cache: As in `make_train_dataset`.
+        face_crop: As in `make_train_dataset`.
 
     Returns:
         A dataset as that of `make_train_dataset`.
@@ -257,9 +271,10 @@ def make_eval_dataset(
     encoding = get_encoding(encoding)
     size = _checked_size(image_size, pipeline)
     examples = _read_examples(data, split, encoding, cache)
+    read = _picture_reader(data, face_crop)
 
     def prepare(example: dict) -> tuple:
-        image = decode_picture(example.pop("image"))
+        image = read(example.pop("image"))
         return preprocess_for_evaluation(image, size, pipeline), example
 
     return _batch(examples, prepare, encoding, batch_size)
@@ -294,6 +309,25 @@ def decode_picture(data: tf.Tensor) -> tf.Tensor:
     return tf.io.decode_image(data, channels=3, expand_animations=False)
 
 
+def _picture_reader(data: Any, face_crop: Any) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns what turns a file's bytes into the picture that is prepared."""
+    # Pictures of a manifest may be of any kind; a prepared dataset has JPEGs.
+    decode = _decode_any if isinstance(data, pd.DataFrame) else decode_picture
+    if face_crop is None:
+        return decode
+    from keras_agegender.faces.graph_cropping import GraphCropper
+
+    if not isinstance(face_crop, GraphCropper):
+        face_crop = GraphCropper(face_crop)
+    return lambda data: face_crop.subject(decode(data))
+
+
+def _decode_any(data: tf.Tensor) -> tf.Tensor:
+    """Decodes a picture of any kind, upright; see `read_image`."""
+    image = tf.numpy_function(read_image, [data], tf.uint8)
+    return tf.ensure_shape(image, (None, None, 3))
+
+
 def _checked_size(image_size: tuple[int, int] | None, pipeline: str) -> tuple[int, int]:
     size = tuple(image_size or get_pipeline(pipeline).image_size)
     if len(size) != 2 or not all(isinstance(x, int) and x > 0 for x in size):
@@ -309,12 +343,44 @@ def _read_examples(
 ) -> tf.data.Dataset:
     """Reads compressed pictures and the labels that the encoding needs."""
     columns = {"image", "age_group", "gender", *encoding.columns.values()}
-    examples = _read_columns(data, split, columns)
+    if isinstance(data, pd.DataFrame):
+        examples = _read_manifest(data, split, columns)
+    else:
+        examples = _read_columns(data, split, columns)
     if cache:
         cardinality = examples.cardinality()
         examples = examples.cache("" if cache is True else str(cache))
         examples = examples.apply(tf.data.experimental.assert_cardinality(cardinality))
     return examples
+
+
+def _read_manifest(
+    manifest: pd.DataFrame, split: str, columns: set[str]
+) -> tf.data.Dataset:
+    """Reads rows of some splits of a manifest, and their pictures' files."""
+    validate_manifest(manifest)
+    names = split.split("+")
+    known = sorted(manifest["split"].unique())
+    absent = sorted(set(names) - set(known))
+    if absent:
+        raise ValueError(
+            f"Invalid `split`. Expected names of {known} with '+' between them. "
+            f"Received: split={split!r}."
+        )
+    absent = sorted(columns - {"image", *manifest})
+    if absent:
+        raise ValueError(
+            f"The manifest has no column {absent}, which outputs of the model need. "
+            f"Columns: {sorted(manifest)}."
+        )
+    rows = manifest[manifest["split"].isin(names)]
+    values = {name: rows[name].to_numpy() for name in sorted(columns - {"image"})}
+    values["image"] = rows["path"].to_numpy().astype(str)
+    examples = tf.data.Dataset.from_tensor_slices(values)
+    return examples.map(
+        lambda example: {**example, "image": tf.io.read_file(example["image"])},
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
 
 
 def _read_columns(data: Any, split: str, columns: set[str]) -> tf.data.Dataset:

@@ -5,10 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from sample_data import EXTRA_HEADS, make_prepared, picture
 
+from keras_agegender.datasets.manifest import make_manifest
+from keras_agegender.datasets.preparation import prepare
 from keras_agegender.datasets.prepared import load_prepared
-from keras_agegender.encodings import get_encoding, list_encodings
+from keras_agegender.datasets.synthetic_drawing import draw_face
+from keras_agegender.encodings import Head, get_encoding, list_encodings
+from keras_agegender.faces.cropping import CropOptions
+from keras_agegender.faces.graph_cropping import GraphCropper
 from keras_agegender.input_pipeline import (
     decode_picture,
     encode_labels,
@@ -201,3 +207,77 @@ def test_invalid_arguments(prepared, arguments, message):
 def test_damaged_pictures_are_errors_not_noise():
     with pytest.raises(tf.errors.InvalidArgumentError):
         decode_picture(tf.constant(b"no picture"))
+
+
+# -- cropping on the fly ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A manifest of drawn faces: a PNG, a gray one and one that lies on its side."""
+    folder = tmp_path_factory.mktemp("photos")
+    rows = []
+    for number in range(6):
+        picture = Image.fromarray(draw_face(number, number, number % 2).image)
+        file = folder / f"{number}.{'png' if number == 0 else 'jpg'}"
+        options = {"quality": 97} if number else {}
+        if number == 1:
+            picture = picture.convert("L")
+        if number == 2:  # EXIF orientation 6: stored on its side
+            picture = picture.rotate(90, expand=True)
+            exif = Image.Exif()
+            exif[0x0112] = 6
+            options["exif"] = exif
+        picture.save(file, **options)
+        rows.append(
+            {
+                "key": file.name,
+                "path": str(file),
+                "split": ("train", "train", "validation")[number % 3],
+                "age_group": number,
+                "gender": number % 2,
+            }
+        )
+    return make_manifest(rows)
+
+
+def test_cropping_on_the_fly_gives_what_prepare_gives(photos, tmp_path):
+    options = CropOptions()
+    report = prepare(photos, tmp_path / "p", crop_options=options, progress=False)
+    assert report.counts == {"ok": 6}
+    for split, count in (("train", 4), ("train+validation", 6)):
+        expected = joined(
+            make_eval_dataset(report.directory, "ordinal", split=split, **SMALL)
+        )
+        rows = photos.sort_values("split", kind="stable")  # splits lie one by one there
+        found = joined(
+            make_eval_dataset(rows, "ordinal", split=split, face_crop=options, **SMALL)
+        )
+        tf.nest.map_structure(np.testing.assert_array_equal, found[1:], expected[1:])
+        assert len(found[0]) == count
+        assert np.abs(found[0] - expected[0]).mean(axis=(1, 2, 3)).max() < 0.02
+    train_ds = make_train_dataset(photos, "ordinal", face_crop=options, **SMALL)
+    assert joined(train_ds)[0].shape == (4, 32, 32, 3)
+
+
+def test_whole_pictures_of_a_dataset_can_be_cropped(photos, tmp_path):
+    report = prepare(photos, tmp_path / "p", progress=False)
+    cropper = GraphCropper(CropOptions(margin=0.5))
+    plain, cropped = (
+        joined(make_eval_dataset(report.directory, "gender", face_crop=crop, **SMALL))
+        for crop in (None, cropper)
+    )
+    assert np.abs(plain[0] - cropped[0]).mean() > 0.02
+    again = make_eval_dataset(photos, "gender", face_crop=cropper, **SMALL)
+    assert np.abs(joined(again)[0] - cropped[0]).mean() < 0.02
+
+
+def test_manifests_that_do_not_fit(photos, tmp_path):
+    with pytest.raises(ValueError, match="Invalid `split`.*'test'"):
+        make_eval_dataset(photos, "gender", split="test")
+    encoding = get_encoding("gender", heads=[Head("hat")])
+    with pytest.raises(ValueError, match="no column \\['hat'\\]"):
+        make_eval_dataset(photos, encoding)
+    gone = photos.assign(path=str(tmp_path / "gone.jpg"))
+    with pytest.raises(tf.errors.NotFoundError, match="gone.jpg"):
+        next(iter(make_eval_dataset(gone, "gender")))

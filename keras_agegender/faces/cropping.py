@@ -17,6 +17,10 @@ FALLBACKS = ("center", "full", "skip")
 STATUSES = ("ok", "no_face", "several_faces", "not_cropped", "unreadable")
 
 
+# A box that ends at 80.0001 has no 81st column.
+ROUNDING = 1e-2
+
+
 @dataclass(frozen=True)
 class CropOptions:
     """How a face box becomes a crop; stored with datasets and exported models.
@@ -153,9 +157,8 @@ def cut(
             counter-clockwise. Defaults to 0.
     """
     height, width = image.shape[:2]
-    rounding = 1e-2  # a box that ends at 80.0001 has no 81st column
-    left, top = np.floor(box[:2] + rounding).astype(int)
-    right, bottom = np.ceil(box[2:] - rounding).astype(int)
+    left, top = np.floor(box[:2] + ROUNDING).astype(int)
+    right, bottom = np.ceil(box[2:] - ROUNDING).astype(int)
     right, bottom = max(right, left + 1), max(bottom, top + 1)
     if angle:
         crop = _cut_turned(image, (left, top, right, bottom), angle)

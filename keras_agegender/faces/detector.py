@@ -134,8 +134,8 @@ class MtcnnDetector:
         found = [Detections.none()] * len(images)
         # Pictures of one size are searched together: a padded picture is another one.
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
-        scales = [self._scale(image.shape) for image in images]
-        for index, (image, scale) in enumerate(zip(images, scales, strict=True)):
+        searches = [self._scale(image.shape) for image in images]
+        for index, (image, (_, scale)) in enumerate(zip(images, searches, strict=True)):
             height, width = (max(1, round(side * scale)) for side in image.shape[:2])
             if min(height, width) >= SMALLEST_FACE:
                 groups[height, width].append(index)
@@ -144,26 +144,35 @@ class MtcnnDetector:
             for start in range(0, len(members), together):
                 batch = members[start : start + together]
                 copies = [resize_image(images[i], (height, width)) for i in batch]
-                least = min(self._least(images[i].shape) * scales[i] for i in batch)
+                least = min(
+                    face * scale for face, scale in (searches[i] for i in batch)
+                )
                 for index, faces in zip(batch, self._find(copies, least), strict=True):
                     found[index] = _scaled(faces, images[index].shape, (height, width))
         return found
 
-    def _least(self, shape: tuple[int, ...]) -> float:
-        """Returns the smallest face of a picture in its pixels."""
-        if self.min_face_size < 1:
-            return self.min_face_size * min(shape[:2])
-        return self.min_face_size
+    @property
+    def score_thresholds(self) -> tuple[float, float, float]:
+        """Least confidence after each network; the package's for the first two."""
+        return 0.6, 0.7, self.score_threshold
 
-    def _scale(self, shape: tuple[int, ...]) -> float:
-        """Returns the side of the searched copy over that of the picture."""
-        least = max(self._least(shape), SMALLEST_FACE)
-        return min(1.0, SEARCHED_FACE / least, self.max_side / max(shape[:2]))
+    def _scale(self, shape: tuple[int, ...]) -> tuple[float, float]:
+        """Returns what a picture is searched for and how much smaller.
+
+        Returns:
+            The smallest face in pixels of the picture, and the side of the searched
+            copy over that of the picture.
+        """
+        least = self.min_face_size
+        if least < 1:
+            least *= min(shape[:2])
+        scale = SEARCHED_FACE / max(least, SMALLEST_FACE)
+        return least, min(1.0, scale, self.max_side / max(shape[:2]))
 
     def _find(self, images: list[np.ndarray], least: float) -> list[Detections]:
         """Returns the faces of pictures of one size, in their pixels."""
         if self._search is None:
-            self._search = _make_search(self.score_threshold)
+            self._search = _make_search(self.score_thresholds)
         faces = self._search(np.stack(images), max(least, float(SMALLEST_FACE)))
         image_index, *values = (value.numpy() for value in faces)
         return [
@@ -172,13 +181,13 @@ class MtcnnDetector:
         ]
 
 
-def _make_search(score_threshold: float) -> Any:
+def _make_search(score_thresholds: tuple[float, float, float]) -> Any:
     """Returns the cascade as a compiled function of pictures and the smallest face."""
     import tensorflow as tf
 
     from keras_agegender.faces.mtcnn import Mtcnn
 
-    cascade = Mtcnn(score_thresholds=(0.6, 0.7, score_threshold))
+    cascade = Mtcnn(score_thresholds=score_thresholds)
     return tf.function(
         cascade,
         input_signature=(

@@ -16,6 +16,7 @@ from PIL import Image
 from sample_data import EXTRA_HEADS, MiddleDetector, make_prepared, picture
 
 from keras_agegender.annotation import annotate_photo
+from keras_agegender.datasets.synthetic_drawing import draw_face
 from keras_agegender.encodings import get_encoding
 from keras_agegender.evaluation.evaluator import evaluate
 from keras_agegender.exporting import export
@@ -261,6 +262,25 @@ print(sorted(answer)[:4], float(tf.reduce_sum(answer["age_group_probabilities"])
                           cwd=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert "['age1', 'age2', 'age3', 'age4']" in done.stdout
+
+
+def test_an_export_finds_the_faces_of_a_photo_itself(exported):
+    """The signature `photo` says what `Predictor` says, with no Python around it."""
+    faces = [draw_face(seed, 2 * seed, seed % 2).image for seed in (1, 2, 3)]
+    data = encode_jpeg(np.hstack([*faces, np.full((256, 99, 3), 90, "uint8")]))
+    photo = tf.saved_model.load(str(exported)).signatures["photo"]
+    answers = photo(photo_bytes=tf.constant(data))
+    expected = Predictor(exported).predict(data)
+    assert len(answers["boxes"]) == len(expected.faces) == 3
+    for row, face in enumerate(expected.faces):
+        np.testing.assert_allclose(answers["boxes"][row], face.box, atol=3)
+        np.testing.assert_allclose(answers["scores"][row], face.score, atol=0.01)
+        male = answers["male_probability"][row]
+        np.testing.assert_allclose(male, face.male_probability, atol=0.02)
+    empty = photo(
+        photo_bytes=tf.constant(encode_jpeg(np.full((99, 99, 3), 9, "uint8")))
+    )
+    assert empty["boxes"].shape == (0, 4) and empty["age_group"].shape == (0,)
 
 
 def test_exports_are_not_replaced_unasked(run, exported, tmp_path):
