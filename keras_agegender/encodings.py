@@ -18,17 +18,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_agegender.labels import (
-    AGE_GROUPS,
-    CELEBA_ATTRIBUTES,
-    GENDERS,
-    MISSING,
+from keras_agegender.decoding import (
+    NUM_GENDERS,
+    NUM_GROUPS,
+    ORDINAL_HEAD_NAMES,
+    decode_age_coral,
+    decode_age_corn,
+    decode_age_head,
+    decode_age_joint,
+    decode_age_ordinal,
+    decode_gender_head,
+    decode_gender_joint,
 )
+from keras_agegender.labels import CELEBA_ATTRIBUTES, MISSING
 
-NUM_GROUPS = len(AGE_GROUPS)
-NUM_GENDERS = len(GENDERS)
 QUESTIONS = ("older", "younger")
-HEAD_KINDS = ("binary", "categorical", "regression")
+HEAD_KINDS = ("binary", "categorical", "regression", "coral", "corn")
+# Kinds of heads that are of `num_classes`; the others have one unit.
+CLASS_KINDS = ("categorical", "coral", "corn")
 
 
 @dataclass(frozen=True)
@@ -39,10 +46,12 @@ class Head:
         name: Name of the output layer, of the key in the model's output dict and of
             the prefix of its metrics (`gender` logs `val_gender_accuracy`).
         kind: `"binary"` (one sigmoid unit, binary cross-entropy), `"categorical"`
-            (softmax, sparse categorical cross-entropy) or `"regression"` (one linear
-            unit, mean squared error).
-        num_classes: Units of a categorical head, at least 2. Binary and regression
-            heads have 1. Defaults to 1.
+            (softmax, sparse categorical cross-entropy), `"regression"` (one linear
+            unit, mean squared error), or, for ordered classes, `"coral"` and `"corn"`
+            (`num_classes - 1` questions, binary cross-entropy, weights shared in
+            `"coral"`).
+        num_classes: Classes of a categorical, coral or corn head, at least 2. Binary
+            and regression heads have 1. Defaults to 1.
         loss_weight: Factor of this head's loss in the total, not negative. Defaults
             to 1.0.
         column: Manifest column its target is read from. `None` (default) for the heads
@@ -75,13 +84,13 @@ class Head:
             )
         fits = (
             self.num_classes >= 2
-            if self.kind == "categorical"
+            if self.kind in CLASS_KINDS
             else (self.num_classes == 1)
         )
         if not fits:
             raise ValueError(
                 f"Invalid `num_classes` of head {self.name!r}. Expected at least 2 for "
-                "a categorical head and 1 for any other. "
+                "a head of classes and 1 for any other. "
                 f"Received: kind={self.kind!r}, num_classes={self.num_classes}."
             )
         if not self.loss_weight >= 0:
@@ -131,7 +140,9 @@ class Encoding:
         target_tables: For each head computed from the labels, its target for every
             (age group, gender); NaN where the target is unknown. The last row stands
             for a missing age group, the last column for a missing gender, so that
-            -1 indexes them. Shape (9, 3) each.
+            -1 indexes them. Shape (9, 3) each, (9, 3, 7) for coral and corn.
+        weight_tables: For heads that weigh faces by their labels, the weight for every
+            (age group, gender). Shape (9, 3) each. See `with_class_weights`.
         age_decoder: Outputs -> (age group, probabilities, whether heads agree).
         gender_decoder: Outputs -> (gender, probability of male).
     """
@@ -140,6 +151,7 @@ class Encoding:
     heads: tuple[Head, ...]
     question: str | None = None
     target_tables: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
+    weight_tables: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
     age_decoder: AgeDecoder | None = field(default=None, repr=False)
     gender_decoder: GenderDecoder | None = field(default=None, repr=False)
 
@@ -194,6 +206,67 @@ class Encoding:
         )
         return replace(self, heads=heads)
 
+    def with_class_weights(
+        self,
+        age_group: Sequence[float] | None = None,
+        gender: Sequence[float] | None = None,
+    ) -> Encoding:
+        """Returns this encoding with faces weighed by their labels.
+
+        Whatever the encoding, a face of group g counts `age_group[g]` in every head
+        that is computed from age groups; in the joint head the two weights multiply.
+        Heads of columns are left alone.
+
+        Args:
+            age_group: Weights of the 8 groups, not negative; `None` weighs all 1.
+                `balanced_class_weights` makes some.
+            gender: Weights of female and male.
+
+        Raises:
+            ValueError: If there are too few weights, or one is negative.
+        """
+        ages = _checked_class_weights(age_group, NUM_GROUPS, "age_group")
+        genders = _checked_class_weights(gender, NUM_GENDERS, "gender")
+        tables = {}
+        for name, table in self.target_tables.items():
+            by_gender = np.isnan(table[0, NUM_GENDERS]).all()
+            by_age = np.isnan(table[NUM_GROUPS, 0]).all()
+            weights = np.outer(
+                ages if by_age else np.ones(NUM_GROUPS + 1),
+                genders if by_gender else np.ones(NUM_GENDERS + 1),
+            )
+            tables[name] = weights
+        return replace(self, weight_tables=tables)
+
+    def importance_weights(self, age_group: Any) -> dict[str, float]:
+        """Returns loss weights of ordinal heads, larger where they have more faces.
+
+        Head k weighs sqrt(max(n, N - n)), n of N faces being on one side of its
+        question, scaled so that the largest is 1. Give them to `with_loss_weights`.
+
+        Args:
+            age_group: Age-group ids of the training faces, -1 where unknown.
+
+        Raises:
+            ValueError: If the encoding has no heads that ask one question each.
+
+        Source: Cao et al., "Rank consistent ordinal regression for neural networks",
+        2020 (arXiv 1901.07884v2, section 3.5).
+        """
+        if self.question is None:
+            raise ValueError(
+                "Invalid encoding. Importance weights belong to the ordinal encoding's "
+                f"heads. Received: {self.name!r}."
+            )
+        ages = _check_ids(age_group, NUM_GROUPS, "age_group")
+        ages = ages[ages != MISSING]
+        larger = {}
+        for name in ORDINAL_HEAD_NAMES:
+            ones = np.nansum(self.target_tables[name][ages, 0])
+            larger[name] = np.sqrt(max(ones, len(ages) - ones))
+        most = max(larger.values()) or 1.0
+        return {name: float(value / most) for name, value in larger.items()}
+
     def encode(
         self,
         age_group: Any = MISSING,
@@ -210,7 +283,8 @@ class Encoding:
 
         Returns:
             Head name -> target: float32 (batch, 1) for binary and regression heads,
-            int32 (batch,) for categorical heads.
+            int32 (batch,) for categorical, float32 (batch, num_classes - 1, 1) for
+            coral and corn heads.
 
         Raises:
             ValueError: If an id is out of range or a column is missing.
@@ -228,7 +302,7 @@ class Encoding:
             if head.kind == "categorical":
                 targets[head.name] = value.astype("int32")
             else:
-                targets[head.name] = value.astype("float32")[:, np.newaxis]
+                targets[head.name] = value.astype("float32")[..., np.newaxis]
         return targets
 
     def sample_weights(
@@ -244,21 +318,31 @@ class Encoding:
         trains and scores just the heads that it has a label for.
 
         Returns:
-            Head name -> float32 weights of shape (batch,).
+            Head name -> float32 weights of shape (batch,), or, for coral and corn
+            heads, (batch, num_classes - 1): corn asks a question only of the faces that
+            the one before it let pass.
         """
         raw = self._raw_targets(age_group, gender, columns)
-        return {name: (~np.isnan(v)).astype("float32") for name, v in raw.items()}
+        weights = {name: (~np.isnan(v)).astype("float32") for name, v in raw.items()}
+        cell = self._cells(age_group, gender)
+        for name, table in self.weight_tables.items():
+            factor = table[cell].astype("float32")
+            weights[name] *= factor.reshape(-1, *[1] * (weights[name].ndim - 1))
+        return weights
+
+    def _cells(self, age_group: Any, gender: Any) -> tuple[np.ndarray, np.ndarray]:
+        ages = _check_ids(age_group, NUM_GROUPS, "age_group")
+        genders = _check_ids(gender, NUM_GENDERS, "gender")
+        return np.broadcast_arrays(ages, genders)  # type: ignore[return-value]
 
     def _raw_targets(
         self, age_group: Any, gender: Any, columns: Mapping[str, Any] | None
     ) -> dict[str, np.ndarray]:
-        ages = _check_ids(age_group, NUM_GROUPS, "age_group")
-        genders = _check_ids(gender, NUM_GENDERS, "gender")
-        ages, genders = np.broadcast_arrays(ages, genders)
+        cell = self._cells(age_group, gender)
         raw = {}
         for head in self.heads:
             if head.column is None:
-                raw[head.name] = self.target_tables[head.name][ages, genders]
+                raw[head.name] = self.target_tables[head.name][cell]
             elif columns is None or head.column not in columns:
                 raise ValueError(
                     f"Missing column {head.column!r} of head {head.name!r}. "
@@ -280,6 +364,10 @@ class Encoding:
             "binary": keras.losses.BinaryCrossentropy,
             "categorical": keras.losses.SparseCategoricalCrossentropy,
             "regression": keras.losses.MeanSquaredError,
+            # Over the units too, as both papers do: an output of shape (n, 1) has a
+            # loss and a weight for each of its n questions.
+            "coral": keras.losses.BinaryCrossentropy,
+            "corn": keras.losses.BinaryCrossentropy,
         }
         return {
             h.name: made[h.kind](reduction="mean_with_sample_weight")
@@ -294,6 +382,8 @@ class Encoding:
             "binary": (keras.metrics.BinaryAccuracy, "accuracy"),
             "categorical": (keras.metrics.SparseCategoricalAccuracy, "accuracy"),
             "regression": (keras.metrics.MeanAbsoluteError, "mae"),
+            "coral": (keras.metrics.BinaryAccuracy, "accuracy"),
+            "corn": (keras.metrics.BinaryAccuracy, "accuracy"),
         }
         metrics = {}
         for head in self.heads:
@@ -346,6 +436,34 @@ class Encoding:
         )
 
 
+def balanced_class_weights(ids: Any, num_classes: int) -> list[float]:
+    """Returns weights by which every class counts the same: N / (classes · n).
+
+    Args:
+        ids: Class ids, -1 where unknown. Shape (batch,).
+        num_classes: Classes there are; those without a face weigh 0.
+
+    Example:
+    >>> balanced_class_weights([0, 0, 0, 1, -1], 2)
+    [0.6666666666666666, 2.0]
+    """
+    known = _check_ids(ids, num_classes, "ids")
+    counts = np.bincount(known[known != MISSING], minlength=num_classes)
+    present = max(int((counts > 0).sum()), 1)
+    return [float(counts.sum() / (present * n)) if n else 0.0 for n in counts]
+
+
+def _checked_class_weights(weights: Any, count: int, name: str) -> np.ndarray:
+    """Returns class weights with a 1 behind them, for labels that are not known."""
+    values = np.ones(count) if weights is None else np.asarray(weights, "float64")
+    if values.shape != (count,) or not (np.isfinite(values) & (values >= 0)).all():
+        raise ValueError(
+            f"Invalid `{name}`. Expected {count} weights that are not negative. "
+            f"Received: {weights!r}."
+        )
+    return np.append(values, 1.0)
+
+
 def check_head_names(given: Any, expected: Sequence[str], argument: str) -> None:
     """Raises ValueError if `given` holds a name that is not among `expected`."""
     for name in given:
@@ -390,92 +508,18 @@ def _column_targets(head: Head, values: Any) -> np.ndarray:
 # -- target tables ---------------------------------------------------------------------
 
 
-def _table(target: Callable[[int, int], float], by_age: bool, by_gender: bool):
+def _table(
+    target: Callable[[int, int], Any], by_age: bool, by_gender: bool, units: int = 0
+) -> np.ndarray:
     """Fills a (9, 3) table; NaN wherever a label that the target needs is missing."""
-    table = np.full((NUM_GROUPS + 1, NUM_GENDERS + 1), np.nan)
+    shape = (NUM_GROUPS + 1, NUM_GENDERS + 1, *([units] if units else []))
+    table = np.full(shape, np.nan)
     for age in range(NUM_GROUPS + 1):
         for gender in range(NUM_GENDERS + 1):
             if (by_age and age == NUM_GROUPS) or (by_gender and gender == NUM_GENDERS):
                 continue
             table[age, gender] = target(age, gender)
     return table
-
-
-def ordinal_head_names() -> tuple[str, ...]:
-    """Names of the ordinal heads, `age1` … `age8`."""
-    return tuple(f"age{k}" for k in range(1, NUM_GROUPS + 1))
-
-
-# -- decoders --------------------------------------------------------------------------
-
-
-def _decode_gender_head(outputs: Mapping[str, Any], name: str = "gender"):
-    from keras import ops
-
-    probability = ops.convert_to_tensor(outputs[name])[:, 0]
-    return ops.cast(probability > 0.5, "int32"), probability
-
-
-def _decode_age_head(outputs: Mapping[str, Any]):
-    from keras import ops
-
-    probabilities = ops.convert_to_tensor(outputs["age"])
-    group = ops.cast(ops.argmax(probabilities, axis=-1), "int32")
-    return group, probabilities, ops.ones_like(group, dtype="bool")
-
-
-def _joint_probabilities(outputs: Mapping[str, Any]):
-    from keras import ops
-
-    joint = ops.convert_to_tensor(outputs["gender_age"])
-    best = ops.cast(ops.argmax(joint, axis=-1), "int32")
-    return best, ops.reshape(joint, (-1, NUM_GENDERS, NUM_GROUPS))
-
-
-def _decode_age_joint(outputs: Mapping[str, Any]):
-    from keras import ops
-
-    best, joint = _joint_probabilities(outputs)
-    group = best % NUM_GROUPS
-    return group, ops.sum(joint, axis=1), ops.ones_like(group, dtype="bool")
-
-
-def _decode_gender_joint(outputs: Mapping[str, Any]):
-    from keras import ops
-
-    best, joint = _joint_probabilities(outputs)
-    return best // NUM_GROUPS, ops.sum(joint, axis=2)[:, GENDERS.index("male")]
-
-
-def _decode_age_ordinal(outputs: Mapping[str, Any], question: str):
-    """Counts heads, as Niu et al. 2016 do, and reads probabilities off their steps.
-
-    With `at_least[k]` = P(group >= k), the probability of group k is at_least[k] -
-    at_least[k + 1]. Independent heads need not decrease in k, so they are sorted first
-    (Chernozhukov et al., "Quantile and Probability Curves Without Crossing", 2010).
-    Sorting leaves the count as it is: the group is the median of the distribution.
-    """
-    from keras import ops
-
-    heads = ops.concatenate(
-        [ops.convert_to_tensor(outputs[n]) for n in ordinal_head_names()], axis=-1
-    )
-    bits = ops.cast(heads > 0.5, "int32")
-    position = ops.arange(NUM_GROUPS, dtype="int32")[None, :]
-    # One head is constant: age8 when asking "older", age1 when asking "younger".
-    if question == "older":  # head k = P(group > k) = at_least[k + 1]
-        group = ops.sum(bits[:, :-1], axis=-1)
-        expected = group[:, None] > position
-        at_least = heads[:, :-1]
-    else:  # head k = P(group < k) = 1 - at_least[k]
-        group = NUM_GROUPS - 1 - ops.sum(bits[:, 1:], axis=-1)
-        expected = group[:, None] < position
-        at_least = 1.0 - heads[:, 1:]
-    agree = ops.all(ops.equal(bits, ops.cast(expected, "int32")), axis=-1)
-    falling = ops.flip(ops.sort(at_least, axis=-1), axis=-1)
-    one = ops.ones_like(falling[:, :1])
-    steps = ops.concatenate([one, falling, ops.zeros_like(one)], axis=-1)
-    return ops.cast(group, "int32"), steps[:, :-1] - steps[:, 1:], agree
 
 
 # -- the encodings ---------------------------------------------------------------------
@@ -486,7 +530,7 @@ def _gender() -> Encoding:
         name="gender",
         heads=(Head("gender"),),
         target_tables={"gender": _table(lambda age, gender: gender, False, True)},
-        gender_decoder=_decode_gender_head,
+        gender_decoder=decode_gender_head,
     )
 
 
@@ -499,8 +543,8 @@ def _joint() -> Encoding:
                 lambda age, gender: gender * NUM_GROUPS + age, True, True
             )
         },
-        age_decoder=_decode_age_joint,
-        gender_decoder=_decode_gender_joint,
+        age_decoder=decode_age_joint,
+        gender_decoder=decode_gender_joint,
     )
 
 
@@ -512,25 +556,58 @@ def _categorical() -> Encoding:
             "gender": _table(lambda age, gender: gender, False, True),
             "age": _table(lambda age, gender: age, True, False),
         },
-        age_decoder=_decode_age_head,
-        gender_decoder=_decode_gender_head,
+        age_decoder=decode_age_head,
+        gender_decoder=decode_gender_head,
     )
 
 
 def _ordinal(question: str = "older") -> Encoding:
     tables = {"gender": _table(lambda age, gender: gender, False, True)}
-    for k, name in enumerate(ordinal_head_names()):
+    for k, name in enumerate(ORDINAL_HEAD_NAMES):
         if question == "older":
             tables[name] = _table(lambda age, _, k=k: age > k, True, False)  # type: ignore[misc]
         else:
             tables[name] = _table(lambda age, _, k=k: age < k, True, False)  # type: ignore[misc]
     return Encoding(
         name="ordinal",
-        heads=(Head("gender"), *[Head(name) for name in ordinal_head_names()]),
+        heads=(Head("gender"), *[Head(name) for name in ORDINAL_HEAD_NAMES]),
         question=question,
         target_tables=tables,
-        age_decoder=lambda outputs: _decode_age_ordinal(outputs, question),
-        gender_decoder=_decode_gender_head,
+        age_decoder=lambda outputs: decode_age_ordinal(outputs, question),
+        gender_decoder=decode_gender_head,
+    )
+
+
+def _coral() -> Encoding:
+    # Units: is the group above 0, above 1, … above 6? Always all of them.
+    rank = np.arange(NUM_GROUPS - 1)
+    head = Head("age", "coral", NUM_GROUPS, loss_weight=float(NUM_GROUPS - 1))
+    return _ranks("coral", head, lambda age, _: age > rank, decode_age_coral)
+
+
+def _corn() -> Encoding:
+    # Unit k asks the same, but only of faces whose group is above k - 1.
+    rank = np.arange(NUM_GROUPS - 1)
+    return _ranks(
+        "corn",
+        Head("age", "corn", NUM_GROUPS),
+        lambda age, _: np.where(age >= rank, age > rank, np.nan),
+        decode_age_corn,
+    )
+
+
+def _ranks(
+    name: str, head: Head, target: Callable[[int, int], Any], decoder: AgeDecoder
+) -> Encoding:
+    return Encoding(
+        name=name,
+        heads=(Head("gender"), head),
+        target_tables={
+            "gender": _table(lambda age, gender: gender, False, True),
+            "age": _table(target, True, False, NUM_GROUPS - 1),
+        },
+        age_decoder=decoder,
+        gender_decoder=decode_gender_head,
     )
 
 
@@ -538,7 +615,7 @@ def _attributes() -> Encoding:
     return Encoding(
         name="attributes",
         heads=tuple(Head(name, column=name) for name in CELEBA_ATTRIBUTES),
-        gender_decoder=lambda outputs: _decode_gender_head(outputs, "Male"),
+        gender_decoder=lambda outputs: decode_gender_head(outputs, "Male"),
     )
 
 
@@ -548,6 +625,8 @@ ENCODINGS: dict[str, Callable[..., Encoding]] = {
     "categorical": _categorical,
     "ordinal": _ordinal,
     "attributes": _attributes,
+    "coral": _coral,
+    "corn": _corn,
 }
 
 
@@ -559,6 +638,12 @@ def list_encodings() -> list[str]:
     - `categorical`: `gender` and an 8-way softmax `age`.
     - `ordinal`: `gender` and `age1` … `age8`, one binary question about each group.
     - `attributes`: the 40 attributes of CelebA, one binary output each.
+    - `coral`: `gender` and an output `age` of seven questions "above group k?" that
+      share their weights and differ in a threshold (Cao et al., "Rank consistent
+      ordinal regression for neural networks", 2020, arXiv 1901.07884).
+    - `corn`: the same questions, each asked only where the one before it was answered
+      yes (Shi et al., "Deep Neural Networks for Rank-Consistent Ordinal Regression
+      Based On Conditional Probabilities", 2021, arXiv 2111.08851).
     """
     return list(ENCODINGS)
 

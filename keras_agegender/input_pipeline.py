@@ -166,8 +166,14 @@ def encode_labels(
         if head.kind == "categorical":
             targets[head.name] = tf.cast(value, tf.int32)
         else:
-            targets[head.name] = value[:, tf.newaxis]
-        weights[head.name] = tf.cast(known, tf.float32)
+            targets[head.name] = value[..., tf.newaxis]
+        weight = tf.cast(known, tf.float32)
+        if head.name in encoding.weight_tables:
+            table = encoding.weight_tables[head.name].astype(np.float32)
+            factor = tf.gather_nd(tf.constant(table), cell)
+            # A row per face, whatever the questions of the head.
+            weight = tf.transpose(tf.transpose(weight) * factor)
+        weights[head.name] = weight
     return targets, weights
 
 

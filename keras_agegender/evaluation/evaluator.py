@@ -127,7 +127,7 @@ def write_predictions(
     if decoded.heads_agree is not None:
         table["heads_agree"] = decoded.heads_agree
     for name, values in outputs.items():
-        values = np.asarray(values)
+        values = np.asarray(values).reshape(len(labels["key"]), -1)
         for unit in range(values.shape[1]):
             column = name if values.shape[1] == 1 else f"{name}[{unit}]"
             table[f"output_{column}"] = values[:, unit].round(4)

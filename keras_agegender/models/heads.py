@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from keras import layers
+from keras import initializers, layers, ops
 
 from keras_agegender.encodings import Head
 
@@ -23,14 +23,50 @@ def build_heads(features: Any, heads: Sequence[Head]) -> dict[str, Any]:
         heads: Which outputs.
 
     Returns:
-        Head name -> tensor of shape (batch, units).
+        Head name -> tensor of shape (batch, units), for coral and corn heads of shape
+        (batch, num_classes - 1, 1).
     """
-    return {
-        head.name: layers.Dense(
-            head.num_classes,
-            activation=ACTIVATIONS[head.kind],
-            dtype="float32",
-            name=head.name,
+    return {head.name: _build_head(features, head) for head in heads}
+
+
+def _build_head(features: Any, head: Head) -> Any:
+    if head.kind in ("coral", "corn"):
+        return _build_ranks(features, head)
+    return layers.Dense(
+        head.num_classes,
+        activation=ACTIVATIONS[head.kind],
+        dtype="float32",
+        name=head.name,
+    )(features)
+
+
+def _build_ranks(features: Any, head: Head) -> Any:
+    """Returns one yes or no for each rank; shape (batch, num_classes - 1, 1).
+
+    CORAL's questions share one weight per feature and have a bias each. Their biases
+    are the beta of a normalisation of zeros: plain Keras has no layer of biases alone,
+    and a file of plain layers loads without this package.
+    """
+    ranks = head.num_classes - 1
+    if head.kind == "corn":
+        logits = layers.Dense(ranks, dtype="float32", name=f"{head.name}_ranks")(
+            features
+        )
+    else:
+        score = layers.Dense(
+            1, use_bias=False, dtype="float32", name=f"{head.name}_score"
         )(features)
-        for head in heads
-    }
+        score = layers.RepeatVector(ranks, dtype="float32")(score)
+        score = layers.Reshape((ranks,), dtype="float32")(score)
+        thresholds = layers.LayerNormalization(
+            scale=False,
+            # Descending from 1, as coral-pytorch begins: the ranks start in order.
+            beta_initializer=initializers.Constant(
+                [(ranks - k) / ranks for k in range(ranks)]
+            ),
+            dtype="float32",
+            name=f"{head.name}_thresholds",
+        )(ops.multiply(score, 0.0))
+        logits = layers.Add(dtype="float32")([score, thresholds])
+    logits = layers.Reshape((ranks, 1), dtype="float32")(logits)
+    return layers.Activation("sigmoid", dtype="float32", name=head.name)(logits)
