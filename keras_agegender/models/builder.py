@@ -90,6 +90,7 @@ def build_model(
     question: str | None = None,
     augment: bool = True,
     dropout_rate: float = 0.5,
+    attribute_features: bool = False,
     seed: int | None = None,
     model_name: str | None = None,
 ) -> keras.Model:
@@ -112,6 +113,9 @@ def build_model(
             Caffe networks' flip is in the input pipeline. Defaults to True.
         dropout_rate: Dropout of the Caffe networks' hidden layers, in [0, 1). Defaults
             to 0.5.
+        attribute_features: Whether CelebA's 40 attributes, an output layer each, stand
+            between network and heads: what a model pretrained with the encoding
+            `"attributes"` says feeds the new heads. Defaults to False.
         seed: Seed of the augmentation layers.
         model_name: Name of the Keras model; `None` takes the network's.
 
@@ -149,6 +153,9 @@ def build_model(
     if augment and network.augments:
         x = preprocessing.augment(x, seed=seed)
     features = network.features(x, dropout_rate)
+    if attribute_features:
+        attributes = build_heads(features, get_encoding("attributes").heads)
+        features = layers.Concatenate(name="attributes")(list(attributes.values()))
     predictions = build_heads(features, outputs.heads)
     return keras.Model(image, predictions, name=model_name or name)
 

@@ -32,6 +32,10 @@ class ModelSettings:
         image_size: (height, width) of the input in pixels.
         augment: Whether the ResNets' random flip and contrast layers are put in.
         dropout_rate: Dropout of the Caffe networks' hidden layers, in [0, 1).
+        attribute_features: Whether CelebA's 40 attributes, as outputs of a layer each,
+            stand between the network and the heads.
+        trainable_layers: How many layers before the outputs train; all others keep
+            their pretrained weights. -1 trains all.
     """
 
     name: str = "resnet34"
@@ -40,6 +44,8 @@ class ModelSettings:
     image_size: tuple[int, int] = (224, 224)
     augment: bool = True
     dropout_rate: float = 0.5
+    attribute_features: bool = False
+    trainable_layers: int = -1
 
 
 @dataclass(frozen=True)
@@ -51,12 +57,17 @@ class DataSettings:
         batch_size: Faces per step, over all devices.
         shuffle_buffer: Faces shuffled together.
         cache: Whether compressed pictures stay in memory after the first epoch.
+        balanced_sampling: Whether every age group is drawn equally often.
+        validation_split: Split expression that selects the model; empty for the
+            dataset's own validation split.
     """
 
     pipeline: str = "resnet"
     batch_size: int = 64
     shuffle_buffer: int = 20_000
     cache: bool = False
+    balanced_sampling: bool = False
+    validation_split: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,11 +78,17 @@ class TrainingSettings:
         epochs: Epochs at most.
         optimizer: `"adam"`, `"adamw"`, `"sgd"` or another of Keras' by name.
         learning_rate: Its learning rate at the start.
+        learning_rate_changes: Optimizer step -> learning rate from that step on.
         weight_decay: Its decoupled weight decay; 0 for none.
         patience: Epochs without a better `stop_monitor` before training stops; 0 trains
             all epochs.
         stop_monitor: Metric that early stopping watches.
         keep_monitor: Metric whose best epoch is kept as `best.keras`.
+        keep: Further models to keep: name -> metric whose best epoch is kept as
+            `best_<name>.keras`, the lowest for losses.
+        normalize_loss: Whether loss weights are divided by their sum.
+        class_weights: `"balanced"` weighs faces of rare age groups more in every age
+            head; empty weighs all alike.
         mixed_precision: Whether layers compute in 16 bits.
         jit_compile: Whether the step is compiled by XLA.
         cosine_decay: Whether the learning rate falls to 0 along a cosine over all
@@ -81,10 +98,14 @@ class TrainingSettings:
     epochs: int = 20
     optimizer: str = "adam"
     learning_rate: float = 1e-4
+    learning_rate_changes: dict[str, float] = field(default_factory=dict)
     weight_decay: float = 0.0
     patience: int = 0
     stop_monitor: str = "val_loss"
     keep_monitor: str = "val_mean_accuracy"
+    keep: dict[str, str] = field(default_factory=dict)
+    normalize_loss: bool = False
+    class_weights: str = ""
     mixed_precision: bool = False
     jit_compile: bool = False
     cosine_decay: bool = False
@@ -112,26 +133,55 @@ class LossWeightChange:
 
 
 @dataclass(frozen=True)
+class Published:
+    """One `[[published]]`: a row of the report's results that the recipe reproduces.
+
+    Attributes:
+        checkpoint: Which of the models kept; empty for `best.keras`.
+        data: What it was measured on.
+        positive: Positive class of f1, precision and recall.
+        gender_accuracy: Share of genders right.
+        gender_f1: F1 of gender.
+        gender_precision: Precision of gender.
+        gender_recall: Recall of gender.
+        age_accuracy: Share of age groups right; for ordinal heads, all heads right.
+    """
+
+    checkpoint: str = ""
+    data: str = "Adience fold 4"
+    positive: str = "male"
+    gender_accuracy: float | None = None
+    gender_f1: float | None = None
+    gender_precision: float | None = None
+    gender_recall: float | None = None
+    age_accuracy: float | None = None
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One experiment, every setting spelled out.
 
     Attributes:
         name: Its file's name without the ending.
         title: What it is, in a line.
+        pretraining: Recipe whose best model gives its weights first; empty for none.
         model: Section `[model]`.
         data: Section `[data]`.
         training: Section `[training]`.
         loss_weights: Output name -> weight at the start; others keep their encoding's.
         loss_weight_changes: Changes of those while training.
+        published: What the report says came of it.
     """
 
     name: str = ""
     title: str = ""
+    pretraining: str = ""
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings()
     training: TrainingSettings = TrainingSettings()
     loss_weights: dict[str, float] = field(default_factory=dict)
     loss_weight_changes: tuple[LossWeightChange, ...] = ()
+    published: tuple[Published, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the recipe as plain dicts and lists, `None` left out."""
@@ -145,20 +195,19 @@ class Recipe:
 
 
 def list_recipes() -> dict[str, str]:
-    """Returns name -> title of the recipes that come with the library."""
-    found = {}
-    for entry in sorted(_folder().iterdir(), key=lambda entry: entry.name):
-        if entry.name.endswith(".toml") and not entry.name.startswith("base_"):
-            name = entry.name.removesuffix(".toml")
-            found[name] = load_recipe(name).title
-    return found
+    """Returns name -> title of the recipes that come with the library.
+
+    Those of the report begin with the number of its model.
+    """
+    return {name: load_recipe(name).title for name in _names()}
 
 
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Loads a recipe.
 
     Args:
-        name: One of `list_recipes()`, or the path of a TOML file.
+        name: One of `list_recipes()`, or the number it begins with (`"14"`), or what
+            follows its number (`"resnet_se_ordinal"`), or the path of a TOML file.
         overrides: Settings that replace the file's, as `"section.key=value"`; the value
             is TOML, and a bare word counts as a string.
 
@@ -181,6 +230,25 @@ def _folder() -> Any:
     return resources.files("keras_agegender.recipes")
 
 
+def _names() -> list[str]:
+    return sorted(
+        entry.name.removesuffix(".toml")
+        for entry in _folder().iterdir()
+        if entry.name.endswith(".toml") and not entry.name.startswith("base_")
+    )
+
+
+def _full_name(name: str) -> str:
+    """Returns the recipe that a number or the part behind it stands for."""
+    for full in _names():
+        number, _, rest = full.partition("_")
+        if number.isdecimal() and (
+            rest == name or (name.isdecimal() and int(name) == int(number))
+        ):
+            return full
+    return name
+
+
 def _read(name: str, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], str]:
     """Returns a file's settings over those of its bases, and what it is called."""
     path = Path(name)
@@ -189,17 +257,13 @@ def _read(name: str, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], str]:
             raise ValueError(f"There is no recipe file {name}.")
         text, source = path.read_text("utf-8"), str(path)
     else:
+        name = _full_name(name)
         entry = _folder() / f"{name}.toml"
         if not entry.is_file():
-            names = [
-                e.name.removesuffix(".toml")
-                for e in _folder().iterdir()
-                if e.name.endswith(".toml") and not e.name.startswith("base_")
-            ]
-            close = difflib.get_close_matches(name, names, n=1)
+            close = difflib.get_close_matches(name, _names(), n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ValueError(
-                f"There is no recipe named {name!r}.{hint} Recipes: {sorted(names)}; "
+                f"There is no recipe named {name!r}.{hint} Recipes: {_names()}; "
                 "or give the path of a .toml file."
             )
         text, source = entry.read_text("utf-8"), f"{name}.toml"
