@@ -143,6 +143,8 @@ def _train(arguments: argparse.Namespace) -> int:
         arguments.data,
         arguments.run_directory,
         overrides=arguments.set,
+        pretraining_data=arguments.pretraining_data,
+        pretrained=arguments.pretrained,
         splits=_splits(arguments.split),
         seed=arguments.seed,
         overwrite=arguments.overwrite,
@@ -163,6 +165,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         arguments.run_directory,
         arguments.data,
         split=arguments.split,
+        checkpoint=arguments.checkpoint,
         positive_gender=arguments.positive_gender,
     )
     if arguments.json:
@@ -510,6 +513,16 @@ def _add_train(verbs: Any) -> None:
         "--run", required=True, dest="run_directory", help="folder for the run"
     )
     verb.add_argument(
+        "--pretraining-data",
+        metavar="DATA",
+        help="prepared dataset for the recipe that this one begins with",
+    )
+    verb.add_argument(
+        "--pretrained",
+        metavar="RUN",
+        help="finished run, or .keras file, to begin with",
+    )
+    verb.add_argument(
         "--split",
         action="append",
         default=[],
@@ -526,6 +539,9 @@ def _add_evaluate(verbs: Any) -> None:
     verb.add_argument("run_directory", metavar="run")
     verb.add_argument("--data", help="prepared dataset [the one trained on]")
     verb.add_argument("--split", default="test")
+    verb.add_argument(
+        "--checkpoint", default="best", help="best, last, or one that the recipe keeps"
+    )
     verb.add_argument(
         "--positive-gender",
         choices=("male", "female"),

@@ -187,6 +187,7 @@ def make_train_dataset(
     batch_size: int = 64,
     seed: int = 0,
     shuffle_buffer: int = 20_000,
+    balanced: bool = False,
     cache: bool | str = False,
     face_crop: CropOptions | GraphCropper | None = None,
 ) -> tf.data.Dataset:
@@ -207,6 +208,9 @@ def make_train_dataset(
         seed: Seed of order, crops and flips. Defaults to 0.
         shuffle_buffer: Faces shuffled together, as compressed files: about 20 kB each.
             Defaults to 20,000.
+        balanced: Whether every age group is drawn equally often, rare ones several
+            times in an epoch; faces without an age group are one more. An epoch has as
+            many faces as the split. Defaults to `False`.
         cache: `True` keeps the compressed files in memory after the first epoch, a path
             on disk. Defaults to `False`.
         face_crop: Finds and cuts out the face of every picture, each time it is read;
@@ -227,9 +231,11 @@ def make_train_dataset(
     size = _checked_size(image_size, pipeline)
     examples = _read_examples(data, split, encoding, cache)
     read = _picture_reader(data, face_crop)
-    examples = examples.shuffle(
-        min(shuffle_buffer, max(int(examples.cardinality()), 1)), seed=seed
-    )
+    count = int(examples.cardinality())
+    if balanced:
+        examples = _balance(examples, count, shuffle_buffer, seed)
+    else:
+        examples = examples.shuffle(min(shuffle_buffer, max(count, 1)), seed=seed)
     # A seed per face that is drawn before the parallel part, so that the threads' order
     # does not matter.
     draws = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
@@ -424,6 +430,24 @@ def _read_columns(data: Any, split: str, columns: set[str]) -> tf.data.Dataset:
         read_config=tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1),
     )
     return examples.apply(tf.data.experimental.assert_cardinality(count))
+
+
+def _balance(
+    examples: tf.data.Dataset, count: int, shuffle_buffer: int, seed: int
+) -> tf.data.Dataset:
+    """Draws from every age group there is with the same probability."""
+    ages = [int(a) for a in examples.map(lambda e: e["age_group"]).as_numpy_iterator()]
+    groups = []
+    for group in sorted(set(ages)):
+        members = examples.filter(
+            lambda e, g=group: tf.cast(e["age_group"], "int64") == g
+        )
+        buffer = min(shuffle_buffer, ages.count(group))
+        groups.append(members.shuffle(buffer, seed=seed).repeat())
+    mixed = tf.data.Dataset.sample_from_datasets(
+        groups, seed=seed, rerandomize_each_iteration=True
+    )
+    return mixed.take(count).apply(tf.data.experimental.assert_cardinality(count))
 
 
 def _batch(

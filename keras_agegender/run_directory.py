@@ -4,6 +4,8 @@ recipe.toml        the resolved recipe, every setting spelled out
 run.json           status, seed, versions, data and its hash, splits, outputs
 history.csv        one row per epoch: losses, metrics, loss weights in force
 best.keras         the model of the best epoch; last.keras of the last one
+best_<name>.keras  further models that the recipe keeps, by another metric each
+pretraining/       the run whose weights came first; transfer.txt says which of them
 metrics.json       scores of the best model; confusion.png shows them
 curves.png         the history as a picture
 predictions.csv    one row per test face
@@ -12,15 +14,20 @@ backup/            training state, while the run is not finished
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import platform
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from keras_agegender.encodings import Encoding, Head, get_encoding
 from keras_agegender.recipes.recipe import Recipe, load_recipe
@@ -70,6 +77,11 @@ class RunDirectory:
         """The model of the last epoch."""
         return self.path / "last.keras"
 
+    def model_file(self, which: str = "best") -> Path:
+        """Returns the file of `"best"`, `"last"` or a model kept under another name."""
+        name = which if which in ("best", "last") else f"best_{which}"
+        return self.path / f"{name}.keras"
+
     @property
     def backup(self) -> Path:
         """Folder of the training state, there while a run is unfinished."""
@@ -111,11 +123,54 @@ class RunDirectory:
         return recipe_encoding(self.recipe(), heads)
 
     def load_model(self, which: str = "best") -> Any:
-        """Returns the trained Keras model, `"best"` or `"last"`."""
+        """Returns a trained Keras model: `"best"`, `"last"` or one kept by name.
+
+        Raises:
+            ValueError: If the run has no such model.
+        """
         import keras
 
-        path = self.best_model if which == "best" else self.last_model
+        path = self.model_file(which)
+        if not path.is_file():
+            raise ValueError(f"The run in {self.path} has no model {path.name}.")
         return keras.saving.load_model(path)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from writing into the folder.
+
+        Raises:
+            ValueError: If another process does so already.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(
+                f"Another process trains in {self.path}. Choose another directory."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+            (self.path / ".lock").unlink(missing_ok=True)
+
+    def check_space(self, num_bytes: int) -> None:
+        """Makes sure that the folder can be written and has room for so much.
+
+        Raises:
+            ValueError: If the disk has less room than that.
+            OSError: If the folder cannot be written.
+        """
+        probe = self.path / ".probe"
+        probe.write_bytes(bytes(4096))
+        probe.unlink()
+        free = shutil.disk_usage(self.path).free
+        if free < num_bytes:
+            raise ValueError(
+                f"There is too little room in {self.path}: {free / 1e6:.0f} MB are "
+                f"free, this run needs about {num_bytes / 1e6:.0f} MB."
+            )
 
 
 def recipe_encoding(recipe: Recipe, heads: list[Head] | tuple[Head, ...]) -> Encoding:

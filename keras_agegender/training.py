@@ -11,14 +11,23 @@ import contextlib
 import csv
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from keras_agegender.callbacks import DecodedAccuracy, EpochLines
+from keras_agegender.backup import RunBackup
+from keras_agegender.callbacks import DecodedAccuracy, EpochLines, TotalAgeLoss
 from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
-from keras_agegender.encodings import Encoding, Head, check_head_names
+from keras_agegender.encodings import (
+    NUM_GROUPS,
+    ORDINAL_HEAD_NAMES,
+    Encoding,
+    Head,
+    balanced_class_weights,
+    check_head_names,
+)
 from keras_agegender.evaluation.evaluator import evaluate
 from keras_agegender.evaluation.plots import plot_history
 from keras_agegender.input_pipeline import (
@@ -29,7 +38,9 @@ from keras_agegender.input_pipeline import (
 from keras_agegender.labels import MISSING
 from keras_agegender.loss_weights import LossWeightScheduler
 from keras_agegender.models.builder import build_model
-from keras_agegender.recipes.recipe import Recipe, load_recipe
+from keras_agegender.models.freezing import freeze_all_but_last
+from keras_agegender.models.weights import transfer_weights
+from keras_agegender.recipes.recipe import Recipe, TrainingSettings, load_recipe
 from keras_agegender.run_directory import (
     RunDirectory,
     directory_hash,
@@ -45,6 +56,8 @@ def train(
     run_directory: str | Path,
     *,
     overrides: Sequence[str] = (),
+    pretraining_data: PreparedDataset | str | Path | None = None,
+    pretrained: str | Path | None = None,
     extra_heads: Sequence[Head] | str = "auto",
     splits: Mapping[str, str] | None = None,
     seed: int = 0,
@@ -62,6 +75,10 @@ def train(
             unfinished run of the same recipe, data and seed is resumed.
         overrides: Settings that replace the recipe's, `"training.epochs=3"` for
             instance; for a name or a path only.
+        pretraining_data: Prepared dataset, or its directory, for a recipe that begins
+            with another one: that one is trained first, in `pretraining/` of the run's
+            folder, unless it is finished.
+        pretrained: A finished run, or a `.keras` file, to begin with instead.
         extra_heads: Outputs for further columns of the dataset; `"auto"` (default)
             makes one for each column that the preparation declared.
         splits: `train`, `validation` and `test` as TensorFlow Datasets split
@@ -87,11 +104,47 @@ def train(
     heads = _resolve_heads(prepared, recipe, extra_heads)
     encoding = recipe_encoding(recipe, heads)
     splits = {**prepared.splits, **(splits or {})}
-    run = _open_run(Path(run_directory), recipe, prepared, splits, seed, overwrite)
+    if recipe.data.validation_split:
+        splits["validation"] = recipe.data.validation_split
+    _check_pretraining(recipe, pretraining_data, pretrained)
+    run = _make_run_directory(Path(run_directory))
+    with run.locked():
+        _open_run(run, recipe, prepared, splits, seed, overwrite)
+        if pretraining_data is not None and recipe.pretraining and not pretrained:
+            pretrained = _pretrain(recipe, run, pretraining_data, seed, verbose)
+        _fit(recipe, run, prepared, encoding, splits, seed, pretrained, verbose)
+        if "test" in splits:
+            positive = recipe.published[0].positive if recipe.published else "male"
+            for checkpoint in ("best", *recipe.training.keep):
+                evaluate(
+                    run,
+                    prepared,
+                    split=splits["test"],
+                    checkpoint=checkpoint,
+                    positive_gender=positive,
+                )
+        run.update_info(status="finished", finished=now())
+        shutil.rmtree(run.backup, ignore_errors=True)
+    return run
+
+
+def _fit(
+    recipe: Recipe,
+    run: RunDirectory,
+    prepared: PreparedDataset,
+    encoding: Encoding,
+    splits: Mapping[str, str],
+    seed: int,
+    pretrained: str | Path | None,
+    verbose: int | str,
+) -> None:
+    """Trains from the beginning or from where an earlier process was stopped."""
     run.update_info(
         status="running",
         started=run.info().get("started", now()),
-        extra_heads=[_head_dict(head) for head in heads],
+        extra_heads=[_head_dict(h) for h in encoding.heads if h.column]
+        if encoding.name != "attributes"
+        else [],
         outputs=list(encoding.output_names),
     )
     keras.utils.set_random_seed(seed)
@@ -99,24 +152,29 @@ def train(
     labels = read_labels(prepared, splits["validation"])
     with strategy_scope():
         model = build_compiled_model(recipe, encoding, len(datasets["train"]), seed)
+    run.check_space(_needed_bytes(model, recipe))
     callbacks = _callbacks(recipe, run, encoding, datasets["validation"], labels)
+    backup = RunBackup(run.backup, callbacks)
+    if backup.first_epoch == 0 and pretrained is not None:
+        _transfer(model, pretrained, run)
+    _truncate_history(run.history_file, backup.first_epoch)
+    for _ in range(backup.first_epoch):
+        # Every pass shuffles anew, by how many there were before it.
+        next(iter(datasets["train"]))
     if verbose == "auto":
         callbacks.append(EpochLines())
-    model.fit(
-        datasets["train"],
-        validation_data=datasets["validation"],
-        epochs=recipe.training.epochs,
-        shuffle=False,  # the dataset does
-        callbacks=callbacks,
-        verbose=0 if verbose == "auto" else verbose,
-    )
-    model.save(run.last_model)
+    if not backup.stopped:
+        model.fit(
+            datasets["train"],
+            validation_data=datasets["validation"],
+            epochs=recipe.training.epochs,
+            initial_epoch=backup.first_epoch,
+            shuffle=False,  # the dataset does
+            callbacks=[*callbacks, backup],
+            verbose=0 if verbose == "auto" else verbose,
+        )
+        model.save(run.last_model)
     plot_history(read_history(run.history_file), run.path / "curves.png")
-    if "test" in splits:
-        evaluate(run, prepared, split=splits["test"])
-    run.update_info(status="finished", finished=now())
-    shutil.rmtree(run.backup, ignore_errors=True)
-    return run
 
 
 def build_compiled_model(
@@ -143,15 +201,35 @@ def build_compiled_model(
             image_size=recipe.model.image_size,
             augment=recipe.model.augment,
             dropout_rate=recipe.model.dropout_rate,
+            attribute_features=recipe.model.attribute_features,
         )
     finally:
         keras.config.set_dtype_policy(before)
+    if recipe.model.trainable_layers >= 0:
+        outputs = [h.name for h in encoding.heads]
+        # The attributes are one layer among the last ones, whatever they are made of.
+        freeze_all_but_last(model, recipe.model.trainable_layers, outputs)
     model.compile(
         optimizer=_optimizer(recipe, steps_per_epoch),
         jit_compile=recipe.training.jit_compile or "auto",
-        **encoding.compile_arguments(),
+        **{
+            **encoding.compile_arguments(),
+            "loss_weights": _loss_weights(recipe, encoding),
+        },
     )
     return model
+
+
+def _loss_weights(recipe: Recipe, encoding: Encoding) -> dict[str, float]:
+    weights = encoding.loss_weights
+    if not recipe.training.normalize_loss:
+        return weights
+    if recipe.loss_weight_changes:
+        raise ValueError(
+            f"Invalid recipe {recipe.name!r}. Expected normalize_loss or "
+            "loss_weight_changes, not both: what a change divides by is not said."
+        )
+    return {name: weight / sum(weights.values()) for name, weight in weights.items()}
 
 
 def loss_weight_schedulers(recipe: Recipe) -> list[LossWeightScheduler]:
@@ -220,28 +298,46 @@ def _head_dict(head: Head) -> dict[str, Any]:
     }
 
 
+def _check_pretraining(recipe: Recipe, data: Any, pretrained: Any) -> None:
+    if recipe.pretraining and data is None and pretrained is None:
+        raise ValueError(
+            f"Recipe {recipe.name!r} begins with {recipe.pretraining!r}. Say what to "
+            "train that on with `pretraining_data` (--pretraining-data), or give a "
+            "finished run with `pretrained` (--pretrained)."
+        )
+
+
+def _make_run_directory(path: Path) -> RunDirectory:
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"Invalid run directory. {path} is a file.")
+    run = RunDirectory(path)
+    if (
+        path.is_dir()
+        and not run.info()
+        and any(file.name != ".lock" for file in path.iterdir())
+    ):
+        raise ValueError(
+            f"Invalid run directory. {path} is not empty and holds no run."
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    return run
+
+
 def _open_run(
-    path: Path,
+    run: RunDirectory,
     recipe: Recipe,
     prepared: PreparedDataset,
     splits: Mapping[str, str],
     seed: int,
     overwrite: bool,
-) -> RunDirectory:
-    """Makes the folder, or resumes the unfinished run of the same kind in it."""
+) -> None:
+    """Begins a run in its folder, or makes sure that it is the one to be resumed."""
     for name in ("train", "validation"):
         if name not in splits:
             raise ValueError(
                 f"There is no {name} split in {prepared.builder.data_dir}. Splits: "
                 f"{dict(splits)}. Say which with `splits` (--split {name}=…)."
             )
-    run = RunDirectory(path)
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"Invalid run directory. {path} is a file.")
-    if path.is_dir() and any(path.iterdir()) and not run.info():
-        raise ValueError(
-            f"Invalid run directory. {path} is not empty and holds no run."
-        )
     identity = {
         "seed": seed,
         "data": str(prepared.builder.data_dir),
@@ -250,25 +346,77 @@ def _open_run(
     }
     info = run.info()
     if info and overwrite:
-        shutil.rmtree(path)
+        for entry in run.path.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif entry.name != ".lock":
+                entry.unlink()
     elif info.get("status") == "finished":
         raise ValueError(
-            f"The run in {path} is finished. Choose another directory, or overwrite it."
+            f"The run in {run.path} is finished. Choose another directory, or overwrite "
+            "it."
         )
     elif info:
         same = all(info.get(key) == value for key, value in identity.items())
         if not same or run.recipe_file.read_text("utf-8") != recipe.to_toml():
             raise ValueError(
-                f"{path} holds an unfinished run of another recipe, seed or dataset. "
-                "Choose another directory, or overwrite it."
+                f"{run.path} holds an unfinished run of another recipe, seed or "
+                "dataset. Choose another directory, or overwrite it."
             )
-        return run
-    path.mkdir(parents=True, exist_ok=True)
+        return
     run.recipe_file.write_text(recipe.to_toml(), "utf-8")
     run.update_info(
         status="new", **identity, versions=versions(), backend=keras.backend.backend()
     )
-    return run
+
+
+def _pretrain(
+    recipe: Recipe, run: RunDirectory, data: Any, seed: int, verbose: int | str
+) -> Path:
+    """Trains the recipe that this one begins with, unless that is done."""
+    path = run.path / "pretraining"
+    if RunDirectory(path).info().get("status") == "finished":
+        return path
+    first = load_recipe(recipe.pretraining)
+    if first.model.image_size != recipe.model.image_size:
+        first = replace(
+            first, model=replace(first.model, image_size=recipe.model.image_size)
+        )
+    if verbose:
+        print(f"Pretraining: {first.title}")
+    train(first, data, path, seed=seed, verbose=verbose)
+    return path
+
+
+def _transfer(model: keras.Model, pretrained: str | Path, run: RunDirectory) -> None:
+    """Copies what fits from a pretrained model and writes down what did."""
+    path = Path(pretrained)
+    if path.suffix == ".keras":
+        if not path.is_file():
+            raise ValueError(f"There is no model file {path}.")
+        source = keras.saving.load_model(path)
+    else:
+        source = RunDirectory.open(path).load_model()
+    report = transfer_weights(source, model)
+    text = f"from {path}\n{report}\n"
+    (run.path / "transfer.txt").write_text(text, "utf-8")
+
+
+def _needed_bytes(model: keras.Model, recipe: Recipe) -> int:
+    """Estimates what a run writes: models and two backups, each with Adam's moments."""
+    files = 2 + len(recipe.training.keep) + 2
+    return 3 * 4 * model.count_params() * files + 20_000_000
+
+
+def _truncate_history(file: Path, epochs: int) -> None:
+    """Leaves the epochs that are backed up; a killed run may have logged one more."""
+    if not file.is_file():
+        return
+    lines = file.read_text("utf-8").splitlines(keepends=True)[: epochs + 1]
+    if epochs == 0:
+        file.unlink()
+    else:
+        file.write_text("".join(lines), "utf-8")
 
 
 def _make_datasets(
@@ -287,9 +435,10 @@ def _make_datasets(
     return {
         "train": make_train_dataset(
             prepared,
-            encoding,
+            _weigh_classes(recipe, prepared, encoding, splits["train"]),
             split=splits["train"],
             seed=seed,
+            balanced=recipe.data.balanced_sampling,
             shuffle_buffer=recipe.data.shuffle_buffer,
             **shared,
         ),
@@ -299,6 +448,24 @@ def _make_datasets(
     }
 
 
+def _weigh_classes(
+    recipe: Recipe, prepared: PreparedDataset, encoding: Encoding, split: str
+) -> Encoding:
+    """Returns the encoding with class weights, for training data alone."""
+    wish = recipe.training.class_weights
+    if not wish:
+        return encoding
+    if wish != "balanced":
+        raise ValueError(
+            "Invalid `training.class_weights`. Expected 'balanced' or an empty text. "
+            f"Received: {wish!r}."
+        )
+    ages = read_labels(prepared, split)["age_group"]
+    return encoding.with_class_weights(
+        age_group=balanced_class_weights(ages, NUM_GROUPS)
+    )
+
+
 def _optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     settings = recipe.training
     rate: Any = settings.learning_rate
@@ -306,6 +473,8 @@ def _optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimiz
         rate = keras.optimizers.schedules.CosineDecay(
             rate, decay_steps=max(1, settings.epochs * steps_per_epoch)
         )
+    if settings.learning_rate_changes:
+        rate = _stepwise(settings)
     config = {"learning_rate": rate, "weight_decay": settings.weight_decay or None}
     try:
         optimizer = keras.optimizers.get(settings.optimizer)
@@ -315,6 +484,28 @@ def _optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimiz
             f"'adam' for instance. Received: {settings.optimizer!r}."
         ) from error
     return type(optimizer)(**config)
+
+
+def _stepwise(settings: TrainingSettings) -> Any:
+    """Returns the learning rate that changes at given optimizer steps."""
+    try:
+        changes = {int(k): v for k, v in settings.learning_rate_changes.items()}
+    except ValueError as error:
+        raise ValueError(
+            "Invalid `training.learning_rate_changes`. Expected optimizer steps as "
+            f"keys. Received: {settings.learning_rate_changes}."
+        ) from error
+    if settings.cosine_decay:
+        raise ValueError(
+            "Invalid `training`. Expected learning_rate_changes or cosine_decay, not "
+            "both."
+        )
+    steps = sorted(changes)
+    return keras.optimizers.schedules.PiecewiseConstantDecay(
+        # A boundary belongs to the rate before it there, to the one behind it here.
+        [step - 1 for step in steps],
+        [settings.learning_rate, *(changes[step] for step in steps)],
+    )
 
 
 def _callbacks(
@@ -330,20 +521,26 @@ def _callbacks(
     keep_monitor = settings.keep_monitor
     if keep_monitor == "val_mean_accuracy" and not _knows_faces(labels, encoding):
         keep_monitor = "val_loss"  # outputs of the user's own alone
-    mode = "min" if keep_monitor.endswith("loss") else "max"
     callbacks: list[keras.callbacks.Callback] = [
-        keras.callbacks.BackupAndRestore(run.backup, delete_checkpoint=False),
         DecodedAccuracy(validation, labels, encoding),
         *loss_weight_schedulers(recipe),
-        keras.callbacks.ModelCheckpoint(
-            run.best_model,
-            monitor=keep_monitor,
-            mode=mode,
-            save_best_only=True,
-            initial_value_threshold=_best_so_far(run, keep_monitor, mode),
-        ),
-        keras.callbacks.CSVLogger(run.history_file, append=run.history_file.is_file()),
     ]
+    ages = {n: w for n, w in encoding.loss_weights.items() if n in ORDINAL_HEAD_NAMES}
+    if ages:
+        callbacks.append(TotalAgeLoss(ages))
+    kept = {"best": keep_monitor, **settings.keep}
+    for name, monitor in kept.items():
+        callbacks.append(
+            keras.callbacks.ModelCheckpoint(
+                run.model_file(name),
+                monitor=_logged_name(monitor, encoding),
+                mode="min" if monitor.endswith("loss") else "max",
+                save_best_only=True,
+            )
+        )
+    callbacks.append(
+        keras.callbacks.CSVLogger(run.history_file, append=run.history_file.is_file())
+    )
     if settings.patience:
         callbacks.append(
             keras.callbacks.EarlyStopping(
@@ -355,19 +552,16 @@ def _callbacks(
     return callbacks
 
 
+def _logged_name(monitor: str, encoding: Encoding) -> str:
+    """Returns what Keras calls a head's loss: of a single head just `val_loss`."""
+    if len(encoding.heads) == 1 and monitor == f"val_{encoding.heads[0].name}_loss":
+        return "val_loss"
+    return monitor
+
+
 def _knows_faces(labels: Mapping[str, Any], encoding: Encoding) -> bool:
     """Returns whether validation faces have an age group or gender to score."""
     return bool(
         (encoding.age_decoder and (labels["age_group"] != MISSING).any())
         or (encoding.gender_decoder and (labels["gender"] != MISSING).any())
     )
-
-
-def _best_so_far(run: RunDirectory, monitor: str, mode: str) -> float | None:
-    """The best value of a run that is resumed, so that its best model is kept."""
-    if not run.history_file.is_file() or not run.best_model.is_file():
-        return None
-    values = read_history(run.history_file).get(monitor)
-    if not values:
-        return None
-    return min(values) if mode == "min" else max(values)

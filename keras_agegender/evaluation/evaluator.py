@@ -26,6 +26,7 @@ def evaluate(
     data: PreparedDataset | str | Path | None = None,
     *,
     split: str = "test",
+    checkpoint: str = "best",
     positive_gender: str = "male",
 ) -> Evaluation:
     """Scores a run's best model on held-out faces and writes what it found.
@@ -37,6 +38,8 @@ def evaluate(
         run: A run or its directory.
         data: A prepared dataset or its directory; `None` takes the one trained on.
         split: A split name or expression. Defaults to `"test"`.
+        checkpoint: Which of the run's models: `"best"` (default), `"last"` or the name
+            of one that the recipe keeps. All but the best have it in their files' names.
         positive_gender: Positive class of precision, recall and f1. The report's Caffe
             rows count `"male"` (default), its ResNet rows `"female"`.
 
@@ -64,12 +67,19 @@ def evaluate(
         batch_size=recipe.data.batch_size,
     ).map(lambda image, targets, weights: image)
     labels = read_labels(data, split, columns=encoding.columns.values())
-    outputs = run.load_model().predict(images, verbose=0)
+    outputs = run.load_model(checkpoint).predict(images, verbose=0)
     scores = score(outputs, labels, encoding, positive_gender)
-    suffix = "" if split in ("test", info["splits"].get("test")) else f"_{_slug(split)}"
+    suffix = "" if checkpoint == "best" else f"_{checkpoint}"
+    if split not in ("test", info["splits"].get("test")):
+        suffix += f"_{_slug(split)}"
     write_json(
         run.path / f"metrics{suffix}.json",
-        {"split": split, "recipe": recipe.name, **scores.to_dict()},
+        {
+            "split": split,
+            "recipe": recipe.name,
+            "checkpoint": checkpoint,
+            **scores.to_dict(),
+        },
     )
     plot_confusion_matrices(scores, run.path / f"confusion{suffix}.png")
     write_predictions(run.path / f"predictions{suffix}.csv", outputs, labels, encoding)

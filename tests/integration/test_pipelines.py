@@ -73,12 +73,12 @@ def test_adience(tmp_path):
     }
     out = run(
         "train_adience.py", write_adience(tmp_path / "adience", rows),
-        "--recipe", "caffe_categorical", "--prepared", tmp_path / "prepared",
+        "--recipe", "7", "--prepared", tmp_path / "prepared",
         "--runs", tmp_path / "runs", "--test-fold", 0,
         "--set", "training.epochs=1", "--set", "model.image_size=[64, 64]",
     )  # fmt: skip
     assert "adience: 20 rows read, 20 kept" in out
-    assert "caffe_categorical_fold0_saved_model" in out
+    assert "07_caffe_categorical_fold0_saved_model" in out
 
 
 @pytest.mark.slow

@@ -1,0 +1,116 @@
+"""Backup: the state of a training that may be killed at any moment.
+
+Keras' BackupAndRestore keeps weights and optimizer, but forgets what early stopping and
+checkpoints have seen, and writes over the only copy. Here an epoch's state is complete
+and on disk before the one before it is removed, and the callbacks' counters are in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_agegender.run_directory import write_json
+
+STATE_FILE = "state.json"
+
+# What other callbacks count from epoch to epoch.
+COUNTERS: dict[type, tuple[str, ...]] = {
+    keras.callbacks.EarlyStopping: ("wait", "best", "best_epoch"),
+    keras.callbacks.ModelCheckpoint: ("best",),
+    keras.callbacks.ReduceLROnPlateau: ("wait", "best", "cooldown_counter"),
+}
+
+
+class RunBackup(keras.callbacks.Callback):
+    """Saves everything that training needs to go on, after every epoch.
+
+    Put it last: it saves what the other callbacks have counted, and gives it back to
+    them when training starts again. Weights, the optimizer's state, the random state of
+    layers and loss weights are the model's and come back with it. Pass `first_epoch` to
+    `fit` as `initial_epoch`.
+
+    Args:
+        directory: Folder for the state.
+        callbacks: The other callbacks of the same `fit`, in the same order each time.
+        writes: Whether this process writes; one of several does. Defaults to true.
+
+    Example:
+    >>> backup = RunBackup("backup", callbacks)  # doctest: +SKIP
+    >>> model.fit(ds, epochs=9, initial_epoch=backup.first_epoch,  # doctest: +SKIP
+    ...           callbacks=[*callbacks, backup])
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        writes: bool = True,
+    ) -> None:
+        super().__init__()
+        self.directory = Path(directory)
+        self.callbacks = list(callbacks)
+        self.writes = writes
+        file = self.directory / STATE_FILE
+        self._state = json.loads(file.read_text("utf-8")) if file.is_file() else None
+
+    @property
+    def first_epoch(self) -> int:
+        """The epoch to go on with, 0 where nothing is saved."""
+        return self._state["epoch"] + 1 if self._state else 0
+
+    @property
+    def stopped(self) -> bool:
+        """Whether training had stopped by itself when it was saved."""
+        return bool(self._state and self._state["stopped"])
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Puts the saved state back."""
+        if self._state is None:
+            return
+        self.model.load_weights(self.directory / self._state["weights"])
+        saved = self._state["callbacks"]
+        for callback, (attributes, values) in zip(self._counting(), saved, strict=True):
+            for name in attributes:
+                setattr(callback, name, values[name])
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Saves this epoch's state, then removes the one before it."""
+        if not self.writes:
+            return
+        self.directory.mkdir(parents=True, exist_ok=True)
+        weights = self.directory / f"epoch-{epoch:04d}.weights.h5"
+        partial = self.directory / "partial.weights.h5"
+        self.model.save_weights(partial)
+        os.replace(partial, weights)
+        self._state = {
+            "epoch": epoch,
+            "weights": weights.name,
+            "stopped": bool(self.model.stop_training),
+            "callbacks": [
+                (
+                    attributes,
+                    {n: _plain(getattr(callback, n, None)) for n in attributes},
+                )
+                for callback, attributes in (
+                    (c, COUNTERS[type(c)]) for c in self._counting()
+                )
+            ],
+        }
+        write_json(self.directory / STATE_FILE, self._state)
+        for old in self.directory.glob("epoch-*.weights.h5"):
+            if old != weights:
+                old.unlink()
+
+    def _counting(self) -> list[keras.callbacks.Callback]:
+        return [c for c in self.callbacks if type(c) in COUNTERS]
+
+
+def _plain(value: Any) -> Any:
+    """Returns a number that JSON can hold; Keras begins with infinities."""
+    return None if value is None else float(value) if hasattr(value, "dtype") else value
