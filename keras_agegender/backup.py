@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_agegender.run_directory import write_json
 
@@ -31,9 +32,9 @@ class RunBackup(keras.callbacks.Callback):
     """Saves everything that training needs to go on, after every epoch.
 
     Put it last: it saves what the other callbacks have counted, and gives it back to
-    them when training starts again. Weights, the optimizer's state, the random state of
-    layers and loss weights are the model's and come back with it. Pass `first_epoch` to
-    `fit` as `initial_epoch`.
+    them when training starts again. Weights, the optimizer's state, loss weights and
+    the random state of layers come back with the model. Pass `first_epoch` to `fit` as
+    `initial_epoch`.
 
     Args:
         directory: Folder for the state.
@@ -73,7 +74,16 @@ class RunBackup(keras.callbacks.Callback):
         """Puts the saved state back."""
         if self._state is None:
             return
+        optimizer = self.model.optimizer
+        if (
+            not optimizer.built
+        ):  # a file's state of variables that are not there is lost
+            optimizer.build(self.model.trainable_variables)
         self.model.load_weights(self.directory / self._state["weights"])
+        for variable, value in zip(
+            _random_state(self.model), self._state["random"], strict=True
+        ):
+            variable.assign(value)
         saved = self._state["callbacks"]
         for callback, (attributes, values) in zip(self._counting(), saved, strict=True):
             for name in attributes:
@@ -92,6 +102,10 @@ class RunBackup(keras.callbacks.Callback):
             "epoch": epoch,
             "weights": weights.name,
             "stopped": bool(self.model.stop_training),
+            "random": [
+                ops.convert_to_numpy(v.value).tolist()
+                for v in _random_state(self.model)
+            ],
             "callbacks": [
                 (
                     attributes,
@@ -109,6 +123,12 @@ class RunBackup(keras.callbacks.Callback):
 
     def _counting(self) -> list[keras.callbacks.Callback]:
         return [c for c in self.callbacks if type(c) in COUNTERS]
+
+
+def _random_state(model: keras.Model) -> list[keras.Variable]:
+    """Returns the states of dropout and augmentation, which weight files leave out."""
+    weights = {id(weight) for weight in model.weights}
+    return [v for v in model.variables if id(v) not in weights]
 
 
 def _plain(value: Any) -> Any:

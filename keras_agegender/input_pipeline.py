@@ -11,7 +11,8 @@ one function, `preprocess_for_evaluation`; exported models call the same one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from keras_agegender.datasets.prepared import PreparedDataset
     from keras_agegender.faces.cropping import CropOptions
     from keras_agegender.faces.graph_cropping import GraphCropper
+
+SEED_STEP = 1_000_003  # between the seeds of two epochs
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,7 @@ def make_train_dataset(
     balanced: bool = False,
     cache: bool | str = False,
     face_crop: CropOptions | GraphCropper | None = None,
+    epochs: range | None = None,
 ) -> tf.data.Dataset:
     """Returns shuffled training batches `(image, targets, sample_weights)`.
 
@@ -216,6 +220,10 @@ def make_train_dataset(
         face_crop: Finds and cuts out the face of every picture, each time it is read;
             for a manifest or a dataset of whole pictures. `prepare` does it once and
             says what it found. Defaults to `None`: pictures are crops already.
+        epochs: `None` (default) makes a dataset of one epoch, which every pass shuffles
+            anew. Numbers of epochs make one of all of them in a row, for `fit` with
+            `steps_per_epoch`: the order and randomness of an epoch depend on `seed` and
+            its number alone, so that training that is resumed goes on the same way.
 
     Returns:
         A dataset of image float32 (batch, height, width, 3) in [0, 1], targets and
@@ -232,20 +240,36 @@ def make_train_dataset(
     examples = _read_examples(data, split, encoding, cache)
     read = _picture_reader(data, face_crop)
     count = int(examples.cardinality())
-    if balanced:
-        examples = _balance(examples, count, shuffle_buffer, seed)
-    else:
-        examples = examples.shuffle(min(shuffle_buffer, max(count, 1)), seed=seed)
-    # A seed per face that is drawn before the parallel part, so that the threads' order
-    # does not matter.
-    draws = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
+
+    def one_epoch(epoch: int | None) -> tf.data.Dataset:
+        # Without an epoch's number tf.data counts passes by itself.
+        anew = {
+            "seed": seed + (epoch or 0) * SEED_STEP,
+            "reshuffle_each_iteration": epoch is None,
+        }
+        if balanced:
+            shuffled = _balance(examples, count, groups, shuffle_buffer, anew)
+        else:
+            shuffled = examples.shuffle(min(shuffle_buffer, max(count, 1)), **anew)
+        # A seed per face that is drawn before the parallel part, so that the threads'
+        # order does not matter.
+        draws = tf.data.Dataset.random(
+            seed=anew["seed"], rerandomize_each_iteration=epoch is None
+        )
+        return _batch(
+            tf.data.Dataset.zip(shuffled, draws), prepare, encoding, batch_size
+        )
 
     def prepare(example: dict, draw: tf.Tensor) -> tuple:
         image = read(example.pop("image"))
         seeds = tf.stack([draw, tf.constant(seed, tf.int64)])
         return preprocess_for_training(image, size, pipeline, seeds), example
 
-    return _batch(tf.data.Dataset.zip(examples, draws), prepare, encoding, batch_size)
+    groups = _age_groups(examples) if balanced else []
+    if epochs is None:
+        return one_epoch(None)
+    parts = [one_epoch(epoch) for epoch in epochs]
+    return functools.reduce(tf.data.Dataset.concatenate, parts)
 
 
 def make_eval_dataset(
@@ -404,15 +428,7 @@ def _read_columns(data: Any, split: str, columns: set[str]) -> tf.data.Dataset:
     prepared = load_prepared(data) if isinstance(data, (str, Path)) else data
     builder = prepared.builder
     expression = prepared.splits.get(split, split)
-    try:
-        count = builder.info.splits[expression].num_examples
-    except (KeyError, ValueError) as error:
-        raise ValueError(
-            f"Invalid `split`. Expected one of {sorted(prepared.splits)} or an "
-            f"expression of {sorted(builder.info.splits)}. Received: split={split!r}."
-        ) from error
-    if count == 0:
-        raise ValueError(f"Split {split!r} of {builder.data_dir} holds no face.")
+    count = prepared.num_faces(split)
     absent = sorted(columns - set(builder.info.features))
     if absent:
         raise ValueError(
@@ -432,20 +448,29 @@ def _read_columns(data: Any, split: str, columns: set[str]) -> tf.data.Dataset:
     return examples.apply(tf.data.experimental.assert_cardinality(count))
 
 
+def _age_groups(examples: tf.data.Dataset) -> list[int]:
+    return [int(a) for a in examples.map(lambda e: e["age_group"]).as_numpy_iterator()]
+
+
 def _balance(
-    examples: tf.data.Dataset, count: int, shuffle_buffer: int, seed: int
+    examples: tf.data.Dataset,
+    count: int,
+    ages: Sequence[int],
+    shuffle_buffer: int,
+    shuffle: Mapping[str, Any],
 ) -> tf.data.Dataset:
     """Draws from every age group there is with the same probability."""
-    ages = [int(a) for a in examples.map(lambda e: e["age_group"]).as_numpy_iterator()]
     groups = []
     for group in sorted(set(ages)):
         members = examples.filter(
-            lambda e, g=group: tf.cast(e["age_group"], "int64") == g
+            lambda example, group=group: tf.cast(example["age_group"], "int64") == group
         )
         buffer = min(shuffle_buffer, ages.count(group))
-        groups.append(members.shuffle(buffer, seed=seed).repeat())
+        groups.append(members.shuffle(buffer, **shuffle).repeat())
     mixed = tf.data.Dataset.sample_from_datasets(
-        groups, seed=seed, rerandomize_each_iteration=True
+        groups,
+        seed=shuffle["seed"],
+        rerandomize_each_iteration=shuffle["reshuffle_each_iteration"],
     )
     return mixed.take(count).apply(tf.data.experimental.assert_cardinality(count))
 

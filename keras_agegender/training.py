@@ -35,7 +35,7 @@ from keras_agegender.input_pipeline import (
     make_train_dataset,
     read_labels,
 )
-from keras_agegender.labels import MISSING
+from keras_agegender.labels import CELEBA_ATTRIBUTES, MISSING
 from keras_agegender.loss_weights import LossWeightScheduler
 from keras_agegender.models.builder import build_model
 from keras_agegender.models.freezing import freeze_all_but_last
@@ -148,25 +148,31 @@ def _fit(
         outputs=list(encoding.output_names),
     )
     keras.utils.set_random_seed(seed)
-    datasets = _make_datasets(recipe, prepared, encoding, splits, seed)
     labels = read_labels(prepared, splits["validation"])
+    steps = -(-prepared.num_faces(splits["train"]) // recipe.data.batch_size)
     with strategy_scope():
-        model = build_compiled_model(recipe, encoding, len(datasets["train"]), seed)
+        model = build_compiled_model(recipe, encoding, steps, seed)
     run.check_space(_needed_bytes(model, recipe))
-    callbacks = _callbacks(recipe, run, encoding, datasets["validation"], labels)
+    validation = _validation_dataset(recipe, prepared, encoding, splits)
+    callbacks = _callbacks(recipe, run, encoding, validation, labels)
     backup = RunBackup(run.backup, callbacks)
     if backup.first_epoch == 0 and pretrained is not None:
         _transfer(model, pretrained, run)
     _truncate_history(run.history_file, backup.first_epoch)
-    for _ in range(backup.first_epoch):
-        # Every pass shuffles anew, by how many there were before it.
-        next(iter(datasets["train"]))
     if verbose == "auto":
         callbacks.append(EpochLines())
-    if not backup.stopped:
+    if not backup.stopped and backup.first_epoch < recipe.training.epochs:
         model.fit(
-            datasets["train"],
-            validation_data=datasets["validation"],
+            _train_dataset(
+                recipe,
+                prepared,
+                encoding,
+                splits,
+                seed,
+                range(backup.first_epoch, recipe.training.epochs),
+            ),
+            steps_per_epoch=steps,
+            validation_data=validation,
             epochs=recipe.training.epochs,
             initial_epoch=backup.first_epoch,
             shuffle=False,  # the dataset does
@@ -206,9 +212,13 @@ def build_compiled_model(
     finally:
         keras.config.set_dtype_policy(before)
     if recipe.model.trainable_layers >= 0:
-        outputs = [h.name for h in encoding.heads]
-        # The attributes are one layer among the last ones, whatever they are made of.
-        freeze_all_but_last(model, recipe.model.trainable_layers, outputs)
+        layers = recipe.model.trainable_layers
+        outputs = set(encoding.output_names)
+        if recipe.model.attribute_features:
+            # As in the report, the 40 attributes are one layer, the last before them.
+            layers = max(layers - 1, 0)
+            outputs |= {*CELEBA_ATTRIBUTES, "attributes"}
+        freeze_all_but_last(model, layers, outputs)
     model.compile(
         optimizer=_optimizer(recipe, steps_per_epoch),
         jit_compile=recipe.training.jit_compile or "auto",
@@ -353,8 +363,8 @@ def _open_run(
                 entry.unlink()
     elif info.get("status") == "finished":
         raise ValueError(
-            f"The run in {run.path} is finished. Choose another directory, or overwrite "
-            "it."
+            f"The run in {run.path} is finished. Choose another directory, or "
+            "overwrite it."
         )
     elif info:
         same = all(info.get(key) == value for key, value in identity.items())
@@ -419,32 +429,44 @@ def _truncate_history(file: Path, epochs: int) -> None:
         file.write_text("".join(lines), "utf-8")
 
 
-def _make_datasets(
+def _train_dataset(
     recipe: Recipe,
     prepared: PreparedDataset,
     encoding: Encoding,
     splits: Mapping[str, str],
     seed: int,
-) -> dict[str, Any]:
-    shared: dict[str, Any] = {
+    epochs: range,
+) -> Any:
+    return make_train_dataset(
+        prepared,
+        _weigh_classes(recipe, prepared, encoding, splits["train"]),
+        split=splits["train"],
+        seed=seed,
+        shuffle_buffer=recipe.data.shuffle_buffer,
+        balanced=recipe.data.balanced_sampling,
+        epochs=epochs,
+        **_pipeline_arguments(recipe),
+    )
+
+
+def _validation_dataset(
+    recipe: Recipe,
+    prepared: PreparedDataset,
+    encoding: Encoding,
+    splits: Mapping[str, str],
+) -> Any:
+    arguments = _pipeline_arguments(recipe)
+    return make_eval_dataset(
+        prepared, encoding, split=splits["validation"], **arguments
+    )
+
+
+def _pipeline_arguments(recipe: Recipe) -> dict[str, Any]:
+    return {
         "pipeline": recipe.data.pipeline,
         "image_size": recipe.model.image_size,
         "batch_size": recipe.data.batch_size,
         "cache": recipe.data.cache,
-    }
-    return {
-        "train": make_train_dataset(
-            prepared,
-            _weigh_classes(recipe, prepared, encoding, splits["train"]),
-            split=splits["train"],
-            seed=seed,
-            balanced=recipe.data.balanced_sampling,
-            shuffle_buffer=recipe.data.shuffle_buffer,
-            **shared,
-        ),
-        "validation": make_eval_dataset(
-            prepared, encoding, split=splits["validation"], **shared
-        ),
     }
 
 

@@ -56,6 +56,25 @@ class PreparedDataset:
             for name, column in self.info.get("extra_heads", {}).items()
         )
 
+    def num_faces(self, split: str) -> int:
+        """Returns how many faces a split, or an expression over splits, has.
+
+        Raises:
+            ValueError: If there is no such split, or no face in it.
+        """
+        expression = self.splits.get(split, split)
+        try:
+            count = self.builder.info.splits[expression].num_examples
+        except (KeyError, ValueError) as error:
+            raise ValueError(
+                f"Invalid `split`. Expected one of {sorted(self.splits)} or an "
+                f"expression of {sorted(self.builder.info.splits)}. Received: "
+                f"split={split!r}."
+            ) from error
+        if count == 0:
+            raise ValueError(f"Split {split!r} of {self.directory} holds no face.")
+        return count
+
     def as_dataset(self, split: str = "train") -> Any:
         """Returns the decoded examples of a split as a `tf.data.Dataset` of dicts."""
         return self.builder.as_dataset(split=self.splits.get(split, split))

@@ -39,7 +39,7 @@ def evaluate(
         data: A prepared dataset or its directory; `None` takes the one trained on.
         split: A split name or expression. Defaults to `"test"`.
         checkpoint: Which of the run's models: `"best"` (default), `"last"` or the name
-            of one that the recipe keeps. All but the best have it in their files' names.
+            of one that the recipe keeps; it is in the files' names, unless the best.
         positive_gender: Positive class of precision, recall and f1. The report's Caffe
             rows count `"male"` (default), its ResNet rows `"female"`.
 

@@ -6,6 +6,8 @@ from collections.abc import Collection
 
 import keras
 
+from keras_agegender.models.heads import PART
+
 
 def freeze_all_but_last(
     model: keras.Model, num_layers: int, outputs: Collection[str]
@@ -38,7 +40,13 @@ def freeze_all_but_last(
             "Invalid `num_layers`. Expected a number that is not negative. "
             f"Received: num_layers={num_layers}."
         )
-    before = [layer for layer in model.layers if layer.name not in outputs]
+    # A coral or corn head is several layers, named after it.
+    parts = tuple(f"{name}{PART}" for name in outputs)
+    before = [
+        layer
+        for layer in model.layers
+        if layer.name not in outputs and not layer.name.startswith(parts)
+    ]
     for layer in before[: max(len(before) - num_layers, 0)]:
         layer.trainable = False
     return [layer.name for layer in model.layers if layer.trainable_weights]

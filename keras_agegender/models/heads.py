@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from keras import initializers, layers, ops
+from keras import initializers, layers
 
 from keras_agegender.encodings import Head
 
+# Between the name of a head and those of the layers it is made of.
+PART = "_rank_"
 ACTIVATIONS = {"binary": "sigmoid", "categorical": "softmax", "regression": "linear"}
 
 
@@ -48,25 +50,24 @@ def _build_ranks(features: Any, head: Head) -> Any:
     and a file of plain layers loads without this package.
     """
     ranks = head.num_classes - 1
+
+    def named(part: str) -> dict[str, str]:
+        return {"dtype": "float32", "name": f"{head.name}{PART}{part}"}
+
     if head.kind == "corn":
-        logits = layers.Dense(ranks, dtype="float32", name=f"{head.name}_ranks")(
-            features
-        )
+        logits = layers.Dense(ranks, **named("logits"))(features)
     else:
-        score = layers.Dense(
-            1, use_bias=False, dtype="float32", name=f"{head.name}_score"
-        )(features)
-        score = layers.RepeatVector(ranks, dtype="float32")(score)
-        score = layers.Reshape((ranks,), dtype="float32")(score)
+        score = layers.Dense(1, use_bias=False, **named("score"))(features)
+        score = layers.Concatenate(**named("scores"))([score] * ranks)
+        zeros = layers.Rescaling(0.0, **named("zeros"))(score)
         thresholds = layers.LayerNormalization(
             scale=False,
             # Descending from 1, as coral-pytorch begins: the ranks start in order.
             beta_initializer=initializers.Constant(
                 [(ranks - k) / ranks for k in range(ranks)]
             ),
-            dtype="float32",
-            name=f"{head.name}_thresholds",
-        )(ops.multiply(score, 0.0))
-        logits = layers.Add(dtype="float32")([score, thresholds])
-    logits = layers.Reshape((ranks, 1), dtype="float32")(logits)
+            **named("thresholds"),
+        )(zeros)
+        logits = layers.Add(**named("logits"))([score, thresholds])
+    logits = layers.Reshape((ranks, 1), **named("column"))(logits)
     return layers.Activation("sigmoid", dtype="float32", name=head.name)(logits)
