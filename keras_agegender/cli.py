@@ -175,6 +175,33 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _reproduce(arguments: argparse.Namespace) -> int:
+    _load_frameworks()
+    from keras_agegender.recipes.recipe import report_recipes
+    from keras_agegender.reproduction import reproduce
+
+    found = reproduce(
+        arguments.recipes or report_recipes(),
+        arguments.data,
+        arguments.out,
+        pretraining_data=arguments.pretraining_data,
+        folds=arguments.folds,
+        seeds=arguments.seeds,
+        overrides=arguments.set,
+        quick=arguments.quick,
+        report=_say,
+    )
+    _say(f"\n{found}\n\nTable: {found.directory / 'table.md'}, .csv, .png")
+    return 1 if found.num_failed else 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from keras_agegender.comparison import compare
+
+    _say(str(compare(*arguments.runs)))
+    return 0
+
+
 def _export(arguments: argparse.Namespace) -> int:
     _load_frameworks()
     from keras_agegender.exporting import export
@@ -234,8 +261,19 @@ def _recipes(arguments: argparse.Namespace) -> int:
         return 0
     found = list_recipes()
     width = max(map(len, found))
+    _say(
+        f"{'':<{width}}  {'published':^15}\n{'recipe':<{width}}  {'gender':>7}{'age':>7}"
+    )
     for name, title in found.items():
-        _say(f"{name:<{width}}  {title}")
+        published = load_recipe(name).published
+        best = max(published, key=lambda p: p.gender_accuracy or 0.0, default=None)
+        scores = [getattr(best, f"{n}_accuracy", None) for n in ("gender", "age")]
+        figures = "".join(f"{'' if v is None else f'{v:.3f}':>7}" for v in scores)
+        _say(f"{name:<{width}}  {figures}  {title}")
+    _say(
+        "\nPublished: accuracies of the report, on Adience's fold 4 (05_caffe_celeba: on "
+        "CelebA); of several models kept, the best on gender."
+    )
     return 0
 
 
@@ -346,6 +384,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_recipes(verbs)
     _add_train(verbs)
     _add_evaluate(verbs)
+    _add_reproduce(verbs)
+    _add_compare(verbs)
     _add_export(verbs)
     _add_predict(verbs)
     return parser
@@ -549,6 +589,46 @@ def _add_evaluate(verbs: Any) -> None:
         help="positive class of precision, recall and f1",
     )
     verb.add_argument("--json", action="store_true")
+
+
+def _add_reproduce(verbs: Any) -> None:
+    verb = _add(
+        verbs,
+        "reproduce",
+        _reproduce,
+        "recipes x folds x seeds: one table, published beside measured",
+    )
+    verb.add_argument(
+        "recipes", nargs="*", help="names, numbers or files [all of the report]"
+    )
+    verb.add_argument("--data", required=True, help="prepared dataset")
+    verb.add_argument("--out", required=True, help="folder for runs and table")
+    verb.add_argument(
+        "--pretraining-data",
+        metavar="DATA",
+        help="prepared dataset for models 5 and 9-12",
+    )
+    verb.add_argument(
+        "--folds",
+        type=int,
+        nargs="+",
+        metavar="FOLD",
+        help="test folds of a cross-validation [the dataset's own splits]",
+    )
+    verb.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="SEED")
+    verb.add_argument(
+        "--quick",
+        action="store_true",
+        help="small pictures, 2 epochs, few faces: shows that all of it runs",
+    )
+    _add_set(verb)
+
+
+def _add_compare(verbs: Any) -> None:
+    verb = _add(
+        verbs, "compare", _compare, "two runs side by side, with paired differences"
+    )
+    verb.add_argument("runs", nargs=2, metavar="run")
 
 
 def _add_export(verbs: Any) -> None:

@@ -330,8 +330,8 @@ def _note(
         parts.append(f"Changed in every recipe: {', '.join(overrides)}.")
     if quick:
         parts.append(
-            f"QUICK: {QUICK_SIZE[0]} x {QUICK_SIZE[1]} pixels, {QUICK_EPOCHS} epochs, at "
-            f"most {QUICK_FACES} faces a split. It shows that recipes run, not what "
+            f"QUICK: {QUICK_SIZE[0]} x {QUICK_SIZE[1]} pixels, {QUICK_EPOCHS} epochs, "
+            f"at most {QUICK_FACES} faces a split. It shows that recipes run, not what "
             "they are worth."
         )
     parts.append("Published figures are of Adience's fold 4, or CelebA's test data.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import textwrap
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -138,6 +139,58 @@ def plot_confusion_matrices(
         for axis, (title, scores, names, _) in zip(grid, drawn, strict=True):
             _draw_confusion(axis, title, scores, names)
         return _save(figure, Path(path))
+
+
+def plot_reproduction(rows: Sequence[Any], path: str | Path, note: str = "") -> Path:
+    """Draws published beside measured accuracies, a line for each row of the table.
+
+    Hollow circles are published figures; dots are measured means, bars their standard
+    deviations over folds and seeds. A row without a finished run says so.
+
+    Args:
+        rows: Rows of a `Reproduction`.
+        path: PNG file to write, whole or not at all.
+        note: What the measured figures are of.
+
+    Returns:
+        That path.
+    """
+    panels = (("gender accuracy", COLORS[0]), ("age accuracy", COLORS[1]))
+    with _style():
+        figure = _figure((11, 1.9 + 0.34 * len(rows)))
+        axes = figure.subplots(1, len(panels), sharey=True)
+        labels = [
+            f"{r.recipe}{f' ({r.checkpoint})' if r.checkpoint else ''}" for r in rows
+        ]
+        for axis, (name, color) in zip(axes, panels, strict=True):
+            for place, row in enumerate(rows):
+                _draw_figures(axis, place, row, name, color)
+            axis.set_title(name.capitalize())
+            axis.set_xlim(0, 1)
+            axis.grid(axis="y", visible=False)
+        axes[0].set_yticks(range(len(rows)), labels)
+        axes[0].invert_yaxis()
+        handles = [
+            axes[0].plot([], [], "o", mfc="none", color=INK, label="published")[0],
+            axes[0].plot([], [], "o", color=INK, label="measured here")[0],
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=2)
+        if note:
+            figure.suptitle(
+                textwrap.fill(note, 150), x=0.01, ha="left", fontsize=8.5, color=MUTED
+            )
+        return _save(figure, Path(path))
+
+
+def _draw_figures(axis: Any, place: int, row: Any, name: str, color: str) -> None:
+    published, measured = row.published.get(name), row.measured.get(name, [])
+    if published is not None:
+        axis.plot([published], [place], "o", mfc="none", color=color, markersize=8)
+    if measured:
+        spread = np.std(measured, ddof=1) if len(measured) > 1 else 0.0
+        axis.errorbar(np.mean(measured), place, xerr=spread, fmt="o", color=color)
+    elif row.failed and not row.measured:
+        axis.text(0.02, place, "failed", color=MUTED, va="center", fontsize=9)
 
 
 # -- history ---------------------------------------------------------------------------

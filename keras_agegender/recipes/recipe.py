@@ -202,6 +202,11 @@ def list_recipes() -> dict[str, str]:
     return {name: load_recipe(name).title for name in _names()}
 
 
+def report_recipes() -> list[str]:
+    """Returns the recipes of the report's models, 1 to 14, in their order."""
+    return [name for name in _names() if name.partition("_")[0].isdecimal()]
+
+
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Loads a recipe.
 
