@@ -261,9 +261,8 @@ def _recipes(arguments: argparse.Namespace) -> int:
         return 0
     found = list_recipes()
     width = max(map(len, found))
-    _say(
-        f"{'':<{width}}  {'published':^15}\n{'recipe':<{width}}  {'gender':>7}{'age':>7}"
-    )
+    _say(f"{'':<{width}}  {'published':^14}")
+    _say(f"{'recipe':<{width}}  {'gender':>7}{'age':>7}  what")
     for name, title in found.items():
         published = load_recipe(name).published
         best = max(published, key=lambda p: p.gender_accuracy or 0.0, default=None)
@@ -271,7 +270,7 @@ def _recipes(arguments: argparse.Namespace) -> int:
         figures = "".join(f"{'' if v is None else f'{v:.3f}':>7}" for v in scores)
         _say(f"{name:<{width}}  {figures}  {title}")
     _say(
-        "\nPublished: accuracies of the report, on Adience's fold 4 (05_caffe_celeba: on "
+        "\nPublished: the report's accuracies on Adience's fold 4 (05_caffe_celeba: on "
         "CelebA); of several models kept, the best on gender."
     )
     return 0

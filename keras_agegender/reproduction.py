@@ -91,7 +91,7 @@ class Reproduction:
 
 
 def reproduce(
-    recipes: Sequence[str | Path],
+    recipes: Sequence[str | Path | Recipe],
     data: PreparedDataset | str | Path,
     directory: str | Path,
     *,
@@ -105,15 +105,15 @@ def reproduce(
     """Trains and evaluates recipes over folds and seeds; writes one table.
 
     Args:
-        recipes: Names, numbers or files of recipes.
+        recipes: Names, numbers or files of recipes, or recipes.
         data: A prepared dataset or its directory.
         directory: Folder to make, or to go on in.
         pretraining_data: Prepared dataset for recipes that begin with another one.
         folds: Test folds of a cross-validation over the dataset's folds, 0 to 4; `None`
             takes the splits that the dataset declares.
         seeds: Seeds; every fold is trained with each. Defaults to one, 0.
-        overrides: Settings that replace those of every recipe, `"training.epochs=3"`
-            for instance.
+        overrides: Settings that replace those of every recipe given by name,
+            `"training.epochs=3"` for instance.
         quick: Whether pictures are reduced to 64 × 64 pixels, training to 2 epochs and
             data to some 600 faces a split: all of it runs in minutes, and the table
             says that its figures are worth nothing.
@@ -133,7 +133,10 @@ def reproduce(
     prepared = data if isinstance(data, PreparedDataset) else load_prepared(data)
     directory = Path(directory)
     changes = [*(_quick_overrides() if quick else ()), *overrides]
-    loaded = [load_recipe(name, changes) for name in recipes]
+    loaded = [
+        recipe if isinstance(recipe, Recipe) else load_recipe(recipe, changes)
+        for recipe in recipes
+    ]
     rounds = list(_rounds(prepared, folds, seeds))
     directory.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
@@ -255,7 +258,9 @@ def _fewer(prepared: PreparedDataset, splits: Mapping[str, str]) -> dict[str, st
     for name, expression in splits.items():
         parts = expression.split("+")
         most = QUICK_FACES // len(parts)
-        fewer[name] = "+".join(f"{part}[:{most}]" for part in parts)
+        fewer[name] = "+".join(
+            f"{part}[:{min(most, prepared.num_faces(part))}]" for part in parts
+        )
     return fewer
 
 

@@ -105,7 +105,8 @@ def train(
     encoding = recipe_encoding(recipe, heads)
     splits = {**prepared.splits, **(splits or {})}
     if recipe.data.validation_split:
-        splits["validation"] = recipe.data.validation_split
+        parts = recipe.data.validation_split.split("+")
+        splits["validation"] = "+".join(splits.get(part, part) for part in parts)
     _check_pretraining(recipe, pretraining_data, pretrained)
     run = _make_run_directory(Path(run_directory))
     with run.locked():

@@ -1,0 +1,51 @@
+"""
+Title: Do age encodings differ?
+Description: One trunk, one dataset, several seeds; nothing but the encoding changes.
+
+    python pipelines/compare_encodings.py data/adience_prepared --out runs/encodings
+
+Gender and age weigh the same in every loss, whatever the number of heads: each makes up
+half of the sum of the loss weights (the joint encoding's softmax has no such choice).
+The table has means and standard deviations over seeds (and over `--folds`); behind it,
+`agegender compare RUN RUN` says of two runs how they differ on the same faces.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import keras_agegender as kag
+
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[2])
+parser.add_argument("data", type=Path, help="prepared dataset")
+parser.add_argument("--out", type=Path, required=True)
+parser.add_argument("--recipe", default="7", help="whose trunk and training to take")
+parser.add_argument(
+    "--encodings",
+    nargs="+",
+    default=["categorical", "joint", "ordinal", "coral", "corn"],
+)
+parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+parser.add_argument("--folds", type=int, nargs="+")
+parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+args = parser.parse_args()
+
+base = kag.load_recipe(args.recipe, args.set)
+recipes = []
+for name in args.encodings:
+    heads = kag.get_encoding(name).output_names
+    ages = [head for head in heads if head.startswith("age")]
+    weights = {"gender": float(len(ages)), **dict.fromkeys(ages, 1.0)} if ages else {}
+    recipes.append(
+        replace(
+            base,
+            name=f"{name}_encoding",
+            title=f"{base.title}: {name} encoding",
+            model=replace(base.model, encoding=name, question=""),
+            training=replace(base.training, normalize_loss=True, keep={}),
+            loss_weights=weights,
+            published=(),
+        )
+    )
+found = kag.reproduce(recipes, args.data, args.out, seeds=args.seeds, folds=args.folds)
+print(found)
