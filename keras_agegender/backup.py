@@ -16,6 +16,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_agegender.distribution import undistributed
 from keras_agegender.run_directory import write_json
 
 STATE_FILE = "state.json"
@@ -85,9 +86,9 @@ class RunBackup(keras.callbacks.Callback):
         ):
             variable.assign(value)
         saved = self._state["callbacks"]
-        for callback, (attributes, values) in zip(self._counting(), saved, strict=True):
-            for name in attributes:
-                setattr(callback, name, values[name])
+        for name, callback in self._counting().items():
+            for attribute, value in saved.get(name, {}).items():
+                setattr(callback, attribute, value)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Saves this epoch's state, then removes the one before it."""
@@ -96,7 +97,8 @@ class RunBackup(keras.callbacks.Callback):
         self.directory.mkdir(parents=True, exist_ok=True)
         weights = self.directory / f"epoch-{epoch:04d}.weights.h5"
         partial = self.directory / "partial.weights.h5"
-        self.model.save_weights(partial)
+        with undistributed():
+            self.model.save_weights(partial)
         os.replace(partial, weights)
         self._state = {
             "epoch": epoch,
@@ -106,23 +108,30 @@ class RunBackup(keras.callbacks.Callback):
                 ops.convert_to_numpy(v.value).tolist()
                 for v in _random_state(self.model)
             ],
-            "callbacks": [
-                (
-                    attributes,
-                    {n: _plain(getattr(callback, n, None)) for n in attributes},
-                )
-                for callback, attributes in (
-                    (c, COUNTERS[type(c)]) for c in self._counting()
-                )
-            ],
+            "callbacks": {
+                name: {a: _plain(getattr(callback, a)) for a in _counters(callback)}
+                for name, callback in self._counting().items()
+            },
         }
         write_json(self.directory / STATE_FILE, self._state)
         for old in self.directory.glob("epoch-*.weights.h5"):
             if old != weights:
                 old.unlink()
 
-    def _counting(self) -> list[keras.callbacks.Callback]:
-        return [c for c in self.callbacks if type(c) in COUNTERS]
+    def _counting(self) -> dict[str, keras.callbacks.Callback]:
+        """Returns the callbacks that count, each under a name of its own."""
+        named: dict[str, keras.callbacks.Callback] = {}
+        for callback in self.callbacks:
+            if _counters(callback):
+                kind = type(callback).__name__
+                number = sum(name.startswith(kind) for name in named)
+                named[f"{kind}{number}"] = callback
+        return named
+
+
+def _counters(callback: keras.callbacks.Callback) -> tuple[str, ...]:
+    kinds = [names for kind, names in COUNTERS.items() if isinstance(callback, kind)]
+    return kinds[0] if kinds else ()
 
 
 def _random_state(model: keras.Model) -> list[keras.Variable]:

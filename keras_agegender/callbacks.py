@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_agegender.distribution import LocalPrediction, num_shards, undistributed
 from keras_agegender.encodings import Encoding
 from keras_agegender.labels import MISSING
 from keras_agegender.loss_weights import LOG_SUFFIX
@@ -50,10 +51,16 @@ class DecodedAccuracy(keras.callbacks.Callback):
         self.images = dataset.map(lambda image, *rest: image)
         self.labels = labels
         self.encoding = encoding
+        self._local: LocalPrediction | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Predicts, decodes and logs."""
-        outputs = self.model.predict(self.images, verbose=0)
+        if self._local is None and num_shards() > 1:
+            self._local = LocalPrediction(self.model)
+        if self._local is None:
+            outputs = self.model.predict(self.images, verbose=0)
+        else:
+            outputs = self._local.predict(self.images)
         accuracies = decoded_accuracies(outputs, self.labels, self.encoding)
         if logs is not None:
             logs.update({f"val_{name}": value for name, value in accuracies.items()})
@@ -112,6 +119,15 @@ class TotalAgeLoss(keras.callbacks.Callback):
         if logs is not None:
             total = sum(w * logs[f"val_{n}_loss"] for n, w in self.loss_weights.items())
             logs["val_age_loss"] = total / sum(self.loss_weights.values())
+
+
+class BestModel(keras.callbacks.ModelCheckpoint):
+    """Keras' ModelCheckpoint, for one of several processes that train together."""
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Saves the model if it is better than before."""
+        with undistributed():
+            super().on_epoch_end(epoch, logs)
 
 
 # What `EpochLines` shows of the logs, where it is there: key -> label.

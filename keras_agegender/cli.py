@@ -135,9 +135,11 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> int:
     _load_frameworks()
+    from keras_agegender.distribution import initialize_processes, process_index
     from keras_agegender.evaluation.metrics import format_metrics
     from keras_agegender.training import train
 
+    initialize_processes()
     run = train(
         arguments.recipe,
         arguments.data,
@@ -149,6 +151,8 @@ def _train(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         overwrite=arguments.overwrite,
     )
+    if process_index() > 0:
+        return 0
     metrics = run.path / "metrics.json"
     if metrics.is_file():
         _say(format_metrics(json.loads(metrics.read_text("utf-8"))))

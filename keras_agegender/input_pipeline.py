@@ -194,6 +194,7 @@ def make_train_dataset(
     cache: bool | str = False,
     face_crop: CropOptions | GraphCropper | None = None,
     epochs: range | None = None,
+    shard: tuple[int, int] | None = None,
 ) -> tf.data.Dataset:
     """Returns shuffled training batches `(image, targets, sample_weights)`.
 
@@ -224,6 +225,10 @@ def make_train_dataset(
             anew. Numbers of epochs make one of all of them in a row, for `fit` with
             `steps_per_epoch`: the order and randomness of an epoch depend on `seed` and
             its number alone, so that training that is resumed goes on the same way.
+        shard: `(index, count)` of the processes that train together: the dataset then
+            has this one's share of every batch, `batch_size / count` faces. The last
+            batch is filled up with faces that weigh nothing, so that all are of one
+            size. Defaults to `None`: whole batches.
 
     Returns:
         A dataset of image float32 (batch, height, width, 3) in [0, 1], targets and
@@ -256,9 +261,11 @@ def make_train_dataset(
         draws = tf.data.Dataset.random(
             seed=anew["seed"], rerandomize_each_iteration=epoch is None
         )
-        return _batch(
-            tf.data.Dataset.zip(shuffled, draws), prepare, encoding, batch_size
+        zipped = tf.data.Dataset.zip(
+            _share(shuffled, examples, count, batch_size, shard),
+            draws if shard is None else draws.shard(shard[1], shard[0]),
         )
+        return _batch(zipped, prepare, encoding, _local_size(batch_size, shard))
 
     def prepare(example: dict, draw: tf.Tensor) -> tuple:
         image = read(example.pop("image"))
@@ -282,6 +289,7 @@ def make_eval_dataset(
     batch_size: int = 64,
     cache: bool | str = False,
     face_crop: CropOptions | GraphCropper | None = None,
+    shard: tuple[int, int] | None = None,
 ) -> tf.data.Dataset:
     """Returns evaluation batches `(image, targets, sample_weights)`, in a fixed order.
 
@@ -297,6 +305,7 @@ def make_eval_dataset(
         batch_size: Faces per batch. Defaults to 64.
         cache: As in `make_train_dataset`.
         face_crop: As in `make_train_dataset`.
+        shard: As in `make_train_dataset`.
 
     Returns:
         A dataset as that of `make_train_dataset`.
@@ -313,7 +322,9 @@ def make_eval_dataset(
         image = read(example.pop("image"))
         return preprocess_for_evaluation(image, size, pipeline), example
 
-    return _batch(examples, prepare, encoding, batch_size)
+    count = int(examples.cardinality())
+    examples = _share(examples, examples, count, batch_size, shard)
+    return _batch(examples, prepare, encoding, _local_size(batch_size, shard))
 
 
 def read_labels(
@@ -446,6 +457,47 @@ def _read_columns(data: Any, split: str, columns: set[str]) -> tf.data.Dataset:
         read_config=tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1),
     )
     return examples.apply(tf.data.experimental.assert_cardinality(count))
+
+
+def _local_size(batch_size: int, shard: tuple[int, int] | None) -> int:
+    """Returns how many faces of a batch this process has."""
+    if shard is None:
+        return batch_size
+    if batch_size % shard[1]:
+        raise ValueError(
+            f"Invalid `batch_size`. Expected a multiple of the {shard[1]} shards. "
+            f"Received: batch_size={batch_size}."
+        )
+    return batch_size // shard[1]
+
+
+def _share(
+    examples: tf.data.Dataset,
+    fillers: tf.data.Dataset,
+    count: int,
+    batch_size: int,
+    shard: tuple[int, int] | None,
+) -> tf.data.Dataset:
+    """Takes every n-th of `count` examples, filled up to whole batches."""
+    if shard is None:
+        return examples
+    index, shards = shard
+    if missing := -count % batch_size:
+        filling = fillers.take(1).repeat(missing).map(_mask)
+        examples = examples.concatenate(filling)
+    return examples.shard(shards, index)
+
+
+def _mask(example: dict) -> dict:
+    """Takes a face's labels away: it weighs nothing in loss and metrics."""
+
+    def mask(value: tf.Tensor) -> tf.Tensor:
+        if value.dtype == tf.string:
+            return value
+        unknown = np.nan if value.dtype.is_floating else MISSING
+        return tf.fill(tf.shape(value), tf.cast(unknown, value.dtype))
+
+    return {name: mask(value) for name, value in example.items()}
 
 
 def _age_groups(examples: tf.data.Dataset) -> list[int]:

@@ -18,8 +18,21 @@ from typing import Any
 import keras
 
 from keras_agegender.backup import RunBackup
-from keras_agegender.callbacks import DecodedAccuracy, EpochLines, TotalAgeLoss
+from keras_agegender.callbacks import (
+    BestModel,
+    DecodedAccuracy,
+    EpochLines,
+    TotalAgeLoss,
+)
 from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
+from keras_agegender.distribution import (
+    model_scope,
+    num_shards,
+    process_count,
+    process_index,
+    undistributed,
+    wait_for_all,
+)
 from keras_agegender.encodings import (
     NUM_GROUPS,
     ORDINAL_HEAD_NAMES,
@@ -66,7 +79,8 @@ def train(
 ) -> RunDirectory:
     """Trains a recipe on a prepared dataset; evaluates the best epoch on test data.
 
-    On TensorFlow with several GPUs it trains on all of them (MirroredStrategy).
+    On TensorFlow with several GPUs it trains on all of them (MirroredStrategy), on JAX
+    on all devices, of several machines too: see `keras_agegender.distribution`.
 
     Args:
         recipe: A recipe, its name, or the path of a TOML file.
@@ -108,13 +122,19 @@ def train(
         parts = recipe.data.validation_split.split("+")
         splits["validation"] = "+".join(splits.get(part, part) for part in parts)
     _check_pretraining(recipe, pretraining_data, pretrained)
-    run = _make_run_directory(Path(run_directory))
-    with run.locked():
-        _open_run(run, recipe, prepared, splits, seed, overwrite)
+    writes = process_index() == 0
+    run = RunDirectory(Path(run_directory))
+    with contextlib.ExitStack() as stack:
+        if writes:
+            _make_run_directory(run)
+            stack.enter_context(run.locked())
+            _open_run(run, recipe, prepared, splits, seed, overwrite)
+        wait_for_all("run directory")
         if pretraining_data is not None and recipe.pretraining and not pretrained:
             pretrained = _pretrain(recipe, run, pretraining_data, seed, verbose)
-        _fit(recipe, run, prepared, encoding, splits, seed, pretrained, verbose)
-        if "test" in splits:
+        with model_scope():
+            _fit(recipe, run, prepared, encoding, splits, seed, pretrained, verbose)
+        if writes and "test" in splits:
             positive = recipe.published[0].positive if recipe.published else "male"
             for checkpoint in ("best", *recipe.training.keep):
                 evaluate(
@@ -124,8 +144,10 @@ def train(
                     checkpoint=checkpoint,
                     positive_gender=positive,
                 )
-        run.update_info(status="finished", finished=now())
-        shutil.rmtree(run.backup, ignore_errors=True)
+        if writes:
+            run.update_info(status="finished", finished=now())
+            shutil.rmtree(run.backup, ignore_errors=True)
+        wait_for_all("end of the run")
     return run
 
 
@@ -140,7 +162,8 @@ def _fit(
     verbose: int | str,
 ) -> None:
     """Trains from the beginning or from where an earlier process was stopped."""
-    run.update_info(
+    writes = process_index() == 0
+    information = dict(
         status="running",
         started=run.info().get("started", now()),
         extra_heads=[_head_dict(h) for h in encoding.heads if h.column]
@@ -148,19 +171,24 @@ def _fit(
         else [],
         outputs=list(encoding.output_names),
     )
+    if writes:
+        run.update_info(**information)
     keras.utils.set_random_seed(seed)
     labels = read_labels(prepared, splits["validation"])
     steps = -(-prepared.num_faces(splits["train"]) // recipe.data.batch_size)
-    with strategy_scope():
-        model = build_compiled_model(recipe, encoding, steps, seed)
+    model = build_compiled_model(recipe, encoding, steps, seed)
     run.check_space(_needed_bytes(model, recipe))
     validation = _validation_dataset(recipe, prepared, encoding, splits)
     callbacks = _callbacks(recipe, run, encoding, validation, labels)
-    backup = RunBackup(run.backup, callbacks)
+    backup = RunBackup(run.backup, callbacks, writes)
     if backup.first_epoch == 0 and pretrained is not None:
         _transfer(model, pretrained, run)
-    _truncate_history(run.history_file, backup.first_epoch)
-    if verbose == "auto":
+    if writes:
+        _truncate_history(run.history_file, backup.first_epoch)
+    wait_for_all("backup read")
+    if num_shards() > 1:
+        validation = _validation_dataset(recipe, prepared, encoding, splits, _shard())
+    if verbose == "auto" and writes:
         callbacks.append(EpochLines())
     if not backup.stopped and backup.first_epoch < recipe.training.epochs:
         model.fit(
@@ -180,8 +208,11 @@ def _fit(
             callbacks=[*callbacks, backup],
             verbose=0 if verbose == "auto" else verbose,
         )
-        model.save(run.last_model)
-    plot_history(read_history(run.history_file), run.path / "curves.png")
+        if writes:
+            with undistributed():
+                model.save(run.last_model)
+    if writes:
+        plot_history(read_history(run.history_file), run.path / "curves.png")
 
 
 def build_compiled_model(
@@ -269,17 +300,6 @@ def loss_weight_schedulers(recipe: Recipe) -> list[LossWeightScheduler]:
     return schedulers
 
 
-def strategy_scope() -> Any:
-    """Returns the scope to build a model in: mirrored over several GPUs, else none."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        if len(tf.config.list_logical_devices("GPU")) > 1:
-            return tf.distribute.MirroredStrategy().scope()
-        return tf.distribute.get_strategy().scope()
-    return contextlib.nullcontext()
-
-
 def read_history(file: Path) -> dict[str, list[float]]:
     """Reads history.csv: name -> one value per epoch."""
     with file.open(newline="", encoding="utf-8") as stream:
@@ -309,6 +329,11 @@ def _head_dict(head: Head) -> dict[str, Any]:
     }
 
 
+def _shard() -> tuple[int, int] | None:
+    """Returns this process' share of every batch; `None` on a single device."""
+    return (process_index(), process_count()) if num_shards() > 1 else None
+
+
 def _check_pretraining(recipe: Recipe, data: Any, pretrained: Any) -> None:
     if recipe.pretraining and data is None and pretrained is None:
         raise ValueError(
@@ -318,10 +343,10 @@ def _check_pretraining(recipe: Recipe, data: Any, pretrained: Any) -> None:
         )
 
 
-def _make_run_directory(path: Path) -> RunDirectory:
+def _make_run_directory(run: RunDirectory) -> None:
+    path = run.path
     if path.exists() and not path.is_dir():
         raise ValueError(f"Invalid run directory. {path} is a file.")
-    run = RunDirectory(path)
     if (
         path.is_dir()
         and not run.info()
@@ -331,7 +356,6 @@ def _make_run_directory(path: Path) -> RunDirectory:
             f"Invalid run directory. {path} is not empty and holds no run."
         )
     path.mkdir(parents=True, exist_ok=True)
-    return run
 
 
 def _open_run(
@@ -446,6 +470,7 @@ def _train_dataset(
         shuffle_buffer=recipe.data.shuffle_buffer,
         balanced=recipe.data.balanced_sampling,
         epochs=epochs,
+        shard=_shard(),
         **_pipeline_arguments(recipe),
     )
 
@@ -455,10 +480,11 @@ def _validation_dataset(
     prepared: PreparedDataset,
     encoding: Encoding,
     splits: Mapping[str, str],
+    shard: tuple[int, int] | None = None,
 ) -> Any:
     arguments = _pipeline_arguments(recipe)
     return make_eval_dataset(
-        prepared, encoding, split=splits["validation"], **arguments
+        prepared, encoding, split=splits["validation"], shard=shard, **arguments
     )
 
 
@@ -552,18 +578,20 @@ def _callbacks(
     if ages:
         callbacks.append(TotalAgeLoss(ages))
     kept = {"best": keep_monitor, **settings.keep}
+    if process_index() > 0:
+        kept = {}  # the first process writes
     for name, monitor in kept.items():
         callbacks.append(
-            keras.callbacks.ModelCheckpoint(
+            BestModel(
                 run.model_file(name),
                 monitor=_logged_name(monitor, encoding),
                 mode="min" if monitor.endswith("loss") else "max",
                 save_best_only=True,
             )
         )
-    callbacks.append(
-        keras.callbacks.CSVLogger(run.history_file, append=run.history_file.is_file())
-    )
+    if process_index() == 0:
+        append = run.history_file.is_file()
+        callbacks.append(keras.callbacks.CSVLogger(run.history_file, append=append))
     if settings.patience:
         callbacks.append(
             keras.callbacks.EarlyStopping(

@@ -1,0 +1,136 @@
+"""Several processes on this machine's loopback: the weights of one process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from sample_data import make_prepared
+
+from keras_agegender.distribution import initialize_processes
+from keras_agegender.input_pipeline import make_eval_dataset, make_train_dataset
+from keras_agegender.run_directory import RunDirectory
+from keras_agegender.training import read_history
+
+pytest.importorskip("jax")
+# Dropout and random layers draw by place in the batch, which processes share out.
+SETTINGS = (
+    "model.name=caffe_2conv",
+    "model.image_size=[32, 32]",
+    "model.dropout_rate=0.0",
+    "data.batch_size=10",
+    "training.epochs=3",
+    "training.patience=2",
+    "training.cosine_decay=false",
+    "training.keep={age='val_age_loss'}",
+    "loss_weight_changes=[{epoch=1, set={gender=0.5}}]",
+)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    return make_prepared(tmp_path_factory.mktemp("data"))
+
+
+def start(prepared, directory, count):
+    """Starts `agegender train` once for each process, as on so many machines."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    overrides = [part for setting in SETTINGS for part in ("--set", setting)]
+    command = [
+        *(sys.executable, "-m", "keras_agegender.cli", "train", "quickstart"),
+        *("--data", prepared, "--run", directory, *overrides),
+    ]
+    return [
+        subprocess.Popen(
+            list(map(str, command)),
+            env={
+                **os.environ,
+                "KERAS_BACKEND": "jax",
+                "KERAS_DISTRIBUTION_JOB_ADDRESSES": address,
+                "KERAS_DISTRIBUTION_NUM_PROCESSES": str(count),
+                "KERAS_DISTRIBUTION_PROCESS_ID": str(index),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(count)
+    ]
+
+
+def finish(processes):
+    outputs = [process.communicate(timeout=400) for process in processes]
+    for process, (_, errors) in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, errors[-3000:]
+    return [out for out, _ in outputs]
+
+
+def test_two_processes_train_like_one_and_resume(prepared, tmp_path):
+    """24 training faces in batches of 10: the last one is filled up."""
+    finish(start(prepared, tmp_path / "one", 1))
+    processes = start(prepared, tmp_path / "two", 2)
+    state = tmp_path / "two" / "backup" / "state.json"
+    while all(p.poll() is None for p in processes) and not state.is_file():
+        time.sleep(0.01)
+    for process in processes:
+        process.kill()
+        process.communicate()
+    assert RunDirectory(tmp_path / "two").info()["status"] == "running"
+    first, second = finish(start(prepared, tmp_path / "two", 2))
+    assert "Run: " in first and "Run: " not in second  # one process speaks
+    runs = [RunDirectory(tmp_path / name) for name in ("one", "two")]
+    histories = [read_history(run.history_file) for run in runs]
+    assert len(histories[0]["loss"]) == len(histories[1]["loss"]) == 3
+    assert histories[1]["gender_loss_weight"] == [4.0, 0.5, 0.5]
+    for name in ("loss", "val_age_accuracy", "val_gender_accuracy"):
+        np.testing.assert_allclose(histories[0][name], histories[1][name], rtol=1e-3)
+    for name in ("best", "last", "age"):
+        weights = [run.load_model(name).get_weights() for run in runs]
+        for a, b in zip(*weights, strict=True):
+            np.testing.assert_allclose(a, b, atol=2e-4)
+    files = [{file.name for file in run.path.iterdir()} for run in runs]
+    assert files[0] == files[1]
+
+
+def test_shards_are_the_batches_shared_out(prepared):
+    """Faces of both shards are those of the whole batch, and the filling is masked."""
+    options = {"split": "train", "image_size": (16, 16), "batch_size": 10}
+    for make, seed in ((make_eval_dataset, {}), (make_train_dataset, {"seed": 3})):
+        arguments = {**options, **seed}
+        whole = [batch[0].numpy() for batch in make(prepared, "gender", **arguments)]
+        shards = [
+            [
+                (images.numpy(), weights["gender"].numpy())
+                for images, _, weights in make(
+                    prepared, "gender", shard=(index, 2), **arguments
+                )
+            ]
+            for index in range(2)
+        ]
+        assert len(whole) == len(shards[0]) == len(shards[1]) == 3
+        for k, images in enumerate(whole):
+            parts = np.concatenate([shard[k][0] for shard in shards])
+            assert len(parts) == 10
+            found = {image.tobytes() for image in parts}
+            assert {image.tobytes() for image in images} <= found
+        filled = np.concatenate([shard[2][1] for shard in shards])
+        assert filled.sum() <= 4  # 24 = 10 + 10 + 4
+    with pytest.raises(ValueError, match="multiple of the 3 shards"):
+        make_train_dataset(prepared, "gender", shard=(0, 3), **options)
+
+
+def test_tensorflow_says_that_it_cannot(monkeypatch):
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("of the TensorFlow backend")
+    monkeypatch.setenv("KERAS_DISTRIBUTION_NUM_PROCESSES", "2")
+    with pytest.raises(ValueError, match="Set KERAS_BACKEND=jax"):
+        initialize_processes()
