@@ -81,6 +81,7 @@ def test_the_same_call_trains_nothing_again(reproduced, prepared, monkeypatch):
     assert again.rows == found.rows[:3]
 
 
+@pytest.mark.slow
 def test_folds_and_quick_and_pretraining(prepared, tmp_path):
     """A recipe that begins with another one, over two folds: trained first once."""
     first = replace(

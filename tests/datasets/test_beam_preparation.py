@@ -34,7 +34,13 @@ def rows_of(directory, split):
     return list(dataset.as_numpy_iterator())
 
 
-@pytest.mark.parametrize("options", [WORKERS, []], ids=["processes", "in_process"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(WORKERS, id="processes"),
+        pytest.param([], id="in_process", marks=pytest.mark.slow),
+    ],
+)
 def test_same_dataset_as_prepare(manifest, tmp_path, options, monkeypatch):
     # Worker processes look for MiddleDetector too.
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))

@@ -72,6 +72,7 @@ def finish(processes):
     return [out for out, _ in outputs]
 
 
+@pytest.mark.slow
 def test_two_processes_train_like_one_and_resume(prepared, tmp_path):
     finish(start(prepared, tmp_path / "one", 1))
     processes = start(prepared, tmp_path / "two", 2)
