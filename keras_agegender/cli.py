@@ -200,6 +200,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
+    _load_frameworks()
     from keras_agegender.comparison import compare
 
     _say(str(compare(*arguments.runs)))

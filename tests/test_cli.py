@@ -268,3 +268,18 @@ def test_tests_see_gray_pictures_as_faces_nowhere():
 
     assert len(MtcnnDetector().detect([picture(size=(64, 64))])[0]) == 0
     assert np.ptp(picture()) > 50
+
+
+def test_reproduce_and_compare(tmp_path, capsys):
+    """Mistakes are one line each; nothing is left behind."""
+    data = make_prepared(tmp_path)
+    for arguments, message in [
+        (["reproduce", "99", "--data", data, "--out", tmp_path / "o"], "no recipe"),
+        (["reproduce", "7", "--data", tmp_path, "--out", tmp_path / "o"], "dataset"),
+        (["compare", tmp_path / "a", tmp_path / "b"], "not a run directory"),
+        (["train", "9", "--data", data, "--run", tmp_path / "r"], "pretraining_data"),
+    ]:
+        code = cli.main(list(map(str, arguments)))
+        errors = capsys.readouterr().err.strip().splitlines()
+        assert code == 1 and len(errors) == 1 and message in errors[0]
+    assert not (tmp_path / "o").exists() and not (tmp_path / "r").exists()
