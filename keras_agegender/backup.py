@@ -59,7 +59,9 @@ class RunBackup(keras.callbacks.Callback):
         self.callbacks = list(callbacks)
         self.writes = writes
         file = self.directory / STATE_FILE
-        self._state = json.loads(file.read_text("utf-8")) if file.is_file() else None
+        self._state: Any = (
+            json.loads(file.read_text("utf-8")) if file.is_file() else None
+        )
 
     @property
     def first_epoch(self) -> int:
@@ -75,20 +77,23 @@ class RunBackup(keras.callbacks.Callback):
         """Puts the saved state back."""
         if self._state is None:
             return
-        optimizer = self.model.optimizer
-        if (
-            not optimizer.built
-        ):  # a file's state of variables that are not there is lost
-            optimizer.build(self.model.trainable_variables)
-        self.model.load_weights(self.directory / self._state["weights"])
-        for variable, value in zip(
-            _random_state(self.model), self._state["random"], strict=True
-        ):
-            variable.assign(value)
+        self.restore(self.model)
         saved = self._state["callbacks"]
         for name, callback in self._counting().items():
             for attribute, value in saved.get(name, {}).items():
                 setattr(callback, attribute, value)
+
+    def restore(self, model: keras.Model) -> None:
+        """Gives a compiled model the saved weights, optimizer and random state."""
+        optimizer = model.optimizer
+        if not optimizer.built:
+            # What a file says of variables that are not there is lost without a word.
+            optimizer.build(model.trainable_variables)
+        model.load_weights(self.directory / self._state["weights"])
+        for variable, value in zip(
+            _random_state(model), self._state["random"], strict=True
+        ):
+            variable.assign(value)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Saves this epoch's state, then removes the one before it."""

@@ -208,10 +208,11 @@ def _fit(
             callbacks=[*callbacks, backup],
             verbose=0 if verbose == "auto" else verbose,
         )
-        if writes:
-            with undistributed():
-                model.save(run.last_model)
+    else:
+        backup.restore(model)  # killed behind the last epoch
     if writes:
+        with undistributed():
+            model.save(run.last_model)
         plot_history(read_history(run.history_file), run.path / "curves.png")
 
 

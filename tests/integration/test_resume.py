@@ -92,6 +92,28 @@ def test_killed_and_still_the_same_weights(prepared, tmp_path, network, kills):
     ).read_bytes()
 
 
+def test_killed_behind_the_last_epoch(prepared, tmp_path, monkeypatch):
+    """All that is missing then is made; no epoch is trained again."""
+    settings = (*NETWORKS["caffe"], "training.epochs=2")
+    whole = train("quickstart", prepared, tmp_path / "a", overrides=settings, verbose=0)
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("keras_agegender.training.undistributed", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train("quickstart", prepared, tmp_path / "b", overrides=settings, verbose=0)
+    assert not RunDirectory(tmp_path / "b").last_model.is_file()
+    monkeypatch.setattr(keras.Model, "fit", killed)
+    resumed = train(
+        "quickstart", prepared, tmp_path / "b", overrides=settings, verbose=0
+    )
+    weights = [run.load_model("last").get_weights() for run in (whole, resumed)]
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_two_processes_in_one_directory(prepared, tmp_path):
     run = RunDirectory(tmp_path)
     code = f"""
