@@ -540,7 +540,11 @@ def _add_prepare(verbs: Any) -> None:
             help="keep whole pictures, as the report's Caffe half does",
         )
         source.add_argument("--seed", type=int, default=0)
-        source.add_argument("--overwrite", action="store_true")
+        source.add_argument(
+            "--overwrite",
+            action="store_true",
+            help="replace what is there, finished or not",
+        )
 
 
 def _add_recipes(verbs: Any) -> None:
@@ -574,7 +578,11 @@ def _add_train(verbs: Any) -> None:
         help="for instance test=fold_3",
     )
     verb.add_argument("--seed", type=int, default=0)
-    verb.add_argument("--overwrite", action="store_true")
+    verb.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace what is there, finished or not",
+    )
     _add_set(verb)
 
 
@@ -639,7 +647,11 @@ def _add_export(verbs: Any) -> None:
     verb = _add(verbs, "export", _export, "write a run's best model as a SavedModel")
     verb.add_argument("run_directory", metavar="run")
     verb.add_argument("--out", required=True, help="folder to make")
-    verb.add_argument("--overwrite", action="store_true")
+    verb.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace what is there, finished or not",
+    )
 
 
 def _add_predict(verbs: Any) -> None:

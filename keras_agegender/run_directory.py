@@ -132,7 +132,11 @@ class RunDirectory:
 
         path = self.model_file(which)
         if not path.is_file():
-            raise ValueError(f"The run in {self.path} has no model {path.name}.")
+            files = sorted(file.stem for file in self.path.glob("*.keras"))
+            raise ValueError(
+                f"The run in {self.path} has no model named {which!r}. Models: "
+                f"{[name.removeprefix('best_') for name in files]}."
+            )
         return keras.saving.load_model(path)
 
     @contextlib.contextmanager

@@ -390,7 +390,7 @@ def _open_run(
     elif info.get("status") == "finished":
         raise ValueError(
             f"The run in {run.path} is finished. Choose another directory, or "
-            "overwrite it."
+            "overwrite it (--overwrite)."
         )
     elif info:
         same = all(info.get(key) == value for key, value in identity.items())
