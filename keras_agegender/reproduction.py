@@ -194,8 +194,7 @@ def _run(
     quick: bool,
 ) -> dict[str, Any]:
     """Trains one combination unless it is finished; returns its figures, or why not."""
-    info = RunDirectory(path).info()
-    if info.get("status") != "finished":
+    if not _is_finished(recipe, prepared, path, splits):
         try:
             pretrained = None
             if recipe.pretraining and pretraining_data is not None:
@@ -229,18 +228,39 @@ def _run(
     }
 
 
+def _is_finished(
+    recipe: Recipe, prepared: PreparedDataset, path: Path, splits: Mapping[str, str]
+) -> bool:
+    """Returns whether the very run is there; another one in its place is an error."""
+    run = RunDirectory(path)
+    info = run.info()
+    if info.get("status") != "finished":
+        return False
+    same = (
+        run.recipe_file.read_text("utf-8") == recipe.to_toml()
+        and info["data"] == str(prepared.builder.data_dir)
+        and all(info["splits"][name] == splits[name] for name in ("train", "test"))
+    )
+    if not same:
+        raise ValueError(
+            f"{path} holds a finished run of other settings, data or splits. Choose "
+            "another directory."
+        )
+    return True
+
+
 def _pretrain(recipe: Recipe, path: Path, data: Any, seed: int, quick: bool) -> Path:
     """Trains what recipes begin with once for all folds of a seed."""
     first = load_recipe(recipe.pretraining, _quick_overrides() if quick else ())
     size = recipe.model.image_size
     first = replace(first, model=replace(first.model, image_size=size))
     shared = path.parent.parent / first.name / f"seed{seed}_{size[0]}x{size[1]}"
-    if RunDirectory(shared).info().get("status") != "finished":
-        prepared = data if isinstance(data, PreparedDataset) else load_prepared(data)
-        splits = dict(prepared.splits)
-        if quick:
-            splits = _fewer(prepared, splits)
-            first = replace(first, data=replace(first.data, validation_split=""))
+    prepared = data if isinstance(data, PreparedDataset) else load_prepared(data)
+    splits = dict(prepared.splits)
+    if quick:
+        splits = _fewer(prepared, splits)
+        first = replace(first, data=replace(first.data, validation_split=""))
+    if not _is_finished(first, prepared, shared, splits):
         train(first, prepared, shared, splits=splits, seed=seed, verbose=0)
     return shared
 

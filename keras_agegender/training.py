@@ -128,7 +128,9 @@ def train(
         if writes:
             _make_run_directory(run)
             stack.enter_context(run.locked())
-            _open_run(run, recipe, prepared, splits, seed, overwrite)
+            source: Any = pretrained or pretraining_data
+            begins_with = getattr(source, "directory", source)
+            _open_run(run, recipe, prepared, splits, seed, begins_with, overwrite)
         wait_for_all("run directory")
         if pretraining_data is not None and recipe.pretraining and not pretrained:
             pretrained = _pretrain(recipe, run, pretraining_data, seed, verbose)
@@ -365,6 +367,7 @@ def _open_run(
     prepared: PreparedDataset,
     splits: Mapping[str, str],
     seed: int,
+    begins_with: Any,
     overwrite: bool,
 ) -> None:
     """Begins a run in its folder, or makes sure that it is the one to be resumed."""
@@ -379,6 +382,7 @@ def _open_run(
         "data": str(prepared.builder.data_dir),
         "data_sha256": directory_hash(Path(prepared.builder.data_dir)),
         "splits": dict(splits),
+        "begins_with": str(begins_with or ""),
     }
     info = run.info()
     if info and overwrite:

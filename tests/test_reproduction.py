@@ -79,6 +79,13 @@ def test_the_same_call_trains_nothing_again(reproduced, prepared, monkeypatch):
         report=lambda line: None,
     )
     assert again.rows == found.rows[:3]
+    with pytest.raises(ValueError, match="finished run of other settings"):
+        reproduce(
+            [load_recipe("7", [*SMALL, "training.learning_rate=0.5"])],
+            prepared,
+            found.directory,
+            report=lambda line: None,
+        )
 
 
 @pytest.mark.slow
