@@ -21,8 +21,8 @@ from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
 from keras_agegender.datasets.splits import cross_validation_splits
 from keras_agegender.evaluation.plots import plot_reproduction
 from keras_agegender.recipes.recipe import Published, Recipe, load_recipe
-from keras_agegender.run_directory import RunDirectory, write_json
-from keras_agegender.training import train
+from keras_agegender.run_directory import RunDirectory
+from keras_agegender.training import pretraining_recipe, train
 
 # Column of the table -> (attribute of `Published`, path in metrics.json).
 FIGURES: dict[str, tuple[str, tuple[str, str]]] = {
@@ -213,9 +213,6 @@ def _run(
             message = (
                 f"{path.parent.name} {path.name}: {type(error).__name__}: {reason}"
             )
-            path.mkdir(parents=True, exist_ok=True)
-            if RunDirectory(path).info():
-                write_json(path / "failure.json", {"failed": message})
             return {"failed": message}
         finally:
             keras.backend.clear_session()  # models of finished runs
@@ -251,9 +248,8 @@ def _is_finished(
 
 def _pretrain(recipe: Recipe, path: Path, data: Any, seed: int, quick: bool) -> Path:
     """Trains what recipes begin with once for all folds of a seed."""
-    first = load_recipe(recipe.pretraining, _quick_overrides() if quick else ())
-    size = recipe.model.image_size
-    first = replace(first, model=replace(first.model, image_size=size))
+    first = pretraining_recipe(recipe, _quick_overrides() if quick else ())
+    size = first.model.image_size
     shared = path.parent.parent / first.name / f"seed{seed}_{size[0]}x{size[1]}"
     prepared = data if isinstance(data, PreparedDataset) else load_prepared(data)
     splits = dict(prepared.splits)

@@ -165,16 +165,14 @@ def _fit(
 ) -> None:
     """Trains from the beginning or from where an earlier process was stopped."""
     writes = process_index() == 0
-    information = dict(
-        status="running",
-        started=run.info().get("started", now()),
-        extra_heads=[_head_dict(h) for h in encoding.heads if h.column]
-        if encoding.name != "attributes"
-        else [],
-        outputs=list(encoding.output_names),
-    )
     if writes:
-        run.update_info(**information)
+        columns = encoding.heads if encoding.name != "attributes" else ()
+        run.update_info(
+            status="running",
+            started=run.info().get("started", now()),
+            extra_heads=[_head_dict(head) for head in columns if head.column],
+            outputs=list(encoding.output_names),
+        )
     keras.utils.set_random_seed(seed)
     labels = read_labels(prepared, splits["validation"])
     steps = -(-prepared.num_faces(splits["train"]) // recipe.data.batch_size)
@@ -417,15 +415,23 @@ def _pretrain(
     path = run.path / "pretraining"
     if RunDirectory(path).info().get("status") == "finished":
         return path
-    first = load_recipe(recipe.pretraining)
-    if first.model.image_size != recipe.model.image_size:
-        first = replace(
-            first, model=replace(first.model, image_size=recipe.model.image_size)
-        )
+    first = pretraining_recipe(recipe)
     if verbose:
         print(f"Pretraining: {first.title}")
     train(first, data, path, seed=seed, verbose=verbose)
     return path
+
+
+def pretraining_recipe(recipe: Recipe, overrides: Sequence[str] = ()) -> Recipe:
+    """Returns the recipe that another one begins with, at that one's image size.
+
+    Args:
+        recipe: A recipe with a `pretraining`.
+        overrides: Settings that replace the file's, as in `load_recipe`.
+    """
+    first = load_recipe(recipe.pretraining, overrides)
+    size = recipe.model.image_size
+    return replace(first, model=replace(first.model, image_size=size))
 
 
 def _transfer(model: keras.Model, pretrained: str | Path, run: RunDirectory) -> None:
