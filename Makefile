@@ -13,8 +13,8 @@ quickstart: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
-	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/models tests/test_encodings.py \
-		tests/test_loss_weights.py tests/test_preprocessing.py tests/test_callbacks.py
+	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/models tests/encodings \
+		tests/callbacks
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow

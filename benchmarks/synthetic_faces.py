@@ -14,8 +14,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import cv2
 
-from keras_agegender.datasets.synthetic_drawing import draw_face
 from keras_agegender.faces.detector import MtcnnDetector
+from keras_agegender.synthetic.drawing import draw_face
 
 REPEATS, BATCH, DETECTED = 7, 60, 960
 

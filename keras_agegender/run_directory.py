@@ -1,46 +1,23 @@
-"""A run directory: everything one training leaves behind, and how to read it again.
-
-recipe.toml        the resolved recipe, every setting spelled out
-run.json           status, seed, versions, data and its hash, splits, outputs
-history.csv        one row per epoch: losses, metrics, loss weights in force
-best.keras         the model of the best epoch; last.keras of the last one
-best_<name>.keras  further models that the recipe keeps, by another metric each
-pretraining/       the run whose weights came first; transfer.txt says which of them
-metrics.json       scores of the best model; confusion.png shows them
-curves.png         the history as a picture
-predictions.csv    one row per test face
-backup/            training state, while the run is not finished
-"""
+"""A run directory: everything one training leaves behind, and how to read it again."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import os
-import platform
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from keras_agegender.encodings import Encoding, Head, get_encoding
-from keras_agegender.recipes.recipe import Recipe, load_recipe
-
-PACKAGES = (
-    "keras-agegender",
-    "keras",
-    "tensorflow",
-    "jax",
-    "numpy",
-    "mtcnn",
-    "tensorflow-datasets",
-)
+from keras_agegender.encodings.catalogue import get_encoding
+from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.encodings.head import Head
+from keras_agegender.files import write_json
+from keras_agegender.recipes.loading import load_recipe
+from keras_agegender.recipes.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -183,39 +160,3 @@ def recipe_encoding(recipe: Recipe, heads: list[Head] | tuple[Head, ...]) -> Enc
         recipe.model.encoding, question=recipe.model.question or None, heads=heads
     )
     return encoding.with_loss_weights(recipe.loss_weights)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON so that a reader never sees half a file."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(
-        json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8"
-    )
-    os.replace(partial, path)
-
-
-def versions() -> dict[str, str]:
-    """Returns Python's and the packages' versions, those installed."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def now() -> str:
-    """Returns the time in UTC to the second, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def directory_hash(directory: Path) -> str:
-    """Returns a SHA-256 over a prepared dataset's shards, by name and content."""
-    digest = hashlib.sha256()
-    for file in sorted(directory.rglob("*.tfrecord*")):
-        digest.update(file.name.encode())
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from keras_agegender.datasets.cleaning import CleaningReport
+from keras_agegender.datasets.cleaning_report import CleaningReport
 from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.labels import (
     ADIENCE_GENDERS,

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from keras_agegender.datasets.cleaning import CleaningReport
+from keras_agegender.datasets.cleaning_report import CleaningReport
 from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.labels import CELEBA_ATTRIBUTES, GENDERS
 from keras_agegender.progress import progress_bar

@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from keras_agegender.datasets.cleaning import CleaningReport
+from keras_agegender.datasets.cleaning_report import CleaningReport
 from keras_agegender.datasets.csv_columns import UNKNOWN, read_extra_column
 from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.datasets.splits import SPLITS, random_splits

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from keras_agegender.encodings import HEAD_KINDS
+from keras_agegender.encodings.head import HEAD_KINDS
 from keras_agegender.labels import AGE_GROUPS, MISSING
 
 UNKNOWN = ("", "na", "nan", "none", "unknown", "-1", "?")

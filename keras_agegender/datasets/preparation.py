@@ -42,8 +42,8 @@ from keras_agegender.datasets.splits import check_subject_exclusive
 from keras_agegender.faces.cropping import CropOptions
 from keras_agegender.faces.detector import FaceDetector
 from keras_agegender.faces.images import encode_jpeg
+from keras_agegender.files import versions, write_json
 from keras_agegender.progress import progress_bar
-from keras_agegender.run_directory import versions, write_json
 
 BLOCK_SIZE = 128
 

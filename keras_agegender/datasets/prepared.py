@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_agegender.encodings import Head
+from keras_agegender.encodings.head import Head
 from keras_agegender.labels import AGE_GROUP_NAMES, GENDERS
 
 PREPARATION_FILE = "preparation.json"

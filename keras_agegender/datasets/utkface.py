@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from keras_agegender.datasets.cleaning import CleaningReport
+from keras_agegender.datasets.cleaning_report import CleaningReport
 from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.datasets.splits import random_splits
 from keras_agegender.labels import (

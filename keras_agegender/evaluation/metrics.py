@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_agegender.encodings import Decoded
+from keras_agegender.encodings.encoding import Decoded
+from keras_agegender.evaluation.metrics_table import metrics_table
 from keras_agegender.evaluation.scores import AgeScores, Evaluation, GenderScores
-from keras_agegender.evaluation.table import metrics_table
 from keras_agegender.labels import AGE_GROUP_NAMES, GENDERS, MISSING
 
 NUM_GROUPS = len(AGE_GROUP_NAMES)

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_agegender.callbacks.loss_weight_state import LOG_SUFFIX
 from keras_agegender.evaluation.metrics import Evaluation
 from keras_agegender.labels import AGE_GROUP_NAMES, GENDERS
-from keras_agegender.loss_weights import LOG_SUFFIX
 
 # Okabe and Ito's colours, told apart by most colour-blind people too.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")

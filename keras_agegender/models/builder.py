@@ -11,9 +11,10 @@ from typing import Any
 import keras
 from keras import layers
 
-from keras_agegender import preprocessing
-from keras_agegender.encodings import Encoding, Head, get_encoding
-from keras_agegender.models import caffe, resnet34
+from keras_agegender.encodings.catalogue import get_encoding
+from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.encodings.head import Head
+from keras_agegender.models import augmentation, caffe, resnet34
 from keras_agegender.models.heads import build_heads
 from keras_agegender.models.squeeze_excite import squeeze_excite
 
@@ -151,7 +152,7 @@ def build_model(
     image = keras.Input((*size, 3), name="image")
     x = image
     if augment and network.augments:
-        x = preprocessing.augment(x, seed=seed)
+        x = augmentation.augment(x, seed=seed)
     features = network.features(x, dropout_rate)
     if attribute_features:
         attributes = build_heads(features, get_encoding("attributes").heads)

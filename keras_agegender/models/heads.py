@@ -7,7 +7,7 @@ from typing import Any
 
 from keras import initializers, layers
 
-from keras_agegender.encodings import Head
+from keras_agegender.encodings.head import Head
 
 # Between the name of a head and those of the layers it is made of.
 PART = "_rank_"

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from keras_agegender.encodings import Decoded, get_encoding
+from keras_agegender.encodings.catalogue import get_encoding
+from keras_agegender.encodings.encoding import Decoded
 from keras_agegender.evaluation.metrics import (
     confusion_matrix,
     evaluate_predictions,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from keras_agegender.faces import boxes as geometry
 from keras_agegender.faces.cropping import CropOptions, crop_box

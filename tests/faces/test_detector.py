@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from keras_agegender.datasets.synthetic_drawing import draw_face
 from keras_agegender.faces.boxes import iou
 from keras_agegender.faces.detector import Detections, MtcnnDetector
 from keras_agegender.faces.images import resize_image
+from keras_agegender.synthetic.drawing import draw_face
 
 NUM_FACES = 240
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_agegender.datasets.synthetic_drawing import draw_face
 from keras_agegender.faces.boxes import iou
 from keras_agegender.faces.cropping import (
     CropOptions,
@@ -18,6 +17,7 @@ from keras_agegender.faces.cropping import (
 from keras_agegender.faces.detector import MtcnnDetector
 from keras_agegender.faces.graph_cropping import GraphCropper
 from keras_agegender.faces.images import resize_image
+from keras_agegender.synthetic.drawing import draw_face
 
 RNG = np.random.default_rng(7)
 IMAGE = RNG.integers(0, 256, (60, 80, 3), "uint8")

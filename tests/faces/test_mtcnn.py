@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_agegender.datasets.synthetic_drawing import draw_face
 from keras_agegender.faces.boxes import iou
 from keras_agegender.faces.images import resize_image
 from keras_agegender.faces.mtcnn import Mtcnn
@@ -17,6 +16,7 @@ from keras_agegender.faces.mtcnn_networks import (
     RefinementNetwork,
     prelu,
 )
+from keras_agegender.synthetic.drawing import draw_face
 
 NUM_PICTURES = 64
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from mtcnn.utils.bboxes import iou as package_iou
-from mtcnn.utils.bboxes import nms as package_nms
+from hypothesis import given, settings, strategies as st
+from mtcnn.utils.bboxes import iou as package_iou, nms as package_nms
 
 from keras_agegender.faces import suppression
 from keras_agegender.faces.suppression import suppress

@@ -13,9 +13,10 @@ import pytest
 from sample_data import make_prepared
 
 from keras_agegender.distribution import initialize_processes
-from keras_agegender.input_pipeline import make_eval_dataset, make_train_dataset
+from keras_agegender.input_pipeline.eval_dataset import make_eval_dataset
+from keras_agegender.input_pipeline.train_dataset import make_train_dataset
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.training import read_history
+from keras_agegender.training.train import read_history
 
 pytest.importorskip("jax")
 # Dropout and random layers draw by place in the batch, which processes share out.
@@ -44,7 +45,7 @@ def start(prepared, directory, count):
         address = f"127.0.0.1:{free.getsockname()[1]}"
     overrides = [part for setting in SETTINGS for part in ("--set", setting)]
     command = [
-        *(sys.executable, "-m", "keras_agegender.cli", "train", "quickstart"),
+        *(sys.executable, "-m", "keras_agegender.cli.main", "train", "quickstart"),
         *("--data", prepared, "--run", directory, *overrides),
     ]
     return [

@@ -15,7 +15,7 @@ import pytest
 from sample_data import make_prepared
 
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.training import read_history, train
+from keras_agegender.training.train import read_history, train
 
 SHARED = (
     "model.image_size=[32, 32]",
@@ -37,7 +37,7 @@ NETWORKS = {
 
 CODE = """
 import sys
-from keras_agegender.training import train
+from keras_agegender.training.train import train
 train("quickstart", sys.argv[1], sys.argv[2], overrides=sys.argv[3:], verbose=0)
 """
 
@@ -101,7 +101,7 @@ def test_killed_behind_the_last_epoch(prepared, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("keras_agegender.training.undistributed", killed)
+        patch.setattr("keras_agegender.training.train.undistributed", killed)
         with pytest.raises(KeyboardInterrupt):
             train("quickstart", prepared, tmp_path / "b", overrides=settings, verbose=0)
     assert not RunDirectory(tmp_path / "b").last_model.is_file()
@@ -156,7 +156,7 @@ def test_an_unwritable_directory(prepared, tmp_path):
 
 def test_early_stopping_goes_on_counting(tmp_path):
     """Killed after it stopped, a run does not train an epoch more."""
-    from keras_agegender.backup import RunBackup
+    from keras_agegender.callbacks.run_backup import RunBackup
 
     inputs = keras.Input((2,))
     model = keras.Model(inputs, keras.layers.Dense(1)(inputs))

@@ -15,18 +15,18 @@ import tensorflow as tf
 from PIL import Image
 from sample_data import EXTRA_HEADS, MiddleDetector, make_prepared, picture
 
-from keras_agegender.annotation import annotate_photo
-from keras_agegender.datasets.synthetic_drawing import draw_face
-from keras_agegender.encodings import get_encoding
-from keras_agegender.evaluation.evaluator import evaluate
-from keras_agegender.exporting import export
+from keras_agegender.encodings.catalogue import get_encoding
+from keras_agegender.evaluation.evaluate import evaluate
 from keras_agegender.faces.images import encode_jpeg
-from keras_agegender.input_pipeline import make_eval_dataset
+from keras_agegender.input_pipeline.eval_dataset import make_eval_dataset
 from keras_agegender.models.builder import build_model
-from keras_agegender.prediction import Predictor
-from keras_agegender.recipes.recipe import load_recipe
+from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.training import train
+from keras_agegender.serving.annotation import annotate_photo
+from keras_agegender.serving.export import export
+from keras_agegender.serving.predictor import Predictor
+from keras_agegender.synthetic.drawing import draw_face
+from keras_agegender.training.train import train
 
 SETTINGS = (
     "model.name=resnet_se",
@@ -152,7 +152,7 @@ def interrupted(epoch):
 def test_an_interrupted_run_goes_on_to_the_same_model(prepared, tmp_path, monkeypatch):
     settings = (*SMALL, "training.epochs=3")
     whole = train("quickstart", prepared, tmp_path / "a", overrides=settings, verbose=0)
-    from keras_agegender import callbacks
+    from keras_agegender.callbacks import decoded_accuracy as callbacks
 
     with monkeypatch.context() as patch:
         patch.setattr(

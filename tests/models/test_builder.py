@@ -9,7 +9,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_agegender.encodings import Head, get_encoding
+from keras_agegender.encodings.catalogue import get_encoding
+from keras_agegender.encodings.head import Head
 from keras_agegender.models.builder import NETWORKS, build_model, list_models
 
 QUICK_RESNETS = {("resnet34", "attributes"), ("resnet_se", "categorical")}

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_agegender.encodings import Head
+from keras_agegender.encodings.head import Head
 from keras_agegender.models.builder import build_model
 from keras_agegender.models.caffe import VARIANTS, _pool
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_agegender.encodings import get_encoding
+from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.models.builder import build_model
 from keras_agegender.models.freezing import freeze_all_but_last
 

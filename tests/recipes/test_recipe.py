@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keras_agegender.recipes.recipe import list_recipes, load_recipe
+from keras_agegender.recipes.loading import list_recipes, load_recipe
 
 
 @pytest.mark.parametrize("name", list_recipes())

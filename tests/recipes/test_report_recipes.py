@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keras_agegender.recipes.recipe import list_recipes, load_recipe, report_recipes
+from keras_agegender.recipes.loading import list_recipes, load_recipe, report_recipes
 
 # Section 4: recipe, checkpoint -> gender accuracy, f1, precision, recall, age accuracy.
 PUBLISHED = {

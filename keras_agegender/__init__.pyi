@@ -1,0 +1,73 @@
+"""The public API, typed; `__init__.py` imports each name when it is first used."""
+
+from .callbacks.decoded_accuracy import DecodedAccuracy as DecodedAccuracy
+from .callbacks.loss_weight_scheduler import LossWeightScheduler as LossWeightScheduler
+from .callbacks.run_backup import RunBackup as RunBackup
+from .datasets.adience import read_adience as read_adience
+from .datasets.beam_preparation import prepare_with_beam as prepare_with_beam
+from .datasets.celeba import (
+    read_celeba as read_celeba,
+    write_celeba_from_tfds as write_celeba_from_tfds,
+)
+from .datasets.csv import read_csv as read_csv
+from .datasets.preparation import prepare as prepare
+from .datasets.prepared import (
+    PreparedDataset as PreparedDataset,
+    load_prepared as load_prepared,
+)
+from .datasets.splits import (
+    cross_validation_splits as cross_validation_splits,
+    report_splits as report_splits,
+)
+from .datasets.utkface import read_utkface as read_utkface
+from .encodings.catalogue import (
+    get_encoding as get_encoding,
+    list_encodings as list_encodings,
+)
+from .encodings.class_weights import balanced_class_weights as balanced_class_weights
+from .encodings.encoding import Encoding as Encoding
+from .encodings.head import Head as Head
+from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.metrics import (
+    evaluate_predictions as evaluate_predictions,
+    format_metrics as format_metrics,
+)
+from .faces.cropping import CropOptions as CropOptions
+from .faces.detector import MtcnnDetector as MtcnnDetector
+from .faces.graph_cropping import GraphCropper as GraphCropper
+from .faces.images import read_image as read_image
+from .input_pipeline.eval_dataset import make_eval_dataset as make_eval_dataset
+from .input_pipeline.labels import read_labels as read_labels
+from .input_pipeline.train_dataset import make_train_dataset as make_train_dataset
+from .labels import (
+    AGE_GROUP_NAMES as AGE_GROUP_NAMES,
+    AGE_GROUPS as AGE_GROUPS,
+    GENDERS as GENDERS,
+)
+from .models.builder import (
+    build_model as build_model,
+    list_models as list_models,
+)
+from .models.freezing import freeze_all_but_last as freeze_all_but_last
+from .models.torch_weights import load_torch_weights as load_torch_weights
+from .models.weights import transfer_weights as transfer_weights
+from .recipes.loading import (
+    list_recipes as list_recipes,
+    load_recipe as load_recipe,
+)
+from .recipes.recipe import Recipe as Recipe
+from .run_directory import RunDirectory as RunDirectory
+from .serving.annotation import annotate_photo as annotate_photo
+from .serving.export import export as export
+from .serving.predictor import Predictor as Predictor
+from .studies.compare import compare as compare
+from .studies.quickstart import quickstart as quickstart
+from .studies.reproduce import reproduce as reproduce
+from .synthetic.faces import (
+    read_synthetic as read_synthetic,
+    write_synthetic_faces as write_synthetic_faces,
+    write_synthetic_photo as write_synthetic_photo,
+)
+from .training.train import train as train
+
+__version__: str

@@ -1,0 +1,1 @@
+"""Callbacks for `fit`: loss weights that change, decoded accuracy, backups."""

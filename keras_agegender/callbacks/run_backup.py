@@ -1,0 +1,150 @@
+"""Backup: the state of a training that may be killed at any moment.
+
+Keras' BackupAndRestore keeps weights and optimizer, but forgets what early stopping and
+checkpoints have seen, and writes over the only copy. Here an epoch's state is complete
+and on disk before the one before it is removed, and the callbacks' counters are in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_agegender.distribution import undistributed
+from keras_agegender.files import write_json
+
+STATE_FILE = "state.json"
+
+# What other callbacks count from epoch to epoch.
+COUNTERS: dict[type, tuple[str, ...]] = {
+    keras.callbacks.EarlyStopping: ("wait", "best", "best_epoch"),
+    keras.callbacks.ModelCheckpoint: ("best",),
+    keras.callbacks.ReduceLROnPlateau: ("wait", "best", "cooldown_counter"),
+}
+
+
+class RunBackup(keras.callbacks.Callback):
+    """Saves everything that training needs to go on, after every epoch.
+
+    Put it last: it saves what the other callbacks have counted, and gives it back to
+    them when training starts again. Weights, the optimizer's state, loss weights and
+    the random state of layers come back with the model. Pass `first_epoch` to `fit` as
+    `initial_epoch`.
+
+    Args:
+        directory: Folder for the state.
+        callbacks: The other callbacks of the same `fit`, in the same order each time.
+        writes: Whether this process writes; one of several does. Defaults to true.
+
+    Example:
+    >>> backup = RunBackup("backup", callbacks)  # doctest: +SKIP
+    >>> model.fit(ds, epochs=9, initial_epoch=backup.first_epoch,  # doctest: +SKIP
+    ...           callbacks=[*callbacks, backup])
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        writes: bool = True,
+    ) -> None:
+        super().__init__()
+        self.directory = Path(directory)
+        self.callbacks = list(callbacks)
+        self.writes = writes
+        file = self.directory / STATE_FILE
+        self._state: Any = (
+            json.loads(file.read_text("utf-8")) if file.is_file() else None
+        )
+
+    @property
+    def first_epoch(self) -> int:
+        """The epoch to go on with, 0 where nothing is saved."""
+        return self._state["epoch"] + 1 if self._state else 0
+
+    @property
+    def stopped(self) -> bool:
+        """Whether training had stopped by itself when it was saved."""
+        return bool(self._state and self._state["stopped"])
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Puts the saved state back."""
+        if self._state is None:
+            return
+        self.restore(self.model)
+        saved = self._state["callbacks"]
+        for name, callback in self._counting().items():
+            for attribute, value in saved.get(name, {}).items():
+                setattr(callback, attribute, value)
+
+    def restore(self, model: keras.Model) -> None:
+        """Gives a compiled model the saved weights, optimizer and random state."""
+        optimizer = model.optimizer
+        if not optimizer.built:
+            # What a file says of variables that are not there is lost without a word.
+            optimizer.build(model.trainable_variables)
+        model.load_weights(self.directory / self._state["weights"])
+        for variable, value in zip(
+            _random_state(model), self._state["random"], strict=True
+        ):
+            variable.assign(value)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Saves this epoch's state, then removes the one before it."""
+        if not self.writes:
+            return
+        self.directory.mkdir(parents=True, exist_ok=True)
+        weights = self.directory / f"epoch-{epoch:04d}.weights.h5"
+        partial = self.directory / "partial.weights.h5"
+        with undistributed():
+            self.model.save_weights(partial)
+        os.replace(partial, weights)
+        self._state = {
+            "epoch": epoch,
+            "weights": weights.name,
+            "stopped": bool(self.model.stop_training),
+            "random": [
+                ops.convert_to_numpy(v.value).tolist()
+                for v in _random_state(self.model)
+            ],
+            "callbacks": {
+                name: {a: _plain(getattr(callback, a)) for a in _counters(callback)}
+                for name, callback in self._counting().items()
+            },
+        }
+        write_json(self.directory / STATE_FILE, self._state)
+        for old in self.directory.glob("epoch-*.weights.h5"):
+            if old != weights:
+                old.unlink()
+
+    def _counting(self) -> dict[str, keras.callbacks.Callback]:
+        """Returns the callbacks that count, each under a name of its own."""
+        named: dict[str, keras.callbacks.Callback] = {}
+        for callback in self.callbacks:
+            if _counters(callback):
+                kind = type(callback).__name__
+                number = sum(name.startswith(kind) for name in named)
+                named[f"{kind}{number}"] = callback
+        return named
+
+
+def _counters(callback: keras.callbacks.Callback) -> tuple[str, ...]:
+    kinds = [names for kind, names in COUNTERS.items() if isinstance(callback, kind)]
+    return kinds[0] if kinds else ()
+
+
+def _random_state(model: keras.Model) -> list[keras.Variable]:
+    """Returns the states of dropout and augmentation, which weight files leave out."""
+    weights = {id(weight) for weight in model.weights}
+    return [v for v in model.variables if id(v) not in weights]
+
+
+def _plain(value: Any) -> Any:
+    """Returns a number that JSON can hold; Keras begins with infinities."""
+    return None if value is None else float(value) if hasattr(value, "dtype") else value

@@ -1,0 +1,85 @@
+"""The `agegender` command: parse, call one library function, print.
+
+Exit codes: 0 done, 1 something was wrong with the input (one line on stderr), 2 the
+command line was wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from keras_agegender import __version__
+from keras_agegender.cli.compare import add_compare
+from keras_agegender.cli.evaluate import add_evaluate
+from keras_agegender.cli.export import add_export
+from keras_agegender.cli.predict import add_predict
+from keras_agegender.cli.prepare import add_prepare
+from keras_agegender.cli.quickstart import add_quickstart
+from keras_agegender.cli.recipes import add_recipes
+from keras_agegender.cli.reproduce import add_reproduce
+from keras_agegender.cli.train import add_train
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit code.
+
+    Args:
+        argv: Arguments without the program's name; `None` takes the process's own.
+    """
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    try:
+        return arguments.run(arguments) or 0
+    except (ValueError, OSError, ImportError) as error:
+        if os.environ.get("AGEGENDER_TRACEBACK"):
+            raise
+        print(f"agegender: {_one_line(error)}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if os.environ.get("AGEGENDER_TRACEBACK"):
+            raise
+        print(
+            f"agegender: unexpected {type(error).__name__}: {_one_line(error)[:300]} "
+            "(AGEGENDER_TRACEBACK=1 shows where)",
+            file=sys.stderr,
+        )
+        return 1
+    except KeyboardInterrupt:
+        print(
+            "agegender: interrupted; the same command goes on from here",
+            file=sys.stderr,
+        )
+        return 130
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.strerror}: {error.filename}"
+    return text
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="agegender",
+        description="Apparent age group and gender of faces: prepare, train, predict.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    verbs = parser.add_subparsers(title="verbs", dest="verb", required=True)
+    add_quickstart(verbs)
+    add_prepare(verbs)
+    add_recipes(verbs)
+    add_train(verbs)
+    add_evaluate(verbs)
+    add_reproduce(verbs)
+    add_compare(verbs)
+    add_export(verbs)
+    add_predict(verbs)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

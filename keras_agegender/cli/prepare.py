@@ -1,0 +1,242 @@
+"""The `agegender` command: parse, call one library function, print."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from keras_agegender.cli.console import add_verb, load_frameworks, say
+from keras_agegender.labels import GENDERS
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    manifest, report, splits = arguments.read(arguments)
+    say(str(report))
+    load_frameworks()
+
+    from keras_agegender.datasets.preparation import prepare
+    from keras_agegender.faces.cropping import CropOptions
+    from keras_agegender.faces.detector import MtcnnDetector
+
+    crop = None
+    if not arguments.no_crop:
+        crop = CropOptions(
+            margin=arguments.margin,
+            square=not arguments.no_square,
+            keep=arguments.keep,
+            fallback=arguments.fallback,
+            align=arguments.align,
+            pad=arguments.pad,
+        )
+    prepared = prepare(
+        manifest,
+        arguments.out,
+        detector=MtcnnDetector() if crop else None,
+        crop_options=crop,
+        output_size=(arguments.size, arguments.size),
+        splits=splits,
+        name=arguments.source,
+        overwrite=arguments.overwrite,
+    )
+    say(str(prepared))
+    return 0
+
+
+def _read_adience(arguments: argparse.Namespace) -> tuple:
+    from keras_agegender.datasets.adience import read_adience
+    from keras_agegender.datasets.splits import (
+        cross_validation_splits,
+        report_splits,
+    )
+
+    manifest, report = read_adience(
+        arguments.labels,
+        arguments.images or arguments.labels,
+        strict=arguments.strict,
+        keep="any" if arguments.keep_partial else "both",
+    )
+    splits = report_splits()
+    if arguments.test_fold is not None:
+        splits = cross_validation_splits(arguments.test_fold)
+    return manifest, report, splits
+
+
+def _read_utkface(arguments: argparse.Namespace) -> tuple:
+    from keras_agegender.datasets.utkface import read_utkface
+
+    manifest, report = read_utkface(
+        arguments.images,
+        gaps=arguments.gaps,
+        validation=arguments.validation,
+        test=arguments.test,
+        seed=arguments.seed,
+    )
+    return manifest, report, None
+
+
+def _read_celeba(arguments: argparse.Namespace) -> tuple:
+    from keras_agegender.datasets.celeba import read_celeba, write_celeba_from_tfds
+
+    if arguments.download:
+        write_celeba_from_tfds(arguments.images, data_dir=arguments.tfds_dir)
+    return (*read_celeba(arguments.images), None)
+
+
+def _read_csv(arguments: argparse.Namespace) -> tuple:
+    from keras_agegender.datasets.csv import read_csv
+
+    manifest, report = read_csv(
+        arguments.file,
+        image_column=arguments.image_column,
+        age_column=arguments.age_column,
+        gender_column=arguments.gender_column,
+        subject_column=arguments.subject_column,
+        split_column=arguments.split_column,
+        images_dir=arguments.images,
+        gender_values={
+            value: gender for gender in GENDERS for value in getattr(arguments, gender)
+        },
+        gaps=arguments.gaps,
+        extra=_extra_columns(arguments.extra),
+        validation=arguments.validation,
+        test=arguments.test,
+        seed=arguments.seed,
+    )
+    return manifest, report, None
+
+
+def _extra_columns(texts: Sequence[str] | None) -> Any:
+    """Reads `--extra COLUMN[:KIND] …`; not given, all evident columns are outputs."""
+    if texts is None:
+        return "auto"
+    return {
+        name: kind or None for name, _, kind in (text.partition(":") for text in texts)
+    }
+
+
+def add_prepare(verbs: Any) -> None:
+    """Adds `agegender prepare`."""
+    verb = add_verb(
+        verbs,
+        "prepare",
+        _prepare,
+        "label files and images to a prepared dataset of face crops",
+    )
+    sources = verb.add_subparsers(title="sources", dest="source", required=True)
+    adience = sources.add_parser("adience", help="Adience's five fold files")
+    adience.add_argument("labels", help="folder with fold_0_data.txt …")
+    adience.add_argument("--images", help="folder with faces/ or aligned/ [labels]")
+    adience.add_argument(
+        "--strict",
+        action="store_true",
+        help="correct labels by the report's Table 0 only",
+    )
+    adience.add_argument(
+        "--keep-partial",
+        action="store_true",
+        help="keep faces with one usable label, the other masked",
+    )
+    adience.add_argument(
+        "--test-fold",
+        type=int,
+        help="cross-validation: this fold tests, the next validates",
+    )
+    adience.set_defaults(read=_read_adience)
+    utkface = sources.add_parser("utkface", help="UTKFace by its file names")
+    utkface.add_argument("images", help="folder with <age>_<gender>_<race>_… files")
+    utkface.add_argument(
+        "--gaps",
+        choices=("omit", "mask", "nearest"),
+        default="omit",
+        help="ages between two groups: leave the picture out, keep it "
+        "without an age group, or take the nearest group",
+    )
+    utkface.set_defaults(read=_read_utkface)
+    celeba = sources.add_parser("celeba", help="CelebA from a local folder")
+    celeba.add_argument("images", help="folder with list_attr_celeba.txt, …")
+    celeba.add_argument(
+        "--download",
+        action="store_true",
+        help="fill the folder from TensorFlow Datasets first",
+    )
+    celeba.add_argument("--tfds-dir", help="where TensorFlow Datasets keeps its data")
+    celeba.set_defaults(read=_read_celeba)
+    table = sources.add_parser("csv", help="any CSV with a column of images")
+    table.add_argument("file")
+    table.add_argument("--image-column", help="picture files [image, file, path]")
+    table.add_argument("--age-column", help="years or groups [age, age_group]")
+    table.add_argument("--gender-column", help="[gender, sex]")
+    table.add_argument("--subject-column", help="who it is [subject, identity, person]")
+    table.add_argument("--split-column", help="train, validation or test [split]")
+    table.add_argument("--images", help="folder picture files start from [the CSV's]")
+    for gender in GENDERS:
+        table.add_argument(
+            f"--{gender}",
+            action="append",
+            default=[],
+            metavar="VALUE",
+            help=f"a value of the gender column that means {gender}",
+        )
+    table.add_argument(
+        "--extra",
+        nargs="*",
+        metavar="COLUMN[:KIND]",
+        help="columns that become outputs, binary, categorical or "
+        "regression; none: no outputs [all whose kind is evident]",
+    )
+    table.set_defaults(read=_read_csv)
+    for source in (utkface, table):
+        source.add_argument("--validation", type=float, default=0.1, metavar="SHARE")
+        source.add_argument("--test", type=float, default=0.1, metavar="SHARE")
+    table.add_argument(
+        "--gaps",
+        choices=("omit", "nearest"),
+        default="omit",
+        help="years between two groups: unknown group, or nearest",
+    )
+    for source in (adience, utkface, celeba, table):
+        source.add_argument("--out", required=True, help="folder to make")
+        source.add_argument(
+            "--size", type=int, default=256, help="side of a crop in px"
+        )
+        source.add_argument(
+            "--margin",
+            type=float,
+            default=0.25,
+            help="added around the face, of the box's side",
+        )
+        source.add_argument(
+            "--keep",
+            choices=("largest", "center"),
+            default="largest",
+            help="which face, where several are found",
+        )
+        source.add_argument(
+            "--fallback",
+            choices=("center", "full", "skip"),
+            default="center",
+            help="where none is found",
+        )
+        source.add_argument(
+            "--align", action="store_true", help="turn pictures until eyes are level"
+        )
+        source.add_argument(
+            "--pad",
+            action="store_true",
+            help="keep the face in the middle: black beyond the picture's edge",
+        )
+        source.add_argument(
+            "--no-square", action="store_true", help="keep the face box's own shape"
+        )
+        source.add_argument(
+            "--no-crop",
+            action="store_true",
+            help="keep whole pictures, as the report's Caffe half does",
+        )
+        source.add_argument("--seed", type=int, default=0)
+        source.add_argument(
+            "--overwrite",
+            action="store_true",
+            help="replace what is there, finished or not",
+        )

@@ -1,0 +1,33 @@
+"""The `agegender` command: parse, call one library function, print."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from keras_agegender.cli.console import add_set_option, add_verb, load_frameworks, say
+
+
+def _quickstart(arguments: argparse.Namespace) -> int:
+    load_frameworks()
+    from keras_agegender.studies.quickstart import quickstart
+
+    quickstart(
+        arguments.directory,
+        num_faces=arguments.faces,
+        seed=arguments.seed,
+        overrides=tuple(arguments.set),
+        report=say,
+    )
+    return 0
+
+
+def add_quickstart(verbs: Any) -> None:
+    """Adds `agegender quickstart`."""
+    verb = add_verb(
+        verbs, "quickstart", _quickstart, "the whole way on synthetic faces, in minutes"
+    )
+    verb.add_argument("--directory", default="quickstart", help="where everything goes")
+    verb.add_argument("--faces", type=int, default=2400, help="faces to draw")
+    verb.add_argument("--seed", type=int, default=0)
+    add_set_option(verb)

@@ -1,0 +1,76 @@
+"""The `agegender` command: parse, call one library function, print."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from keras_agegender.cli.console import (
+    add_set_option,
+    add_verb,
+    load_frameworks,
+    read_splits,
+    say,
+)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    load_frameworks()
+    from keras_agegender.distribution import initialize_processes, process_index
+    from keras_agegender.evaluation.metrics import format_metrics
+    from keras_agegender.training.train import train
+
+    initialize_processes()
+    run = train(
+        arguments.recipe,
+        arguments.data,
+        arguments.run_directory,
+        overrides=arguments.set,
+        pretraining_data=arguments.pretraining_data,
+        pretrained=arguments.pretrained,
+        splits=read_splits(arguments.split),
+        seed=arguments.seed,
+        overwrite=arguments.overwrite,
+    )
+    if process_index() > 0:
+        return 0
+    metrics = run.path / "metrics.json"
+    if metrics.is_file():
+        say(format_metrics(json.loads(metrics.read_text("utf-8"))))
+    say(f"Run: {run.path}")
+    return 0
+
+
+def add_train(verbs: Any) -> None:
+    """Adds `agegender train`."""
+    verb = add_verb(verbs, "train", _train, "train a recipe; the same command resumes")
+    verb.add_argument("recipe", help="a recipe's name or a .toml file")
+    verb.add_argument("--data", required=True, help="prepared dataset")
+    verb.add_argument(
+        "--run", required=True, dest="run_directory", help="folder for the run"
+    )
+    verb.add_argument(
+        "--pretraining-data",
+        metavar="DATA",
+        help="prepared dataset for the recipe that this one begins with",
+    )
+    verb.add_argument(
+        "--pretrained",
+        metavar="RUN",
+        help="finished run, or .keras file, to begin with",
+    )
+    verb.add_argument(
+        "--split",
+        action="append",
+        default=[],
+        metavar="NAME=EXPRESSION",
+        help="for instance test=fold_3",
+    )
+    verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace what is there, finished or not",
+    )
+    add_set_option(verb)

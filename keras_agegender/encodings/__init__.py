@@ -1,0 +1,1 @@
+"""Which named outputs stand for age and gender, their targets, losses and decoding."""

@@ -1,0 +1,1 @@
+"""From prepared datasets and manifests to batches that `model.fit` takes."""

@@ -1,0 +1,1 @@
+"""Exported models, and the answers they give about photos."""

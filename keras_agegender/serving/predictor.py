@@ -1,0 +1,321 @@
+"""Prediction: a photo becomes answers about all the faces in it.
+
+In: a SavedModel that `export` wrote, and photos. Out: a `PhotoPrediction` each, with a
+`FacePrediction` for every face found. Neither Keras nor the code of any network is
+needed: the SavedModel brings everything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_agegender.faces.cropping import CropOptions, crop_angle, crop_box, cut
+from keras_agegender.faces.detector import FaceDetector
+from keras_agegender.faces.images import UnreadableImageError, read_image
+from keras_agegender.serving.answers import FacePrediction, PhotoPrediction
+
+METADATA_FILE = "agegender.json"
+
+__all__ = ["FacePrediction", "PhotoPrediction", "Predictor"]
+
+
+class Predictor:
+    """Answers about photos, from an exported model.
+
+    Args:
+        directory: What `export` wrote.
+        detector: Finds the faces; `None` is `MtcnnDetector()`.
+        crop_options: How faces are cut out. `None` (default) takes what the model was
+            trained with, and `CropOptions()` if that is not known.
+
+    Attributes:
+        metadata: What the model's agegender.json says.
+
+    Raises:
+        ValueError: If there is no exported model in that folder.
+
+    Example:
+    >>> print(Predictor("saved_models/first").predict("photo.jpg"))  # doctest: +SKIP
+    photo.jpg: 1 face
+      1  25-32 (61%)  female (93%)  [178 102 390 370]
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        detector: FaceDetector | None = None,
+        crop_options: CropOptions | None = None,
+    ) -> None:
+        self.metadata, self._model = _load(Path(directory))
+        crop = self.metadata["crop"]
+        trained_with = CropOptions.from_dict(crop) if crop else CropOptions()
+        self.crop_options = crop_options or trained_with
+        self._detector = detector
+
+    @property
+    def detector(self) -> FaceDetector:
+        """What finds the faces."""
+        if self._detector is None:
+            from keras_agegender.faces.detector import MtcnnDetector
+
+            self._detector = MtcnnDetector()
+        return self._detector
+
+    def predict(
+        self, photo: str | Path | bytes | np.ndarray, *, whole_image: bool = False
+    ) -> PhotoPrediction:
+        """Answers about all faces in a photo.
+
+        Args:
+            photo: A file, the bytes of one, or RGB pixels of shape (height, width, 3),
+                uint8.
+            whole_image: Whether a photo in which no face is found is taken for one.
+
+        Raises:
+            UnreadableImageError: If the photo cannot be read.
+        """
+        (prediction,) = self.predict_many([photo], whole_image=whole_image)
+        if prediction.status == "unreadable":
+            raise UnreadableImageError(prediction.reason)
+        return prediction
+
+    def predict_many(
+        self,
+        photos: Sequence[str | Path | bytes | np.ndarray],
+        *,
+        whole_image: bool = False,
+        batch_size: int = 16,
+    ) -> list[PhotoPrediction]:
+        """Answers about many photos; one that cannot be read does not stop the others.
+
+        Args:
+            photos: What `predict` takes.
+            whole_image: Whether a photo in which no face is found is taken for one.
+            batch_size: Photos searched, and faces answered about, at a time. Defaults
+                to 16.
+
+        Returns:
+            One prediction for each photo, in the order given.
+
+        Raises:
+            ValueError: If `batch_size` is not positive.
+        """
+        if batch_size < 1:
+            raise ValueError(
+                "Invalid `batch_size`. Expected a positive integer. "
+                f"Received: batch_size={batch_size}."
+            )
+        predictions: list[PhotoPrediction] = []
+        for start in range(0, len(photos), batch_size):
+            chunk = photos[start : start + batch_size]
+            predictions += self._predict_chunk(chunk, whole_image, batch_size)
+        return predictions
+
+    def _predict_chunk(
+        self, photos: Sequence[Any], whole_image: bool, batch_size: int
+    ) -> list[PhotoPrediction]:
+        images = [_read(photo) for photo in photos]
+        readable = [image for image in images if not isinstance(image, str)]
+        found = iter(self.detector.detect(readable) if readable else [])
+        statuses, boxes = [], []
+        for image in images:
+            detections = None if isinstance(image, str) else next(found)
+            status, faces = _boxes(image, detections, whole_image)
+            statuses.append(status)
+            boxes.append(faces)
+        crops = [
+            self._place_crop(image, face, status)
+            for image, faces, status in zip(images, boxes, statuses, strict=True)
+            for face in faces
+        ]
+        answers = self._answers(crops, batch_size)
+        return [
+            PhotoPrediction(
+                source=_name(photo),
+                status=status,
+                faces=tuple(
+                    self._face(face.box, face.score, *next(answers)) for face in faces
+                ),
+                image_size=None if isinstance(image, str) else image.shape[:2],
+                reason=image if isinstance(image, str) else "",
+            )
+            for photo, image, status, faces in zip(
+                photos, images, statuses, boxes, strict=True
+            )
+        ]
+
+    def _place_crop(self, image: Any, face: _Found, status: str) -> _Crop:
+        if status == "whole_image":
+            return _Crop(image, face.box, 0.0)
+        box = crop_box(face.box, image.shape[:2], self.crop_options)
+        return _Crop(image, box, crop_angle(face.landmarks, self.crop_options))
+
+    def _answers(
+        self, crops: Sequence[_Crop], batch_size: int
+    ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        """Yields for each face the box cut out and what the model says about it."""
+        import tensorflow as tf
+
+        answer = self._model.signatures["serving_default"]
+        size = self.metadata["crop_size"]
+        for start in range(0, len(crops), batch_size):
+            batch = crops[start : start + batch_size]
+            files = [
+                _encode_png(cut(c.image, c.box, tuple(size) if size else None, c.angle))
+                for c in batch
+            ]
+            outputs = answer(image_bytes=tf.constant(files))
+            outputs = {name: value.numpy() for name, value in outputs.items()}
+            for row, crop in enumerate(batch):
+                yield crop.box, {name: value[row] for name, value in outputs.items()}
+
+    def _face(
+        self,
+        box: np.ndarray,
+        score: float,
+        crop: np.ndarray,
+        answer: Mapping[str, np.ndarray],
+    ) -> FacePrediction:
+        groups, genders = self.metadata["age_groups"], self.metadata["genders"]
+        age, gender = answer.get("age_group"), answer.get("gender_id")
+        probabilities = answer.get("age_group_probabilities")
+        agree = answer.get("heads_agree")
+        heads = {h["name"]: _plain(answer[h["name"]]) for h in self.metadata["heads"]}
+        return FacePrediction(
+            box=_corners(box),
+            crop_box=_corners(crop),
+            score=round(float(score), 4),
+            age_group=None if age is None else groups[int(age)],
+            age_probabilities=None
+            if probabilities is None
+            else {n: _rounded(p) for n, p in zip(groups, probabilities, strict=True)},
+            gender=None if gender is None else genders[int(gender)],
+            male_probability=None
+            if gender is None
+            else _rounded(answer["male_probability"]),
+            heads_agree=None if agree is None else bool(agree),
+            heads=heads,
+            extra=_extra(self.metadata["heads"], heads),
+        )
+
+
+def _load(directory: Path) -> tuple[dict[str, Any], Any]:
+    """Returns an export's metadata and the SavedModel itself."""
+    if not (directory / "saved_model.pb").is_file():
+        raise ValueError(
+            f"There is no exported model in {directory}. Make one with "
+            "`agegender export`."
+        )
+    file = directory / METADATA_FILE
+    if not file.is_file():
+        raise ValueError(
+            f"The SavedModel in {directory} has no {METADATA_FILE}; it is not one that "
+            "`agegender export` wrote."
+        )
+    import tensorflow as tf
+
+    try:
+        metadata = json.loads(file.read_text("utf-8"))
+        loaded = tf.saved_model.load(str(directory))
+        loaded.signatures["serving_default"]
+    except (ValueError, KeyError, OSError, tf.errors.OpError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"The export in {directory} is damaged: {reason}") from None
+    return metadata, loaded
+
+
+def _read(photo: Any) -> np.ndarray | str:
+    """Returns upright pixels, or why there are none."""
+    if isinstance(photo, np.ndarray):
+        if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
+            return (
+                "picture: expected RGB pixels of shape (height, width, 3), uint8. "
+                f"Received: shape {photo.shape}, {photo.dtype}."
+            )
+        if 0 in photo.shape:
+            return f"picture: no pixels. Received: shape {photo.shape}."
+        return photo
+    try:
+        return read_image(photo)
+    except UnreadableImageError as error:
+        return str(error)
+
+
+def _encode_png(image: np.ndarray) -> bytes:
+    """Encodes a crop without loss, and fast rather than small."""
+    import cv2
+
+    pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+
+
+def _name(photo: Any) -> str:
+    return str(photo) if isinstance(photo, (str, Path)) else "picture"
+
+
+class _Found(NamedTuple):
+    """A face of a photo."""
+
+    box: np.ndarray
+    score: float
+    landmarks: np.ndarray
+
+
+class _Crop(NamedTuple):
+    """What is cut out of a photo for the model."""
+
+    image: np.ndarray
+    box: np.ndarray
+    angle: float
+
+
+def _boxes(
+    image: np.ndarray | str, detections: Any, whole_image: bool
+) -> tuple[str, list[_Found]]:
+    """Returns a photo's status and its faces, from left to right."""
+    if isinstance(image, str):
+        return "unreadable", []
+    if len(detections):
+        order = np.argsort(detections.boxes[:, 0], kind="stable")
+        values = (detections.boxes, detections.scores, detections.landmarks)
+        return "ok", [_Found(*(v[i] for v in values)) for i in order]
+    if whole_image:
+        height, width = image.shape[:2]
+        box = np.array([0, 0, width, height], "float32")
+        return "whole_image", [_Found(box, 0.0, np.zeros((5, 2)))]
+    return "no_face", []
+
+
+def _extra(
+    heads: Sequence[Mapping[str, Any]], outputs: Mapping[str, Any]
+) -> dict[str, float | str]:
+    """Returns the outputs that are read from a column of their own, in words."""
+    extra: dict[str, float | str] = {}
+    for head in heads:
+        if head["column"] is None:
+            continue
+        value = outputs[head["name"]]
+        if head["kind"] == "categorical":
+            best = int(np.argmax(value))
+            value = head["classes"][best] if head["classes"] else str(best)
+        extra[head["name"]] = value
+    return extra
+
+
+def _plain(values: np.ndarray) -> float | list[float]:
+    numbers = [_rounded(value) for value in np.ravel(values)]
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _rounded(value: Any) -> float:
+    return round(float(value), 6)
+
+
+def _corners(box: np.ndarray) -> tuple[float, float, float, float]:
+    left, top, right, bottom = (round(float(x), 1) for x in box)
+    return left, top, right, bottom

@@ -1,0 +1,265 @@
+"""Synthetic faces: a dataset drawn on the spot, in Adience's own file layout.
+
+In: how many, and a seed. Out: five fold files, a tree of pictures that `read_adience`
+reads, and CelebA's attribute list for the same pictures. For trying things out and for
+tests; a score on them says how well drawings are told apart, nothing about people.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from keras_agegender.datasets.adience import COLUMNS, NUM_FOLDS, TREES, read_adience
+from keras_agegender.datasets.cleaning_report import CleaningReport
+from keras_agegender.datasets.manifest import make_manifest
+from keras_agegender.faces.images import encode_jpeg
+from keras_agegender.labels import AGE_GROUPS, CELEBA_ATTRIBUTES, GENDERS
+from keras_agegender.progress import progress_bar
+from keras_agegender.synthetic.drawing import SyntheticFace, draw_face
+from keras_agegender.synthetic.look import sample_identity
+
+SOURCE = "synthetic"
+GENERATOR_VERSION = 2
+ATTRIBUTES_FILE = "list_attr_celeba.txt"
+MARKER = "synthetic.json"
+PICTURES_PER_SUBJECT = 4
+NOTICE = """These faces are synthetic.
+
+They were drawn by keras_agegender from polygons and random numbers; nobody on them
+exists. The layout is Adience's, so that its reader reads them. Scores on them say how
+well drawings are told apart, and nothing about people.
+"""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One picture to draw: who, in which fold, with which labels and seed."""
+
+    index: int
+    subject: int
+    fold: int
+    age_group: int
+    gender: int
+
+    @property
+    def values(self) -> dict[str, str]:
+        """The fold file's names for it."""
+        return {
+            "user_id": f"synthetic{self.subject // 8:04d}@N00",
+            "original_image": f"{self.index:06d}_synthetic.jpg",
+            "face_id": str(self.subject + 1),
+        }
+
+    @property
+    def key(self) -> str:
+        """Path of the picture below the dataset's folder."""
+        return TREES["faces"].format(**self.values)
+
+
+# What the label files need of each picture: plan, face box, attributes.
+Rows = list[tuple[_Plan, np.ndarray, dict[str, int]]]
+
+
+def write_synthetic_faces(
+    directory: str | Path,
+    num_faces: int,
+    *,
+    image_size: tuple[int, int] = (256, 256),
+    seed: int = 0,
+    progress: bool = False,
+) -> Path:
+    """Draws faces into a folder laid out like Adience.
+
+    Age groups and genders are balanced; a subject has four pictures, all in one fold.
+    The same arguments write the same bytes. A folder that was interrupted is gone on
+    with; one that is complete is left as it is.
+
+    Args:
+        directory: Folder to make.
+        num_faces: How many, at least 80: a subject of each group and gender in a fold.
+        image_size: (height, width) in pixels. Defaults to 256 × 256.
+        seed: Seed of everything. Defaults to 0.
+        progress: Whether a progress bar is shown on stderr.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If the folder holds something else, or the number is too small.
+
+    Example:
+    >>> write_synthetic_faces("faces", 80)  # doctest: +SKIP
+    """
+    directory = Path(directory)
+    request = {
+        "source": SOURCE,
+        "generator": GENERATOR_VERSION,
+        "seed": seed,
+        "num_faces": num_faces,
+        "image_size": list(image_size),
+    }
+    if num_faces < NUM_FOLDS * len(AGE_GROUPS) * len(GENDERS):
+        raise ValueError(
+            "Invalid `num_faces`. Expected at least 80: 5 folds, 8 age groups, 2 "
+            f"genders. Received: num_faces={num_faces}."
+        )
+    if _is_complete(directory, request):
+        return directory
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "README.txt").write_text(NOTICE, "utf-8")
+    rows: Rows = []
+    with progress_bar(num_faces, "drawing", "face", shown=progress) as bar:
+        for plan in _plans(num_faces):
+            face = _draw(plan, seed, image_size)
+            _write_picture(directory / plan.key, face.image)
+            rows.append((plan, face.face_box, face.attributes))
+            bar.update()
+    _write_folds(directory, rows)
+    _write_attributes(directory / ATTRIBUTES_FILE, rows)
+    (directory / MARKER).write_text(json.dumps(request), "utf-8")
+    return directory
+
+
+def write_synthetic_photo(
+    file: str | Path,
+    faces: Sequence[tuple[int, int]] = ((1, 1), (7, 0), (4, 1), (2, 0)),
+    *,
+    side: int = 320,
+    seed: int = 0,
+) -> Path:
+    """Draws one photo with several people side by side, to predict on.
+
+    Args:
+        file: JPEG file to write.
+        faces: (age-group id, gender id) of each face, from left to right.
+        side: Height of the photo and width of each face's part, in pixels.
+        seed: Seed of the faces. None of them is in a dataset of the same seed.
+
+    Returns:
+        The file.
+
+    Example:
+    >>> write_synthetic_photo("photo.jpg", [(0, 0), (7, 1)])  # doctest: +SKIP
+    """
+    parts = [
+        draw_face(
+            np.random.default_rng([seed, 3, place]),
+            age_group,
+            gender,
+            image_size=(side, side),
+        ).image
+        for place, (age_group, gender) in enumerate(faces)
+    ]
+    file = Path(file)
+    file.write_bytes(encode_jpeg(np.hstack(parts), quality=92))
+    return file
+
+
+def read_synthetic(directory: str | Path) -> tuple[pd.DataFrame, CleaningReport]:
+    """Reads synthetic faces with the Adience reader, their 40 attributes as columns.
+
+    Args:
+        directory: What `write_synthetic_faces` made.
+
+    Returns:
+        `(manifest, report)`; the attributes are not meant as outputs unless asked for.
+
+    Raises:
+        ValueError: If the folder holds no complete synthetic dataset.
+    """
+    directory = Path(directory)
+    if not (directory / MARKER).is_file():
+        raise ValueError(f"{directory} holds no complete synthetic dataset.")
+    manifest, report = read_adience(directory, directory)
+    lines = (directory / ATTRIBUTES_FILE).read_text("utf-8").splitlines()
+    attributes = pd.DataFrame(
+        [line.split() for line in lines[2:]], columns=["key", *lines[1].split()]
+    )
+    joined = manifest.merge(attributes, on="key", how="left", validate="one_to_one")
+    for name in CELEBA_ATTRIBUTES:
+        joined[name] = (joined[name].astype(int) > 0).astype("int64")
+    joined["source"] = SOURCE
+    report.source = SOURCE
+    return make_manifest(joined.to_dict("records")), report
+
+
+def _plans(num_faces: int) -> Iterator[_Plan]:
+    """Deals groups, genders and folds out so that every prefix is balanced."""
+    cells = [(a, g) for a in range(len(AGE_GROUPS)) for g in range(len(GENDERS))]
+    num_subjects = max(-(-num_faces // PICTURES_PER_SUBJECT), NUM_FOLDS * len(cells))
+    for index in range(num_faces):
+        subject = index % num_subjects
+        age_group, gender = cells[subject % len(cells)]
+        fold = subject // len(cells) % NUM_FOLDS
+        yield _Plan(index, subject, fold, age_group, gender)
+
+
+def _draw(plan: _Plan, seed: int, image_size: tuple[int, int]) -> SyntheticFace:
+    """Draws a planned picture; chance depends on seed, subject and index only."""
+    identity = sample_identity(np.random.default_rng([seed, 1, plan.subject]))
+    rng = np.random.default_rng([seed, 2, plan.index])
+    return draw_face(
+        rng, plan.age_group, plan.gender, image_size=image_size, identity=identity
+    )
+
+
+def _write_picture(file: Path, image: np.ndarray) -> None:
+    if file.is_file():  # an earlier, interrupted call; written whole or not at all
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    partial.write_bytes(encode_jpeg(image, quality=92))
+    os.replace(partial, file)
+
+
+def _write_folds(directory: Path, rows: Rows) -> None:
+    for fold in range(NUM_FOLDS):
+        lines = ["\t".join(COLUMNS)]
+        for plan, face_box, _ in rows:
+            if plan.fold != fold:
+                continue
+            left, top, right, bottom = face_box.round().astype(int)
+            values = {
+                **plan.values,
+                "age": "({}, {})".format(*AGE_GROUPS[plan.age_group]),
+                "gender": GENDERS[plan.gender][0],
+                "x": left, "y": top, "dx": right - left, "dy": bottom - top,
+                "tilt_ang": 0, "fiducial_yaw_angle": 0, "fiducial_score": 100,
+            }  # fmt: skip
+            lines.append("\t".join(str(values[column]) for column in COLUMNS))
+        file = directory / f"fold_{fold}_data.txt"
+        file.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def _write_attributes(file: Path, rows: Rows) -> None:
+    """Writes CelebA's list: a count, the names, then 1 or -1 per picture."""
+    lines = [str(len(rows)), " ".join(CELEBA_ATTRIBUTES)]
+    for plan, _, attributes in rows:
+        values = ("1" if attributes[name] else "-1" for name in CELEBA_ATTRIBUTES)
+        lines.append(" ".join([plan.key, *values]))
+    file.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def _is_complete(directory: Path, request: dict) -> bool:
+    marker = directory / MARKER
+    if marker.is_file():
+        found = json.loads(marker.read_text("utf-8"))
+        if found == request:
+            return True
+        raise ValueError(
+            f"{directory} holds other synthetic faces ({found}). Choose another folder."
+        )
+    if directory.exists() and not directory.is_dir():
+        raise ValueError(f"{directory} is a file.")
+    readme = directory / "README.txt"
+    ours = readme.is_file() and readme.read_text("utf-8") == NOTICE
+    if directory.is_dir() and any(directory.iterdir()) and not ours:
+        raise ValueError(f"{directory} is not empty and holds no synthetic faces.")
+    return False

@@ -1,0 +1,283 @@
+"""tf.data pipelines: the same targets as NumPy, the same order for the same seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from sample_data import EXTRA_HEADS, make_prepared, picture
+
+from keras_agegender.datasets.manifest import make_manifest
+from keras_agegender.datasets.preparation import prepare
+from keras_agegender.datasets.prepared import load_prepared
+from keras_agegender.encodings.catalogue import get_encoding, list_encodings
+from keras_agegender.encodings.head import Head
+from keras_agegender.faces.cropping import CropOptions
+from keras_agegender.faces.graph_cropping import GraphCropper
+from keras_agegender.input_pipeline.eval_dataset import make_eval_dataset
+from keras_agegender.input_pipeline.labels import encode_labels, read_labels
+from keras_agegender.input_pipeline.pixels import (
+    decode_picture,
+    get_pipeline,
+    preprocess_for_evaluation,
+    preprocess_for_training,
+)
+from keras_agegender.input_pipeline.train_dataset import make_train_dataset
+from keras_agegender.synthetic.drawing import draw_face
+
+SMALL = {"image_size": (32, 32), "batch_size": 8}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    directory = make_prepared(tmp_path_factory.mktemp("p"), extra_heads=EXTRA_HEADS)
+    return load_prepared(directory)
+
+
+def batches(dataset):
+    return [tf.nest.map_structure(lambda x: x.numpy(), batch) for batch in dataset]
+
+
+def joined(dataset):
+    rows = batches(dataset)
+    return tf.nest.map_structure(lambda *parts: np.concatenate(parts), *rows)
+
+
+@pytest.mark.parametrize("name", [n for n in list_encodings() if n != "attributes"])
+def test_targets_equal_those_of_the_encoding(prepared, name):
+    encoding = get_encoding(name, heads=prepared.extra_heads())
+    labels = read_labels(prepared, "train", columns=EXTRA_HEADS)
+    ages, genders = labels["age_group"], labels["gender"]
+    assert (ages == -1).any() and (genders == -1).any()
+    expected = encoding.encode(ages, genders, labels)
+    weights = encoding.sample_weights(ages, genders, labels)
+    _, targets, sample_weights = joined(
+        make_eval_dataset(prepared, encoding, split="train", **SMALL)
+    )
+    assert list(targets) == list(expected) == list(sample_weights)
+    for head in encoding.output_names:
+        np.testing.assert_allclose(targets[head], expected[head], err_msg=head)
+        assert targets[head].dtype == expected[head].dtype
+        np.testing.assert_array_equal(sample_weights[head], weights[head], err_msg=head)
+
+
+def test_targets_are_the_same_eagerly_and_in_a_graph():
+    encoding = get_encoding("ordinal")
+    example = {
+        "age_group": tf.constant([0, 3, 7, -1], tf.int64),
+        "gender": tf.constant([1, -1, 0, 1], tf.int64),
+    }
+    eager = encode_labels(example, encoding)
+    graph = tf.function(lambda e: encode_labels(e, encoding))(example)
+    tf.nest.map_structure(np.testing.assert_array_equal, eager, graph)
+
+
+def test_images_are_the_pipeline_s(prepared):
+    """The dataset's images equal those of the function that exports call."""
+    for name in ("resnet", "caffe"):
+        images, _, _ = joined(
+            make_eval_dataset(
+                prepared, "gender", split="fold_0", pipeline=name, **SMALL
+            )
+        )
+        rows = prepared.as_dataset("fold_0").as_numpy_iterator()
+        expected = [preprocess_for_evaluation(r["image"], (32, 32), name) for r in rows]
+        np.testing.assert_allclose(images, np.stack(expected), atol=1e-6)
+        assert images.dtype == np.float32
+        assert 0 <= images.min() and images.max() <= 1
+
+
+def test_caffe_sizes():
+    """256 is cut to 227, as in the report; other sizes keep the ratio."""
+    pipeline = get_pipeline("caffe")
+    assert round(227 * pipeline.enlarge) == 256
+    image = tf.constant(picture(size=(300, 200)))
+    for size in ((227, 227), (96, 96), (64, 48)):
+        assert preprocess_for_evaluation(image, size, "caffe").shape == (*size, 3)
+
+
+def test_the_centre_is_cut_for_evaluation():
+    """Of a picture at its resized size, the middle 227 rows of 256: 14 to 240."""
+    image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), "uint8")
+    out = preprocess_for_evaluation(tf.constant(image), (227, 227), "caffe").numpy()
+    np.testing.assert_allclose(out, image[14:241, 14:241] / 255.0, atol=1e-6)
+
+
+def test_random_crops_are_windows_and_half_of_them_mirrored():
+    image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), "uint8")
+    seen = set()
+    mirrored = 0
+    for seed in range(40):
+        out = preprocess_for_training(
+            tf.constant(image), (227, 227), "caffe", (seed, 1)
+        )
+        pixels = np.round(out.numpy() * 255).astype("uint8")
+        places = [
+            (top, left, flip)
+            for flip in (False, True)
+            for top in range(30)
+            for left in range(30)
+            if (pixels[:, ::-1][:3, :3] if flip else pixels[:3, :3]).tobytes()
+            == image[top : top + 3, left : left + 3].tobytes()
+        ]
+        (found,) = places
+        seen.add(found[:2])
+        mirrored += found[2]
+    assert len(seen) > 30
+    assert 8 < mirrored < 32
+
+
+def test_the_resnet_pipeline_leaves_chance_to_the_model():
+    image = tf.constant(picture(size=(64, 64)))
+    first, second = (
+        preprocess_for_training(image, (32, 32), "resnet", (seed, 0)) for seed in (1, 2)
+    )
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(
+        first, preprocess_for_evaluation(image, (32, 32), "resnet")
+    )
+
+
+def train(prepared, **options):
+    return make_train_dataset(
+        prepared, "gender", pipeline="caffe", **{**SMALL, "batch_size": 5, **options}
+    )
+
+
+def test_the_same_seed_is_the_same_training(prepared):
+    first, second, other = (batches(train(prepared, seed=s)) for s in (1, 1, 2))
+    tf.nest.map_structure(np.testing.assert_array_equal, first, second)
+    assert any((a[0] != b[0]).any() for a, b in zip(first, other, strict=True))
+
+
+def test_epochs_differ_and_are_reproducible(prepared):
+    dataset = train(prepared, seed=1)
+    epochs = [batches(dataset) for _ in range(2)]
+    assert (epochs[0][0][0] != epochs[1][0][0]).any()
+    again = train(prepared, seed=1)
+    for epoch in epochs:
+        tf.nest.map_structure(np.testing.assert_array_equal, epoch, batches(again))
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_caching_changes_nothing(prepared, tmp_path, in_memory):
+    cached = train(prepared, cache=True if in_memory else str(tmp_path / "cache"))
+    plain = train(prepared)
+    for _ in range(2):
+        tf.nest.map_structure(
+            np.testing.assert_array_equal, batches(cached), batches(plain)
+        )
+
+
+def test_every_face_is_there_once(prepared):
+    dataset = train(prepared)
+    assert int(dataset.cardinality()) == 5  # 24 faces, 5 a step
+    assert sum(len(batch[0]) for batch in batches(dataset)) == 24
+
+
+def test_labels_are_read_in_the_order_of_the_batches(prepared):
+    labels = read_labels(prepared, "fold_4")
+    _, targets, weights = joined(
+        make_eval_dataset(prepared, "gender", split="fold_4", **SMALL)
+    )
+    known = weights["gender"] == 1
+    np.testing.assert_array_equal(targets["gender"][known, 0], labels["gender"][known])
+    assert list(labels["key"]) == [f"{n:03d}.jpg" for n in range(4, 40, 5)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"split": "tset"}, "Invalid `split`"),
+        ({"split": "fold_0[:0%]"}, "holds no face"),
+        ({"pipeline": "vgg"}, "Invalid `pipeline`"),
+        ({"batch_size": 0}, "Invalid `batch_size`"),
+        ({"image_size": (32,)}, "Invalid `image_size`"),
+        ({"encoding": "attributes"}, "has no column"),
+        ({"encoding": "ordnal"}, "ordinal"),
+    ],
+)
+def test_invalid_arguments(prepared, arguments, message):
+    encoding = arguments.pop("encoding", "gender")
+    with pytest.raises(ValueError, match=message):
+        make_eval_dataset(prepared, encoding, **{**SMALL, **arguments})
+
+
+def test_damaged_pictures_are_errors_not_noise():
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode_picture(tf.constant(b"no picture"))
+
+
+# -- cropping on the fly ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A manifest of drawn faces: a PNG, a gray one and one that lies on its side."""
+    folder = tmp_path_factory.mktemp("photos")
+    rows = []
+    for number in range(6):
+        picture = Image.fromarray(draw_face(number, number, number % 2).image)
+        file = folder / f"{number}.{'png' if number == 0 else 'jpg'}"
+        options = {"quality": 97} if number else {}
+        if number == 1:
+            picture = picture.convert("L")
+        if number == 2:  # EXIF orientation 6: stored on its side
+            picture = picture.rotate(90, expand=True)
+            exif = Image.Exif()
+            exif[0x0112] = 6
+            options["exif"] = exif
+        picture.save(file, **options)
+        rows.append(
+            {
+                "key": file.name,
+                "path": str(file),
+                "split": ("train", "train", "validation")[number % 3],
+                "age_group": number,
+                "gender": number % 2,
+            }
+        )
+    return make_manifest(rows)
+
+
+def test_cropping_on_the_fly_gives_what_prepare_gives(photos, tmp_path):
+    options = CropOptions()
+    report = prepare(photos, tmp_path / "p", crop_options=options, progress=False)
+    assert report.counts == {"ok": 6}
+    for split, count in (("train", 4), ("train+validation", 6)):
+        expected = joined(
+            make_eval_dataset(report.directory, "ordinal", split=split, **SMALL)
+        )
+        rows = photos.sort_values("split", kind="stable")  # splits lie one by one there
+        found = joined(
+            make_eval_dataset(rows, "ordinal", split=split, face_crop=options, **SMALL)
+        )
+        tf.nest.map_structure(np.testing.assert_array_equal, found[1:], expected[1:])
+        assert len(found[0]) == count
+        assert np.abs(found[0] - expected[0]).mean(axis=(1, 2, 3)).max() < 0.02
+    train_ds = make_train_dataset(photos, "ordinal", face_crop=options, **SMALL)
+    assert joined(train_ds)[0].shape == (4, 32, 32, 3)
+
+
+def test_whole_pictures_of_a_dataset_can_be_cropped(photos, tmp_path):
+    report = prepare(photos, tmp_path / "p", progress=False)
+    cropper = GraphCropper(CropOptions(margin=0.5))
+    plain, cropped = (
+        joined(make_eval_dataset(report.directory, "gender", face_crop=crop, **SMALL))
+        for crop in (None, cropper)
+    )
+    assert np.abs(plain[0] - cropped[0]).mean() > 0.02
+    again = make_eval_dataset(photos, "gender", face_crop=cropper, **SMALL)
+    assert np.abs(joined(again)[0] - cropped[0]).mean() < 0.02
+
+
+def test_manifests_that_do_not_fit(photos, tmp_path):
+    with pytest.raises(ValueError, match="Invalid `split`.*'test'"):
+        make_eval_dataset(photos, "gender", split="test")
+    encoding = get_encoding("gender", heads=[Head("hat")])
+    with pytest.raises(ValueError, match="no column \\['hat'\\]"):
+        make_eval_dataset(photos, encoding)
+    gone = photos.assign(path=str(tmp_path / "gone.jpg"))
+    with pytest.raises(tf.errors.NotFoundError, match="gone.jpg"):
+        next(iter(make_eval_dataset(gone, "gender")))
