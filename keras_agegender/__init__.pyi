@@ -25,6 +25,7 @@ from .encodings.catalogue import (
     list_encodings as list_encodings,
 )
 from .encodings.class_weights import balanced_class_weights as balanced_class_weights
+from .encodings.decoding import Decoded as Decoded, HeadAnswer as HeadAnswer
 from .encodings.encoding import Encoding as Encoding
 from .encodings.head import Head as Head
 from .evaluation.evaluate import evaluate as evaluate
@@ -41,14 +42,18 @@ from .input_pipeline.labels import read_labels as read_labels
 from .input_pipeline.train_dataset import make_train_dataset as make_train_dataset
 from .labels import (
     AGE_GROUP_NAMES as AGE_GROUP_NAMES,
+    AGE_GROUP_PRESETS as AGE_GROUP_PRESETS,
     AGE_GROUPS as AGE_GROUPS,
     GENDERS as GENDERS,
+    AgeGroups as AgeGroups,
+    get_age_groups as get_age_groups,
 )
 from .models.builder import (
     build_model as build_model,
     list_models as list_models,
 )
 from .models.freezing import freeze_all_but_last as freeze_all_but_last
+from .models.heads import stored_encoding as stored_encoding
 from .models.torch_weights import load_torch_weights as load_torch_weights
 from .models.weights import transfer_weights as transfer_weights
 from .recipes.loading import (

@@ -1,62 +1,226 @@
-"""Labels: age groups, genders, CelebA's attributes, and the texts that stand for them.
+"""Labels: age groups, genders, CelebA's attributes, and the value for "not known".
 
-In: what a label file says (`"(8, 23)"`, `"35"`, `"m"`, 27 years). Out: class ids, -1
-where there is no label. Corrections are tables; nothing is guessed.
+Age groups are a value, `AgeGroups`. Adience's eight are the default; FairFace's,
+decades and your own travel the same way, from the reader to the answer.
 """
 
 from __future__ import annotations
 
-# Adience's eight groups, both ends included, in years. The gaps are Adience's too.
-AGE_GROUPS = (
-    (0, 2),
-    (4, 6),
-    (8, 12),
-    (15, 20),
-    (25, 32),
-    (38, 43),
-    (48, 53),
-    (60, 100),
-)
-AGE_GROUP_NAMES = tuple(f"{low}-{high}" for low, high in AGE_GROUPS)
-
-# The id of a gender is its place here; the sigmoid head `gender` is P(male).
-GENDERS = ("female", "male")
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 # A label that is not known, in manifests, prepared datasets and tf.data alike.
 MISSING = -1
 
-# The report, Table 0: label in Adience's files -> age group.
-TABLE_0: dict[str, tuple[int, int]] = {
-    "2": (0, 2),
-    "3": (0, 2),
-    "(8, 23)": (8, 12),
-    "13": (8, 12),
-    "22": (15, 20),
-    "23": (25, 32),
-    "(27, 32)": (25, 32),
-    "29": (25, 32),
-    "32": (25, 32),
-    "34": (25, 32),
-    "(38, 42)": (38, 43),
-    "(38, 48)": (38, 43),
-    "35": (38, 43),
-    "36": (38, 43),
-    "42": (38, 43),
-    "45": (38, 43),
-    "46": (48, 53),
-    "56": (48, 53),
-    "55": (60, 100),
-    "57": (60, 100),
-    "58": (60, 100),
-}
+MAX_AGE = 130  # years; nobody is known to have lived longer
+GAPS = ("omit", "nearest")
 
-# 72 rows of fold 0 that Table 0 does not list: an evident misprint of (25, 32).
-MISPRINTS: dict[str, tuple[int, int]] = {"(25, 23)": (25, 32)}
+_RANGE = re.compile(r"^[(\[]?\s*(\d{1,3})\s*(?:-|–|,|\.\.|to)\s*(\d{1,3})\s*[)\]]?$")
+_OPEN = re.compile(r"^(?:(?:more than|over|>)\s*(\d{1,3})|(\d{1,3})\s*\+)$")
 
-# What Adience writes where a label is absent.
-NO_AGE = ("None", "")
-NO_GENDER = ("u", "")
-ADIENCE_GENDERS = {"f": 0, "m": 1}
+
+@dataclass(frozen=True)
+class AgeGroups:
+    """Names and bounds of the age groups that labels and answers are in.
+
+    Groups are ordered and do not overlap. There may be gaps between them: an age in a
+    gap has no group, unless it is asked for the nearest one. Ages above the last bound
+    belong to the last group.
+
+    Args:
+        bounds: (youngest, oldest) of each group in completed years, both included, in
+            ascending order. Shape (num_groups, 2), at least 2 groups.
+        names: Name of each group. Defaults to `"<youngest>-<oldest>"`.
+
+    Raises:
+        ValueError: If bounds overlap or descend, or names are not one for each group.
+
+    Example:
+    >>> groups = AgeGroups(((0, 17), (18, 64), (65, 120)), ("child", "adult", "senior"))
+    >>> groups.names[groups.from_years(30)]
+    'adult'
+    """
+
+    bounds: tuple[tuple[int, int], ...]
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        bounds = tuple((int(low), int(high)) for low, high in self.bounds)
+        object.__setattr__(self, "bounds", bounds)
+        names = tuple(self.names) or tuple(f"{low}-{high}" for low, high in bounds)
+        object.__setattr__(self, "names", names)
+        flat = [year for pair in bounds for year in pair]
+        ascending = all(a <= b for a, b in zip(flat[::2], flat[1::2], strict=True))
+        apart = all(a < b for a, b in zip(flat[1::2], flat[2::2], strict=False))
+        if len(bounds) < 2 or not ascending or not apart or flat[0] < 0:
+            raise ValueError(
+                "Invalid `bounds` of age groups. Expected at least two groups "
+                "(youngest, oldest) in years, ascending and without overlap. "
+                f"Received: bounds={bounds}."
+            )
+        if len(names) != len(bounds) or len(set(names)) != len(names):
+            raise ValueError(
+                f"Invalid `names` of age groups. Expected {len(bounds)} different "
+                f"names. Received: names={names}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.bounds)
+
+    def __str__(self) -> str:
+        return ", ".join(self.names)
+
+    @property
+    def centers(self) -> tuple[float, ...]:
+        """The middle of each group, in years; the age a group stands for."""
+        return tuple((low + high) / 2 for low, high in self.bounds)
+
+    def from_years(self, years: float, gaps: str = "omit") -> int:
+        """Returns the id of the group an age lies in.
+
+        Args:
+            years: Age in completed years, 0 to 130; a fraction counts for the whole
+                year.
+            gaps: What an age between two groups becomes: `"omit"` (default) is
+                `MISSING`, `"nearest"` the nearer group, the younger of two equally
+                near.
+
+        Returns:
+            Id in [0, num_groups), or -1.
+
+        Raises:
+            ValueError: If the age or the option is impossible.
+        """
+        if gaps not in GAPS:
+            raise ValueError(
+                f"Invalid `gaps`. Expected one of {GAPS}. Received: gaps={gaps!r}."
+            )
+        if not 0 <= years <= MAX_AGE:
+            raise ValueError(
+                f"Invalid age. Expected years in [0, {MAX_AGE}]. Received: {years}."
+            )
+        age = int(years)
+        distances = [max(low - age, age - high, 0) for low, high in self.bounds]
+        distances[-1] = max(self.bounds[-1][0] - age, 0)
+        nearest = min(range(len(self)), key=distances.__getitem__)
+        if distances[nearest] == 0 or gaps == "nearest":
+            return nearest
+        return MISSING
+
+    def from_text(self, text: str) -> int | None:
+        """Returns the id of the group a label names, `None` if it names none.
+
+        Names and bounds are understood: `"adult"`, `"20-29"`, `"(20, 29)"`, `"70+"`.
+        """
+        for index, name in enumerate(self.names):
+            if text.strip().lower() == name.lower():
+                return index
+        found = _parse_range(text)
+        if found is None:
+            return None
+        low, high = found
+        last = len(self) - 1
+        for index, bounds in enumerate(self.bounds):
+            if (low, high) == bounds or (high is None and index == last):
+                return index if low == bounds[0] else None
+        return None
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """Returns the groups as plain values, for JSON; `from_list` reads them."""
+        return [
+            {"name": name, "years": list(bounds)}
+            for name, bounds in zip(self.names, self.bounds, strict=True)
+        ]
+
+    @classmethod
+    def from_list(cls, groups: Sequence[Any]) -> AgeGroups:
+        """Returns the groups that `to_list` wrote."""
+        return cls(
+            tuple((low, high) for low, high in (group["years"] for group in groups)),
+            tuple(group["name"] for group in groups),
+        )
+
+
+def _parse_range(text: str) -> tuple[int, int | None] | None:
+    match = _RANGE.match(text.strip())
+    if match:
+        return int(match[1]), int(match[2])
+    match = _OPEN.match(text.strip().lower())
+    if match:
+        return int(match[1] or match[2]), None
+    return None
+
+
+AGE_GROUP_PRESETS: dict[str, AgeGroups] = {
+    # Both ends included, in years. The gaps are Adience's too.
+    "adience": AgeGroups(
+        ((0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100))
+    ),
+    # Karkkainen & Joo, "FairFace", WACV 2021, whose last label is "more than 70".
+    "fairface": AgeGroups(
+        ((0, 2), (3, 9), (10, 19), (20, 29), (30, 39), (40, 49), (50, 59), (60, 69),
+         (70, 120)),
+        ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "70+"),
+    ),
+    "decades": AgeGroups(
+        tuple((low, low + 9) for low in range(0, 90, 10)) + ((90, 120),),
+        (*(f"{low}-{low + 9}" for low in range(0, 90, 10)), "90+"),
+    ),
+}  # fmt: skip
+
+ADIENCE_AGE_GROUPS = AGE_GROUP_PRESETS["adience"]
+AGE_GROUPS = ADIENCE_AGE_GROUPS.bounds
+AGE_GROUP_NAMES = ADIENCE_AGE_GROUPS.names
+
+
+def get_age_groups(
+    groups: AgeGroups | str | Sequence[tuple[int, int]] | None = None,
+) -> AgeGroups:
+    """Returns age groups by name, by their bounds as text, or as given.
+
+    Args:
+        groups: A preset (`"adience"`, `"fairface"`, `"decades"`); bounds as text,
+            `"0-9,10-19,20+"`; bounds as pairs of years; or an `AgeGroups`. `None`
+            (default) is Adience's eight.
+
+    Raises:
+        ValueError: If there is no such preset, or the text cannot be read.
+
+    Example:
+    >>> get_age_groups("0-17, 18-64, 65+").bounds[-1]
+    (65, 120)
+    """
+    if groups is None:
+        return ADIENCE_AGE_GROUPS
+    if isinstance(groups, AgeGroups):
+        return groups
+    if not isinstance(groups, str):
+        return AgeGroups(tuple((low, high) for low, high in groups))
+    if groups in AGE_GROUP_PRESETS:
+        return AGE_GROUP_PRESETS[groups]
+    bounds, names = [], []
+    for text in groups.split(","):
+        found = _parse_range(text)
+        if found is None:
+            raise ValueError(
+                f"Invalid `age_groups`. Expected one of {sorted(AGE_GROUP_PRESETS)} or "
+                "ranges of years such as '0-9,10-19,20+'. "
+                f"Received: {text.strip()!r} in {groups!r}."
+            )
+        low, high = found
+        # Nobody older than 120 is in any dataset; the last group takes them anyway.
+        bounds.append((low, 120 if high is None else high))
+        names.append(text.strip())
+    return AgeGroups(tuple(bounds), tuple(names))
+
+
+# The id of a gender is its index here; the sigmoid head `gender` is P(male).
+GENDERS = ("female", "male")
+
+# The oldest year of the encoding `years`: 0 … 100, as Rothe et al. 2018 have it.
+OLDEST_YEAR = 100
 
 # CelebA's 40 attributes in the order of list_attr_celeba.txt.
 CELEBA_ATTRIBUTES = (
@@ -70,79 +234,14 @@ CELEBA_ATTRIBUTES = (
     "Wearing_Necklace", "Wearing_Necktie", "Young",
 )  # fmt: skip
 
-GAPS = ("omit", "nearest")
-
 
 def age_group_from_years(years: float, gaps: str = "omit") -> int:
-    """Returns the id of the age group an age lies in.
+    """Returns the id of Adience's age group that an age lies in.
 
-    Args:
-        years: Age in completed years, 0 to 130; a fraction counts for the whole year.
-        gaps: What an age between two groups becomes: `"omit"` (default) is `MISSING`,
-            `"nearest"` the nearer group, the younger of two equally near. Ages above
-            100 belong to the last group.
-
-    Returns:
-        Id in [0, 8), or -1.
-
-    Raises:
-        ValueError: If the age or the option is impossible.
+    See `AgeGroups.from_years`, which does the same for any groups.
 
     Example:
     >>> [age_group_from_years(35, gaps=gaps) for gaps in ("omit", "nearest")]
     [-1, 4]
     """
-    if gaps not in GAPS:
-        raise ValueError(
-            f"Invalid `gaps`. Expected one of {GAPS}. Received: gaps={gaps!r}."
-        )
-    if not 0 <= years <= 130:
-        raise ValueError(f"Invalid age. Expected years in [0, 130]. Received: {years}.")
-    age = int(years)
-    distances = [max(low - age, age - high, 0) for low, high in AGE_GROUPS]
-    distances[-1] = max(AGE_GROUPS[-1][0] - age, 0)
-    nearest = min(range(len(AGE_GROUPS)), key=distances.__getitem__)
-    if distances[nearest] == 0 or gaps == "nearest":
-        return nearest
-    return MISSING
-
-
-def age_group_from_adience(label: str, strict: bool = False) -> int:
-    """Returns the id of the age group that an Adience label stands for.
-
-    Args:
-        label: The text of the file's `age` column.
-        strict: Whether exactly the report's Table 0 corrects labels; by default the
-            misprint `(25, 23)` is corrected too.
-
-    Returns:
-        Id in [0, 8), or -1 for `None` (and, when strict, for the misprint).
-
-    Raises:
-        ValueError: If the label is in none of the tables.
-
-    Example:
-    >>> age_group_from_adience("(8, 23)"), age_group_from_adience("None")
-    (2, -1)
-    """
-    group = corrected_group(label, strict)
-    if group is None:
-        return MISSING
-    return AGE_GROUPS.index(group)
-
-
-def corrected_group(label: str, strict: bool = False) -> tuple[int, int] | None:
-    """Returns the (low, high) years behind an Adience label, `None` for no age.
-
-    Raises:
-        ValueError: If the label is in none of the tables.
-    """
-    if label in NO_AGE or (strict and label in MISPRINTS):
-        return None
-    for low, high in AGE_GROUPS:
-        if label == f"({low}, {high})":
-            return low, high
-    for table in (TABLE_0, MISPRINTS):
-        if label in table:
-            return table[label]
-    raise ValueError(f"Unknown age label {label!r}.")
+    return ADIENCE_AGE_GROUPS.from_years(years, gaps)

@@ -16,6 +16,7 @@ from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.files import write_json
+from keras_agegender.labels import AgeGroups
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.recipes.recipe import Recipe
 
@@ -96,7 +97,10 @@ class RunDirectory:
 
     def encoding(self) -> Encoding:
         """Returns the encoding with its extra heads and loss weights."""
-        heads = [Head(**head) for head in self.info().get("extra_heads", [])]
+        info = self.info()
+        if "encoding" in info:
+            return Encoding.from_dict(info["encoding"])
+        heads = [Head(**head) for head in info.get("extra_heads", [])]  # before 0.2
         return recipe_encoding(self.recipe(), heads)
 
     def load_model(self, which: str = "best") -> Any:
@@ -154,9 +158,16 @@ class RunDirectory:
             )
 
 
-def recipe_encoding(recipe: Recipe, heads: list[Head] | tuple[Head, ...]) -> Encoding:
-    """Returns the encoding a recipe asks for, with further heads."""
+def recipe_encoding(
+    recipe: Recipe,
+    heads: list[Head] | tuple[Head, ...],
+    age_groups: AgeGroups | None = None,
+) -> Encoding:
+    """Returns the encoding a recipe asks for, with further heads, over age groups."""
     encoding = get_encoding(
-        recipe.model.encoding, question=recipe.model.question or None, heads=heads
+        recipe.model.encoding,
+        question=recipe.model.question or None,
+        heads=heads,
+        age_groups=age_groups,
     )
     return encoding.with_loss_weights(recipe.loss_weights)

@@ -77,16 +77,19 @@ model.fit(
 ## Scores and SavedModel
 """
 
-labels = kag.read_labels(data, "test", columns=encoding.columns.values())
+labels = kag.read_labels(data, "test", columns=encoding.columns)
 outputs = model.predict(test_ds, verbose=0)
 scores = kag.evaluate_predictions(
     labels["age_group"],
     labels["gender"],
     encoding.decode(outputs),
     extra={
-        head.name: (head.kind, labels[head.column], outputs[head.name])
-        for head in encoding.heads
-        if head.column
+        head.name: (
+            head.kind,
+            labels[head.columns[0]],
+            encoding.answer(head.name, outputs).values,
+        )
+        for head in encoding.extra_heads
     },
 )
 print(kag.format_metrics(scores))

@@ -12,6 +12,7 @@ from keras_agegender.datasets.splits import report_splits
 from keras_agegender.faces.cropping import CropOptions
 from keras_agegender.faces.detector import Detections
 from keras_agegender.faces.images import encode_jpeg
+from keras_agegender.labels import AGE_GROUPS
 
 # The 31 texts of the age column of Adience's files, and the report's group of each.
 ALL_AGE_TEXTS = {
@@ -109,6 +110,7 @@ def make_rows(directory: Path, count=40):
                 "glasses": number % 2,
                 "colour": number % 3,
                 "weight": 0.5 * number,
+                "age_years": AGE_GROUPS[group][0] + number % 3 if number != 7 else -1,
             }
         )
     return rows

@@ -5,15 +5,20 @@ from __future__ import annotations
 import pytest
 from sample_data import ALL_AGE_TEXTS
 
-from keras_agegender.labels import (
-    AGE_GROUP_NAMES,
-    AGE_GROUPS,
-    CELEBA_ATTRIBUTES,
+from keras_agegender.datasets.adience_labels import (
     MISPRINTS,
-    MISSING,
     TABLE_0,
     age_group_from_adience,
+)
+from keras_agegender.labels import (
+    AGE_GROUP_NAMES,
+    AGE_GROUP_PRESETS,
+    AGE_GROUPS,
+    CELEBA_ATTRIBUTES,
+    MISSING,
+    AgeGroups,
     age_group_from_years,
+    get_age_groups,
 )
 
 
@@ -74,3 +79,50 @@ def test_celeba_has_forty_attributes_in_alphabetical_order():
     assert len(set(CELEBA_ATTRIBUTES)) == 40
     lowered = [name.lower() for name in CELEBA_ATTRIBUTES]
     assert lowered == sorted(lowered)
+
+
+# -- age groups as a value -------------------------------------------------------------
+
+
+def test_age_groups_by_text_and_years():
+    groups = get_age_groups("0-17, 18-64,65+")
+    assert groups.names == ("0-17", "18-64", "65+")
+    assert [groups.from_years(y) for y in (0, 17, 18, 64, 65, 119, 125)] == [
+        0, 0, 1, 1, 2, 2, 2
+    ]  # fmt: skip
+    assert groups.centers[0] == 8.5
+    assert AgeGroups.from_list(groups.to_list()) == groups
+
+
+@pytest.mark.parametrize(
+    ("text", "index"),
+    [("20-29", 3), ("(20, 29)", 3), ("70+", 8), ("more than 70", 8), ("0-2", 0)],
+)
+def test_fairface_labels_are_recognized(text, index):
+    assert get_age_groups("fairface").from_text(text) == index
+
+
+@pytest.mark.parametrize("text", ["21-29", "60+", "child", ""])
+def test_other_labels_are_not(text):
+    assert get_age_groups("fairface").from_text(text) is None
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ("0-9,x", "'x' in '0-9,x'"),
+        ("decade", "'decade'"),
+        ([(0, 9), (9, 12)], "without overlap"),
+        ([(5, 9), (0, 4)], "ascending"),
+        ([(0, 9)], "at least two"),
+    ],
+)
+def test_impossible_age_groups(groups, message):
+    with pytest.raises(ValueError, match=message):
+        get_age_groups(groups)
+
+
+def test_presets_have_no_gaps_but_adience():
+    for name, groups in AGE_GROUP_PRESETS.items():
+        gaps = [y for y in range(100) if groups.from_years(y) == MISSING]
+        assert bool(gaps) == (name == "adience")

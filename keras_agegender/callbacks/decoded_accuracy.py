@@ -24,6 +24,7 @@ class DecodedAccuracy(keras.callbacks.Callback):
     - `val_gender_accuracy` and `val_age_accuracy`, the same for every encoding,
     - `val_age_all_heads_accuracy`, where a face counts as right only if every age head
       is (the report's figure for ordinal encodings),
+    - `val_age_mean_absolute_error`, in years, where labels have `age_years`,
     - `val_mean_accuracy`, the mean of the first two, which the report's ResNets are
       selected by.
 
@@ -87,7 +88,13 @@ def decoded_accuracies(
     if "age_group" in found and encoding.question is not None:
         right, known = found["age_group"]
         agree = ops.convert_to_numpy(decoded.heads_agree)
-        accuracies["age_all_heads_accuracy"] = float((right & agree)[known].mean())
+        counted = ops.convert_to_numpy(decoded.median_age_group)
+        story = (counted == np.asarray(labels["age_group"])) & agree
+        accuracies["age_all_heads_accuracy"] = float(story[known].mean())
+    years = np.asarray(labels.get("age_years", np.nan), "float64")
+    if decoded.age_years is not None and (known := years >= 0).any():
+        errors = np.abs(ops.convert_to_numpy(decoded.age_years) - years)
+        accuracies["age_mean_absolute_error"] = float(errors[known].mean())
     means = [
         accuracies[n] for n in ("gender_accuracy", "age_accuracy") if n in accuracies
     ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_agegender.cli.console import add_verb, load_frameworks, say
-from keras_agegender.labels import GENDERS
+from keras_agegender.labels import AGE_GROUP_PRESETS, GENDERS
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
@@ -67,6 +67,7 @@ def _read_utkface(arguments: argparse.Namespace) -> tuple:
 
     manifest, report = read_utkface(
         arguments.images,
+        age_groups=arguments.age_groups,
         gaps=arguments.gaps,
         validation=arguments.validation,
         test=arguments.test,
@@ -97,6 +98,7 @@ def _read_csv(arguments: argparse.Namespace) -> tuple:
         gender_values={
             value: gender for gender in GENDERS for value in getattr(arguments, gender)
         },
+        age_groups=arguments.age_groups,
         gaps=arguments.gaps,
         extra=_extra_columns(arguments.extra),
         validation=arguments.validation,
@@ -189,6 +191,12 @@ def add_prepare(verbs: Any) -> None:
     for source in (utkface, table):
         source.add_argument("--validation", type=float, default=0.1, metavar="SHARE")
         source.add_argument("--test", type=float, default=0.1, metavar="SHARE")
+        source.add_argument(
+            "--age-groups",
+            metavar="GROUPS",
+            help=f"{', '.join(AGE_GROUP_PRESETS)}, or ranges such as 0-17,18-64,65+ "
+            "[adience]",
+        )
     table.add_argument(
         "--gaps",
         choices=("omit", "nearest"),

@@ -15,15 +15,14 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from keras_agegender.datasets.cleaning_report import CleaningReport
-from keras_agegender.datasets.manifest import make_manifest
-from keras_agegender.labels import (
+from keras_agegender.datasets.adience_labels import (
     ADIENCE_GENDERS,
-    AGE_GROUPS,
-    MISSING,
     NO_GENDER,
     corrected_group,
 )
+from keras_agegender.datasets.cleaning_report import CleaningReport
+from keras_agegender.datasets.manifest import make_manifest
+from keras_agegender.labels import AGE_GROUPS, MISSING
 
 COLUMNS = (
     "user_id",

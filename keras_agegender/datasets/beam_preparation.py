@@ -22,6 +22,7 @@ from keras_agegender.datasets.blocks import (
     read_picture,
     write_block,
 )
+from keras_agegender.datasets.manifest import manifest_age_groups
 from keras_agegender.datasets.preparation import (
     BLOCK_SIZE,
     Preparation,
@@ -179,5 +180,6 @@ def _write_splits(task: Preparation, built: Path, beam: Any, options: Any) -> No
             for split in task.splits()
         },
         task.extra_columns(),
+        manifest_age_groups(task.manifest),
         beam_options=options,
     )

@@ -18,6 +18,7 @@ class CleaningReport:
         totals: Named totals, in the order they were added.
         left_out: Reason -> rows left out.
         items: (item, reason) of rows left out or reported one by one.
+        num_between_groups: Ages that no group holds, and that none was found for.
     """
 
     source: str
@@ -26,6 +27,7 @@ class CleaningReport:
     totals: dict[str, int] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
     items: list[tuple[str, str]] = field(default_factory=list)
+    num_between_groups: int = 0
 
     def leave_out(self, item: str, reason: str) -> None:
         """Counts a row that is left out, and remembers which."""
@@ -56,11 +58,18 @@ class CleaningReport:
             ],
             "totals": dict(self.totals),
             "left_out": dict(self.left_out),
+            "num_between_groups": self.num_between_groups,
             "items": [list(item) for item in self.items],
         }
 
     def __str__(self) -> str:
-        lines = [f"{self.source}: {self.rows_read} rows read, {self.rows_kept} kept"]
+        first = f"{self.source}: {self.rows_read} rows read, {self.rows_kept} kept"
+        if self.num_between_groups:
+            first += (
+                f"; {self.num_between_groups} ages lie between two groups (--gaps "
+                "nearest takes the nearer one; --age-groups decades has no gaps)"
+            )
+        lines = [first]
         rows = [
             (f"{field} {a!r} -> {b}", n)
             for (field, a, b), n in sorted(self.rules.items())

@@ -21,18 +21,18 @@ from keras_agegender.datasets.csv_columns import UNKNOWN, read_extra_column
 from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.datasets.splits import SPLITS, random_splits
 from keras_agegender.labels import (
-    AGE_GROUP_NAMES,
-    AGE_GROUPS,
     GENDERS,
+    MAX_AGE,
     MISSING,
-    age_group_from_years,
+    AgeGroups,
+    get_age_groups,
 )
 
 DELIMITERS = ",;\t|"
 # Role -> names of the columns that have it where the caller does not say.
 USUAL_NAMES = {
     "image": ("image", "file", "path", "filename"),
-    "age": ("age", "age_group"),
+    "age": ("age", "age_group", "age_years"),
     "gender": ("gender", "sex"),
     "subject": ("subject", "identity", "person"),
     "split": ("split",),
@@ -45,7 +45,6 @@ SPLIT_WORDS = {name: name for name in SPLITS} | {
     "val": "validation",
     "valid": "validation",
 }
-_RANGE = re.compile(r"^[(\[]?\s*(\d+)\s*[-,–]\s*(\d+)\s*[)\]]?$")
 _YEARS = re.compile(r"^\d+(\.\d+)?$")
 
 
@@ -67,6 +66,7 @@ def read_csv(
     split_column: str | None = None,
     images_dir: str | Path | None = None,
     gender_values: Mapping[str, str] | None = None,
+    age_groups: AgeGroups | str | Sequence[tuple[int, int]] | None = None,
     gaps: str = "omit",
     extra: str | Sequence[str] | Mapping[str, str] = "auto",
     validation: float = 0.1,
@@ -83,8 +83,9 @@ def read_csv(
         file: The CSV file, UTF-8.
         image_column: Column of picture files. `None` takes the one called `image`,
             `file`, `path` or `filename`.
-        age_column: Column of ages in years (`27`) or of groups (`25-32`,
-            `(25, 32)`). `None` takes the one called `age` or `age_group`, if any.
+        age_column: Column of ages in years (`27`), which are kept as `age_years`, or of
+            groups by name (`25-32`, `(25, 32)`, `70+`). `None` takes the one called
+            `age`, `age_group` or `age_years`, if any.
         gender_column: Column of genders. `None` takes `gender` or `sex`, if any.
         subject_column: Column that says who is on the picture, so that nobody is in two
             splits. `None` takes `subject`, `identity` or `person`, if any.
@@ -94,8 +95,10 @@ def read_csv(
             of the CSV file.
         gender_values: Value -> `"female"` or `"male"`, beside `f`, `m`, `female`,
             `male`, `woman`, `man`. Numbers need it: datasets disagree on them.
+        age_groups: Age groups of the manifest, as `get_age_groups` takes them:
+            `"decades"`, `"0-17,18+"`. Defaults to Adience's eight.
         gaps: What an age in years between two groups becomes: `"omit"` (default) an
-            unknown age group, `"nearest"` the nearer group.
+            unknown age group, its years kept; `"nearest"` the nearer group.
         extra: Further columns that become outputs: `"auto"` (default) takes every
             column whose kind is evident; a list names them; a dict says their kinds
             too, `{"glasses": "binary"}`; `()` takes none.
@@ -134,6 +137,7 @@ def read_csv(
         )
     report = CleaningReport("csv", rows_read=len(rows))
     genders = _gender_words(gender_values)
+    groups = get_age_groups(age_groups)
     base = Path(images_dir) if images_dir is not None else file.parent
     made: list[dict[str, Any]] = []
     kept = []
@@ -143,7 +147,7 @@ def read_csv(
             role: _Cell(row[name].strip(), f"{file}, line {number}, column {name!r}")
             for role, name in roles.items()
         }
-        labels = _read_labels(cells, genders, gaps, report)
+        labels = _read_labels(cells, genders, groups, gaps, report)
         made_row = _find_picture(cells["image"], base, seen, report)
         if made_row is not None:
             made.append({**made_row, **labels})
@@ -155,7 +159,10 @@ def read_csv(
             f"First: {rows[0][1][roles['image']]!r}."
         )
     heads = _add_extra_columns(made, kept, file, names, roles, extra, report)
-    manifest = make_manifest(made, extra_heads=heads)
+    if all(row.get("age_years", MISSING) == MISSING for row in made):
+        for row in made:
+            row.pop("age_years", None)
+    manifest = make_manifest(made, extra_heads=heads, age_groups=groups)
     if "split" not in roles:
         manifest = random_splits(manifest, validation, test, seed)
     return manifest, report
@@ -231,12 +238,15 @@ def _gender_words(values: Mapping[str, str] | None) -> dict[str, str]:
 def _read_labels(
     cells: Mapping[str, _Cell],
     genders: Mapping[str, str],
+    groups: AgeGroups,
     gaps: str,
     report: CleaningReport,
 ) -> dict[str, Any]:
     labels: dict[str, Any] = {"source": "csv"}
     if "age" in cells:
-        labels["age_group"] = _age_group(cells["age"], gaps, report)
+        labels["age_group"], labels["age_years"] = _age(
+            cells["age"], groups, gaps, report
+        )
     if "gender" in cells:
         labels["gender"] = _gender(cells["gender"], genders, report)
     if "subject" in cells:
@@ -252,23 +262,27 @@ def _read_labels(
     return labels
 
 
-def _age_group(cell: _Cell, gaps: str, report: CleaningReport) -> int:
+def _age(
+    cell: _Cell, groups: AgeGroups, gaps: str, report: CleaningReport
+) -> tuple[int, float]:
+    """Returns an age group and years, `MISSING` where they are not known."""
     if cell.text.lower() in UNKNOWN:
         report.rules["age", cell.text, "no age"] += 1
-        return MISSING
-    spoken = _RANGE.match(cell.text)
-    if spoken:
-        group = (int(spoken[1]), int(spoken[2]))
-        if group in AGE_GROUPS:
-            return AGE_GROUPS.index(group)
-    elif _YEARS.match(cell.text) and float(cell.text) <= 130:
-        group_id = age_group_from_years(float(cell.text), gaps)
-        if group_id == MISSING:
-            report.rules["age", cell.text, "no age (between two groups)"] += 1
-        return group_id
+        return MISSING, MISSING
+    if _YEARS.match(cell.text) and float(cell.text) <= MAX_AGE:
+        years = float(cell.text)
+        group = groups.from_years(years, gaps)
+        if group == MISSING:
+            report.rules["age", cell.text, "no age group (between two groups)"] += 1
+            report.num_between_groups += 1
+        return group, years
+    named = groups.from_text(cell.text)
+    if named is not None:
+        return named, MISSING
     raise ValueError(
-        f"{cell.where}: expected years in [0, 130] or one of the groups "
-        f"{', '.join(AGE_GROUP_NAMES)}. Received: {cell.text!r}."
+        f"{cell.where}: expected years in [0, {MAX_AGE}] or one of the groups "
+        f"{groups}. Received: {cell.text!r}. Other groups: `age_groups` "
+        "(--age-groups), for instance 'decades'."
     )
 
 

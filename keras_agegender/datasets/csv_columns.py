@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from keras_agegender.encodings.head import HEAD_KINDS
-from keras_agegender.labels import AGE_GROUPS, MISSING
+from keras_agegender.encodings.head import HEAD_KINDS, KINDS
+from keras_agegender.labels import AGE_GROUPS, MAX_AGE, MISSING
 
 UNKNOWN = ("", "na", "nan", "none", "unknown", "-1", "?")
 NO = ("0", "false", "no", "n")
@@ -51,10 +51,11 @@ def read_extra_column(
     Args:
         name: The column's name.
         cells: (text, where it stands) of every row.
-        kind: As `Head.kind`; `None` takes the evident one: yes and no, 1 and 0
-            and CelebA's 1 and -1 are binary,
-            fractions and whole numbers beyond 50 values regression, at most 50
-            different texts or whole numbers from 0 on categorical.
+        kind: As `Head.kind`; classes of a head with an order are in the order of their
+            numbers, or of the alphabet. `None` takes the evident one: yes and no, 1 and
+            0, and CelebA's 1 and -1 are binary, fractions and whole numbers beyond 50
+            values regression, at most 50 different texts or whole numbers from 0 on
+            categorical.
 
     Raises:
         ValueError: If a value does not fit the kind that was asked for.
@@ -87,8 +88,10 @@ def read_extra_column(
         return _binary(cells)
     if kind == "regression":
         return _regression(cells)
-    if kind == "categorical":
-        return _categorical(cells)
+    if kind == "years":
+        return _years(cells)
+    if kind is not None and KINDS[kind].classes:
+        return replace(_categorical(cells), kind=kind)
     return f"it holds {len(texts)} different texts"
 
 
@@ -128,6 +131,17 @@ def _regression(cells: Sequence[tuple[str, str]]) -> ExtraColumn:
             raise ValueError(f"{where}: expected a number. Received: {text!r}.")
         values.append(math.nan if number is None else number)
     return ExtraColumn("regression", (), values)
+
+
+def _years(cells: Sequence[tuple[str, str]]) -> ExtraColumn:
+    column = _regression(cells)
+    values = [MISSING if math.isnan(v) else v for v in column.values]
+    for value, (text, where) in zip(values, cells, strict=True):
+        if value != MISSING and not 0 <= value <= MAX_AGE:
+            raise ValueError(
+                f"{where}: expected years in [0, {MAX_AGE}]. Received: {text!r}."
+            )
+    return ExtraColumn("years", (), values)
 
 
 def _categorical(cells: Sequence[tuple[str, str]]) -> ExtraColumn:

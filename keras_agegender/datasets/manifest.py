@@ -2,7 +2,9 @@
 
 A manifest is a pandas DataFrame with the columns of `MANIFEST_COLUMNS`, and any further
 columns of whole numbers (classes) or fractions (regression) that heads may learn.
-`manifest.attrs["extra_heads"]` says which of those are meant as outputs.
+`manifest.attrs["extra_heads"]` says which of those are meant as outputs;
+`manifest.attrs["age_groups"]` what age-group ids stand for (`AgeGroups.to_list`). The
+column `age_years` is there where a source knows ages: -1 where one is unknown.
 """
 
 from __future__ import annotations
@@ -14,7 +16,13 @@ from typing import Any
 
 import pandas as pd
 
-from keras_agegender.labels import AGE_GROUP_NAMES, GENDERS, MISSING
+from keras_agegender.labels import (
+    ADIENCE_AGE_GROUPS,
+    GENDERS,
+    MAX_AGE,
+    MISSING,
+    AgeGroups,
+)
 
 MANIFEST_COLUMNS: dict[str, str] = {
     "key": "unique name of the row: the picture's path below its folder",
@@ -22,23 +30,25 @@ MANIFEST_COLUMNS: dict[str, str] = {
     "subject": "who is on it; '' where nobody says",
     "fold": "fold of the label files, -1 without folds",
     "split": "split it is written to: fold_0 … fold_4, or train, validation, test",
-    "age_group": "id in AGE_GROUPS, -1 where unknown",
+    "age_group": "id of the age group, -1 where unknown",
     "gender": "id in GENDERS, -1 where unknown",
     "source": "what it was read from",
 }
 _TEXT = ("key", "path", "subject", "split", "source")
-_IDS = {"fold": None, "age_group": len(AGE_GROUP_NAMES), "gender": len(GENDERS)}
+_IDS = ("fold", "age_group", "gender")
 
 
 def make_manifest(
     rows: Iterable[Mapping[str, Any]],
     extra_heads: Mapping[str, Mapping[str, Any]] | None = None,
+    age_groups: AgeGroups = ADIENCE_AGE_GROUPS,
 ) -> pd.DataFrame:
     """Returns a valid manifest of rows; columns left out get their empty value.
 
     Args:
         rows: Values by column name; `key` and `path` are required.
         extra_heads: Extra column -> `{"kind": …, "classes": […]}`, as outputs.
+        age_groups: What age-group ids stand for. Defaults to Adience's eight.
 
     Raises:
         ValueError: As `validate_manifest` does.
@@ -60,6 +70,7 @@ def make_manifest(
         {**dict.fromkeys(_TEXT, "object"), **dict.fromkeys(_IDS, "int64")}
     )
     manifest.attrs["extra_heads"] = {k: dict(v) for k, v in (extra_heads or {}).items()}
+    manifest.attrs["age_groups"] = age_groups.to_list()
     validate_manifest(manifest)
     return manifest
 
@@ -77,7 +88,9 @@ def validate_manifest(manifest: pd.DataFrame) -> None:
     twice = manifest["key"][manifest["key"].duplicated()]
     if len(twice):
         raise ValueError(f"Invalid manifest. The key {twice.iloc[0]!r} is there twice.")
-    for column, count in _IDS.items():
+    counts = {"age_group": len(manifest_age_groups(manifest)), "gender": len(GENDERS)}
+    for column in _IDS:
+        count = counts.get(column)
         wrong = manifest[column] < MISSING
         if count is not None:
             wrong |= manifest[column] >= count
@@ -87,6 +100,8 @@ def validate_manifest(manifest: pd.DataFrame) -> None:
                 f"Invalid manifest. Expected {column} ids in [-1, {count}). "
                 f"Received: {row[column]} of {row['key']!r}."
             )
+    if "age_years" in manifest:
+        _check_years(manifest)
     for column in extra_columns(manifest):
         if not pd.api.types.is_numeric_dtype(manifest[column]):
             raise ValueError(
@@ -94,6 +109,23 @@ def validate_manifest(manifest: pd.DataFrame) -> None:
                 f"Received: {manifest[column].iloc[0]!r}."
             )
     check_subjects(manifest["subject"], manifest["split"])
+
+
+def manifest_age_groups(manifest: pd.DataFrame) -> AgeGroups:
+    """Returns what a manifest's age-group ids stand for."""
+    groups = manifest.attrs.get("age_groups")
+    return AgeGroups.from_list(groups) if groups else ADIENCE_AGE_GROUPS
+
+
+def _check_years(manifest: pd.DataFrame) -> None:
+    years = manifest["age_years"]
+    wrong = (years != MISSING) & ~years.between(0, MAX_AGE)
+    if wrong.any():
+        row = manifest[wrong].iloc[0]
+        raise ValueError(
+            f"Invalid manifest. Expected age_years in [0, {MAX_AGE}] or {MISSING}. "
+            f"Received: {row['age_years']} of {row['key']!r}."
+        )
 
 
 def check_subjects(subjects: Iterable[str], splits: Iterable[str]) -> None:
@@ -122,17 +154,16 @@ def extra_columns(manifest: pd.DataFrame) -> list[str]:
 
 def summarize(manifest: pd.DataFrame) -> pd.DataFrame:
     """Returns counts: one row per split and gender, one column per age group."""
+    groups = manifest_age_groups(manifest).names
     names = pd.DataFrame(
         {
             "split": manifest["split"],
             "gender": [[*GENDERS, "unknown"][g] for g in manifest["gender"]],
-            "age_group": [
-                [*AGE_GROUP_NAMES, "unknown"][a] for a in manifest["age_group"]
-            ],
+            "age_group": [[*groups, "unknown"][a] for a in manifest["age_group"]],
         }
     )
     table = pd.crosstab([names["split"], names["gender"]], names["age_group"])
-    order = [n for n in (*AGE_GROUP_NAMES, "unknown") if n in table]
+    order = [n for n in (*groups, "unknown") if n in table]
     return table[order]
 
 
@@ -141,8 +172,11 @@ def write_manifest(manifest: pd.DataFrame, file: str | Path) -> None:
     validate_manifest(manifest)
     file = Path(file)
     manifest.to_csv(file, index=False)
-    heads = manifest.attrs.get("extra_heads", {})
-    file.with_suffix(".json").write_text(json.dumps({"extra_heads": heads}), "utf-8")
+    meanings = {
+        "extra_heads": manifest.attrs.get("extra_heads", {}),
+        "age_groups": manifest_age_groups(manifest).to_list(),
+    }
+    file.with_suffix(".json").write_text(json.dumps(meanings), "utf-8")
 
 
 def read_manifest(file: str | Path) -> pd.DataFrame:
@@ -161,12 +195,9 @@ def read_manifest(file: str | Path) -> pd.DataFrame:
         na_values={c: [""] for c in _numeric_candidates(file)},
     )
     sidecar = file.with_suffix(".json")
-    heads = (
-        json.loads(sidecar.read_text("utf-8"))["extra_heads"]
-        if (sidecar.is_file())
-        else {}
-    )
-    manifest.attrs["extra_heads"] = heads
+    meanings = json.loads(sidecar.read_text("utf-8")) if sidecar.is_file() else {}
+    manifest.attrs["extra_heads"] = meanings.get("extra_heads", {})
+    manifest.attrs["age_groups"] = meanings.get("age_groups")
     validate_manifest(manifest)
     return manifest
 

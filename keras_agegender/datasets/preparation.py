@@ -30,7 +30,11 @@ from keras_agegender.datasets.blocks import (
     write_block,
 )
 from keras_agegender.datasets.contact_sheet import contact_sheet
-from keras_agegender.datasets.manifest import extra_columns, validate_manifest
+from keras_agegender.datasets.manifest import (
+    extra_columns,
+    manifest_age_groups,
+    validate_manifest,
+)
 from keras_agegender.datasets.prepared import (
     CONTACT_SHEET_FILE,
     PREPARATION_FILE,
@@ -168,6 +172,7 @@ class Preparation:
                 "counts": counts,
                 "written": written,
                 "extra_heads": self.manifest.attrs.get("extra_heads", {}),
+                "age_groups": manifest_age_groups(self.manifest).to_list(),
                 "versions": versions(),
             },
         )
@@ -372,6 +377,7 @@ def _write_splits(task: Preparation, built: Path) -> None:
         task.description,
         {split: examples(split) for split in task.splits()},
         extra,
+        manifest_age_groups(task.manifest),
     )
 
 
@@ -419,6 +425,10 @@ def _open_partial(partial: Path, request: Mapping[str, Any], overwrite: bool) ->
 def _manifest_hash(manifest: pd.DataFrame) -> str:
     # Without paths: pictures may be moved between two calls.
     text = manifest.drop(columns="path").to_csv(index=False) + json.dumps(
-        manifest.attrs.get("extra_heads", {}), sort_keys=True
+        [
+            manifest.attrs.get("extra_heads", {}),
+            manifest_age_groups(manifest).to_list(),
+        ],
+        sort_keys=True,
     )
     return hashlib.sha256(text.encode()).hexdigest()

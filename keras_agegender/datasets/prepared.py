@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
-from keras_agegender.labels import AGE_GROUP_NAMES, GENDERS
+from keras_agegender.labels import GENDERS, AgeGroups, get_age_groups
 
 PREPARATION_FILE = "preparation.json"
 STATUS_FILE = "status.csv"
@@ -45,16 +46,43 @@ class PreparedDataset:
     def extra_heads(self) -> tuple[Head, ...]:
         """Returns a head for each extra column that is meant as an output."""
         return tuple(
-            Head(
-                name,
-                kind=column["kind"],
-                num_classes=len(column["classes"])
-                if column["kind"] == "categorical"
-                else 1,
-                column=name,
-            )
+            Head(name, column["kind"], classes=tuple(column["classes"]))
             for name, column in self.info.get("extra_heads", {}).items()
         )
+
+    @property
+    def age_groups(self) -> AgeGroups:
+        """What its age-group ids stand for."""
+        groups = self.info.get("age_groups")
+        if groups:
+            return AgeGroups.from_list(groups)
+        # A dataset that `prepare` did not make says it with the names of its classes.
+        names = self.builder.info.features["age_group"].names
+        return get_age_groups(",".join(names))
+
+    def check_encoding(self, encoding: Encoding) -> None:
+        """Raises ValueError unless the dataset has what an encoding's heads ask for.
+
+        Its age groups must be the encoding's, and a column with classes must have as
+        many of them as the head that is read from it.
+        """
+        age = encoding.age_head
+        if age is not None and age.kind != "years":
+            if encoding.age_groups.bounds != self.age_groups.bounds:
+                raise ValueError(
+                    f"Invalid `age_groups`. The encoding has {encoding.age_groups}; "
+                    f"the dataset in {self.directory} has {self.age_groups}."
+                )
+        columns = self.info.get("extra_heads", {})
+        for head in encoding.extra_heads:
+            classes = columns.get(head.columns[0], {}).get("classes") or ()
+            if classes and head.kind != "regression":
+                if len(classes) != head.num_values:
+                    raise ValueError(
+                        f"Invalid head {head.name!r}. Column {head.columns[0]!r} has "
+                        f"{len(classes)} classes ({', '.join(classes)}). Received: "
+                        f"kind={head.kind!r}, num_classes={head.num_classes}."
+                    )
 
     def num_faces(self, split: str) -> int:
         """Returns how many faces a split, or an expression over splits, has.
@@ -120,6 +148,7 @@ def write_tfds(
     description: str,
     splits: Mapping[str, Any],
     extra: Mapping[str, str],
+    age_groups: AgeGroups,
     beam_options: Any = None,
 ) -> None:
     """Writes examples as a TensorFlow Datasets directory.
@@ -132,6 +161,7 @@ def write_tfds(
             that yields them, with the keys' order that of the examples. An example's
             image is a file object of a JPEG.
         extra: Extra column -> `"int64"` or `"float32"`.
+        age_groups: What age-group ids stand for.
         beam_options: Beam's `PipelineOptions`, for transforms.
     """
     tfds = _tfds()
@@ -139,7 +169,7 @@ def write_tfds(
         builder = tfds.dataset_builders.store_as_tfds_dataset(
             name=name,
             version="1.0.0",
-            features=_features(tfds, extra),
+            features=_features(tfds, extra, age_groups),
             split_datasets=splits,
             description=description,
             data_dir=str(directory),
@@ -153,7 +183,7 @@ def write_tfds(
     made.parent.rmdir()
 
 
-def _features(tfds: Any, extra: Mapping[str, str]) -> Any:
+def _features(tfds: Any, extra: Mapping[str, str], age_groups: AgeGroups) -> Any:
     import numpy as np
 
     features = tfds.features
@@ -161,7 +191,7 @@ def _features(tfds: Any, extra: Mapping[str, str]) -> Any:
         {
             "image": features.Image(shape=(None, None, 3), encoding_format="jpeg"),
             "key": features.Text(),
-            "age_group": features.ClassLabel(names=list(AGE_GROUP_NAMES)),
+            "age_group": features.ClassLabel(names=list(age_groups.names)),
             "gender": features.ClassLabel(names=list(GENDERS)),
             "subject": features.Text(),
             "source": features.Text(),

@@ -8,6 +8,7 @@ and 1 for female; here, as everywhere in this library, it becomes 1 for male.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -15,22 +16,20 @@ import pandas as pd
 from keras_agegender.datasets.cleaning_report import CleaningReport
 from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.datasets.splits import random_splits
-from keras_agegender.labels import (
-    AGE_GROUP_NAMES,
-    GENDERS,
-    MISSING,
-    age_group_from_years,
-)
+from keras_agegender.labels import GENDERS, MAX_AGE, MISSING, AgeGroups, get_age_groups
 
 GAPS = ("omit", "mask", "nearest")
 SUFFIXES = (".jpg", ".jpeg", ".png")
 _NAME = re.compile(r"^(\d{1,3})_([01])_([0-4])_(\d+)\.")
 _MALE = "0"
+# The number in a file's name is the index, as the dataset's page has it.
+RACES = ("white", "black", "asian", "indian", "other")
 
 
 def read_utkface(
     directory: str | Path,
     *,
+    age_groups: AgeGroups | str | Sequence[tuple[int, int]] | None = None,
     gaps: str = "omit",
     validation: float = 0.1,
     test: float = 0.1,
@@ -44,16 +43,18 @@ def read_utkface(
 
     Args:
         directory: Folder of pictures; folders in it are searched too.
-        gaps: What becomes of ages between two of the eight groups: `"omit"` (default)
-            leaves the picture out, `"mask"` keeps it with an unknown age group for its
-            gender, `"nearest"` takes the nearer group, the younger of two.
+        age_groups: Age groups of the manifest, as `get_age_groups` takes them. Defaults
+            to Adience's eight.
+        gaps: What becomes of ages between two groups: `"omit"` (default) leaves the
+            picture out, `"mask"` keeps it with an unknown age group for its gender and
+            its years, `"nearest"` takes the nearer group, the younger of two.
         validation: Share of pictures that validate, in [0, 1). Defaults to 0.1.
         test: Share of pictures that test, in [0, 1). Defaults to 0.1.
         seed: Seed of the split. Defaults to 0.
 
     Returns:
-        `(manifest, report)`. The column `age_years` holds the age; it is not meant as
-        an output unless asked for.
+        `(manifest, report)`. The column `age_years` holds the age, `race` the index in
+        `RACES`; neither is an output unless asked for.
 
     Raises:
         ValueError: If there is no such folder, or no usable picture in it.
@@ -68,13 +69,14 @@ def read_utkface(
     directory = Path(directory)
     if not directory.is_dir():
         raise ValueError(f"There is no folder {directory} of UTKFace pictures.")
+    groups = get_age_groups(age_groups)
     report = CleaningReport("utkface")
     rows = []
     for file in sorted(directory.rglob("*")):
         if file.suffix.lower() not in SUFFIXES or not file.is_file():
             continue
         report.rows_read += 1
-        row = _read_name(file.relative_to(directory), gaps, report)
+        row = _read_name(file.relative_to(directory), groups, gaps, report)
         if row is not None:
             rows.append({**row, "path": str(file)})
     if not rows:
@@ -82,28 +84,32 @@ def read_utkface(
             f"No picture of {report.rows_read} in {directory} is usable: expected "
             "names such as 27_1_0_20170116220224657.jpg."
         )
-    return random_splits(make_manifest(rows), validation, test, seed), report
+    manifest = make_manifest(rows, age_groups=groups)
+    return random_splits(manifest, validation, test, seed), report
 
 
-def _read_name(file: Path, gaps: str, report: CleaningReport) -> dict | None:
+def _read_name(
+    file: Path, groups: AgeGroups, gaps: str, report: CleaningReport
+) -> dict | None:
     key = file.as_posix()
     match = _NAME.match(file.name)
     if match is None:
         report.leave_out(key, "malformed name")
         return None
     years = int(match[1])
-    if years > 130:
+    if years > MAX_AGE:
         report.leave_out(key, "impossible age")
         return None
-    group = age_group_from_years(years)
+    group = groups.from_years(years)
     if group == MISSING:
+        report.num_between_groups += gaps != "nearest"
         if gaps == "omit":
             report.leave_out(key, "age between two groups")
             return None
         to = "no age"
         if gaps == "nearest":
-            group = age_group_from_years(years, gaps="nearest")
-            to = AGE_GROUP_NAMES[group]
+            group = groups.from_years(years, gaps="nearest")
+            to = groups.names[group]
         report.rules["age", str(years), to] += 1
     return {
         "key": key,
@@ -111,4 +117,5 @@ def _read_name(file: Path, gaps: str, report: CleaningReport) -> dict | None:
         "gender": GENDERS.index("male" if match[2] == _MALE else "female"),
         "source": "utkface",
         "age_years": years,
+        "race": int(match[3]),
     }

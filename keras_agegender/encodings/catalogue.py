@@ -1,148 +1,52 @@
-"""Encodings: which named outputs stand for an age group and a gender, and back."""
+"""The encodings by name: which heads ask for age group and gender.
+
+Each is a few heads; nothing else in the library knows which encodings exist.
+"""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
 
-import numpy as np
-
-from keras_agegender.encodings.decoding import (
-    NUM_GENDERS,
-    NUM_GROUPS,
-    ORDINAL_HEAD_NAMES,
-    decode_age_coral,
-    decode_age_corn,
-    decode_age_head,
-    decode_age_joint,
-    decode_age_ordinal,
-    decode_gender_head,
-    decode_gender_joint,
+from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.encodings.head import QUESTIONS, Head
+from keras_agegender.labels import (
+    CELEBA_ATTRIBUTES,
+    GENDERS,
+    AgeGroups,
+    get_age_groups,
 )
-from keras_agegender.encodings.encoding import AgeDecoder, Encoding
-from keras_agegender.encodings.head import Head
-from keras_agegender.labels import CELEBA_ATTRIBUTES
 
-QUESTIONS = ("older", "younger")
+GENDER = Head("gender")
 
-
-def _table(
-    target: Callable[[int, int], Any], by_age: bool, by_gender: bool, units: int = 0
-) -> np.ndarray:
-    """Fills a (9, 3) table; NaN wherever a label that the target needs is missing."""
-    shape = (NUM_GROUPS + 1, NUM_GENDERS + 1, *([units] if units else []))
-    table = np.full(shape, np.nan)
-    for age in range(NUM_GROUPS + 1):
-        for gender in range(NUM_GENDERS + 1):
-            if (by_age and age == NUM_GROUPS) or (by_gender and gender == NUM_GENDERS):
-                continue
-            table[age, gender] = target(age, gender)
-    return table
-
-
-def _gender() -> Encoding:
-    return Encoding(
-        name="gender",
-        heads=(Head("gender"),),
-        target_tables={"gender": _table(lambda age, gender: gender, False, True)},
-        gender_decoder=decode_gender_head,
-    )
-
-
-def _joint() -> Encoding:
-    return Encoding(
-        name="joint",
-        heads=(Head("gender_age", "categorical", NUM_GENDERS * NUM_GROUPS),),
-        target_tables={
-            "gender_age": _table(
-                lambda age, gender: gender * NUM_GROUPS + age, True, True
-            )
-        },
-        age_decoder=decode_age_joint,
-        gender_decoder=decode_gender_joint,
-    )
-
-
-def _categorical() -> Encoding:
-    return Encoding(
-        name="categorical",
-        heads=(Head("gender"), Head("age", "categorical", NUM_GROUPS)),
-        target_tables={
-            "gender": _table(lambda age, gender: gender, False, True),
-            "age": _table(lambda age, gender: age, True, False),
-        },
-        age_decoder=decode_age_head,
-        gender_decoder=decode_gender_head,
-    )
-
-
-def _ordinal(question: str = "older") -> Encoding:
-    tables = {"gender": _table(lambda age, gender: gender, False, True)}
-    for k, name in enumerate(ORDINAL_HEAD_NAMES):
-        if question == "older":
-            tables[name] = _table(lambda age, _, k=k: age > k, True, False)  # type: ignore[misc]
-        else:
-            tables[name] = _table(lambda age, _, k=k: age < k, True, False)  # type: ignore[misc]
-    return Encoding(
-        name="ordinal",
-        heads=(Head("gender"), *[Head(name) for name in ORDINAL_HEAD_NAMES]),
-        question=question,
-        target_tables=tables,
-        age_decoder=lambda outputs: decode_age_ordinal(outputs, question),
-        gender_decoder=decode_gender_head,
-    )
-
-
-def _coral() -> Encoding:
-    # Units: is the group above 0, above 1, … above 6? Always all of them.
-    rank = np.arange(NUM_GROUPS - 1)
-    head = Head("age", "coral", NUM_GROUPS, loss_weight=float(NUM_GROUPS - 1))
-    return _ranks("coral", head, lambda age, _: age > rank, decode_age_coral)
-
-
-def _corn() -> Encoding:
-    # Unit k asks the same, but only of faces whose group is above k - 1.
-    rank = np.arange(NUM_GROUPS - 1)
-    return _ranks(
-        "corn",
-        Head("age", "corn", NUM_GROUPS),
-        lambda age, _: np.where(age >= rank, age > rank, np.nan),
-        decode_age_corn,
-    )
-
-
-def _ranks(
-    name: str, head: Head, target: Callable[[int, int], Any], decoder: AgeDecoder
-) -> Encoding:
-    return Encoding(
-        name=name,
-        heads=(Head("gender"), head),
-        target_tables={
-            "gender": _table(lambda age, gender: gender, False, True),
-            "age": _table(target, True, False, NUM_GROUPS - 1),
-        },
-        age_decoder=decoder,
-        gender_decoder=decode_gender_head,
-    )
-
-
-def _attributes() -> Encoding:
-    return Encoding(
-        name="attributes",
-        heads=tuple(Head(name, column=name) for name in CELEBA_ATTRIBUTES),
-        gender_decoder=lambda outputs: decode_gender_head(outputs, "Male"),
-    )
-
-
-ENCODINGS: dict[str, Callable[..., Encoding]] = {
-    "gender": _gender,
-    "joint": _joint,
-    "categorical": _categorical,
-    "ordinal": _ordinal,
-    "attributes": _attributes,
-    "coral": _coral,
-    "corn": _corn,
+# Name -> heads for a number of age groups.
+ENCODINGS: dict[str, Callable[[int], tuple[Head, ...]]] = {
+    "gender": lambda groups: (GENDER,),
+    "joint": lambda groups: (
+        Head(
+            "gender_age",
+            "categorical",
+            len(GENDERS) * groups,
+            column=("gender", "age_group"),
+        ),
+    ),
+    "categorical": lambda groups: (
+        GENDER,
+        Head("age", "categorical", groups, column="age_group"),
+    ),
+    "ordinal": lambda groups: (
+        GENDER,
+        Head("age", "ordinal", groups, column="age_group"),
+    ),
+    "attributes": lambda groups: tuple(Head(name) for name in CELEBA_ATTRIBUTES),
+    # CORAL sums over its questions what Keras averages: the weight makes up for it.
+    "coral": lambda groups: (
+        GENDER,
+        Head("age", "coral", groups, column="age_group", loss_weight=groups - 1.0),
+    ),
+    "corn": lambda groups: (GENDER, Head("age", "corn", groups, column="age_group")),
+    "years": lambda groups: (GENDER, Head("age", "years", column="age_years")),
 }
 
 
@@ -150,8 +54,8 @@ def list_encodings() -> list[str]:
     """Returns the names that `get_encoding` and `build_model` take.
 
     - `gender`: one output, the probability of male.
-    - `joint`: one 16-way softmax, gender × age group (`gender * 8 + age_group`).
-    - `categorical`: `gender` and an 8-way softmax `age`.
+    - `joint`: one softmax over pairs, `gender * num_groups + age_group`.
+    - `categorical`: `gender` and a softmax `age` over the age groups.
     - `ordinal`: `gender` and `age1` … `age8`, one binary question about each group.
     - `attributes`: the 40 attributes of CelebA, one binary output each.
     - `coral`: `gender` and an output `age` of seven questions "above group k?" that
@@ -160,6 +64,11 @@ def list_encodings() -> list[str]:
     - `corn`: the same questions, each asked only where the one before it was answered
       yes (Shi et al., "Deep Neural Networks for Rank-Consistent Ordinal Regression
       Based On Conditional Probabilities", 2021, arXiv 2111.08851).
+    - `years`: `gender` and a softmax `age` over the years 0 … 100, trained on soft
+      labels and answered by its expectation (Rothe et al., "Deep expectation of real
+      and apparent age from a single image", IJCV 2018; Gao et al., "Age estimation
+      using expectation of label distribution learning", IJCAI 2018). Its target is the
+      column `age_years`; its answers are in age groups as well.
     """
     return list(ENCODINGS)
 
@@ -168,6 +77,7 @@ def get_encoding(
     name: str | Encoding,
     question: str | None = None,
     heads: Sequence[Head] = (),
+    age_groups: AgeGroups | str | Sequence[tuple[int, int]] | None = None,
 ) -> Encoding:
     """Returns an encoding by name.
 
@@ -178,25 +88,24 @@ def get_encoding(
             report's ResNet half asks the first, its Caffe half the second. `None` for
             every other encoding.
         heads: Outputs of your own to append, as for `Encoding.with_heads`.
+        age_groups: What age-group ids stand for, as `get_age_groups` takes it: a
+            preset's name, bounds, or an `AgeGroups`. `None` (default) is Adience's
+            eight, or what an encoding given has.
 
     Raises:
-        ValueError: If there is no such encoding or question.
+        ValueError: If there is no such encoding, question or age groups.
 
     Example:
     >>> get_encoding("ordinal", question="older").output_names[:3]
     ('gender', 'age1', 'age2')
+    >>> get_encoding("categorical", age_groups="decades").heads[1].num_classes
+    10
 
     Source: the report for the nine-output ordinal encoding; Niu et al., "Ordinal
     Regression with Multiple Output CNN for Age Estimation", CVPR 2016, for the family.
     """
     if isinstance(name, Encoding):
-        encoding = name
-        if question is not None and question != encoding.question:
-            raise ValueError(
-                f"Invalid `question`. The encoding given asks {encoding.question!r}. "
-                f"Received: question={question!r}."
-            )
-        return encoding.with_heads(heads) if heads else encoding
+        return _given(name, question, age_groups).with_heads(heads)
     if name not in ENCODINGS:
         close = difflib.get_close_matches(str(name), ENCODINGS, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
@@ -209,5 +118,30 @@ def get_encoding(
             f"Invalid `question`. Expected one of {QUESTIONS}, for the ordinal "
             f"encoding only. Received: question={question!r}, encoding={name!r}."
         )
-    made = ENCODINGS[name](question) if question else ENCODINGS[name]()
-    return made.with_heads(heads) if heads else made
+    groups = get_age_groups(age_groups)
+    own = ENCODINGS[name](len(groups))
+    if question is not None:
+        own = tuple(
+            replace(head, question=question) if head.kind == "ordinal" else head
+            for head in own
+        )
+    return Encoding(name, (*own, *heads), groups)
+
+
+def _given(
+    encoding: Encoding,
+    question: str | None,
+    age_groups: AgeGroups | str | Sequence[tuple[int, int]] | None,
+) -> Encoding:
+    """Returns an encoding as it is; other settings beside it are an error."""
+    if question is not None and question != encoding.question:
+        raise ValueError(
+            f"Invalid `question`. The encoding given asks {encoding.question!r}. "
+            f"Received: question={question!r}."
+        )
+    if age_groups is not None and get_age_groups(age_groups) != encoding.age_groups:
+        raise ValueError(
+            f"Invalid `age_groups`. The encoding given has {encoding.age_groups}. "
+            f"Received: {get_age_groups(age_groups)}."
+        )
+    return encoding

@@ -1,130 +1,160 @@
-"""Encodings: which named outputs stand for an age group and a gender, and back."""
+"""Encodings: which named outputs stand for an age group and a gender, and back.
+
+In: ids of faces by column (-1 where unknown). Out: one target per named output, what
+`model.compile` needs for them, and, from the trained model's outputs, the answer in
+words everybody understands again (`Decoded`).
+
+An encoding is a composition of `Head`s over age groups. It is a value: it compares,
+hashes, pickles, and becomes JSON, which `build_model` stores in the model.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from keras_agegender.encodings.decoding import (
-    NUM_GENDERS,
-    NUM_GROUPS,
-    ORDINAL_HEAD_NAMES,
+from keras_agegender.encodings.decoding import Decoded, HeadAnswer, answer_head, decode
+from keras_agegender.encodings.head import KINDS, Head, check_class_ids
+from keras_agegender.labels import (
+    ADIENCE_AGE_GROUPS,
+    GENDERS,
+    MISSING,
+    AgeGroups,
 )
-from keras_agegender.encodings.head import Head
-from keras_agegender.labels import MISSING
 
-
-class Decoded(NamedTuple):
-    """What a batch of model outputs says, whatever the encoding.
-
-    A field is `None` where the encoding does not answer that question.
-
-    Attributes:
-        age_group: Age-group id in [0, 8). Shape (batch,), int32.
-        age_probabilities: Probability of each age group; rows sum to 1. Shape
-            (batch, 8).
-        gender: Gender id, 0 female, 1 male. Shape (batch,), int32.
-        gender_probability: Probability of male. Shape (batch,).
-        heads_agree: Whether the age heads tell one story: for ordinal heads, whether
-            their thresholded answers are those of one age group. Always true where a
-            single head answers. Shape (batch,), bool.
-    """
-
-    age_group: Any
-    age_probabilities: Any
-    gender: Any
-    gender_probability: Any
-    heads_agree: Any
-
-
-AgeDecoder = Callable[[Mapping[str, Any]], tuple[Any, Any, Any]]
-
-
-GenderDecoder = Callable[[Mapping[str, Any]], tuple[Any, Any]]
+# Columns that every manifest has; heads of any other are "extra".
+LABEL_COLUMNS = ("age_group", "gender", "age_years")
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """Named outputs for age group and gender, their targets, losses and decoding.
+    """Heads over age groups: their outputs, targets, losses and decoding.
 
     Get one with `get_encoding`; add outputs of your own with `with_heads`.
 
-    Attributes:
+    Args:
         name: Name it was asked for by, `"ordinal"` for instance.
-        heads: The model's outputs, in order.
-        question: `"older"` or `"younger"` for ordinal heads, else `None`.
-        target_tables: For each head computed from the labels, its target for every
-            (age group, gender); NaN where the target is unknown. The last row stands
-            for a missing age group, the last column for a missing gender, so that
-            -1 indexes them. Shape (9, 3) each, (9, 3, 7) for coral and corn.
-        weight_tables: For heads that weigh faces by their labels, the weight for every
-            (age group, gender). Shape (9, 3) each. See `with_class_weights`.
-        age_decoder: Outputs -> (age group, probabilities, whether heads agree).
-        gender_decoder: Outputs -> (gender, probability of male).
+        heads: The questions, in the order of the model's outputs.
+        age_groups: What age-group ids stand for. Defaults to Adience's eight.
+        class_weights: (column, weight of each class) for faces that are weighed by
+            their labels. See `with_class_weights`.
+        output_loss_weights: (output, weight) where it differs from its head's. See
+            `with_loss_weights`.
     """
 
     name: str
     heads: tuple[Head, ...]
-    question: str | None = None
-    target_tables: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
-    weight_tables: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
-    age_decoder: AgeDecoder | None = field(default=None, repr=False)
-    gender_decoder: GenderDecoder | None = field(default=None, repr=False)
+    age_groups: AgeGroups = ADIENCE_AGE_GROUPS
+    class_weights: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    output_loss_weights: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        names: list[str] = []
+        for head in self.heads:
+            for name in {head.name, *head.output_names}:
+                if name in names:
+                    raise ValueError(
+                        f"Invalid `heads`. The name {name!r} is taken already. "
+                        f"Outputs so far: {names}."
+                    )
+            names += [*head.output_names]
 
     @property
     def output_names(self) -> tuple[str, ...]:
         """Names of the model's outputs, in order."""
-        return tuple(head.name for head in self.heads)
+        return tuple(name for head in self.heads for name in head.output_names)
 
     @property
-    def columns(self) -> dict[str, str]:
-        """Head name -> manifest column, for the heads whose target is a column."""
-        return {head.name: head.column for head in self.heads if head.column}
+    def question(self) -> str | None:
+        """`"older"` or `"younger"` for ordinal age heads, else `None`."""
+        age = self.age_head
+        return age.question if age is not None and age.kind == "ordinal" else None
+
+    @property
+    def age_head(self) -> Head | None:
+        """The head that answers for the age group, if there is one."""
+        return self._head_of("age_group") or self._head_of("age_years")
+
+    @property
+    def gender_head(self) -> Head | None:
+        """The head that answers for gender, if there is one."""
+        return self._head_of("gender") or self._head_of("Male")
+
+    def _head_of(self, column: str) -> Head | None:
+        fits = (h for h in self.heads if column in h.columns and h.kind != "regression")
+        return next(fits, None)
+
+    @property
+    def extra_heads(self) -> tuple[Head, ...]:
+        """Heads of columns beside age and gender."""
+        return tuple(h for h in self.heads if not set(h.columns) & set(LABEL_COLUMNS))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Manifest columns that targets are read from."""
+        names = [column for head in self.heads for column in head.columns]
+        return tuple(dict.fromkeys(names))
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """Head name -> factor of its loss, as `model.compile` takes it."""
-        return {head.name: head.loss_weight for head in self.heads}
+        """Output name -> factor of its loss, as `model.compile` takes it."""
+        own = {name: h.loss_weight for h in self.heads for name in h.output_names}
+        return own | dict(self.output_loss_weights)
+
+    def head(self, name: str) -> Head:
+        """Returns the head of that name.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        for head in self.heads:
+            if head.name == name:
+                return head
+        raise ValueError(
+            f"Invalid head. Expected one of {[h.name for h in self.heads]}. "
+            f"Received: {name!r}."
+        )
+
+    # -- variants ----------------------------------------------------------------------
 
     def with_heads(self, heads: Sequence[Head]) -> Encoding:
         """Returns this encoding with further outputs behind its own.
 
         Args:
-            heads: Heads to append; each names the manifest column of its target.
+            heads: Heads to append, each with the manifest column of its target.
 
         Raises:
-            ValueError: If a name is taken already or a head has no column.
+            ValueError: If a name is taken already.
         """
-        names = list(self.output_names)
-        for head in heads:
-            if head.name in names:
-                raise ValueError(
-                    f"Invalid `heads`. The name {head.name!r} is taken already. "
-                    f"Outputs so far: {names}."
-                )
-            names.append(head.name)
-        bound = tuple(replace(h, column=h.column or h.name) for h in heads)
-        return replace(self, heads=self.heads + bound)
+        return replace(self, heads=self.heads + tuple(heads))
 
     def with_loss_weights(self, loss_weights: Mapping[str, float]) -> Encoding:
-        """Returns this encoding with other loss weights for the heads named.
+        """Returns this encoding with other loss weights for the outputs named.
 
         Args:
-            loss_weights: Head name -> weight, not negative. Heads left out keep theirs.
+            loss_weights: Output name -> weight, not negative. Outputs left out keep
+                theirs.
 
         Raises:
-            ValueError: If a head of that name does not exist.
+            ValueError: If an output of that name does not exist.
         """
-        check_head_names(loss_weights, self.output_names, "loss_weights")
-        heads = tuple(
-            replace(h, loss_weight=float(loss_weights.get(h.name, h.loss_weight)))
-            for h in self.heads
-        )
-        return replace(self, heads=heads)
+        check_output_names(loss_weights, self.output_names, "loss_weights")
+        for name, weight in loss_weights.items():
+            if not 0 <= float(weight) < float("inf"):
+                raise ValueError(
+                    f"Invalid `loss_weights`. Expected a number that is not negative "
+                    f"for {name!r}. Received: {weight!r}."
+                )
+        weights = {
+            **dict(self.output_loss_weights),
+            **{name: float(weight) for name, weight in loss_weights.items()},
+        }
+        return replace(self, output_loss_weights=tuple(sorted(weights.items())))
 
     def with_class_weights(
         self,
@@ -134,29 +164,46 @@ class Encoding:
         """Returns this encoding with faces weighed by their labels.
 
         Whatever the encoding, a face of group g counts `age_group[g]` in every head
-        that is computed from age groups; in the joint head the two weights multiply.
-        Heads of columns are left alone.
+        that answers for age; in the joint head the two weights multiply. Heads of other
+        columns are left alone.
 
         Args:
-            age_group: Weights of the 8 groups, not negative; `None` weighs all 1.
+            age_group: Weight of each age group, not negative; `None` weighs all 1.
                 `balanced_class_weights` makes some.
             gender: Weights of female and male.
 
         Raises:
             ValueError: If there are too few weights, or one is negative.
         """
-        ages = _checked_class_weights(age_group, NUM_GROUPS, "age_group")
-        genders = _checked_class_weights(gender, NUM_GENDERS, "gender")
-        tables = {}
-        for name, table in self.target_tables.items():
-            by_gender = np.isnan(table[0, NUM_GENDERS]).all()
-            by_age = np.isnan(table[NUM_GROUPS, 0]).all()
-            weights = np.outer(
-                ages if by_age else np.ones(NUM_GROUPS + 1),
-                genders if by_gender else np.ones(NUM_GENDERS + 1),
-            )
-            tables[name] = weights
-        return replace(self, weight_tables=tables)
+        given = (
+            ("age_group", age_group, len(self.age_groups)),
+            ("gender", gender, len(GENDERS)),
+        )
+        weights = tuple(
+            (name, _checked_class_weights(values, count, name))
+            for name, values, count in given
+            if values is not None
+        )
+        return replace(self, class_weights=weights)
+
+    def with_statistics(self, columns: Mapping[str, Any]) -> Encoding:
+        """Returns this encoding with regression heads standardized by training data.
+
+        Args:
+            columns: Values of the heads' columns, NaN where unknown. Shape (num_faces,)
+                each. Columns left out keep what they have.
+        """
+        heads = []
+        for head in self.heads:
+            values = columns.get(head.columns[0])
+            if head.kind == "regression" and values is not None:
+                known = np.asarray(values, "float64")
+                known = known[~np.isnan(known)]
+                if len(known):
+                    spread = float(known.std()) or 1.0
+                    head = replace(head, mean=float(known.mean()), scale=spread)
+            heads.append(head)
+        return replace(self, heads=tuple(heads))
 
     def importance_weights(self, age_group: Any) -> dict[str, float]:
         """Returns loss weights of ordinal heads, larger where they have more faces.
@@ -168,24 +215,28 @@ class Encoding:
             age_group: Age-group ids of the training faces, -1 where unknown.
 
         Raises:
-            ValueError: If the encoding has no heads that ask one question each.
+            ValueError: If the encoding has no outputs that ask one question each.
 
         Source: Cao et al., "Rank consistent ordinal regression for neural networks",
         2020 (arXiv 1901.07884v2, section 3.5).
         """
-        if self.question is None:
+        head = self.age_head
+        if head is None or head.kind != "ordinal":
             raise ValueError(
                 "Invalid encoding. Importance weights belong to the ordinal encoding's "
                 f"heads. Received: {self.name!r}."
             )
-        ages = check_ids(age_group, NUM_GROUPS, "age_group")
+        ages = check_ids(age_group, len(self.age_groups), "age_group")
         ages = ages[ages != MISSING]
-        larger = {}
-        for name in ORDINAL_HEAD_NAMES:
-            ones = np.nansum(self.target_tables[name][ages, 0])
-            larger[name] = np.sqrt(max(ones, len(ages) - ones))
-        most = max(larger.values()) or 1.0
-        return {name: float(value / most) for name, value in larger.items()}
+        ones = KINDS["ordinal"].targets(head)[ages].sum(axis=0)  # type: ignore[misc]
+        larger = np.sqrt(np.maximum(ones, len(ages) - ones))
+        scaled = larger / (larger.max() or 1.0)
+        return {
+            name: float(value)
+            for name, value in zip(head.output_names, scaled, strict=True)
+        }
+
+    # -- targets -----------------------------------------------------------------------
 
     def encode(
         self,
@@ -193,37 +244,37 @@ class Encoding:
         gender: Any = MISSING,
         columns: Mapping[str, Any] | None = None,
     ) -> dict[str, np.ndarray]:
-        """Returns the target of every head, 0 where it is unknown.
+        """Returns the target of every output, 0 where it is unknown.
 
         Args:
-            age_group: Age-group ids in [0, 8), -1 where unknown. Shape (batch,).
+            age_group: Age-group ids, -1 where unknown. Shape (batch,).
             gender: Gender ids, 0 female, 1 male, -1 where unknown. Shape (batch,).
-            columns: Values of the columns that heads are read from. Shape (batch,)
-                each. -1 or NaN where unknown.
+            columns: Values of further columns that heads are read from, `age_years`
+                among them. Shape (batch,) each. -1 or NaN where unknown; NaN for
+                regression heads.
 
         Returns:
-            Head name -> target: float32 (batch, 1) for binary and regression heads,
-            int32 (batch,) for categorical, float32 (batch, num_classes - 1, 1) for
-            coral and corn heads.
+            Output name -> target: float32 (batch, 1) for binary, ordinal and regression
+            heads, int32 (batch,) for categorical, float32 (batch, num_classes - 1, 1)
+            for coral and corn, float32 (batch, num_classes) for years.
 
         Raises:
             ValueError: If an id is out of range or a column is missing.
 
         Example:
+        >>> from keras_agegender import get_encoding
         >>> enc = get_encoding("ordinal", question="younger")
         >>> t = enc.encode(age_group=[4], gender=[1])     # group 5 of the report
         >>> [int(t[f"age{k}"][0, 0]) for k in range(1, 9)]
         [0, 0, 0, 0, 0, 1, 1, 1]
         """
-        raw = self._raw_targets(age_group, gender, columns)
-        targets = {}
-        for head in self.heads:
-            value = np.nan_to_num(raw[head.name], nan=0.0)
-            if head.kind == "categorical":
-                targets[head.name] = value.astype("int32")
-            else:
-                targets[head.name] = value.astype("float32")[..., np.newaxis]
-        return targets
+        targets: dict[str, np.ndarray] = {}
+        for head, raw in self._raw_targets(age_group, gender, columns):
+            targets |= split_outputs(head, np.nan_to_num(raw, nan=0.0))
+        return {
+            name: value.astype("int32" if value.ndim == 1 else "float32")
+            for name, value in targets.items()
+        }
 
     def sample_weights(
         self,
@@ -231,87 +282,87 @@ class Encoding:
         gender: Any = MISSING,
         columns: Mapping[str, Any] | None = None,
     ) -> dict[str, np.ndarray]:
-        """Returns 1 where a head's target is known, 0 where it must not count.
+        """Returns 1 where an output's target is known, 0 where it must not count.
 
         Takes what `encode` takes. Pass the result to `fit` as `sample_weight` and the
         metrics to `compile` as `weighted_metrics`: then a face with one usable label
         trains and scores just the heads that it has a label for.
 
         Returns:
-            Head name -> float32 weights of shape (batch,), or, for coral and corn
+            Output name -> float32 weights of shape (batch,), or, for coral and corn
             heads, (batch, num_classes - 1): corn asks a question only of the faces that
             the one before it let pass.
         """
-        raw = self._raw_targets(age_group, gender, columns)
-        weights = {name: (~np.isnan(v)).astype("float32") for name, v in raw.items()}
-        cell = self._cells(age_group, gender)
-        for name, table in self.weight_tables.items():
-            factor = table[cell].astype("float32")
-            weights[name] *= factor.reshape(-1, *[1] * (weights[name].ndim - 1))
+        labels = {"age_group": age_group, "gender": gender}
+        weights: dict[str, np.ndarray] = {}
+        for head, raw in self._raw_targets(age_group, gender, columns):
+            known = known_targets(head, ~np.isnan(raw)).astype("float32")
+            for column, table in self.weight_tables(head):
+                count = len(table) - 1
+                factor = table[check_ids(labels[column], count, column)]
+                known = known * factor.reshape(-1, *[1] * (known.ndim - 1))
+            weights |= dict.fromkeys(head.output_names, known)
         return weights
 
-    def _cells(self, age_group: Any, gender: Any) -> tuple[np.ndarray, np.ndarray]:
-        ages = check_ids(age_group, NUM_GROUPS, "age_group")
-        genders = check_ids(gender, NUM_GENDERS, "gender")
-        return np.broadcast_arrays(ages, genders)  # type: ignore[return-value]
+    def weight_tables(self, head: Head) -> list[tuple[str, np.ndarray]]:
+        """Returns (column, weight of each id, 1 for `MISSING`) that a head is under."""
+        asked = set(head.columns)
+        if "age_years" in asked:
+            asked.add("age_group")
+        return [
+            (column, np.array([*weights, 1.0], "float32"))
+            for column, weights in self.class_weights
+            if column in asked
+        ]
 
     def _raw_targets(
         self, age_group: Any, gender: Any, columns: Mapping[str, Any] | None
-    ) -> dict[str, np.ndarray]:
-        cell = self._cells(age_group, gender)
-        raw = {}
+    ) -> list[tuple[Head, np.ndarray]]:
+        """Returns each head's target, NaN where it is unknown."""
+        ages = check_ids(age_group, len(self.age_groups), "age_group")
+        genders = check_ids(gender, len(GENDERS), "gender")
+        given: dict[str, Any] = {**(columns or {})}
+        given["age_group"], given["gender"] = np.broadcast_arrays(ages, genders)
+        raw = []
         for head in self.heads:
-            if head.column is None:
-                raw[head.name] = self.target_tables[head.name][cell]
-            elif columns is None or head.column not in columns:
-                raise ValueError(
-                    f"Missing column {head.column!r} of head {head.name!r}. "
-                    f"Received columns: {sorted(columns or {})}."
-                )
-            else:
-                raw[head.name] = _column_targets(head, columns[head.column])
+            for column in head.columns:
+                if column not in given:
+                    raise ValueError(
+                        f"Missing column {column!r} of head {head.name!r}. "
+                        f"Received columns: {sorted(columns or {})}."
+                    )
+            raw.append((head, _head_targets(head, [given[c] for c in head.columns])))
         return raw
 
+    # -- compiling ---------------------------------------------------------------------
+
     def losses(self) -> dict[str, Any]:
-        """Returns head name -> Keras loss.
+        """Returns output name -> Keras loss.
 
         Each loss is the mean over the faces that count (`mean_with_sample_weight`): a
         batch with few labelled faces is not a batch with a small loss.
         """
         import keras
 
-        made = {
-            "binary": keras.losses.BinaryCrossentropy,
-            "categorical": keras.losses.SparseCategoricalCrossentropy,
-            "regression": keras.losses.MeanSquaredError,
-            # Over the units too, as both papers do: an output of shape (n, 1) has a
-            # loss and a weight for each of its n questions.
-            "coral": keras.losses.BinaryCrossentropy,
-            "corn": keras.losses.BinaryCrossentropy,
-        }
         return {
-            h.name: made[h.kind](reduction="mean_with_sample_weight")
-            for h in self.heads
+            name: getattr(keras.losses, KINDS[head.kind].loss)(
+                reduction="mean_with_sample_weight"
+            )
+            for head in self.heads
+            for name in head.output_names
         }
 
     def metrics(self) -> dict[str, list[Any]]:
-        """Returns head name -> Keras metrics, for `compile(weighted_metrics=…)`."""
+        """Returns output name -> Keras metrics, for `compile(weighted_metrics=…)`."""
         import keras
 
-        made = {
-            "binary": (keras.metrics.BinaryAccuracy, "accuracy"),
-            "categorical": (keras.metrics.SparseCategoricalAccuracy, "accuracy"),
-            "regression": (keras.metrics.MeanAbsoluteError, "mae"),
-            "coral": (keras.metrics.BinaryAccuracy, "accuracy"),
-            "corn": (keras.metrics.BinaryAccuracy, "accuracy"),
-        }
         metrics = {}
         for head in self.heads:
-            metric, name = made[head.kind]
-            # Keras puts the output's name in front, but not where there is only one.
-            if len(self.heads) == 1:
-                name = f"{head.name}_{name}"
-            metrics[head.name] = [metric(name=name)]
+            metric, short = KINDS[head.kind].metric
+            for name in head.output_names:
+                # Keras puts the output's name in front, but not of a single output.
+                logged = short if len(self.output_names) > 1 else f"{name}_{short}"
+                metrics[name] = [getattr(keras.metrics, metric)(name=logged)]
         return metrics
 
     def compile_arguments(self) -> dict[str, Any]:
@@ -326,11 +377,17 @@ class Encoding:
             "weighted_metrics": self.metrics(),
         }
 
+    # -- answers -----------------------------------------------------------------------
+
     def decode(self, outputs: Mapping[str, Any]) -> Decoded:
-        """Turns a model's outputs into age groups, genders and probabilities.
+        """Turns a model's outputs into age groups, years, genders and probabilities.
+
+        One rule for all encodings: the answer is the most probable one, by the
+        probabilities that are returned with it. `median_age_group` is the answer that
+        counting an ordinal encoding's heads gives (Niu et al. 2016).
 
         Args:
-            outputs: Head name -> probabilities. Shape (batch, units) each, NumPy or
+            outputs: Output name -> probabilities. Shape (batch, units) each, NumPy or
                 backend tensors; works inside a `tf.function` too.
 
         Returns:
@@ -339,35 +396,98 @@ class Encoding:
         Raises:
             ValueError: If an output of this encoding is missing.
         """
-        missing = [n for n in self.output_names if n not in outputs]
-        if missing:
-            raise ValueError(
-                f"Invalid `outputs` for encoding {self.name!r}. Expected the keys "
-                f"{list(self.output_names)}. Missing: {missing}."
-            )
-        age = self.age_decoder(outputs) if self.age_decoder else (None, None, None)
-        gender = self.gender_decoder(outputs) if self.gender_decoder else (None, None)
-        return Decoded(
-            age_group=age[0],
-            age_probabilities=age[1],
-            gender=gender[0],
-            gender_probability=gender[1],
-            heads_agree=age[2],
+        check_outputs(outputs, self.output_names, self.name)
+        return decode(outputs, self.age_head, self.gender_head, self.age_groups)
+
+    def answer(self, name: str, outputs: Mapping[str, Any]) -> HeadAnswer:
+        """Returns what the head of that name says: classes, or numbers in their unit.
+
+        Args:
+            name: Name of a head.
+            outputs: Output name -> predictions. Shape (batch, units) each.
+        """
+        return answer_head(self.head(name), outputs)
+
+    # -- storage -----------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the encoding as plain values; `from_dict` reads them."""
+        return {
+            "name": self.name,
+            "heads": [head.to_dict() for head in self.heads],
+            "age_groups": self.age_groups.to_list(),
+            "class_weights": [[c, list(w)] for c, w in self.class_weights],
+            "output_loss_weights": [list(pair) for pair in self.output_loss_weights],
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Encoding:
+        """Returns the encoding that `to_dict` wrote."""
+        return cls(
+            name=fields["name"],
+            heads=tuple(Head.from_dict(head) for head in fields["heads"]),
+            age_groups=AgeGroups.from_list(fields["age_groups"]),
+            class_weights=tuple(
+                (c, tuple(w)) for c, w in fields.get("class_weights", ())
+            ),
+            output_loss_weights=tuple(
+                (name, float(w)) for name, w in fields.get("output_loss_weights", ())
+            ),
         )
 
+    def to_json(self) -> str:
+        """Returns the encoding as one line of JSON."""
+        return json.dumps(self.to_dict(), separators=(",", ":"))
 
-def _checked_class_weights(weights: Any, count: int, name: str) -> np.ndarray:
-    """Returns class weights with a 1 behind them, for labels that are not known."""
-    values = np.ones(count) if weights is None else np.asarray(weights, "float64")
+
+def split_outputs(head: Head, targets: Any) -> dict[str, Any]:
+    """Returns a head's targets by output name, shaped as losses take them.
+
+    Args:
+        head: The head.
+        targets: NumPy array or tensor. Shape (batch,) or (batch, units).
+    """
+    if head.kind in ("categorical", "years"):
+        return {head.name: targets}
+    if KINDS[head.kind].several_outputs:
+        return {name: targets[:, k : k + 1] for k, name in enumerate(head.output_names)}
+    return {head.name: targets[..., None]}
+
+
+def known_targets(head: Head, known: Any) -> Any:
+    """Returns which targets count: one entry per face, or per question asked of it."""
+    # Units of these are known together, or none is.
+    return known[:, 0] if head.kind in ("ordinal", "years") else known
+
+
+def _head_targets(head: Head, columns: Sequence[Any]) -> np.ndarray:
+    table = head.target_table
+    if table is None:
+        values = np.atleast_1d(np.asarray(columns[0], dtype="float64"))
+        return (values - head.mean) / head.scale
+    sizes = [head.num_values]
+    if len(columns) > 1:
+        sizes = [len(GENDERS), head.num_values // len(GENDERS)]
+    if head.kind == "years":
+        columns = [np.floor(np.asarray(columns[0], "float64"))]
+    ids = [
+        check_class_ids(head.name, name, values, size)
+        for name, values, size in zip(head.columns, columns, sizes, strict=True)
+    ]
+    return table[head.class_ids(ids, lambda known: known.astype("int64"))]
+
+
+def _checked_class_weights(weights: Any, count: int, name: str) -> tuple[float, ...]:
+    values = np.asarray(weights, "float64")
     if values.shape != (count,) or not (np.isfinite(values) & (values >= 0)).all():
         raise ValueError(
             f"Invalid `{name}`. Expected {count} weights that are not negative. "
             f"Received: {weights!r}."
         )
-    return np.append(values, 1.0)
+    return tuple(float(value) for value in values)
 
 
-def check_head_names(given: Any, expected: Sequence[str], argument: str) -> None:
+def check_output_names(given: Any, expected: Sequence[str], argument: str) -> None:
     """Raises ValueError if `given` holds a name that is not among `expected`."""
     for name in given:
         if name not in expected:
@@ -377,6 +497,16 @@ def check_head_names(given: Any, expected: Sequence[str], argument: str) -> None
                 f"Invalid `{argument}`. There is no output named {name!r}.{hint} "
                 f"Outputs: {list(expected)}."
             )
+
+
+def check_outputs(outputs: Mapping[str, Any], names: Sequence[str], name: str) -> None:
+    """Raises ValueError if an output is missing."""
+    missing = [n for n in names if n not in outputs]
+    if missing:
+        raise ValueError(
+            f"Invalid `outputs` for encoding {name!r}. Expected the keys "
+            f"{list(names)}. Missing: {missing}."
+        )
 
 
 def check_ids(ids: Any, num_classes: int, name: str) -> np.ndarray:
@@ -390,20 +520,3 @@ def check_ids(ids: Any, num_classes: int, name: str) -> np.ndarray:
             f"unknown. Received: {ids[first]} at position {first}."
         )
     return ids.astype("int64")
-
-
-def _column_targets(head: Head, values: Any) -> np.ndarray:
-    values = np.atleast_1d(np.asarray(values, dtype="float64"))
-    if head.kind == "regression":
-        return values
-    known = np.where(values == MISSING, np.nan, values)
-    num_classes = max(head.num_classes, 2)
-    wrong = ~np.isnan(known) & ~np.isin(known, np.arange(num_classes))
-    if wrong.any():
-        first = int(np.flatnonzero(wrong)[0])
-        raise ValueError(
-            f"Invalid value of head {head.name!r}. Expected a class id in "
-            f"[0, {num_classes}) or {MISSING} for unknown. Received: "
-            f"{values[first]} at position {first}."
-        )
-    return known

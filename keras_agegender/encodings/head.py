@@ -1,82 +1,371 @@
-"""Encodings: which named outputs stand for an age group and a gender, and back.
+"""Heads: the questions a model answers, and the table of the kinds there are.
 
-In: age-group and gender ids of faces (-1 where unknown). Out: one target per named
-output, what `model.compile` needs for them, and, from the trained model's outputs, the
-answer in words everybody understands again (`Decoded`).
-
-An encoding is data: a tuple of `Head`s, and for each head a table that holds its target
-for every (age group, gender) pair. Nothing else in the library knows which encodings
-exist.
+A `Head` names a question and the manifest column that holds its answer. Its kind is a
+row of `KINDS`: what it puts out, what it is trained towards, by which loss, and how the
+answer is read. Everything else in the library asks that table. No Keras is needed here.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-HEAD_KINDS = ("binary", "categorical", "regression", "coral", "corn")
+import numpy as np
+
+from keras_agegender.labels import GENDERS, MAX_AGE, MISSING, OLDEST_YEAR
+
+QUESTIONS = ("older", "younger")
+
+# Names that prepared datasets and exported models have for other things.
+RESERVED_NAMES = (
+    "boxes", "scores", "landmarks", "age_group", "age_group_probabilities", "age_years",
+    "heads_agree", "gender_id", "male_probability", "median_age_group", "key", "path",
+    "image", "subject", "fold", "split", "source", "face_box", "face_score",
+    "face_status", "num_faces", "encoding", "loss",
+)  # fmt: skip
 
 
-# Kinds of heads that are of `num_classes`; the others have one unit.
-CLASS_KINDS = ("categorical", "coral", "corn")
+@dataclass(frozen=True)
+class Kind:
+    """A row of `KINDS`: everything that follows from the kind of a head.
+
+    Attributes:
+        classes: Whether the head chooses among `num_classes` classes; else it has 1.
+        activation: Keras activation of the output.
+        loss: Name of its class in `keras.losses`.
+        metric: Name of its class in `keras.metrics`, and what it is logged as.
+        ordered: Whether the classes have an order, so that neighbors are near.
+        ranks: Whether the units are questions "is the class above k?".
+        several_outputs: Whether every unit is a named output of its own.
+        targets: Head -> target of each class, NaN where a unit is not asked. Shape
+            (num_values, …). `None` for kinds whose target is the number itself.
+    """
+
+    classes: bool
+    activation: str
+    loss: str
+    metric: tuple[str, str]
+    ordered: bool = False
+    ranks: bool = False
+    several_outputs: bool = False
+    targets: Callable[[Head], np.ndarray] | None = None
+
+
+def _identity_targets(head: Head) -> np.ndarray:
+    return np.arange(max(head.num_classes, 2), dtype="float32")
+
+
+def _coral_targets(head: Head) -> np.ndarray:
+    """Unit k: is the class above k? All of them are always asked."""
+    classes, ranks = np.ogrid[: head.num_classes, : head.num_classes - 1]
+    return (classes > ranks).astype("float32")
+
+
+def _corn_targets(head: Head) -> np.ndarray:
+    """Unit k asks the same, but only of faces whose class is above k - 1."""
+    classes, ranks = np.ogrid[: head.num_classes, : head.num_classes - 1]
+    return np.where(classes >= ranks, classes > ranks, np.nan).astype("float32")
+
+
+def _ordinal_targets(head: Head) -> np.ndarray:
+    """Output k: is the class above (or below) class k? The report has all of them."""
+    classes, ranks = np.ogrid[: head.num_classes, : head.num_classes]
+    above = classes > ranks if head.question != "younger" else classes < ranks
+    return above.astype("float32")
+
+
+def _years_targets(head: Head) -> np.ndarray:
+    """A normal distribution about the year, as Gao et al. 2018 have it."""
+    truth, years = np.ogrid[: MAX_AGE + 1, : head.num_classes]
+    truth = np.minimum(truth, head.num_classes - 1)  # older than the oldest year
+    density = np.exp(-((years - truth) ** 2) / (2.0 * head.sigma**2))
+    return (density / density.sum(axis=1, keepdims=True)).astype("float32")
+
+
+KINDS: dict[str, Kind] = {
+    "binary": Kind(
+        classes=False,
+        activation="sigmoid",
+        loss="BinaryCrossentropy",
+        metric=("BinaryAccuracy", "accuracy"),
+        targets=_identity_targets,
+    ),
+    "categorical": Kind(
+        classes=True,
+        activation="softmax",
+        loss="SparseCategoricalCrossentropy",
+        metric=("SparseCategoricalAccuracy", "accuracy"),
+        targets=_identity_targets,
+    ),
+    "regression": Kind(
+        classes=False,
+        activation="linear",
+        loss="MeanSquaredError",
+        metric=("MeanAbsoluteError", "mae"),
+        ordered=True,
+    ),
+    # Over the units too, as both papers do: an output of shape (n, 1) has a loss and a
+    # weight for each of its n questions.
+    "coral": Kind(
+        classes=True,
+        activation="sigmoid",
+        loss="BinaryCrossentropy",
+        metric=("BinaryAccuracy", "accuracy"),
+        ordered=True,
+        ranks=True,
+        targets=_coral_targets,
+    ),
+    "corn": Kind(
+        classes=True,
+        activation="sigmoid",
+        loss="BinaryCrossentropy",
+        metric=("BinaryAccuracy", "accuracy"),
+        ordered=True,
+        ranks=True,
+        targets=_corn_targets,
+    ),
+    "ordinal": Kind(
+        classes=True,
+        activation="sigmoid",
+        loss="BinaryCrossentropy",
+        metric=("BinaryAccuracy", "accuracy"),
+        ordered=True,
+        ranks=True,
+        several_outputs=True,
+        targets=_ordinal_targets,
+    ),
+    "years": Kind(
+        classes=True,
+        activation="softmax",
+        loss="CategoricalCrossentropy",
+        metric=("CategoricalAccuracy", "accuracy"),
+        ordered=True,
+        targets=_years_targets,
+    ),
+}
+HEAD_KINDS = tuple(KINDS)
 
 
 @dataclass(frozen=True)
 class Head:
-    """One named output of a model: what it predicts and how it is trained.
+    """One question to a model: what it predicts and how it is trained.
 
     Args:
         name: Name of the output layer, of the key in the model's output dict and of
-            the prefix of its metrics (`gender` logs `val_gender_accuracy`).
-        kind: `"binary"` (one sigmoid unit, binary cross-entropy), `"categorical"`
-            (softmax, sparse categorical cross-entropy), `"regression"` (one linear
-            unit, mean squared error), or, for ordered classes, `"coral"` and `"corn"`
-            (`num_classes - 1` questions, binary cross-entropy, weights shared in
-            `"coral"`).
-        num_classes: Classes of a categorical, coral or corn head, at least 2. Binary
-            and regression heads have 1. Defaults to 1.
-        loss_weight: Factor of this head's loss in the total, not negative. Defaults
-            to 1.0.
-        column: Manifest column its target is read from. `None` (default) for the heads
-            that an encoding computes from age group and gender.
+            the prefix of its metrics (`gender` logs `val_gender_accuracy`). Outputs of
+            an ordinal head are `<name>1` … `<name>n`.
+        kind: A row of `KINDS`:
+
+            - `"binary"` (default): one sigmoid unit, binary cross-entropy.
+            - `"categorical"`: softmax, sparse categorical cross-entropy.
+            - `"regression"`: one linear unit, mean squared error of the standardized
+              number; answers are in the column's own unit.
+            - `"coral"`, `"corn"`: for ordered classes, `num_classes - 1` questions "is
+              it above class k?", weights shared in `"coral"` (Cao et al. 2020, Shi et
+              al. 2021).
+            - `"ordinal"`: the same questions, a named output each (Niu et al. 2016).
+            - `"years"`: softmax over the years 0 … `num_classes - 1`, trained towards a
+              normal distribution about the true age, answered by its expectation
+              (Rothe et al. 2018, Gao et al. 2018).
+        num_classes: Classes of a head that chooses among some, at least 2. Binary and
+            regression heads have 1. Defaults to 1, or 101 for years.
+        loss_weight: Factor of this head's loss in the total, not negative; of each of
+            its outputs, if there are several. Defaults to 1.0.
+        column: Manifest column its target is read from; `None` (default) is `name`. Two
+            columns make one class of every pair: `("gender", "age_group")`.
+        classes: Names of the classes, by id. Defaults to none.
+        question: What output k of an ordinal head asks: `"older"` (default; is the
+            class above k?) or `"younger"` (is it below?).
+        sigma: Standard deviation of the soft labels of a years head, in years. Defaults
+            to 2.0.
+        mean: What a regression head's numbers are reduced by, in the column's unit.
+            Defaults to 0.0; `train` takes the training data's.
+        scale: What they are divided by then. Defaults to 1.0.
 
     Raises:
-        ValueError: If kind, number of classes or weight contradict each other.
+        ValueError: If the name is reserved, or kind, number of classes or weight
+            contradict each other.
 
     Example:
-    >>> Head("glasses", column="Eyeglasses").num_classes
-    1
+    >>> Head("glasses", column="Eyeglasses").output_names
+    ('glasses',)
+    >>> Head("size", "ordinal", 3).output_names
+    ('size1', 'size2', 'size3')
     """
 
     name: str
     kind: str = "binary"
-    num_classes: int = 1
+    num_classes: int = 0
     loss_weight: float = 1.0
-    column: str | None = None
+    column: str | tuple[str, str] | None = None
+    classes: tuple[str, ...] = ()
+    question: str = "older"
+    sigma: float = 2.0
+    mean: float = 0.0
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
+        self._check_name()
+        if self.kind not in KINDS:
+            raise ValueError(
+                f"Invalid `kind` of head {self.name!r}. Expected one of {HEAD_KINDS}. "
+                f"Received: kind={self.kind!r}."
+            )
+        object.__setattr__(self, "classes", tuple(self.classes or ()))
+        if isinstance(self.column, list):
+            object.__setattr__(self, "column", tuple(self.column))
+        if not self.num_classes:
+            default = OLDEST_YEAR + 1 if self.kind == "years" else 1
+            if KINDS[self.kind].classes and self.classes:
+                default = len(self.classes)
+            object.__setattr__(self, "num_classes", default)
+        self._check_classes()
+        self._check_numbers()
+
+    def _check_name(self) -> None:
         if not self.name or "/" in self.name:
             raise ValueError(
                 "Invalid head `name`. Expected a non-empty name without '/'. "
                 f"Received: name={self.name!r}."
             )
-        if self.kind not in HEAD_KINDS:
+        if self.name in RESERVED_NAMES:
             raise ValueError(
-                f"Invalid `kind` of head {self.name!r}. Expected one of {HEAD_KINDS}. "
-                f"Received: kind={self.kind!r}."
+                f"Invalid head `name`. {self.name!r} is reserved for what datasets and "
+                f"exported models say by themselves. Reserved: {RESERVED_NAMES}."
             )
-        fits = (
-            self.num_classes >= 2
-            if self.kind in CLASS_KINDS
-            else (self.num_classes == 1)
-        )
-        if not fits:
+
+    def _check_classes(self) -> None:
+        choosing = KINDS[self.kind].classes
+        if choosing != (self.num_classes >= 2) or self.num_classes < 1:
             raise ValueError(
                 f"Invalid `num_classes` of head {self.name!r}. Expected at least 2 for "
                 "a head of classes and 1 for any other. "
                 f"Received: kind={self.kind!r}, num_classes={self.num_classes}."
             )
-        if not self.loss_weight >= 0:
+        expected = (0, max(self.num_classes, 2))
+        if len(self.classes) not in (expected if self.kind != "regression" else (0,)):
+            raise ValueError(
+                f"Invalid `classes` of head {self.name!r}. Expected a name for each of "
+                f"its {expected[1]} classes. Received: classes={self.classes}."
+            )
+
+    def _check_numbers(self) -> None:
+        if not 0 <= self.loss_weight < math.inf:
             raise ValueError(
                 f"Invalid `loss_weight` of head {self.name!r}. Expected a number that "
                 f"is not negative. Received: loss_weight={self.loss_weight}."
             )
+        if self.question not in QUESTIONS:
+            raise ValueError(
+                f"Invalid `question` of head {self.name!r}. Expected one of "
+                f"{QUESTIONS}. Received: question={self.question!r}."
+            )
+        for name in ("sigma", "scale"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"Invalid `{name}` of head {self.name!r}. Expected a number above "
+                    f"0. Received: {name}={getattr(self, name)}."
+                )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The manifest columns the target is read from."""
+        if isinstance(self.column, tuple):
+            return self.column
+        return (self.column or self.name,)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the model's outputs that answer the question."""
+        if not KINDS[self.kind].several_outputs:
+            return (self.name,)
+        return tuple(f"{self.name}{k}" for k in range(1, self.num_classes + 1))
+
+    def class_name(self, index: int) -> str:
+        """Returns the name of a class, or its id as text where it has none."""
+        if self.classes:
+            return self.classes[index]
+        return ("no", "yes")[index] if self.kind == "binary" else str(index)
+
+    # -- targets -----------------------------------------------------------------------
+
+    @property
+    def target_table(self) -> np.ndarray | None:
+        """Target of each class id, the last row NaN for `MISSING`; `None`: a number.
+
+        Both `Encoding.encode` and the input pipeline look targets up here, so that they
+        cannot differ. Shape (num_values + 1, …).
+        """
+        targets = KINDS[self.kind].targets
+        if targets is None:
+            return None
+        table = targets(self)
+        return np.concatenate([table, np.full_like(table[:1], np.nan)])
+
+    @property
+    def num_values(self) -> int:
+        """How many class ids the column may hold, or years of a years head."""
+        return MAX_AGE + 1 if self.kind == "years" else max(self.num_classes, 2)
+
+    def class_ids(self, values: Sequence[Any], cast: Callable[[Any], Any]) -> Any:
+        """Returns class ids from the ids in the head's columns.
+
+        Args:
+            values: Ids of each of `columns`, -1 where unknown. Shape (batch,) each.
+            cast: Turns a boolean array into ids, for NumPy and TensorFlow alike.
+        """
+        if len(values) == 1:
+            return values[0]
+        first, second = values
+        pairs = first * (self.num_classes // len(GENDERS)) + second
+        # 0 where either is unknown, less 1: MISSING.
+        return (pairs + 1) * cast(first >= 0) * cast(second >= 0) - 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields that differ from their defaults, as plain values."""
+        plain: dict[str, Any] = {"name": self.name, "kind": self.kind}
+        for key, default in _DEFAULTS.items():
+            value = getattr(self, key)
+            if value != default:
+                plain[key] = list(value) if isinstance(value, tuple) else value
+        return plain
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Head:
+        """Returns the head that `to_dict` wrote."""
+        return cls(**{k: tuple(v) if k == "classes" else v for k, v in fields.items()})
+
+
+_DEFAULTS: dict[str, Any] = {
+    "num_classes": 1,
+    "loss_weight": 1.0,
+    "column": None,
+    "classes": (),
+    "question": "older",
+    "sigma": 2.0,
+    "mean": 0.0,
+    "scale": 1.0,
+}
+
+
+def check_class_ids(
+    head_name: str, column: str, values: Any, num_values: int
+) -> np.ndarray:
+    """Returns class ids as int64, `MISSING` for NaN.
+
+    Raises:
+        ValueError: If a value is not an id in [0, num_values).
+    """
+    numbers = np.atleast_1d(np.asarray(values, dtype="float64"))
+    ids = np.where(np.isnan(numbers), MISSING, numbers)
+    wrong = ~np.isin(ids, np.arange(MISSING, num_values))
+    if wrong.any():
+        first = int(np.flatnonzero(wrong)[0])
+        raise ValueError(
+            f"Invalid `{column}` of head {head_name!r}. Expected a class id in "
+            f"[0, {num_values}) or {MISSING} for unknown. Received: "
+            f"{ids[first]:g} at position {first}."
+        )
+    return ids.astype("int64")

@@ -68,7 +68,7 @@ def evaluate(
         image_size=recipe.model.image_size,
         batch_size=recipe.data.batch_size,
     ).map(lambda image, targets, weights: image)
-    labels = read_labels(data, split, columns=encoding.columns.values())
+    labels = read_labels(data, split, columns=encoding.columns)
     outputs = run.load_model(checkpoint).predict(images, verbose=0)
     scores = score(outputs, labels, encoding, positive_gender)
     suffix = "" if checkpoint == "best" else f"_{checkpoint}"
@@ -110,9 +110,12 @@ def score(
         positive_gender=positive_gender,
         separate_age_heads=encoding.question is not None,
         extra={
-            head.name: (head.kind, labels[head.column], np.asarray(outputs[head.name]))
-            for head in encoding.heads
-            if head.column
+            head.name: (
+                head.kind,
+                labels[head.columns[0]],
+                ops.convert_to_numpy(encoding.answer(head.name, outputs).values),
+            )
+            for head in encoding.extra_heads
         },
     )
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_agegender.encodings.encoding import Decoded
+from keras_agegender.encodings.decoding import Decoded
+from keras_agegender.encodings.head import KINDS
 from keras_agegender.evaluation.metrics_table import metrics_table
 from keras_agegender.evaluation.scores import AgeScores, Evaluation, GenderScores
 from keras_agegender.labels import AGE_GROUP_NAMES, GENDERS, MISSING
@@ -46,9 +47,9 @@ def evaluate_predictions(
             as the report's Caffe rows) or `"female"` (as its ResNet rows).
         separate_age_heads: Whether several heads answer for age (ordinal encodings), so
             that the share with all of them right is of interest. Defaults to `False`.
-        extra: Name of a further output -> `(kind, y_true, y_pred)`, with labels of
-            shape (num_faces,), -1 or NaN where unknown, and predictions of shape
-            (num_faces, units).
+        extra: Name of a further head -> `(kind, y_true, y_pred)`, with labels, -1 or
+            NaN where unknown, and answers as `Encoding.answer` has them. Shape
+            (num_faces,) each.
 
     Returns:
         The scores.
@@ -79,7 +80,9 @@ def evaluate_predictions(
         groups = _checked_ids(decoded.age_group, NUM_GROUPS, "decoded.age_group", 0)
         _check_shape(groups, ages, "decoded.age_group")
         agree = np.asarray(decoded.heads_agree, bool) if separate_age_heads else None
-        age = _score_age(ages, groups, agree)
+        median = decoded.median_age_group
+        counted = groups if median is None else np.asarray(median)
+        age = _score_age(ages, groups, counted, agree)
     further = {
         name: _score_extra(name, kind, y_true, y_pred, len(ages))
         for name, (kind, y_true, y_pred) in (extra or {}).items()
@@ -149,7 +152,10 @@ def _binary_scores(counts: np.ndarray, positive: int) -> dict[str, float | None]
 
 
 def _score_age(
-    y_true: np.ndarray, y_pred: np.ndarray, heads_agree: np.ndarray | None
+    y_true: np.ndarray,
+    y_pred: np.ndarray,
+    counted: np.ndarray,
+    heads_agree: np.ndarray | None,
 ) -> AgeScores:
     known = y_true != MISSING
     counts = confusion_matrix(y_true, y_pred, NUM_GROUPS)
@@ -159,7 +165,7 @@ def _score_age(
         _check_shape(heads_agree, y_true, "decoded.heads_agree")
         # Heads that tell the story of one group all answer right if and only if it is
         # the true one.
-        all_heads = _mean(((y_pred == y_true) & heads_agree)[known])
+        all_heads = _mean(((counted == y_true) & heads_agree)[known])
     groups = []
     for index, name in enumerate(AGE_GROUP_NAMES):
         there = int(counts[index].sum())
@@ -213,12 +219,11 @@ def _score_extra(
     name: str, kind: str, y_true: Any, y_pred: Any, num_faces: int
 ) -> dict[str, Any]:
     truth = np.asarray(y_true, "float64").reshape(-1)
-    outputs = np.asarray(y_pred, "float64")
-    outputs = outputs[:, np.newaxis] if outputs.ndim == 1 else outputs
-    if len(truth) != num_faces or len(outputs) != num_faces:
+    answers = np.asarray(y_pred, "float64").reshape(-1)
+    if len(truth) != num_faces or len(answers) != num_faces:
         raise ValueError(
             f"Invalid `extra` output {name!r}. Expected {num_faces} labels and "
-            f"predictions. Received: {len(truth)} labels, {len(outputs)} predictions."
+            f"answers. Received: {len(truth)} labels, {len(answers)} answers."
         )
     known = ~np.isnan(truth)
     if kind != "regression":
@@ -228,12 +233,10 @@ def _score_extra(
         "num_faces": int(known.sum()),
         "num_unlabelled": int((~known).sum()),
     }
-    if kind == "regression":
-        scores["mean_absolute_error"] = _mean(np.abs(outputs[:, 0] - truth)[known])
-    elif kind == "categorical":
-        scores["accuracy"] = _mean((outputs.argmax(axis=1) == truth)[known])
-    else:
-        scores["accuracy"] = _mean(((outputs[:, 0] > 0.5) == truth)[known])
+    if KINDS[kind].ordered:
+        scores["mean_absolute_error"] = _mean(np.abs(answers - truth)[known])
+    if kind not in ("regression", "years"):
+        scores["accuracy"] = _mean((answers == truth)[known])
     return scores
 
 

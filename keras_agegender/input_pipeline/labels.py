@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
-from keras_agegender.encodings.decoding import NUM_GENDERS, NUM_GROUPS
-from keras_agegender.encodings.encoding import Encoding
-from keras_agegender.labels import MISSING
-
-if TYPE_CHECKING:
-    from keras_agegender.datasets.prepared import PreparedDataset
+from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
+from keras_agegender.encodings.encoding import Encoding, known_targets, split_outputs
+from keras_agegender.encodings.head import Head
 from keras_agegender.input_pipeline.reading import read_columns
+from keras_agegender.labels import MISSING
 
 
 def encode_labels(
@@ -31,37 +28,54 @@ def encode_labels(
     Returns:
         `(targets, sample_weights)`, dicts keyed by output name.
     """
-    # -1 for a missing label is the tables' last row and column.
-    cell = tf.stack(
-        [
-            tf.math.floormod(tf.cast(example["age_group"], tf.int64), NUM_GROUPS + 1),
-            tf.math.floormod(tf.cast(example["gender"], tf.int64), NUM_GENDERS + 1),
-        ],
-        axis=-1,
-    )
-    targets, weights = {}, {}
+    targets: dict[str, tf.Tensor] = {}
+    weights: dict[str, tf.Tensor] = {}
     for head in encoding.heads:
-        if head.column is None:
-            table = encoding.target_tables[head.name].astype(np.float32)
-            value = tf.gather_nd(tf.constant(table), cell)
-        else:
-            value = tf.cast(example[head.column], tf.float32)
-            if head.kind != "regression":
-                value = tf.where(value == MISSING, np.float32(np.nan), value)
-        known = tf.logical_not(tf.math.is_nan(value))
-        value = tf.where(known, value, 0.0)
+        raw = _raw_targets(head, example)
+        unknown = tf.math.is_nan(raw)
+        value = tf.where(unknown, 0.0, raw)
         if head.kind == "categorical":
-            targets[head.name] = tf.cast(value, tf.int32)
-        else:
-            targets[head.name] = value[..., tf.newaxis]
-        weight = tf.cast(known, tf.float32)
-        if head.name in encoding.weight_tables:
-            table = encoding.weight_tables[head.name].astype(np.float32)
-            factor = tf.gather_nd(tf.constant(table), cell)
+            value = tf.cast(value, tf.int32)
+        targets |= split_outputs(head, value)
+        weight = tf.cast(known_targets(head, tf.logical_not(unknown)), tf.float32)
+        for column, table in encoding.weight_tables(head):
+            factor = _look_up(table, tf.cast(example[column], tf.int64))
             # A row per face, whatever the questions of the head.
             weight = tf.transpose(tf.transpose(weight) * factor)
-        weights[head.name] = weight
+        weights |= dict.fromkeys(head.output_names, weight)
     return targets, weights
+
+
+def _raw_targets(head: Head, example: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """Returns a head's targets, NaN where unknown; see `Encoding.encode`."""
+    table = head.target_table
+    if table is None:
+        return (tf.cast(example[head.columns[0]], tf.float32) - head.mean) / head.scale
+    ids = [_class_ids(example[column]) for column in head.columns]
+    one = head.class_ids(ids, lambda known: tf.cast(known, tf.int64))
+    # An id beyond the classes must not be taken for another class.
+    check = tf.debugging.Assert(
+        tf.reduce_all((one >= MISSING) & (one < head.num_values)),
+        [
+            f"Invalid {' or '.join(head.columns)} of head {head.name!r}. Expected ids "
+            f"in [0, {head.num_values}) or {MISSING} for unknown. Received:",
+            tf.reduce_max(one),
+        ],
+    )
+    with tf.control_dependencies([check] if check is not None else []):
+        return _look_up(table, tf.identity(one))
+
+
+def _class_ids(values: tf.Tensor) -> tf.Tensor:
+    if values.dtype.is_floating:
+        values = tf.where(tf.math.is_nan(values), float(MISSING), tf.floor(values))
+    return tf.cast(values, tf.int64)
+
+
+def _look_up(table: np.ndarray, ids: tf.Tensor) -> tf.Tensor:
+    """Returns rows of a table; -1 is its last one."""
+    rows = tf.constant(table.astype(np.float32))
+    return tf.gather(rows, tf.math.floormod(ids, len(table)))
 
 
 def read_labels(
@@ -77,11 +91,13 @@ def read_labels(
         columns: Further columns to read.
 
     Returns:
-        `key`, `age_group` and `gender` (-1 where unknown) and the columns asked for.
-        Shape (num_faces,) each.
+        `key`, `age_group` and `gender` (-1 where unknown), `age_years` where the
+        dataset has it, and the columns asked for. Shape (num_faces,) each.
     """
+    prepared = load_prepared(data) if isinstance(data, (str, Path)) else data
     wanted = {"key", "age_group", "gender", *columns}
-    examples = read_columns(data, split, wanted)
+    wanted |= {"age_years"} & set(prepared.builder.info.features)
+    examples = read_columns(prepared, split, wanted)
     rows = [*examples.as_numpy_iterator()]
     labels = {name: np.array([row[name] for row in rows]) for name in wanted}
     labels["key"] = np.array([key.decode() for key in labels["key"]])

@@ -10,6 +10,7 @@ import pandas as pd
 import tensorflow as tf
 
 from keras_agegender.datasets.manifest import validate_manifest
+from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.labels import MISSING
 
@@ -21,7 +22,10 @@ def read_examples(
     data: Any, split: str, encoding: Encoding, cache: bool | str
 ) -> tf.data.Dataset:
     """Reads compressed pictures and the labels that the encoding needs."""
-    columns = {"image", "age_group", "gender", *encoding.columns.values()}
+    columns = {"image", "age_group", "gender", *encoding.columns}
+    if not isinstance(data, pd.DataFrame):
+        data = load_prepared(data) if isinstance(data, (str, Path)) else data
+        data.check_encoding(encoding)
     if isinstance(data, pd.DataFrame):
         examples = _read_manifest(data, split, columns)
     else:
@@ -65,8 +69,6 @@ def _read_manifest(
 def read_columns(data: Any, split: str, columns: set[str]) -> tf.data.Dataset:
     """Reads some features of a split, in a fixed order, the picture undecoded."""
     import tensorflow_datasets as tfds
-
-    from keras_agegender.datasets.prepared import load_prepared
 
     prepared = load_prepared(data) if isinstance(data, (str, Path)) else data
     builder = prepared.builder

@@ -15,7 +15,7 @@ from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.models import augmentation, caffe, resnet34
-from keras_agegender.models.heads import build_heads
+from keras_agegender.models.heads import build_heads, store_encoding
 from keras_agegender.models.squeeze_excite import squeeze_excite
 
 
@@ -157,6 +157,7 @@ def build_model(
     if attribute_features:
         attributes = build_heads(features, get_encoding("attributes").heads)
         features = layers.Concatenate(name="attributes")(list(attributes.values()))
+    features = store_encoding(features, outputs)
     predictions = build_heads(features, outputs.heads)
     return keras.Model(image, predictions, name=model_name or name)
 
@@ -176,7 +177,7 @@ def _outputs(
             "Invalid `encoding`. Expected an encoding or at least one of `heads`. "
             "Received: encoding=None, heads=()."
         )
-    return Encoding("custom", heads=()).with_heads(heads)
+    return Encoding("custom", tuple(heads))
 
 
 def _checked_size(image_size: Any, network: Network, name: str) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import keras
 
-from keras_agegender.models.heads import PART
+from keras_agegender.models.heads import ENCODING_LAYER, PART
 
 
 def freeze_all_but_last(
@@ -45,7 +45,8 @@ def freeze_all_but_last(
     before = [
         layer
         for layer in model.layers
-        if layer.name not in outputs and not layer.name.startswith(parts)
+        if layer.name not in {*outputs, ENCODING_LAYER}
+        and not layer.name.startswith(parts)
     ]
     for layer in before[: max(len(before) - num_layers, 0)]:
         layer.trainable = False

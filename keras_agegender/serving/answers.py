@@ -21,6 +21,8 @@ class FacePrediction:
         score: Confidence of the detector in [0, 1]; 0 for a whole picture.
         age_group: Name of the age group, `"25-32"` for instance.
         age_probabilities: Age group -> probability; they sum to 1.
+        age_years: Expected age in years; of a model of age groups, that of their
+            centers.
         gender: `"female"` or `"male"`.
         male_probability: Probability of male; that of female is the rest.
         heads_agree: Whether the age outputs tell one story.
@@ -34,6 +36,7 @@ class FacePrediction:
     score: float
     age_group: str | None
     age_probabilities: dict[str, float] | None
+    age_years: float | None
     gender: str | None
     male_probability: float | None
     heads_agree: bool | None

@@ -21,7 +21,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ import tensorflow as tf
 
 from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.encodings.head import Head
 from keras_agegender.faces.cropping import CropOptions
 from keras_agegender.faces.detector import MtcnnDetector
 from keras_agegender.faces.graph_cropping import GraphCropper
@@ -39,8 +40,9 @@ from keras_agegender.input_pipeline.pixels import (
     get_pipeline,
     preprocess_for_evaluation,
 )
-from keras_agegender.labels import AGE_GROUP_NAMES, GENDERS
+from keras_agegender.labels import GENDERS
 from keras_agegender.models.augmentation import strip_augmentation
+from keras_agegender.models.heads import stored_encoding
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.serving.predictor import METADATA_FILE
 
@@ -53,7 +55,11 @@ DECODED_NAMES = {
     "heads_agree": "heads_agree",
     "gender": "gender_id",
     "gender_probability": "male_probability",
+    "age_years": "age_years",
+    "median_age_group": "median_age_group",
 }
+# Behind the name of an extra head: its most probable class, or its number in its unit.
+ANSWER = "_answer"
 
 
 def export(
@@ -108,13 +114,14 @@ def export(
     crop_options = crop_options or source.get("crop_options")
     crop_size = crop_size or source.get("crop_size")
     pipeline = pipeline or source.get("pipeline", "resnet")
-    encoding = encoding or source.get("encoding")
+    encoding = encoding or source.get("encoding") or stored_encoding(source["model"])
     if encoding is None:
         raise ValueError(
             "Missing `encoding`. Expected the name the model was built with, for "
             "instance 'categorical'; a run directory knows its own."
         )
     encoding = get_encoding(encoding)
+    _check_stored(stored_encoding(source["model"]), encoding)
     network = strip_augmentation(source["model"])
     image_size = _check_model(network, encoding)
     description = {
@@ -157,9 +164,12 @@ def serving_functions(
         answers = dict(outputs)
         for field, value in encoding.decode(outputs)._asdict().items():
             if value is not None:
-                is_id = field in ("age_group", "gender")
+                is_id = field in ("age_group", "gender", "median_age_group")
                 value = tf.cast(value, tf.int64) if is_id else value
                 answers[DECODED_NAMES[field]] = value
+        for head in encoding.extra_heads:
+            value = encoding.answer(head.name, outputs).values
+            answers[f"{head.name}{ANSWER}"] = tf.cast(value, tf.float32)
         return answers
 
     def prepare(data: tf.Tensor) -> tf.Tensor:
@@ -230,14 +240,13 @@ def _open(
         return {"model": keras.saving.load_model(model)}
     run = model if isinstance(model, RunDirectory) else RunDirectory.open(model)
     recipe, info = run.recipe(), run.info()
-    crop_options, crop_size, classes = _preparation(info, crop_options)
+    crop_options, crop_size = _preparation(info, crop_options)
     return {
         "model": run.load_model(),
         "encoding": run.encoding(),
         "pipeline": recipe.data.pipeline,
         "crop_options": crop_options,
         "crop_size": crop_size,
-        "classes": classes,
         "recipe": recipe.to_dict(),
         "training": {
             key: info[key]
@@ -250,7 +259,7 @@ def _open(
 
 def _preparation(
     info: Mapping[str, Any], crop_options: CropOptions | None
-) -> tuple[CropOptions | None, tuple[int, int] | None, dict[str, Any]]:
+) -> tuple[CropOptions | None, tuple[int, int] | None]:
     """Returns how a run's faces were cut out: from run.json, else from its dataset."""
     from keras_agegender.datasets.prepared import PREPARATION_FILE
 
@@ -264,14 +273,9 @@ def _preparation(
             )
         made = _read_json(dataset / PREPARATION_FILE) or {}
     crop, size = made.get("crop"), made.get("output_size")
-    classes = {
-        name: column["classes"]
-        for name, column in made.get("extra_heads", {}).items()
-        if column.get("classes")
-    }
     if crop_options is None and crop:
         crop_options = CropOptions.from_dict(crop)
-    return crop_options, tuple(size) if crop and size else None, classes
+    return crop_options, tuple(size) if crop and size else None
 
 
 def _describe(
@@ -281,23 +285,48 @@ def _describe(
     source: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Returns the part of agegender.json that does not depend on `export`'s options."""
-    classes = source.get("classes", {})
     return {
         "format": FORMAT,
         "model": model.name,
         "created": now(),
-        "age_groups": list(AGE_GROUP_NAMES),
+        "age_groups": list(encoding.age_groups.names),
         "genders": list(GENDERS),
-        "encoding": {"name": encoding.name, "question": encoding.question},
-        "heads": [
-            {**asdict(head), "classes": classes.get(head.name)}
-            for head in encoding.heads
+        "encoding": encoding.to_dict(),
+        "outputs": list(encoding.output_names),
+        "extra_heads": [
+            {"name": h.name, "kind": h.kind, "classes": class_names(h)}
+            for h in encoding.extra_heads
         ],
         "image_size": list(model.input_shape[1:3]),
         "pipeline": {"name": pipeline, "enlarge": get_pipeline(pipeline).enlarge},
         **{key: source.get(key) for key in ("recipe", "training", "metrics")},
         "versions": versions(),
     }
+
+
+def _check_stored(stored: Encoding | None, encoding: Encoding) -> None:
+    """Raises ValueError if the model was built to mean something else."""
+    if stored is None or sorted(stored.output_names) != sorted(encoding.output_names):
+        return  # outputs of other names are another error
+    for head in stored.heads:
+        other = encoding.head(head.name)
+        if replace(head, loss_weight=1.0) != replace(other, loss_weight=1.0):
+            raise ValueError(
+                f"Invalid `encoding`. The model was built with {head}: its output "
+                f"{head.name!r} asks {head.question!r}. Received: {other}."
+            )
+    if stored.age_groups != encoding.age_groups:
+        raise ValueError(
+            f"Invalid `encoding`. The model was built for the age groups "
+            f"{stored.age_groups}. Received: {encoding.age_groups}."
+        )
+
+
+def class_names(head: Head) -> list[str]:
+    """Returns the names of a head's classes; none of a head that says numbers."""
+    if head.kind in ("regression", "years"):
+        return []
+    return [head.class_name(index) for index in range(head.num_values)]
 
 
 def _named_outputs(outputs: Any, encoding: Encoding) -> dict[str, Any]:

@@ -185,7 +185,8 @@ class Predictor:
         age, gender = answer.get("age_group"), answer.get("gender_id")
         probabilities = answer.get("age_group_probabilities")
         agree = answer.get("heads_agree")
-        heads = {h["name"]: _plain(answer[h["name"]]) for h in self.metadata["heads"]}
+        heads = {name: _plain(answer[name]) for name in self.metadata["outputs"]}
+        years = answer.get("age_years")
         return FacePrediction(
             box=_corners(box),
             crop_box=_corners(crop),
@@ -194,13 +195,14 @@ class Predictor:
             age_probabilities=None
             if probabilities is None
             else {n: _rounded(p) for n, p in zip(groups, probabilities, strict=True)},
+            age_years=None if years is None else round(float(years), 1),
             gender=None if gender is None else genders[int(gender)],
             male_probability=None
             if gender is None
             else _rounded(answer["male_probability"]),
             heads_agree=None if agree is None else bool(agree),
             heads=heads,
-            extra=_extra(self.metadata["heads"], heads),
+            extra=_extra(self.metadata["extra_heads"], heads, answer),
         )
 
 
@@ -292,18 +294,20 @@ def _boxes(
 
 
 def _extra(
-    heads: Sequence[Mapping[str, Any]], outputs: Mapping[str, Any]
+    heads: Sequence[Mapping[str, Any]],
+    outputs: Mapping[str, Any],
+    answers: Mapping[str, Any],
 ) -> dict[str, float | str]:
     """Returns the outputs that are read from a column of their own, in words."""
     extra: dict[str, float | str] = {}
     for head in heads:
-        if head["column"] is None:
-            continue
-        value = outputs[head["name"]]
-        if head["kind"] == "categorical":
-            best = int(np.argmax(value))
-            value = head["classes"][best] if head["classes"] else str(best)
-        extra[head["name"]] = value
+        name, classes = head["name"], head["classes"]
+        if head["kind"] == "binary":
+            extra[name] = outputs[name]
+        elif classes:
+            extra[name] = classes[int(answers[f"{name}_answer"])]
+        else:
+            extra[name] = _rounded(answers[f"{name}_answer"])
     return extra
 
 

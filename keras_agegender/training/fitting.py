@@ -13,8 +13,7 @@ from keras_agegender.callbacks.total_age_loss import TotalAgeLoss
 from keras_agegender.datasets.prepared import PreparedDataset
 from keras_agegender.distribution import num_shards, process_count, process_index
 from keras_agegender.encodings.class_weights import balanced_class_weights
-from keras_agegender.encodings.decoding import NUM_GROUPS, ORDINAL_HEAD_NAMES
-from keras_agegender.encodings.encoding import Encoding, check_head_names
+from keras_agegender.encodings.encoding import Encoding, check_output_names
 from keras_agegender.input_pipeline.eval_dataset import make_eval_dataset
 from keras_agegender.input_pipeline.labels import read_labels
 from keras_agegender.input_pipeline.train_dataset import make_train_dataset
@@ -83,7 +82,7 @@ def _weigh_classes(
         )
     ages = read_labels(prepared, split)["age_group"]
     return encoding.with_class_weights(
-        age_group=balanced_class_weights(ages, NUM_GROUPS)
+        age_group=balanced_class_weights(ages, len(encoding.age_groups))
     )
 
 
@@ -96,7 +95,7 @@ def make_callbacks(
 ) -> list[keras.callbacks.Callback]:
     """Returns what a recipe asks for, in the order in which `fit` calls them."""
     for change in recipe.loss_weight_changes:
-        check_head_names(change.set, encoding.output_names, "loss_weight_changes")
+        check_output_names(change.set, encoding.output_names, "loss_weight_changes")
     settings = recipe.training
     keep_monitor = settings.keep_monitor
     if keep_monitor == "val_mean_accuracy" and not _knows_faces(labels, encoding):
@@ -105,7 +104,7 @@ def make_callbacks(
         DecodedAccuracy(validation, labels, encoding),
         *loss_weight_schedulers(recipe),
     ]
-    ages = {n: w for n, w in encoding.loss_weights.items() if n in ORDINAL_HEAD_NAMES}
+    ages = _age_loss_weights(encoding)
     if ages:
         callbacks.append(TotalAgeLoss(ages))
     kept = {"best": keep_monitor, **settings.keep}
@@ -134,18 +133,27 @@ def make_callbacks(
     return callbacks
 
 
+def _age_loss_weights(encoding: Encoding) -> dict[str, float]:
+    """Returns the loss weights of an ordinal age head's outputs; else none."""
+    age = encoding.age_head
+    if age is None or len(age.output_names) == 1:
+        return {}
+    return {name: encoding.loss_weights[name] for name in age.output_names}
+
+
 def _logged_name(monitor: str, encoding: Encoding) -> str:
     """Returns what Keras calls a head's loss: of a single head just `val_loss`."""
-    if len(encoding.heads) == 1 and monitor == f"val_{encoding.heads[0].name}_loss":
+    if encoding.output_names == (monitor[4:-5],) and monitor.endswith("_loss"):
         return "val_loss"
     return monitor
 
 
 def _knows_faces(labels: Mapping[str, Any], encoding: Encoding) -> bool:
     """Returns whether validation faces have an age group or gender to score."""
+    age, gender = labels["age_group"] != MISSING, labels["gender"] != MISSING
     return bool(
-        (encoding.age_decoder and (labels["age_group"] != MISSING).any())
-        or (encoding.gender_decoder and (labels["gender"] != MISSING).any())
+        (encoding.age_head is not None and age.any())
+        or (encoding.gender_head is not None and gender.any())
     )
 
 

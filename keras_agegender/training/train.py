@@ -99,8 +99,10 @@ def train(
         recipe = load_recipe(recipe, overrides)
     prepared = data if isinstance(data, PreparedDataset) else load_prepared(data)
     heads = _resolve_heads(prepared, recipe, extra_heads)
-    encoding = recipe_encoding(recipe, heads)
+    encoding = recipe_encoding(recipe, heads, prepared.age_groups)
+    prepared.check_encoding(encoding)
     splits = {**prepared.splits, **(splits or {})}
+    encoding = standardized(encoding, prepared, splits)
     if recipe.data.validation_split:
         parts = recipe.data.validation_split.split("+")
         splits["validation"] = "+".join(splits.get(part, part) for part in parts)
@@ -149,11 +151,10 @@ def _fit(
     """Trains from the beginning or from where an earlier process was stopped."""
     writes = process_index() == 0
     if writes:
-        columns = encoding.heads if encoding.name != "attributes" else ()
         run.update_info(
             status="running",
             started=run.info().get("started", now()),
-            extra_heads=[_head_dict(head) for head in columns if head.column],
+            encoding=encoding.to_dict(),
             outputs=list(encoding.output_names),
         )
     keras.utils.set_random_seed(seed)
@@ -218,16 +219,6 @@ def _resolve_heads(
     if recipe.model.encoding in ("attributes", "gender"):
         return ()
     return prepared.extra_heads()
-
-
-def _head_dict(head: Head) -> dict[str, Any]:
-    return {
-        "name": head.name,
-        "kind": head.kind,
-        "num_classes": head.num_classes,
-        "loss_weight": head.loss_weight,
-        "column": head.column or head.name,
-    }
 
 
 def _check_pretraining(recipe: Recipe, data: Any, pretrained: Any) -> None:
@@ -358,3 +349,14 @@ def _truncate_history(file: Path, epochs: int) -> None:
         file.unlink()
     else:
         file.write_text("".join(lines), "utf-8")
+
+
+def standardized(
+    encoding: Encoding, prepared: PreparedDataset, splits: Mapping[str, str]
+) -> Encoding:
+    """Returns the encoding with regression heads standardized by training data."""
+    columns = [h.columns[0] for h in encoding.heads if h.kind == "regression"]
+    if not columns or "train" not in splits:
+        return encoding
+    labels = read_labels(prepared, splits["train"], columns)
+    return encoding.with_statistics(labels)

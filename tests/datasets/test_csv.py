@@ -35,7 +35,9 @@ def test_usual_names_are_found(tmp_path):
     assert list(manifest["age_group"]) == [4, 7, -1, -1]
     assert list(manifest["gender"]) == [0, 1, 0, -1]
     assert list(manifest["subject"]) == ["anna", "ben", "cleo", "dan"]
-    assert report.rules["age", "35", "no age (between two groups)"] == 1
+    assert report.rules["age", "35", "no age group (between two groups)"] == 1
+    assert list(manifest["age_years"]) == [27, -1, 35, -1]
+    assert "1 ages lie between two groups (--gaps" in str(report)
     assert report.rules["gender", "unknown", "no gender"] == 1
     assert manifest.attrs["extra_heads"] == {}
 
@@ -112,7 +114,7 @@ def test_kinds_can_be_declared(tmp_path):
     with pytest.raises(ValueError, match="line 3, column 'stars': expected one of"):
         read_csv(file, extra={"stars": "binary"})
     with pytest.raises(ValueError, match="Invalid kind of column 'stars'"):
-        read_csv(file, extra={"stars": "ordinal"})
+        read_csv(file, extra={"stars": "softmax"})
     with pytest.raises(ValueError, match="Received: 'nothing'"):
         read_csv(file, extra=["nothing"])
 

@@ -9,7 +9,7 @@ import pytest
 from sklearn import metrics as sk
 
 from keras_agegender.encodings.catalogue import get_encoding
-from keras_agegender.encodings.encoding import Decoded
+from keras_agegender.encodings.decoding import Decoded
 from keras_agegender.evaluation.metrics import (
     confusion_matrix,
     evaluate_predictions,
@@ -182,10 +182,10 @@ def test_further_outputs():
         [-1] * 4,
         none,
         extra={
-            "glasses": ("binary", [1, 0, -1, 1], [[0.9], [0.6], [0.1], [0.7]]),
-            "hair": ("categorical", [2, 0, 1, -1], np.eye(3)[[2, 1, 1, 0]]),
+            "glasses": ("binary", [1, 0, -1, 1], [1, 1, 0, 1]),
+            "hair": ("categorical", [2, 0, 1, -1], [2, 1, 1, 0]),
             "years": ("regression", [30.0, np.nan, -1.0, 5.0],
-                      [[33.0], [9.0], [0.0], [5.0]]),
+                      [33.0, 9.0, 0.0, 5.0]),
         },
     )  # fmt: skip
     assert scores.gender is None and scores.age is None

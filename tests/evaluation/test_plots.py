@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_agegender.encodings.encoding import Decoded
+from keras_agegender.encodings.decoding import Decoded
 from keras_agegender.evaluation import plots
 from keras_agegender.evaluation.metrics import evaluate_predictions
 

@@ -47,7 +47,7 @@ def joined(dataset):
 @pytest.mark.parametrize("name", [n for n in list_encodings() if n != "attributes"])
 def test_targets_equal_those_of_the_encoding(prepared, name):
     encoding = get_encoding(name, heads=prepared.extra_heads())
-    labels = read_labels(prepared, "train", columns=EXTRA_HEADS)
+    labels = read_labels(prepared, "train", columns=[*EXTRA_HEADS, "age_years"])
     ages, genders = labels["age_group"], labels["gender"]
     assert (ages == -1).any() and (genders == -1).any()
     expected = encoding.encode(ages, genders, labels)

@@ -295,14 +295,24 @@ def test_exports_are_not_replaced_unasked(run, exported, tmp_path):
 
 def test_a_model_of_one_s_own(tmp_path):
     model = build_model("caffe_1conv", "gender", image_size=(32, 32))
-    with pytest.raises(ValueError, match="Missing `encoding`"):
-        export(model, tmp_path / "out")
     with pytest.raises(ValueError, match="The model's outputs are"):
         export(model, tmp_path / "out", encoding="ordinal")
-    path = export(model, tmp_path / "out", encoding="gender", pipeline="caffe")
+    plain = keras.Sequential(
+        [keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(1)]
+    )
+    with pytest.raises(ValueError, match="Missing `encoding`"):
+        export(plain, tmp_path / "out")
+    path = export(model, tmp_path / "out", pipeline="caffe")  # it knows its encoding
     prediction = Predictor(path, MiddleDetector()).predict(picture(size=(80, 80)))
     assert prediction.faces[0].age_group is None
     assert prediction.faces[0].gender in ("female", "male")
+
+
+def test_a_younger_model_is_not_read_as_an_older_one(tmp_path):
+    encoding = get_encoding("ordinal", "younger")
+    model = build_model("caffe_1conv", encoding, image_size=(32, 32))
+    with pytest.raises(ValueError, match="'age' asks 'younger'"):
+        export(model, tmp_path / "out", encoding="ordinal")
 
 
 class TwoFaces(MiddleDetector):

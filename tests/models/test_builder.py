@@ -87,7 +87,7 @@ def test_one_step_moves_every_trainable_weight(name, encoding, question):
         keras.optimizers.SGD(0.1), run_eagerly=True, **encoding.compile_arguments()
     )
     before = [keras.ops.convert_to_numpy(v).copy() for v in model.trainable_variables]
-    columns = {name: np.array([0, 1, 1, 0]) for name in encoding.columns.values()}
+    columns = {name: np.array([0, 1, 1, 0]) for name in encoding.columns}
     targets = encoding.encode(np.array([0, 7, 2, 3]), np.array([0, 1, 1, 0]), columns)
     logs = model.train_on_batch(images_for(model), targets, return_dict=True)
     assert np.isfinite(logs["loss"])
@@ -143,7 +143,9 @@ assert "keras_agegender" not in sys.modules
 
 
 def test_files_reload_with_keras_alone(tmp_path):
-    encoding = get_encoding("ordinal").with_heads([Head("age_years", "regression")])
+    encoding = get_encoding("ordinal").with_heads(
+        [Head("years", "regression", column="age_years")]
+    )
     expected = {}
     for name in ("caffe", "resnet_se"):
         model = small(name, encoding)

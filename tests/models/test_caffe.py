@@ -81,7 +81,7 @@ def test_layer_by_layer(name):
         for layer in model.layers
         # These have no parameters, and the shape of what is before them.
         if not layer.name.endswith("_pad")
-        and layer.name not in ("image", "flatten", "dropout1", "dropout2")
+        and layer.name not in ("image", "flatten", "dropout1", "dropout2", "encoding")
     }
     assert found == LAYERS[name]
     assert model.count_params() == TOTALS[name] + GENDER + AGE
@@ -146,4 +146,4 @@ def test_equals_torch():
 def test_hidden_layers_drop_out_in_training():
     model = build_model("caffe", image_size=(40, 40), dropout_rate=0.25)
     rates = [x.rate for x in model.layers if isinstance(x, keras.layers.Dropout)]
-    assert rates == [0.25, 0.25]
+    assert rates == [0.25, 0.25, 0.0]  # the last keeps the encoding

@@ -89,6 +89,7 @@ def test_where_the_block_sits():
         "se_expand",
         "se_scale",
         "global_pool",
+        "encoding",
     ]
     assert set(names[-2:]) == {"gender", "age"}
 

@@ -1,0 +1,231 @@
+"""Heads and kinds: every kind for every column, eager and in tf.data, decoded again."""
+
+from __future__ import annotations
+
+import pickle
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_agegender.encodings.catalogue import get_encoding
+from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.encodings.head import KINDS, RESERVED_NAMES, Head
+from keras_agegender.labels import MAX_AGE
+
+SIZES = ("small", "medium", "large", "huge")
+CLASS_KINDS = sorted(name for name, kind in KINDS.items() if kind.classes)
+
+
+def outputs_of(head, ids):
+    """What a model that is right and sure puts out for these classes."""
+    encoding = Encoding("one", (head,))
+    outputs = encoding.encode(columns={head.columns[0]: ids})
+    if head.kind == "categorical":
+        outputs[head.name] = np.eye(head.num_classes)[outputs[head.name]]
+    if head.kind == "years":
+        outputs[head.name] = np.eye(head.num_classes)[ids]
+    return outputs
+
+
+@pytest.mark.parametrize("kind", ["categorical", "coral", "corn", "ordinal"])
+def test_every_kind_of_classes_reads_any_column(kind):
+    head = Head("size", kind, column="size_id", classes=SIZES)
+    assert head.num_classes == 4
+    ids = np.array([0, 1, 2, 3])
+    answer = Encoding("one", (head,)).answer("size", outputs_of(head, ids))
+    np.testing.assert_array_equal(ops.convert_to_numpy(answer.values), ids)
+    np.testing.assert_allclose(answer.probabilities, np.eye(4), atol=1e-6)
+    assert [head.class_name(i) for i in ids] == list(SIZES)
+
+
+def test_targets_of_size_2_by_hand():
+    """Class 2 of 4: above 0 and 1, not above 2. CORN does not ask beyond that."""
+    expected = {
+        "coral": [[1.0], [1.0], [0.0]],
+        "corn": [[1.0], [1.0], [0.0]],
+        "categorical": 2,
+    }
+    for kind, target in expected.items():
+        head = Head("size", kind, 4)
+        found = Encoding("one", (head,)).encode(columns={"size": [2]})
+        assert found["size"][0].tolist() == target
+    weights = Encoding("one", (Head("size", "corn", 4),)).sample_weights(
+        columns={"size": [0, 2, -1]}
+    )
+    assert weights["size"].tolist() == [[1, 0, 0], [1, 1, 1], [0, 0, 0]]
+    ordinal = Encoding("one", (Head("size", "ordinal", 4),)).encode(
+        columns={"size": [2]}
+    )
+    assert {n: float(t[0, 0]) for n, t in ordinal.items()} == {
+        "size1": 1, "size2": 1, "size3": 0, "size4": 0
+    }  # fmt: skip
+    younger = Head("size", "ordinal", 4, question="younger")
+    found = Encoding("one", (younger,)).encode(columns={"size": [2]})
+    assert [float(t[0, 0]) for t in found.values()] == [0, 0, 0, 1]
+
+
+def test_years_targets_are_normal_about_the_age():
+    head = Head("age", "years", column="age_years", sigma=2.0)
+    encoding = Encoding("one", (head,))
+    found = encoding.encode(columns={"age_years": [30.9, 0, 120, -1]})["age"]
+    assert found.shape == (4, 101)
+    np.testing.assert_allclose(found[:3].sum(axis=1), 1.0, atol=1e-5)
+    # Completed years: 30. exp(-2² / (2 · 2²)) = exp(-1/2) two years off.
+    assert found[0].argmax() == 30
+    assert found[0, 32] / found[0, 30] == pytest.approx(np.exp(-0.5), rel=1e-5)
+    assert found[2].argmax() == 100  # older than the oldest year
+    weights = encoding.sample_weights(columns={"age_years": [30.9, 0, 120, -1]})
+    assert weights["age"].tolist() == [1, 1, 1, 0]
+
+
+def test_years_are_answered_by_their_expectation_and_in_any_groups():
+    outputs = {"gender": np.array([[0.2]]), "age": np.zeros((1, 101), "float32")}
+    outputs["age"][0, [20, 30, 40]] = [0.25, 0.35, 0.4]
+    encoding = get_encoding("years", age_groups="decades")
+    decoded = encoding.decode(outputs)
+    # 0.25 · 20 + 0.35 · 30 + 0.4 · 40
+    assert float(decoded.age_years[0]) == pytest.approx(31.5)
+    assert encoding.age_groups.names[int(decoded.age_group[0])] == "40-49"
+    assert encoding.age_groups.names[int(decoded.median_age_group[0])] == "30-39"
+    adience = get_encoding("years").decode(outputs)
+    # 20 is in 15-20, 30 in 25-32, 40 in 38-43.
+    expected = [0, 0, 0, 0.25, 0.35, 0.4, 0, 0]
+    np.testing.assert_allclose(adience.age_probabilities[0], expected, atol=1e-6)
+
+
+def test_regression_is_standardized_and_answers_in_its_unit():
+    encoding = Encoding("one", (Head("weight", "regression", column="kg"),))
+    encoding = encoding.with_statistics({"kg": np.array([50.0, 70.0, np.nan])})
+    head = encoding.heads[0]
+    assert (head.mean, head.scale) == (60.0, 10.0)
+    targets = encoding.encode(columns={"kg": [75.0, np.nan]})
+    assert targets["weight"].tolist() == [[1.5], [0.0]]
+    answer = encoding.answer("weight", {"weight": np.array([[1.5], [-1.0]])})
+    np.testing.assert_allclose(answer.values, [75.0, 50.0])
+
+
+def test_the_answer_is_the_most_probable_group():
+    """P(>= k) = 1, .9, .54, .46, .05: groups weigh .1, .36, .08, .41, .05, so the
+    median is a group of 8 %, and the answer one of 41 %."""
+    at_least = [0.9, 0.54, 0.46, 0.05, 0.0, 0.0, 0.0, 0.0]
+    outputs = {f"age{k}": np.array([[p]]) for k, p in enumerate(at_least, 1)}
+    outputs["gender"] = np.array([[0.3]])
+    decoded = get_encoding("ordinal").decode(outputs)
+    assert int(decoded.median_age_group[0]) == 2
+    assert int(decoded.age_group[0]) == 3
+    assert float(decoded.age_probabilities[0, 3]) == pytest.approx(0.41, abs=1e-6)
+    assert bool(decoded.heads_agree[0])
+
+
+def test_joint_answers_agree_with_their_probabilities():
+    """The most probable pair is a woman, but more of the probability is of men."""
+    joint = np.full((1, 16), 0.0)
+    joint[0, 3], joint[0, 8 + 4], joint[0, 8 + 5] = 0.4, 0.35, 0.25
+    decoded = get_encoding("joint").decode({"gender_age": joint})
+    assert int(decoded.gender[0]) == 1
+    assert float(decoded.gender_probability[0]) == pytest.approx(0.6)
+    assert int(decoded.age_group[0]) == 3
+
+
+@pytest.mark.parametrize("name", ["joint", "categorical", "ordinal", "coral", "years"])
+def test_answers_are_the_largest_of_their_probabilities(name):
+    rng = np.random.default_rng(1)
+    encoding = get_encoding(name)
+    outputs = {}
+    for head in encoding.heads:
+        for output in head.output_names:
+            shape = (64, head.num_classes)
+            if head.kind == "coral":
+                shape = (64, head.num_classes - 1, 1)
+            elif head.kind in ("ordinal", "binary"):
+                shape = (64, 1)
+            values = rng.random(shape)
+            if KINDS[head.kind].activation == "softmax":
+                values /= values.sum(axis=-1, keepdims=True)
+            outputs[output] = values
+    decoded = encoding.decode(outputs)
+    probabilities = ops.convert_to_numpy(decoded.age_probabilities)
+    answered = ops.convert_to_numpy(decoded.age_group)
+    np.testing.assert_array_equal(answered, probabilities.argmax(axis=1))
+    male = ops.convert_to_numpy(decoded.gender_probability)
+    np.testing.assert_array_equal(ops.convert_to_numpy(decoded.gender), male > 0.5)
+
+
+@pytest.mark.parametrize("name", RESERVED_NAMES)
+def test_reserved_names_are_refused(name):
+    with pytest.raises(ValueError, match="reserved"):
+        Head(name)
+
+
+@pytest.mark.parametrize(
+    ("head", "values", "message"),
+    [
+        (Head("race"), [0, 4], r"`race` of head 'race'.*\[0, 2\).*4 at position 1"),
+        (Head("size", "coral", 4), [4], r"\[0, 4\).*4 at position 0"),
+        (Head("age", "years", column="years"), [MAX_AGE + 1], r"131 at position 0"),
+    ],
+)
+def test_ids_beyond_the_classes_are_named(head, values, message):
+    with pytest.raises(ValueError, match=message):
+        Encoding("one", (head,)).encode(columns={head.columns[0]: values})
+
+
+def test_an_encoding_is_a_value():
+    def make(question="older"):
+        return (
+            get_encoding("ordinal", question, age_groups="fairface")
+            .with_heads([Head("size", "coral", classes=SIZES)])
+            .with_loss_weights({"age4": 1.3})
+            .with_class_weights(gender=[1.0, 2.0])
+        )
+
+    assert make() == make() and hash(make()) == hash(make())
+    assert make() != make("younger") != get_encoding("ordinal")
+    assert pickle.loads(pickle.dumps(make())) == make()
+    assert Encoding.from_dict(make().to_dict()) == make()
+    assert make().loss_weights["age4"] == 1.3 and make().loss_weights["age5"] == 1.0
+
+
+def test_the_encoding_is_stored_in_the_model_s_file(tmp_path):
+    from keras_agegender.models.builder import build_model
+    from keras_agegender.models.heads import stored_encoding
+
+    encoding = get_encoding("ordinal", "younger", age_groups="fairface").with_heads(
+        [Head("kg", "regression", mean=60.0, scale=9.5)]
+    )
+    model = build_model("caffe_1conv", encoding, image_size=(32, 32))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert stored_encoding(loaded) == encoding
+    image = np.random.default_rng(0).random((2, 32, 32, 3))
+    for name, value in model.predict(image, verbose=0).items():
+        np.testing.assert_allclose(loaded.predict(image, verbose=0)[name], value)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_kind_trains(kind):
+    """A small model learns to tell three or more classes, or numbers, apart."""
+    num = {"binary": 1, "regression": 1, "years": 30}.get(kind, 3)
+    head = Head("thing", kind, num)
+    encoding = Encoding("one", (head,))
+    inputs = keras.Input((4,))
+    from keras_agegender.models.heads import build_heads
+
+    outputs = build_heads(keras.layers.Dense(16, "tanh")(inputs), encoding.heads)
+    model = keras.Model(inputs, outputs)
+    model.compile(keras.optimizers.Adam(0.02), **encoding.compile_arguments())
+    rng = np.random.default_rng(0)
+    ids = np.tile([0, 1, 2] if num > 1 or kind == "regression" else [0, 1], 16)
+    ids = ids * (10 if kind == "years" else 1)
+    x = np.eye(4)[ids // (10 if kind == "years" else 1)] + rng.normal(
+        0, 0.01, (len(ids), 4)
+    )
+    columns = {"thing": ids.astype("float64")}
+    targets = encoding.encode(columns=columns)
+    weights = encoding.sample_weights(columns=columns)
+    model.fit(x, targets, sample_weight=weights, epochs=60, verbose=0)
+    answer = encoding.answer("thing", model.predict(x, verbose=0))
+    found = ops.convert_to_numpy(answer.values)
+    assert np.abs(found - ids).max() < (3.0 if kind == "years" else 0.5)
