@@ -8,16 +8,17 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from keras_agegender.encodings.catalogue import get_encoding
-from keras_agegender.encodings.encoding import Encoding
-from keras_agegender.encodings.head import Head
 from keras_agegender.files import write_json
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.recipes.recipe import Recipe
+
+if TYPE_CHECKING:
+    from keras_agegender.encodings.encoding import Encoding
+    from keras_agegender.encodings.head import Head
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ class RunDirectory:
 
     def encoding(self) -> Encoding:
         """Returns the encoding with its extra heads and loss weights."""
+        from keras_agegender.encodings.head import Head
+
         heads = [Head(**head) for head in self.info().get("extra_heads", [])]
         return recipe_encoding(self.recipe(), heads)
 
@@ -156,6 +159,8 @@ class RunDirectory:
 
 def recipe_encoding(recipe: Recipe, heads: list[Head] | tuple[Head, ...]) -> Encoding:
     """Returns the encoding a recipe asks for, with further heads."""
+    from keras_agegender.encodings.catalogue import get_encoding
+
     encoding = get_encoding(
         recipe.model.encoding, question=recipe.model.question or None, heads=heads
     )
