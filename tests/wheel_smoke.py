@@ -19,7 +19,7 @@ PYTHON_PART = """
 import keras_agegender as kag
 
 assert "site-packages" in kag.__file__, kag.__file__
-kag.write_synthetic_faces("faces", num_faces=60, seed=0)
+kag.write_synthetic_faces("faces", num_faces=80, seed=0)
 manifest, _ = kag.read_synthetic("faces")
 kag.prepare(manifest, "prepared", detector=None, crop_options=None,
             output_size=(64, 64), splits=kag.report_splits(), progress=False)

@@ -253,7 +253,8 @@ class Encoding:
     def _cells(self, age_group: Any, gender: Any) -> tuple[np.ndarray, np.ndarray]:
         ages = check_ids(age_group, NUM_GROUPS, "age_group")
         genders = check_ids(gender, NUM_GENDERS, "gender")
-        return np.broadcast_arrays(ages, genders)  # type: ignore[return-value]
+        ages, genders = np.broadcast_arrays(ages, genders)  # a list before NumPy 2
+        return ages, genders
 
     def _raw_targets(
         self, age_group: Any, gender: Any, columns: Mapping[str, Any] | None
