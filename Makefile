@@ -6,15 +6,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.cfg pyproject.toml
 
-.PHONY: quickstart test test-slow lint bench wheel clean
+WORKERS ?= 2
+OLDEST := .venv-oldest
+CORE_TESTS := tests/models tests/encodings tests/callbacks
+
+.PHONY: quickstart test test-slow test-wheel test-oldest lint bench wheel clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/agegender quickstart
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
-	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/models tests/encodings \
-		tests/callbacks
+	$(BIN)/python -m pytest -n $(WORKERS)
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) $(CORE_TESTS)
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
@@ -23,12 +26,28 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy tests/front_door_types.py
 
 bench: $(VENV)/.installed-dev
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
 wheel: $(VENV)/.installed-dev
+	rm -rf build
 	$(BIN)/python -m build --wheel
+
+# The wheel in an environment of its own, used once from outside the checkout.
+test-wheel: wheel
+	$(BIN)/python tests/wheel_smoke.py dist/*.whl
+
+# The modelling core with the oldest versions that setup.cfg allows.
+test-oldest: $(OLDEST)/.installed
+	PYTHONPATH=. $(OLDEST)/bin/python -m pytest -n $(WORKERS) $(CORE_TESTS)
+
+$(OLDEST)/.installed: setup.cfg .ci/oldest_requirements.py
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet \
+		$$($(PYTHON) .ci/oldest_requirements.py) pytest pytest-xdist hypothesis
+	@touch $@
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -46,4 +65,4 @@ $(VENV)/.installed-dev: $(VENV)/bin/python $(SOURCES)
 	@touch $(VENV)/.installed $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

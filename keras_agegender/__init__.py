@@ -6,11 +6,21 @@
 
 Public names are listed, with their types, in `__init__.pyi`. Each is imported when it
 is first used, so that `import keras_agegender` takes no time (Scientific Python's SPEC
-1).
+1). `quiet.py` says how TensorFlow's start-up lines are kept off the screen, and how to
+see them.
 """
+
+from typing import Any
 
 import lazy_loader
 
+from keras_agegender.quiet import quiet_start as _quiet_start
+
 __version__ = "0.1.0"
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_import, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    with _quiet_start():
+        return _import(name)

@@ -9,8 +9,12 @@ from .datasets.celeba import (
     read_celeba as read_celeba,
     write_celeba_from_tfds as write_celeba_from_tfds,
 )
+from .datasets.cleaning_report import CleaningReport as CleaningReport
 from .datasets.csv import read_csv as read_csv
-from .datasets.preparation import prepare as prepare
+from .datasets.preparation import (
+    PreparationReport as PreparationReport,
+    prepare as prepare,
+)
 from .datasets.prepared import (
     PreparedDataset as PreparedDataset,
     load_prepared as load_prepared,
@@ -33,10 +37,29 @@ from .evaluation.metrics import (
     evaluate_predictions as evaluate_predictions,
     format_metrics as format_metrics,
 )
-from .faces.cropping import CropOptions as CropOptions
-from .faces.detector import MtcnnDetector as MtcnnDetector
-from .faces.graph_cropping import GraphCropper as GraphCropper
-from .faces.images import read_image as read_image
+from .evaluation.scores import (
+    AgeScores as AgeScores,
+    Evaluation as Evaluation,
+    GenderScores as GenderScores,
+)
+from .faces.cropping import (
+    CropOptions as CropOptions,
+    FaceCrop as FaceCrop,
+    crop_faces as crop_faces,
+)
+from .faces.detector import (
+    Detections as Detections,
+    FaceDetector as FaceDetector,
+    MtcnnDetector as MtcnnDetector,
+)
+from .faces.graph_cropping import (
+    GraphCropper as GraphCropper,
+    PhotoFaces as PhotoFaces,
+)
+from .faces.images import (
+    UnreadableImageError as UnreadableImageError,
+    read_image as read_image,
+)
 from .input_pipeline.eval_dataset import make_eval_dataset as make_eval_dataset
 from .input_pipeline.labels import read_labels as read_labels
 from .input_pipeline.train_dataset import make_train_dataset as make_train_dataset
@@ -55,19 +78,44 @@ from .models.builder import (
 from .models.freezing import freeze_all_but_last as freeze_all_but_last
 from .models.heads import stored_encoding as stored_encoding
 from .models.torch_weights import load_torch_weights as load_torch_weights
-from .models.weights import transfer_weights as transfer_weights
+from .models.weights import (
+    WeightTransfer as WeightTransfer,
+    transfer_weights as transfer_weights,
+)
 from .recipes.loading import (
     list_recipes as list_recipes,
     load_recipe as load_recipe,
 )
-from .recipes.recipe import Recipe as Recipe
+from .recipes.recipe import (
+    DataSettings as DataSettings,
+    LossWeightChange as LossWeightChange,
+    ModelSettings as ModelSettings,
+    Published as Published,
+    Recipe as Recipe,
+    TrainingSettings as TrainingSettings,
+)
 from .run_directory import RunDirectory as RunDirectory
 from .serving.annotation import annotate_photo as annotate_photo
+from .serving.answers import (
+    FacePrediction as FacePrediction,
+    PhotoPrediction as PhotoPrediction,
+)
 from .serving.export import export as export
 from .serving.predictor import Predictor as Predictor
-from .studies.compare import compare as compare
-from .studies.quickstart import quickstart as quickstart
-from .studies.reproduce import reproduce as reproduce
+from .studies.compare import (
+    Comparison as Comparison,
+    PairedDifference as PairedDifference,
+    compare as compare,
+)
+from .studies.quickstart import (
+    QuickstartResult as QuickstartResult,
+    quickstart as quickstart,
+)
+from .studies.reproduce import (
+    Reproduction as Reproduction,
+    Row as Row,
+    reproduce as reproduce,
+)
 from .synthetic.faces import (
     read_synthetic as read_synthetic,
     write_synthetic_faces as write_synthetic_faces,

@@ -8,17 +8,18 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from keras_agegender.encodings.catalogue import get_encoding
-from keras_agegender.encodings.encoding import Encoding
-from keras_agegender.encodings.head import Head
 from keras_agegender.files import write_json
 from keras_agegender.labels import AgeGroups
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.recipes.recipe import Recipe
+
+if TYPE_CHECKING:
+    from keras_agegender.encodings.encoding import Encoding
+    from keras_agegender.encodings.head import Head
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,9 @@ class RunDirectory:
 
     def encoding(self) -> Encoding:
         """Returns the encoding with its extra heads and loss weights."""
+        from keras_agegender.encodings.encoding import Encoding
+        from keras_agegender.encodings.head import Head
+
         info = self.info()
         if "encoding" in info:
             return Encoding.from_dict(info["encoding"])
@@ -164,6 +168,8 @@ def recipe_encoding(
     age_groups: AgeGroups | None = None,
 ) -> Encoding:
     """Returns the encoding a recipe asks for, with further heads, over age groups."""
+    from keras_agegender.encodings.catalogue import get_encoding
+
     encoding = get_encoding(
         recipe.model.encoding,
         question=recipe.model.question or None,

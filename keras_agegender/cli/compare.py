@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from keras_agegender.cli.console import add_verb, load_frameworks, say
+from keras_agegender.cli.console import add_verb, say
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    load_frameworks()
     from keras_agegender.studies.compare import compare
 
     say(str(compare(*arguments.runs)))

@@ -1,34 +1,25 @@
-"""The `agegender` command: parse, call one library function, print."""
+"""The `agegender` command: what all verbs share."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
+from keras_agegender.quiet import quiet_start
+
 
 def load_frameworks() -> None:
-    """Imports TensorFlow and Keras without their start-up chatter on the screen."""
+    """Imports TensorFlow and Keras without their start-up lines on the screen."""
     import logging
     import warnings
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore")
-    # TensorFlow 2.21 writes two lines at any log level, from C++ to the descriptor.
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
+    with quiet_start():
         import keras  # noqa: F401
-        import tensorflow as tf
-
-        tf.config.list_physical_devices()
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
+        import tensorflow  # noqa: F401
     logging.getLogger("absl").setLevel(logging.ERROR)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 

@@ -6,10 +6,13 @@ import argparse
 import json
 from typing import Any
 
+from keras_agegender.cli.checks import check_data, check_run
 from keras_agegender.cli.console import add_verb, load_frameworks, say
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
+    check_run(arguments.run_directory)
+    check_data(arguments.data)
     load_frameworks()
     from keras_agegender.evaluation.evaluate import evaluate
     from keras_agegender.evaluation.metrics import format_metrics

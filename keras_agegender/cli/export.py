@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from keras_agegender.cli.checks import check_model
 from keras_agegender.cli.console import add_verb, load_frameworks, say
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    check_model(arguments.run_directory)
     load_frameworks()
     from keras_agegender.serving.export import export
 

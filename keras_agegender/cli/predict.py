@@ -9,12 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_agegender.cli.checks import check_photos, check_saved_model
 from keras_agegender.cli.console import add_verb, load_frameworks, say
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 def _predict(arguments: argparse.Namespace) -> int:
+    check_saved_model(arguments.model)
+    check_photos(arguments.photos)
+    if arguments.annotate:
+        _check_annotate(arguments)
     load_frameworks()
     from keras_agegender.serving.predictor import Predictor
 
@@ -32,6 +37,20 @@ def _predict(arguments: argparse.Namespace) -> int:
     return 1 if any(p.status == "unreadable" for p in predictions) else 0
 
 
+def _check_annotate(arguments: argparse.Namespace) -> None:
+    """Raises a `ValueError` if a single photo's answer has no picture file to go to."""
+    target = Path(arguments.annotate)
+    if not _several(arguments) and target.suffix.lower() not in PICTURE_ENDINGS:
+        raise ValueError(
+            f"Invalid --annotate. Expected a file that ends in {PICTURE_ENDINGS}, or a "
+            f"folder. Received: {target}."
+        )
+
+
+def _several(arguments: argparse.Namespace) -> bool:
+    return len(arguments.photos) > 1 or Path(arguments.annotate).is_dir()
+
+
 def _annotate(arguments: argparse.Namespace, predictions: Sequence[Any]) -> None:
     from PIL import Image
 
@@ -39,12 +58,7 @@ def _annotate(arguments: argparse.Namespace, predictions: Sequence[Any]) -> None
     from keras_agegender.serving.annotation import annotate_photo
 
     target = Path(arguments.annotate)
-    several = len(predictions) > 1 or target.is_dir()
-    if not several and target.suffix.lower() not in PICTURE_ENDINGS:
-        raise ValueError(
-            f"Invalid --annotate. Expected a file that ends in {PICTURE_ENDINGS}, or a "
-            f"folder. Received: {target}."
-        )
+    several = _several(arguments)
     if several:
         target.mkdir(parents=True, exist_ok=True)
     for photo, prediction in zip(arguments.photos, predictions, strict=True):

@@ -126,125 +126,150 @@ def add_prepare(verbs: Any) -> None:
         "label files and images to a prepared dataset of face crops",
     )
     sources = verb.add_subparsers(title="sources", dest="source", required=True)
-    adience = sources.add_parser("adience", help="Adience's five fold files")
-    adience.add_argument("labels", help="folder with fold_0_data.txt …")
-    adience.add_argument("--images", help="folder with faces/ or aligned/ [labels]")
-    adience.add_argument(
-        "--strict",
-        action="store_true",
-        help="correct labels by the report's Table 0 only",
-    )
-    adience.add_argument(
-        "--keep-partial",
-        action="store_true",
-        help="keep faces with one usable label, the other masked",
-    )
-    adience.add_argument(
-        "--test-fold",
-        type=int,
-        help="cross-validation: this fold tests, the next validates",
-    )
-    adience.set_defaults(read=_read_adience)
-    utkface = sources.add_parser("utkface", help="UTKFace by its file names")
-    utkface.add_argument("images", help="folder with <age>_<gender>_<race>_… files")
-    utkface.add_argument(
-        "--gaps",
-        choices=("omit", "mask", "nearest"),
-        default="omit",
-        help="ages between two groups: leave the picture out, keep it "
-        "without an age group, or take the nearest group",
-    )
-    utkface.set_defaults(read=_read_utkface)
-    celeba = sources.add_parser("celeba", help="CelebA from a local folder")
-    celeba.add_argument("images", help="folder with list_attr_celeba.txt, …")
-    celeba.add_argument(
-        "--download",
-        action="store_true",
-        help="fill the folder from TensorFlow Datasets first",
-    )
-    celeba.add_argument("--tfds-dir", help="where TensorFlow Datasets keeps its data")
-    celeba.set_defaults(read=_read_celeba)
-    table = sources.add_parser("csv", help="any CSV with a column of images")
-    table.add_argument("file")
-    table.add_argument("--image-column", help="picture files [image, file, path]")
-    table.add_argument("--age-column", help="years or groups [age, age_group]")
-    table.add_argument("--gender-column", help="[gender, sex]")
-    table.add_argument("--subject-column", help="who it is [subject, identity, person]")
-    table.add_argument("--split-column", help="train, validation or test [split]")
-    table.add_argument("--images", help="folder picture files start from [the CSV's]")
-    for gender in GENDERS:
-        table.add_argument(
-            f"--{gender}",
-            action="append",
-            default=[],
-            metavar="VALUE",
-            help=f"a value of the gender column that means {gender}",
-        )
-    table.add_argument(
-        "--extra",
-        nargs="*",
-        metavar="COLUMN[:KIND]",
-        help="columns that become outputs, binary, categorical or "
-        "regression; none: no outputs [all whose kind is evident]",
-    )
-    table.set_defaults(read=_read_csv)
-    for source in (utkface, table):
-        source.add_argument("--validation", type=float, default=0.1, metavar="SHARE")
-        source.add_argument("--test", type=float, default=0.1, metavar="SHARE")
-        source.add_argument(
-            "--age-groups",
-            metavar="GROUPS",
-            help=f"{', '.join(AGE_GROUP_PRESETS)}, or ranges such as 0-17,18-64,65+ "
-            "[adience]",
-        )
-    table.add_argument(
-        "--gaps",
-        choices=("omit", "nearest"),
-        default="omit",
-        help="years between two groups: unknown group, or nearest",
-    )
-    for source in (adience, utkface, celeba, table):
+    for add_source in (_add_adience, _add_utkface, _add_celeba, _add_csv):
+        source = add_source(sources)
+        _add_crop_options(source)
         source.add_argument("--out", required=True, help="folder to make")
-        source.add_argument(
-            "--size", type=int, default=256, help="side of a crop in px"
-        )
-        source.add_argument(
-            "--margin",
-            type=float,
-            default=0.25,
-            help="added around the face, of the box's side",
-        )
-        source.add_argument(
-            "--keep",
-            choices=("largest", "center"),
-            default="largest",
-            help="which face, where several are found",
-        )
-        source.add_argument(
-            "--fallback",
-            choices=("center", "full", "skip"),
-            default="center",
-            help="where none is found",
-        )
-        source.add_argument(
-            "--align", action="store_true", help="turn pictures until eyes are level"
-        )
-        source.add_argument(
-            "--pad",
-            action="store_true",
-            help="keep the face in the middle: black beyond the picture's edge",
-        )
-        source.add_argument(
-            "--no-square", action="store_true", help="keep the face box's own shape"
-        )
-        source.add_argument(
-            "--no-crop",
-            action="store_true",
-            help="keep whole pictures, as the report's Caffe half does",
-        )
         source.add_argument("--seed", type=int, default=0)
         source.add_argument(
             "--overwrite",
             action="store_true",
             help="replace what is there, finished or not",
         )
+
+
+def _add_adience(sources: Any) -> argparse.ArgumentParser:
+    source = sources.add_parser("adience", help="Adience's five fold files")
+    source.add_argument("labels", help="folder with fold_0_data.txt …")
+    source.add_argument("--images", help="folder with faces/ or aligned/ [labels]")
+    source.add_argument(
+        "--strict",
+        action="store_true",
+        help="correct labels by the report's Table 0 only",
+    )
+    source.add_argument(
+        "--keep-partial",
+        action="store_true",
+        help="keep faces with one usable label, the other masked",
+    )
+    source.add_argument(
+        "--test-fold",
+        type=int,
+        help="cross-validation: this fold tests, the next validates",
+    )
+    source.set_defaults(read=_read_adience)
+    return source
+
+
+def _add_utkface(sources: Any) -> argparse.ArgumentParser:
+    source = sources.add_parser("utkface", help="UTKFace by its file names")
+    source.add_argument("images", help="folder with <age>_<gender>_<race>_… files")
+    source.add_argument(
+        "--gaps",
+        choices=("omit", "mask", "nearest"),
+        default="omit",
+        help="ages between two groups: leave the picture out, keep it "
+        "without an age group, or take the nearest group",
+    )
+    _add_sampling(source)
+    source.set_defaults(read=_read_utkface)
+    return source
+
+
+def _add_celeba(sources: Any) -> argparse.ArgumentParser:
+    source = sources.add_parser("celeba", help="CelebA from a local folder")
+    source.add_argument("images", help="folder with list_attr_celeba.txt, …")
+    source.add_argument(
+        "--download",
+        action="store_true",
+        help="fill the folder from TensorFlow Datasets first",
+    )
+    source.add_argument("--tfds-dir", help="where TensorFlow Datasets keeps its data")
+    source.set_defaults(read=_read_celeba)
+    return source
+
+
+def _add_csv(sources: Any) -> argparse.ArgumentParser:
+    source = sources.add_parser("csv", help="any CSV with a column of images")
+    source.add_argument("file")
+    source.add_argument("--image-column", help="picture files [image, file, path]")
+    source.add_argument("--age-column", help="years or groups [age, age_group]")
+    source.add_argument("--gender-column", help="[gender, sex]")
+    source.add_argument(
+        "--subject-column", help="who it is [subject, identity, person]"
+    )
+    source.add_argument("--split-column", help="train, validation or test [split]")
+    source.add_argument("--images", help="folder picture files start from [the CSV's]")
+    for gender in GENDERS:
+        source.add_argument(
+            f"--{gender}",
+            action="append",
+            default=[],
+            metavar="VALUE",
+            help=f"a value of the gender column that means {gender}",
+        )
+    source.add_argument(
+        "--extra",
+        nargs="*",
+        metavar="COLUMN[:KIND]",
+        help="columns that become outputs, binary, categorical or "
+        "regression; none: no outputs [all whose kind is evident]",
+    )
+    source.add_argument(
+        "--gaps",
+        choices=("omit", "nearest"),
+        default="omit",
+        help="years between two groups: unknown group, or nearest",
+    )
+    _add_sampling(source)
+    source.set_defaults(read=_read_csv)
+    return source
+
+
+def _add_sampling(source: argparse.ArgumentParser) -> None:
+    source.add_argument("--validation", type=float, default=0.1, metavar="SHARE")
+    source.add_argument("--test", type=float, default=0.1, metavar="SHARE")
+    source.add_argument(
+        "--age-groups",
+        metavar="GROUPS",
+        help=f"{', '.join(AGE_GROUP_PRESETS)}, or ranges such as 0-17,18-64,65+ "
+        "[adience]",
+    )
+
+
+def _add_crop_options(source: argparse.ArgumentParser) -> None:
+    source.add_argument("--size", type=int, default=256, help="side of a crop in px")
+    source.add_argument(
+        "--margin",
+        type=float,
+        default=0.25,
+        help="added around the face, of the box's side",
+    )
+    source.add_argument(
+        "--keep",
+        choices=("largest", "center"),
+        default="largest",
+        help="which face, where several are found",
+    )
+    source.add_argument(
+        "--fallback",
+        choices=("center", "full", "skip"),
+        default="center",
+        help="where none is found",
+    )
+    source.add_argument(
+        "--align", action="store_true", help="turn pictures until eyes are level"
+    )
+    source.add_argument(
+        "--pad",
+        action="store_true",
+        help="keep the face in the middle: black beyond the picture's edge",
+    )
+    source.add_argument(
+        "--no-square", action="store_true", help="keep the face box's own shape"
+    )
+    source.add_argument(
+        "--no-crop",
+        action="store_true",
+        help="keep whole pictures, as the report's Caffe half does",
+    )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from keras_agegender.cli.checks import check_recipes
 from keras_agegender.cli.console import add_set_option, add_verb, load_frameworks, say
 
 
 def _quickstart(arguments: argparse.Namespace) -> int:
+    check_recipes(["quickstart"], arguments.set)
     load_frameworks()
     from keras_agegender.studies.quickstart import quickstart
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from keras_agegender.cli.checks import check_data, check_recipes
 from keras_agegender.cli.console import add_set_option, add_verb, load_frameworks, say
+from keras_agegender.recipes.loading import report_recipes
 
 
 def _reproduce(arguments: argparse.Namespace) -> int:
+    recipes = arguments.recipes or report_recipes()
+    check_recipes(recipes, arguments.set)
+    check_data(arguments.data, arguments.pretraining_data)
     load_frameworks()
-    from keras_agegender.recipes.loading import report_recipes
     from keras_agegender.studies.reproduce import reproduce
 
     found = reproduce(
-        arguments.recipes or report_recipes(),
+        recipes,
         arguments.data,
         arguments.out,
         pretraining_data=arguments.pretraining_data,

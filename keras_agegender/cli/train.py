@@ -6,6 +6,12 @@ import argparse
 import json
 from typing import Any
 
+from keras_agegender.cli.checks import (
+    check_data,
+    check_model,
+    check_new_run,
+    check_recipes,
+)
 from keras_agegender.cli.console import (
     add_set_option,
     add_verb,
@@ -16,6 +22,12 @@ from keras_agegender.cli.console import (
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    splits = read_splits(arguments.split)
+    check_recipes([arguments.recipe], arguments.set)
+    check_data(arguments.data, arguments.pretraining_data)
+    if arguments.pretrained:
+        check_model(arguments.pretrained)
+    check_new_run(arguments.run_directory, arguments.overwrite)
     load_frameworks()
     from keras_agegender.distribution import initialize_processes, process_index
     from keras_agegender.evaluation.metrics import format_metrics
@@ -29,7 +41,7 @@ def _train(arguments: argparse.Namespace) -> int:
         overrides=arguments.set,
         pretraining_data=arguments.pretraining_data,
         pretrained=arguments.pretrained,
-        splits=read_splits(arguments.split),
+        splits=splits,
         seed=arguments.seed,
         overwrite=arguments.overwrite,
     )

@@ -18,6 +18,7 @@ from keras_agegender.datasets.cleaning_report import CleaningReport
 from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.labels import CELEBA_ATTRIBUTES, GENDERS
 from keras_agegender.progress import progress_bar
+from keras_agegender.quiet import quiet_start
 
 ATTRIBUTES_FILE = "list_attr_celeba.txt"
 PARTITION_FILE = "list_eval_partition.txt"
@@ -111,7 +112,9 @@ def write_celeba_from_tfds(
     Example:
     >>> write_celeba_from_tfds("data/celeba")  # doctest: +SKIP
     """
-    import tensorflow_datasets as tfds
+    with quiet_start():
+        import tensorflow  # noqa: F401, which the next line loads when it is used
+        import tensorflow_datasets as tfds
 
     directory = Path(directory)
     folder = directory / PICTURE_FOLDERS[0]

@@ -18,6 +18,7 @@ from typing import Any
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.labels import GENDERS, AgeGroups, get_age_groups
+from keras_agegender.quiet import quiet_start
 
 PREPARATION_FILE = "preparation.json"
 STATUS_FILE = "status.csv"
@@ -122,6 +123,23 @@ def load_prepared(directory: str | Path) -> PreparedDataset:
     >>> load_prepared("data/adience").splits["test"]  # doctest: +SKIP
     'fold_4'
     """
+    directory = check_prepared(directory)
+    builder = _tfds().builder_from_directory(str(directory))
+    absent = sorted({"image", "age_group", "gender"} - set(builder.info.features or ()))
+    if absent:
+        raise ValueError(f"The dataset in {directory} has no feature {absent}.")
+    file = directory / PREPARATION_FILE
+    info = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    own = {name: name for name in builder.info.splits}
+    return PreparedDataset(builder, info.get("splits") or own, info)
+
+
+def check_prepared(directory: str | Path) -> Path:
+    """Makes sure that a folder holds a prepared dataset, without opening it.
+
+    Raises:
+        ValueError: If there is none, or it is not complete.
+    """
     directory = Path(directory)
     if not directory.is_dir():
         unfinished = directory.with_name(directory.name + ".partial").is_dir()
@@ -132,14 +150,7 @@ def load_prepared(directory: str | Path) -> PreparedDataset:
             f"{directory} is no prepared dataset: it holds no dataset_info.json. Make "
             "one with `agegender prepare`."
         )
-    builder = _tfds().builder_from_directory(str(directory))
-    absent = sorted({"image", "age_group", "gender"} - set(builder.info.features or ()))
-    if absent:
-        raise ValueError(f"The dataset in {directory} has no feature {absent}.")
-    file = directory / PREPARATION_FILE
-    info = json.loads(file.read_text("utf-8")) if file.is_file() else {}
-    own = {name: name for name in builder.info.splits}
-    return PreparedDataset(builder, info.get("splits") or own, info)
+    return directory
 
 
 def write_tfds(
@@ -207,7 +218,9 @@ def _features(tfds: Any, extra: Mapping[str, str], age_groups: AgeGroups) -> Any
 
 def _tfds() -> Any:
     """Imports TensorFlow Datasets and keeps it from asking the network."""
-    import tensorflow_datasets as tfds
+    with quiet_start():
+        import tensorflow  # noqa: F401, which the next line loads when it is used
+        import tensorflow_datasets as tfds
 
     with contextlib.suppress(AttributeError):
         tfds.core.utils.gcs_utils._is_gcs_disabled = True

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from keras_agegender.faces.images import resize_image
+from keras_agegender.quiet import quiet_start
 
 SMALLEST_FACE = 12  # what the first network sees
 # A face of this many pixels is enough for all three networks: a picture is searched on
@@ -183,7 +184,8 @@ class MtcnnDetector:
 
 def _make_search(score_thresholds: tuple[float, float, float]) -> Any:
     """Returns the cascade as a compiled function of pictures and the smallest face."""
-    import tensorflow as tf
+    with quiet_start():
+        import tensorflow as tf
 
     from keras_agegender.faces.mtcnn import Mtcnn
 

@@ -17,6 +17,7 @@ import numpy as np
 from keras_agegender.faces.cropping import CropOptions, crop_angle, crop_box, cut
 from keras_agegender.faces.detector import FaceDetector
 from keras_agegender.faces.images import UnreadableImageError, read_image
+from keras_agegender.quiet import quiet_start
 from keras_agegender.serving.answers import FacePrediction, PhotoPrediction
 
 METADATA_FILE = "agegender.json"
@@ -219,7 +220,8 @@ def _load(directory: Path) -> tuple[dict[str, Any], Any]:
             f"The SavedModel in {directory} has no {METADATA_FILE}; it is not one that "
             "`agegender export` wrote."
         )
-    import tensorflow as tf
+    with quiet_start():
+        import tensorflow as tf
 
     try:
         metadata = json.loads(file.read_text("utf-8"))

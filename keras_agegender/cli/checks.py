@@ -1,0 +1,69 @@
+"""What a verb checks before it loads a framework: a wrong path is said at once.
+
+The library checks the same again; here it costs no five seconds of imports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from keras_agegender.datasets.prepared import check_prepared
+from keras_agegender.recipes.loading import load_recipe
+from keras_agegender.run_directory import RunDirectory
+
+
+def check_data(*directories: str | None) -> None:
+    """Raises a `ValueError` if a folder is no prepared dataset; skips `None`."""
+    for directory in directories:
+        if directory is not None:
+            check_prepared(directory)
+
+
+def check_run(path: str) -> None:
+    """Raises a `ValueError` if a folder is no run with a model."""
+    RunDirectory.open(path)
+
+
+def check_model(path: str) -> None:
+    """Raises a `ValueError` if a path is neither a `.keras` file nor a run."""
+    if Path(path).suffix != ".keras":
+        check_run(path)
+    elif not Path(path).is_file():
+        raise ValueError(f"There is no model file {path}.")
+
+
+def check_recipes(names: Sequence[str], overrides: Sequence[str]) -> None:
+    """Raises a `ValueError` if a recipe or one of its settings does not exist."""
+    for name in names:
+        load_recipe(name, overrides)
+
+
+def check_saved_model(directory: str) -> None:
+    """Raises a `ValueError` if a folder holds no exported model."""
+    if not (Path(directory) / "saved_model.pb").is_file():
+        raise ValueError(
+            f"There is no exported model in {directory}. Make one with "
+            "`agegender export`."
+        )
+
+
+def check_photos(photos: Sequence[str]) -> None:
+    """Raises a `ValueError` if none of the photos exists.
+
+    A missing one among others does not stop the others: its answer says so.
+    """
+    if not any(Path(photo).exists() for photo in photos):
+        raise ValueError(f"There is no photo {', '.join(photos)}.")
+
+
+def check_new_run(path: str, overwrite: bool) -> None:
+    """Raises a `ValueError` if a run cannot begin or be resumed in a folder."""
+    run = RunDirectory(Path(path))
+    if run.path.exists() and not run.path.is_dir():
+        raise ValueError(f"Invalid run directory. {path} is a file.")
+    if run.info().get("status") == "finished" and not overwrite:
+        raise ValueError(
+            f"The run in {path} is finished. Choose another directory, or overwrite "
+            "it (--overwrite)."
+        )

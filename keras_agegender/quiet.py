@@ -1,0 +1,96 @@
+"""TensorFlow's start-up lines, kept off the screen.
+
+The first import of TensorFlow writes lines about CUDA, CPU instructions and its own
+logger to standard error, some of them at any log level. `quiet_start` removes exactly
+those lines. Everything else that is written meanwhile is printed when the import is
+done, and errors are raised as always.
+
+    AGEGENDER_FRAMEWORK_LOGS=1   shows the lines
+    TF_CPP_MIN_LOG_LEVEL=0       (or 1) shows them too: whoever sets it wants to read
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+
+# A line of TensorFlow, XLA or absl; the lines are compared as bytes, as they came.
+START_UP_LINE = re.compile(
+    rb"WARNING: All log messages before absl::InitializeLog"
+    rb"|[IWE]\d{4} \d\d:\d\d:[\d.]+\s+\d+ \S+:\d+\]"
+    rb"|\d{4}-\d\d-\d\d \d\d:\d\d:[\d.]+: [IWE] \S+:\d+\]"
+    rb"|To enable the following instructions: "
+    rb"|Skipping registering GPU devices\.\.\."
+)
+
+
+@contextlib.contextmanager
+def quiet_start() -> Iterator[None]:
+    """Removes the start-up lines of a TensorFlow that is imported inside the block.
+
+    Does nothing if TensorFlow is imported already, or if the lines are asked for.
+
+    Example:
+    >>> with quiet_start():
+    ...     import tensorflow as tf
+    """
+    if "tensorflow" in sys.modules or _lines_wanted():
+        yield
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # no standard error, no temporary folder
+            stack.enter_context(_filtered_stderr())
+        yield
+        _find_devices()
+
+
+def _lines_wanted() -> bool:
+    return os.environ.get("AGEGENDER_FRAMEWORK_LOGS", "0") not in (
+        "",
+        "0",
+    ) or os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2") in ("0", "1")
+
+
+def _find_devices() -> None:
+    """Lets TensorFlow look for GPUs now: the lines about them come with the others.
+
+    This does not create the devices: visible devices and memory growth can still be
+    set.
+    """
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is not None and hasattr(tensorflow, "config"):
+        tensorflow.config.list_physical_devices()
+
+
+@contextlib.contextmanager
+def _filtered_stderr() -> Iterator[None]:
+    """Holds back what is written to file descriptor 2, then prints all but the lines.
+
+    The descriptor and not `sys.stderr`, since the lines are written in C++.
+    """
+    stderr = os.dup(2)
+    try:
+        with tempfile.TemporaryFile() as held:
+            _flush()
+            os.dup2(held.fileno(), 2)
+            try:
+                yield
+            finally:
+                _flush()
+                os.dup2(stderr, 2)
+                held.seek(0)
+                for line in held:
+                    if not START_UP_LINE.match(line):
+                        os.write(2, line)
+    finally:
+        os.close(stderr)
+
+
+def _flush() -> None:
+    if sys.stderr is not None:
+        sys.stderr.flush()

@@ -1,0 +1,44 @@
+"""The examples of docstrings run, module by module, and print what they say.
+
+An example may use `kag`, `np`, `Path`, the names of its own module, and every public
+name as after `from keras_agegender import …`. What needs files or a trained model is
+marked `# doctest: +SKIP`.
+"""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import keras_agegender as kag
+
+PACKAGE = Path(kag.__file__).parent
+MODULES = sorted(
+    ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for file in PACKAGE.rglob("*.py")
+    if ">>>" in file.read_text("utf-8")
+)
+OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples(module):
+    public = {name: getattr(kag, name) for name in kag.__all__}
+    shared = {"kag": kag, "np": np, "Path": Path, **public}
+    runner = doctest.DocTestRunner(optionflags=OPTIONS)
+    output: list[str] = []
+    imported = importlib.import_module(module.removesuffix(".__init__"))
+    for test in doctest.DocTestFinder().find(
+        imported, globs={**shared, **vars(imported)}
+    ):
+        runner.run(test, out=output.append)
+    assert not runner.summarize(verbose=False).failed, "\n".join(output)
+
+
+def test_most_modules_with_public_names_have_an_example():
+    """The walk above finds something: at least one example for every second name."""
+    assert len(MODULES) > len(kag.__all__) // 3
