@@ -335,7 +335,8 @@ class Head:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Head:
         """Returns the head that `to_dict` wrote."""
-        return cls(**{k: tuple(v) if k == "classes" else v for k, v in fields.items()})
+        values: dict[str, Any] = dict(fields)
+        return cls(**values)  # lists become tuples there
 
 
 _DEFAULTS: dict[str, Any] = {
