@@ -14,7 +14,7 @@ from keras import layers
 from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
-from keras_agegender.models import augmentation, caffe, resnet34
+from keras_agegender.models import augmentation, caffe, efficientnet_lite0, resnet34
 from keras_agegender.models.heads import build_heads
 from keras_agegender.models.squeeze_excite import squeeze_excite
 
@@ -43,6 +43,11 @@ def _resnet_features(image: Any, dropout_rate: float, excite: bool) -> Any:
     return layers.GlobalAveragePooling2D(name="global_pool")(x)
 
 
+def _efficientnet_lite0_features(image: Any, dropout_rate: float) -> Any:
+    x = efficientnet_lite0.efficientnet_lite0_backbone(image)
+    return layers.GlobalAveragePooling2D(name="global_pool")(x)
+
+
 def _caffe_features(image: Any, dropout_rate: float, variant: str) -> Any:
     return caffe.caffe_backbone(image, caffe.VARIANTS[variant], dropout_rate)
 
@@ -68,6 +73,12 @@ NETWORKS = {
         )
         for name, excite in (("resnet34", False), ("resnet_se", True))
     },
+    "efficientnet_lite0": Network(
+        features=_efficientnet_lite0_features,
+        image_size=efficientnet_lite0.IMAGE_SIZE,
+        minimum=32,
+        augments=True,
+    ),
 }
 
 
