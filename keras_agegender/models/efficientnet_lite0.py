@@ -106,9 +106,9 @@ def _inverted_residual(
     if stride > 1 or inputs.shape[-1] != stack.filters:
         return x
     if drop_rate:
-        x = layers.Dropout(
-            drop_rate, noise_shape=(None, 1, 1, 1), name=f"{name}_drop"
-        )(x)
+        x = layers.Dropout(drop_rate, noise_shape=(None, 1, 1, 1), name=f"{name}_drop")(
+            x
+        )
     return layers.Add(name=f"{name}_add")([x, inputs])
 
 

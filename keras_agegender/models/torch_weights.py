@@ -11,11 +11,9 @@ import keras
 import numpy as np
 
 from keras_agegender.models import efficientnet_lite0, resnet34
+from keras_agegender.models.input_scaling import IMAGENET_MEAN, IMAGENET_STD
 from keras_agegender.models.torch_files import read_state
 from keras_agegender.models.weights import WeightTransfer
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def load_torch_weights(
@@ -62,9 +60,7 @@ def load_torch_weights(
     state = read_state(Path(file))
     layout = _find_layout(state, Path(file))
     absent = sorted(
-        f"{source}.weight"
-        for source in layout.names
-        if f"{source}.weight" not in state
+        f"{source}.weight" for source in layout.names if f"{source}.weight" not in state
     )
     if absent:
         raise ValueError(
@@ -83,7 +79,8 @@ def load_torch_weights(
     mean = layout.mean if isinstance(mean, str) else mean
     std = layout.std if isinstance(std, str) else std
     if mean is not None and std is not None:
-        _fold_normalization(*(layers[name] for name in layout.first), mean, std)
+        convolution, norm = (layers[name] for name in layout.first)
+        _fold_normalization(convolution, norm, mean, std)
     return WeightTransfer(tuple(layout.names.values()), _skipped(layers, state, layout))
 
 
@@ -199,7 +196,8 @@ def _load_layer(
     found = [w.shape for w in weights]
     if expected != found:
         raise ValueError(
-            f"{complaint}: {source} has shapes {found}, expected {expected}."
+            f"{complaint}, or the model is of another width: {source} has shapes "
+            f"{found}, expected {expected}."
         )
     layer.set_weights(weights)
 

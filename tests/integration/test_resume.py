@@ -30,9 +30,9 @@ SHARED = (
 )
 NETWORKS = {
     # Dropout, random crops and flips in the input pipeline.
-    "caffe": ("model.name=caffe_2conv", *SHARED),
+    "caffe": ("model.backbone=caffe_2conv", *SHARED),
     # Batch normalisation; random flips and contrast are layers.
-    "resnet": ("model.name=resnet_se", "data.pipeline=resnet", *SHARED),
+    "resnet": ("model.backbone=resnet_se", "data.pipeline=resnet", *SHARED),
 }
 
 CODE = """
