@@ -72,11 +72,12 @@ from .labels import (
     get_age_groups as get_age_groups,
 )
 from .models.builder import (
+    attach_heads as attach_heads,
     build_model as build_model,
-    list_models as list_models,
 )
 from .models.freezing import freeze_all_but_last as freeze_all_but_last
 from .models.heads import stored_encoding as stored_encoding
+from .models.networks import list_models as list_models
 from .models.torch_weights import load_torch_weights as load_torch_weights
 from .models.weights import (
     WeightTransfer as WeightTransfer,
@@ -122,5 +123,6 @@ from .synthetic.faces import (
     write_synthetic_photo as write_synthetic_photo,
 )
 from .training.train import train as train
+from .training.weight_decay import add_coupled_weight_decay as add_coupled_weight_decay
 
 __version__: str

@@ -1,11 +1,9 @@
-"""`build_model`: a network by name with the outputs of an encoding."""
+"""`build_model`: a backbone with the outputs of an encoding."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -14,76 +12,18 @@ from keras import layers
 from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
-from keras_agegender.models import augmentation, caffe, resnet34
+from keras_agegender.models import augmentation
+from keras_agegender.models.backbone import (
+    BackboneLike,
+    load_backbone_weights,
+    resolve_backbone,
+)
 from keras_agegender.models.heads import build_heads, store_encoding
-from keras_agegender.models.squeeze_excite import squeeze_excite
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network that `build_model` knows.
-
-    Attributes:
-        features: Image tensor, dropout rate -> features of shape (batch, n).
-        image_size: Default (height, width) in pixels.
-        minimum: Smallest height and width it can take.
-        augments: Whether flip and contrast are layers of the model.
-    """
-
-    features: Callable[[Any, float], Any]
-    image_size: tuple[int, int]
-    minimum: int
-    augments: bool
-
-
-def _resnet_features(image: Any, dropout_rate: float, excite: bool) -> Any:
-    x = resnet34.resnet34_backbone(image)
-    if excite:
-        x = squeeze_excite(x)
-    return layers.GlobalAveragePooling2D(name="global_pool")(x)
-
-
-def _caffe_features(image: Any, dropout_rate: float, variant: str) -> Any:
-    return caffe.caffe_backbone(image, caffe.VARIANTS[variant], dropout_rate)
-
-
-NETWORKS = {
-    **{
-        # A pooling needs 2 rows. One behind conv1: (11 - 7) / 4 + 1 = 2. Two: 4 rows
-        # pool to 2, 4 = (19 - 7) / 4 + 1. Three: 8 pool to 4, 8 = (35 - 7) / 4 + 1.
-        name: Network(
-            features=partial(_caffe_features, variant=name),
-            image_size=caffe.IMAGE_SIZE,
-            minimum={1: 11, 2: 19, 3: 35}[len(variant.filters)],
-            augments=False,
-        )
-        for name, variant in caffe.VARIANTS.items()
-    },
-    **{
-        name: Network(
-            features=partial(_resnet_features, excite=excite),
-            image_size=resnet34.IMAGE_SIZE,
-            minimum=32,
-            augments=True,
-        )
-        for name, excite in (("resnet34", False), ("resnet_se", True))
-    },
-}
-
-
-def list_models() -> list[str]:
-    """Returns the names that `build_model` takes.
-
-    - `caffe`: Levi & Hassner 2015; `caffe_2conv`, `caffe_2conv_1fc` and `caffe_1conv`
-      are the report's smaller ones.
-    - `resnet34`: He et al. 2016; `resnet_se` has a Squeeze-and-Excitation block behind
-      its last activation (Hu et al. 2018).
-    """
-    return list(NETWORKS)
+from keras_agegender.models.input_scaling import scale_input
 
 
 def build_model(
-    name: str = "resnet_se",
+    backbone: BackboneLike = "resnet_se",
     encoding: str | Encoding | None = "categorical",
     *,
     image_size: tuple[int, int] | None = None,
@@ -91,6 +31,9 @@ def build_model(
     question: str | None = None,
     augment: bool = True,
     dropout_rate: float = 0.5,
+    width: float = 1.0,
+    input_scaling: str | Sequence[float] | None = None,
+    backbone_weights: str | Path | None = None,
     attribute_features: bool = False,
     seed: int | None = None,
     model_name: str | None = None,
@@ -100,66 +43,144 @@ def build_model(
     It is not compiled; `get_encoding(…).compile_arguments()` has losses, weights and
     metrics for it. Files saved from it load with plain Keras.
 
+    A Keras model as backbone is inlined: the new model holds copies of its layers, by
+    their names and with their weights, so that freezing, weight transfer and export
+    see each of them. The model that you pass stays as it is. One that is subclassed has
+    no graph of layers and becomes one layer.
+
     Args:
-        name: One of `list_models()`. Defaults to `"resnet_se"`.
+        backbone: One of `list_models()`; a network of `keras.applications`, as
+            `"keras.applications:EfficientNetV2B0"`; a `keras.Model` without its
+            classifier (KerasHub's backbones are); a callable, from image tensor to
+            features tensor; or `"module:name"` of one of the last two. Features of
+            shape (batch, rows, columns, channels) are averaged over rows and columns;
+            those of shape (batch, n) are used as they are. Defaults to `"resnet_se"`.
         encoding: One of `list_encodings()`, an `Encoding`, or `None` for a model with
             just your own `heads`. Defaults to `"categorical"`.
-        image_size: (height, width) of the input in pixels; `None` is the network's own:
-            227 × 227 for Caffe, 224 × 224 for ResNet.
+        image_size: (height, width) of the input in pixels; `None` is the backbone's
+            own: 227 × 227 for Caffe, what a Keras model says, else 224 × 224.
         heads: Outputs of your own behind the encoding's.
         question: `"older"` or `"younger"`, for ordinal heads.
-        augment: Whether a ResNet begins with RandomFlip and RandomContrast, active in
+        augment: Whether the model begins with RandomFlip and RandomContrast, active in
             `fit` and not in `evaluate` and `predict`; where you call the model yourself
             pass `training`, as Keras' random layers take its absence for True. The
             Caffe networks' flip is in the input pipeline. Defaults to True.
         dropout_rate: Dropout of the Caffe networks' hidden layers, in [0, 1). Defaults
             to 0.5.
+        width: Multiplies the channels of `resnet34` and `resnet_se`, above 0: 0.5 has
+            about a quarter of the weights. Defaults to 1.0.
+        input_scaling: The range that the backbone is to be given pixels in: `"0..1"`,
+            `"0..255"`, `"-1..1"`, `"imagenet"` (mean taken off and divided by the
+            deviation, as PyTorch has it), `"caffe"` (0 to 255, BGR, mean taken off), or
+            a pair (scale, offset) for pixels in [0, 1]. `None` is the backbone's own:
+            known for names, [0, 1] for a Keras model and a callable.
+        backbone_weights: What the backbone begins with: a `.keras` file with layers of
+            the same names, or PyTorch's weights as `load_torch_weights` takes them; for
+            `keras.applications` also `"imagenet"`, which Keras downloads, or its own
+            `.h5` file. `None` leaves them as they are: random, those of a Keras model
+            its own.
         attribute_features: Whether CelebA's 40 attributes, an output layer each, stand
-            between network and heads: what a model pretrained with the encoding
+            between backbone and heads: what a model pretrained with the encoding
             `"attributes"` says feeds the new heads. Defaults to False.
         seed: Seed of the augmentation layers.
-        model_name: Name of the Keras model; `None` takes the network's.
+        model_name: Name of the Keras model; `None` takes the backbone's.
 
     Returns:
         A `keras.Model` from images, float32 in [0, 1] of shape (batch, *image_size, 3),
         to a dict of outputs.
 
     Raises:
-        ValueError: If a name is unknown, a size too small, or two heads share a name.
+        ValueError: If a name is unknown, a size too small, weights do not fit, or two
+            heads share a name.
 
     Example:
         >>> model = build_model("resnet_se", encoding="ordinal")
         >>> len(model.output)
         9
+        >>> trunk = keras.Sequential(
+        ...     [keras.Input((64, 64, 3)), keras.layers.Conv2D(8, 3, name="conv")]
+        ... )
+        >>> [layer.name for layer in build_model(trunk, augment=False).layers]
+        ['image', 'conv', 'global_pool', 'encoding', 'gender', 'age']
 
     Source: the report, section 2.
     """
-    if name not in NETWORKS:
-        close = difflib.get_close_matches(str(name), NETWORKS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(
-            f"Invalid `name`. Expected one of {list_models()}. Received: "
-            f"name={name!r}.{hint}"
-        )
-    network = NETWORKS[name]
-    size = _checked_size(image_size, network, name)
     if not 0 <= dropout_rate < 1:
         raise ValueError(
             "Invalid `dropout_rate`. Expected a float in [0, 1). "
             f"Received: dropout_rate={dropout_rate}."
         )
     outputs = _outputs(encoding, question, heads)
-    image = keras.Input((*size, 3), name="image")
+    resolved = resolve_backbone(
+        backbone,
+        image_size,
+        dropout_rate=dropout_rate,
+        width=width,
+        input_scaling=input_scaling,
+        weights=backbone_weights,
+    )
+    image = keras.Input((*resolved.image_size, 3), name="image")
     x = image
-    if augment and network.augments:
+    if augment and resolved.augments:
         x = augmentation.augment(x, seed=seed)
-    features = network.features(x, dropout_rate)
+    features = _pooled(resolved.features(scale_input(x, resolved.scaling)))
+    if backbone_weights is not None:
+        trunk = keras.Model(image, features, name=resolved.name)
+        load_backbone_weights(trunk, backbone_weights)
     if attribute_features:
         attributes = build_heads(features, get_encoding("attributes").heads)
         features = layers.Concatenate(name="attributes")(list(attributes.values()))
     features = store_encoding(features, outputs)
     predictions = build_heads(features, outputs.heads)
-    return keras.Model(image, predictions, name=model_name or name)
+    return keras.Model(image, predictions, name=model_name or resolved.name)
+
+
+def attach_heads(
+    features: Any,
+    encoding: str | Encoding | None = "categorical",
+    *,
+    heads: Sequence[Head] = (),
+    question: str | None = None,
+) -> dict[str, Any]:
+    """Puts an encoding's output layers behind features of your own functional graph.
+
+    Args:
+        features: A tensor of that graph. A map of shape (batch, rows, columns,
+            channels) is averaged over rows and columns first; a tensor of shape
+            (batch, n) is used as it is.
+        encoding: As in `build_model`. Defaults to `"categorical"`.
+        heads: Outputs of your own behind the encoding's.
+        question: `"older"` or `"younger"`, for ordinal heads.
+
+    Returns:
+        Output name -> tensor, the outputs for `keras.Model`; the encoding's losses and
+        metrics know them by these names.
+
+    Raises:
+        ValueError: If features have another number of axes, or a name is unknown.
+
+    Example:
+        >>> image = keras.Input((32, 32, 3))
+        >>> x = keras.layers.Conv2D(8, 3, activation="relu")(image)
+        >>> model = keras.Model(image, attach_heads(x, "ordinal"))
+        >>> list(model.output)[:3]
+        ['gender', 'age1', 'age2']
+    """
+    outputs = _outputs(encoding, question, heads)
+    return build_heads(store_encoding(_pooled(features), outputs), outputs.heads)
+
+
+def _pooled(features: Any) -> Any:
+    """Returns one vector per image."""
+    shape = getattr(features, "shape", None)
+    if shape is not None and len(shape) == 2:
+        return features
+    if shape is not None and len(shape) == 4:
+        return layers.GlobalAveragePooling2D(name="global_pool")(features)
+    raise ValueError(
+        "Invalid features. Expected a tensor of shape (batch, n) or (batch, rows, "
+        f"columns, channels). Received: {features!r}."
+    )
 
 
 def _outputs(
@@ -177,21 +198,4 @@ def _outputs(
             "Invalid `encoding`. Expected an encoding or at least one of `heads`. "
             "Received: encoding=None, heads=()."
         )
-    return Encoding("custom", tuple(heads))
-
-
-def _checked_size(image_size: Any, network: Network, name: str) -> tuple[int, int]:
-    if image_size is None:
-        return network.image_size
-    size = tuple(image_size) if isinstance(image_size, Sequence) else ()
-    if len(size) != 2 or not all(type(side) is int for side in size):
-        raise ValueError(
-            "Invalid `image_size`. Expected (height, width), two ints in pixels. "
-            f"Received: image_size={image_size!r}."
-        )
-    if min(size) < network.minimum:
-        raise ValueError(
-            f"Invalid `image_size`. Expected at least {network.minimum} pixels a side "
-            f"for {name!r}. Received: image_size={image_size}."
-        )
-    return size
+    return Encoding("custom", heads=()).with_heads(heads)

@@ -11,7 +11,7 @@ STACKWISE_BLOCKS = (3, 4, 6, 3)
 IMAGE_SIZE = (224, 224)
 
 
-def resnet34_backbone(image: Any) -> Any:
+def resnet34_backbone(image: Any, width: float = 1.0) -> Any:
     """Puts ResNet34 up to its last activation behind an image tensor.
 
     Convolutions pad on both sides (PyTorch's way), have no bias, start by He's rule for
@@ -21,24 +21,32 @@ def resnet34_backbone(image: Any) -> Any:
     Args:
         image: Image tensor in [0, 1]. Shape (batch, height, width, 3), at least
             32 × 32.
+        width: Multiplies the channels of every convolution, rounded to eights; the
+            weights grow with its square. Defaults to the paper's 1.0.
 
     Returns:
-        Feature map. Shape (batch, height / 32, width / 32, 512), rounded up.
+        Feature map. Shape (batch, height / 32, width / 32, 512 * width), rounded up.
 
     Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016
     (arXiv 1512.03385), table 1.
     """
-    x = _convolution(image, 64, kernel=7, stride=2, name="conv1")
+    widths = [_scaled(filters, width) for filters in STACKWISE_FILTERS]
+    x = _convolution(image, widths[0], kernel=7, stride=2, name="conv1")
     x = layers.ReLU(name="conv1_relu")(x)
     # Padding with zeros equals padding with -inf here: a ReLU precedes.
     x = layers.ZeroPadding2D(1, name="pool1_pad")(x)
     x = layers.MaxPooling2D(3, strides=2, name="pool1")(x)
-    stacks = zip(STACKWISE_FILTERS, STACKWISE_BLOCKS, strict=True)
+    stacks = zip(widths, STACKWISE_BLOCKS, strict=True)
     for stack, (filters, blocks) in enumerate(stacks, start=1):
         for block in range(1, blocks + 1):
             stride = 2 if stack > 1 and block == 1 else 1
             x = _basic_block(x, filters, stride, name=f"stack{stack}_block{block}")
     return x
+
+
+def _scaled(filters: int, width: float) -> int:
+    """Rounded to eights, which vector units take whole; and never to none."""
+    return max(8, 8 * round(filters * width / 8))
 
 
 def _basic_block(x: Any, filters: int, stride: int, name: str) -> Any:

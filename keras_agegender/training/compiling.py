@@ -12,6 +12,7 @@ from keras_agegender.labels import CELEBA_ATTRIBUTES
 from keras_agegender.models.builder import build_model
 from keras_agegender.models.freezing import freeze_all_but_last
 from keras_agegender.recipes.recipe import Recipe, TrainingSettings
+from keras_agegender.training.weight_decay import add_coupled_weight_decay
 
 
 def build_compiled_model(
@@ -33,11 +34,14 @@ def build_compiled_model(
     keras.config.set_dtype_policy(policy)
     try:
         model = build_model(
-            recipe.model.name,
+            recipe.model.backbone,
             encoding=encoding,
             image_size=recipe.model.image_size,
             augment=recipe.model.augment,
             dropout_rate=recipe.model.dropout_rate,
+            width=recipe.model.width,
+            input_scaling=recipe.model.input_scaling,
+            backbone_weights=recipe.model.backbone_weights,
             attribute_features=recipe.model.attribute_features,
         )
     finally:
@@ -108,7 +112,6 @@ def _optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimiz
         )
     if settings.learning_rate_changes:
         rate = _stepwise(settings)
-    config = {"learning_rate": rate, "weight_decay": settings.weight_decay or None}
     try:
         optimizer = keras.optimizers.get(settings.optimizer)
     except ValueError as error:
@@ -116,7 +119,11 @@ def _optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimiz
             "Invalid `training.optimizer`. Expected the name of a Keras optimizer, "
             f"'adam' for instance. Received: {settings.optimizer!r}."
         ) from error
-    return type(optimizer)(**config)
+    decay = settings.weight_decay or None
+    if isinstance(optimizer, keras.optimizers.AdamW):
+        return type(optimizer)(rate, weight_decay=decay)
+    optimizer = type(optimizer)(rate, weight_decay=None)
+    return add_coupled_weight_decay(optimizer, decay) if decay else optimizer
 
 
 def _stepwise(settings: TrainingSettings) -> Any:

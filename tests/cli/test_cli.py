@@ -16,7 +16,7 @@ from keras_agegender.cli import main as cli
 from keras_agegender.datasets.prepared import load_prepared
 
 # A network and a dataset that train in a few seconds.
-TINY = ("--set", "model.image_size=[32, 32]", "--set", "model.name=caffe_1conv",
+TINY = ("--set", "model.image_size=[32, 32]", "--set", "model.backbone=caffe_1conv",
         "--set", "model.encoding=categorical", "--set", "model.question=",
         "--set", "training.epochs=1", "--set", "data.batch_size=8")  # fmt: skip
 
@@ -167,7 +167,8 @@ def test_train_says_what_is_wrong(capsys, prepared, tmp_path):
         capsys, "train", "quickstart", "--data", tmp_path / "no", *new
     )
     assert "Invalid --split" in error_of(capsys, *train, "--split", "fold_1")
-    assert "caffe_1conv" in error_of(capsys, *train, "--set", "model.name=caffe_1cnv")
+    wrong = "model.backbone=caffe_1cnv"
+    assert "caffe_1conv" in error_of(capsys, *train, "--set", wrong)
     assert "ordinal" in error_of(capsys, *train, "--set", "model.encoding=ordinla")
     assert "training.epochs" in error_of(capsys, *train, "--set", "training.epoch=1")
     assert "'gender'" in error_of(capsys, *train, "--set", "loss_weights.gendr=1.0")

@@ -21,7 +21,7 @@ from keras_agegender.training.train import read_history
 pytest.importorskip("jax")
 # Dropout and random layers draw by place in the batch, which processes share out.
 SETTINGS = (
-    "model.name=caffe_2conv",
+    "model.backbone=caffe_2conv",
     "model.image_size=[32, 32]",
     "model.dropout_rate=0.0",
     "data.batch_size=8",

@@ -25,14 +25,15 @@ SHARED = (
     "training.learning_rate=1e-3",
     "training.cosine_decay=false",
     "training.learning_rate_changes={9=1e-4}",
+    "training.weight_decay=0.01",
     "training.keep={age='val_age_loss'}",
     "loss_weight_changes=[{epoch=1, set={gender=0.5}}]",
 )
 NETWORKS = {
     # Dropout, random crops and flips in the input pipeline.
-    "caffe": ("model.name=caffe_2conv", *SHARED),
+    "caffe": ("model.backbone=caffe_2conv", *SHARED),
     # Batch normalisation; random flips and contrast are layers.
-    "resnet": ("model.name=resnet_se", "data.pipeline=resnet", *SHARED),
+    "resnet": ("model.backbone=resnet_se", "data.pipeline=resnet", *SHARED),
 }
 
 CODE = """

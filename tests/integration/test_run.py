@@ -29,7 +29,7 @@ from keras_agegender.synthetic.drawing import draw_face
 from keras_agegender.training.train import train
 
 SETTINGS = (
-    "model.name=resnet_se",
+    "model.backbone=resnet_se",
     "model.image_size=[32, 32]",
     "data.pipeline=resnet",
     "data.batch_size=8",
@@ -135,7 +135,7 @@ def test_folders_of_other_things_are_left_alone(prepared, tmp_path):
         train("quickstart", prepared, tmp_path / "mine", overrides=SETTINGS)
 
 
-SMALL = (*SETTINGS, "model.name=caffe_1conv", "model.encoding=categorical",
+SMALL = (*SETTINGS, "model.backbone=caffe_1conv", "model.encoding=categorical",
          "model.question=", "data.pipeline=caffe")  # fmt: skip
 
 
@@ -181,7 +181,7 @@ def test_an_interrupted_run_goes_on_to_the_same_model(prepared, tmp_path, monkey
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["model.name=resnet50"], "resnet50"),
+        (["model.backbone=resnet50"], "resnet50"),
         (["model.encoding=ordnal"], "ordinal"),
         (["training.optimizer=adamm"], "training.optimizer"),
         (["loss_weights={gendr=1.0}"], "'gender'"),

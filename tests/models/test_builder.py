@@ -11,9 +11,14 @@ import pytest
 
 from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.head import Head
-from keras_agegender.models.builder import NETWORKS, build_model, list_models
+from keras_agegender.models.builder import build_model
+from keras_agegender.models.networks import NETWORKS, list_models
 
-QUICK_RESNETS = {("resnet34", "attributes"), ("resnet_se", "categorical")}
+QUICK = {
+    ("resnet34", "attributes"),
+    ("resnet_se", "categorical"),
+    ("efficientnet_lite0", "gender"),
+}
 ENCODINGS = [
     ("gender", None),
     ("joint", None),
@@ -28,9 +33,7 @@ COMBINATIONS = [
     pytest.param(name, *encoding, marks=[pytest.mark.slow] if is_slow else [])
     for name in list_models()
     for encoding in ENCODINGS
-    for is_slow in [
-        name.startswith("resnet") and (name, encoding[0]) not in QUICK_RESNETS
-    ]
+    for is_slow in [not name.startswith("caffe") and (name, encoding[0]) not in QUICK]
 ]
 OUTPUTS = {
     "gender": {"gender": 1},
@@ -70,6 +73,7 @@ def test_list_models():
         "caffe_1conv",
         "resnet34",
         "resnet_se",
+        "efficientnet_lite0",
     ]
 
 
@@ -233,14 +237,14 @@ def test_the_stated_minimum_is_the_minimum(name):
         return  # which builds a network of no pixels without a word
     image = keras.Input((least - 1, least - 1, 3))
     with pytest.raises(ValueError):
-        NETWORKS[name].features(image, 0.5)
+        NETWORKS[name].features(image, dropout_rate=0.5, width=1.0)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "resnet35"}, "Did you mean 'resnet34'"),
-        ({"name": "vgg"}, "Expected one of .*'caffe_1conv'"),
+        ({"backbone": "resnet35"}, "Did you mean 'resnet34'"),
+        ({"backbone": "vgg"}, "Expected one of .*'caffe_1conv'"),
         ({"encoding": "ordnal"}, "Did you mean 'ordinal'"),
         ({"encoding": "ordinal", "question": "taller"}, "question='taller'"),
         ({"encoding": None, "question": "older"}, "question='older'"),
@@ -256,4 +260,4 @@ def test_the_stated_minimum_is_the_minimum(name):
 )
 def test_mistakes_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
-        build_model(**{"name": "resnet34", **arguments})
+        build_model(**{"backbone": "resnet34", **arguments})

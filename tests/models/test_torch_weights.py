@@ -7,12 +7,8 @@ import numpy as np
 import pytest
 
 from keras_agegender.models.builder import build_model
-from keras_agegender.models.torch_weights import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    _layer_names,
-    load_torch_weights,
-)
+from keras_agegender.models.input_scaling import IMAGENET_MEAN, IMAGENET_STD
+from keras_agegender.models.torch_weights import LAYOUTS, load_torch_weights
 
 safetensors = pytest.importorskip("safetensors.numpy")
 SIZE = (64, 64)
@@ -24,7 +20,7 @@ def state():
     rng = np.random.default_rng(0)
     model = build_model("resnet34", "gender", image_size=SIZE)
     made = {}
-    for source, name in _layer_names().items():
+    for source, name in LAYOUTS[0].names.items():
         layer = model.get_layer(name)
         if isinstance(layer, keras.layers.Conv2D):
             kernel = rng.normal(size=layer.kernel.shape) / np.sqrt(

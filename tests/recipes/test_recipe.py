@@ -18,7 +18,7 @@ def test_every_recipe_round_trips_through_its_resolved_file(name, tmp_path):
 
 def test_a_base_is_overlaid_key_by_key():
     recipe = load_recipe("resnet_se_ordinal")
-    assert recipe.model.name == "resnet_se"  # its own
+    assert recipe.model.backbone == "resnet_se"  # its own
     assert recipe.training.patience == 5  # the base's
     assert recipe.loss_weights["age5"] == 1.8
 

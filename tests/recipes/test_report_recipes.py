@@ -41,7 +41,7 @@ def test_published_scores(name, checkpoint):
         row.age_accuracy,
     )
     # The triples imply it: Caffe rows count male, ResNet rows female.
-    resnet = load_recipe(name).model.name.startswith("resnet")
+    resnet = load_recipe(name).model.backbone.startswith("resnet")
     assert row.positive == ("female" if resnet else "male")
 
 
@@ -96,7 +96,7 @@ def test_training_of_section_3():
         assert recipe.pretraining == ("celeba_attributes" if frozen else "")
         assert recipe.model.attribute_features == (name in ("9", "11"))
         se = int(name) % 2 == 0
-        assert recipe.model.name == ("resnet_se" if se else "resnet34")
+        assert recipe.model.backbone == ("resnet_se" if se else "resnet34")
     assert load_recipe("celeba_attributes").training.patience == 3
 
 

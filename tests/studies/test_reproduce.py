@@ -15,7 +15,7 @@ from keras_agegender.studies.compare import compare
 from keras_agegender.studies.reproduce import Row, reproduce, to_markdown
 
 SMALL = (
-    "model.name=caffe_1conv",
+    "model.backbone=caffe_1conv",
     "model.image_size=[32, 32]",
     "data.batch_size=8",
     "training.epochs=1",

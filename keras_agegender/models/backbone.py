@@ -1,0 +1,246 @@
+"""What `build_model(backbone=…)` may be, made into one thing: image to features."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+
+from keras_agegender.models.applications import (
+    PREFIX,
+    application_scaling,
+    build_application,
+)
+from keras_agegender.models.inlining import inline_model
+from keras_agegender.models.input_scaling import (
+    INPUT_SCALINGS,
+    InputScaling,
+    get_input_scaling,
+)
+from keras_agegender.models.networks import NETWORKS, list_models
+from keras_agegender.models.torch_weights import load_torch_weights
+from keras_agegender.models.weights import transfer_weights
+
+BackboneLike: TypeAlias = str | keras.Model | Callable[[Any], Any]
+IMAGE_SIZE = (224, 224)
+# What `load_backbone_weights` reads: Keras models and PyTorch's weights.
+WEIGHT_FILES = (".keras", ".safetensors", ".npz", ".pth", ".pt")
+# A factor this small, in a Rescaling among the first layers, is for [0, 255].
+LARGEST_PIXEL_SCALE = 1.0 / 64.0
+FRONT_LAYERS = 5
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A backbone that is ready to be called.
+
+    Attributes:
+        name: Name of the Keras model, unless another one is given.
+        features: Image tensor in the range of `scaling` -> features.
+        image_size: (height, width) of the input in pixels.
+        augments: Whether flip and contrast may be layers of the model.
+        scaling: What makes its input of pixels in [0, 1].
+    """
+
+    name: str
+    features: Callable[[Any], Any]
+    image_size: tuple[int, int]
+    augments: bool
+    scaling: InputScaling
+
+
+def resolve_backbone(
+    backbone: BackboneLike,
+    image_size: tuple[int, int] | None = None,
+    *,
+    dropout_rate: float = 0.5,
+    width: float = 1.0,
+    input_scaling: str | Sequence[float] | None = None,
+    weights: str | Path | None = None,
+) -> Backbone:
+    """Returns what a backbone's name, Keras model or callable stands for.
+
+    Args:
+        backbone: As in `build_model`, and so are the others.
+        image_size: (height, width) in pixels, or `None` for the backbone's own.
+        dropout_rate: Dropout of the Caffe networks.
+        width: Multiplier of the ResNets' channels.
+        input_scaling: A scaling, or `None` for the backbone's own.
+        weights: `"imagenet"` or a file. Files that `load_backbone_weights` reads are
+            left to it.
+
+    Raises:
+        ValueError: If there is no such backbone, or the arguments do not fit it.
+    """
+    size = _checked_size(image_size)
+    scaling = None if input_scaling is None else get_input_scaling(input_scaling)
+    weights = None if weights is None or _is_read_here(weights) else str(weights)
+    is_application = isinstance(backbone, str) and backbone.startswith(PREFIX)
+    if weights is not None and not is_application:
+        raise ValueError(
+            f"Invalid `backbone_weights`. Expected a file, one of {WEIGHT_FILES}; just "
+            "the networks of keras.applications take others. "
+            f"Received: backbone_weights={weights!r}."
+        )
+    if isinstance(backbone, str) and ":" not in backbone:
+        return _named(backbone, size, dropout_rate, width, scaling)
+    if width != 1.0:
+        raise ValueError(
+            f"Invalid `width`. Expected 1.0 for {backbone!r}. Received: width={width}."
+        )
+    if is_application:
+        name = str(backbone).removeprefix(PREFIX)
+        scaling = scaling or INPUT_SCALINGS[application_scaling(name)]
+        backbone = build_application(name, size or IMAGE_SIZE, weights)
+        return _of_model(backbone, size, scaling)
+    if isinstance(backbone, str):
+        backbone = _imported(backbone)
+    if isinstance(backbone, keras.Model):
+        _check_own_scaling(backbone, scaling)
+        return _of_model(backbone, size, scaling)
+    if not callable(backbone):
+        raise ValueError(
+            "Invalid `backbone`. Expected a name, a keras.Model or a callable. "
+            f"Received: backbone={backbone!r}."
+        )
+    name = getattr(backbone, "__name__", type(backbone).__name__)
+    name = name if name.isidentifier() else "custom"  # of a lambda
+    return Backbone(name, backbone, size or IMAGE_SIZE, True, scaling or InputScaling())
+
+
+def load_backbone_weights(backbone: keras.Model, file: str | Path) -> None:
+    """Loads a file of weights into a backbone.
+
+    Args:
+        backbone: A model from images to features.
+        file: A `.keras` file, of which layers of the same name are taken, or PyTorch's
+            weights as `load_torch_weights` reads them. Any other file was for
+            `resolve_backbone`, and nothing is done.
+
+    Raises:
+        ValueError: If a layer of the backbone finds no weights in the file.
+    """
+    file = Path(file)
+    if not _is_read_here(file):
+        return
+    if file.suffix != ".keras":
+        load_torch_weights(backbone, file)
+        return
+    if not file.is_file():
+        raise ValueError(f"There is no weights file {file}.")
+    source = keras.saving.load_model(file, compile=False)
+    skipped = transfer_weights(source, backbone).skipped
+    for name, reason in skipped.items():
+        raise ValueError(
+            f"{file} does not fit the backbone {backbone.name!r}: {len(skipped)} of "
+            f"its layers find no weights there. {name!r}: {reason}."
+        )
+
+
+def _is_read_here(weights: str | Path) -> bool:
+    return Path(weights).suffix in WEIGHT_FILES
+
+
+def _named(
+    name: str,
+    size: tuple[int, int] | None,
+    dropout_rate: float,
+    width: float,
+    scaling: InputScaling | None,
+) -> Backbone:
+    if name not in NETWORKS:
+        close = difflib.get_close_matches(name, NETWORKS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(
+            f"Invalid `backbone`. Expected one of {list_models()}, a network of Keras "
+            f"as '{PREFIX}ResNet50', your own function as 'module:function', a "
+            f"keras.Model or a callable. Received: backbone={name!r}.{hint}"
+        )
+    network = NETWORKS[name]
+    if size and min(size) < network.minimum:
+        raise ValueError(
+            f"Invalid `image_size`. Expected at least {network.minimum} pixels a side "
+            f"for {name!r}. Received: image_size={size}."
+        )
+    if width != 1.0 and not network.has_width or not width > 0:
+        wide = [name for name, network in NETWORKS.items() if network.has_width]
+        raise ValueError(
+            f"Invalid `width`. Expected a number above 0, and 1.0 but for {wide}. "
+            f"Received: width={width} for {name!r}."
+        )
+    return Backbone(
+        name,
+        partial(network.features, dropout_rate=dropout_rate, width=width),
+        size or network.image_size,
+        network.augments,
+        scaling or InputScaling(),
+    )
+
+
+def _of_model(
+    model: keras.Model, size: tuple[int, int] | None, scaling: InputScaling | None
+) -> Backbone:
+    shape = getattr(model, "input_shape", None)
+    own: Any = (None, None)
+    if isinstance(shape, tuple) and len(shape) == 4:
+        own = shape[1:3]
+    if size and any(b not in (None, a) for a, b in zip(size, own, strict=True)):
+        raise ValueError(
+            f"Invalid `image_size`. The backbone {model.name!r} takes {own}. "
+            f"Received: image_size={size}."
+        )
+    if size is None:
+        size = IMAGE_SIZE if None in own else own
+    scaling = scaling or InputScaling()
+    return Backbone(model.name, partial(inline_model, model), size, True, scaling)
+
+
+def _check_own_scaling(model: keras.Model, scaling: InputScaling | None) -> None:
+    """Refuses to guess where a model scales pixels of [0, 255] itself."""
+    first = getattr(model, "layers", [])[:FRONT_LAYERS]
+    small = [
+        layer.name
+        for layer in first
+        if isinstance(layer, keras.layers.Rescaling)
+        and np.max(layer.scale) < LARGEST_PIXEL_SCALE
+    ]
+    if scaling is None and small:
+        raise ValueError(
+            f"Missing `input_scaling`. The layer {small[0]!r} of the backbone "
+            f"{model.name!r} looks as if it took pixels of another range than [0, 1]: "
+            f"say which, '0..255' for instance. Expected one of {list(INPUT_SCALINGS)}."
+        )
+
+
+def _imported(name: str) -> Any:
+    """Returns the object that "module:attribute" names."""
+    module, _, attribute = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            "Invalid `backbone`. Expected 'module:function' of a module that can be "
+            f"imported. Received: backbone={name!r}: {error}."
+        ) from error
+    return found
+
+
+def _checked_size(image_size: Any) -> tuple[int, int] | None:
+    if image_size is None:
+        return None
+    size = tuple(image_size) if isinstance(image_size, Sequence) else ()
+    if len(size) != 2 or not all(type(side) is int for side in size):
+        raise ValueError(
+            "Invalid `image_size`. Expected (height, width), two ints in pixels. "
+            f"Received: image_size={image_size!r}."
+        )
+    return size
