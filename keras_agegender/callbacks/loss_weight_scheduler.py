@@ -1,37 +1,41 @@
-"""Loss weights that change while a multi-output model trains."""
+"""Loss weights that change by a schedule while a multi-output model trains."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_agegender.callbacks.loss_weight_state import (
-    Weights,
-    attach_state,
-    detach_state,
-    set_compile_config,
+from keras_agegender.callbacks.loss_weight_callback import (
+    LossWeightCallback,
+    checked_weights,
 )
+from keras_agegender.callbacks.loss_weight_state import Weights
 
 Schedule = Mapping[int, Weights] | Callable[[int, dict[str, float]], Weights | None]
 
 
-class LossWeightScheduler(keras.callbacks.Callback):
-    """Changes the loss weights of a compiled multi-output model during `fit`.
+class LossWeightScheduler(LossWeightCallback):
+    """Changes the loss weights of a compiled model during `fit`.
 
     The model is compiled in the ordinary way, with floats in `loss_weights` or none at
     all. Nothing is compiled again, and the optimizer keeps its state. The weights in
     force are logged as `<output>_loss_weight`: in `history`, in the progress line, in
     TensorBoard. They survive `BackupAndRestore` and are saved with the model; after
-    `fit` they stay in force until the next `compile`.
+    `fit`, an interrupted one too, they stay in force until the next `compile`.
+
+    It works on functional, `Sequential` and subclassed models. Outputs have the names
+    of the dict that the model returns or its losses are given in; otherwise the names
+    of the output layers. A subclassed model that returns a list has `output_0`,
+    `output_1` …, and a single unnamed output is `output`.
 
     `val_loss` is weighted too, so it jumps where weights change: let callbacks monitor
     a head's own metric or loss. With `steps_per_execution` above 1, steps are counted
-    and weights changed between executions. Several schedulers may be used together;
-    a later one in the list has the last word.
+    and weights changed between executions. Several callbacks that change weights may be
+    used together: of two that set the same weight at the same moment, the later one in
+    the list wins. Put callbacks that save, such as `BackupAndRestore`, behind them.
 
     Args:
         schedule: Either a dict, epoch (or step) -> {output: weight}, each entry in
@@ -45,7 +49,8 @@ class LossWeightScheduler(keras.callbacks.Callback):
 
     Raises:
         ValueError: If the schedule is malformed, or, when training starts, if it names
-            an output that the model does not have.
+            an output that the model does not have, or the model's own `train_step`
+            does not use the compiled loss.
 
     Example:
     >>> scheduler = LossWeightScheduler({0: {"gender": 2.0}, 5: {"gender": 0.5}})
@@ -56,7 +61,7 @@ class LossWeightScheduler(keras.callbacks.Callback):
     """
 
     def __init__(self, schedule: Schedule, by: str = "epoch", verbose: int = 0) -> None:
-        super().__init__()
+        super().__init__(verbose=verbose)
         if by not in ("epoch", "step"):
             raise ValueError(
                 f"Invalid `by`. Expected 'epoch' or 'step'. Received: by={by!r}."
@@ -65,8 +70,6 @@ class LossWeightScheduler(keras.callbacks.Callback):
             schedule = _checked_schedule(schedule)
         self.schedule = schedule
         self.by = by
-        self.verbose = verbose
-        self._state: Any = None  # LossWeightState while training
         self._previous = -1
         self._first_step = 0
         self._catch_up = True
@@ -106,24 +109,15 @@ class LossWeightScheduler(keras.callbacks.Callback):
             monitor, above, below, set, start=start, verbose=verbose
         )
 
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        """The weights in force, while training; empty before."""
-        return dict(self._state.current) if self._state is not None else {}
-
     def set_model(self, model: keras.Model) -> None:
         """Attaches the weights to the model; `fit` calls this before it traces."""
         super().set_model(model)
-        self._state = attach_state(model)
-        self._state.schedulers += 1
-        names = self._scheduled_names()
-        _check_names(names, self._state.loss_weights)
-        self._state.reported |= names
         self._catch_up = True
 
-    def _scheduled_names(self) -> set[str]:
+    def changed_outputs(self) -> set[str]:
+        """Returns the outputs that the schedule names, or all for a callable."""
         if callable(self.schedule):
-            return set(self._state.loss_weights)
+            return super().changed_outputs()
         return {name for weights in self.schedule.values() for name in weights}
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
@@ -145,7 +139,8 @@ class LossWeightScheduler(keras.callbacks.Callback):
         unless a checkpoint brought back the weights that were in force.
         """
         if callable(self.schedule):
-            self._apply(self.schedule(index, dict(self._state.current)), index)
+            weights = self.schedule(index, self.loss_weights)
+            self.change(weights or {}, f"{self.by} {index}")
             return
         due: dict[str, float] = {}
         previous = self._previous if not self._catch_up else -1
@@ -156,35 +151,7 @@ class LossWeightScheduler(keras.callbacks.Callback):
                 due.update(weights)
         self._catch_up = False
         self._previous = index
-        self._apply(due, index)
-
-    def _apply(self, weights: Weights | None, index: int) -> None:
-        weights = _checked_weights(weights or {}, f"at {self.by} {index}")
-        _check_names(weights, self._state.loss_weights)
-        before = self._state.current
-        changed = {n: (before[n], w) for n, w in weights.items() if w != before[n]}
-        if not changed:
-            return
-        model = self.model  # on JAX this access puts the training state back in place
-        self._state.assign(weights)
-        set_compile_config(model, self._state.current)
-        if self.verbose:
-            text = ", ".join(f"{n} {a:g} -> {b:g}" for n, (a, b) in changed.items())
-            print(f"\nLoss weights from {self.by} {index} on: {text}")
-
-    def on_test_begin(self, logs: dict | None = None) -> None:
-        """Keeps the weights out of the evaluation's logs."""
-        self._state.reporting = False
-
-    def on_test_end(self, logs: dict | None = None) -> None:
-        """Lets the weights into the training's logs again."""
-        self._state.reporting = True
-
-    def on_train_end(self, logs: dict | None = None) -> None:
-        """Leaves an ordinary model, compiled with the weights now in force."""
-        self._state.schedulers -= 1
-        if self._state.schedulers == 0:
-            detach_state(self.model, self._state)
+        self.change(due, f"{self.by} {index}")
 
 
 class _ThresholdScheduler(LossWeightScheduler):
@@ -208,14 +175,14 @@ class _ThresholdScheduler(LossWeightScheduler):
         self.monitor = monitor
         self.above = above
         self.below = below
-        self.set = _checked_weights(set, "in `set`")
+        self.set = checked_weights(set, "in `set`")
 
-    def _scheduled_names(self) -> set[str]:
-        return super()._scheduled_names() | set(self.set)
+    def changed_outputs(self) -> set[str]:
+        return super().changed_outputs() | set(self.set)
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
-        self._fired = self._state.add_fired_flag()
+        self._fired = self._state.add_value(0.0, "fired")
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Looks at the metric; changes the weights the first time it is good enough."""
@@ -234,7 +201,7 @@ class _ThresholdScheduler(LossWeightScheduler):
             good = self.below is not None and value <= self.below
         if good:
             self._fired.assign(1.0)
-            self._apply(self.set, epoch + 1)
+            self.change(self.set, f"epoch {epoch + 1}")
 
 
 def _checked_schedule(schedule: Any) -> dict[int, dict[str, float]]:
@@ -250,33 +217,5 @@ def _checked_schedule(schedule: Any) -> dict[int, dict[str, float]]:
                 "Invalid `schedule`. Expected integers from 0 on as keys. "
                 f"Received: {index!r}."
             )
-        checked[index] = _checked_weights(weights, f"at {index}")
+        checked[index] = checked_weights(weights, f"at {index}")
     return dict(sorted(checked.items()))
-
-
-def _checked_weights(weights: Any, where: str) -> dict[str, float]:
-    if not isinstance(weights, Mapping):
-        raise ValueError(
-            f"Invalid loss weights {where}. Expected a dict {{output: weight}}. "
-            f"Received: {weights!r}."
-        )
-    for name, weight in weights.items():
-        try:
-            valid = math.isfinite(float(weight)) and float(weight) >= 0
-        except (TypeError, ValueError):
-            valid = False
-        if not valid:
-            raise ValueError(
-                f"Invalid loss weight of {name!r} {where}. Expected a finite number "
-                f"that is not negative. Received: {weight!r}."
-            )
-    return {name: float(weight) for name, weight in weights.items()}
-
-
-def _check_names(names: Any, outputs: Mapping[str, Any]) -> None:
-    unknown = sorted(set(names) - set(outputs))
-    if unknown:
-        raise ValueError(
-            f"Invalid loss weights. The model has no trained output named {unknown}. "
-            f"Outputs: {sorted(outputs)}."
-        )
