@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from keras_agegender.files import replacing, write_json
 from keras_agegender.labels import AGE_GROUP_NAMES, GENDERS, MISSING
 
 MANIFEST_COLUMNS: dict[str, str] = {
@@ -140,9 +141,10 @@ def write_manifest(manifest: pd.DataFrame, file: str | Path) -> None:
     """Writes a manifest as CSV, with what its extra columns mean beside it (.json)."""
     validate_manifest(manifest)
     file = Path(file)
-    manifest.to_csv(file, index=False)
+    with replacing(file) as partial:
+        manifest.to_csv(partial, index=False)
     heads = manifest.attrs.get("extra_heads", {})
-    file.with_suffix(".json").write_text(json.dumps({"extra_heads": heads}), "utf-8")
+    write_json(file.with_suffix(".json"), {"extra_heads": heads})
 
 
 def read_manifest(file: str | Path) -> pd.DataFrame:
