@@ -1,23 +1,18 @@
-"""A run directory: everything one training leaves behind, and how to read it again.
+"""Files: written whole or not at all; their hashes; versions and time for records.
 
-recipe.toml        the resolved recipe, every setting spelled out
-run.json           status, seed, versions, data and its hash, splits, outputs
-history.csv        one row per epoch: losses, metrics, loss weights in force
-best.keras         the model of the best epoch; last.keras of the last one
-best_<name>.keras  further models that the recipe keeps, by another metric each
-pretraining/       the run whose weights came first; transfer.txt says which of them
-metrics.json       scores of the best model; confusion.png shows them
-curves.png         the history as a picture
-predictions.csv    one row per test face
-backup/            training state, while the run is not finished
+Whoever opens a file or folder under its name finds all of it. What is being written
+lies beside it under a hidden name, or a name that ends in `.partial`, until it is done.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import platform
+import shutil
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -32,15 +27,94 @@ PACKAGES = (
     "mtcnn",
     "tensorflow-datasets",
 )
+BLOCK_BYTES = 1 << 20
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON so that a reader never sees half a file."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(
-        json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8"
-    )
-    os.replace(partial, path)
+@contextlib.contextmanager
+def replacing(file: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Gives a temporary file to write, which then takes the place of `file`.
+
+    If the block raises, the temporary file is removed and `file` stays as it was.
+
+    Args:
+        file: What to write. The temporary file lies in the same folder, has the same
+            ending, and its name holds the process id: two processes do not meet.
+        durable: Whether the content is on the disk before the name changes, so that a
+            power failure leaves no empty file either. Defaults to `True`; `False` is
+            for thousands of small files that can be made again.
+
+    Example:
+    >>> with replacing(Path("table.csv")) as partial:  # doctest: +SKIP
+    ...     table.to_csv(partial)
+    """
+    partial = file.with_name(f".{file.stem}.{os.getpid()}.partial{file.suffix}")
+    try:
+        yield partial
+        if durable:
+            _to_disk(partial)
+        os.replace(partial, file)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(file: Path, content: bytes, *, durable: bool = True) -> None:
+    """Writes a file, whole or not at all."""
+    with replacing(file, durable=durable) as partial:
+        partial.write_bytes(content)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Writes a UTF-8 text file, whole or not at all."""
+    write_bytes(file, text.encode("utf-8"))
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Writes a JSON file, whole or not at all."""
+    write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def partial_directory(directory: Path) -> Path:
+    """Returns where a folder is made before it gets its name: `<name>.partial`."""
+    return directory.with_name(directory.name + ".partial")
+
+
+def replace_directory(new: Path, directory: Path) -> None:
+    """Gives a finished folder its name, in place of an older folder of that name.
+
+    The older folder is moved aside first and removed last: at no moment is there less
+    than one whole folder on the disk, and under the name there never is a part of one.
+
+    Args:
+        new: The finished folder, on the same disk.
+        directory: Its name.
+    """
+    aside = directory.with_name(directory.name + ".replaced")
+    shutil.rmtree(aside, ignore_errors=True)
+    if directory.exists():
+        os.replace(directory, aside)
+    try:
+        os.replace(new, directory)
+    except OSError:
+        if aside.exists():
+            os.replace(aside, directory)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def file_hash(file: Path) -> str:
+    """Returns the SHA-256 of a file's content."""
+    return _hash([file], with_names=False)
+
+
+def directory_hash(directory: Path, pattern: str = "*.tfrecord*") -> str:
+    """Returns a SHA-256 over files of a folder, by name and content.
+
+    Args:
+        directory: The folder; folders inside it count too.
+        pattern: Which files. Defaults to the shards of a prepared dataset.
+    """
+    return _hash(sorted(directory.rglob(pattern)), with_names=True)
 
 
 def versions() -> dict[str, str]:
@@ -59,12 +133,20 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def directory_hash(directory: Path) -> str:
-    """Returns a SHA-256 over a prepared dataset's shards, by name and content."""
+def _hash(files: Iterable[Path], with_names: bool) -> str:
     digest = hashlib.sha256()
-    for file in sorted(directory.rglob("*.tfrecord*")):
-        digest.update(file.name.encode())
+    for file in files:
+        if with_names:
+            digest.update(file.name.encode())
         with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
+            while block := stream.read(BLOCK_BYTES):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def _to_disk(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -124,3 +124,37 @@ def test_names_say_what_is_inside():
         assert not {"utils", "util", "helpers", "common", "misc"} & set(parts), module
         private = [p for p in parts if p.startswith("_") and p != "__init__"]
         assert not private, module
+
+
+# How files are written elsewhere than in files.py, and why that is safe.
+WRITES_ITSELF = {
+    "files.py": "the room for it",
+    "callbacks/run_backup.py": "Keras wants a file that ends in .weights.h5",
+    "datasets/preparation.py": "into a folder that gets its name when it is whole",
+    "datasets/prepared.py": "into a folder that gets its name when it is whole",
+    "run_directory.py": "a probe of the disk, removed at once",
+    "serving/export.py": "into a folder that gets its name when it is whole",
+    "studies/reproduce.py": "the table is written anew after every run",
+    "training/train.py": "a file of an unfinished run",
+}
+
+
+def test_files_are_written_in_one_room():
+    writing = {"write_text", "write_bytes", "replace", "savefig", "to_csv"}
+    for module, file in MODULES.items():
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            called = node.func
+            if not isinstance(called, ast.Attribute) or called.attr not in writing:
+                continue
+            target = ast.unparse(called.value)
+            if called.attr == "replace" and target != "os":
+                continue
+            if "partial" in target or any(
+                "partial" in ast.unparse(a) for a in node.args
+            ):
+                continue  # inside `with replacing(…) as partial`
+            if called.attr == "to_csv" and not node.args:
+                continue  # returns text
+            assert module in WRITES_ITSELF, f"{module}, line {node.lineno}"

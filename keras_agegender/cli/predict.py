@@ -55,6 +55,7 @@ def _annotate(arguments: argparse.Namespace, predictions: Sequence[Any]) -> None
     from PIL import Image
 
     from keras_agegender.faces.images import read_image
+    from keras_agegender.files import replacing
     from keras_agegender.serving.annotation import annotate_photo
 
     target = Path(arguments.annotate)
@@ -66,7 +67,8 @@ def _annotate(arguments: argparse.Namespace, predictions: Sequence[Any]) -> None
             continue
         picture = annotate_photo(read_image(photo), prediction)
         file = target / f"{Path(photo).stem}.png" if several else target
-        Image.fromarray(picture).save(file)
+        with replacing(file) as partial:
+            Image.fromarray(picture).save(partial)
         print(f"Annotated: {file}", file=sys.stderr)
 
 

@@ -8,7 +8,6 @@ that was interrupted goes on behind it. Local and Beam preparation share all of 
 from __future__ import annotations
 
 import io
-import os
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from keras_agegender.faces.cropping import (
 )
 from keras_agegender.faces.detector import Detections, FaceDetector
 from keras_agegender.faces.images import UnreadableImageError, encode_jpeg, read_image
+from keras_agegender.files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -130,11 +130,8 @@ def block_file(partial: Path, number: int) -> Path:
 
 def write_block(partial: Path, number: int, records: list[dict[str, Any]]) -> None:
     """Writes a finished block."""
-    file = block_file(partial, number)
     # Two workers of a cluster may have been given the same block.
-    unfinished = file.with_suffix(f".{os.getpid()}.unfinished")
-    unfinished.write_bytes(pickle.dumps(records))
-    os.replace(unfinished, file)
+    write_bytes(block_file(partial, number), pickle.dumps(records))
 
 
 def read_block(partial: Path, number: int) -> list[dict[str, Any]]:

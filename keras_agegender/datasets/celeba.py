@@ -7,7 +7,6 @@ Datasets' `celeb_a` is written out in CelebA's own layout first: one reader read
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pandas as pd
 
 from keras_agegender.datasets.cleaning_report import CleaningReport
 from keras_agegender.datasets.manifest import make_manifest
+from keras_agegender.files import write_bytes
 from keras_agegender.labels import CELEBA_ATTRIBUTES, GENDERS
 from keras_agegender.progress import progress_bar
 from keras_agegender.quiet import quiet_start
@@ -230,11 +230,8 @@ def _picture_folder(directory: Path) -> Path:
 
 
 def _write_whole(file: Path, data: bytes) -> None:
-    if file.is_file():
-        return
-    partial = file.with_suffix(file.suffix + ".partial")
-    partial.write_bytes(data)
-    os.replace(partial, file)
+    if not file.is_file():
+        write_bytes(file, data, durable=False)
 
 
 def _text(lines: list[str]) -> bytes:

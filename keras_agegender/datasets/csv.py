@@ -100,8 +100,9 @@ def read_csv(
         gaps: What an age in years between two groups becomes: `"omit"` (default) an
             unknown age group, its years kept; `"nearest"` the nearer group.
         extra: Further columns that become outputs: `"auto"` (default) takes every
-            column whose kind is evident; a list names them; a dict says their kinds
-            too, `{"glasses": "binary"}`; `()` takes none.
+            column whose kind is evident, but none that seems to name rows (ids, dates,
+            file names: the report says which); a list names them; a dict says their
+            kinds too, `{"glasses": "binary"}`; `()` takes none.
         validation: Share of subjects that validate where splits are drawn.
         test: Share of subjects that test where splits are drawn.
         seed: Seed of the splits drawn. Defaults to 0.
@@ -347,7 +348,7 @@ def _add_extra_columns(
             (row[name].strip(), f"{file}, line {number}, column {name!r}")
             for number, row in kept
         ]
-        column = read_extra_column(name, cells, kind)
+        column = read_extra_column(name, cells, kind, named=extra != "auto")
         if isinstance(column, str):
             if extra != "auto":
                 raise ValueError(f"{file}, column {name!r}: {column}.")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from keras_agegender.datasets.csv_identifiers import identifier_reason
 from keras_agegender.encodings.head import HEAD_KINDS, KINDS
 from keras_agegender.labels import AGE_GROUPS, MAX_AGE, MISSING
 
@@ -44,7 +45,11 @@ class ExtraColumn:
 
 
 def read_extra_column(
-    name: str, cells: Sequence[tuple[str, str]], kind: str | None = None
+    name: str,
+    cells: Sequence[tuple[str, str]],
+    kind: str | None = None,
+    *,
+    named: bool = False,
 ) -> ExtraColumn | str:
     """Returns a column as targets, or the reason why it cannot be one.
 
@@ -56,6 +61,8 @@ def read_extra_column(
             0, and CelebA's 1 and -1 are binary, fractions and whole numbers beyond 50
             values regression, at most 50 different texts or whole numbers from 0 on
             categorical.
+        named: Whether the caller asked for this column. One that was not asked for is
+            no output if it seems to name rows: ids, dates, file names.
 
     Raises:
         ValueError: If a value does not fit the kind that was asked for.
@@ -71,6 +78,11 @@ def read_extra_column(
     if kind in (None, "binary") and written - {"", "na", "nan"} == {"-1", "1"}:
         cells = [("0" if t == "-1" else t, where) for t, where in cells]  # as CelebA
         written = {t.lower() for t, _ in cells}
+    if kind is None and not named:
+        known = [t.lower() for t, _ in cells if t.lower() not in UNKNOWN]
+        reason = identifier_reason(name, known)
+        if reason is not None:
+            return f"{reason}; name it with --extra (`extra`) to use it"
     numbers = [_number(t) for t in written - (set(UNKNOWN) - {"-1"})]
     if (
         kind is None

@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from keras_agegender.files import replacing, write_json
 from keras_agegender.labels import (
     ADIENCE_AGE_GROUPS,
     GENDERS,
@@ -171,12 +172,13 @@ def write_manifest(manifest: pd.DataFrame, file: str | Path) -> None:
     """Writes a manifest as CSV, with what its extra columns mean beside it (.json)."""
     validate_manifest(manifest)
     file = Path(file)
-    manifest.to_csv(file, index=False)
+    with replacing(file) as partial:
+        manifest.to_csv(partial, index=False)
     meanings = {
         "extra_heads": manifest.attrs.get("extra_heads", {}),
         "age_groups": manifest_age_groups(manifest).to_list(),
     }
-    file.with_suffix(".json").write_text(json.dumps(meanings), "utf-8")
+    write_json(file.with_suffix(".json"), meanings)
 
 
 def read_manifest(file: str | Path) -> pd.DataFrame:

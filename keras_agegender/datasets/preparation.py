@@ -46,7 +46,7 @@ from keras_agegender.datasets.splits import check_subject_exclusive
 from keras_agegender.faces.cropping import CropOptions
 from keras_agegender.faces.detector import FaceDetector
 from keras_agegender.faces.images import encode_jpeg
-from keras_agegender.files import versions, write_json
+from keras_agegender.files import replace_directory, versions, write_json
 from keras_agegender.progress import progress_bar
 
 BLOCK_SIZE = 128
@@ -176,9 +176,7 @@ class Preparation:
                 "versions": versions(),
             },
         )
-        if self.directory.exists():
-            shutil.rmtree(self.directory)
-        os.replace(built, self.directory)
+        replace_directory(built, self.directory)
         shutil.rmtree(self.partial)
         return PreparationReport(self.directory, counts, written)
 

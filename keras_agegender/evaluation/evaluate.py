@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +10,9 @@ import numpy as np
 from keras import ops
 
 from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.evaluation.confusion_plot import plot_confusion_matrices
 from keras_agegender.evaluation.metrics import Evaluation, evaluate_predictions
-from keras_agegender.evaluation.plots import plot_confusion_matrices
-from keras_agegender.files import write_json
+from keras_agegender.files import replacing, write_json
 from keras_agegender.input_pipeline.eval_dataset import make_eval_dataset
 from keras_agegender.input_pipeline.labels import read_labels
 from keras_agegender.labels import AGE_GROUP_NAMES, GENDERS
@@ -146,9 +145,8 @@ def write_predictions(
         for unit in range(values.shape[1]):
             column = name if values.shape[1] == 1 else f"{name}[{unit}]"
             table[f"output_{column}"] = values[:, unit].round(4)
-    partial = file.with_name(file.name + ".partial")
-    pd.DataFrame(table).to_csv(partial, index=False)
-    os.replace(partial, file)
+    with replacing(file) as partial:
+        pd.DataFrame(table).to_csv(partial, index=False)
 
 
 def _to_numpy(decoded: Any) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from sklearn import metrics as sklearn_metrics
 
 from keras_agegender.encodings.decoding import Decoded
 from keras_agegender.encodings.head import KINDS
@@ -117,23 +118,26 @@ def confusion_matrix(y_true: Any, y_pred: Any, num_classes: int) -> np.ndarray:
     """
     y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
     known = y_true != MISSING
-    counts = np.zeros((num_classes, num_classes), "int64")
-    np.add.at(counts, (y_true[known], y_pred[known]), 1)
-    return counts
+    if not known.any():
+        return np.zeros((num_classes, num_classes), "int64")
+    return sklearn_metrics.confusion_matrix(
+        y_true[known], y_pred[known], labels=np.arange(num_classes)
+    )
 
 
 def _score_gender(
     y_true: np.ndarray, y_pred: np.ndarray, positive: str
 ) -> GenderScores:
     counts = confusion_matrix(y_true, y_pred, len(GENDERS))
-    by_positive = {
-        name: _binary_scores(counts, index) for index, name in enumerate(GENDERS)
-    }
-    total = int(counts.sum())
+    known = y_true != MISSING
+    scores = _class_scores(y_true[known], y_pred[known], len(GENDERS))
+    by_positive = dict(zip(GENDERS, scores, strict=True))
+    total = int(known.sum())
     return GenderScores(
         num_faces=total,
         num_unlabelled=len(y_true) - total,
-        accuracy=_share(np.trace(counts), total),
+        accuracy=_mean((y_true == y_pred)[known]),
+        balanced_accuracy=_mean_known([s["recall"] for s in scores]),
         positive=positive,
         **by_positive[positive],
         by_positive=by_positive,
@@ -141,14 +145,33 @@ def _score_gender(
     )
 
 
-def _binary_scores(counts: np.ndarray, positive: int) -> dict[str, float | None]:
-    found = counts[positive, positive]
-    answered, there = counts[:, positive].sum(), counts[positive].sum()
-    return {
-        "precision": _share(found, answered),
-        "recall": _share(found, there),
-        "f1": _share(2 * found, answered + there),
-    }
+def _class_scores(
+    y_true: np.ndarray, y_pred: np.ndarray, num_classes: int
+) -> list[dict[str, float | None]]:
+    """Returns precision, recall and f1 of every class, `None` where undefined."""
+    names = ("precision", "recall", "f1")
+    if not len(y_true):
+        return [dict.fromkeys(names) for _ in range(num_classes)]
+    figures = sklearn_metrics.precision_recall_fscore_support(
+        y_true, y_pred, labels=np.arange(num_classes), zero_division=np.nan
+    )[:3]
+    return [
+        {name: _number(values[k]) for name, values in zip(names, figures, strict=True)}
+        for k in range(num_classes)
+    ]
+
+
+def _quadratic_kappa(y_true: np.ndarray, y_pred: np.ndarray) -> float | None:
+    """Returns Cohen's kappa, disagreement weighted by its square; `None` of one class.
+
+    Where truth and answers are one and the same class, chance cannot disagree either.
+    """
+    if len(np.union1d(y_true, y_pred)) < 2:
+        return None
+    kappa = sklearn_metrics.cohen_kappa_score(
+        y_true, y_pred, labels=np.arange(NUM_GROUPS), weights="quadratic"
+    )
+    return _number(kappa)
 
 
 def _score_age(
@@ -160,6 +183,7 @@ def _score_age(
     known = y_true != MISSING
     counts = confusion_matrix(y_true, y_pred, NUM_GROUPS)
     errors = np.abs(y_pred - y_true)[known]
+    scores = _class_scores(y_true[known], y_pred[known], NUM_GROUPS)
     all_heads = None
     if heads_agree is not None:
         _check_shape(heads_agree, y_true, "decoded.heads_agree")
@@ -174,7 +198,7 @@ def _score_age(
                 "name": name,
                 "num_faces": there,
                 "num_answered": int(counts[:, index].sum()),
-                "recall": _share(counts[index, index], there),
+                "recall": scores[index]["recall"],
                 "mean_absolute_error": _mean(errors[y_true[known] == index]),
             }
         )
@@ -182,6 +206,8 @@ def _score_age(
         num_faces=int(known.sum()),
         num_unlabelled=int((~known).sum()),
         accuracy=_mean(errors == 0),
+        balanced_accuracy=_mean_known([s["recall"] for s in scores]),
+        quadratic_kappa=_quadratic_kappa(y_true[known], y_pred[known]),
         all_heads_accuracy=all_heads,
         one_off_accuracy=_mean(errors <= 1),
         mean_absolute_error=_mean(errors),
@@ -260,8 +286,8 @@ def _check_shape(values: np.ndarray, expected: np.ndarray, name: str) -> None:
         )
 
 
-def _share(part: Any, whole: Any) -> float | None:
-    return float(part) / float(whole) if whole else None
+def _number(value: Any) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def _mean(values: np.ndarray) -> float | None:

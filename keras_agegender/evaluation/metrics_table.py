@@ -35,14 +35,18 @@ def _summary(metrics: Mapping[str, Any]) -> list[str]:
     gender, age = metrics.get("gender"), metrics.get("age")
     if gender:
         lines += [
-            f"gender      accuracy {_figure(gender['accuracy'])}",
+            f"gender      accuracy {_figure(gender['accuracy'])}{_balanced(gender)}",
             f"            f1 {_figure(gender['f1'])}, precision "
             f"{_figure(gender['precision'])}, recall {_figure(gender['recall'])} "
             f"(positive class: {gender['positive']})",
             f"            {_counted(gender)}",
         ]
     if age:
-        lines.append(f"age group   accuracy {_figure(age['accuracy'])}")
+        kappa = age.get("quadratic_kappa")
+        lines.append(
+            f"age group   accuracy {_figure(age['accuracy'])}{_balanced(age)}"
+            + (f", quadratic kappa {_figure(kappa)}" if kappa is not None else "")
+        )
         if age["all_heads_accuracy"] is not None:
             lines.append(
                 f"            all age heads right {_figure(age['all_heads_accuracy'])}"
@@ -55,6 +59,12 @@ def _summary(metrics: Mapping[str, Any]) -> list[str]:
     if gender and age:
         lines.append(f"mean        accuracy {_figure(metrics['mean_accuracy'])}")
     return lines
+
+
+def _balanced(scores: Mapping[str, Any]) -> str:
+    """Returns the mean recall of the classes; runs scored long ago have none."""
+    value = scores.get("balanced_accuracy")
+    return f", mean of classes {_figure(value)}" if value is not None else ""
 
 
 def _counted(scores: Mapping[str, Any]) -> str:

@@ -1,12 +1,8 @@
-"""Pictures of a run: learning curves and confusion matrices as PNG files.
-
-Figures are drawn without pyplot: no window, no global state, nothing left open.
-"""
+"""Pictures of training: learning curves of one run, and figures over many runs."""
 
 from __future__ import annotations
 
 import csv
-import os
 import re
 import textwrap
 from collections import defaultdict
@@ -17,29 +13,14 @@ from typing import Any
 import numpy as np
 
 from keras_agegender.callbacks.loss_weight_state import LOG_SUFFIX
-from keras_agegender.evaluation.metrics import Evaluation
-from keras_agegender.labels import AGE_GROUP_NAMES, GENDERS
-
-# Okabe and Ito's colours, told apart by most colour-blind people too.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
-INK, MUTED, GRID = "#222222", "#6b6b6b", "#e4e4e4"
-STYLE = {
-    "font.size": 10.5,
-    "axes.titlesize": 12,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": GRID,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "legend.frameon": False,
-    "legend.fontsize": 9.5,
-}
+from keras_agegender.evaluation.figures import (
+    COLORS,
+    INK,
+    MUTED,
+    new_figure,
+    save_figure,
+    style,
+)
 
 # The figures of decoded answers, which every encoding has; see `DecodedAccuracy`.
 ACCURACIES = {
@@ -83,8 +64,8 @@ def plot_history(
     weights = {n: v for n, v in columns.items() if n.endswith(LOG_SUFFIX)}
     accuracies = _accuracy_curves(columns)
     panels = ["loss"] + ["accuracy"] * bool(accuracies) + ["weights"] * bool(weights)
-    with _style():
-        figure = _figure((5.4 * len(panels), 4.9))
+    with style():
+        figure = new_figure((5.4 * len(panels), 4.9))
         axes = dict(
             zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True)
         )
@@ -95,50 +76,7 @@ def plot_history(
             _draw_loss_weights(axes["weights"], weights)
         for axis in axes.values():
             _finish_panel(axis, max(map(len, columns.values())))
-        return _save(figure, Path(path))
-
-
-def plot_confusion_matrices(
-    metrics: Evaluation | Mapping[str, Any], path: str | Path
-) -> Path:
-    """Draws the confusion matrices of gender and age group.
-
-    Colours are shares of the true class, so that rare groups are seen too; a cell says
-    the share in per cent and, below it, the number of faces.
-
-    Args:
-        metrics: An `Evaluation`, or what `metrics.json` holds.
-        path: PNG file to write, whole or not at all.
-
-    Returns:
-        That path.
-    """
-    if isinstance(metrics, Evaluation):
-        metrics = metrics.to_dict()
-    gender, age = metrics.get("gender"), metrics.get("age")
-    drawn: list[tuple[str, Any, Sequence[str], float]] = []
-    if gender:
-        drawn.append(("Gender", gender, GENDERS, 3.4))
-    if age:
-        drawn.append(("Age group", age, AGE_GROUP_NAMES, 6.6))
-    with _style():
-        if not drawn:
-            figure = _figure((5, 2))
-            figure.text(
-                0.5,
-                0.5,
-                "This model answers neither gender nor age group.",
-                ha="center",
-                va="center",
-                color=MUTED,
-            )
-            return _save(figure, Path(path))
-        widths = [width for *_, width in drawn]
-        figure = _figure((sum(widths) + 0.9 * len(widths), max(widths) + 0.8))
-        grid = figure.subplots(1, len(drawn), squeeze=False, width_ratios=widths)[0]
-        for axis, (title, scores, names, _) in zip(grid, drawn, strict=True):
-            _draw_confusion(axis, title, scores, names)
-        return _save(figure, Path(path))
+        return save_figure(figure, Path(path))
 
 
 def plot_reproduction(rows: Sequence[Any], path: str | Path, note: str = "") -> Path:
@@ -156,8 +94,8 @@ def plot_reproduction(rows: Sequence[Any], path: str | Path, note: str = "") -> 
         That path.
     """
     panels = (("gender accuracy", COLORS[0]), ("age accuracy", COLORS[1]))
-    with _style():
-        figure = _figure((11, 1.9 + 0.34 * len(rows)))
+    with style():
+        figure = new_figure((11, 1.9 + 0.34 * len(rows)))
         axes = figure.subplots(1, len(panels), sharey=True)
         labels = [
             f"{r.recipe}{f' ({r.checkpoint})' if r.checkpoint else ''}" for r in rows
@@ -179,7 +117,7 @@ def plot_reproduction(rows: Sequence[Any], path: str | Path, note: str = "") -> 
             figure.suptitle(
                 textwrap.fill(note, 150), x=0.01, ha="left", fontsize=8.5, color=MUTED
             )
-        return _save(figure, Path(path))
+        return save_figure(figure, Path(path))
 
 
 def _draw_figures(axis: Any, place: int, row: Any, name: str, color: str) -> None:
@@ -191,9 +129,6 @@ def _draw_figures(axis: Any, place: int, row: Any, name: str, color: str) -> Non
         axis.errorbar(np.mean(measured), place, xerr=spread, fmt="o", color=color)
     elif row.failed and not row.measured:
         axis.text(0.02, place, "failed", color=MUTED, va="center", fontsize=9)
-
-
-# -- history ---------------------------------------------------------------------------
 
 
 def _read_csv(file: Path) -> dict[str, list[float]]:
@@ -307,66 +242,3 @@ def _finish_panel(axis: Any, count: int) -> None:
     # Below the panel: above it, or in it, curves run through.
     if axis.get_legend_handles_labels()[0]:
         axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
-
-
-# -- confusion -------------------------------------------------------------------------
-
-
-def _draw_confusion(
-    axis: Any, title: str, scores: Mapping[str, Any], names: Sequence[str]
-) -> None:
-    counts = np.array(scores["confusion"], "float64")
-    totals = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
-    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axis.set_anchor("N")
-    accuracy = scores["accuracy"]
-    shown = "no labelled faces" if accuracy is None else f"accuracy {accuracy:.3f}"
-    axis.set_title(f"{title}: {shown}")
-    axis.set_xlabel("answered")
-    axis.set_ylabel("true")
-    axis.set_xticks(range(len(names)), names, rotation=45 if len(names) > 2 else 0)
-    axis.set_yticks(range(len(names)), names)
-    axis.grid(False)
-    axis.tick_params(length=0)
-    for side in axis.spines.values():
-        side.set_visible(False)
-    small = 8.5 if len(names) > 2 else 11
-    for row, column in np.ndindex(counts.shape):
-        share, count = shares[row, column], int(counts[row, column])
-        if count:
-            axis.text(
-                column,
-                row,
-                f"{share:.0%}\n{count}",
-                ha="center",
-                va="center",
-                color="white" if share > 0.55 else INK,
-                fontsize=small,
-                linespacing=1.35,
-            )
-
-
-# -- figures ---------------------------------------------------------------------------
-
-
-def _style() -> Any:
-    import matplotlib
-
-    return matplotlib.rc_context(dict(STYLE))  # type: ignore[arg-type]
-
-
-def _figure(size: tuple[float, float]) -> Any:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained", facecolor="white")
-    engine: Any = figure.get_layout_engine()
-    engine.set(w_pad=0.12, h_pad=0.12)
-    return figure
-
-
-def _save(figure: Any, path: Path) -> Path:
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, format="png", dpi=130)
-    os.replace(partial, path)
-    return path

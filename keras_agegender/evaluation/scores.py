@@ -14,6 +14,7 @@ class GenderScores:
         num_faces: Faces with a gender label; everything else is over these.
         num_unlabelled: Faces without one.
         accuracy: Share answered right.
+        balanced_accuracy: Mean of the two genders' recalls, those with a face.
         positive: Positive class of the next three, `"male"` or `"female"`.
         precision: Share of the faces answered positive that are.
         recall: Share of the positive faces answered so.
@@ -25,6 +26,7 @@ class GenderScores:
     num_faces: int
     num_unlabelled: int
     accuracy: float | None
+    balanced_accuracy: float | None
     positive: str
     precision: float | None
     recall: float | None
@@ -41,6 +43,10 @@ class AgeScores:
         num_faces: Faces with an age-group label; everything else is over these.
         num_unlabelled: Faces without one.
         accuracy: Share whose decoded group is right.
+        balanced_accuracy: Mean of the groups' recalls, those with a face: frequent
+            groups count no more than rare ones.
+        quadratic_kappa: Cohen's kappa, disagreement weighted by the square of the
+            distance in groups: 1 is perfect, 0 what chance would reach.
         all_heads_accuracy: Share for which every age head is right, as the report
             counts its ordinal models; `None` where a single head answers.
         one_off_accuracy: Share answered right or as a neighbouring group.
@@ -53,6 +59,8 @@ class AgeScores:
     num_faces: int
     num_unlabelled: int
     accuracy: float | None
+    balanced_accuracy: float | None
+    quadratic_kappa: float | None
     all_heads_accuracy: float | None
     one_off_accuracy: float | None
     mean_absolute_error: float | None

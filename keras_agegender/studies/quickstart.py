@@ -132,11 +132,13 @@ def _predict(saved_model: Path, photo: Path, annotated: Path) -> str:
     from PIL import Image
 
     from keras_agegender.faces.images import read_image
+    from keras_agegender.files import replacing
     from keras_agegender.serving.annotation import annotate_photo
     from keras_agegender.serving.predictor import Predictor
 
     prediction = Predictor(saved_model).predict(photo)
-    Image.fromarray(annotate_photo(read_image(photo), prediction)).save(annotated)
+    with replacing(annotated) as partial:
+        Image.fromarray(annotate_photo(read_image(photo), prediction)).save(partial)
     return str(prediction)
 
 

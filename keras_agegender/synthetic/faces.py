@@ -8,7 +8,6 @@ tests; a score on them says how well drawings are told apart, nothing about peop
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from keras_agegender.datasets.adience import COLUMNS, NUM_FOLDS, TREES, read_adi
 from keras_agegender.datasets.cleaning_report import CleaningReport
 from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.faces.images import encode_jpeg
+from keras_agegender.files import write_bytes, write_json, write_text
 from keras_agegender.labels import AGE_GROUPS, CELEBA_ATTRIBUTES, GENDERS
 from keras_agegender.progress import progress_bar
 from keras_agegender.synthetic.drawing import SyntheticFace, draw_face
@@ -113,7 +113,7 @@ def write_synthetic_faces(
     if _is_complete(directory, request):
         return directory
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "README.txt").write_text(NOTICE, "utf-8")
+    write_text(directory / "README.txt", NOTICE)
     rows: Rows = []
     with progress_bar(num_faces, "drawing", "face", shown=progress) as bar:
         for plan in _plans(num_faces):
@@ -123,7 +123,7 @@ def write_synthetic_faces(
             bar.update()
     _write_folds(directory, rows)
     _write_attributes(directory / ATTRIBUTES_FILE, rows)
-    (directory / MARKER).write_text(json.dumps(request), "utf-8")
+    write_json(directory / MARKER, request)
     return directory
 
 
@@ -158,7 +158,7 @@ def write_synthetic_photo(
         for place, (age_group, gender) in enumerate(faces)
     ]
     file = Path(file)
-    file.write_bytes(encode_jpeg(np.hstack(parts), quality=92))
+    write_bytes(file, encode_jpeg(np.hstack(parts), quality=92))
     return file
 
 
@@ -214,9 +214,7 @@ def _write_picture(file: Path, image: np.ndarray) -> None:
     if file.is_file():  # an earlier, interrupted call; written whole or not at all
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    partial.write_bytes(encode_jpeg(image, quality=92))
-    os.replace(partial, file)
+    write_bytes(file, encode_jpeg(image, quality=92), durable=False)
 
 
 def _write_folds(directory: Path, rows: Rows) -> None:
@@ -234,8 +232,7 @@ def _write_folds(directory: Path, rows: Rows) -> None:
                 "tilt_ang": 0, "fiducial_yaw_angle": 0, "fiducial_score": 100,
             }  # fmt: skip
             lines.append("\t".join(str(values[column]) for column in COLUMNS))
-        file = directory / f"fold_{fold}_data.txt"
-        file.write_text("\n".join(lines) + "\n", "utf-8")
+        write_text(directory / f"fold_{fold}_data.txt", "\n".join(lines) + "\n")
 
 
 def _write_attributes(file: Path, rows: Rows) -> None:
@@ -244,7 +241,7 @@ def _write_attributes(file: Path, rows: Rows) -> None:
     for plan, _, attributes in rows:
         values = ("1" if attributes[name] else "-1" for name in CELEBA_ATTRIBUTES)
         lines.append(" ".join([plan.key, *values]))
-    file.write_text("\n".join(lines) + "\n", "utf-8")
+    write_text(file, "\n".join(lines) + "\n")
 
 
 def _is_complete(directory: Path, request: dict) -> bool:

@@ -152,6 +152,38 @@ def test_agrees_with_scikit_learn():
     np.testing.assert_allclose([g["recall"] for g in scores.age.groups], recalls)
 
 
+def test_mean_of_classes_and_kappa_by_hand():
+    scores = evaluate_predictions(AGES, GENDERS, DECODED)
+    # Recalls: males 1 of 2, females 2 of 3.
+    assert scores.gender.balanced_accuracy == pytest.approx((1 / 2 + 2 / 3) / 2)
+    # Labelled 0 4 4 7 2, answered 0 5 4 4 2. Recalls of groups 0, 2, 4, 7; the other
+    # four have no face and do not count.
+    assert scores.age.balanced_accuracy == pytest.approx((1 + 1 + 1 / 2 + 0) / 4)
+    # Squared distances: 1 + 9 = 10; of every label to every answer 61 + 21 + 2 * 21 +
+    # 96 = 220, by chance a fifth of that.
+    assert scores.age.quadratic_kappa == pytest.approx(1 - 10 / 44)
+    text = format_metrics(scores)
+    assert "accuracy 0.600, mean of classes 0.625, quadratic kappa 0.773" in text
+    assert "accuracy 0.600, mean of classes 0.583\n" in text
+
+
+def test_kappa_of_one_class_is_none():
+    decoded = Decoded(np.array([3, 3]), None, None, None, None)
+    age = evaluate_predictions([3, 3], [-1, -1], decoded).age
+    assert age.accuracy == 1.0 and age.quadratic_kappa is None
+    age = evaluate_predictions([2, 2], [-1, -1], decoded).age
+    assert age.quadratic_kappa == 0.0 and age.balanced_accuracy == 0.0
+
+
+def test_scores_of_long_ago_can_be_shown():
+    """metrics.json of an earlier version lacks the newer figures."""
+    old = evaluate_predictions(AGES, GENDERS, DECODED).to_dict()
+    for scores in (old["gender"], old["age"]):
+        scores.pop("balanced_accuracy")
+        scores.pop("quadratic_kappa", None)
+    assert "accuracy 0.600\n" in format_metrics(old)
+
+
 def test_order_of_faces_does_not_matter():
     ages, genders, decoded = random_answers()
     order = np.random.default_rng(2).permutation(len(ages))

@@ -10,6 +10,7 @@ from PIL import Image
 
 from keras_agegender.encodings.decoding import Decoded
 from keras_agegender.evaluation import plots
+from keras_agegender.evaluation.confusion_plot import plot_confusion_matrices
 from keras_agegender.evaluation.metrics import evaluate_predictions
 
 HISTORY = {
@@ -78,8 +79,8 @@ def test_an_empty_history_is_an_error(tmp_path):
 
 
 def test_confusion_of_scores_and_of_their_json_are_the_same(tmp_path):
-    a = plots.plot_confusion_matrices(scores_of(), tmp_path / "a.png")
-    b = plots.plot_confusion_matrices(scores_of().to_dict(), tmp_path / "b.png")
+    a = plot_confusion_matrices(scores_of(), tmp_path / "a.png")
+    b = plot_confusion_matrices(scores_of().to_dict(), tmp_path / "b.png")
     np.testing.assert_array_equal(picture_of(a), picture_of(b))
 
 
@@ -88,14 +89,14 @@ def test_confusion_of_scores_and_of_their_json_are_the_same(tmp_path):
     [{"age_group": None}, {"gender": None}, {"age_group": None, "gender": None}],
 )
 def test_confusion_of_what_a_model_answers(tmp_path, absent):
-    path = plots.plot_confusion_matrices(scores_of(**absent), tmp_path / "c.png")
+    path = plot_confusion_matrices(scores_of(**absent), tmp_path / "c.png")
     assert picture_of(path).std() > 0
 
 
 def test_no_labels_at_all(tmp_path):
     decoded = Decoded(np.array([1]), None, np.array([0]), None, None)
     scores = evaluate_predictions([-1], [-1], decoded)
-    plots.plot_confusion_matrices(scores, tmp_path / "c.png")
+    plot_confusion_matrices(scores, tmp_path / "c.png")
 
 
 def test_no_figure_stays_open_and_no_style_leaks(tmp_path):

@@ -1,0 +1,97 @@
+"""Confusion matrices of gender and age group as one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_agegender.evaluation.figures import (
+    INK,
+    MUTED,
+    new_figure,
+    save_figure,
+    style,
+)
+from keras_agegender.evaluation.metrics import Evaluation
+from keras_agegender.labels import AGE_GROUP_NAMES, GENDERS
+
+
+def plot_confusion_matrices(
+    metrics: Evaluation | Mapping[str, Any], path: str | Path
+) -> Path:
+    """Draws the confusion matrices of gender and age group.
+
+    Colors are shares of the true class, so that rare groups are seen too; a cell says
+    the share in per cent and, below it, the number of faces.
+
+    Args:
+        metrics: An `Evaluation`, or what `metrics.json` holds.
+        path: PNG file to write, whole or not at all.
+
+    Returns:
+        That path.
+    """
+    if isinstance(metrics, Evaluation):
+        metrics = metrics.to_dict()
+    gender, age = metrics.get("gender"), metrics.get("age")
+    drawn: list[tuple[str, Any, Sequence[str], float]] = []
+    if gender:
+        drawn.append(("Gender", gender, GENDERS, 3.4))
+    if age:
+        drawn.append(("Age group", age, AGE_GROUP_NAMES, 6.6))
+    with style():
+        if not drawn:
+            figure = new_figure((5, 2))
+            figure.text(
+                0.5,
+                0.5,
+                "This model answers neither gender nor age group.",
+                ha="center",
+                va="center",
+                color=MUTED,
+            )
+            return save_figure(figure, Path(path))
+        widths = [width for *_, width in drawn]
+        figure = new_figure((sum(widths) + 0.9 * len(widths), max(widths) + 0.8))
+        grid = figure.subplots(1, len(drawn), squeeze=False, width_ratios=widths)[0]
+        for axis, (title, scores, names, _) in zip(grid, drawn, strict=True):
+            _draw_confusion(axis, title, scores, names)
+        return save_figure(figure, Path(path))
+
+
+def _draw_confusion(
+    axis: Any, title: str, scores: Mapping[str, Any], names: Sequence[str]
+) -> None:
+    counts = np.array(scores["confusion"], "float64")
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axis.set_anchor("N")
+    accuracy = scores["accuracy"]
+    shown = "no labelled faces" if accuracy is None else f"accuracy {accuracy:.3f}"
+    axis.set_title(f"{title}: {shown}")
+    axis.set_xlabel("answered")
+    axis.set_ylabel("true")
+    axis.set_xticks(range(len(names)), names, rotation=45 if len(names) > 2 else 0)
+    axis.set_yticks(range(len(names)), names)
+    axis.grid(False)
+    axis.tick_params(length=0)
+    for side in axis.spines.values():
+        side.set_visible(False)
+    small = 8.5 if len(names) > 2 else 11
+    for row, column in np.ndindex(counts.shape):
+        share, count = shares[row, column], int(counts[row, column])
+        if count:
+            axis.text(
+                column,
+                row,
+                f"{share:.0%}\n{count}",
+                ha="center",
+                va="center",
+                color="white" if share > 0.55 else INK,
+                fontsize=small,
+                linespacing=1.35,
+            )
