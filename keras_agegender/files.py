@@ -1,7 +1,8 @@
 """A run directory: everything one training leaves behind, and how to read it again.
 
 recipe.toml        the resolved recipe, every setting spelled out
-run.json           status, seed, versions, data and its hash, splits, outputs
+run.json           status, the experiment and its identity, data, versions, outputs
+faces.csv.gz       who was trained on: key, subject and hash of every face's picture
 history.csv        one row per epoch: losses, metrics, loss weights in force
 best.keras         the model of the best epoch; last.keras of the last one
 best_<name>.keras  further models that the recipe keeps, by another metric each
@@ -18,6 +19,7 @@ import hashlib
 import json
 import os
 import platform
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -59,10 +61,34 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def file_hash(file: Path) -> str:
+    """Returns the SHA-256 of a file's content."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+_DIRECTORY_HASHES: dict[tuple, str] = {}
+
+
 def directory_hash(directory: Path) -> str:
-    """Returns a SHA-256 over a prepared dataset's shards, by name and content."""
+    """Returns a SHA-256 over a prepared dataset's shards, by name and content.
+
+    A process reads them once, as long as they keep their sizes and times.
+    """
+    files = sorted(directory.rglob("*.tfrecord*"))
+    states = [(file.name, file.stat()) for file in files]
+    key = (
+        str(directory.resolve()),
+        *((name, state.st_size, state.st_mtime_ns) for name, state in states),
+    )
+    if key not in _DIRECTORY_HASHES:
+        _DIRECTORY_HASHES[key] = _hash_files(files)
+    return _DIRECTORY_HASHES[key]
+
+
+def _hash_files(files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
-    for file in sorted(directory.rglob("*.tfrecord*")):
+    for file in files:
         digest.update(file.name.encode())
         with file.open("rb") as stream:
             while block := stream.read(1 << 20):

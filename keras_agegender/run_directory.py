@@ -60,6 +60,16 @@ class RunDirectory:
         return self.path / f"{name}.keras"
 
     @property
+    def faces_file(self) -> Path:
+        """Key, subject and picture hash of every face of its dataset."""
+        return self.path / "faces.csv.gz"
+
+    @property
+    def identity(self) -> str | None:
+        """Identity of the experiment; `None` before the run began."""
+        return self.info().get("identity")
+
+    @property
     def backup(self) -> Path:
         """Folder of the training state, there while a run is unfinished."""
         return self.path / "backup"
@@ -157,6 +167,6 @@ class RunDirectory:
 def recipe_encoding(recipe: Recipe, heads: list[Head] | tuple[Head, ...]) -> Encoding:
     """Returns the encoding a recipe asks for, with further heads."""
     encoding = get_encoding(
-        recipe.model.encoding, question=recipe.model.question or None, heads=heads
+        recipe.model.encoding, question=recipe.model.question, heads=heads
     )
     return encoding.with_loss_weights(recipe.loss_weights)
