@@ -12,13 +12,17 @@ own variables say who is who; the same command is given on every machine:
     agegender train 14 --data data/adience_prepared --run runs/14
 
 Every process decodes its own share of every batch. The first one writes the run
-directory, which all must see.
+directory, which all must see. Where one of them fails, all stop and say which.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
+import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -26,6 +30,9 @@ import keras
 import numpy as np
 
 COUNT_VARIABLE = "KERAS_DISTRIBUTION_NUM_PROCESSES"
+FAILURE_KEY = "keras_agegender/failure"
+PATIENCE = 10.0  # seconds that a failed process waits for the others to hear of it
+GRACE = 3.0  # seconds that the first process, whom JAX needs, outlives a failed one
 
 
 def initialize_processes() -> None:
@@ -72,6 +79,82 @@ def wait_for_all(name: str) -> None:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(name)
+
+
+@contextlib.contextmanager
+def failing_together() -> Iterator[None]:
+    """Work of several processes, of which none waits for one that has failed.
+
+    An error in one of them is raised there. In all others a line on stderr names that
+    process and its error, and they end with exit code 1, wherever they are: a process
+    that waits in a barrier or a collective operation cannot raise anything.
+    """
+    store = _key_value_store()
+    if store is None:
+        yield
+        return
+    done, heard = threading.Event(), threading.Event()
+    watcher = threading.Thread(target=_watch, args=(store, done, heard), daemon=True)
+    watcher.start()
+    try:
+        yield
+    except BaseException as error:
+        if heard.is_set():  # a consequence of the other's failure
+            watcher.join()
+        _tell(store, error)
+        raise
+    finally:
+        done.set()
+
+
+def _key_value_store() -> Any:
+    """Returns what JAX's processes share texts by; `None` with a single process."""
+    if process_count() == 1:
+        return None
+    from jax._src import distributed  # there is no public way to it
+
+    return distributed.global_state.client
+
+
+def _watch(store: Any, done: threading.Event, heard: threading.Event) -> None:
+    """Ends this process once another one has failed."""
+    while not done.is_set():
+        try:
+            text = store.blocking_key_value_get(FAILURE_KEY, 500)
+        except Exception:  # nobody has failed within half a second
+            time.sleep(0.1)
+            continue
+        index, _, reason = text.partition(" ")
+        if int(index) == process_index():
+            return
+        heard.set()
+        store.key_value_set(f"{FAILURE_KEY}/heard/{process_index()}", "yes")
+        line = f"agegender: process {index} failed, so this one stops: {reason}"
+        print(line, file=sys.stderr, flush=True)
+        if process_index() == 0:
+            time.sleep(GRACE)
+        _leave()
+
+
+def _tell(store: Any, error: BaseException) -> None:
+    """Says to the other processes that this one has failed; waits until they know."""
+    reason = " ".join(str(error).split())[:500]
+    text = f"{process_index()} {type(error).__name__}: {reason}"
+    # JAX says goodbye to all processes at exit, and aborts where they do not answer.
+    atexit.register(_leave)
+    end = time.monotonic() + PATIENCE
+    with contextlib.suppress(Exception):  # another one has failed before, or is gone
+        store.key_value_set(FAILURE_KEY, text)
+        for index in range(process_count()):
+            if index != process_index():
+                left = max(1, int(1000 * (end - time.monotonic())))
+                store.blocking_key_value_get(f"{FAILURE_KEY}/heard/{index}", left)
+
+
+def _leave() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 @contextlib.contextmanager

@@ -62,6 +62,16 @@ class RunDirectory:
         return self.path / f"{name}.keras"
 
     @property
+    def faces_file(self) -> Path:
+        """Key, subject and picture hash of every face of its dataset."""
+        return self.path / "faces.csv.gz"
+
+    @property
+    def identity(self) -> str | None:
+        """Identity of the experiment; `None` before the run began."""
+        return self.info().get("identity")
+
+    @property
     def backup(self) -> Path:
         """Folder of the training state, there while a run is unfinished."""
         return self.path / "backup"
@@ -172,7 +182,7 @@ def recipe_encoding(
 
     encoding = get_encoding(
         recipe.model.encoding,
-        question=recipe.model.question or None,
+        question=recipe.model.question,
         heads=heads,
         age_groups=age_groups,
     )

@@ -96,7 +96,9 @@ def make_rows(directory: Path, count=40):
     for number in range(count):
         group, gender, fold = number % 8, number // 8 % 2, number % 5
         key = f"{number:03d}.jpg"
-        write_picture(directory / key, value=40 + 20 * group + 5 * gender)
+        # No two pictures are the same: that would be a face in two splits.
+        value = 40 + 20 * group + 5 * gender + number / 10
+        write_picture(directory / key, value=value)
         rows.append(
             {
                 "key": key,

@@ -63,7 +63,8 @@ class LossWeightBalancer(LossWeightCallback):
             time; with `steps_per_execution` above 1, of every execution. Defaults to
             `"epoch"`.
         momentum: For `"uncertainty"`, the share of the old running average that stays
-            when a loss is added, in [0, 1). `None` (default) is 0 by epoch, 0.9 by step.
+            when a loss is added, in [0, 1). `None` (default) is 0 by epoch and 0.9 by
+            step.
         base_weights: Output name -> factor of its weight; 1 for outputs left out.
         verbose: 1 prints a line at every change. Defaults to 0.
 

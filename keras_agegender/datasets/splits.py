@@ -6,7 +6,9 @@ Datasets split expressions over those folds, and needs no second copy of the dat
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -58,9 +60,10 @@ def random_splits(
 ) -> pd.DataFrame:
     """Returns the manifest with random splits that keep each subject in one.
 
-    Pictures of an unknown subject count as a subject each. Groups of age and gender
-    are spread evenly: subjects are dealt out in the order of their first picture's
-    labels, shuffled within.
+    Pictures of an unknown subject count as a subject each, rows of one picture (the
+    same path, or files of the same content) as one. Groups of age and gender are
+    spread evenly: subjects are dealt out in the order of their first picture's labels,
+    shuffled within.
 
     Args:
         manifest: A manifest; its `split` column is replaced.
@@ -76,7 +79,7 @@ def random_splits(
             "Invalid shares. Expected validation and test in [0, 1) with a sum below 1."
             f" Received: validation={validation}, test={test}."
         )
-    subject = manifest["subject"].where(manifest["subject"] != "", manifest["key"])
+    subject = pd.Series(_connected(manifest), index=manifest.index)
     first = pd.DataFrame(
         {
             "subject": subject,
@@ -105,11 +108,46 @@ def random_splits(
     return split
 
 
+def _connected(manifest: pd.DataFrame) -> np.ndarray:
+    """Returns a number for each row, the same where rows share subject or picture."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    count = len(manifest)
+    rows = pd.Series(np.arange(count), index=manifest.index)
+    edges = []
+    for values in (manifest["subject"], manifest["path"], _contents(manifest["path"])):
+        first = rows.groupby(values).transform("min")  # that has the same value
+        edges.append(first.where(values != "", rows).to_numpy())
+    ends = np.concatenate(edges)
+    starts = np.tile(rows.to_numpy(), len(edges))
+    graph = coo_matrix((np.ones(len(ends)), (starts, ends)), shape=(count, count))
+    return connected_components(graph, directed=False)[1]
+
+
+def _contents(paths: pd.Series) -> pd.Series:
+    """Returns a hash of each file that has a twin in size; `""` for all others."""
+    sizes = paths.map(_size)
+    twins = sizes.duplicated(keep=False) & (sizes >= 0) & ~paths.duplicated()
+    found = pd.Series("", index=paths.index, dtype="object")
+    found[twins] = paths[twins].map(_file_hash)
+    return found
+
+
 def _every(position: np.ndarray, share: float) -> np.ndarray:
     """Returns at which positions, counted from 1, the running share gains a whole."""
     rounding = 1e-9  # 10 * 0.3 must be 3
     before = np.floor((position - 1) * share + rounding)
     return np.floor(position * share + rounding) > before
+
+
+def _size(path: str) -> int:
+    file = Path(path)
+    return file.stat().st_size if file.is_file() else -1
+
+
+def _file_hash(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def check_subject_exclusive(

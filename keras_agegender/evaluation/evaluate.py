@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from keras import ops
 
+from keras_agegender.datasets.face_index import FaceIndex, index_faces, seen_before
+from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.evaluation.confusion_plot import plot_confusion_matrices
 from keras_agegender.evaluation.metrics import Evaluation, evaluate_predictions
-from keras_agegender.files import replacing, write_json
+from keras_agegender.files import directory_hash, replacing, write_json
 from keras_agegender.input_pipeline.eval_dataset import make_eval_dataset
 from keras_agegender.input_pipeline.labels import read_labels
 from keras_agegender.labels import AGE_GROUP_NAMES, GENDERS
 from keras_agegender.run_directory import RunDirectory
-
-if TYPE_CHECKING:
-    from keras_agegender.datasets.prepared import PreparedDataset
 
 
 def evaluate(
@@ -28,37 +28,42 @@ def evaluate(
     *,
     split: str = "test",
     checkpoint: str = "best",
-    positive_gender: str = "male",
+    positive_gender: str | None = None,
 ) -> Evaluation:
     """Scores a run's best model on held-out faces and writes what it found.
 
     In the run directory it writes metrics.json, confusion.png and predictions.csv (one
-    row per face), named after the split where it is not the run's own test split.
+    row per face), named after dataset and split where they are not the run's own test
+    split. Faces whose picture or person the model was trained or selected on are
+    counted in the scores (`num_seen_in_training`, `num_seen_in_validation`).
 
     Args:
         run: A run or its directory.
         data: A prepared dataset or its directory; `None` takes the one trained on.
-        split: A split name or expression. Defaults to `"test"`.
+        split: A split name or expression. Defaults to `"test"`. On the dataset trained
+            on, names are the run's splits.
         checkpoint: Which of the run's models: `"best"` (default), `"last"` or the name
             of one that the recipe keeps; it is in the files' names, unless the best.
-        positive_gender: Positive class of precision, recall and f1. The report's Caffe
-            rows count `"male"` (default), its ResNet rows `"female"`.
+        positive_gender: Positive class of precision, recall and f1, `"male"` or
+            `"female"`. `None` (default) takes the recipe's
+            `evaluation.positive_gender`.
 
     Returns:
         The scores.
 
     Raises:
-        ValueError: If the run, the dataset or the split does not exist.
+        ValueError: If the run, the dataset or the split does not exist, or the dataset
+            trained on is another one by now.
 
     Example:
     >>> evaluate("runs/1", split="fold_4")  # doctest: +SKIP
     """
     if not isinstance(run, RunDirectory):
         run = RunDirectory.open(run)
-    recipe, encoding, info = run.recipe(), run.encoding(), run.info()
-    if data is None:
-        data = info["data"]
-        split = info["splits"].get(split, split)
+    recipe, encoding = run.recipe(), run.encoding()
+    data, same = _open_data(run, data)
+    splits = run.info()["splits"] if same else data.splits
+    split = splits.get(split, split)
     images = make_eval_dataset(
         data,
         encoding,
@@ -69,15 +74,21 @@ def evaluate(
     ).map(lambda image, targets, weights: image)
     labels = read_labels(data, split, columns=encoding.columns)
     outputs = run.load_model(checkpoint).predict(images, verbose=0)
-    scores = score(outputs, labels, encoding, positive_gender)
+    positive = positive_gender or recipe.evaluation.positive_gender
+    scores = score(outputs, labels, encoding, positive)
+    scores = replace(scores, **count_seen(run, data, split))
     suffix = "" if checkpoint == "best" else f"_{checkpoint}"
-    if split not in ("test", info["splits"].get("test")):
+    if not same:
+        suffix += f"_{_slug(_name(data))}"
+    if not same or split != splits.get("test"):
         suffix += f"_{_slug(split)}"
     write_json(
         run.path / f"metrics{suffix}.json",
         {
             "split": split,
+            "data": _name(data),
             "recipe": recipe.name,
+            "identity": run.identity,
             "checkpoint": checkpoint,
             **scores.to_dict(),
         },
@@ -85,6 +96,71 @@ def evaluate(
     plot_confusion_matrices(scores, run.path / f"confusion{suffix}.png")
     write_predictions(run.path / f"predictions{suffix}.csv", outputs, labels, encoding)
     return scores
+
+
+def _open_data(
+    run: RunDirectory, data: PreparedDataset | str | Path | None
+) -> tuple[PreparedDataset, bool]:
+    """Returns a dataset, and whether it is the one that the run was trained on."""
+    info = run.info()
+    given = data
+    if isinstance(data, PreparedDataset):
+        prepared = data
+    else:
+        prepared = load_prepared(info["data"] if data is None else data)
+    same = directory_hash(prepared.directory) == info.get("data_sha256")
+    if given is None and not same:
+        raise ValueError(
+            f"The dataset in {prepared.directory} is not the one that the run in "
+            f"{run.path} was trained on: it was prepared again since. Say what to "
+            "evaluate on with `data` (--data)."
+        )
+    return prepared, same
+
+
+def count_seen(run: RunDirectory, data: PreparedDataset, split: str) -> dict[str, Any]:
+    """Returns how many faces of a split a run was trained or selected on before.
+
+    Args:
+        run: A run; the one that it begins with counts too where it is known.
+        data: A prepared dataset.
+        split: A split expression.
+
+    Returns:
+        `num_seen_in_training` and `num_seen_in_validation` of an `Evaluation`; `None`
+        where the run does not know its faces.
+    """
+    names = {"train": "num_seen_in_training", "validation": "num_seen_in_validation"}
+    seen: dict[str, Any] = dict.fromkeys(names)
+    faces = None
+    for one in (run, *_beginnings(run)):
+        if not one.faces_file.is_file():
+            continue
+        known, info = FaceIndex.read(one.faces_file), one.info()
+        same = info.get("data_sha256") == directory_hash(data.directory)
+        if faces is None:
+            faces = (known if same else index_faces(data)).faces(split)
+        manifest = info.get("preparation", {}).get("manifest_sha256")
+        same |= manifest is not None and manifest == data.info.get("manifest_sha256")
+        for name in names:
+            before = known.faces(info["splits"][name])
+            found = seen_before(faces, before, same_dataset=same)
+            seen[name] = found if seen[name] is None else seen[name] | found
+    return {
+        names[name]: None if found is None else int(found.sum())
+        for name, found in seen.items()
+    }
+
+
+def _beginnings(run: RunDirectory) -> list[RunDirectory]:
+    """Returns the run whose weights came first, and the one before it, and so on."""
+    path = Path(run.info().get("begins_with") or run.path / "pretraining")
+    first = RunDirectory(path)
+    return [first, *_beginnings(first)] if first.info() else []
+
+
+def _name(data: PreparedDataset) -> str:
+    return data.info.get("name", data.builder.name)
 
 
 def score(

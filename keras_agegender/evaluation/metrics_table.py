@@ -15,7 +15,7 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
     Args:
         metrics: What `Evaluation.to_dict` returned, with `recipe` and `split` if known.
     """
-    blocks = [[_title(metrics)], _summary(metrics)]
+    blocks = [[_title(metrics), *_warnings(metrics)], _summary(metrics)]
     if metrics.get("age"):
         blocks.append(_age_groups(metrics["age"]["groups"], metrics.get("cells") or []))
     if metrics.get("extra"):
@@ -28,6 +28,19 @@ def _title(metrics: Mapping[str, Any]) -> str:
     count = metrics["num_faces"]
     faces = f"{count} face" if count == 1 else f"{count} faces"
     return f"{title}: {faces}" if title else faces
+
+
+def _warnings(metrics: Mapping[str, Any]) -> list[str]:
+    """Says that a score is one of faces that the model knows."""
+    lines = []
+    for key, what in (("training", "trained"), ("validation", "selected")):
+        count = metrics.get(f"num_seen_in_{key}")
+        if count:
+            lines.append(
+                f"WARNING: of {count} of these faces the model was {what} on the same "
+                "picture or person"
+            )
+    return lines
 
 
 def _summary(metrics: Mapping[str, Any]) -> list[str]:

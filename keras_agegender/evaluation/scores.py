@@ -82,6 +82,9 @@ class Evaluation:
         extra: For each further output its `kind`, `num_faces`, `num_unlabelled`, and
             `accuracy` or, for regression, `mean_absolute_error`.
         extra_mean_accuracy: Mean accuracy of the further outputs that have one.
+        num_seen_in_training: Faces whose picture or person the model was trained on;
+            `None` where nobody knows.
+        num_seen_in_validation: Faces whose picture or person the model was selected on.
     """
 
     num_faces: int
@@ -91,6 +94,8 @@ class Evaluation:
     cells: list[dict[str, Any]] = field(default_factory=list)
     extra: dict[str, dict[str, Any]] = field(default_factory=dict)
     extra_mean_accuracy: float | None = None
+    num_seen_in_training: int | None = None
+    num_seen_in_validation: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the scores as plain values, ready for JSON."""

@@ -8,10 +8,13 @@ import tomllib
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from keras_agegender.recipes.checks import check_recipe
+from keras_agegender.recipes.overrides import PREFIX, apply_override, for_pretraining
 from keras_agegender.recipes.recipe import Recipe
 
 
@@ -35,21 +38,72 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         name: One of `list_recipes()`, or the number it begins with (`"14"`), or what
             follows its number (`"resnet_se_ordinal"`), or the path of a TOML file.
         overrides: Settings that replace the file's, as `"section.key=value"`; the value
-            is TOML, and a bare word counts as a string.
+            is TOML, a bare word counts as a string, and no value unsets the key. Those
+            of the network, the batches and the optimizer hold for the recipe that this
+            one begins with as well; `"pretraining.section.key=value"` is for that one
+            alone.
 
     Raises:
-        ValueError: If there is no such recipe, or it holds an unknown key or a value of
-            another kind; the message names file, key and value.
+        ValueError: If there is no such recipe, or it holds an unknown key, a value of
+            another kind or one out of range; the message names file, key and value.
 
     Example:
     >>> load_recipe("quickstart", ["training.epochs=1"]).training.epochs
     1
     """
     settings, source = _read(str(name))
-    for override in overrides:
-        _override(settings, override)
     settings.setdefault("name", Path(source).stem)
-    return _build(Recipe, settings, source, "")
+    return _overridden(settings, overrides, source)
+
+
+def override_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """Returns a recipe with other settings; takes the overrides of `load_recipe`."""
+    if not overrides:
+        check_recipe(recipe, recipe.name)
+        return recipe
+    return _overridden(recipe.to_dict(), overrides, recipe.name)
+
+
+def pretraining_recipe(recipe: Recipe) -> Recipe:
+    """Returns the recipe that another one begins with, at that one's image size.
+
+    Args:
+        recipe: A recipe with a `pretraining`.
+    """
+    if recipe.pretraining is None:
+        raise ValueError(f"Recipe {recipe.name!r} begins with no other recipe.")
+    first = load_recipe(recipe.pretraining, recipe.pretraining_overrides)
+    size = recipe.model.image_size
+    named = any(o.startswith("model.image_size") for o in recipe.pretraining_overrides)
+    if named and first.model.image_size != size:
+        raise ValueError(
+            f"Invalid `pretraining.model.image_size`. Expected that of "
+            f"{recipe.name!r}, {list(size)}, whose weights it gives. Received: "
+            f"{list(first.model.image_size)}."
+        )
+    return replace(first, model=replace(first.model, image_size=size))
+
+
+def _overridden(
+    settings: dict[str, Any], overrides: Sequence[str], source: str
+) -> Recipe:
+    for override in overrides:
+        if not override.strip().startswith(PREFIX):
+            apply_override(settings, override)
+    reaching = for_pretraining(overrides)
+    if settings.get("pretraining") is not None:
+        before = settings.get("pretraining_overrides", [])
+        settings["pretraining_overrides"] = [*before, *reaching]
+    elif any(override.strip().startswith(PREFIX) for override in overrides):
+        raise ValueError(
+            f"Invalid override. Recipe {source} begins with no other recipe, so there "
+            f"is nothing for {PREFIX}… to change. Received: {list(overrides)}."
+        )
+    recipe = _build(Recipe, settings, source, "")
+    check_recipe(recipe, source)
+    if recipe.pretraining is not None:
+        pretraining_recipe(recipe)  # its mistakes surface now
+    return recipe
 
 
 def _folder() -> Any:
@@ -99,12 +153,29 @@ def _read(name: str, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], str]:
         settings = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"Recipe {source} is not valid TOML: {error}.") from error
-    base = settings.pop("base", None)
+    base, unset = settings.pop("base", None), settings.pop("unset", ())
     if base is None:
         return settings, source
     if path.suffix == ".toml" and (path.parent / f"{base}.toml").is_file():
         base = str(path.parent / f"{base}.toml")
-    return _merged(_read(str(base), (*seen, source))[0], settings), source
+    inherited = _read(str(base), (*seen, source))[0]
+    for key in unset:
+        _unset(inherited, key, source)
+    return _merged(inherited, settings), source
+
+
+def _unset(settings: dict[str, Any], key: str, source: str) -> None:
+    """Takes a setting of the base away."""
+    *sections, last = key.split(".")
+    table: Any = settings
+    for section in sections:
+        table = table.get(section, {})
+    if last not in table:
+        raise ValueError(
+            f"Recipe {source} has an invalid `unset`. Expected keys that its base "
+            f"sets. Received: {key!r}."
+        )
+    del table[last]
 
 
 def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,25 +187,6 @@ def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
         else:
             merged[key] = value
     return merged
-
-
-def _override(settings: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise ValueError(
-            f"Invalid override. Expected 'section.key=value'. Received: {override!r}."
-        )
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
-    *sections, last = key.strip().split(".")
-    target = settings
-    for section in sections:
-        target = target.setdefault(section, {})
-        if not isinstance(target, dict):
-            raise ValueError(f"Invalid override {override!r}. {section!r} has no keys.")
-    target[last] = value
 
 
 def _build(kind: type, settings: Mapping[str, Any], source: str, prefix: str) -> Any:
@@ -156,8 +208,17 @@ def _build(kind: type, settings: Mapping[str, Any], source: str, prefix: str) ->
 
 def _convert(hint: Any, value: Any, source: str, key: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):  # `float | None`; TOML has no null
+    if origin in (typing.Union, types.UnionType):  # `float | None`
+        if value is None and type(None) in arguments:
+            return None
         return _convert(arguments[0], value, source, key)
+    if origin is typing.Literal:
+        if value in arguments:
+            return value
+        raise ValueError(
+            f"Recipe {source} has an invalid value of {key!r}. Expected one of "
+            f"{list(arguments)}, or no such key for the default. Received: {value!r}."
+        )
     if (
         isinstance(hint, type)
         and dataclasses.is_dataclass(hint)

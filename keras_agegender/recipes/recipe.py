@@ -4,14 +4,16 @@ In: the name of a recipe in this folder, or the path of one's own, and overrides
 `"section.key=value"`. Out: a `Recipe` in which every setting is spelled out; `to_toml`
 writes it beside the checkpoints it led to.
 
-A file may name another as its `base` and then holds just what differs.
+A file may name another as its `base` and then holds just what differs; `unset =
+["training.patience"]` takes a setting of the base away. A setting that is not there is
+`None`: TOML has no word for nothing, and a file just leaves the key out.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class ModelSettings:
         backbone: One of `list_models()`, a network of Keras as
             `"keras.applications:EfficientNetV2B0"`, or `"module:function"`.
         encoding: One of `list_encodings()`.
-        question: `"older"` or `"younger"` for ordinal heads; empty for the default.
+        question: What ordinal heads ask; `None` for the encoding's default.
         image_size: (height, width) of the input in pixels.
         augment: Whether the ResNets' random flip and contrast layers are put in.
         dropout_rate: Dropout of the Caffe networks' hidden layers, in [0, 1).
@@ -34,12 +36,12 @@ class ModelSettings:
         attribute_features: Whether CelebA's 40 attributes, as outputs of a layer each,
             stand between the network and the heads.
         trainable_layers: How many layers before the outputs train; all others keep
-            their pretrained weights. -1 trains all.
+            their pretrained weights. `None` trains all.
     """
 
     backbone: str = "resnet34"
     encoding: str = "categorical"
-    question: str = ""
+    question: Literal["older", "younger"] | None = None
     image_size: tuple[int, int] = (224, 224)
     augment: bool = True
     dropout_rate: float = 0.5
@@ -47,29 +49,34 @@ class ModelSettings:
     input_scaling: str | None = None
     backbone_weights: str | None = None
     attribute_features: bool = False
-    trainable_layers: int = -1
+    trainable_layers: int | None = None
 
 
 @dataclass(frozen=True)
 class DataSettings:
-    """Section `[data]`: arguments of `make_train_dataset`.
+    """Section `[data]`: which dataset, and arguments of `make_train_dataset`.
 
     Attributes:
-        pipeline: `"resnet"` or `"caffe"`.
+        role: Which of the datasets given is trained and scored on: the one that other
+            recipes begin with (`"pretrain"`), or the one that all is about
+            (`"target"`).
+        pipeline: How pixels are prepared.
         batch_size: Faces per step, over all devices.
         shuffle_buffer: Faces shuffled together.
         cache: Whether compressed pictures stay in memory after the first epoch.
         balanced_sampling: Whether every age group is drawn equally often.
-        validation_split: Split expression that selects the model; empty for the
-            dataset's own validation split.
+        validation_split: Split expression that selects the model; `None` for the
+            dataset's own validation split. Named here, it may share faces with the
+            test split, and the scores say so.
     """
 
-    pipeline: str = "resnet"
+    role: Literal["pretrain", "target"] = "target"
+    pipeline: Literal["resnet", "caffe"] = "resnet"
     batch_size: int = 64
     shuffle_buffer: int = 20_000
     cache: bool = False
     balanced_sampling: bool = False
-    validation_split: str = ""
+    validation_split: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,9 +99,9 @@ class TrainingSettings:
             `best_<name>.keras`, the lowest for losses.
         normalize_loss: Whether loss weights are divided by their sum.
         class_weights: `"balanced"` weighs faces of rare age groups more in every age
-            head; empty weighs all alike.
+            head; `None` weighs all alike.
         mixed_precision: Whether layers compute in 16 bits.
-        jit_compile: Whether the step is compiled by XLA.
+        jit_compile: Whether the step is compiled by XLA; `None` lets Keras decide.
         cosine_decay: Whether the learning rate falls to 0 along a cosine over all
             epochs.
     """
@@ -104,34 +111,47 @@ class TrainingSettings:
     learning_rate: float = 1e-4
     learning_rate_changes: dict[str, float] = field(default_factory=dict)
     weight_decay: float = 0.0
-    patience: int = 0
+    patience: int | None = None
     stop_monitor: str = "val_loss"
     keep_monitor: str = "val_mean_accuracy"
     keep: dict[str, str] = field(default_factory=dict)
     normalize_loss: bool = False
-    class_weights: str = ""
+    class_weights: Literal["balanced"] | None = None
     mixed_precision: bool = False
-    jit_compile: bool = False
+    jit_compile: bool | None = None
     cosine_decay: bool = False
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Section `[evaluation]`: how the test split is scored; training is the same.
+
+    Attributes:
+        positive_gender: Positive class of f1, precision and recall.
+    """
+
+    positive_gender: Literal["male", "female"] = "male"
 
 
 @dataclass(frozen=True)
 class LossWeightChange:
     """One `[[loss_weight_changes]]`: other loss weights from some moment on.
 
+    Just one of epoch, step and monitor says when.
+
     Attributes:
         set: Output name -> weight from then on.
-        epoch: From this epoch on, counted from 0; -1 when not by epoch.
-        step: From this optimizer step on, counted from 0; -1 when not by step.
+        epoch: From this epoch on, counted from 0.
+        step: From this optimizer step on, counted from 0.
         monitor: Once this metric …
         above: … is at least this …
         below: … or at most this.
     """
 
     set: dict[str, float] = field(default_factory=dict)
-    epoch: int = -1
-    step: int = -1
-    monitor: str = ""
+    epoch: int | None = None
+    step: int | None = None
+    monitor: str | None = None
     above: float | None = None
     below: float | None = None
 
@@ -141,9 +161,11 @@ class Published:
     """One `[[published]]`: a row of the report's results that the recipe reproduces.
 
     Attributes:
-        checkpoint: Which of the models kept; empty for `best.keras`.
-        data: What it was measured on.
-        positive: Positive class of f1, precision and recall.
+        checkpoint: Which of the models kept; `None` for `best.keras`.
+        data: Dataset it was measured on, by the name that its reader writes into every
+            face's `source`. The figure stands beside no other dataset's.
+        split: Split of that dataset that it was measured on.
+        positive: Positive class of its f1, precision and recall.
         gender_accuracy: Share of genders right.
         gender_f1: F1 of gender.
         gender_precision: Precision of gender.
@@ -151,9 +173,10 @@ class Published:
         age_accuracy: Share of age groups right; for ordinal heads, all heads right.
     """
 
-    checkpoint: str = ""
-    data: str = "Adience fold 4"
-    positive: str = "male"
+    checkpoint: str | None = None
+    data: str = "adience"
+    split: str = "fold_4"
+    positive: Literal["male", "female"] = "male"
     gender_accuracy: float | None = None
     gender_f1: float | None = None
     gender_precision: float | None = None
@@ -168,10 +191,13 @@ class Recipe:
     Attributes:
         name: Its file's name without the ending.
         title: What it is, in a line.
-        pretraining: Recipe whose best model gives its weights first; empty for none.
+        pretraining: Recipe whose best model gives its weights first; `None` for none.
+        pretraining_overrides: Settings that replace those of that recipe, as
+            `"section.key=value"`.
         model: Section `[model]`.
         data: Section `[data]`.
         training: Section `[training]`.
+        evaluation: Section `[evaluation]`.
         loss_weights: Output name -> weight at the start; others keep their encoding's.
         loss_weight_changes: Changes of those while training.
         published: What the report says came of it.
@@ -179,17 +205,19 @@ class Recipe:
 
     name: str = ""
     title: str = ""
-    pretraining: str = ""
+    pretraining: str | None = None
+    pretraining_overrides: tuple[str, ...] = ()
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings()
     training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
     loss_weights: dict[str, float] = field(default_factory=dict)
     loss_weight_changes: tuple[LossWeightChange, ...] = ()
     published: tuple[Published, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the recipe as plain dicts and lists, `None` left out."""
-        return _without_none(dataclasses.asdict(self))
+        """Returns the recipe as plain dicts and lists; what is not set is left out."""
+        return _without_unset(dataclasses.asdict(self))
 
     def to_toml(self) -> str:
         """Returns the recipe as the text of a TOML file that `load_recipe` reads."""
@@ -198,9 +226,11 @@ class Recipe:
         return tomli_w.dumps(self.to_dict())
 
 
-def _without_none(value: Any) -> Any:
+def _without_unset(value: Any) -> Any:
+    """Leaves out `None` and what is empty, which is the default wherever it may be."""
     if isinstance(value, dict):
-        return {k: _without_none(v) for k, v in value.items() if v is not None}
+        plain = {k: _without_unset(v) for k, v in value.items()}
+        return {k: v for k, v in plain.items() if v not in (None, {}, [], "")}
     if isinstance(value, (list, tuple)):
-        return [_without_none(v) for v in value]
+        return [_without_unset(v) for v in value]
     return value

@@ -250,7 +250,14 @@ def _open(
         "recipe": recipe.to_dict(),
         "training": {
             key: info[key]
-            for key in ("seed", "splits", "data_sha256", "versions", "finished")
+            for key in (
+                "identity",
+                "seed",
+                "splits",
+                "data_sha256",
+                "versions",
+                "finished",
+            )  # fmt: skip
             if key in info
         },
         "metrics": _read_json(run.path / "metrics.json"),

@@ -46,7 +46,7 @@ def build_compiled_model(
         )
     finally:
         keras.config.set_dtype_policy(before)
-    if recipe.model.trainable_layers >= 0:
+    if recipe.model.trainable_layers is not None:
         layers = recipe.model.trainable_layers
         outputs = set(encoding.output_names)
         if recipe.model.attribute_features:
@@ -56,7 +56,7 @@ def build_compiled_model(
         freeze_all_but_last(model, layers, outputs)
     model.compile(
         optimizer=_optimizer(recipe, steps_per_epoch),
-        jit_compile=recipe.training.jit_compile or "auto",
+        jit_compile="auto" if (jit := recipe.training.jit_compile) is None else jit,
         **{
             **encoding.compile_arguments(),
             "loss_weights": _loss_weights(recipe, encoding),
@@ -69,36 +69,22 @@ def _loss_weights(recipe: Recipe, encoding: Encoding) -> dict[str, float]:
     weights = encoding.loss_weights
     if not recipe.training.normalize_loss:
         return weights
-    if recipe.loss_weight_changes:
-        raise ValueError(
-            f"Invalid recipe {recipe.name!r}. Expected normalize_loss or "
-            "loss_weight_changes, not both: what a change divides by is not said."
-        )
     return {name: weight / sum(weights.values()) for name, weight in weights.items()}
 
 
 def loss_weight_schedulers(recipe: Recipe) -> list[LossWeightScheduler]:
-    """Returns one scheduler per `[[loss_weight_changes]]` of a recipe.
-
-    Raises:
-        ValueError: If a change does not say when, or says it twice.
-    """
+    """Returns one scheduler per `[[loss_weight_changes]]` of a recipe."""
     schedulers = []
     for change in recipe.loss_weight_changes:
-        given = [change.epoch >= 0, change.step >= 0, bool(change.monitor)]
-        if sum(given) != 1:
-            raise ValueError(
-                f"Invalid loss_weight_changes of recipe {recipe.name!r}. Expected "
-                f"exactly one of epoch, step and monitor. Received: {change}."
-            )
-        if change.monitor:
+        if change.monitor is not None:
             made = LossWeightScheduler.when(
                 change.monitor, above=change.above, below=change.below, set=change.set
             )
-        elif change.epoch >= 0:
+        elif change.epoch is not None:
             made = LossWeightScheduler({change.epoch: change.set})
         else:
-            made = LossWeightScheduler({change.step: change.set}, by="step")
+            step = change.step or 0
+            made = LossWeightScheduler({step: change.set}, by="step")
         schedulers.append(made)
     return schedulers
 
@@ -128,18 +114,7 @@ def _optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimiz
 
 def _stepwise(settings: TrainingSettings) -> Any:
     """Returns the learning rate that changes at given optimizer steps."""
-    try:
-        changes = {int(k): v for k, v in settings.learning_rate_changes.items()}
-    except ValueError as error:
-        raise ValueError(
-            "Invalid `training.learning_rate_changes`. Expected optimizer steps as "
-            f"keys. Received: {settings.learning_rate_changes}."
-        ) from error
-    if settings.cosine_decay:
-        raise ValueError(
-            "Invalid `training`. Expected learning_rate_changes or cosine_decay, not "
-            "both."
-        )
+    changes = {int(k): v for k, v in settings.learning_rate_changes.items()}
     steps = sorted(changes)
     return keras.optimizers.schedules.PiecewiseConstantDecay(
         # A boundary belongs to the rate before it there, to the one behind it here.

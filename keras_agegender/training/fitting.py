@@ -1,4 +1,4 @@
-"""Training: a recipe and a prepared dataset become a run directory."""
+"""Fitting: the batches and callbacks of an experiment."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import keras
 from keras_agegender.callbacks.best_model import BestModel
 from keras_agegender.callbacks.decoded_accuracy import DecodedAccuracy
 from keras_agegender.callbacks.total_age_loss import TotalAgeLoss
-from keras_agegender.datasets.prepared import PreparedDataset
 from keras_agegender.distribution import num_shards, process_count, process_index
 from keras_agegender.encodings.class_weights import balanced_class_weights
-from keras_agegender.encodings.encoding import Encoding, check_output_names
+from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.input_pipeline.eval_dataset import make_eval_dataset
 from keras_agegender.input_pipeline.labels import read_labels
 from keras_agegender.input_pipeline.train_dataset import make_train_dataset
@@ -21,22 +20,17 @@ from keras_agegender.labels import MISSING
 from keras_agegender.recipes.recipe import Recipe
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.training.compiling import loss_weight_schedulers
+from keras_agegender.training.experiment import Experiment
 
 
-def train_dataset(
-    recipe: Recipe,
-    prepared: PreparedDataset,
-    encoding: Encoding,
-    splits: Mapping[str, str],
-    seed: int,
-    epochs: range,
-) -> Any:
-    """Returns the training batches of a recipe."""
+def train_dataset(experiment: Experiment, epochs: range) -> Any:
+    """Returns the training batches of an experiment."""
+    recipe, data = experiment.recipe, experiment.data
     return make_train_dataset(
-        prepared,
-        _weigh_classes(recipe, prepared, encoding, splits["train"]),
-        split=splits["train"],
-        seed=seed,
+        data.prepared,
+        weigh_classes(experiment),
+        split=data.splits["train"],
+        seed=experiment.seed,
         shuffle_buffer=recipe.data.shuffle_buffer,
         balanced=recipe.data.balanced_sampling,
         epochs=epochs,
@@ -46,16 +40,15 @@ def train_dataset(
 
 
 def validation_dataset(
-    recipe: Recipe,
-    prepared: PreparedDataset,
-    encoding: Encoding,
-    splits: Mapping[str, str],
-    shard: tuple[int, int] | None = None,
+    experiment: Experiment, shard: tuple[int, int] | None = None
 ) -> Any:
-    """Returns the validation batches of a recipe."""
-    arguments = _pipeline_arguments(recipe)
+    """Returns the validation batches of an experiment."""
     return make_eval_dataset(
-        prepared, encoding, split=splits["validation"], shard=shard, **arguments
+        experiment.data.prepared,
+        experiment.encoding,
+        split=experiment.data.splits["validation"],
+        shard=shard,
+        **_pipeline_arguments(experiment.recipe),
     )
 
 
@@ -68,34 +61,25 @@ def _pipeline_arguments(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _weigh_classes(
-    recipe: Recipe, prepared: PreparedDataset, encoding: Encoding, split: str
-) -> Encoding:
+def weigh_classes(experiment: Experiment) -> Encoding:
     """Returns the encoding with class weights, for training data alone."""
-    wish = recipe.training.class_weights
-    if not wish:
-        return encoding
-    if wish != "balanced":
-        raise ValueError(
-            "Invalid `training.class_weights`. Expected 'balanced' or an empty text. "
-            f"Received: {wish!r}."
-        )
-    ages = read_labels(prepared, split)["age_group"]
-    return encoding.with_class_weights(
-        age_group=balanced_class_weights(ages, len(encoding.age_groups))
+    if experiment.recipe.training.class_weights is None:
+        return experiment.encoding
+    data = experiment.data
+    ages = read_labels(data.prepared, data.splits["train"])["age_group"]
+    return experiment.encoding.with_class_weights(
+        age_group=balanced_class_weights(ages, len(experiment.encoding.age_groups))
     )
 
 
 def make_callbacks(
-    recipe: Recipe,
+    experiment: Experiment,
     run: RunDirectory,
-    encoding: Encoding,
     validation: Any,
     labels: Mapping[str, Any],
 ) -> list[keras.callbacks.Callback]:
     """Returns what a recipe asks for, in the order in which `fit` calls them."""
-    for change in recipe.loss_weight_changes:
-        check_output_names(change.set, encoding.output_names, "loss_weight_changes")
+    recipe, encoding = experiment.recipe, experiment.encoding
     settings = recipe.training
     keep_monitor = settings.keep_monitor
     if keep_monitor == "val_mean_accuracy" and not _knows_faces(labels, encoding):
@@ -122,7 +106,7 @@ def make_callbacks(
     if process_index() == 0:
         append = run.history_file.is_file()
         callbacks.append(keras.callbacks.CSVLogger(run.history_file, append=append))
-    if settings.patience:
+    if settings.patience is not None:
         callbacks.append(
             keras.callbacks.EarlyStopping(
                 monitor=settings.stop_monitor,

@@ -8,47 +8,55 @@ resumes a run that was interrupted.
 from __future__ import annotations
 
 import contextlib
-import csv
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import keras
 
 from keras_agegender.callbacks.epoch_lines import EpochLines
 from keras_agegender.callbacks.run_backup import RunBackup
-from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
+from keras_agegender.datasets.prepared import PreparedDataset
 from keras_agegender.distribution import (
+    failing_together,
     model_scope,
     num_shards,
     process_index,
     undistributed,
     wait_for_all,
 )
-from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.evaluation.evaluate import evaluate
 from keras_agegender.evaluation.plots import plot_history
-from keras_agegender.files import directory_hash, now, versions
+from keras_agegender.files import now
 from keras_agegender.input_pipeline.labels import read_labels
 from keras_agegender.models.weights import transfer_weights
-from keras_agegender.recipes.loading import load_recipe
+from keras_agegender.recipes.loading import load_recipe, override_recipe
 from keras_agegender.recipes.recipe import Recipe
-from keras_agegender.run_directory import RunDirectory, recipe_encoding
+from keras_agegender.run_directory import RunDirectory
 from keras_agegender.training.compiling import build_compiled_model
+from keras_agegender.training.experiment import (
+    Experiment,
+    differences,
+    make_experiment,
+)
 from keras_agegender.training.fitting import (
     make_callbacks,
     process_shard,
     train_dataset,
     validation_dataset,
 )
+from keras_agegender.training.resuming import (
+    make_run_directory,
+    open_run,
+    read_history,
+    truncate_history,
+)
 
 
 def train(
     recipe: Recipe | str | Path,
-    data: PreparedDataset | str | Path,
+    data: PreparedDataset | str | Path | None,
     run_directory: str | Path,
     *,
     overrides: Sequence[str] = (),
@@ -69,12 +77,16 @@ def train(
         recipe: A recipe, its name, or the path of a TOML file.
         data: A prepared dataset or its directory.
         run_directory: Folder for everything the run leaves behind. One with an
-            unfinished run of the same recipe, data and seed is resumed.
+            unfinished run of the same experiment is resumed: the same recipe, content
+            of the data, splits, seed and beginning, wherever the data lies.
         overrides: Settings that replace the recipe's, `"training.epochs=3"` for
-            instance; for a name or a path only.
+            instance. Those of the network, the batches and the optimizer reach the
+            recipe that it begins with; `"pretraining.training.epochs=3"` is for that
+            one alone. See `load_recipe`.
         pretraining_data: Prepared dataset, or its directory, for a recipe that begins
             with another one: that one is trained first, in `pretraining/` of the run's
-            folder, unless it is finished.
+            folder, unless it is finished. A recipe whose own role is `"pretrain"` is
+            trained on it instead of `data`.
         pretrained: A finished run, or a `.keras` file, to begin with instead.
         extra_heads: Outputs for further columns of the dataset; `"auto"` (default)
             makes one for each column that the preparation declared.
@@ -89,66 +101,84 @@ def train(
         The finished run.
 
     Raises:
-        ValueError: If recipe, dataset, splits or heads contradict each other, or the
-            folder holds another run.
+        ValueError: If recipe, dataset, splits or heads contradict each other, a face,
+            person or picture is in two splits, or the folder holds another run.
 
     Example:
     >>> run = train("resnet_se_ordinal", "data/adience", "runs/1")  # doctest: +SKIP
     """
-    if not isinstance(recipe, Recipe):
-        recipe = load_recipe(recipe, overrides)
-    prepared = data if isinstance(data, PreparedDataset) else load_prepared(data)
-    heads = _resolve_heads(prepared, recipe, extra_heads)
-    encoding = recipe_encoding(recipe, heads, prepared.age_groups)
-    prepared.check_encoding(encoding)
-    splits = {**prepared.splits, **(splits or {})}
-    encoding = standardized(encoding, prepared, splits)
-    if recipe.data.validation_split:
-        parts = recipe.data.validation_split.split("+")
-        splits["validation"] = "+".join(splits.get(part, part) for part in parts)
-    _check_pretraining(recipe, pretraining_data, pretrained)
+    with failing_together():
+        if isinstance(recipe, Recipe):
+            recipe = override_recipe(recipe, overrides)
+        else:
+            recipe = load_recipe(recipe, overrides)
+        experiment = make_experiment(
+            recipe,
+            data,
+            pretraining_data=pretraining_data,
+            pretrained=pretrained,
+            extra_heads=extra_heads,
+            splits=splits,
+            seed=seed,
+        )
+        return train_experiment(
+            experiment, run_directory, overwrite=overwrite, verbose=verbose
+        )
+
+
+def train_experiment(
+    experiment: Experiment,
+    run_directory: str | Path,
+    *,
+    overwrite: bool = False,
+    verbose: int | str = "auto",
+) -> RunDirectory:
+    """Trains what `make_experiment` made; see `train`.
+
+    Args:
+        experiment: What to train.
+        run_directory: Folder for everything the run leaves behind.
+        overwrite: Whether a finished run in that folder may be replaced.
+        verbose: As in `train`.
+
+    Returns:
+        The finished run.
+    """
     writes = process_index() == 0
     run = RunDirectory(Path(run_directory))
     with contextlib.ExitStack() as stack:
         if writes:
-            _make_run_directory(run)
+            make_run_directory(run)
             stack.enter_context(run.locked())
-            source: Any = pretrained or pretraining_data
-            begins_with = getattr(source, "directory", source)
-            _open_run(run, recipe, prepared, splits, seed, begins_with, overwrite)
+            open_run(run, experiment, overwrite)
         wait_for_all("run directory")
-        if pretraining_data is not None and recipe.pretraining and not pretrained:
-            pretrained = _pretrain(recipe, run, pretraining_data, seed, verbose)
+        weights = experiment.weights or _pretrain(experiment, run, verbose)
         with model_scope():
-            _fit(recipe, run, prepared, encoding, splits, seed, pretrained, verbose)
-        if writes and "test" in splits:
-            positive = recipe.published[0].positive if recipe.published else "male"
-            for checkpoint in ("best", *recipe.training.keep):
-                evaluate(
-                    run,
-                    prepared,
-                    split=splits["test"],
-                    checkpoint=checkpoint,
-                    positive_gender=positive,
-                )
+            _fit(experiment, run, weights, verbose)
         if writes:
+            _evaluate(experiment, run)
             run.update_info(status="finished", finished=now())
             shutil.rmtree(run.backup, ignore_errors=True)
         wait_for_all("end of the run")
     return run
 
 
+def _evaluate(experiment: Experiment, run: RunDirectory) -> None:
+    if "test" not in experiment.data.splits:
+        return
+    for checkpoint in ("best", *experiment.recipe.training.keep):
+        evaluate(run, experiment.data.prepared, checkpoint=checkpoint)
+
+
 def _fit(
-    recipe: Recipe,
+    experiment: Experiment,
     run: RunDirectory,
-    prepared: PreparedDataset,
-    encoding: Encoding,
-    splits: Mapping[str, str],
-    seed: int,
-    pretrained: str | Path | None,
+    pretrained: Path | None,
     verbose: int | str,
 ) -> None:
     """Trains from the beginning or from where an earlier process was stopped."""
+    recipe, encoding, seed = experiment.recipe, experiment.encoding, experiment.seed
+    data, steps = experiment.data, experiment.steps_per_epoch
     writes = process_index() == 0
     if writes:
         run.update_info(
@@ -158,33 +188,25 @@ def _fit(
             outputs=list(encoding.output_names),
         )
     keras.utils.set_random_seed(seed)
-    labels = read_labels(prepared, splits["validation"])
-    steps = -(-prepared.num_faces(splits["train"]) // recipe.data.batch_size)
+    labels = read_labels(data.prepared, data.splits["validation"])
     model = build_compiled_model(recipe, encoding, steps, seed)
     run.check_space(_needed_bytes(model, recipe))
-    validation = validation_dataset(recipe, prepared, encoding, splits)
-    callbacks = make_callbacks(recipe, run, encoding, validation, labels)
+    validation = validation_dataset(experiment)
+    callbacks = make_callbacks(experiment, run, validation, labels)
     backup = RunBackup(run.backup, callbacks, writes)
     if backup.first_epoch == 0 and pretrained is not None:
         _transfer(model, pretrained, run)
     if writes:
-        _truncate_history(run.history_file, backup.first_epoch)
+        truncate_history(run.history_file, backup.first_epoch)
     wait_for_all("backup read")
     if num_shards() > 1:
-        validation = validation_dataset(
-            recipe, prepared, encoding, splits, process_shard()
-        )
+        validation = validation_dataset(experiment, process_shard())
     if verbose == "auto" and writes:
         callbacks.append(EpochLines())
     if not backup.stopped and backup.first_epoch < recipe.training.epochs:
         model.fit(
             train_dataset(
-                recipe,
-                prepared,
-                encoding,
-                splits,
-                seed,
-                range(backup.first_epoch, recipe.training.epochs),
+                experiment, range(backup.first_epoch, recipe.training.epochs)
             ),
             steps_per_epoch=steps,
             validation_data=validation,
@@ -202,130 +224,32 @@ def _fit(
         plot_history(read_history(run.history_file), run.path / "curves.png")
 
 
-def read_history(file: Path) -> dict[str, list[float]]:
-    """Reads history.csv: name -> one value per epoch."""
-    with file.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    return {
-        name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ())
-    }
-
-
-def _resolve_heads(
-    prepared: PreparedDataset, recipe: Recipe, extra_heads: Sequence[Head] | str
-) -> tuple[Head, ...]:
-    if not isinstance(extra_heads, str):
-        return tuple(extra_heads)
-    if recipe.model.encoding in ("attributes", "gender"):
-        return ()
-    return prepared.extra_heads()
-
-
-def _check_pretraining(recipe: Recipe, data: Any, pretrained: Any) -> None:
-    if recipe.pretraining and data is None and pretrained is None:
-        raise ValueError(
-            f"Recipe {recipe.name!r} begins with {recipe.pretraining!r}. Say what to "
-            "train that on with `pretraining_data` (--pretraining-data), or give a "
-            "finished run with `pretrained` (--pretrained)."
-        )
-
-
-def _make_run_directory(run: RunDirectory) -> None:
-    path = run.path
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"Invalid run directory. {path} is a file.")
-    if (
-        path.is_dir()
-        and not run.info()
-        and any(file.name != ".lock" for file in path.iterdir())
-    ):
-        raise ValueError(
-            f"Invalid run directory. {path} is not empty and holds no run."
-        )
-    path.mkdir(parents=True, exist_ok=True)
-
-
-def _open_run(
-    run: RunDirectory,
-    recipe: Recipe,
-    prepared: PreparedDataset,
-    splits: Mapping[str, str],
-    seed: int,
-    begins_with: Any,
-    overwrite: bool,
-) -> None:
-    """Begins a run in its folder, or makes sure that it is the one to be resumed."""
-    for name in ("train", "validation"):
-        if name not in splits:
-            raise ValueError(
-                f"There is no {name} split in {prepared.builder.data_dir}. Splits: "
-                f"{dict(splits)}. Say which with `splits` (--split {name}=…)."
-            )
-    identity = {
-        "seed": seed,
-        "data": str(prepared.builder.data_dir),
-        "data_sha256": directory_hash(Path(prepared.builder.data_dir)),
-        "splits": dict(splits),
-        "begins_with": str(begins_with or ""),
-    }
-    info = run.info()
-    if info and overwrite:
-        for entry in run.path.iterdir():
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            elif entry.name != ".lock":
-                entry.unlink()
-    elif info.get("status") == "finished":
-        raise ValueError(
-            f"The run in {run.path} is finished. Choose another directory, or "
-            "overwrite it (--overwrite)."
-        )
-    elif info:
-        same = all(info.get(key) == value for key, value in identity.items())
-        if not same or run.recipe_file.read_text("utf-8") != recipe.to_toml():
-            raise ValueError(
-                f"{run.path} holds an unfinished run of another recipe, seed or "
-                "dataset. Choose another directory, or overwrite it."
-            )
-        return
-    run.recipe_file.write_text(recipe.to_toml(), "utf-8")
-    run.update_info(
-        status="new", **identity, versions=versions(), backend=keras.backend.backend()
-    )
-
-
 def _pretrain(
-    recipe: Recipe, run: RunDirectory, data: Any, seed: int, verbose: int | str
-) -> Path:
-    """Trains the recipe that this one begins with, unless that is done."""
+    experiment: Experiment, run: RunDirectory, verbose: int | str
+) -> Path | None:
+    """Trains what an experiment begins with, unless that is done."""
+    first = experiment.begins_with
+    if not isinstance(first, Experiment):
+        return None
     path = run.path / "pretraining"
-    if RunDirectory(path).info().get("status") == "finished":
+    info = RunDirectory(path).info()
+    if info.get("status") == "finished":
+        if info.get("identity") != first.identity:
+            found = differences(info.get("experiment", {}), first.to_dict())
+            raise ValueError(
+                f"{path} holds another pretraining: {'; '.join(found)}. Choose another "
+                "directory, or overwrite it."
+            )
         return path
-    first = pretraining_recipe(recipe)
-    if verbose:
-        print(f"Pretraining: {first.title}")
-    train(first, data, path, seed=seed, verbose=verbose)
+    if verbose and process_index() == 0:
+        print(f"Pretraining: {first.recipe.title}")
+    train_experiment(first, path, verbose=verbose)
     return path
 
 
-def pretraining_recipe(recipe: Recipe, overrides: Sequence[str] = ()) -> Recipe:
-    """Returns the recipe that another one begins with, at that one's image size.
-
-    Args:
-        recipe: A recipe with a `pretraining`.
-        overrides: Settings that replace the file's, as in `load_recipe`.
-    """
-    first = load_recipe(recipe.pretraining, overrides)
-    size = recipe.model.image_size
-    return replace(first, model=replace(first.model, image_size=size))
-
-
-def _transfer(model: keras.Model, pretrained: str | Path, run: RunDirectory) -> None:
+def _transfer(model: keras.Model, path: Path, run: RunDirectory) -> None:
     """Copies what fits from a pretrained model and writes down what did."""
-    path = Path(pretrained)
     if path.suffix == ".keras":
-        if not path.is_file():
-            raise ValueError(f"There is no model file {path}.")
         source = keras.saving.load_model(path)
     else:
         source = RunDirectory.open(path).load_model()
@@ -338,25 +262,3 @@ def _needed_bytes(model: keras.Model, recipe: Recipe) -> int:
     """Estimates what a run writes: models and two backups, each with Adam's moments."""
     files = 2 + len(recipe.training.keep) + 2
     return 3 * 4 * model.count_params() * files + 20_000_000
-
-
-def _truncate_history(file: Path, epochs: int) -> None:
-    """Leaves the epochs that are backed up; a killed run may have logged one more."""
-    if not file.is_file():
-        return
-    lines = file.read_text("utf-8").splitlines(keepends=True)[: epochs + 1]
-    if epochs == 0:
-        file.unlink()
-    else:
-        file.write_text("".join(lines), "utf-8")
-
-
-def standardized(
-    encoding: Encoding, prepared: PreparedDataset, splits: Mapping[str, str]
-) -> Encoding:
-    """Returns the encoding with regression heads standardized by training data."""
-    columns = [h.columns[0] for h in encoding.heads if h.kind == "regression"]
-    if not columns or "train" not in splits:
-        return encoding
-    labels = read_labels(prepared, splits["train"], columns)
-    return encoding.with_statistics(labels)

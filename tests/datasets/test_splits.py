@@ -100,3 +100,47 @@ def test_leaks_and_empty_splits_are_errors():
         check_subject_exclusive(manifest, {"train": "fold_0", "test": "fold_1"})
     # A subject of a fold that no split uses leaks nowhere.
     check_subject_exclusive(manifest, {"train": "fold_0", "test": "fold_2"})
+
+
+def repeated(tmp_path, change):
+    """120 pictures; the last 40 rows repeat the first 40 as `change` says."""
+    rows = []
+    for n in range(120):
+        file = tmp_path / f"{n}.jpg"
+        file.write_bytes(b"%03d" % n)
+        row = {"key": f"{n}", "path": str(file), "age_group": n % 8}
+        if n >= 80:
+            change(row, n - 80, file)
+        rows.append(row)
+    return make_manifest(rows)
+
+
+def test_rows_of_one_picture_stay_in_one_split(tmp_path):
+    """The same path, or two files of the same bytes."""
+
+    def same_path(row, first, file):
+        row["path"] = str(tmp_path / f"{first}.jpg")
+
+    def same_content(row, first, file):
+        file.write_bytes(b"%03d" % first)
+
+    for change in (same_path, same_content):
+        split = list(random_splits(repeated(tmp_path, change), 0.2, 0.2)["split"])
+        assert split[80:] == split[:40]
+        assert {split.count(name) for name in ("validation", "test")} <= set(
+            range(16, 33)
+        )
+    alone = list(random_splits(repeated(tmp_path, lambda *a: None), 0.2, 0.2)["split"])
+    assert alone[80:] != alone[:40]
+
+
+def test_a_subject_s_pictures_pull_their_copies_along(tmp_path):
+    """0 and 1 show s; 1 and 2 are one picture; so 0, 1 and 2 are in one split."""
+    rows = [
+        {"key": f"{n}", "path": f"{n}", "subject": "s" if n < 2 else "", "age_group": 0}
+        for n in range(30)
+    ]
+    rows[2]["path"] = "1"
+    for seed in range(8):
+        split = random_splits(make_manifest(rows), 0.3, 0.3, seed)["split"]
+        assert split[0] == split[1] == split[2]

@@ -59,6 +59,7 @@ def test_a_run_leaves_everything_behind(run):
     assert names == {
         "best.keras", "last.keras", "recipe.toml", "run.json", "history.csv",
         "curves.png", "metrics.json", "confusion.png", "predictions.csv",
+        "faces.csv.gz",
     }  # fmt: skip
     info = run.info()
     assert info["status"] == "finished" and info["seed"] == 0
@@ -161,7 +162,9 @@ def test_an_interrupted_run_goes_on_to_the_same_model(prepared, tmp_path, monkey
         with pytest.raises(KeyboardInterrupt):
             train("quickstart", prepared, tmp_path / "b", overrides=settings, verbose=0)
     assert RunDirectory(tmp_path / "b").info()["status"] == "running"
-    with pytest.raises(ValueError, match="another recipe, seed or dataset"):
+    with pytest.raises(
+        ValueError, match="another experiment: seed is 0 there and 1 here"
+    ):
         train("quickstart", prepared, tmp_path / "b", overrides=settings, seed=1)
     resumed = train(
         "quickstart", prepared, tmp_path / "b", overrides=settings, verbose=0

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from keras_agegender.recipes.loading import list_recipes, load_recipe
+from keras_agegender.recipes.checks import OPTIMIZERS
+from keras_agegender.recipes.loading import (
+    list_recipes,
+    load_recipe,
+    override_recipe,
+    pretraining_recipe,
+)
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -51,6 +57,52 @@ def test_overrides():
         ("[model", "not valid TOML"),
         ("base = 'nowhere'", "no recipe named 'nowhere'"),
         ("base = 'my'", "its own base"),
+        ("unset = ['training.epoch']\nbase = 'base_resnet'", "invalid `unset`"),
+        # A choice: the message lists all.
+        ("[model]\nquestion = 'elder'", r"'model\.question'.*'older', 'younger'"),
+        ("[model]\nquestion = ''", r"'model\.question'.*no such key"),
+        ("[data]\npipeline = 'vgg'", r"'data\.pipeline'.*'resnet', 'caffe'"),
+        ("[data]\nrole = 'source'", r"'data\.role'.*'pretrain', 'target'"),
+        ("[training]\nclass_weights = 'equal'", r"'training\.class_weights'.*balanced"),
+        ("[evaluation]\npositive_gender = 'm'", r"positive_gender.*'male', 'female'"),
+        # A range.
+        ("[training]\nepochs = 0", r"'training\.epochs'.*at least 1"),
+        ("[training]\npatience = 0", r"'training\.patience'.*no such key"),
+        ("[training]\nlearning_rate = 0.0", r"'training\.learning_rate'.*positive"),
+        ("[training]\nweight_decay = -1e-4", r"'training\.weight_decay'.*not negative"),
+        ("[training]\noptimizer = 'adamm'", r"'training\.optimizer'.*'adam'"),
+        (
+            "[training.learning_rate_changes]\nten = 1.0",
+            r"learning_rate_changes.*'ten'",
+        ),
+        ("[training.learning_rate_changes]\n10 = 0.0", r"changes\.10'.*positive"),
+        (
+            "[training]\ncosine_decay = true\nlearning_rate_changes = {9 = 0.1}",
+            "not both",
+        ),
+        ("[training]\nkeep = {best = 'val_loss'}", r"'training\.keep'.*'best'"),
+        ("[training]\nkeep_monitor = ''", r"'training\.keep_monitor'.*metric"),
+        ("[model]\ndropout_rate = 1.0", r"'model\.dropout_rate'.*\[0, 1\)"),
+        ("[model]\nimage_size = [0, 9]", r"'model\.image_size'.*positive"),
+        ("[model]\ntrainable_layers = -1", r"'model\.trainable_layers'.*no such key"),
+        ("[data]\nbatch_size = 0", r"'data\.batch_size'.*positive"),
+        ("[data]\nshuffle_buffer = 0", r"'data\.shuffle_buffer'.*positive"),
+        ("[data]\nvalidation_split = ''", r"'data\.validation_split'.*no such key"),
+        ("[loss_weights]\nage = -1", r"'loss_weights\.age'.*not negative"),
+        ("[[loss_weight_changes]]\nset = {age = 1}", "exactly one of epoch"),
+        (
+            "[[loss_weight_changes]]\nset = {age = 1}\nepoch = 1\nstep = 9",
+            "exactly one of epoch",
+        ),
+        (
+            "[[loss_weight_changes]]\nset = {age = 1}\nmonitor = 'val_loss'",
+            "one of above and below",
+        ),
+        ("[[loss_weight_changes]]\nepoch = -1\nset = {age = 1}", "from 0 on"),
+        ("[[loss_weight_changes]]\nepoch = 1", r"\[0\]\.set'"),
+        ("[[published]]\ncheckpoint = 'age'", r"published\[0\]\.checkpoint"),
+        ("[[published]]\ngender_f1 = 82.2", r"published\[0\]\.gender_f1'.*share"),
+        ("pretraining = 'nowhere'", "no recipe named 'nowhere'"),
     ],
 )
 def test_mistakes_name_file_and_key(tmp_path, text, message):
@@ -69,3 +121,92 @@ def test_unknown_recipe_suggests():
 def test_malformed_overrides(override):
     with pytest.raises(ValueError, match="Invalid override"):
         load_recipe("quickstart", [override])
+
+
+def test_an_empty_value_unsets():
+    overrides = ["training.patience=", "model.question="]
+    recipe = load_recipe("14", overrides)
+    assert recipe.training.patience is None and recipe.model.question is None
+    assert load_recipe("14").training.patience == 5
+    with pytest.raises(ValueError, match=r"'training\.epochs'.*int.*None"):
+        load_recipe("14", ["training.epochs="])
+
+
+def test_a_file_takes_a_setting_of_its_base_away(tmp_path):
+    path = tmp_path / "my.toml"
+    path.write_text("base = 'base_resnet'\nunset = ['training.patience']", "utf-8")
+    assert load_recipe(path).training.patience is None
+    assert load_recipe("quickstart").training.patience is None
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_what_is_not_set_is_not_printed(name):
+    text = load_recipe(name).to_toml()
+    assert '""' not in text and "-1" not in text and "= []" not in text
+
+
+def test_optimizers_are_those_of_keras():
+    """Each name makes one, and none of this Keras is left out."""
+    import keras
+
+    there = {
+        name.lower()
+        for name, value in vars(keras.optimizers).items()
+        if isinstance(value, type) and issubclass(value, keras.optimizers.Optimizer)
+    } - {"optimizer", "lossscaleoptimizer", "multioptimizer"}  # they wrap others
+    assert there <= set(OPTIMIZERS)
+    newer = {"muon", "schedulefreeadamw"}
+    assert set(OPTIMIZERS) - there <= newer
+    for name in there:
+        assert type(keras.optimizers.get(name)).__name__.lower() == name
+
+
+# -- overrides and the recipe that another one begins with -----------------------------
+
+
+def test_overrides_reach_the_pretraining_where_they_apply():
+    """Network, batches and optimizer do; outputs, data and name do not."""
+    recipe = load_recipe(
+        "9",
+        [
+            "training.epochs=3",
+            "data.batch_size=8",
+            "model.image_size=[64, 64]",
+            "model.encoding=ordinal",
+            "training.keep_monitor=val_gender_accuracy",
+            "evaluation.positive_gender=male",
+            "loss_weights.gender=2",
+            "pretraining.training.learning_rate=1e-3",
+        ],
+    )
+    assert (recipe.training.epochs, recipe.training.learning_rate) == (3, 1e-4)
+    first = pretraining_recipe(recipe)
+    assert first.training.epochs == 3 and first.data.batch_size == 8
+    assert first.training.learning_rate == 1e-3
+    assert first.model.image_size == (64, 64)
+    assert first.model.encoding == "attributes" and first.loss_weights == {}
+    assert first.training.keep_monitor == "val_loss"
+    assert first.evaluation.positive_gender == "female"
+
+
+def test_an_override_of_the_pretraining_alone_wins(tmp_path):
+    recipe = load_recipe("9", ["pretraining.training.epochs=1", "training.epochs=3"])
+    assert recipe.training.epochs == 3
+    assert pretraining_recipe(recipe).training.epochs == 1
+    path = tmp_path / "my.toml"
+    path.write_text(recipe.to_toml(), "utf-8")  # what a run leaves behind
+    assert pretraining_recipe(load_recipe(path)).training.epochs == 1
+
+
+def test_overrides_of_a_pretraining_that_is_not_there():
+    with pytest.raises(ValueError, match="begins with no other recipe"):
+        load_recipe("7", ["pretraining.training.epochs=1"])
+    with pytest.raises(ValueError, match="'training.epoch'"):
+        load_recipe("9", ["pretraining.training.epoch=1"])
+    with pytest.raises(ValueError, match=r"pretraining\.model\.image_size"):
+        load_recipe("9", ["pretraining.model.image_size=[64, 64]"])
+
+
+def test_overriding_a_recipe_is_overriding_its_file():
+    overrides = ["training.epochs=3", "pretraining.training.epochs=1"]
+    assert override_recipe(load_recipe("9"), overrides) == load_recipe("9", overrides)

@@ -1,0 +1,186 @@
+"""Face indexes: who and what is in a prepared dataset, and which splits share it.
+
+A split expression says nothing of the faces behind it. An index knows key, subject,
+source and picture of every face, so that a face, a person or a picture that is in two
+splits is found, and a score on faces that a model has trained on says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from keras_agegender.datasets.prepared import PreparedDataset
+
+COLUMNS = ("key", "subject", "source", "picture")
+NUM_EXAMPLES = 3  # named in an error
+
+
+@dataclass(frozen=True)
+class FaceIndex:
+    """The faces of a prepared dataset, without their pixels.
+
+    Attributes:
+        table: A row per face, in the order of the dataset: `split` (the one it was
+            written to), `key`, `subject` (`""` where nobody says), `source` and
+            `picture` (a hash of its compressed bytes).
+    """
+
+    table: pd.DataFrame
+
+    @cached_property
+    def _starts(self) -> dict[str, tuple[int, int]]:
+        """Split -> (row of its first face, number of its faces)."""
+        groups = self.table.groupby("split", sort=False).indices
+        return {name: (int(rows[0]), len(rows)) for name, rows in groups.items()}
+
+    @property
+    def sources(self) -> list[str]:
+        """What the faces were read from."""
+        return sorted(self.table["source"].unique())
+
+    def faces(self, expression: str) -> pd.DataFrame:
+        """Returns the rows of a TensorFlow Datasets split expression, slices too."""
+        import tensorflow_datasets as tfds
+
+        counts = {
+            name: tfds.core.SplitInfo(
+                name=name, shard_lengths=[count], num_bytes=0, filename_template=None
+            )
+            for name, (_, count) in self._starts.items()
+        }
+        rows: list[int] = []
+        parts = tfds.core.ReadInstruction.from_spec(expression).to_absolute(counts)
+        for part in parts:
+            start, count = self._starts[part.splitname]
+            first, last = part.from_ or 0, part.to
+            rows += range(start + first, start + (count if last is None else last))
+        return self.table.iloc[rows]
+
+    def write(self, file: Path) -> None:
+        """Writes the index as a compressed CSV file, whole or not at all."""
+        partial = file.with_name(file.name + ".partial")
+        self.table.to_csv(partial, index=False, compression="gzip")
+        os.replace(partial, file)
+
+    @classmethod
+    def read(cls, file: Path) -> FaceIndex:
+        """Reads what `write` wrote."""
+        table = pd.read_csv(file, dtype=str, keep_default_na=False, compression="gzip")
+        return cls(table.astype("object"))
+
+
+def index_faces(prepared: PreparedDataset, file: Path | None = None) -> FaceIndex:
+    """Returns the index of a prepared dataset; reads every picture once, decodes none.
+
+    Args:
+        prepared: The dataset.
+        file: Where the index is kept; read from there if it is there already. `None`
+            keeps nothing.
+    """
+    if file is not None and file.is_file():
+        return FaceIndex.read(file)
+    rows: dict[str, list[str]] = {name: [] for name in ("split", *COLUMNS)}
+    for split in prepared.builder.info.splits:
+        if not prepared.builder.info.splits[split].num_examples:
+            continue
+        for face in _compressed(prepared, split).as_numpy_iterator():
+            rows["split"].append(split)
+            rows["picture"].append(hashlib.sha256(face["image"]).hexdigest()[:32])
+            for name in ("key", "subject", "source"):
+                rows[name].append(face[name].decode() if name in face else "")
+    index = FaceIndex(pd.DataFrame(rows, dtype="object"))
+    if file is not None:
+        index.write(file)
+    return index
+
+
+def _compressed(prepared: PreparedDataset, split: str) -> Any:
+    """Returns a split with its pictures undecoded, in the order of the shards."""
+    import tensorflow_datasets as tfds
+
+    features = set(prepared.builder.info.features)
+    wanted = {"image", "key", "subject", "source"} & features
+    return prepared.builder.as_dataset(
+        split=split,
+        decoders=tfds.decode.PartialDecoding(
+            dict.fromkeys(wanted, True), decoders={"image": tfds.decode.SkipDecoding()}
+        ),
+        read_config=tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1),
+    )
+
+
+def check_overlap(
+    index: FaceIndex, splits: Mapping[str, str], allowed: tuple[str, ...] = ()
+) -> None:
+    """Raises ValueError if a face, person or picture is in two splits.
+
+    Args:
+        index: The dataset's index.
+        splits: `train`, `validation`, `test` -> split expression.
+        allowed: Two of the names, which may share what they like.
+    """
+    names = list(splits)
+    for position, first in enumerate(names):
+        for second in names[position + 1 :]:
+            if {first, second} == set(allowed):
+                continue
+            ours, theirs = index.faces(splits[first]), index.faces(splits[second])
+            for column, what in _WHAT.items():
+                shared = _shared(ours[column], theirs[column])
+                if not len(shared):
+                    continue
+                rows = ours[ours[column].isin(shared[:NUM_EXAMPLES])]
+                examples = rows.drop_duplicates(column)["key"].tolist()
+                pairs = [
+                    f"{key!r} and {_partner(ours, theirs, column, key)!r}"
+                    for key in examples
+                ]
+                raise ValueError(
+                    f"Invalid splits. {len(shared)} {what} are in {first!r} "
+                    f"({splits[first]}) and in {second!r} ({splits[second]}), so "
+                    f"scores would be of faces seen before. For instance {'; '.join(pairs)}."
+                )
+
+
+_WHAT = {"key": "faces", "subject": "subjects", "picture": "pictures"}
+
+
+def _shared(first: pd.Series, second: pd.Series) -> np.ndarray:
+    shared = np.intersect1d(first.to_numpy(str), second.to_numpy(str))
+    return shared[shared != ""]
+
+
+def _partner(ours: pd.DataFrame, theirs: pd.DataFrame, column: str, key: str) -> str:
+    value = ours.loc[ours["key"] == key, column].iloc[0]
+    return theirs.loc[theirs[column] == value, "key"].iloc[0]
+
+
+def seen_before(
+    faces: pd.DataFrame, trained: pd.DataFrame, *, same_dataset: bool
+) -> np.ndarray:
+    """Returns which faces show a picture or a person that was trained on.
+
+    Args:
+        faces: Rows of an index.
+        trained: Rows of the index of what was trained on.
+        same_dataset: Whether keys and subjects of both mean the same; if not, pictures
+            alone are compared.
+
+    Returns:
+        A boolean for each of `faces`.
+    """
+    columns = tuple(_WHAT) if same_dataset else ("picture",)
+    seen = np.zeros(len(faces), bool)
+    for column in columns:
+        values = set(trained[column]) - {""}
+        seen |= faces[column].isin(values).to_numpy()
+    return seen

@@ -1,0 +1,151 @@
+"""Checks of a recipe's values: what can be known to be wrong before any work begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+
+from keras_agegender.recipes.recipe import Recipe
+
+# By the names that `keras.optimizers.get` knows; a recipe loads without Keras.
+OPTIMIZERS = (
+    "adadelta",
+    "adafactor",
+    "adagrad",
+    "adam",
+    "adamax",
+    "adamw",
+    "ftrl",
+    "lamb",
+    "lion",
+    "muon",
+    "nadam",
+    "rmsprop",
+    "schedulefreeadamw",
+    "sgd",
+)
+
+Finding = tuple[str, str, object]  # key, what is expected, what there is
+
+
+def check_recipe(recipe: Recipe, source: str) -> None:
+    """Raises ValueError for the first value out of range, with its key.
+
+    Args:
+        recipe: A recipe.
+        source: What to call it in the message.
+    """
+    found = chain(
+        _model(recipe), _data(recipe), _training(recipe), _weights(recipe),
+        _published(recipe),
+    )  # fmt: skip
+    for key, expected, received in found:
+        raise ValueError(
+            f"Recipe {source} has an invalid value of {key!r}. Expected {expected}. "
+            f"Received: {received!r}."
+        )
+
+
+def _model(recipe: Recipe) -> Iterator[Finding]:
+    model = recipe.model
+    if min(model.image_size) < 1:
+        yield "model.image_size", "positive numbers of pixels", list(model.image_size)
+    if not 0 <= model.dropout_rate < 1:
+        yield "model.dropout_rate", "a number in [0, 1)", model.dropout_rate
+    if model.trainable_layers is not None and model.trainable_layers < 0:
+        yield (
+            "model.trainable_layers",
+            "a number of layers, or no such key to train all",
+            model.trainable_layers,
+        )
+
+
+def _data(recipe: Recipe) -> Iterator[Finding]:
+    for key in ("batch_size", "shuffle_buffer"):
+        if getattr(recipe.data, key) < 1:
+            yield f"data.{key}", "a positive number", getattr(recipe.data, key)
+    if recipe.data.validation_split == "":
+        yield "data.validation_split", "a split, or no such key", ""
+
+
+def _training(recipe: Recipe) -> Iterator[Finding]:
+    training = recipe.training
+    if training.epochs < 1:
+        yield "training.epochs", "at least 1", training.epochs
+    if training.optimizer.lower() not in OPTIMIZERS:
+        yield (
+            "training.optimizer",
+            f"the name of a Keras optimizer, one of {list(OPTIMIZERS)}",
+            training.optimizer,
+        )
+    if not training.learning_rate > 0:
+        yield "training.learning_rate", "a positive number", training.learning_rate
+    if not training.weight_decay >= 0:
+        yield (
+            "training.weight_decay",
+            "a number that is not negative",
+            training.weight_decay,
+        )
+    if training.patience is not None and training.patience < 1:
+        yield (
+            "training.patience",
+            "at least 1, or no such key to train all epochs",
+            training.patience,
+        )
+    for step, rate in training.learning_rate_changes.items():
+        if not step.isdecimal() or int(step) < 1:
+            yield "training.learning_rate_changes", "optimizer steps from 1 on", step
+        if not rate > 0:
+            yield f"training.learning_rate_changes.{step}", "a positive number", rate
+    if training.learning_rate_changes and training.cosine_decay:
+        yield (
+            "training.cosine_decay",
+            "learning_rate_changes or cosine_decay, not both",
+            True,
+        )
+    for key in ("stop_monitor", "keep_monitor"):
+        if not getattr(training, key):
+            yield f"training.{key}", "the name of a logged metric", ""
+    for name, monitor in training.keep.items():
+        if name in ("best", "last") or not name.replace("_", "").isalnum():
+            yield "training.keep", "other names than best and last", name
+        if not monitor:
+            yield f"training.keep.{name}", "the name of a logged metric", ""
+
+
+def _weights(recipe: Recipe) -> Iterator[Finding]:
+    for name, weight in recipe.loss_weights.items():
+        if not weight >= 0:
+            yield f"loss_weights.{name}", "a number that is not negative", weight
+    if recipe.training.normalize_loss and recipe.loss_weight_changes:
+        yield (
+            "training.normalize_loss",
+            "normalize_loss or loss_weight_changes, not both: what a change would be "
+            "divided by is not said",
+            True,
+        )
+    for number, change in enumerate(recipe.loss_weight_changes):
+        key = f"loss_weight_changes[{number}]"
+        given = (change.epoch, change.step, change.monitor)
+        if sum(value is not None for value in given) != 1:
+            yield key, "exactly one of epoch, step and monitor", change
+        if min(change.epoch or 0, change.step or 0) < 0:
+            yield key, "an epoch or step from 0 on", change
+        limits = [v for v in (change.above, change.below) if v is not None]
+        if len(limits) != (change.monitor is not None):
+            yield key, "one of above and below with a monitor, none without", change
+        if not change.set or not all(w >= 0 for w in change.set.values()):
+            yield f"{key}.set", "output names and weights, not negative", change.set
+
+
+def _published(recipe: Recipe) -> Iterator[Finding]:
+    for number, row in enumerate(recipe.published):
+        if row.checkpoint is not None and row.checkpoint not in recipe.training.keep:
+            yield (
+                f"published[{number}].checkpoint",
+                f"one of {sorted(recipe.training.keep)}, or no such key for best",
+                row.checkpoint,
+            )
+        for name, value in vars(row).items():
+            if isinstance(value, float) and not 0 <= value <= 1:
+                yield f"published[{number}].{name}", "a share in [0, 1]", value

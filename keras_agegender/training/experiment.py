@@ -1,0 +1,301 @@
+"""Experiments: everything that a training depends on, with one identity.
+
+An experiment is made before any work begins. Its identity is a hash of the resolved
+recipe, the content of the datasets, their splits and pixels, the encoding, the seed and
+what the weights begin with. Where a dataset or a run lies is no part of it: both may be
+moved. Nor is what a recipe is called, how it is scored or what the report says of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
+from keras_agegender.encodings.encoding import Encoding, check_output_names
+from keras_agegender.encodings.head import Head
+from keras_agegender.files import directory_hash, file_hash
+from keras_agegender.input_pipeline.labels import read_labels
+from keras_agegender.recipes.loading import pretraining_recipe
+from keras_agegender.recipes.recipe import Recipe
+from keras_agegender.run_directory import RunDirectory, recipe_encoding
+from keras_agegender.training.monitors import check_monitors
+
+# Settings of a recipe that training does not depend on.
+NOT_TRAINING = ("name", "title", "evaluation", "published", "pretraining_overrides")
+
+
+@dataclass(frozen=True)
+class ExperimentData:
+    """The dataset of an experiment.
+
+    Attributes:
+        role: `"target"`, or `"pretrain"` for what others begin with.
+        prepared: The dataset on disk; where it lies is not compared.
+        splits: `train`, `validation`, `test` -> resolved split expression.
+        sha256: Hash of its content.
+        pixels: How its pictures were made, as its preparation says.
+    """
+
+    role: str
+    prepared: PreparedDataset = field(compare=False, repr=False)
+    splits: Mapping[str, str]
+    sha256: str
+    pixels: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the identity covers, as plain values."""
+        return {
+            "role": self.role,
+            "sha256": self.sha256,
+            "splits": dict(self.splits),
+            "pixels": dict(self.pixels),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """Everything that a training depends on.
+
+    Make one with `make_experiment`.
+
+    Attributes:
+        recipe: The recipe, overrides included.
+        data: What it is trained and scored on.
+        encoding: The model's outputs, those of further columns included.
+        seed: Seed of weights, order and augmentation.
+        steps_per_epoch: Optimizer steps of an epoch.
+        begins_with: The experiment whose best model gives its weights first, or the
+            `to_dict()` of a finished run's, or the hash of a file; `None` for random
+            weights.
+        weights: Finished run or `.keras` file of those weights, if it is there already.
+    """
+
+    recipe: Recipe
+    data: ExperimentData
+    encoding: Encoding
+    seed: int
+    steps_per_epoch: int
+    begins_with: Experiment | Mapping[str, Any] | None = None
+    weights: Path | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Experiment) and self.identity == other.identity
+
+    def __hash__(self) -> int:
+        return hash(self.identity)
+
+    @property
+    def datasets(self) -> dict[str, ExperimentData]:
+        """The datasets by role, that of the pretraining included."""
+        first = self.begins_with
+        before = first.datasets if isinstance(first, Experiment) else {}
+        return {**before, self.data.role: self.data}
+
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256 over `to_dict()` as canonical JSON."""
+        return identity_of(self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the identity covers, as plain values."""
+        recipe = {
+            key: value
+            for key, value in self.recipe.to_dict().items()
+            if key not in NOT_TRAINING
+        }
+        recipe.pop("pretraining", None)  # `begins_with` says it in full
+        first = self.begins_with
+        if isinstance(first, Experiment):
+            first = first.to_dict()
+        return {
+            "recipe": recipe,
+            "data": self.data.to_dict(),
+            "encoding": self.encoding.to_dict(),
+            "seed": self.seed,
+            "steps_per_epoch": self.steps_per_epoch,
+            "begins_with": dict(first) if first is not None else None,
+        }
+
+
+def identity_of(description: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of plain values, whatever the order of their keys."""
+    text = json.dumps(description, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def make_experiment(
+    recipe: Recipe,
+    data: PreparedDataset | str | Path | None = None,
+    *,
+    pretraining_data: PreparedDataset | str | Path | None = None,
+    pretrained: str | Path | None = None,
+    extra_heads: Sequence[Head] | str = "auto",
+    splits: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> Experiment:
+    """Returns the experiment that `train` would run; takes its arguments.
+
+    A recipe of role `"pretrain"` takes `pretraining_data` where it is given, else
+    `data`.
+
+    Raises:
+        ValueError: If recipe, dataset, splits and heads contradict each other.
+
+    Example:
+    >>> make_experiment(load_recipe("1"), "data/adience").identity  # doctest: +SKIP
+    """
+    role = recipe.data.role
+    given = data
+    if role == "pretrain" and pretraining_data is not None:
+        given = pretraining_data
+    if given is None:
+        raise ValueError(
+            f"Missing `data`. Recipe {recipe.name!r} is trained on {role} data."
+        )
+    prepared = given if isinstance(given, PreparedDataset) else load_prepared(given)
+    heads = _resolve_heads(prepared, recipe, extra_heads)
+    encoding = recipe_encoding(recipe, heads, prepared.age_groups)
+    prepared.check_encoding(encoding)
+    for change in recipe.loss_weight_changes:
+        check_output_names(change.set, encoding.output_names, "loss_weight_changes")
+    check_monitors(recipe, encoding)
+    resolved = resolve_splits(recipe, prepared, splits)
+    encoding = standardized(encoding, prepared, resolved["train"])
+    faces = prepared.num_faces(resolved["train"])
+    begins_with, weights = _beginning(recipe, pretraining_data, pretrained, seed)
+    return Experiment(
+        recipe=recipe,
+        data=ExperimentData(
+            role,
+            prepared,
+            resolved,
+            directory_hash(prepared.directory),
+            pixels_of(prepared),
+        ),
+        encoding=encoding,
+        seed=seed,
+        steps_per_epoch=-(-faces // recipe.data.batch_size),
+        begins_with=begins_with,
+        weights=weights,
+    )
+
+
+def standardized(
+    encoding: Encoding, prepared: PreparedDataset, train_split: str
+) -> Encoding:
+    """Returns the encoding with regression heads standardized by training data."""
+    columns = [h.columns[0] for h in encoding.heads if h.kind == "regression"]
+    if not columns:
+        return encoding
+    return encoding.with_statistics(read_labels(prepared, train_split, columns))
+
+
+def resolve_splits(
+    recipe: Recipe, prepared: PreparedDataset, splits: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Returns the split expressions of a recipe on a dataset.
+
+    Args:
+        recipe: Its `data.validation_split` selects the model, if it is set.
+        prepared: Declares the others.
+        splits: Expressions that replace those declared.
+
+    Raises:
+        ValueError: If there is nothing to train or to validate on, or a split does not
+            exist or holds no face.
+    """
+    found = dict(prepared.splits)
+    for name, expression in (splits or {}).items():
+        found[name] = _expanded(expression, prepared.splits)
+    if recipe.data.validation_split is not None:
+        found["validation"] = _expanded(recipe.data.validation_split, found)
+    for name in ("train", "validation"):
+        if name not in found:
+            raise ValueError(
+                f"There is no {name} split in {prepared.directory}. Splits: {found}. "
+                f"Say which with `splits` (--split {name}=…)."
+            )
+    names = [name for name in ("train", "validation", "test") if name in found]
+    for name in names:
+        prepared.num_faces(found[name])
+    return {name: found[name] for name in names}
+
+
+def _expanded(expression: str, named: Mapping[str, str]) -> str:
+    """Returns an expression with `train`, `validation` and `test` spelled out."""
+    return "+".join(named.get(part, part) for part in expression.split("+"))
+
+
+def pixels_of(prepared: PreparedDataset) -> dict[str, Any]:
+    """Returns how the pictures of a dataset were made, as its preparation says."""
+    info = prepared.info
+    if "pixels" in info:
+        return {"pixels": info["pixels"]}
+    return {k: info[k] for k in ("crop", "detector", "output_size") if k in info}
+
+
+def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Returns a line for each part in which two experiments' `to_dict()` differ."""
+    flat = [flatten(description) for description in (there, wanted)]
+    lines = []
+    for key in sorted({*flat[0], *flat[1]}):
+        first, second = (values.get(key, "not set") for values in flat)
+        if first != second:
+            if str(key).endswith(("sha256", "identity")):
+                first, second = str(first)[:12], str(second)[:12]
+            lines.append(f"{key} is {first!r} there and {second!r} here")
+    return lines
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns nested settings by dotted key."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _beginning(
+    recipe: Recipe, data: Any, pretrained: str | Path | None, seed: int
+) -> tuple[Experiment | dict[str, Any] | None, Path | None]:
+    """Returns what an experiment begins with, and where the weights are if they are."""
+    if pretrained is not None:
+        path = Path(pretrained)
+        if path.suffix == ".keras":
+            if not path.is_file():
+                raise ValueError(f"There is no model file {path}.")
+            return {"file_sha256": file_hash(path)}, path
+        run = RunDirectory.open(path)
+        experiment = run.info().get("experiment")
+        if experiment is None:  # trained before runs had one
+            return {"file_sha256": file_hash(run.best_model)}, path
+        return experiment, path
+    if recipe.pretraining is None:
+        return None, None
+    if data is None:
+        raise ValueError(
+            f"Recipe {recipe.name!r} begins with {recipe.pretraining!r}. Say what to "
+            "train that on with `pretraining_data` (--pretraining-data), or give a "
+            "finished run with `pretrained` (--pretrained)."
+        )
+    first = pretraining_recipe(recipe)
+    return make_experiment(first, data, pretraining_data=data, seed=seed), None
+
+
+def _resolve_heads(
+    prepared: PreparedDataset, recipe: Recipe, extra_heads: Sequence[Head] | str
+) -> tuple[Head, ...]:
+    if not isinstance(extra_heads, str):
+        return tuple(extra_heads)
+    if recipe.model.encoding in ("attributes", "gender"):
+        return ()
+    return prepared.extra_heads()

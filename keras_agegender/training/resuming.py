@@ -1,0 +1,146 @@
+"""Resuming: a run directory is begun, or goes on with the very same experiment."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import keras
+
+from keras_agegender.datasets.face_index import (
+    FaceIndex,
+    check_overlap,
+    index_faces,
+)
+from keras_agegender.files import versions
+from keras_agegender.run_directory import RunDirectory
+from keras_agegender.training.experiment import Experiment, differences
+
+
+def make_run_directory(run: RunDirectory) -> None:
+    """Makes the folder of a run.
+
+    Raises:
+        ValueError: If it is a file, or a folder of other things.
+    """
+    path = run.path
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"Invalid run directory. {path} is a file.")
+    if (
+        path.is_dir()
+        and not run.info()
+        and any(file.name != ".lock" for file in path.iterdir())
+    ):
+        raise ValueError(
+            f"Invalid run directory. {path} is not empty and holds no run."
+        )
+    path.mkdir(parents=True, exist_ok=True)
+
+
+def open_run(run: RunDirectory, experiment: Experiment, overwrite: bool) -> None:
+    """Begins a run in its folder, or makes sure that it is the one to be resumed.
+
+    Raises:
+        ValueError: If two of the splits share a face, or the folder holds a finished
+            run or an unfinished one of another experiment.
+    """
+    resumes = bool(run.info()) and not overwrite
+    if resumes:
+        check_same(run, experiment)
+    index = checked_faces(experiment)
+    data = experiment.data
+    if resumes:
+        run.update_info(data=str(data.prepared.directory))  # it may have been moved
+    else:
+        _empty(run.path)
+        run.update_info(
+            status="new",
+            identity=experiment.identity,
+            experiment=experiment.to_dict(),
+            seed=experiment.seed,
+            data=str(data.prepared.directory),
+            data_name=data.prepared.info.get("name", data.prepared.builder.name),
+            data_sha256=data.sha256,
+            splits=dict(data.splits),
+            begins_with=str(experiment.weights or ""),
+            preparation=data.prepared.info,
+            versions=versions(),
+            backend=keras.backend.backend(),
+        )
+    run.recipe_file.write_text(experiment.recipe.to_toml(), "utf-8")
+    if not run.faces_file.is_file():
+        index.write(run.faces_file)
+
+
+def check_same(run: RunDirectory, experiment: Experiment) -> None:
+    """Raises ValueError unless a run is an unfinished one of the experiment."""
+    info = run.info()
+    if info.get("status") == "finished":
+        raise ValueError(
+            f"The run in {run.path} is finished. Choose another directory, or "
+            "overwrite it (--overwrite)."
+        )
+    if info.get("identity") != experiment.identity:
+        raise ValueError(
+            f"{run.path} holds an unfinished run of another experiment: "
+            f"{other_experiment(run, experiment)}. Choose another directory, or "
+            "overwrite it (--overwrite)."
+        )
+
+
+def other_experiment(run: RunDirectory, experiment: Experiment) -> str:
+    """Returns in words how a run's experiment differs from another one."""
+    there = run.info().get("experiment")
+    if there is None:
+        return "it was trained by a version of this library that wrote no identity"
+    return "; ".join(differences(there, experiment.to_dict()))
+
+
+_INDEXES: dict[str, FaceIndex] = {}  # of the last datasets, by content
+
+
+def checked_faces(experiment: Experiment) -> FaceIndex:
+    """Returns the faces of an experiment's dataset.
+
+    Raises:
+        ValueError: If two of its splits share a face, person or picture; only a
+            `validation_split` that the recipe names may share them with the test split.
+    """
+    data = experiment.data
+    if data.sha256 not in _INDEXES:
+        while len(_INDEXES) > 1:
+            _INDEXES.pop(next(iter(_INDEXES)))
+        _INDEXES[data.sha256] = index_faces(data.prepared)
+    named = experiment.recipe.data.validation_split is not None
+    allowed = ("validation", "test") if named else ()
+    check_overlap(_INDEXES[data.sha256], data.splits, allowed)
+    return _INDEXES[data.sha256]
+
+
+def read_history(file: Path) -> dict[str, list[float]]:
+    """Reads history.csv: name -> one value per epoch."""
+    with file.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    return {
+        name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ())
+    }
+
+
+def truncate_history(file: Path, epochs: int) -> None:
+    """Leaves the epochs that are backed up; a killed run may have logged one more."""
+    if not file.is_file():
+        return
+    lines = file.read_text("utf-8").splitlines(keepends=True)[: epochs + 1]
+    if epochs == 0:
+        file.unlink()
+    else:
+        file.write_text("".join(lines), "utf-8")
+
+
+def _empty(path: Path) -> None:
+    for entry in path.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != ".lock":
+            entry.unlink()
