@@ -100,7 +100,6 @@ def make_callbacks(
                 run.model_file(name),
                 monitor=_logged_name(monitor, encoding),
                 mode="min" if monitor.endswith("loss") else "max",
-                save_best_only=True,
             )
         )
     if process_index() == 0:
