@@ -16,7 +16,7 @@ from keras_agegender.evaluation.figures import (
     style,
 )
 from keras_agegender.evaluation.metrics import Evaluation
-from keras_agegender.labels import AGE_GROUP_NAMES, GENDERS
+from keras_agegender.labels import GENDERS
 
 
 def plot_confusion_matrices(
@@ -41,7 +41,8 @@ def plot_confusion_matrices(
     if gender:
         drawn.append(("Gender", gender, GENDERS, 3.4))
     if age:
-        drawn.append(("Age group", age, AGE_GROUP_NAMES, 6.6))
+        names = [group["name"] for group in age["groups"]]
+        drawn.append(("Age group", age, names, max(3.4, 0.82 * len(names))))
     with style():
         if not drawn:
             figure = new_figure((5, 2))

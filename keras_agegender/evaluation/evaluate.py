@@ -18,7 +18,7 @@ from keras_agegender.evaluation.metrics import Evaluation, evaluate_predictions
 from keras_agegender.files import directory_hash, replacing, write_json
 from keras_agegender.input_pipeline.eval_dataset import make_eval_dataset
 from keras_agegender.input_pipeline.labels import read_labels
-from keras_agegender.labels import AGE_GROUP_NAMES, GENDERS
+from keras_agegender.labels import GENDERS
 from keras_agegender.run_directory import RunDirectory
 
 
@@ -192,6 +192,8 @@ def score(
             )
             for head in encoding.extra_heads
         },
+        age_groups=encoding.age_groups,
+        age_years_true=labels.get("age_years"),
     )
 
 
@@ -206,12 +208,16 @@ def write_predictions(
 
     decoded = _to_numpy(encoding.decode(outputs))
     table: dict[str, Any] = {"key": labels["key"]}
-    for name, names in (("age_group", AGE_GROUP_NAMES), ("gender", GENDERS)):
+    for name, names in (("age_group", encoding.age_groups.names), ("gender", GENDERS)):
         lookup = np.array([*names, ""])  # MISSING = -1 is the last
         table[name] = lookup[labels[name]]
         answer = getattr(decoded, name)
         if answer is not None:
             table[f"predicted_{name}"] = lookup[answer]
+    if decoded.age_years is not None:
+        if "age_years" in labels:
+            table["age_years"] = labels["age_years"]
+        table["predicted_age_years"] = decoded.age_years.round(2)
     if decoded.gender_probability is not None:
         table["male_probability"] = decoded.gender_probability.round(4)
     if decoded.heads_agree is not None:

@@ -11,15 +11,25 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from sklearn import metrics as sklearn_metrics
 
 from keras_agegender.encodings.decoding import Decoded
 from keras_agegender.encodings.head import KINDS
+from keras_agegender.evaluation.class_scores import (
+    class_scores,
+    confusion_matrix,
+    quadratic_kappa,
+)
 from keras_agegender.evaluation.metrics_table import metrics_table
 from keras_agegender.evaluation.scores import AgeScores, Evaluation, GenderScores
-from keras_agegender.labels import AGE_GROUP_NAMES, GENDERS, MISSING
+from keras_agegender.labels import (
+    ADIENCE_AGE_GROUPS,
+    GENDERS,
+    MISSING,
+    AgeGroups,
+)
 
-NUM_GROUPS = len(AGE_GROUP_NAMES)
+# Years within which an answer counts for CS@5 (Chang et al. 2011, Niu et al. 2016).
+CUMULATIVE_SCORE_YEARS = 5
 
 __all__ = [
     "Evaluation",
@@ -37,11 +47,13 @@ def evaluate_predictions(
     positive_gender: str = "male",
     separate_age_heads: bool = False,
     extra: Mapping[str, tuple[str, Any, Any]] | None = None,
+    age_groups: AgeGroups = ADIENCE_AGE_GROUPS,
+    age_years_true: Any = None,
 ) -> Evaluation:
     """Scores decoded answers.
 
     Args:
-        age_group_true: Age-group ids in [0, 8), -1 where unknown. Shape (num_faces,).
+        age_group_true: Age-group ids, -1 where unknown. Shape (num_faces,).
         gender_true: Gender ids, 0 female, 1 male, -1 where unknown. Shape (num_faces,).
         decoded: NumPy arrays from `Encoding.decode`.
         positive_gender: Positive class of precision, recall and f1: `"male"` (default,
@@ -51,6 +63,9 @@ def evaluate_predictions(
         extra: Name of a further head -> `(kind, y_true, y_pred)`, with labels, -1 or
             NaN where unknown, and answers as `Encoding.answer` has them. Shape
             (num_faces,) each.
+        age_groups: What age-group ids stand for. Defaults to Adience's eight.
+        age_years_true: Ages in years, -1 where unknown, for errors in years; `None`
+            (default) where nobody knows them. Shape (num_faces,).
 
     Returns:
         The scores.
@@ -69,7 +84,7 @@ def evaluate_predictions(
             f"Invalid `positive_gender`. Expected one of {GENDERS}. "
             f"Received: positive_gender={positive_gender!r}."
         )
-    ages = _checked_ids(age_group_true, NUM_GROUPS, "age_group_true")
+    ages = _checked_ids(age_group_true, len(age_groups), "age_group_true")
     genders = _checked_ids(gender_true, len(GENDERS), "gender_true")
     _check_shape(genders, ages, "gender_true")
     gender = age = None
@@ -78,12 +93,15 @@ def evaluate_predictions(
         _check_shape(answers, genders, "decoded.gender")
         gender = _score_gender(genders, answers, positive_gender)
     if decoded.age_group is not None:
-        groups = _checked_ids(decoded.age_group, NUM_GROUPS, "decoded.age_group", 0)
+        groups = _checked_ids(
+            decoded.age_group, len(age_groups), "decoded.age_group", 0
+        )
         _check_shape(groups, ages, "decoded.age_group")
         agree = np.asarray(decoded.heads_agree, bool) if separate_age_heads else None
         median = decoded.median_age_group
         counted = groups if median is None else np.asarray(median)
-        age = _score_age(ages, groups, counted, agree)
+        years = _score_years(age_years_true, decoded.age_years, len(ages))
+        age = _score_age(ages, groups, counted, agree, age_groups, years)
     further = {
         name: _score_extra(name, kind, y_true, y_pred, len(ages))
         for name, (kind, y_true, y_pred) in (extra or {}).items()
@@ -93,7 +111,7 @@ def evaluate_predictions(
         gender=gender,
         age=age,
         mean_accuracy=_mean_known([s.accuracy for s in (gender, age) if s]),
-        cells=_cells(ages, genders, decoded),
+        cells=_cells(ages, genders, decoded, age_groups),
         extra=further,
         extra_mean_accuracy=_mean_known([s.get("accuracy") for s in further.values()]),
     )
@@ -110,27 +128,12 @@ def format_metrics(metrics: Evaluation | Mapping[str, Any]) -> str:
     )
 
 
-def confusion_matrix(y_true: Any, y_pred: Any, num_classes: int) -> np.ndarray:
-    """Counts faces by true (row) and answered (column) class id; -1 does not count.
-
-    Returns:
-        Counts. Shape (num_classes, num_classes), int64.
-    """
-    y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
-    known = y_true != MISSING
-    if not known.any():
-        return np.zeros((num_classes, num_classes), "int64")
-    return sklearn_metrics.confusion_matrix(
-        y_true[known], y_pred[known], labels=np.arange(num_classes)
-    )
-
-
 def _score_gender(
     y_true: np.ndarray, y_pred: np.ndarray, positive: str
 ) -> GenderScores:
     counts = confusion_matrix(y_true, y_pred, len(GENDERS))
     known = y_true != MISSING
-    scores = _class_scores(y_true[known], y_pred[known], len(GENDERS))
+    scores = class_scores(y_true[known], y_pred[known], len(GENDERS))
     by_positive = dict(zip(GENDERS, scores, strict=True))
     total = int(known.sum())
     return GenderScores(
@@ -145,45 +148,19 @@ def _score_gender(
     )
 
 
-def _class_scores(
-    y_true: np.ndarray, y_pred: np.ndarray, num_classes: int
-) -> list[dict[str, float | None]]:
-    """Returns precision, recall and f1 of every class, `None` where undefined."""
-    names = ("precision", "recall", "f1")
-    if not len(y_true):
-        return [dict.fromkeys(names) for _ in range(num_classes)]
-    figures = sklearn_metrics.precision_recall_fscore_support(
-        y_true, y_pred, labels=np.arange(num_classes), zero_division=np.nan
-    )[:3]
-    return [
-        {name: _number(values[k]) for name, values in zip(names, figures, strict=True)}
-        for k in range(num_classes)
-    ]
-
-
-def _quadratic_kappa(y_true: np.ndarray, y_pred: np.ndarray) -> float | None:
-    """Returns Cohen's kappa, disagreement weighted by its square; `None` of one class.
-
-    Where truth and answers are one and the same class, chance cannot disagree either.
-    """
-    if len(np.union1d(y_true, y_pred)) < 2:
-        return None
-    kappa = sklearn_metrics.cohen_kappa_score(
-        y_true, y_pred, labels=np.arange(NUM_GROUPS), weights="quadratic"
-    )
-    return _number(kappa)
-
-
 def _score_age(
     y_true: np.ndarray,
     y_pred: np.ndarray,
     counted: np.ndarray,
     heads_agree: np.ndarray | None,
+    age_groups: AgeGroups,
+    years: Mapping[str, Any],
 ) -> AgeScores:
+    num_groups = len(age_groups)
     known = y_true != MISSING
-    counts = confusion_matrix(y_true, y_pred, NUM_GROUPS)
+    counts = confusion_matrix(y_true, y_pred, num_groups)
     errors = np.abs(y_pred - y_true)[known]
-    scores = _class_scores(y_true[known], y_pred[known], NUM_GROUPS)
+    scores = class_scores(y_true[known], y_pred[known], num_groups)
     all_heads = None
     if heads_agree is not None:
         _check_shape(heads_agree, y_true, "decoded.heads_agree")
@@ -191,7 +168,7 @@ def _score_age(
         # the true one.
         all_heads = _mean(((counted == y_true) & heads_agree)[known])
     groups = []
-    for index, name in enumerate(AGE_GROUP_NAMES):
+    for index, name in enumerate(age_groups.names):
         there = int(counts[index].sum())
         groups.append(
             {
@@ -207,21 +184,37 @@ def _score_age(
         num_unlabelled=int((~known).sum()),
         accuracy=_mean(errors == 0),
         balanced_accuracy=_mean_known([s["recall"] for s in scores]),
-        quadratic_kappa=_quadratic_kappa(y_true[known], y_pred[known]),
+        quadratic_kappa=quadratic_kappa(y_true[known], y_pred[known], num_groups),
         all_heads_accuracy=all_heads,
         one_off_accuracy=_mean(errors <= 1),
         mean_absolute_error=_mean(errors),
+        **years,
         groups=groups,
         confusion=counts.tolist(),
     )
 
 
+def _score_years(y_true: Any, y_pred: Any, num_faces: int) -> dict[str, Any]:
+    """Returns the errors in years, `None` where no face has an age in years."""
+    truth = np.full(num_faces, MISSING) if y_true is None else np.asarray(y_true)
+    known = truth >= 0
+    if y_pred is None or not known.any():
+        return {"num_faces_with_years": 0}
+    _check_shape(np.asarray(y_pred), truth, "decoded.age_years")
+    errors = np.abs(np.asarray(y_pred, "float64") - truth)[known]
+    return {
+        "num_faces_with_years": int(known.sum()),
+        "mean_absolute_error_years": _mean(errors),
+        "cumulative_score_5": _mean(errors <= CUMULATIVE_SCORE_YEARS),
+    }
+
+
 def _cells(
-    ages: np.ndarray, genders: np.ndarray, decoded: Decoded
+    ages: np.ndarray, genders: np.ndarray, decoded: Decoded, age_groups: AgeGroups
 ) -> list[dict[str, Any]]:
     """Returns accuracies per age group and gender."""
     cells = []
-    for group, group_name in enumerate(AGE_GROUP_NAMES):
+    for group, group_name in enumerate(age_groups.names):
         for gender, gender_name in enumerate(GENDERS):
             there = (ages == group) & (genders == gender)
             cell: dict[str, Any] = {
@@ -284,10 +277,6 @@ def _check_shape(values: np.ndarray, expected: np.ndarray, name: str) -> None:
             f"Invalid `{name}`. Expected shape {expected.shape}, one entry for each "
             f"face. Received: shape {values.shape}."
         )
-
-
-def _number(value: Any) -> float | None:
-    return None if np.isnan(value) else float(value)
 
 
 def _mean(values: np.ndarray) -> float | None:

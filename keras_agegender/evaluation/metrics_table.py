@@ -69,6 +69,13 @@ def _summary(metrics: Mapping[str, Any]) -> list[str]:
             f"error {_figure(age['mean_absolute_error'], 2)} groups",
             f"            {_counted(age)}",
         ]
+        if age.get("mean_absolute_error_years") is not None:
+            lines.append(
+                "age         mean error "
+                f"{_figure(age['mean_absolute_error_years'], 2)} years, within 5 years "
+                f"{_figure(age['cumulative_score_5'])}, over "
+                f"{age['num_faces_with_years']} faces"
+            )
     if gender and age:
         lines.append(f"mean        accuracy {_figure(metrics['mean_accuracy'])}")
     return lines

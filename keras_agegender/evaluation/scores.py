@@ -51,9 +51,14 @@ class AgeScores:
             counts its ordinal models; `None` where a single head answers.
         one_off_accuracy: Share answered right or as a neighbouring group.
         mean_absolute_error: Mean distance between answer and truth, in groups.
+        num_faces_with_years: Faces whose age in years is known; the next two are over
+            these.
+        mean_absolute_error_years: Mean distance between answer and truth, in years.
+        cumulative_score_5: Share answered within 5 years, the field's CS@5.
         groups: For each age group its `name`, `num_faces`, `num_answered` (faces that
             were answered so), `recall` and `mean_absolute_error`.
-        confusion: Faces by true (row) and answered (column) group. Shape (8, 8).
+        confusion: Faces by true (row) and answered (column) group. Shape
+            (num_groups, num_groups).
     """
 
     num_faces: int
@@ -66,6 +71,9 @@ class AgeScores:
     mean_absolute_error: float | None
     groups: list[dict[str, Any]]
     confusion: list[list[int]]
+    num_faces_with_years: int = 0
+    mean_absolute_error_years: float | None = None
+    cumulative_score_5: float | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from keras_agegender.evaluation.metrics import (
     evaluate_predictions,
     format_metrics,
 )
+from keras_agegender.labels import get_age_groups
 
 # Six faces; the last has no gender, the one before it no age group.
 AGES = np.array([0, 4, 4, 7, -1, 2])
@@ -311,3 +312,24 @@ def test_wrong_input_is_named(change, message):
 
 def test_confusion_matrix_rows_are_the_truth():
     assert confusion_matrix([0, 0, 1, -1], [1, 0, 1, 0], 2).tolist() == [[1, 1], [0, 1]]
+
+
+def test_errors_in_years_and_other_groups():
+    """|28 - 30| = 2, |47 - 40| = 7, unknown: a mean of 4.5, one of two within 5."""
+    groups = get_age_groups("decades")
+    decoded = Decoded(
+        age_group=np.array([2, 4, 4]),
+        heads_agree=np.ones(3, bool),
+        age_years=np.array([28.0, 47.0, 44.0]),
+        median_age_group=np.array([2, 4, 4]),
+    )
+    scores = evaluate_predictions(
+        [3, 4, -1], [-1] * 3, decoded, age_groups=groups, age_years_true=[30, 40, -1]
+    )
+    assert scores.age.num_faces_with_years == 2
+    assert scores.age.mean_absolute_error_years == pytest.approx(4.5)
+    assert scores.age.cumulative_score_5 == pytest.approx(0.5)
+    assert scores.age.groups[4]["name"] == "40-49"
+    assert scores.age.groups[4]["recall"] == 1.0
+    assert np.shape(scores.age.confusion) == (10, 10)
+    assert "mean error 4.50 years, within 5 years 0.500" in format_metrics(scores)
