@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 
-from keras_agegender.encodings.decoding import ORDINAL_HEAD_NAMES
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.recipes.recipe import Recipe
 
@@ -16,13 +15,12 @@ def logged_names(encoding: Encoding) -> list[str]:
         encoding: The model's outputs.
     """
     names = ["loss", *_decoded_names(encoding)]
-    metrics = encoding.metrics()
-    for head in encoding.heads:
-        names.append(f"{head.name}_loss")
+    for output, metrics in encoding.metrics().items():
+        names.append(f"{output}_loss")
         # Keras puts the output's name in front, but not where there is only one.
-        prefix = f"{head.name}_" if len(encoding.heads) > 1 else ""
-        names += [f"{prefix}{metric_name(m)}" for m in metrics.get(head.name, [])]
-    if set(encoding.output_names) & set(ORDINAL_HEAD_NAMES):
+        prefix = f"{output}_" if len(encoding.output_names) > 1 else ""
+        names += [f"{prefix}{metric_name(m)}" for m in metrics]
+    if encoding.question is not None:
         names.append("age_loss")
     names = [*dict.fromkeys(names)]
     return names + [f"val_{name}" for name in names]
@@ -31,10 +29,10 @@ def logged_names(encoding: Encoding) -> list[str]:
 def _decoded_names(encoding: Encoding) -> list[str]:
     """Returns what `DecodedAccuracy` logs; `train` replaces a mean of nothing."""
     names = ["mean_accuracy"]
-    if encoding.gender_decoder is not None:
+    if encoding.gender_head is not None:
         names.append("gender_accuracy")
-    if encoding.age_decoder is not None:
-        names.append("age_accuracy")
+    if encoding.age_head is not None:
+        names += ["age_accuracy", "age_mean_absolute_error"]
         if encoding.question is not None:
             names.append("age_all_heads_accuracy")
     return names

@@ -1,0 +1,111 @@
+"""Age groups and kinds of one's own, from the reader to the answer about a photo."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sample_data import MiddleDetector, picture, write_picture
+
+from keras_agegender.cli.main import main
+from keras_agegender.datasets.csv import read_csv
+from keras_agegender.datasets.prepared import load_prepared
+from keras_agegender.encodings.head import Head
+from keras_agegender.models.heads import stored_encoding
+from keras_agegender.recipes.loading import load_recipe
+from keras_agegender.serving.export import export
+from keras_agegender.serving.predictor import Predictor
+from keras_agegender.training.train import train
+
+GROUPS = "0-17,18-64,65+"
+SIZES = ("small", "medium", "large")
+TINY = [
+    'model.backbone="caffe_1conv"',
+    "model.image_size=[32,32]",
+    "training.epochs=1",
+    "data.batch_size=8",
+]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Pictures with years, sizes and weights in a CSV, prepared by the command."""
+    folder = tmp_path_factory.mktemp("ages")
+    lines = ["image,age,sex,size,kilos"]
+    for number in range(36):
+        write_picture(folder / f"{number:02d}.jpg", value=30 + 5 * number)
+        years = [5, 30, 70][number % 3]
+        lines.append(
+            f"{number:02d}.jpg,{years},{'fm'[number % 2]},"
+            f"{SIZES[number % 3]},{40.5 + number}"
+        )
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    code = main(
+        ["prepare", "csv", str(folder / "labels.csv"), "--age-groups", GROUPS,
+         "--extra", "size:coral", "kilos:regression", "--no-crop", "--size", "48",
+         "--validation", "0.2", "--test", "0.2", "--out", str(folder / "prepared")]
+    )  # fmt: skip
+    assert code == 0
+    return folder / "prepared"
+
+
+def test_the_prepared_dataset_knows_its_groups_and_kinds(prepared):
+    data = load_prepared(prepared)
+    assert data.age_groups.names == ("0-17", "18-64", "65+")
+    assert data.builder.info.features["age_group"].names == ["0-17", "18-64", "65+"]
+    heads = {head.name: head for head in data.extra_heads()}
+    assert heads["size"].kind == "coral"
+    assert set(heads["size"].classes) == set(SIZES)
+
+
+@pytest.mark.parametrize("encoding", ["ordinal", "years"])
+def test_groups_reach_the_answer(prepared, encoding, tmp_path):
+    recipe = load_recipe("quickstart", [*TINY, "loss_weight_changes=[]"])
+    model = replace(recipe.model, encoding=encoding, question=None)
+    recipe = replace(recipe, model=model)
+    run = train(recipe, prepared, tmp_path / "run", verbose=0)
+    model = run.load_model()
+    assert stored_encoding(model).age_groups.names == ("0-17", "18-64", "65+")
+    kilos = run.encoding().head("kilos")
+    assert 40 < kilos.mean < 80 and kilos.scale > 3
+    scores = json.loads((run.path / "metrics.json").read_text("utf-8"))
+    assert [group["name"] for group in scores["age"]["groups"]] == [
+        "0-17", "18-64", "65+"
+    ]  # fmt: skip
+    assert scores["age"]["mean_absolute_error_years"] > 0
+    # An answer in kilos, not in standard deviations: the mean is a fair guess.
+    assert scores["extra"]["kilos"]["mean_absolute_error"] < 40
+    predictor = Predictor(export(run, tmp_path / "model"), MiddleDetector())
+    face = predictor.predict(picture(size=(80, 80))).faces[0]
+    assert face.age_group in ("0-17", "18-64", "65+")
+    assert face.age_probabilities[face.age_group] == max(
+        face.age_probabilities.values()
+    )
+    assert face.extra["size"] in SIZES
+    assert 0 <= face.age_years <= 100
+    assert np.isfinite(face.extra["kilos"])
+
+
+def test_a_kind_that_contradicts_its_column_is_an_error(prepared, tmp_path):
+    recipe = load_recipe("quickstart", TINY)
+    with pytest.raises(ValueError, match="Column 'size' has 3 classes.*kind='binary'"):
+        train(recipe, prepared, tmp_path / "run", extra_heads=[Head("size")], verbose=0)
+
+
+def test_adience_s_groups_do_not_fit_a_dataset_of_others(prepared):
+    from keras_agegender.input_pipeline.eval_dataset import make_eval_dataset
+
+    with pytest.raises(ValueError, match="Invalid `age_groups`.*0-17, 18-64, 65"):
+        make_eval_dataset(prepared, "categorical", split="test")
+
+
+def test_a_csv_says_how_ages_between_groups_are_kept(tmp_path):
+    for name in ("a", "b", "c"):
+        write_picture(tmp_path / f"{name}.jpg")
+    (tmp_path / "labels.csv").write_text("image,age\na.jpg,3\nb.jpg,27\nc.jpg,13\n")
+    _, report = read_csv(tmp_path / "labels.csv", validation=0, test=0)
+    assert (
+        "2 ages lie between two groups (--gaps nearest" in str(report).splitlines()[0]
+    )
