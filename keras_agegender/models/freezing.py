@@ -34,7 +34,7 @@ def freeze_all_but_last(
         >>> from keras_agegender.models.builder import build_model
         >>> model = build_model("resnet34", "categorical")
         >>> freeze_all_but_last(model, 3, ("gender", "age"))[:1]
-        ['gender']
+        ['age']
     """
     if num_layers < 0:
         raise ValueError(
