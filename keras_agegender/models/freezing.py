@@ -14,8 +14,9 @@ def freeze_all_but_last(
 ) -> list[str]:
     """Lets just the outputs and some layers before them train.
 
-    Layers without weights count too, as in the report. Frozen batch normalisations use
-    the statistics they have. Call it before `compile`.
+    Layers without weights count too, as in the report, and those of an inlined backbone
+    one by one; a subclassed model is one layer. Frozen batch normalisations use the
+    statistics they have. Call it before `compile`.
 
     Args:
         model: The model; its layers are changed.

@@ -107,8 +107,8 @@ def _optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimiz
         ) from error
     decay = settings.weight_decay or None
     if isinstance(optimizer, keras.optimizers.AdamW):
-        return type(optimizer)(rate, weight_decay=decay)
-    optimizer = type(optimizer)(rate, weight_decay=None)
+        return type(optimizer)(learning_rate=rate, weight_decay=decay)
+    optimizer = type(optimizer)(learning_rate=rate, weight_decay=None)
     return add_coupled_weight_decay(optimizer, decay) if decay else optimizer
 
 

@@ -100,6 +100,28 @@ def test_sequential_and_subclassed_models():
     assert names[:3] == ["image", "mine", "global_pool"]
 
 
+class FunctionalSubclass(keras.Model):
+    """As KerasHub's backbones are made."""
+
+    def __init__(self, filters):
+        image = keras.Input((None, None, 3))
+        x = layers.Conv2D(filters, 3, name="hub_conv")(image)
+        super().__init__(inputs=image, outputs=x, name="hub_backbone")
+        self.filters = filters
+
+    def get_config(self):
+        return {"filters": self.filters}
+
+
+def test_functional_subclasses_are_inlined():
+    trunk = FunctionalSubclass(4)
+    model = build_model(trunk, "gender", image_size=(8, 8), augment=False)
+    names = [layer.name for layer in model.layers]
+    assert names == ["image", "hub_conv", "global_pool", "gender"]
+    expected = predict(trunk, images()).mean(axis=(1, 2))
+    np.testing.assert_allclose(predict(features(model), images()), expected, atol=1e-5)
+
+
 def test_a_callable_and_features_that_are_vectors():
     def flat(image):
         return layers.Dense(5, name="five")(layers.Flatten()(image))

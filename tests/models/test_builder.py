@@ -17,8 +17,9 @@ from keras_agegender.models.networks import NETWORKS, list_models
 QUICK = {
     ("resnet34", "attributes"),
     ("resnet_se", "categorical"),
-    ("efficientnet_lite0", "gender"),
 }
+if keras.backend.backend() == "tensorflow":  # half a minute on JAX
+    QUICK.add(("efficientnet_lite0", "gender"))
 ENCODINGS = [
     ("gender", None),
     ("joint", None),
