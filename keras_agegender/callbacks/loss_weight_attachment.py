@@ -90,12 +90,20 @@ def _detach_when_used_outside_fit(model: keras.Model, state: LossWeightState) ->
     """Lets the model's entry points detach a state that an interrupted fit left."""
     thread = threading.get_ident()
 
+    def is_left_over(name: str, caller: str) -> bool:
+        if threading.get_ident() != thread:
+            return False  # it may write a checkpoint for the thread that trains
+        if name == "make_train_function" and caller == "fit":
+            # `fit` calls it once, between `set_model` and `on_train_begin`.
+            before, state.started = state.started, True
+            return before
+        return not _is_fitting(model)
+
     def guarded(name: str) -> Any:
         original = getattr(model, name)
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            # Another thread cannot tell; it may write a checkpoint for this one.
-            if threading.get_ident() == thread and not _is_fitting(model):
+            if is_left_over(name, sys._getframe(1).f_code.co_name):
                 detach_state(model, state)
             return original(*args, **kwargs)
 
@@ -183,9 +191,10 @@ def _named_entries(state: LossWeightState) -> list[tuple[Any, str]]:
         flat *= len(entries)  # one loss that Keras applies to all outputs
     pairs = []
     for position, entry in enumerate(entries):
-        path = "/".join(str(part) for part in entry.path)
-        by_name = [n for n in (entry.name, path) if n in state.loss_weights]
-        pairs.append((entry, by_name[0] if by_name else flat[position]))
+        path = [str(part) for part in entry.path]
+        found = [entry.name, *("/".join(path[:n]) for n in range(len(path), 0, -1))]
+        known = [name for name in found if name in state.loss_weights]
+        pairs.append((entry, known[0] if known else flat[position]))
     return pairs
 
 
@@ -211,7 +220,7 @@ def loss_log_names(state: LossWeightState) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {name: [] for name in state.loss_weights}
     for entry, name in _named_entries(state):
         found[name].append(f"{entry.name}_loss")
-    keys = [key for keys in found.values() for key in set(keys)]
+    keys = [key for several in found.values() for key in several]
     if len(keys) != len(set(keys)):
         raise ValueError(
             "Balancing needs outputs that the logs tell apart. Let the model return a "

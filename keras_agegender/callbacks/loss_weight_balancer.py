@@ -36,11 +36,13 @@ class LossWeightBalancer(LossWeightCallback):
       in the first two epochs.
     - `"uncertainty"`, uncertainty weighting in its analytic form (Kendall et al. 2018,
       Kirchdorfer et al. 2024): an output weighs `1 / loss`, so that losses of any scale
-      count the same.
+      count the same. All weigh 1 until there is a loss. With a `temperature`, the
+      weights are a softmax of `1 / loss / temperature`.
 
-    The weights of K balanced outputs sum to K before `base_weights` multiply them, and
-    replace what the model was compiled with. They come from the *unweighted* losses of
-    training, with sample weights if there are any.
+    Dynamic averages and the softmax have mean 1. `base_weights` multiply the weights,
+    which replace what the model was compiled with. They come from the *unweighted*
+    losses of training, with sample weights if there are any. Where a loss is no finite
+    number, the weights stay as they are.
 
     Weights are logged, saved, resumed and detached as those of `LossWeightScheduler`,
     with the losses they come from. The same callback goes on in a second `fit` of the
@@ -56,8 +58,7 @@ class LossWeightBalancer(LossWeightCallback):
         outputs: Names of the outputs to balance, two or more; `None` (default) balances
             all. The others keep their weights.
         temperature: Above 0; the higher, the more equal the weights. `None` (default)
-            is 2 for `"dwa"`, and `1 / loss` itself for `"uncertainty"`; a number there
-            takes a softmax of `1 / loss / temperature`.
+            is 2 for `"dwa"` and no softmax for `"uncertainty"`.
         by: `"epoch"` or `"step"`: when weights are set. `"dwa"` knows epochs only. By
             step, the losses of every step are read back from the device, which takes
             time; with `steps_per_execution` above 1, of every execution. Defaults to
@@ -132,8 +133,7 @@ class LossWeightBalancer(LossWeightCallback):
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Sets the weights of this epoch."""
-        model = self.model  # on JAX, this access syncs the model's variables
-        del model
+        self.sync_model()
         self._totals = {}
         saved = int(_numpy(self._num_epochs))
         if self._state.restored and self.by == "epoch" and saved != epoch:
@@ -148,8 +148,7 @@ class LossWeightBalancer(LossWeightCallback):
         """Reads this step's losses and sets the next step's weights."""
         super().on_train_batch_end(batch, logs)
         if self.by == "step":
-            model = self.model  # on JAX, this access syncs the model's variables
-            del model
+            self.sync_model()
             self._add(self._losses_since_last_read())
             self._balance(f"step {batch + 1}")
 

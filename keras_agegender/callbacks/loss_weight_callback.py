@@ -63,12 +63,16 @@ class LossWeightCallback(keras.callbacks.Callback):
         changed = {n: (before[n], w) for n, w in weights.items() if w != before[n]}
         if not changed:
             return
-        model = self.model  # on JAX, this access syncs the model's variables
+        self.sync_model()
         self._state.assign(weights)
-        set_compile_config(model, self._state)
+        set_compile_config(self._model, self._state)
         if self.verbose:
             text = ", ".join(f"{n} {a:g} -> {b:g}" for n, (a, b) in changed.items())
             print(f"\nLoss weights from {when} on: {text}")
+
+    def sync_model(self) -> None:
+        """Puts the running epoch's values into the model's variables (JAX only)."""
+        _ = self.model  # Keras does it on this access.
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Marks the state as one that a later `fit` must not take over."""

@@ -1,7 +1,6 @@
 """How losses become the weights that balance them.
 
-In: the losses of K outputs. Out: K weights that sum to K, so that a learning rate keeps
-its meaning. Plain NumPy: nothing here knows a model.
+In: the losses of K outputs. Out: K weights. Plain NumPy: nothing here knows a model.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ def dynamic_weight_average(
 ) -> np.ndarray:
     """Returns more weight for the outputs whose loss falls more slowly.
 
-    `w_k = K softmax(r / T)_k` with `r_k = latest_k / earlier_k`. Shape (K,).
+    `w_k = K softmax(r / T)_k` with `r_k = latest_k / earlier_k`. They sum to K. Shape
+    (K,).
 
     Args:
         latest: Mean losses of the epoch before this one. Shape (K,), not negative.
@@ -37,13 +37,13 @@ def dynamic_weight_average(
 
 
 def uncertainty_weights(losses: Any, temperature: float | None = None) -> np.ndarray:
-    """Returns more weight for the outputs with lower losses.
+    """Returns weights with which losses of any scale count the same.
 
-    Kendall et al. weigh a loss by the inverse of its uncertainty, which is learned.
-    Kirchdorfer et al. solve for it: the best uncertainty of an output is its loss, so
-    the weights are in proportion to `1 / L_k` (UW-O), and no loss outweighs another
-    because of its scale. With a temperature they are `softmax((1 / L) / T)` (UW-SO).
-    Both are scaled to sum to K. Shape (K,).
+    Kendall et al. weigh a loss by the inverse of the output's uncertainty, which is
+    learned. Kirchdorfer et al. solve for it: the best uncertainty is the loss itself,
+    so the weight is `1 / L_k` (their UW-O). With a temperature it is
+    `K softmax((1 / L) / T)_k` (their UW-SO, here times K, so that the weights' mean is
+    1). Shape (K,).
 
     Args:
         losses: Current losses. Shape (K,), not negative.
@@ -51,8 +51,8 @@ def uncertainty_weights(losses: Any, temperature: float | None = None) -> np.nda
             higher, the more equal the weights. `None` (default) gives UW-O.
 
     Example:
-    >>> uncertainty_weights([1.0, 3.0])
-    array([1.5, 0.5])
+    >>> uncertainty_weights([0.5, 4.0])
+    array([2.  , 0.25])
 
     Source: Kendall et al. 2018, https://arxiv.org/abs/1705.07115; Kirchdorfer et al.
     2024, Analytical Uncertainty-Based Loss Weighting in Multi-Task Learning,
@@ -60,7 +60,7 @@ def uncertainty_weights(losses: Any, temperature: float | None = None) -> np.nda
     """
     inverse = 1 / _positive(losses)
     if temperature is None:
-        return len(inverse) * inverse / inverse.sum()
+        return inverse
     return len(inverse) * _softmax(inverse / temperature)
 
 

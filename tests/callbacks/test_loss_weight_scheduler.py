@@ -9,6 +9,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from two_outputs import FEATURES, TARGETS, assert_same_weights, build, fit
 
 from keras_agegender.callbacks.loss_weight_scheduler import LossWeightScheduler
 
@@ -16,51 +17,6 @@ BACKEND = keras.backend.backend()
 needs_tensorflow = pytest.mark.skipif(
     BACKEND != "tensorflow", reason="TensorFlow's own machinery"
 )
-NUM_EXAMPLES = 16
-FEATURES = np.random.default_rng(0).normal(size=(NUM_EXAMPLES, 4)).astype("float32")
-TARGETS = {"a": FEATURES[:, :1] * 2, "b": FEATURES[:, 1:2] - 1}
-
-
-def build(loss_weights=None, optimizer=None, jit_compile="auto", listed=False):
-    """A model with two outputs that share a layer, the same at every call."""
-    keras.utils.set_random_seed(1)
-    x = keras.Input((4,))
-    shared = keras.layers.Dense(5, activation="tanh")(x)
-    outputs = {
-        name: keras.layers.Dense(1, name=name, dtype="float32")(shared)
-        for name in ("a", "b")
-    }
-    loss = {"a": "mse", "b": "mse"}
-    if listed:
-        outputs, loss = list(outputs.values()), list(loss.values())
-    model = keras.Model(x, outputs)
-    model.compile(
-        optimizer or keras.optimizers.Adam(0.05),
-        loss=loss,
-        loss_weights=loss_weights,
-        jit_compile=jit_compile,
-    )
-    return model
-
-
-def fit(model, callbacks=(), epochs=1, batch_size=NUM_EXAMPLES, y=TARGETS, **kwargs):
-    return model.fit(
-        FEATURES,
-        y,
-        batch_size=batch_size,
-        epochs=epochs,
-        shuffle=False,
-        verbose=0,
-        callbacks=list(callbacks),
-        **kwargs,
-    )
-
-
-def assert_same_weights(model, reference, atol=1e-6):
-    for value, expected in zip(
-        model.get_weights(), reference.get_weights(), strict=True
-    ):
-        np.testing.assert_allclose(value, expected, atol=atol)
 
 
 def recompiled(model, loss_weights):
@@ -213,18 +169,6 @@ def test_compile_afterwards_starts_from_its_own_weights():
     assert history["a_loss_weight"] == [10.0]
 
 
-def test_an_interrupted_fit_can_be_followed_by_another():
-    class Stop(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            raise KeyboardInterrupt
-
-    model = build()
-    with pytest.raises(KeyboardInterrupt):
-        fit(model, [LossWeightScheduler({0: {"a": 2.0}}), Stop()])
-    scheduler = LossWeightScheduler({1: {"a": 3.0}})
-    assert fit(model, [scheduler], epochs=2).history["a_loss_weight"] == [2.0, 3.0]
-
-
 def test_initial_epoch_catches_up():
     schedule = {0: {"a": 4.0}, 2: {"a": 2.0, "b": 6.0}, 9: {"a": 1.0}}
     history = fit(
@@ -342,7 +286,7 @@ KILLED_RUN = """
 import os, sys
 sys.path[:0] = [{tests!r}, {root!r}]
 import keras
-from test_loss_weight_scheduler import build, fit
+from two_outputs import build, fit
 from keras_agegender.callbacks.loss_weight_scheduler import LossWeightScheduler
 
 class Kill(keras.callbacks.Callback):
@@ -363,7 +307,7 @@ model.save_weights(sys.argv[3])
 
 
 def test_a_killed_run_goes_on_with_its_loss_weights(tmp_path):
-    here = os.path.dirname(os.path.abspath(__file__))
+    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     script = KILLED_RUN.format(tests=here, root=os.path.dirname(here))
 
     def run(name, kill_at):
