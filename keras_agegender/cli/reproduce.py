@@ -9,8 +9,11 @@ from keras_agegender.cli.console import add_set_option, add_verb, load_framework
 
 
 def _reproduce(arguments: argparse.Namespace) -> int:
+    from keras_agegender.recipes.loading import load_recipe, report_recipes
+
+    for recipe in arguments.recipes:
+        load_recipe(recipe)  # mistakes surface at once
     load_frameworks()
-    from keras_agegender.recipes.loading import report_recipes
     from keras_agegender.studies.reproduce import reproduce
 
     found = reproduce(

@@ -146,7 +146,7 @@ def check_overlap(
                 ]
                 raise ValueError(
                     f"Invalid splits. {len(shared)} {what} are in {first!r} "
-                    f"({splits[first]}) and in {second!r} ({splits[second]}), so scores "
+                    f"({splits[first]}) and in {second!r} ({splits[second]}): scores "
                     f"would be of faces seen before. For instance {'; '.join(pairs)}."
                 )
 

@@ -68,9 +68,9 @@ def split_override(override: str) -> tuple[str, str]:
 def for_pretraining(overrides: Sequence[str]) -> list[str]:
     """Returns the overrides that hold for the recipe that a recipe begins with.
 
-    Those of the network, the batches and the optimizer do, as `training.epochs=3`; those
-    of a recipe's own outputs, data or name (`OWN_KEYS`) do not. `pretraining.KEY=VALUE`
-    holds for that recipe alone, and over the others.
+    Those of the network, the batches and the optimizer do, as `training.epochs=3`;
+    those of a recipe's own outputs, data or name (`OWN_KEYS`) do not.
+    `pretraining.KEY=VALUE` holds for that recipe alone, and over the others.
 
     Example:
     >>> for_pretraining(["training.epochs=3", "model.encoding=joint"])

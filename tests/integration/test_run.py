@@ -58,7 +58,8 @@ def test_a_run_leaves_everything_behind(run):
     names = {file.name for file in run.path.iterdir()}
     assert names == {
         "best.keras", "last.keras", "recipe.toml", "run.json", "history.csv",
-        "curves.png", "metrics.json", "confusion.png", "predictions.csv", "faces.csv.gz",
+        "curves.png", "metrics.json", "confusion.png", "predictions.csv",
+        "faces.csv.gz",
     }  # fmt: skip
     info = run.info()
     assert info["status"] == "finished" and info["seed"] == 0

@@ -100,7 +100,6 @@ def test_overrides():
         ),
         ("[[loss_weight_changes]]\nepoch = -1\nset = {age = 1}", "from 0 on"),
         ("[[loss_weight_changes]]\nepoch = 1", r"\[0\]\.set'"),
-        ("[[published]]\ncheckpoint = 'age'", r"published\[0\]\.checkpoint"),
         ("[[published]]\ngender_f1 = 82.2", r"published\[0\]\.gender_f1'.*share"),
         ("pretraining = 'nowhere'", "no recipe named 'nowhere'"),
     ],
