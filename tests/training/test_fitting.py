@@ -150,8 +150,9 @@ def test_class_weights_reach_the_training_batches(prepared):
     assert (weights["age"] == 1).all()
 
 
-@pytest.mark.parametrize(("balanced", "low", "high"), [("true", 0.35, 0.65),
-                                                       ("false", 0.125, 0.125)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("balanced", "low", "high"), [("true", 0.35, 0.65), ("false", 0.125, 0.125)]
+)
 def test_balanced_sampling_draws_groups_equally(prepared, balanced, low, high):
     """A face of eight is of group 1; drawn equally often it is every second one."""
     experiment = experiment_of(prepared, "7", f"data.balanced_sampling={balanced}")
@@ -213,8 +214,10 @@ def test_training_begins_with_the_pretrained_weights(prepared, tmp_path):
     keras.utils.set_random_seed(7)
     source = build_model("caffe_1conv", "gender", image_size=(32, 32))
     source.save(tmp_path / "first.keras")
-    settings = [*SMALL, "training.epochs=1", "training.learning_rate=1e-12",
-                "training.learning_rate_changes={}", "training.weight_decay=0.0"]  # fmt: skip
+    settings = [
+        *SMALL, "training.epochs=1", "training.learning_rate=1e-12",
+        "training.learning_rate_changes={}", "training.weight_decay=0.0",
+    ]  # fmt: skip
     run = train("1", prepared, tmp_path / "run", overrides=settings, verbose=0,
                 pretrained=tmp_path / "first.keras")  # fmt: skip
     trained = run.load_model("last")
