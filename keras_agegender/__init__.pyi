@@ -122,6 +122,10 @@ from .synthetic.faces import (
     write_synthetic_faces as write_synthetic_faces,
     write_synthetic_photo as write_synthetic_photo,
 )
+from .training.experiment import (
+    Experiment as Experiment,
+    make_experiment as make_experiment,
+)
 from .training.train import train as train
 from .training.weight_decay import add_coupled_weight_decay as add_coupled_weight_decay
 

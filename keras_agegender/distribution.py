@@ -105,6 +105,7 @@ def failing_together() -> Iterator[None]:
         raise
     finally:
         done.set()
+        watcher.join()
 
 
 def _key_value_store() -> Any:

@@ -57,5 +57,6 @@ def add_set_option(verb: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="replace a setting of the recipe, for instance training.epochs=3",
+        help="replace a setting of the recipe, for instance training.epochs=3; no "
+        "value unsets it; pretraining.KEY=VALUE is for what it begins with alone",
     )

@@ -43,7 +43,6 @@ def add_evaluate(verbs: Any) -> None:
     verb.add_argument(
         "--positive-gender",
         choices=("male", "female"),
-        default="male",
-        help="positive class of precision, recall and f1",
+        help="positive class of precision, recall and f1 [the recipe's]",
     )
     verb.add_argument("--json", action="store_true")

@@ -58,14 +58,15 @@ def add_train(verbs: Any) -> None:
     """Adds `agegender train`."""
     verb = add_verb(verbs, "train", _train, "train a recipe; the same command resumes")
     verb.add_argument("recipe", help="a recipe's name or a .toml file")
-    verb.add_argument("--data", required=True, help="prepared dataset")
+    verb.add_argument("--data", help="prepared dataset")
     verb.add_argument(
         "--run", required=True, dest="run_directory", help="folder for the run"
     )
     verb.add_argument(
         "--pretraining-data",
         metavar="DATA",
-        help="prepared dataset for the recipe that this one begins with",
+        help="prepared dataset for the recipe that this one begins with, or for a "
+        "recipe of that role",
     )
     verb.add_argument(
         "--pretrained",

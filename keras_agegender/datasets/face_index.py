@@ -146,9 +146,8 @@ def check_overlap(
                 ]
                 raise ValueError(
                     f"Invalid splits. {len(shared)} {what} are in {first!r} "
-                    f"({splits[first]}) and in {second!r} ({splits[second]}), so "
-                    f"scores would be of faces seen before. For instance "
-                    f"{'; '.join(pairs)}."
+                    f"({splits[first]}) and in {second!r} ({splits[second]}): scores "
+                    f"would be of faces seen before. For instance {'; '.join(pairs)}."
                 )
 
 

@@ -140,12 +140,6 @@ def _weights(recipe: Recipe) -> Iterator[Finding]:
 
 def _published(recipe: Recipe) -> Iterator[Finding]:
     for number, row in enumerate(recipe.published):
-        if row.checkpoint is not None and row.checkpoint not in recipe.training.keep:
-            yield (
-                f"published[{number}].checkpoint",
-                f"one of {sorted(recipe.training.keep)}, or no such key for best",
-                row.checkpoint,
-            )
         for name, value in vars(row).items():
             if isinstance(value, float) and not 0 <= value <= 1:
                 yield f"published[{number}].{name}", "a share in [0, 1]", value

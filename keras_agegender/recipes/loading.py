@@ -77,8 +77,8 @@ def pretraining_recipe(recipe: Recipe) -> Recipe:
     named = any(o.startswith("model.image_size") for o in recipe.pretraining_overrides)
     if named and first.model.image_size != size:
         raise ValueError(
-            f"Invalid `pretraining.model.image_size`. Expected that of "
-            f"{recipe.name!r}, {list(size)}, whose weights it gives. Received: "
+            "Invalid `pretraining.model.image_size`. Expected that of the recipe it "
+            f"gives its weights to, {list(size)}. Received: "
             f"{list(first.model.image_size)}."
         )
     return replace(first, model=replace(first.model, image_size=size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from keras_agegender.run_directory import RunDirectory
+from keras_agegender.training.identity import differences, flatten
 
 RESAMPLES = 10_000
 
@@ -123,9 +125,9 @@ def compare(
             warnings.append(
                 f"{len(table) - len(shared)} faces of {run.path} are not in the other"
             )
-    hashes = [run.info().get("data_sha256") for run in runs]
-    if hashes[0] != hashes[1]:
-        warnings.append("the two were trained on different datasets")
+    warnings += _unlike(*(run.info() for run in runs))
+    for run in runs:
+        warnings += _seen(run, predictions)
     differences = [
         _difference(question, tables[0].loc[shared], tables[1].loc[shared], seed)
         for question in ("gender", "age_group")
@@ -185,7 +187,7 @@ def _difference(
 
 def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the settings of two recipes that differ, by dotted key."""
-    flat = [_flat(settings) for settings in (first, second)]
+    flat = [flatten(settings) for settings in (first, second)]
     keys = sorted({*flat[0], *flat[1]} - {"name", "title", "published"})
     return {
         key: (flat[0].get(key), flat[1].get(key))
@@ -194,11 +196,37 @@ def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str,
     }
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+def _unlike(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """Returns how two runs' experiments differ beside their recipes' settings."""
+    identities = [info.get("identity") for info in (first, second)]
+    if None in identities:
+        same = first.get("data_sha256") == second.get("data_sha256")
+        return [] if same else ["the two were trained on different datasets"]
+    if identities[0] == identities[1]:
+        return ["the two are runs of one experiment: differences are chance"]
+    found = differences(first["experiment"], second["experiment"])
+    warnings = []
+    if any(line.startswith("data.sha256") for line in found):
+        warnings.append("the two were trained on different datasets")
+    for key in ("data.splits.", "data.pixels.", "begins_with", "seed"):
+        warnings += [
+            line.replace(" there and ", " in A and ").replace(" here", " in B")
+            for line in found
+            if line.startswith(key)
+        ]
+    return warnings
+
+
+def _seen(run: RunDirectory, predictions: str) -> list[str]:
+    """Says that a run was scored on faces that it knows."""
+    file = run.path / predictions.replace("predictions", "metrics").replace(
+        ".csv", ".json"
+    )
+    if not file.is_file():
+        return []
+    metrics = json.loads(file.read_text("utf-8"))
+    return [
+        f"{run.path} was {what} on {count} of the faces it is scored on"
+        for key, what in (("training", "trained"), ("validation", "selected"))
+        if (count := metrics.get(f"num_seen_in_{key}"))
+    ]

@@ -8,8 +8,6 @@ moved. Nor is what a recipe is called, how it is scored or what the report says 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,6 +22,7 @@ from keras_agegender.input_pipeline.labels import read_labels
 from keras_agegender.recipes.loading import pretraining_recipe
 from keras_agegender.recipes.recipe import Recipe
 from keras_agegender.run_directory import RunDirectory, recipe_encoding
+from keras_agegender.training.identity import identity_of
 from keras_agegender.training.monitors import check_monitors
 
 # Settings of a recipe that training does not depend on.
@@ -123,12 +122,6 @@ class Experiment:
         }
 
 
-def identity_of(description: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 of plain values, whatever the order of their keys."""
-    text = json.dumps(description, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def make_experiment(
     recipe: Recipe,
     data: PreparedDataset | str | Path | None = None,
@@ -137,12 +130,14 @@ def make_experiment(
     pretrained: str | Path | None = None,
     extra_heads: Sequence[Head] | str = "auto",
     splits: Mapping[str, str] | None = None,
+    pretraining_splits: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> Experiment:
     """Returns the experiment that `train` would run; takes its arguments.
 
     A recipe of role `"pretrain"` takes `pretraining_data` where it is given, else
-    `data`.
+    `data`. `pretraining_splits` are those of what the recipe begins with; `None` takes
+    those that its dataset declares.
 
     Raises:
         ValueError: If recipe, dataset, splits and heads contradict each other.
@@ -156,7 +151,8 @@ def make_experiment(
         given = pretraining_data
     if given is None:
         raise ValueError(
-            f"Missing `data`. Recipe {recipe.name!r} is trained on {role} data."
+            f"Missing `data` (--data). Recipe {recipe.name!r} is trained on {role} "
+            "data."
         )
     prepared = given if isinstance(given, PreparedDataset) else load_prepared(given)
     heads = _resolve_heads(prepared, recipe, extra_heads)
@@ -168,7 +164,9 @@ def make_experiment(
     resolved = resolve_splits(recipe, prepared, splits)
     encoding = standardized(encoding, prepared, resolved["train"])
     faces = prepared.num_faces(resolved["train"])
-    begins_with, weights = _beginning(recipe, pretraining_data, pretrained, seed)
+    begins_with, weights = _beginning(
+        recipe, pretraining_data, pretrained, pretraining_splits, seed
+    )
     return Experiment(
         recipe=recipe,
         data=ExperimentData(
@@ -240,32 +238,12 @@ def pixels_of(prepared: PreparedDataset) -> dict[str, Any]:
     return {k: info[k] for k in ("crop", "detector", "output_size") if k in info}
 
 
-def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Returns a line for each part in which two experiments' `to_dict()` differ."""
-    flat = [flatten(description) for description in (there, wanted)]
-    lines = []
-    for key in sorted({*flat[0], *flat[1]}):
-        first, second = (values.get(key, "not set") for values in flat)
-        if first != second:
-            if str(key).endswith(("sha256", "identity")):
-                first, second = str(first)[:12], str(second)[:12]
-            lines.append(f"{key} is {first!r} there and {second!r} here")
-    return lines
-
-
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns nested settings by dotted key."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
 def _beginning(
-    recipe: Recipe, data: Any, pretrained: str | Path | None, seed: int
+    recipe: Recipe,
+    data: Any,
+    pretrained: str | Path | None,
+    splits: Mapping[str, str] | None,
+    seed: int,
 ) -> tuple[Experiment | dict[str, Any] | None, Path | None]:
     """Returns what an experiment begins with, and where the weights are if they are."""
     if pretrained is not None:
@@ -288,7 +266,10 @@ def _beginning(
             "finished run with `pretrained` (--pretrained)."
         )
     first = pretraining_recipe(recipe)
-    return make_experiment(first, data, pretraining_data=data, seed=seed), None
+    experiment = make_experiment(
+        first, data, pretraining_data=data, splits=splits, seed=seed
+    )
+    return experiment, None
 
 
 def _resolve_heads(

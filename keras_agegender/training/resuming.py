@@ -13,9 +13,11 @@ from keras_agegender.datasets.face_index import (
     check_overlap,
     index_faces,
 )
-from keras_agegender.files import versions
+from keras_agegender.datasets.prepared import PreparedDataset
+from keras_agegender.files import directory_hash, versions
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.training.experiment import Experiment, differences
+from keras_agegender.training.experiment import Experiment
+from keras_agegender.training.identity import differences
 
 
 def make_run_directory(run: RunDirectory) -> None:
@@ -107,15 +109,21 @@ def checked_faces(experiment: Experiment) -> FaceIndex:
         ValueError: If two of its splits share a face, person or picture; only a
             `validation_split` that the recipe names may share them with the test split.
     """
-    data = experiment.data
-    if data.sha256 not in _INDEXES:
-        while len(_INDEXES) > 1:
-            _INDEXES.pop(next(iter(_INDEXES)))
-        _INDEXES[data.sha256] = index_faces(data.prepared)
+    index = faces_of(experiment.data.prepared)
     named = experiment.recipe.data.validation_split is not None
     allowed = ("validation", "test") if named else ()
-    check_overlap(_INDEXES[data.sha256], data.splits, allowed)
-    return _INDEXES[data.sha256]
+    check_overlap(index, experiment.data.splits, allowed)
+    return index
+
+
+def faces_of(prepared: PreparedDataset) -> FaceIndex:
+    """Returns the faces of a dataset, read once by a process."""
+    content = directory_hash(prepared.directory)
+    if content not in _INDEXES:
+        while len(_INDEXES) > 1:
+            _INDEXES.pop(next(iter(_INDEXES)))
+        _INDEXES[content] = index_faces(prepared)
+    return _INDEXES[content]
 
 
 def read_history(file: Path) -> dict[str, list[float]]:

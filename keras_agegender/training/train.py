@@ -35,17 +35,14 @@ from keras_agegender.recipes.loading import load_recipe, override_recipe
 from keras_agegender.recipes.recipe import Recipe
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.training.compiling import build_compiled_model
-from keras_agegender.training.experiment import (
-    Experiment,
-    differences,
-    make_experiment,
-)
+from keras_agegender.training.experiment import Experiment, make_experiment
 from keras_agegender.training.fitting import (
     make_callbacks,
     process_shard,
     train_dataset,
     validation_dataset,
 )
+from keras_agegender.training.identity import differences
 from keras_agegender.training.resuming import (
     make_run_directory,
     open_run,
@@ -112,6 +109,15 @@ def train(
             recipe = override_recipe(recipe, overrides)
         else:
             recipe = load_recipe(recipe, overrides)
+        if (
+            pretraining_data is not None
+            and recipe.pretraining is None
+            and recipe.data.role == "target"
+        ):
+            raise ValueError(
+                "Invalid `pretraining_data` (--pretraining-data). Recipe "
+                f"{recipe.name!r} begins with no other recipe."
+            )
         experiment = make_experiment(
             recipe,
             data,
@@ -195,7 +201,7 @@ def _fit(
     callbacks = make_callbacks(experiment, run, validation, labels)
     backup = RunBackup(run.backup, callbacks, writes)
     if backup.first_epoch == 0 and pretrained is not None:
-        _transfer(model, pretrained, run)
+        transfer(model, pretrained, run)
     if writes:
         truncate_history(run.history_file, backup.first_epoch)
     wait_for_all("backup read")
@@ -247,7 +253,7 @@ def _pretrain(
     return path
 
 
-def _transfer(model: keras.Model, path: Path, run: RunDirectory) -> None:
+def transfer(model: keras.Model, path: Path, run: RunDirectory) -> None:
     """Copies what fits from a pretrained model and writes down what did."""
     if path.suffix == ".keras":
         source = keras.saving.load_model(path)

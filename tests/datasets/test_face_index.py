@@ -31,9 +31,14 @@ def index_of(*rows):
 
 @pytest.mark.parametrize(
     "split",
-    ["fold_3", "fold_0+fold_2", "fold_1[:3]",
-     "fold_1[3:]+fold_4[25%:75%]", "fold_2[-2:]"],
-)  # fmt: skip
+    [
+        "fold_3",
+        "fold_0+fold_2",
+        "fold_1[:3]",
+        "fold_1[3:]+fold_4[25%:75%]",
+        "fold_2[-2:]",
+    ],
+)
 def test_expressions_are_those_of_tensorflow_datasets(prepared, split):
     keys = index_faces(prepared).faces(split)["key"]
     assert list(keys) == list(read_labels(prepared, split)["key"])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from sample_data import make_prepared
 
-from keras_agegender.distribution import initialize_processes
+from keras_agegender.distribution import failing_together, initialize_processes
 from keras_agegender.input_pipeline.eval_dataset import make_eval_dataset
 from keras_agegender.input_pipeline.train_dataset import make_train_dataset
 from keras_agegender.run_directory import RunDirectory
@@ -40,14 +40,19 @@ def prepared(tmp_path_factory):
 
 def start(prepared, directory, count):
     """Starts `agegender train` once for each process, as on so many machines."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
     overrides = [part for setting in SETTINGS for part in ("--set", setting)]
     command = [
         *(sys.executable, "-m", "keras_agegender.cli.main", "train", "quickstart"),
         *("--data", prepared, "--run", directory, *overrides),
     ]
+    return start_each(command, count)
+
+
+def start_each(command, count):
+    """Starts a command as so many processes that train together on JAX."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
     return [
         subprocess.Popen(
             list(map(str, command)),
@@ -98,6 +103,56 @@ def test_two_processes_train_like_one_and_resume(prepared, tmp_path):
             np.testing.assert_allclose(a, b, atol=2e-4)
     files = [{file.name for file in run.path.iterdir()} for run in runs]
     assert files[0] == files[1]
+
+
+FAILING = """
+import sys
+from keras_agegender.distribution import (
+    failing_together, initialize_processes, process_index, wait_for_all)
+initialize_processes()
+with failing_together():
+    wait_for_all("begin")
+    if process_index() == int(sys.argv[1]):
+        raise ValueError("The disk is full.\\nReally.")
+    wait_for_all("end")
+print("went on")
+"""
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_an_error_of_one_process_ends_all(failing):
+    """Within seconds, where the other one waits in a barrier for minutes."""
+    processes = start_each([sys.executable, "-c", FAILING, failing], 2)
+    outputs = [process.communicate(timeout=90) for process in processes]
+    assert [process.returncode for process in processes] == [1, 1]
+    assert not any("went on" in out for out, _ in outputs)
+    own, other = outputs[failing][1], outputs[1 - failing][1]
+    assert "ValueError: The disk is full." in own and "so this one stops" not in own
+    (line,) = [text for text in other.splitlines() if text.startswith("agegender")]
+    assert line == (
+        f"agegender: process {failing} failed, so this one stops: "
+        "ValueError: The disk is full. Really."
+    )
+    assert "Traceback" not in other and "stack trace" not in own + other
+
+
+@pytest.mark.slow
+def test_a_run_that_one_process_refuses_ends_all(prepared, tmp_path):
+    """The first process finds another thing in the folder; the second one hears it."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine").write_text("mine", "utf-8")
+    processes = start(prepared, tmp_path / "run", 2)
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [1, 1]
+    for _, errors in outputs:
+        (line,) = [text for text in errors.splitlines() if text.startswith("agegender")]
+        assert "is not empty and holds no run" in line
+        assert "Traceback" not in errors
+
+
+def test_alone_errors_are_just_raised():
+    with pytest.raises(ValueError, match="mine"), failing_together():
+        raise ValueError("mine")
 
 
 def test_shards_are_the_batches_shared_out(prepared):

@@ -100,7 +100,6 @@ def test_overrides():
         ),
         ("[[loss_weight_changes]]\nepoch = -1\nset = {age = 1}", "from 0 on"),
         ("[[loss_weight_changes]]\nepoch = 1", r"\[0\]\.set'"),
-        ("[[published]]\ncheckpoint = 'age'", r"published\[0\]\.checkpoint"),
         ("[[published]]\ngender_f1 = 82.2", r"published\[0\]\.gender_f1'.*share"),
         ("pretraining = 'nowhere'", "no recipe named 'nowhere'"),
     ],
@@ -210,3 +209,20 @@ def test_overrides_of_a_pretraining_that_is_not_there():
 def test_overriding_a_recipe_is_overriding_its_file():
     overrides = ["training.epochs=3", "pretraining.training.epochs=1"]
     assert override_recipe(load_recipe("9"), overrides) == load_recipe("9", overrides)
+
+
+@pytest.mark.parametrize(("verb", "out"), [("train", "--run"), ("reproduce", "--out")])
+def test_mistakes_surface_before_frameworks_load(verb, out):
+    """Neither Keras nor TensorFlow is imported to refuse a recipe."""
+    import subprocess
+    import sys
+
+    code = f"""
+import sys
+from keras_agegender.cli import main as cli
+code = cli.main(["{verb}", "my.toml", "--data", "d", "{out}", "r"])
+print(code, [m for m in ("keras", "tensorflow", "pandas") if m in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "1 []\n"
+    assert done.stderr == "agegender: There is no recipe file my.toml.\n"

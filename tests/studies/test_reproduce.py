@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from dataclasses import replace
 
 import pytest
 from sample_data import make_prepared
 
+from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.recipes.recipe import Published
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.studies.compare import compare
-from keras_agegender.studies.reproduce import Row, reproduce, to_markdown
+from keras_agegender.studies.planning import plan_runs, shared_path
+from keras_agegender.studies.reproduce import reproduce
+from keras_agegender.studies.reproduction_table import (
+    Row,
+    ScoredData,
+    table_rows,
+    to_markdown,
+    unlike,
+)
 
 SMALL = (
     "model.backbone=caffe_1conv",
@@ -27,11 +37,21 @@ def prepared(tmp_path_factory):
     return make_prepared(tmp_path_factory.mktemp("data"))
 
 
+def published_on(recipe, data, split="fold_4"):
+    """The recipe, with figures that say to be of some dataset."""
+    rows = tuple(replace(row, data=data, split=split) for row in recipe.published)
+    return replace(recipe, published=rows)
+
+
 @pytest.fixture(scope="module")
 def reproduced(prepared, tmp_path_factory):
     directory = tmp_path_factory.mktemp("reproduced")
     said = []
-    recipes = [load_recipe("7", SMALL), load_recipe("9", SMALL)]
+    recipes = [
+        published_on(load_recipe("7", SMALL), "test"),
+        load_recipe("9", SMALL),
+        load_recipe("5", SMALL),
+    ]
     found = reproduce(recipes, prepared, directory, seeds=(0, 1), report=said.append)
     return found, said
 
@@ -39,10 +59,10 @@ def reproduced(prepared, tmp_path_factory):
 def test_published_and_measured_have_columns_of_their_own(reproduced):
     found, said = reproduced
     assert [(r.recipe[:2], r.checkpoint) for r in found.rows] == [
-        ("07", "age"), ("07", "gender"), ("07", "both"), ("09", ""),
+        ("07", "age"), ("07", "gender"), ("07", "both"), ("09", None), ("05", None),
     ]  # fmt: skip
     first = found.rows[0]
-    assert first.published["age accuracy"] == 0.399
+    assert first.published["age accuracy"] == 0.399 and first.notes == ()
     assert first.num_runs == 2 and len(first.measured["age accuracy"]) == 2
     with (found.directory / "table.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
@@ -54,14 +74,76 @@ def test_published_and_measured_have_columns_of_their_own(reproduced):
     assert any("gender accuracy" in line for line in said)
 
 
-def test_a_run_that_fails_is_in_the_table(reproduced):
-    """Model 9 begins with CelebA, which was not given."""
+def test_runs_that_cannot_begin_are_in_the_table(reproduced):
+    """Models 9 and 5 need CelebA, which was not given: nothing stands in for it."""
     found, _ = reproduced
-    row = found.rows[-1]
-    assert row.num_runs == 0 and len(row.failed) == 2 and not row.measured
-    assert "begins with 'celeba_attributes'" in row.failed[0]
-    assert found.num_failed == 2
-    assert "Failed:" in str(found) and "0.738" in str(found)
+    for row, reason in (
+        (found.rows[3], "begins with 'celeba_attributes'"),
+        (found.rows[4], "is trained on pretraining data"),
+    ):
+        assert row.num_runs == 0 and len(row.failed) == 2 and not row.measured
+        assert reason in row.failed[0]
+    assert found.num_failed == 4
+    assert "Failed:" in str(found)
+    assert {path.name for path in (found.directory / "runs").iterdir()} == {
+        "07_caffe_categorical"
+    }
+
+
+def test_a_published_figure_stands_beside_no_other_data(reproduced):
+    """Model 9's is of Adience; these faces are not."""
+    found, _ = reproduced
+    row = found.rows[3]
+    assert row.published == {} and "0.738" not in str(found)
+    (note,) = row.notes
+    assert note == "published figures are of adience, measured ones of test"
+    assert f"- {row.recipe}: {note}" in str(found)
+    assert row.notes[0] in (found.directory / "table.csv").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("sources", "splits", "reason"),
+    [
+        (("adience",), ("fold_4",), ""),
+        (("synthetic",), ("fold_4",), "measured ones of synthetic"),
+        (("adience", "csv"), ("fold_4",), "measured ones of adience, csv"),
+        ((), ("fold_4",), "measured ones of no data"),
+        (("adience",), ("fold_4", "fold_1"), "of adience's fold_4, measured ones of "
+         "fold_1"),
+    ],
+)  # fmt: skip
+def test_where_a_published_figure_belongs(sources, splits, reason):
+    found = unlike(Published(), ScoredData(sources, splits))
+    assert reason in found and bool(found) == bool(reason)
+
+
+def test_figures_are_those_of_the_published_positive_class():
+    """Whatever class the runs were scored with."""
+    by_positive = {"male": {"f1": 0.25}, "female": {"f1": 0.75}}
+    run = {"best": {"gender": {"f1": 0.25, "by_positive": by_positive}}}
+    recipe = published_on(load_recipe("9"), "x")
+    (row,) = table_rows(recipe, [run], ScoredData(("x",), ("fold_4",)))
+    assert row.positive == "female" and row.measured["gender f1"] == [0.75]
+    assert row.published["gender f1"] == 0.766
+
+
+def test_a_published_model_that_is_not_kept_is_a_note():
+    recipe = load_recipe("7", ["training.keep={gender='val_gender_loss'}"])
+    runs = [{"best": {}, "gender": {"gender": {"accuracy": 0.5}}}]
+    rows = table_rows(recipe, runs, ScoredData(("adience",), ("fold_4",)))
+    assert [row.notes for row in rows] == [
+        ("no model named age is kept",), (), ("no model named both is kept",),
+    ]  # fmt: skip
+    assert rows[1].measured == {"gender accuracy": [0.5]}
+
+
+def test_faces_that_a_model_knows_are_a_note():
+    run = {"best": {"num_seen_in_training": 3, "num_seen_in_validation": 8}}
+    (row,) = table_rows(load_recipe("quickstart"), [run], ScoredData((), ()))
+    assert row.notes == (
+        "3 test faces are ones that it was trained on",
+        "8 test faces are ones that it was selected on",
+    )
 
 
 def test_the_same_call_trains_nothing_again(reproduced, prepared, monkeypatch):
@@ -71,30 +153,60 @@ def test_the_same_call_trains_nothing_again(reproduced, prepared, monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(reproduction, "train", never)
-    again = reproduce(
-        [load_recipe("7", SMALL)],
-        prepared,
-        found.directory,
-        seeds=(0, 1),
-        report=lambda line: None,
-    )
+    monkeypatch.setattr(reproduction, "train_experiment", never)
+    recipe = published_on(load_recipe("7", SMALL), "test")
+    options = {"report": lambda line: None}
+    again = reproduce([recipe], prepared, found.directory, seeds=(0, 1), **options)
     assert again.rows == found.rows[:3]
-    with pytest.raises(ValueError, match="finished run of other settings"):
-        reproduce(
-            [load_recipe("7", [*SMALL, "training.learning_rate=0.5"])],
-            prepared,
-            found.directory,
-            report=lambda line: None,
-        )
+    with pytest.raises(
+        ValueError,
+        match=r"run of another experiment: recipe.training.learning_rate is 0.0001 "
+        "there and 0.5 here",
+    ):
+        reproduce([recipe], prepared, found.directory, **options,
+                  overrides=["training.learning_rate=0.5"])  # fmt: skip
+
+
+def test_data_that_was_prepared_again_is_noticed(reproduced, prepared, tmp_path):
+    """The same place and the same splits, but one face less."""
+    found, _ = reproduced
+    moved = shutil.copytree(prepared, tmp_path / "moved")
+    recipe = load_recipe("7", SMALL)
+    (plan,) = plan_runs(
+        recipe, {"target": load_prepared(moved), "pretrain": None}, found.directory,
+        None, (0,), False,
+    )  # fmt: skip
+    assert RunDirectory(plan.path).identity == plan.experiment.identity  # just moved
+    other = make_prepared(tmp_path / "again", count=39)
+    with pytest.raises(ValueError, match=r"another experiment: data.sha256 is "):
+        reproduce([recipe], other, found.directory, report=lambda line: None)
+
+
+def test_overrides_reach_what_recipes_begin_with(prepared, tmp_path):
+    """Planned, not trained: one pretraining for all folds, at their image size."""
+    data = load_prepared(prepared)
+    recipe = load_recipe("05_caffe_finetuned", [*SMALL, "training.epochs=4"])
+    plan = [*plan_runs(
+        recipe, {"target": data, "pretrain": data}, tmp_path, [0, 1], (0,), True
+    )]  # fmt: skip
+    firsts = [run.experiment.begins_with for run in plan]
+    assert firsts[0] == firsts[1] and plan[0].experiment != plan[1].experiment
+    assert firsts[0].recipe.training.epochs == 4
+    assert firsts[0].recipe.model.image_size == (32, 32)
+    # Model 5 itself is that very run.
+    (alone,) = plan_runs(
+        load_recipe("5", [*SMALL, "training.epochs=4"]),
+        {"target": None, "pretrain": data}, tmp_path, [0, 1], (0,), True,
+    )  # fmt: skip
+    assert alone.path == shared_path(tmp_path, firsts[0])
+    with pytest.raises(ValueError, match="No recipe begins with another one"):
+        reproduce(["7"], data, tmp_path, overrides=["pretraining.training.epochs=1"])
 
 
 @pytest.mark.slow
 def test_folds_and_quick_and_pretraining(prepared, tmp_path):
     """A recipe that begins with another one, over two folds: trained first once."""
-    first = replace(
-        load_recipe("5", SMALL), name="first", published=(Published(data="CelebA"),)
-    )
+    first = replace(load_recipe("5", SMALL), name="first")
     path = tmp_path / "first.toml"
     path.write_text(first.to_toml(), "utf-8")
     recipe = load_recipe("05_caffe_finetuned", [*SMALL, f"pretraining={path}"])
@@ -108,13 +220,15 @@ def test_folds_and_quick_and_pretraining(prepared, tmp_path):
     assert "layers loaded, 0 skipped" in runs[0].read_text("utf-8")
     assert len(list((tmp_path / "out" / "runs" / "first").iterdir())) == 1
     assert "QUICK" in found.note
+    # The pretraining saw the faces of both test folds.
+    assert "8 test faces are ones that it was trained on" in found.rows[0].notes
     with pytest.raises(ValueError, match="no fold 7"):
         reproduce([recipe], prepared, tmp_path / "out", folds=[7])
 
 
 def test_mean_and_deviation_by_hand():
     """0.5 and 0.7: mean 0.6, sample standard deviation 0.1414."""
-    row = Row("r", "t", "", "male", {}, {"gender accuracy": [0.5, 0.7]})
+    row = Row("r", "t", None, "male", {}, {"gender accuracy": [0.5, 0.7]})
     assert "| 0.600 ± 0.141 |" in to_markdown([row], "")
 
 
@@ -158,6 +272,25 @@ def test_paired_differences_by_hand(two_runs):
     assert age.p_value == 1.0 and age.interval == (0.0, 0.0)
     assert found.settings == {"model.encoding": ("ordinal", "coral")}
     assert "+0.300" in str(found) and "0.38" in str(found)
+
+
+def test_how_two_experiments_differ_is_said(two_runs):
+    """Beside the recipes' settings: data, splits, seeds, and faces seen before."""
+    answers = [("1.jpg", "male", "male")]
+    for run, seed in zip(two_runs, (0, 1), strict=True):
+        predictions_in(run, answers)
+        experiment = {"seed": seed, "data": {"sha256": "a" * 9 + str(seed)}}
+        run.update_info(identity=f"id{seed}", experiment=experiment)
+    (two_runs[1].path / "metrics.json").write_text(
+        '{"num_seen_in_training": 7, "num_seen_in_validation": 0}', "utf-8"
+    )
+    assert compare(*two_runs).warnings == (
+        "the two were trained on different datasets",
+        "seed is 0 in A and 1 in B",
+        f"{two_runs[1].path} was trained on 7 of the faces it is scored on",
+    )
+    two_runs[0].update_info(identity="id1")
+    assert compare(*two_runs).warnings[0].startswith("the two are runs of one")
 
 
 def test_runs_that_cannot_be_compared(two_runs):

@@ -1,0 +1,267 @@
+"""Experiments: one identity for what training depends on, and for nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import replace
+
+import pytest
+from sample_data import EXTRA_HEADS, make_prepared
+
+from keras_agegender.datasets.prepared import load_prepared
+from keras_agegender.encodings.head import Head
+from keras_agegender.evaluation.evaluate import evaluate
+from keras_agegender.recipes.loading import load_recipe
+from keras_agegender.recipes.recipe import Published
+from keras_agegender.run_directory import RunDirectory
+from keras_agegender.training.experiment import make_experiment
+from keras_agegender.training.identity import differences, identity_of
+from keras_agegender.training.resuming import make_run_directory, open_run
+from keras_agegender.training.train import train
+
+SMALL = ("model.image_size=[32, 32]", "data.batch_size=8", "training.epochs=1",
+         "model.name=caffe_1conv")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("data")
+    return load_prepared(make_prepared(directory, extra_heads=EXTRA_HEADS))
+
+
+@pytest.fixture(scope="module")
+def experiment(prepared):
+    return make_experiment(load_recipe("7", SMALL), prepared)
+
+
+def test_an_identity_by_hand():
+    """The hash of the text {"a":1,"b":[2]}, whatever the order of keys."""
+    expected = hashlib.sha256(b'{"a":1,"b":[2]}').hexdigest()
+    assert identity_of({"a": 1, "b": [2]}) == expected
+    assert identity_of({"b": [2], "a": 1}) == expected
+    assert identity_of({"a": 1, "b": [3]}) != expected
+
+
+def test_what_training_depends_on_is_identity(prepared, experiment, tmp_path):
+    recipe = load_recipe("7", SMALL)
+    weights = tmp_path / "some.keras"
+    weights.write_bytes(b"weights")
+    others = {
+        "recipe.training.learning_rate": make_experiment(
+            load_recipe("7", [*SMALL, "training.learning_rate=0.5"]), prepared
+        ),
+        "seed": make_experiment(recipe, prepared, seed=1),
+        "data.splits.test": make_experiment(
+            recipe, prepared, splits={"test": "fold_4[:3]"}
+        ),
+        "encoding.heads": make_experiment(recipe, prepared, extra_heads=()),
+        "begins_with.file_sha256": make_experiment(
+            recipe, prepared, pretrained=weights
+        ),
+        "data.pixels.output_size": make_experiment(
+            recipe, replace(prepared, info={**prepared.info, "output_size": [9, 9]})
+        ),
+    }
+    for key, other in others.items():
+        assert other.identity != experiment.identity and other != experiment
+        found = differences(experiment.to_dict(), other.to_dict())
+        assert any(line.startswith(f"{key} is ") for line in found), (key, found)
+    assert len({other.identity for other in others.values()}) == len(others)
+
+
+def test_data_of_other_content_is_another_experiment(experiment, tmp_path):
+    """One face more or less, under the same names of splits."""
+    again = make_prepared(tmp_path, count=39, extra_heads=EXTRA_HEADS)
+    other = make_experiment(experiment.recipe, again)
+    (line,) = differences(experiment.to_dict(), other.to_dict())
+    assert line.startswith("data.sha256 is ")
+
+
+def test_where_data_lies_and_what_is_said_of_it_is_not(prepared, experiment, tmp_path):
+    moved = shutil.copytree(prepared.directory, tmp_path / "moved")
+    recipe = experiment.recipe
+    said = replace(
+        recipe, name="mine", title="Mine", published=(Published(),),
+        evaluation=replace(recipe.evaluation, positive_gender="female"),
+    )  # fmt: skip
+    for other in (make_experiment(recipe, moved), make_experiment(said, prepared)):
+        assert other.identity == experiment.identity and other == experiment
+        assert hash(other) == hash(experiment)
+
+
+def test_the_pretraining_is_part_of_it(prepared):
+    """Its recipe, at the image size of the recipe that begins with it, and its data."""
+    recipe = load_recipe("05_caffe_finetuned", SMALL)
+    one = make_experiment(recipe, prepared, pretraining_data=prepared)
+    first = one.begins_with
+    assert first.recipe.name == "05_caffe_celeba"
+    assert first.recipe.model.image_size == (32, 32)
+    assert first.recipe.data.role == first.data.role == "pretrain"
+    assert first.data.splits["validation"] == "fold_3+fold_4"  # validation and test
+    assert set(one.datasets) == {"pretrain", "target"}
+    settings = [*SMALL, "pretraining.training.learning_rate=0.5"]
+    other = make_experiment(
+        load_recipe("05_caffe_finetuned", settings), prepared, pretraining_data=prepared
+    )
+    found = differences(one.to_dict(), other.to_dict())
+    assert found == [
+        "begins_with.recipe.training.learning_rate is 0.0001 there and 0.5 here"
+    ]
+    with pytest.raises(ValueError, match="begins with '05_caffe_celeba'"):
+        make_experiment(recipe, prepared)
+
+
+def test_a_recipe_takes_the_data_of_its_role(prepared, tmp_path):
+    """`pretraining_data` for model 5's first half, where it is given."""
+    other = load_prepared(make_prepared(tmp_path, count=39))
+    recipe = load_recipe("5", SMALL)
+    both = make_experiment(recipe, other, pretraining_data=prepared)
+    assert both.data.sha256 == make_experiment(recipe, prepared).data.sha256
+    target = make_experiment(load_recipe("1", SMALL), other, pretraining_data=prepared)
+    assert target.data.sha256 == make_experiment(recipe, other).data.sha256
+    with pytest.raises(ValueError, match="is trained on target data"):
+        make_experiment(load_recipe("1", SMALL), None, pretraining_data=prepared)
+    with pytest.raises(ValueError, match="Invalid `pretraining_data`"):
+        train(load_recipe("1", SMALL), other, tmp_path, pretraining_data=prepared)
+
+
+def test_splits_are_spelled_out(prepared):
+    recipe = load_recipe("7", [*SMALL, "data.validation_split=test+fold_3[:2]"])
+    splits = make_experiment(recipe, prepared, splits={"test": "train"}).data.splits
+    assert splits == {
+        "train": "fold_0+fold_1+fold_2",
+        "validation": "fold_0+fold_1+fold_2+fold_3[:2]",
+        "test": "fold_0+fold_1+fold_2",
+    }
+    with pytest.raises(ValueError, match="Invalid `split`"):
+        make_experiment(recipe, prepared, splits={"train": "fold_9"})
+
+
+def test_steps_of_an_epoch(prepared):
+    """24 training faces in batches of 7: three whole ones and the rest."""
+    recipe = load_recipe("7", [*SMALL, "data.batch_size=7"])
+    assert make_experiment(recipe, prepared).steps_per_epoch == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("training.keep_monitor=val_agee_loss", "keep_monitor.*Did you mean 'val_age_"),
+        ("training.keep={a='val_age1_loss'}", r"training\.keep\.a"),
+        ("training.keep_monitor=val_age_all_heads_accuracy", "keep_monitor"),
+        ("loss_weight_changes=[{monitor='gendr', above=1, set={age=1}}]",
+         r"loss_weight_changes\[0\]\.monitor"),
+        ("loss_weight_changes=[{epoch=1, set={agee=1}}]", "'age'"),
+        ("loss_weights={agee=1}", "'age'"),
+        ("model.encoding=categoricl", "categorical"),
+    ],
+)  # fmt: skip
+def test_names_that_do_not_exist_surface_before_work(prepared, settings, message):
+    plain = [*SMALL, "training.normalize_loss=false"]
+    with pytest.raises(ValueError, match=message):
+        make_experiment(load_recipe("7", [*plain, settings]), prepared)
+
+
+def test_early_stopping_s_monitor_counts_only_if_it_stops(prepared):
+    settings = [*SMALL, "training.stop_monitor=val_nothing"]
+    make_experiment(load_recipe("7", settings), prepared)
+    with pytest.raises(ValueError, match="stop_monitor"):
+        make_experiment(load_recipe("7", [*settings, "training.patience=2"]), prepared)
+
+
+# -- run directories -------------------------------------------------------------------
+
+
+def opened(path, experiment, overwrite=False):
+    run = RunDirectory(path)
+    make_run_directory(run)
+    open_run(run, experiment, overwrite)
+    return run
+
+
+def test_another_experiment_is_not_resumed(prepared, experiment, tmp_path):
+    run = opened(tmp_path / "run", experiment)
+    assert run.identity == experiment.identity
+    assert run.info()["experiment"] == experiment.to_dict()
+    moved = shutil.copytree(prepared.directory, tmp_path / "moved")
+    opened(run.path, make_experiment(experiment.recipe, moved))  # the same one
+    assert run.info()["data"] == str(moved)
+    other = make_experiment(experiment.recipe, prepared, seed=3)
+    with pytest.raises(ValueError, match=r"another experiment: seed is 0 there and 3"):
+        opened(run.path, other)
+    assert opened(run.path, other, overwrite=True).identity == other.identity
+    run.update_info(status="finished")
+    with pytest.raises(ValueError, match="is finished"):
+        opened(run.path, other)
+
+
+@pytest.mark.parametrize("name", ["validation", "test"])
+def test_faces_in_two_splits_are_not_trained_on(experiment, prepared, tmp_path, name):
+    """As `--split test=fold_0` with train fold_0+fold_1+fold_2 would."""
+    other = make_experiment(experiment.recipe, prepared, splits={name: "fold_0"})
+    with pytest.raises(ValueError, match=rf"8 faces are in 'train' .* and in '{name}'"):
+        opened(tmp_path / "run", other)
+    assert not RunDirectory(tmp_path / "run").info()
+    opened(tmp_path / "run", experiment)  # nothing stands in its way
+
+
+def test_only_a_recipe_lets_validation_and_test_share_faces(prepared, tmp_path):
+    """As the report's pretraining does; the option `--split` is a slip."""
+    opened(tmp_path / "a", make_experiment(load_recipe("5", SMALL), prepared))
+    plain = load_recipe("1", SMALL)
+    slip = make_experiment(plain, prepared, splits={"validation": "fold_3+fold_4"})
+    with pytest.raises(ValueError, match="8 faces are in 'validation'"):
+        opened(tmp_path / "b", slip)
+    named = load_recipe("5", [*SMALL, "data.validation_split=train"])
+    with pytest.raises(ValueError, match="24 faces are in 'train'"):
+        opened(tmp_path / "c", make_experiment(named, prepared))
+
+
+# -- a small run: what it was scored on ------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(prepared, tmp_path_factory):
+    recipe = load_recipe("5", [*SMALL, "evaluation.positive_gender=female"])
+    return train(recipe, prepared, tmp_path_factory.mktemp("runs") / "run", verbose=0)
+
+
+def test_the_positive_class_is_the_recipe_s(run):
+    scores = evaluate(run)
+    assert scores.gender.positive == "female"
+    scores = evaluate(run, positive_gender="male")
+    assert scores.gender.positive == "male"
+
+
+def test_scores_of_faces_seen_before_say_so(run, prepared, tmp_path):
+    """Fold 4 selected the model; folds 0 to 2 trained it; copies are the same faces."""
+    counted = {
+        split: (found.num_seen_in_training, found.num_seen_in_validation)
+        for split in ("test", "fold_2+fold_3[:2]")
+        for found in [evaluate(run, split=split)]
+    }
+    assert counted == {"test": (0, 8), "fold_2+fold_3[:2]": (8, 2)}
+    text = (run.path / "metrics_fold_2-fold_3--2-.json").read_text("utf-8")
+    assert '"num_seen_in_training": 8' in text
+    # Another dataset of the same pictures, under a name of its own.
+    other = make_prepared(tmp_path, count=39, name="copies")
+    found = evaluate(run, other, split="fold_0[:5]")
+    assert (found.num_seen_in_training, found.num_seen_in_validation) == (5, 0)
+    assert (run.path / "metrics_copies_fold_0--5-.json").is_file()
+
+
+def test_data_prepared_again_is_not_what_was_trained_on(run, tmp_path):
+    other = make_prepared(tmp_path, count=39)
+    info = run.info()
+    run.update_info(data=str(other))
+    with pytest.raises(ValueError, match="prepared again since"):
+        evaluate(run)
+    run.update_info(data=info["data"])
+
+
+def test_an_extra_head_is_part_of_the_experiment(prepared, experiment):
+    head = Head("glasses", loss_weight=2.0, column="glasses")
+    other = make_experiment(experiment.recipe, prepared, extra_heads=[head])
+    assert other.encoding.output_names[-1] == "glasses"
+    assert other != experiment
