@@ -46,7 +46,7 @@ def evaluate_predictions(
         positive_gender: Positive class of precision, recall and f1: `"male"` (default,
             as the report's Caffe rows) or `"female"` (as its ResNet rows).
         separate_age_heads: Whether several heads answer for age (ordinal encodings), so
-            that the share with all of them right is of interest. Defaults to `False`.
+            that the share with all of them right is reported. Defaults to `False`.
         extra: Name of a further output -> `(kind, y_true, y_pred)`, with labels of
             shape (num_faces,), -1 or NaN where unknown, and predictions of shape
             (num_faces, units).
@@ -73,7 +73,7 @@ def evaluate_predictions(
     _check_shape(genders, ages, "gender_true")
     gender = age = None
     if decoded.gender is not None:
-        answers = _checked_ids(decoded.gender, len(GENDERS), "decoded.gender", least=0)
+        answers = _checked_ids(decoded.gender, len(GENDERS), "decoded.gender", lowest=0)
         _check_shape(answers, genders, "decoded.gender")
         gender = _score_gender(genders, answers, positive_gender)
     if decoded.age_group is not None:
@@ -181,8 +181,8 @@ def _score_age(
     all_heads = None
     if heads_agree is not None:
         _check_shape(heads_agree, y_true, "decoded.heads_agree")
-        # Heads that tell the story of one group all answer right if and only if it is
-        # the true one.
+        # Heads that agree all describe the decoded group: all of them are right if and
+        # only if that group is.
         all_heads = _mean(((y_pred == y_true) & heads_agree)[known])
     groups = []
     for index, name in enumerate(AGE_GROUP_NAMES):
@@ -263,13 +263,13 @@ def _score_extra(
     return scores
 
 
-def _checked_ids(ids: Any, num_classes: int, name: str, least: int = MISSING) -> Any:
+def _checked_ids(ids: Any, num_classes: int, name: str, lowest: int = MISSING) -> Any:
     ids = np.asarray(ids)
-    wrong = ~np.isin(ids, np.arange(least, num_classes))
+    wrong = ~np.isin(ids, np.arange(lowest, num_classes))
     if ids.ndim != 1 or wrong.any():
         received = f"shape {ids.shape}" if ids.ndim != 1 else f"{ids[wrong][0]}"
         raise ValueError(
-            f"Invalid `{name}`. Expected ids in [{least}, {num_classes}) of shape "
+            f"Invalid `{name}`. Expected ids in [{lowest}, {num_classes}) of shape "
             f"(num_faces,). Received: {received}."
         )
     return ids.astype("int64")
