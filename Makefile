@@ -42,6 +42,8 @@ test-wheel: wheel
 # The modelling core with the oldest versions that setup.cfg allows.
 test-oldest: $(OLDEST)/.installed
 	PYTHONPATH=. $(OLDEST)/bin/python -m pytest -n $(WORKERS) $(CORE_TESTS)
+	PYTHONPATH=. KERAS_BACKEND=jax $(OLDEST)/bin/python -m pytest -n $(WORKERS) \
+		$(CORE_TESTS)
 
 $(OLDEST)/.installed: setup.cfg .ci/oldest_requirements.py
 	$(PYTHON) -m venv $(OLDEST)

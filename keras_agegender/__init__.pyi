@@ -1,6 +1,7 @@
 """The public API, typed; `__init__.py` imports each name when it is first used."""
 
 from .callbacks.decoded_accuracy import DecodedAccuracy as DecodedAccuracy
+from .callbacks.epoch_lines import EpochLines as EpochLines
 from .callbacks.loss_weight_scheduler import LossWeightScheduler as LossWeightScheduler
 from .callbacks.run_backup import RunBackup as RunBackup
 from .datasets.adience import read_adience as read_adience

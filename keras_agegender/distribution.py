@@ -187,11 +187,10 @@ def num_shards() -> int:
 
 @contextlib.contextmanager
 def undistributed() -> Iterator[None]:
-    """Work that one process does alone, whatever the model is distributed over.
+    """Turns the distribution off for work that one process does alone.
 
-    Whenever it saves, Keras makes an optimizer with a variable, for reference. Under a
-    distribution that is an operation of all processes, and one that saves alone would
-    meet the others in quite another one.
+    When Keras saves a model, it creates an optimizer variable. Under a distribution all
+    processes must create it together, so a process that saves alone would wait forever.
     """
     if keras.backend.backend() != "jax":
         yield

@@ -12,6 +12,7 @@ done, and errors are raised as always.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import sys
@@ -25,6 +26,11 @@ START_UP_LINE = re.compile(
     rb"|\d{4}-\d\d-\d\d \d\d:\d\d:[\d.]+: [IWE] \S+:\d+\]"
     rb"|To enable the following instructions: "
     rb"|Skipping registering GPU devices\.\.\."
+)
+
+# What TensorFlow Datasets says about its own code whenever a dataset is opened.
+DATASETS_LINE = re.compile(
+    r"`FeatureConnector.dtype` is deprecated|Variant folder .* has no"
 )
 
 
@@ -47,6 +53,17 @@ def quiet_start() -> Iterator[None]:
             stack.enter_context(_filtered_stderr())
         yield
         _find_devices()
+
+
+def quiet_datasets() -> None:
+    """Removes the lines that TensorFlow Datasets logs about its own code, no others."""
+    logger = logging.getLogger("absl")
+    if not _lines_wanted() and _is_not_about_itself not in logger.filters:
+        logger.addFilter(_is_not_about_itself)
+
+
+def _is_not_about_itself(record: logging.LogRecord) -> bool:
+    return DATASETS_LINE.match(record.getMessage()) is None
 
 
 def _lines_wanted() -> bool:

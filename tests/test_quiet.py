@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
 
 import pytest
 
-from keras_agegender.quiet import START_UP_LINE
+from keras_agegender.quiet import START_UP_LINE, quiet_datasets
 
 MODEL = """
 import logging, os, sys
@@ -102,3 +103,15 @@ def test_only_whole_known_beginnings_match():
         "Traceback",
     ):
         assert not START_UP_LINE.match(line.encode())
+
+
+def test_lines_of_tensorflow_datasets_about_itself(caplog):
+    quiet_datasets()
+    logger = logging.getLogger("absl")
+    before = len(logger.filters)
+    quiet_datasets()
+    assert len(logger.filters) == before  # once is enough
+    logger.warning("`FeatureConnector.dtype` is deprecated. Please change your code")
+    logger.warning("Variant folder %s has no dataset_info.json", "here")
+    logger.warning("a user's own line; Variant folder of his")
+    assert caplog.messages == ["a user's own line; Variant folder of his"]

@@ -75,9 +75,9 @@ def read_adience(
     Args:
         labels_dir: Folder with `fold_0_data.txt` … `fold_4_data.txt`.
         images_dir: Folder with the trees `faces/` or `aligned/`. `None` (default) reads
-            labels only; then `path` is relative to a tree that nobody looked for.
-        tree: `"faces"`, `"aligned"`, or `"auto"` (default): whichever is there,
-            `faces` first.
+            labels only; `path` is then relative to a folder that is not checked.
+        tree: `"faces"`, `"aligned"`, or `"auto"` (default), which takes `faces` if it
+            exists and `aligned` if not.
         strict: Whether exactly Table 0 applies, so that `(25, 23)` has no age.
         keep: `"both"` (default) keeps pictures with age and gender; `"any"` those with
             one of them too, the other -1, which training masks.
@@ -118,9 +118,9 @@ def read_adience(
 def _number_repeats(
     row: dict[str, Any], seen: Counter[str], report: CleaningReport
 ) -> dict[str, Any]:
-    """Makes keys unique: the public files list 117 rows a second time or a third.
+    """Makes keys unique: the public files list 117 rows two or three times.
 
-    The published counts include them, so they stay; the report says how many.
+    The published counts include these rows, so they are kept and counted.
     """
     key = row["key"]
     seen[key] += 1

@@ -18,7 +18,7 @@ from typing import Any
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.labels import GENDERS, AgeGroups, get_age_groups
-from keras_agegender.quiet import quiet_start
+from keras_agegender.quiet import quiet_datasets, quiet_start
 
 PREPARATION_FILE = "preparation.json"
 STATUS_FILE = "status.csv"
@@ -221,6 +221,7 @@ def _tfds() -> Any:
     with quiet_start():
         import tensorflow  # noqa: F401, which the next line loads when it is used
         import tensorflow_datasets as tfds
+    quiet_datasets()
 
     with contextlib.suppress(AttributeError):
         tfds.core.utils.gcs_utils._is_gcs_disabled = True

@@ -19,7 +19,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def report_splits() -> dict[str, str]:
-    """Returns the report's split: folds 0–2 train, 3 validation, 4 test."""
+    """Returns the report's splits: folds 0-2 train, 3 validation, 4 test."""
     return {"train": "fold_0+fold_1+fold_2", "validation": "fold_3", "test": "fold_4"}
 
 
@@ -87,14 +87,14 @@ def random_splits(
         }
     ).drop_duplicates("subject")
     order = np.random.default_rng(seed).permutation(len(first))
-    dealt = first.iloc[order].sort_values("cell", kind="stable")["subject"]
-    # Every time that the running share of test crosses a whole number, somebody is
-    # tested; of the others, likewise, some validate: exact shares within every cell.
-    is_test = _every(np.arange(1, len(dealt) + 1), test)
+    ordered = first.iloc[order].sort_values("cell", kind="stable")["subject"]
+    # With a share of 0.25 every fourth subject in that order is taken, so that shares
+    # are exact among equal labels too.
+    is_test = _takes(np.arange(1, len(ordered) + 1), test)
     rest = np.cumsum(~is_test)
-    is_validation = ~is_test & _every(rest, validation / (1 - test))
+    is_validation = ~is_test & _takes(rest, validation / (1 - test))
     names = np.where(is_test, "test", np.where(is_validation, "validation", "train"))
-    lookup = dict(zip(dealt, names, strict=True))
+    lookup = dict(zip(ordered, names, strict=True))
     split = manifest.copy()
     split.attrs = dict(manifest.attrs)
     split["split"] = subject.map(lookup)
@@ -102,8 +102,8 @@ def random_splits(
     empty = sorted(set(wanted) - set(split["split"]))
     if empty:
         raise ValueError(
-            f"Too few subjects ({len(dealt)}) for the splits asked for: {empty} would "
-            "be empty."
+            f"Too few subjects ({len(ordered)}) for the splits asked for: {empty} "
+            "would be empty."
         )
     return split
 
@@ -134,8 +134,11 @@ def _contents(paths: pd.Series) -> pd.Series:
     return found
 
 
-def _every(position: np.ndarray, share: float) -> np.ndarray:
-    """Returns at which positions, counted from 1, the running share gains a whole."""
+def _takes(position: np.ndarray, share: float) -> np.ndarray:
+    """Returns whether each position is taken, so that a share of all is, evenly spread.
+
+    Position k, counted from 1, is taken if k * share reaches the next whole number.
+    """
     rounding = 1e-9  # 10 * 0.3 must be 3
     before = np.floor((position - 1) * share + rounding)
     return np.floor(position * share + rounding) > before

@@ -24,8 +24,8 @@ def plot_confusion_matrices(
 ) -> Path:
     """Draws the confusion matrices of gender and age group.
 
-    Colors are shares of the true class, so that rare groups are seen too; a cell says
-    the share in per cent and, below it, the number of faces.
+    Colors are shares of the true class, so that rare groups are visible too. A cell
+    shows the share in percent and, below it, the number of faces.
 
     Args:
         metrics: An `Evaluation`, or what `metrics.json` holds.
@@ -72,7 +72,7 @@ def _draw_confusion(
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axis.set_anchor("N")
     accuracy = scores["accuracy"]
-    shown = "no labelled faces" if accuracy is None else f"accuracy {accuracy:.3f}"
+    shown = "no labeled faces" if accuracy is None else f"accuracy {accuracy:.3f}"
     axis.set_title(f"{title}: {shown}")
     axis.set_xlabel("answered")
     axis.set_ylabel("true")

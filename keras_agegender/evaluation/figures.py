@@ -10,7 +10,7 @@ from typing import Any
 
 from keras_agegender.files import replacing
 
-# Okabe and Ito's colors, told apart by most colour-blind people too.
+# Okabe and Ito's colors, told apart by most color-blind people too.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
 INK, MUTED, GRID = "#222222", "#6b6b6b", "#e4e4e4"
 STYLE = {

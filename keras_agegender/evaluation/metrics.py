@@ -89,7 +89,7 @@ def evaluate_predictions(
     _check_shape(genders, ages, "gender_true")
     gender = age = None
     if decoded.gender is not None:
-        answers = _checked_ids(decoded.gender, len(GENDERS), "decoded.gender", least=0)
+        answers = _checked_ids(decoded.gender, len(GENDERS), "decoded.gender", lowest=0)
         _check_shape(answers, genders, "decoded.gender")
         gender = _score_gender(genders, answers, positive_gender)
     if decoded.age_group is not None:
@@ -259,13 +259,13 @@ def _score_extra(
     return scores
 
 
-def _checked_ids(ids: Any, num_classes: int, name: str, least: int = MISSING) -> Any:
+def _checked_ids(ids: Any, num_classes: int, name: str, lowest: int = MISSING) -> Any:
     ids = np.asarray(ids)
-    wrong = ~np.isin(ids, np.arange(least, num_classes))
+    wrong = ~np.isin(ids, np.arange(lowest, num_classes))
     if ids.ndim != 1 or wrong.any():
         received = f"shape {ids.shape}" if ids.ndim != 1 else f"{ids[wrong][0]}"
         raise ValueError(
-            f"Invalid `{name}`. Expected ids in [{least}, {num_classes}) of shape "
+            f"Invalid `{name}`. Expected ids in [{lowest}, {num_classes}) of shape "
             f"(num_faces,). Received: {received}."
         )
     return ids.astype("int64")

@@ -88,7 +88,7 @@ def _balanced(scores: Mapping[str, Any]) -> str:
 
 
 def _counted(scores: Mapping[str, Any]) -> str:
-    text = f"over {scores['num_faces']} labelled faces"
+    text = f"over {scores['num_faces']} labeled faces"
     if scores["num_unlabelled"]:
         text += f"; {scores['num_unlabelled']} without a label do not count"
     return text
@@ -117,7 +117,7 @@ def _age_groups(
 
 
 def _extra(extra: Mapping[str, Mapping[str, Any]], mean: float | None) -> list[str]:
-    """Lists further outputs; of very many the worst, for the best say little."""
+    """Lists further outputs: all of them, or the worst if there are many."""
     rows = [
         (name, scores.get("accuracy", scores.get("mean_absolute_error")), scores)
         for name, scores in extra.items()

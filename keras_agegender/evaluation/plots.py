@@ -101,8 +101,8 @@ def plot_reproduction(rows: Sequence[Any], path: str | Path, note: str = "") -> 
             f"{r.recipe}{f' ({r.checkpoint})' if r.checkpoint else ''}" for r in rows
         ]
         for axis, (name, color) in zip(axes, panels, strict=True):
-            for place, row in enumerate(rows):
-                _draw_figures(axis, place, row, name, color)
+            for position, row in enumerate(rows):
+                _draw_figures(axis, position, row, name, color)
             axis.set_title(name.capitalize())
             axis.set_xlim(0, 1)
             axis.grid(axis="y", visible=False)
@@ -120,15 +120,15 @@ def plot_reproduction(rows: Sequence[Any], path: str | Path, note: str = "") -> 
         return save_figure(figure, Path(path))
 
 
-def _draw_figures(axis: Any, place: int, row: Any, name: str, color: str) -> None:
+def _draw_figures(axis: Any, position: int, row: Any, name: str, color: str) -> None:
     published, measured = row.published.get(name), row.measured.get(name, [])
     if published is not None:
-        axis.plot([published], [place], "o", mfc="none", color=color, markersize=8)
+        axis.plot([published], [position], "o", mfc="none", color=color, markersize=8)
     if measured:
         spread = np.std(measured, ddof=1) if len(measured) > 1 else 0.0
-        axis.errorbar(np.mean(measured), place, xerr=spread, fmt="o", color=color)
+        axis.errorbar(np.mean(measured), position, xerr=spread, fmt="o", color=color)
     elif row.failed and not row.measured:
-        axis.text(0.02, place, "failed", color=MUTED, va="center", fontsize=9)
+        axis.text(0.02, position, "failed", color=MUTED, va="center", fontsize=9)
 
 
 def _read_csv(file: Path) -> dict[str, list[float]]:
@@ -165,8 +165,8 @@ def _accuracy_curves(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         if re.fullmatch(r"val_.*accuracy", name)
         and name.removeprefix("val_") not in ACCURACIES
     ]
-    for place, name in enumerate(others):
-        shared: str | None = f"single outputs ({len(others)})" if place == 0 else None
+    for number, name in enumerate(others):
+        shared: str | None = f"single outputs ({len(others)})" if number == 0 else None
         if len(others) == 1:
             shared = name.removeprefix("val_").removesuffix("_accuracy")
         curves.append(
@@ -214,14 +214,14 @@ def _draw_loss_weights(axis: Any, weights: Mapping[str, np.ndarray]) -> None:
     same = defaultdict(list)
     for name, values in weights.items():
         same[tuple(values.round(6))].append(name.removesuffix(LOG_SUFFIX))
-    for place, (level, names) in enumerate(same.items()):
+    for number, (level, names) in enumerate(same.items()):
         label = ", ".join(names) if len(names) <= 4 else f"{names[0]} … {names[-1]}"
         _curve(
             axis,
             np.array(level),
             drawstyle="steps-mid",
             label=label,
-            color=COLORS[place % len(COLORS)],
+            color=COLORS[number % len(COLORS)],
         )
     axis.set_ylim(0, 1.05 * axis.get_ylim()[1])
     axis.set_title("Loss weights in force")

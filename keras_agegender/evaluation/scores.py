@@ -49,7 +49,7 @@ class AgeScores:
             distance in groups: 1 is perfect, 0 what chance would reach.
         all_heads_accuracy: Share for which every age head is right, as the report
             counts its ordinal models; `None` where a single head answers.
-        one_off_accuracy: Share answered right or as a neighbouring group.
+        one_off_accuracy: Share answered right or as a neighboring group.
         mean_absolute_error: Mean distance between answer and truth, in groups.
         num_faces_with_years: Faces whose age in years is known; the next two are over
             these.

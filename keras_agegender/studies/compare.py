@@ -29,8 +29,8 @@ class PairedDifference:
         only_first: Faces that just the first run got right.
         only_second: Faces that just the second run got right.
         interval: 95 % interval of second minus first, by a bootstrap over faces.
-        p_value: Of McNemar's exact test: how likely so uneven a split of the faces that
-            one run alone got right is, if neither run were better.
+        p_value: Of McNemar's exact test: how likely this difference, or a larger one,
+            is if neither run is better.
     """
 
     question: str
@@ -56,7 +56,7 @@ class Comparison:
         runs: The two folders.
         differences: One for each question that both answer.
         settings: Recipe setting -> its values in both, where they differ.
-        warnings: What makes the comparison less than fair.
+        warnings: Reasons why the comparison may be unfair.
     """
 
     runs: tuple[str, str]
@@ -91,8 +91,8 @@ def compare(
 ) -> Comparison:
     """Compares two runs face by face, from the predictions they left behind.
 
-    The interval and the test speak of these two models and other faces of the same
-    kind. They do not speak of other seeds: `reproduce` has spreads over those.
+    Interval and test describe these two models on other faces of the same kind. They
+    do not cover other seeds: `reproduce` shows the spread over seeds.
 
     Args:
         first: A run or its directory.
@@ -165,7 +165,7 @@ def _difference(
     only_first = int((right[0] & ~right[1]).sum())
     only_second = int((right[1] & ~right[0]).sum())
     count = len(truth)
-    # A resample of faces draws how many of each kind there are.
+    # A bootstrap sample of faces is a multinomial draw of these three counts.
     shares = (
         np.array([only_first, only_second, count - only_first - only_second]) / count
     )

@@ -151,14 +151,14 @@ class FaceCanvas:
     def paint(
         self,
         polygons: np.ndarray | list[np.ndarray],
-        colour: Any,
+        color: Any,
         alpha: float = 1.0,
         blur: float = 0.0,
         depth: float = 0.25,
         line: float = 0.0,
         multiply: bool = False,
     ) -> None:
-        """Lays a colour over polygons; all lengths are in face coordinates."""
+        """Lays a color over polygons; all lengths are in face coordinates."""
         if not isinstance(polygons, list):
             polygons = [polygons]
         found = self.mask(
@@ -173,10 +173,10 @@ class FaceCanvas:
             alpha = alpha * min(1.0, line * self.scale)
         mask = (mask * alpha)[..., None]
         part = self.canvas[where]
-        colour = np.asarray(colour, "float32")
-        if colour.ndim == 3:
-            colour = colour[where]
-        part += mask * ((part * colour if multiply else colour) - part)
+        color = np.asarray(color, "float32")
+        if color.ndim == 3:
+            color = color[where]
+        part += mask * ((part * color if multiply else color) - part)
 
     def ellipse(
         self, x: float, y: float, rx: float, ry: float, turn: float = 0.0
@@ -191,7 +191,7 @@ class FaceCanvas:
 def draw_background(face: FaceCanvas) -> None:
     """Fills the canvas with soft light and dark."""
     rng = face.rng
-    # Mostly light and dark, a little colour: rooms and skies rather than paint.
+    # Mostly light and dark, a little color: rooms and skies rather than paint.
     base = rng.uniform(0.2, 0.85) + rng.normal(0, 0.07, 3)
     light = rng.normal(0, rng.uniform(0.02, 0.14), (5, 5, 1))
     coarse = base + light + rng.normal(0, 0.025, (5, 5, 3))
@@ -203,7 +203,7 @@ def draw_background(face: FaceCanvas) -> None:
 
 
 def photograph(face: FaceCanvas) -> np.ndarray:
-    """Side light, colour of the light, blur, exposure and noise."""
+    """Side light, color of the light, blur, exposure and noise."""
     rng, image = face.rng, face.canvas
     tint = 1 + rng.normal(0, 0.02, 3).astype("float32")
     across = np.linspace(-1, 1, face.width, dtype="float32") * face.light[0] * 0.13

@@ -1,8 +1,8 @@
 """Synthetic faces: a dataset drawn on the spot, in Adience's own file layout.
 
 In: how many, and a seed. Out: five fold files, a tree of pictures that `read_adience`
-reads, and CelebA's attribute list for the same pictures. For trying things out and for
-tests; a score on them says how well drawings are told apart, nothing about people.
+reads, and CelebA's attribute list for the same pictures. They are for tests and first
+tries; a score on them says how well drawings are told apart, nothing about people.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def write_synthetic_faces(
     """Draws faces into a folder laid out like Adience.
 
     Age groups and genders are balanced; a subject has four pictures, all in one fold.
-    The same arguments write the same bytes. A folder that was interrupted is gone on
-    with; one that is complete is left as it is.
+    The same arguments write the same bytes. An interrupted folder is resumed; a
+    complete one is left as it is.
 
     Args:
         directory: Folder to make.
@@ -150,12 +150,12 @@ def write_synthetic_photo(
     """
     parts = [
         draw_face(
-            np.random.default_rng([seed, 3, place]),
+            np.random.default_rng([seed, 3, number]),
             age_group,
             gender,
             image_size=(side, side),
         ).image
-        for place, (age_group, gender) in enumerate(faces)
+        for number, (age_group, gender) in enumerate(faces)
     ]
     file = Path(file)
     write_bytes(file, encode_jpeg(np.hstack(parts), quality=92))
@@ -169,7 +169,7 @@ def read_synthetic(directory: str | Path) -> tuple[pd.DataFrame, CleaningReport]
         directory: What `write_synthetic_faces` made.
 
     Returns:
-        `(manifest, report)`; the attributes are not meant as outputs unless asked for.
+        `(manifest, report)`; the attributes are columns, but no outputs by default.
 
     Raises:
         ValueError: If the folder holds no complete synthetic dataset.
@@ -191,7 +191,7 @@ def read_synthetic(directory: str | Path) -> tuple[pd.DataFrame, CleaningReport]
 
 
 def _plans(num_faces: int) -> Iterator[_Plan]:
-    """Deals groups, genders and folds out so that every prefix is balanced."""
+    """Assigns age groups, genders and folds so that every prefix is balanced."""
     cells = [(a, g) for a in range(len(AGE_GROUPS)) for g in range(len(GENDERS))]
     num_subjects = max(-(-num_faces // PICTURES_PER_SUBJECT), NUM_FOLDS * len(cells))
     for index in range(num_faces):
@@ -202,7 +202,7 @@ def _plans(num_faces: int) -> Iterator[_Plan]:
 
 
 def _draw(plan: _Plan, seed: int, image_size: tuple[int, int]) -> SyntheticFace:
-    """Draws a planned picture; chance depends on seed, subject and index only."""
+    """Draws a planned picture from a generator seeded by seed, subject and index."""
     identity = sample_identity(np.random.default_rng([seed, 1, plan.subject]))
     rng = np.random.default_rng([seed, 2, plan.index])
     return draw_face(

@@ -79,9 +79,9 @@ def draw_brow(face: FaceCanvas, side: int) -> None:
     y += 0.02 * look.gender
     upper = np.stack([x, y - thick * (1 - 0.6 * t)], 1)
     lower = np.stack([x, y + thick * (1 - 0.8 * t)], 1)[::-1]
-    colour = look.hair * 0.75 + 0.02
+    color = look.hair * 0.75 + 0.02
     alpha = 0.45 + 0.45 * look.growth
-    face.paint(np.concatenate([upper, lower]), colour, alpha, 0.012, 0.3)
+    face.paint(np.concatenate([upper, lower]), color, alpha, 0.012, 0.3)
 
 
 def draw_nose(face: FaceCanvas) -> None:
@@ -135,7 +135,7 @@ def draw_nose(face: FaceCanvas) -> None:
 def draw_beard(face: FaceCanvas) -> None:
     """Draws beard, stubble and sideburns."""
     look = face.look
-    colour = look.hair * 0.85
+    color = look.hair * 0.85
     if look.gender == 1 and look.years >= 17 and look.has("No_Beard"):
         # Shaved skin is a shade darker all the same.
         face.paint(_beard_area(face), look.skin * 0.72, 0.22, 0.06, 0.25)
@@ -153,7 +153,7 @@ def draw_beard(face: FaceCanvas) -> None:
                         (x - 0.05 - side * 0.05, 0.42),
                     ]
                 ),
-                colour,
+                color,
                 0.85,
                 0.02,
                 0.1,
@@ -169,7 +169,7 @@ def draw_beard(face: FaceCanvas) -> None:
             (0, face.chin + 0.1),
             (-wide * 0.9, face.chin - 0.02),
         ]
-        face.paint(SPLINES[6] @ np.array(shape), colour, 0.9, 0.025, 0.25)
+        face.paint(SPLINES[6] @ np.array(shape), color, 0.9, 0.025, 0.25)
     if look.has("Mustache"):
         y = (face.nose_y + face.mouth_y) / 2 + 0.05
         wide = face.mouth_w + 0.05
@@ -181,7 +181,7 @@ def draw_beard(face: FaceCanvas) -> None:
             (-wide * 0.6, y + 0.09),
             (-wide, y + 0.06),
         ]
-        face.paint(SPLINES[6] @ np.array(shape), colour, 0.9, 0.015, 0.4)
+        face.paint(SPLINES[6] @ np.array(shape), color, 0.9, 0.015, 0.4)
 
 
 def _beard_area(face: FaceCanvas) -> np.ndarray:
@@ -215,7 +215,7 @@ def draw_mouth(face: FaceCanvas) -> None:
     lower = np.stack([w * t, corner + (gap + lip * 1.35) * (1 - t**2) ** 0.8], 1)
     natural = look.skin * [0.90, 0.62, 0.60]
     red = np.array([0.78, 0.12, 0.18], "float32")
-    colour = natural + (red - natural) * (
+    color = natural + (red - natural) * (
         0.8 if look.has("Wearing_Lipstick") else 0.2 * (1 - look.gender)
     )
     if gap:
@@ -232,11 +232,11 @@ def draw_mouth(face: FaceCanvas) -> None:
             0.95,
             depth=0.4,
         )
-    face.paint(np.concatenate([upper, inner_up[::-1]]), colour * 0.88, depth=0.4)
-    face.paint(np.concatenate([inner_low, lower[::-1]]), colour, depth=0.4)
+    face.paint(np.concatenate([upper, inner_up[::-1]]), color * 0.88, depth=0.4)
+    face.paint(np.concatenate([inner_low, lower[::-1]]), color, depth=0.4)
     face.paint(
         face.ellipse(0, y + gap + lip * 0.75, w * 0.35, lip * 0.3),
-        colour * 1.3,
+        color * 1.3,
         0.4,
         0.02,
         0.4,

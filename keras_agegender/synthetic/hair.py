@@ -143,12 +143,12 @@ def _strands(face: FaceCanvas, crown: np.ndarray, thin: float) -> None:
 
 
 def _bow(face: FaceCanvas) -> None:
-    colour = np.array([[0.9, 0.25, 0.45], [0.95, 0.5, 0.7], [0.75, 0.2, 0.7]])[
+    color = np.array([[0.9, 0.25, 0.45], [0.95, 0.5, 0.7], [0.75, 0.2, 0.7]])[
         int(abs(face.look.build[8]) * 10) % 3
     ]
     side = 1 if face.look.build[8] > 0 else -1
     x, y = side * 0.42, face.top - 0.06
     for s in (-1, 1):
         wing = np.array([(x, y), (x + s * 0.26, y - 0.15), (x + s * 0.26, y + 0.15)])
-        face.paint(wing, colour, depth=0.1)
-    face.paint(face.ellipse(x, y, 0.07, 0.07), colour * 0.8, depth=0.1)
+        face.paint(wing, color, depth=0.1)
+    face.paint(face.ellipse(x, y, 0.07, 0.07), color * 0.8, depth=0.1)

@@ -223,7 +223,7 @@ def draw_wearables(face: FaceCanvas) -> None:
                 depth=-0.1,
             )
     if look.has("Eyeglasses"):
-        colour = rng.uniform(0.02, 0.35) * np.ones(3)
+        color = rng.uniform(0.02, 0.35) * np.ones(3)
         for side in (-1, 1):
             rim = face.ellipse(
                 side * face.eye_x,
@@ -232,7 +232,7 @@ def draw_wearables(face: FaceCanvas) -> None:
                 face.eye_h + 0.11,
             )
             face.paint(rim, [0.9, 0.95, 1.0], 0.10, depth=0.35)
-            face.paint(np.concatenate([rim, rim[:1]]), colour, depth=0.35, line=0.035)
+            face.paint(np.concatenate([rim, rim[:1]]), color, depth=0.35, line=0.035)
             edge = side * (face.eye_x + face.eye_w + 0.075)
             face.paint(
                 np.array(
@@ -241,19 +241,19 @@ def draw_wearables(face: FaceCanvas) -> None:
                         (side * (face.half_width + 0.02), face.eye_y - 0.02),
                     ]
                 ),
-                colour,
+                color,
                 depth=0.2,
                 line=0.035,
             )
         gap = face.eye_x - face.eye_w - 0.075
         face.paint(
             np.array([(-gap, face.eye_y), (gap, face.eye_y)]),
-            colour,
+            color,
             depth=0.4,
             line=0.035,
         )
     if look.has("Wearing_Hat"):
-        colour = rng.uniform(0.08, 0.85, 3)
+        color = rng.uniform(0.08, 0.85, 3)
         wide, brim = face.half_width + 0.17, face.hairline + 0.05
         points = [
             (-wide, brim),
@@ -263,7 +263,7 @@ def draw_wearables(face: FaceCanvas) -> None:
             (0.95 * wide, face.top - 0.1),
             (wide, brim),
         ]
-        face.paint(np.array(points), colour, depth=0.1)
+        face.paint(np.array(points), color, depth=0.1)
         band = np.array(
             [
                 (-wide - 0.12, brim - 0.06),
@@ -272,4 +272,4 @@ def draw_wearables(face: FaceCanvas) -> None:
                 (-wide - 0.12, brim + 0.07),
             ]
         )
-        face.paint(band, colour * 0.7, depth=0.2)
+        face.paint(band, color * 0.7, depth=0.2)

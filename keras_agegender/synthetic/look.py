@@ -2,7 +2,7 @@
 
 In: age group, gender and random numbers. Out: a `Look`, whose proportions and textures
 follow the years: heads of small children are round, with large low eyes and little
-hair; faces lengthen until about 22; lines, grey and bald heads come with age.
+hair; faces lengthen until about 22; lines, gray and bald heads come with age.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ SKIN_TONES = np.array(
     [[0.98, 0.86, 0.77], [0.95, 0.80, 0.69], [0.90, 0.72, 0.58], [0.80, 0.60, 0.45],
      [0.66, 0.47, 0.34], [0.50, 0.34, 0.25], [0.38, 0.26, 0.20]], "float32"
 )  # fmt: skip
-HAIR_COLOURS = {
+HAIR_COLORS = {
     "Black_Hair": (0.10, 0.08, 0.08),
     "Brown_Hair": (0.34, 0.21, 0.13),
     "Blond_Hair": (0.83, 0.68, 0.40),
 }
 GRAY = np.array([0.80, 0.80, 0.80], "float32")
 
-# Attribute -> what it does to the picture. Attractive is CelebA's judgement, not a
+# Attribute -> what it does to the picture. Attractive is CelebA's judgment, not a
 # look: it is sampled and has no drawing.
 DRAWN_ATTRIBUTES = {
     "5_o_Clock_Shadow": "stubble on jaw and lip",
@@ -38,17 +38,17 @@ DRAWN_ATTRIBUTES = {
     "Bangs": "hair over the forehead",
     "Big_Lips": "fuller lips",
     "Big_Nose": "wider, longer nose",
-    "Black_Hair": "hair colour",
-    "Blond_Hair": "hair colour",
+    "Black_Hair": "hair color",
+    "Blond_Hair": "hair color",
     "Blurry": "blurred picture",
-    "Brown_Hair": "hair colour",
+    "Brown_Hair": "hair color",
     "Bushy_Eyebrows": "thicker brows",
     "Chubby": "wider cheeks and jaw",
     "Double_Chin": "fold below the chin",
     "Eyeglasses": "glasses",
     "Goatee": "beard on the chin",
-    "Gray_Hair": "grey hair",
-    "Heavy_Makeup": "lids and lips coloured",
+    "Gray_Hair": "gray hair",
+    "Heavy_Makeup": "lids and lips colored",
     "High_Cheekbones": "light above, shade below the cheekbone",
     "Male": "jaw, brows, nose, lips, lashes, hair",
     "Mouth_Slightly_Open": "teeth show",
@@ -82,7 +82,7 @@ class Look:
         gender: 0 female, 1 male.
         attributes: CelebA's 40 attributes, 0 or 1.
         skin: RGB in [0, 1]. Shape (3,).
-        hair: RGB in [0, 1], grey mixed in. Shape (3,).
+        hair: RGB in [0, 1], gray mixed in. Shape (3,).
         iris: RGB in [0, 1]. Shape (3,).
         growth: 0 newborn … 1 grown up.
         wear: 0 smooth … 1 deeply lined.
@@ -115,7 +115,7 @@ def sample_attributes(
 ) -> dict[str, int]:
     """Draws 40 CelebA-style attributes that fit together, and age and gender.
 
-    No beard before 17, one hair colour, no tie on a toddler, makeup on women from 15
+    No beard before 17, one hair color, no tie on a toddler, makeup on women from 15
     on, and so forth.
 
     Args:
@@ -131,7 +131,7 @@ def sample_attributes(
     beard = male and adult and rng.random() < 0.45
     style = rng.choice(["full", "goatee", "mustache", "stubble"]) if beard else ""
     gray = rng.random() < np.clip((years - 40) / 22, 0, 0.97)
-    colour = "Gray_Hair" if gray else rng.choice(list(HAIR_COLOURS), p=[0.4, 0.4, 0.2])
+    color = "Gray_Hair" if gray else rng.choice(list(HAIR_COLORS), p=[0.4, 0.4, 0.2])
     bald = male and rng.random() < (0.45 * old if adult else 0)
     makeup = not male and years >= 15 and rng.random() < 0.55
     wavy = rng.random() < 0.4
@@ -156,7 +156,7 @@ def sample_attributes(
             "Bald": int(bald),
             "Receding_Hairline": chance(0.1 + 0.6 * old, adult and not bald and male),
             "Bangs": chance(0.35 if not male else 0.2, not bald and years > 2),
-            colour: 1,
+            color: 1,
             "Straight_Hair": int(not wavy),
             "Wavy_Hair": int(wavy),
             "Big_Lips": chance(0.3),
@@ -228,7 +228,7 @@ def make_look(
     skin = identity.skin
     if attributes["Pale_Skin"]:
         skin = skin + (np.float32(1.0) - skin) * 0.35
-    hair = _hair_colour(rng, years, attributes)
+    hair = _hair_color(rng, years, attributes)
     growth = float(np.clip(years / 22, 0.02, 1) ** 0.75)
     wear = float(
         np.interp(
@@ -249,15 +249,15 @@ def make_look(
     )
 
 
-def _hair_colour(
+def _hair_color(
     rng: np.random.Generator, years: float, attributes: dict[str, int]
 ) -> np.ndarray:
-    for name, colour in HAIR_COLOURS.items():
+    for name, color in HAIR_COLORS.items():
         if attributes[name]:
-            base = np.array(colour, "float32")
+            base = np.array(color, "float32")
             break
     else:
-        base = np.array(HAIR_COLOURS["Brown_Hair"], "float32")
+        base = np.array(HAIR_COLORS["Brown_Hair"], "float32")
     gray = float(np.clip((years - 32) / 40, 0, 0.55))
     if attributes["Gray_Hair"]:
         gray = float(np.clip((years - 28) / 36, 0.55, 1))
