@@ -97,9 +97,8 @@ class LossWeightBalancer(LossWeightCallback):
         self.outputs = None if outputs is None else tuple(outputs)
         self.temperature = temperature
         self.by = by
-        self.momentum = momentum
-        if momentum is None:
-            self.momentum = 0.9 if by == "step" else 0.0
+        usual = 0.9 if by == "step" else 0.0
+        self.momentum = usual if momentum is None else momentum
         self.base_weights = checked_weights(base_weights or {}, "in `base_weights`")
         # Rows: the latest losses (or their running averages), the ones before.
         self._losses: Any = None
@@ -156,7 +155,8 @@ class LossWeightBalancer(LossWeightCallback):
         """Reads this epoch's losses."""
         if self.by == "epoch":
             keys = loss_log_names(self._state)
-            self._add([sum(float(logs[k]) for k in keys[n]) for n in self._names])
+            logged = logs or {}
+            self._add([sum(float(logged[k]) for k in keys[n]) for n in self._names])
             self._num_epochs.assign(float(epoch + 1))
 
     def _losses_since_last_read(self) -> list[float]:

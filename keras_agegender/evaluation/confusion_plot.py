@@ -41,8 +41,8 @@ def plot_confusion_matrices(
     if gender:
         drawn.append(("Gender", gender, GENDERS, 3.4))
     if age:
-        names = [group["name"] for group in age["groups"]]
-        drawn.append(("Age group", age, names, max(3.4, 0.82 * len(names))))
+        groups = [group["name"] for group in age["groups"]]
+        drawn.append(("Age group", age, groups, max(3.4, 0.82 * len(groups))))
     with style():
         if not drawn:
             figure = new_figure((5, 2))
