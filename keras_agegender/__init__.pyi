@@ -125,6 +125,7 @@ from .synthetic.faces import (
 )
 from .training.experiment import (
     Experiment as Experiment,
+    ExperimentData as ExperimentData,
     make_experiment as make_experiment,
 )
 from .training.train import train as train

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from keras_agegender.datasets.csv_identifiers import identifier_reason
-from keras_agegender.encodings.head import HEAD_KINDS, KINDS
+from keras_agegender.encodings.kinds import HEAD_KINDS, KINDS
 from keras_agegender.labels import AGE_GROUPS, MAX_AGE, MISSING
 
 UNKNOWN = ("", "na", "nan", "none", "unknown", "-1", "?")

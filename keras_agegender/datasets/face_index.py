@@ -8,7 +8,6 @@ splits is found, and a score on faces that a model has trained on says so.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from keras_agegender.datasets.prepared import PreparedDataset
+from keras_agegender.files import replacing
 
 COLUMNS = ("key", "subject", "source", "picture")
 NUM_EXAMPLES = 3  # named in an error
@@ -67,9 +67,8 @@ class FaceIndex:
 
     def write(self, file: Path) -> None:
         """Writes the index as a compressed CSV file, whole or not at all."""
-        partial = file.with_name(file.name + ".partial")
-        self.table.to_csv(partial, index=False, compression="gzip")
-        os.replace(partial, file)
+        with replacing(file) as partial:
+            self.table.to_csv(partial, index=False, compression="gzip")
 
     @classmethod
     def read(cls, file: Path) -> FaceIndex:

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from keras_agegender.encodings.head import KINDS, Head
+from keras_agegender.encodings.head import Head
+from keras_agegender.encodings.kinds import KINDS
 from keras_agegender.labels import GENDERS, AgeGroups
 
 Outputs = Mapping[str, Any]

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from keras_agegender.encodings.decoding import Decoded, HeadAnswer, answer_head, decode
-from keras_agegender.encodings.head import KINDS, Head, check_class_ids
+from keras_agegender.encodings.head import Head, check_class_ids
+from keras_agegender.encodings.kinds import KINDS
 from keras_agegender.labels import (
     ADIENCE_AGE_GROUPS,
     GENDERS,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_agegender.encodings.decoding import Decoded
-from keras_agegender.encodings.head import KINDS
+from keras_agegender.encodings.kinds import KINDS
 from keras_agegender.evaluation.class_scores import (
     class_scores,
     confusion_matrix,

@@ -10,7 +10,8 @@ import keras
 from keras import initializers, layers
 
 from keras_agegender.encodings.encoding import Encoding
-from keras_agegender.encodings.head import KINDS, Head
+from keras_agegender.encodings.head import Head
+from keras_agegender.encodings.kinds import KINDS
 
 # Between the name of a head and those of the layers it is made of.
 PART = "_rank_"

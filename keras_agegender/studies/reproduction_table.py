@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_agegender.evaluation.plots import plot_reproduction
+from keras_agegender.files import replacing, write_text
 from keras_agegender.recipes.recipe import Published, Recipe
 
 # Column of the table -> (attribute of `Published`, path in metrics.json).
@@ -226,6 +227,7 @@ def write_table(directory: Path, rows: Sequence[Row], note: str) -> None:
             )
         line["notes"] = "; ".join(row.notes)
         table.append(line)
-    pd.DataFrame(table).to_csv(directory / "table.csv", index=False)
-    (directory / "table.md").write_text(to_markdown(rows, note) + "\n", "utf-8")
+    with replacing(directory / "table.csv") as partial:
+        pd.DataFrame(table).to_csv(partial, index=False)
+    write_text(directory / "table.md", to_markdown(rows, note) + "\n")
     plot_reproduction(rows, directory / "table.png", note)

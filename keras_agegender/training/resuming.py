@@ -14,7 +14,7 @@ from keras_agegender.datasets.face_index import (
     index_faces,
 )
 from keras_agegender.datasets.prepared import PreparedDataset
-from keras_agegender.files import directory_hash, versions
+from keras_agegender.files import directory_hash, versions, write_text
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.training.experiment import Experiment
 from keras_agegender.training.identity import differences
@@ -70,7 +70,7 @@ def open_run(run: RunDirectory, experiment: Experiment, overwrite: bool) -> None
             versions=versions(),
             backend=keras.backend.backend(),
         )
-    run.recipe_file.write_text(experiment.recipe.to_toml(), "utf-8")
+    write_text(run.recipe_file, experiment.recipe.to_toml())
     if not run.faces_file.is_file():
         index.write(run.faces_file)
 
@@ -143,7 +143,7 @@ def truncate_history(file: Path, epochs: int) -> None:
     if epochs == 0:
         file.unlink()
     else:
-        file.write_text("".join(lines), "utf-8")
+        write_text(file, "".join(lines))
 
 
 def _empty(path: Path) -> None:

@@ -28,7 +28,7 @@ from keras_agegender.distribution import (
 from keras_agegender.encodings.head import Head
 from keras_agegender.evaluation.evaluate import evaluate
 from keras_agegender.evaluation.plots import plot_history
-from keras_agegender.files import now
+from keras_agegender.files import now, write_text
 from keras_agegender.input_pipeline.labels import read_labels
 from keras_agegender.models.weights import transfer_weights
 from keras_agegender.recipes.loading import load_recipe, override_recipe
@@ -261,7 +261,7 @@ def transfer(model: keras.Model, path: Path, run: RunDirectory) -> None:
         source = RunDirectory.open(path).load_model()
     report = transfer_weights(source, model)
     text = f"from {path}\n{report}\n"
-    (run.path / "transfer.txt").write_text(text, "utf-8")
+    write_text(run.path / "transfer.txt", text)
 
 
 def _needed_bytes(model: keras.Model, recipe: Recipe) -> int:

@@ -11,7 +11,8 @@ from keras import ops
 
 from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.encoding import Encoding
-from keras_agegender.encodings.head import KINDS, RESERVED_NAMES, Head
+from keras_agegender.encodings.head import RESERVED_NAMES, Head
+from keras_agegender.encodings.kinds import KINDS
 from keras_agegender.labels import MAX_AGE
 
 SIZES = ("small", "medium", "large", "huge")

@@ -21,7 +21,7 @@ from keras_agegender.training.resuming import make_run_directory, open_run
 from keras_agegender.training.train import train
 
 SMALL = ("model.image_size=[32, 32]", "data.batch_size=8", "training.epochs=1",
-         "model.name=caffe_1conv")  # fmt: skip
+         "model.backbone=caffe_1conv")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from keras_agegender.training.experiment import make_experiment
 from keras_agegender.training.fitting import train_dataset, validation_dataset
 from keras_agegender.training.train import train, transfer
 
-SMALL = ("model.image_size=[32, 32]", "data.batch_size=8", "model.name=caffe_1conv")
+SMALL = ("model.image_size=[32, 32]", "data.batch_size=8", "model.backbone=caffe_1conv")
 
 
 @pytest.fixture(scope="module")
