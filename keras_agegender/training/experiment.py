@@ -8,6 +8,7 @@ moved. Nor is what a recipe is called, how it is scored or what the report says 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -111,7 +112,7 @@ class Experiment:
         first = self.begins_with
         if isinstance(first, Experiment):
             first = first.to_dict()
-        return {
+        description = {
             "recipe": recipe,
             "data": self.data.to_dict(),
             "encoding": {
@@ -123,6 +124,7 @@ class Experiment:
             "steps_per_epoch": self.steps_per_epoch,
             "begins_with": dict(first) if first is not None else None,
         }
+        return json.loads(json.dumps(description))  # as run.json gives it back
 
 
 def make_experiment(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from sklearn import metrics as sk
 from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.encoding import Decoded
 from keras_agegender.evaluation.metrics import (
+    Evaluation,
     confusion_matrix,
     evaluate_predictions,
     format_metrics,
@@ -279,3 +281,12 @@ def test_wrong_input_is_named(change, message):
 
 def test_confusion_matrix_rows_are_the_truth():
     assert confusion_matrix([0, 0, 1, -1], [1, 0, 1, 0], 2).tolist() == [[1, 1], [0, 1]]
+
+
+def test_a_table_warns_of_faces_seen_before():
+    scores = Evaluation(num_faces=8)
+    assert "WARNING" not in format_metrics(scores)
+    text = format_metrics(replace(scores, num_seen_in_training=3))
+    assert "WARNING: of 3 of these faces the model was trained on the same" in text
+    text = format_metrics(replace(scores, num_seen_in_validation=8))
+    assert "WARNING: of 8 of these faces the model was selected on the same" in text
