@@ -138,11 +138,23 @@ def make_experiment(
     pretraining_splits: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> Experiment:
-    """Returns the experiment that `train` would run; takes its arguments.
+    """Returns the experiment that `train` would run.
 
-    A recipe of role `"pretrain"` takes `pretraining_data` where it is given, else
-    `data`. `pretraining_splits` are those of what the recipe begins with; `None` takes
-    those that its dataset declares.
+    Args:
+        recipe: A recipe, overrides included.
+        data: A prepared dataset or its directory.
+        pretraining_data: The same for what the recipe begins with. A recipe of role
+            `"pretrain"` takes it instead of `data`.
+        pretrained: A finished run, or a `.keras` file, to begin with instead.
+        extra_heads: Outputs for further columns of the dataset; `"auto"` (default)
+            makes one for each column that the preparation declared.
+        splits: `train`, `validation` and `test` as split expressions; `None` takes
+            those the dataset declares.
+        pretraining_splits: The same for the pretraining data.
+        seed: Seed of weights, order and augmentation. Defaults to 0.
+
+    Returns:
+        The experiment, not yet trained.
 
     Raises:
         ValueError: If recipe, dataset, splits and heads contradict each other.
