@@ -140,8 +140,9 @@ def check_overlap(
                 rows = ours[ours[column].isin(shared[:NUM_EXAMPLES])]
                 examples = rows.drop_duplicates(column)["key"].tolist()
                 pairs = [
-                    f"{key!r} and {_partner(ours, theirs, column, key)!r}"
+                    repr(key) if key == other else f"{key!r} and {other!r}"
                     for key in examples
+                    for other in [_partner(ours, theirs, column, key)]
                 ]
                 raise ValueError(
                     f"Invalid splits. {len(shared)} {what} are in {first!r} "

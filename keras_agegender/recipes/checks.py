@@ -16,7 +16,6 @@ OPTIMIZERS = (
     "adamax",
     "adamw",
     "ftrl",
-    "lamb",
     "lion",
     "muon",
     "nadam",

@@ -8,6 +8,7 @@ moved. Nor is what a recipe is called, how it is scored or what the report says 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -112,7 +113,7 @@ class Experiment:
         first = self.begins_with
         if isinstance(first, Experiment):
             first = first.to_dict()
-        return {
+        description = {
             "recipe": recipe,
             "data": self.data.to_dict(),
             "encoding": self.encoding.to_dict(),
@@ -120,6 +121,7 @@ class Experiment:
             "steps_per_epoch": self.steps_per_epoch,
             "begins_with": dict(first) if first is not None else None,
         }
+        return json.loads(json.dumps(description))  # as run.json gives it back
 
 
 def make_experiment(
@@ -133,11 +135,23 @@ def make_experiment(
     pretraining_splits: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> Experiment:
-    """Returns the experiment that `train` would run; takes its arguments.
+    """Returns the experiment that `train` would run.
 
-    A recipe of role `"pretrain"` takes `pretraining_data` where it is given, else
-    `data`. `pretraining_splits` are those of what the recipe begins with; `None` takes
-    those that its dataset declares.
+    Args:
+        recipe: A recipe, overrides included.
+        data: A prepared dataset or its directory.
+        pretraining_data: The same for what the recipe begins with. A recipe of role
+            `"pretrain"` takes it instead of `data`.
+        pretrained: A finished run, or a `.keras` file, to begin with instead.
+        extra_heads: Outputs for further columns of the dataset; `"auto"` (default)
+            makes one for each column that the preparation declared.
+        splits: `train`, `validation` and `test` as split expressions; `None` takes
+            those the dataset declares.
+        pretraining_splits: The same for the pretraining data.
+        seed: Seed of weights, order and augmentation. Defaults to 0.
+
+    Returns:
+        The experiment, not yet trained.
 
     Raises:
         ValueError: If recipe, dataset, splits and heads contradict each other.

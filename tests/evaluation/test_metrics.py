@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from sklearn import metrics as sk
 from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.decoding import Decoded
 from keras_agegender.evaluation.metrics import (
+    Evaluation,
     confusion_matrix,
     evaluate_predictions,
     format_metrics,
@@ -333,3 +335,12 @@ def test_errors_in_years_and_other_groups():
     assert scores.age.groups[4]["recall"] == 1.0
     assert np.shape(scores.age.confusion) == (10, 10)
     assert "mean error 4.50 years, within 5 years 0.500" in format_metrics(scores)
+
+
+def test_a_table_warns_of_faces_seen_before():
+    scores = Evaluation(num_faces=8)
+    assert "WARNING" not in format_metrics(scores)
+    text = format_metrics(replace(scores, num_seen_in_training=3))
+    assert "WARNING: of 3 of these faces the model was trained on the same" in text
+    text = format_metrics(replace(scores, num_seen_in_validation=8))
+    assert "WARNING: of 8 of these faces the model was selected on the same" in text

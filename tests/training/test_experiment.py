@@ -11,7 +11,7 @@ from sample_data import EXTRA_HEADS, make_prepared
 
 from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.encodings.head import Head
-from keras_agegender.evaluation.evaluate import evaluate
+from keras_agegender.evaluation.evaluate import count_seen, evaluate
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.recipes.recipe import Published
 from keras_agegender.run_directory import RunDirectory
@@ -249,6 +249,25 @@ def test_scores_of_faces_seen_before_say_so(run, prepared, tmp_path):
     found = evaluate(run, other, split="fold_0[:5]")
     assert (found.num_seen_in_training, found.num_seen_in_validation) == (5, 0)
     assert (run.path / "metrics_copies_fold_0--5-.json").is_file()
+
+
+def test_faces_of_the_pretraining_are_seen_too(prepared, experiment, tmp_path):
+    """Whether it lies in the run's folder or elsewhere."""
+    splits = {"train": "fold_4", "validation": "fold_3", "test": "fold_0"}
+    first = make_experiment(load_recipe("1", SMALL), prepared, splits=splits)
+    first = opened(tmp_path / "first", first)
+    run = opened(tmp_path / "run", experiment)
+    assert count_seen(run, prepared, "fold_4") == {
+        "num_seen_in_training": 0, "num_seen_in_validation": 0,
+    }  # fmt: skip
+    run.update_info(begins_with=str(first.path))
+    assert count_seen(run, prepared, "fold_4")["num_seen_in_training"] == 8
+    run.update_info(begins_with="")
+    shutil.move(first.path, run.path / "pretraining")
+    assert count_seen(run, prepared, "fold_4")["num_seen_in_training"] == 8
+    run.faces_file.unlink()
+    shutil.rmtree(run.path / "pretraining")
+    assert count_seen(run, prepared, "fold_4")["num_seen_in_training"] is None
 
 
 def test_data_prepared_again_is_not_what_was_trained_on(run, tmp_path):
