@@ -51,7 +51,8 @@ def test_networks_of_0_to_255_scale_by_themselves():
 
 def test_a_pair_and_a_name():
     np.testing.assert_allclose(scaled((3, -0.5)), 3 * PIXELS - 0.5, rtol=1e-6)
-    np.testing.assert_array_equal(scaled("0..1"), PIXELS)
+    image = keras.Input(PIXELS.shape[1:])
+    assert scale_input(image, get_input_scaling("0..1")) is image
     for wrong in ("0..2", (1, 2, 3), ("a", "b"), [1]):
         with pytest.raises(ValueError, match="Invalid `input_scaling`"):
             get_input_scaling(wrong)
