@@ -32,9 +32,7 @@ class BestModel(keras.callbacks.ModelCheckpoint):
             raise ValueError(
                 f"Invalid `mode`. Expected 'min' or 'max'. Received: {mode!r}."
             )
-        super().__init__(
-            str(filepath), monitor=monitor, mode=mode, save_best_only=True
-        )
+        super().__init__(str(filepath), monitor=monitor, mode=mode, save_best_only=True)
         self.mode = mode
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:

@@ -64,7 +64,8 @@ class LossWeightBalancer(LossWeightCallback):
             time; with `steps_per_execution` above 1, of every execution. Defaults to
             `"epoch"`.
         momentum: For `"uncertainty"`, the share of the old running average that stays
-            when a loss is added, in [0, 1). `None` (default) is 0 by epoch, 0.9 by step.
+            when a loss is added, in [0, 1). `None` (default) is 0 by epoch and 0.9 by
+            step.
         base_weights: Output name -> factor of its weight; 1 for outputs left out.
         verbose: 1 prints a line at every change. Defaults to 0.
 
@@ -96,9 +97,9 @@ class LossWeightBalancer(LossWeightCallback):
         self.outputs = None if outputs is None else tuple(outputs)
         self.temperature = temperature
         self.by = by
-        self.momentum = momentum
         if momentum is None:
-            self.momentum = 0.9 if by == "step" else 0.0
+            momentum = 0.9 if by == "step" else 0.0
+        self.momentum = momentum
         self.base_weights = checked_weights(base_weights or {}, "in `base_weights`")
         # Rows: the latest losses (or their running averages), the ones before.
         self._losses: Any = None
@@ -154,8 +155,10 @@ class LossWeightBalancer(LossWeightCallback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Reads this epoch's losses."""
         if self.by == "epoch":
+            values = logs or {}
             keys = loss_log_names(self._state)
-            self._add([sum(float(logs[k]) for k in keys[n]) for n in self._names])
+            losses = [sum(float(values[key]) for key in keys[n]) for n in self._names]
+            self._add(losses)
             self._num_epochs.assign(float(epoch + 1))
 
     def _losses_since_last_read(self) -> list[float]:
@@ -216,10 +219,13 @@ def _check_options(
             f"Invalid `method`. Expected one of {METHODS}. Received: {method!r}."
         )
     if outputs is not None and (
-        isinstance(outputs, str) or len(set(outputs)) != len(outputs) or not outputs
+        isinstance(outputs, str)
+        or len(set(outputs)) != len(outputs)
+        or len(outputs) < 2
     ):
         raise ValueError(
-            f"Invalid `outputs`. Expected different names. Received: {outputs!r}."
+            "Invalid `outputs`. Expected two or more different names. Received: "
+            f"{outputs!r}."
         )
     if temperature is not None and not 0 < temperature < float("inf"):
         raise ValueError(

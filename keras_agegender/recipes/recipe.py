@@ -108,21 +108,45 @@ class TrainingSettings:
 class LossWeightChange:
     """One `[[loss_weight_changes]]`: other loss weights from some moment on.
 
+    Exactly one of `epoch`, `step` and `monitor` says when.
+
     Attributes:
         set: Output name -> weight from then on.
-        epoch: From this epoch on, counted from 0; -1 when not by epoch.
-        step: From this optimizer step on, counted from 0; -1 when not by step.
+        epoch: From this epoch on, counted from 0.
+        step: From this optimizer step on, counted from 0.
         monitor: Once this metric …
         above: … is at least this …
         below: … or at most this.
     """
 
     set: dict[str, float] = field(default_factory=dict)
-    epoch: int = -1
-    step: int = -1
-    monitor: str = ""
+    epoch: int | None = None
+    step: int | None = None
+    monitor: str | None = None
     above: float | None = None
     below: float | None = None
+
+
+@dataclass(frozen=True)
+class LossWeightBalancing:
+    """Section `[loss_weight_balancing]`: arguments of `LossWeightBalancer`.
+
+    The weights that balance multiply `[loss_weights]`. `val_loss` changes with them:
+    choose and stop by a metric of an output.
+
+    Attributes:
+        method: `"dwa"` or `"uncertainty"`.
+        outputs: The outputs to balance, two or more; all if left out.
+        temperature: Above 0; the higher, the more equal the weights.
+        by: `"epoch"` or `"step"`.
+        momentum: Share of the running average that stays at an update, in [0, 1).
+    """
+
+    method: str = "dwa"
+    outputs: tuple[str, ...] | None = None
+    temperature: float | None = None
+    by: str = "epoch"
+    momentum: float | None = None
 
 
 @dataclass(frozen=True)
@@ -163,6 +187,8 @@ class Recipe:
         training: Section `[training]`.
         loss_weights: Output name -> weight at the start; others keep their encoding's.
         loss_weight_changes: Changes of those while training.
+        loss_weight_balancing: Section `[loss_weight_balancing]`; `None` leaves the
+            weights as they are.
         published: What the report says came of it.
     """
 
@@ -174,6 +200,7 @@ class Recipe:
     training: TrainingSettings = TrainingSettings()
     loss_weights: dict[str, float] = field(default_factory=dict)
     loss_weight_changes: tuple[LossWeightChange, ...] = ()
+    loss_weight_balancing: LossWeightBalancing | None = None
     published: tuple[Published, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from typing import Any
 
 import keras
 
+from keras_agegender.callbacks.loss_weight_balancer import LossWeightBalancer
 from keras_agegender.callbacks.loss_weight_scheduler import LossWeightScheduler
-from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.encodings.encoding import Encoding, check_head_names
 from keras_agegender.labels import CELEBA_ATTRIBUTES
 from keras_agegender.models.builder import build_model
 from keras_agegender.models.freezing import freeze_all_but_last
@@ -70,6 +71,11 @@ def _loss_weights(recipe: Recipe, encoding: Encoding) -> dict[str, float]:
             f"Invalid recipe {recipe.name!r}. Expected normalize_loss or "
             "loss_weight_changes, not both: what a change divides by is not said."
         )
+    if recipe.loss_weight_balancing is not None:
+        raise ValueError(
+            f"Invalid recipe {recipe.name!r}. Expected normalize_loss or "
+            "loss_weight_balancing, not both: balanced weights have a scale already."
+        )
     return {name: weight / sum(weights.values()) for name, weight in weights.items()}
 
 
@@ -81,22 +87,55 @@ def loss_weight_schedulers(recipe: Recipe) -> list[LossWeightScheduler]:
     """
     schedulers = []
     for change in recipe.loss_weight_changes:
-        given = [change.epoch >= 0, change.step >= 0, bool(change.monitor)]
-        if sum(given) != 1:
+        moments = (change.epoch, change.step, change.monitor)
+        if sum(moment is not None for moment in moments) != 1:
             raise ValueError(
                 f"Invalid loss_weight_changes of recipe {recipe.name!r}. Expected "
                 f"exactly one of epoch, step and monitor. Received: {change}."
             )
-        if change.monitor:
+        if change.monitor is not None:
             made = LossWeightScheduler.when(
                 change.monitor, above=change.above, below=change.below, set=change.set
             )
-        elif change.epoch >= 0:
+        elif change.epoch is not None:
             made = LossWeightScheduler({change.epoch: change.set})
-        else:
+        elif change.step is not None:
             made = LossWeightScheduler({change.step: change.set}, by="step")
         schedulers.append(made)
     return schedulers
+
+
+def loss_weight_balancers(
+    recipe: Recipe, encoding: Encoding
+) -> list[LossWeightBalancer]:
+    """Returns the balancer of a recipe's `[loss_weight_balancing]`, if it has one.
+
+    Raises:
+        ValueError: If a setting is invalid, names an unknown output, or one that
+            `[[loss_weight_changes]]` sets too.
+    """
+    settings = recipe.loss_weight_balancing
+    if settings is None:
+        return []
+    names = settings.outputs or encoding.output_names
+    check_head_names(
+        dict.fromkeys(names), encoding.output_names, "loss_weight_balancing"
+    )
+    changed = {name for change in recipe.loss_weight_changes for name in change.set}
+    if both := sorted(changed & set(names)):
+        raise ValueError(
+            f"Invalid recipe {recipe.name!r}. Expected loss_weight_changes or "
+            f"loss_weight_balancing of an output, not both. Received: {both}."
+        )
+    balancer = LossWeightBalancer(
+        settings.method,
+        outputs=names,
+        temperature=settings.temperature,
+        by=settings.by,
+        momentum=settings.momentum,
+        base_weights={name: encoding.loss_weights[name] for name in names},
+    )
+    return [balancer]
 
 
 def _optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:

@@ -21,7 +21,10 @@ from keras_agegender.input_pipeline.train_dataset import make_train_dataset
 from keras_agegender.labels import MISSING
 from keras_agegender.recipes.recipe import Recipe
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.training.compiling import loss_weight_schedulers
+from keras_agegender.training.compiling import (
+    loss_weight_balancers,
+    loss_weight_schedulers,
+)
 
 
 def train_dataset(
@@ -104,6 +107,7 @@ def make_callbacks(
     callbacks: list[keras.callbacks.Callback] = [
         DecodedAccuracy(validation, labels, encoding),
         *loss_weight_schedulers(recipe),
+        *loss_weight_balancers(recipe, encoding),
     ]
     ages = {n: w for n, w in encoding.loss_weights.items() if n in ORDINAL_HEAD_NAMES}
     if ages:
@@ -117,7 +121,6 @@ def make_callbacks(
                 run.model_file(name),
                 monitor=_logged_name(monitor, encoding),
                 mode="min" if monitor.endswith("loss") else "max",
-                save_best_only=True,
             )
         )
     if process_index() == 0:
