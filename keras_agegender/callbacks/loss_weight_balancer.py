@@ -74,7 +74,7 @@ class LossWeightBalancer(LossWeightCallback):
             has fewer than two of the outputs; while training, if a loss is negative.
 
     Example:
-    >>> balancer = LossWeightBalancer("dwa", outputs=["age_group", "gender"])
+    >>> balancer = LossWeightBalancer("dwa", outputs=["age", "gender"])
     >>> model.fit(train_ds, epochs=10, callbacks=[balancer])  # doctest: +SKIP
 
     Source: https://arxiv.org/abs/1803.10704, https://arxiv.org/abs/1705.07115,

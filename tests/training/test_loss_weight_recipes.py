@@ -19,43 +19,58 @@ from keras_agegender.training.train import read_history, train
 needs_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TensorFlow's data sets"
 )
-SMALL = (
-    "model.name=resnet_se",
-    "model.image_size=[32, 32]",
-    "model.encoding=categorical",
-    "data.pipeline=resnet",
-    "data.batch_size=16",
-    "training.epochs=2",
-    "training.keep_monitor=val_gender_loss",
-    "loss_weights={gender=3.0}",
-)
+SMALL = """
+loss_weights = {gender = 3.0}
+
+[model]
+name = "resnet_se"
+image_size = [32, 32]
+encoding = "categorical"
+
+[data]
+pipeline = "resnet"
+batch_size = 16
+
+[training]
+epochs = 2
+keep_monitor = "val_gender_loss"
+"""
 
 
-def balancers(*settings):
-    recipe = load_recipe("quickstart", [*SMALL, *settings])
+@pytest.fixture
+def small(tmp_path):
+    """The file of a small recipe."""
+    file = tmp_path / "small.toml"
+    file.write_text(SMALL, "utf-8")
+    return file
+
+
+def balancers(file, *settings):
+    recipe = load_recipe(file, settings)
     return loss_weight_balancers(recipe, recipe_encoding(recipe, ()))
 
 
-def test_recipes_do_not_balance_unless_they_say_so():
+def test_recipes_do_not_balance_unless_they_say_so(small):
     assert load_recipe("quickstart").loss_weight_balancing is None
-    assert balancers() == []
+    assert balancers(small) == []
 
 
-def test_every_key_reaches_the_callback():
+def test_every_key_reaches_the_callback(small):
     (balancer,) = balancers(
+        small,
         "loss_weight_balancing.method=uncertainty",
         "loss_weight_balancing.temperature=3",
         "loss_weight_balancing.by=step",
         "loss_weight_balancing.momentum=0.5",
-        "loss_weight_balancing.outputs=['gender', 'age_group']",
+        "loss_weight_balancing.outputs=['gender', 'age']",
     )
     assert isinstance(balancer, LossWeightBalancer)
     assert balancer.method == "uncertainty"
     assert balancer.temperature == 3.0
     assert balancer.by == "step"
     assert balancer.momentum == 0.5
-    assert balancer.outputs == ("gender", "age_group")
-    assert balancer.base_weights == {"gender": 3.0, "age_group": 1.0}
+    assert balancer.outputs == ("gender", "age")
+    assert balancer.base_weights == {"gender": 3.0, "age": 1.0}
 
 
 def test_a_recipe_with_balancing_reads_back_the_same(tmp_path):
@@ -69,7 +84,7 @@ def test_a_recipe_with_balancing_reads_back_the_same(tmp_path):
     ("settings", "message"),
     [
         (["loss_weight_balancing.method=gradnorm"], "'dwa', 'uncertainty'"),
-        (["loss_weight_balancing.outputs=['gendr', 'age_group']"], "mean 'gender'"),
+        (["loss_weight_balancing.outputs=['gendr', 'age']"], "mean 'gender'"),
         (["loss_weight_balancing.outputs=['gender']"], "two or more"),
         (
             [
@@ -80,14 +95,14 @@ def test_a_recipe_with_balancing_reads_back_the_same(tmp_path):
         ),
     ],
 )
-def test_balancing_that_contradicts_itself(settings, message):
+def test_balancing_that_contradicts_itself(small, settings, message):
     with pytest.raises(ValueError, match=message):
-        balancers(*settings)
+        balancers(small, *settings)
 
 
-def test_balancing_contradicts_normalize_loss():
+def test_balancing_contradicts_normalize_loss(small):
     settings = ["loss_weight_balancing.method=dwa", "training.normalize_loss=true"]
-    recipe = load_recipe("quickstart", [*SMALL, *settings])
+    recipe = load_recipe(small, settings)
     with pytest.raises(ValueError, match="normalize_loss or loss_weight_balancing"):
         build_compiled_model(recipe, recipe_encoding(recipe, ()))
 
@@ -103,18 +118,16 @@ def test_a_change_says_when_exactly_once(change):
 
 
 @needs_tensorflow
-def test_balancing_changes_training_as_it_says(tmp_path):
+def test_balancing_changes_training_as_it_says(small, tmp_path):
     data = make_prepared(tmp_path / "data")
     setting = "loss_weight_balancing.method=uncertainty"
-    run = train(
-        "quickstart", data, tmp_path / "run", overrides=[*SMALL, setting], verbose=0
-    )
+    run = train(small, data, tmp_path / "run", overrides=[setting], verbose=0)
     history = read_history(run.history_file)
     assert history["gender_loss_weight"] == pytest.approx(
         [3.0, 3.0 / history["gender_loss"][0]], rel=1e-5
     )
-    assert history["age_group_loss_weight"] == pytest.approx(
-        [1.0, 1.0 / history["age_group_loss"][0]], rel=1e-5
+    assert history["age_loss_weight"] == pytest.approx(
+        [1.0, 1.0 / history["age_loss"][0]], rel=1e-5
     )
     info = run.checkpoint_info()
     assert info["monitor"] == "val_gender_loss"
