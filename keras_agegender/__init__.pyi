@@ -1,7 +1,9 @@
 """The public API, typed; `__init__.py` imports each name when it is first used."""
 
+from .callbacks.best_model import BestModel as BestModel
 from .callbacks.decoded_accuracy import DecodedAccuracy as DecodedAccuracy
 from .callbacks.epoch_lines import EpochLines as EpochLines
+from .callbacks.loss_weight_balancer import LossWeightBalancer as LossWeightBalancer
 from .callbacks.loss_weight_scheduler import LossWeightScheduler as LossWeightScheduler
 from .callbacks.run_backup import RunBackup as RunBackup
 from .datasets.adience import read_adience as read_adience

@@ -61,6 +61,24 @@ class RunDirectory:
         name = which if which in ("best", "last") else f"best_{which}"
         return self.path / f"{name}.keras"
 
+    def checkpoint_info(self, which: str = "best") -> dict[str, Any]:
+        """Returns `epoch` (from 0), `monitor`, `mode` and `value` of a kept model.
+
+        Args:
+            which: `"best"`, or the name of a model that the recipe keeps.
+
+        Raises:
+            ValueError: If the run has no such record; `"last"` was not chosen by a
+                metric and has none.
+        """
+        file = self.model_file(which).with_suffix(".json")
+        if which == "last" or not file.is_file():
+            raise ValueError(
+                f"The run in {self.path} has no record of a model named {which!r} "
+                f"({file.name})."
+            )
+        return json.loads(file.read_text("utf-8"))
+
     @property
     def faces_file(self) -> Path:
         """Key, subject and picture hash of every face of its dataset."""

@@ -1,4 +1,4 @@
-"""Callbacks of `train` beside the LossWeightScheduler."""
+"""The accuracy of decoded answers, after every epoch."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from keras_agegender.labels import MISSING
 class DecodedAccuracy(keras.callbacks.Callback):
     """Adds the accuracy of decoded answers to the logs of every epoch.
 
-    Keras' own metrics see one output at a time. Whether an age group was found is a
-    matter of all its heads, so this callback predicts the validation faces once more
-    after each epoch, decodes, and logs
+    Keras' own metrics see one output at a time. Whether an age group is right depends
+    on all its heads, so this callback predicts the validation faces once more after
+    each epoch, decodes, and logs
 
     - `val_gender_accuracy` and `val_age_accuracy`, the same for every encoding,
     - `val_age_all_heads_accuracy`, where a face counts as right only if every age head

@@ -1,4 +1,4 @@
-"""Callbacks of `train` beside the LossWeightScheduler."""
+"""One line per epoch, instead of two figures for each output."""
 
 from __future__ import annotations
 
@@ -21,12 +21,21 @@ SHOWN = {
 }
 
 
-class EpochLines(keras.callbacks.Callback):
-    """Says in one line what an epoch brought, and where loss weights changed.
+# A loss weight is reported once it moved by more than this share since the last time.
+SMALL_CHANGE = 0.049
 
-    Keras' own line names two figures for each output, twenty-odd for nine outputs. All
-    of them are in history.csv. On a terminal a bar shows the steps of the epoch that
-    runs. Put it behind the callbacks whose figures it shows.
+# So many changed loss weights are listed; of more, the lowest and the highest.
+MOST_WEIGHTS = 3
+
+
+class EpochLines(keras.callbacks.Callback):
+    """Reports an epoch in one line, and changes of loss weights in another.
+
+    Keras' own line names two figures for each output, about twenty for nine outputs.
+    All of them are in history.csv. On a terminal, a bar shows the steps of the running
+    epoch. A loss weight is shown when it has moved by 5 % or more since it was last
+    shown; of more than three, the lowest and the highest. Put it behind the callbacks
+    whose figures it shows.
 
     Args:
         report: Takes each line. Defaults to `print`.
@@ -78,11 +87,18 @@ class EpochLines(keras.callbacks.Callback):
             for key, value in logs.items()
             if key.endswith(LOG_SUFFIX)
         }
-        changed = [
-            f"{name} {self._weights[name]:g} -> {weight:g}"
-            for name, weight in weights.items()
-            if self._weights.get(name, weight) != weight
-        ]
-        if changed:
-            self.report(f"  loss weights: {', '.join(changed)}")
-        self._weights = weights
+        before = {name: self._weights.get(name, w) for name, w in weights.items()}
+        changed = [n for n, w in weights.items() if _differs(before[n], w)]
+        if len(changed) > MOST_WEIGHTS:
+            ordered = sorted(changed, key=lambda name: weights[name])
+            low, high = (f"{n} {weights[n]:.3g}" for n in (ordered[0], ordered[-1]))
+            self.report(f"  loss weights: {len(changed)} changed, from {low} to {high}")
+        elif changed:
+            texts = (f"{n} {before[n]:.3g} -> {weights[n]:.3g}" for n in changed)
+            self.report(f"  loss weights: {', '.join(texts)}")
+        # What was not reported is compared with the weight reported last.
+        self._weights = before | {name: weights[name] for name in changed}
+
+
+def _differs(before: float, now: float) -> bool:
+    return abs(now - before) > SMALL_CHANGE * abs(before)

@@ -237,7 +237,9 @@ def loss_totals(state: LossWeightState) -> dict[str, np.ndarray]:
     found: dict[str, list[Any]] = {name: [] for name in state.loss_weights}
     means = state.compile_loss.metrics
     for (_, name), mean in zip(_named_entries(state), means, strict=True):
-        found[name].append([float(mean.total), float(mean.count)])
+        # Adding 0 sums over replicas, which keep totals of their own.
+        sums = (keras.ops.add(v, 0.0) for v in (mean.total, mean.count))
+        found[name].append([float(keras.ops.convert_to_numpy(v)) for v in sums])
     return {name: np.asarray(rows) for name, rows in found.items()}
 
 

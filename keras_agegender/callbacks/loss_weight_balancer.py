@@ -74,7 +74,7 @@ class LossWeightBalancer(LossWeightCallback):
             has fewer than two of the outputs; while training, if a loss is negative.
 
     Example:
-    >>> balancer = LossWeightBalancer("dwa", outputs=["age_group", "gender"])
+    >>> balancer = LossWeightBalancer("dwa", outputs=["age", "gender"])
     >>> model.fit(train_ds, epochs=10, callbacks=[balancer])  # doctest: +SKIP
 
     Source: https://arxiv.org/abs/1803.10704, https://arxiv.org/abs/1705.07115,
@@ -97,8 +97,9 @@ class LossWeightBalancer(LossWeightCallback):
         self.outputs = None if outputs is None else tuple(outputs)
         self.temperature = temperature
         self.by = by
-        usual = 0.9 if by == "step" else 0.0
-        self.momentum = usual if momentum is None else momentum
+        if momentum is None:
+            momentum = 0.9 if by == "step" else 0.0
+        self.momentum = momentum
         self.base_weights = checked_weights(base_weights or {}, "in `base_weights`")
         # Rows: the latest losses (or their running averages), the ones before.
         self._losses: Any = None
@@ -154,9 +155,10 @@ class LossWeightBalancer(LossWeightCallback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Reads this epoch's losses."""
         if self.by == "epoch":
+            values = logs or {}
             keys = loss_log_names(self._state)
-            logged = logs or {}
-            self._add([sum(float(logged[k]) for k in keys[n]) for n in self._names])
+            losses = [sum(float(values[key]) for key in keys[n]) for n in self._names]
+            self._add(losses)
             self._num_epochs.assign(float(epoch + 1))
 
     def _losses_since_last_read(self) -> list[float]:
@@ -217,10 +219,13 @@ def _check_options(
             f"Invalid `method`. Expected one of {METHODS}. Received: {method!r}."
         )
     if outputs is not None and (
-        isinstance(outputs, str) or len(set(outputs)) != len(outputs) or not outputs
+        isinstance(outputs, str)
+        or len(set(outputs)) != len(outputs)
+        or len(outputs) < 2
     ):
         raise ValueError(
-            f"Invalid `outputs`. Expected different names. Received: {outputs!r}."
+            "Invalid `outputs`. Expected two or more different names. Received: "
+            f"{outputs!r}."
         )
     if temperature is not None and not 0 < temperature < float("inf"):
         raise ValueError(

@@ -1,8 +1,8 @@
 """Backup: the state of a training that may be killed at any moment.
 
 Keras' BackupAndRestore keeps weights and optimizer, but forgets what early stopping and
-checkpoints have seen, and writes over the only copy. Here an epoch's state is complete
-and on disk before the one before it is removed, and the callbacks' counters are in it.
+checkpoints have counted, and overwrites its only copy. Here an epoch's state is wholly
+on disk before the previous one is removed, and the callbacks' counters are in it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from keras_agegender.files import write_json
 
 STATE_FILE = "state.json"
 
-# What other callbacks count from epoch to epoch.
+# What each kind of callback counts from epoch to epoch.
 COUNTERS: dict[type, tuple[str, ...]] = {
     keras.callbacks.EarlyStopping: ("wait", "best", "best_epoch"),
     keras.callbacks.ModelCheckpoint: ("best",),
@@ -32,15 +32,16 @@ COUNTERS: dict[type, tuple[str, ...]] = {
 class RunBackup(keras.callbacks.Callback):
     """Saves everything that training needs to go on, after every epoch.
 
-    Put it last: it saves what the other callbacks have counted, and gives it back to
-    them when training starts again. Weights, the optimizer's state, loss weights and
-    the random state of layers come back with the model. Pass `first_epoch` to `fit` as
+    Put it last: it saves what the callbacks before it have counted, and restores that
+    when training starts again. Weights, the optimizer's state, loss weights and the
+    random state of layers are restored with the model. Pass `first_epoch` to `fit` as
     `initial_epoch`.
 
     Args:
         directory: Folder for the state.
-        callbacks: The other callbacks of the same `fit`, in the same order each time.
-        writes: Whether this process writes; one of several does. Defaults to true.
+        callbacks: The callbacks before it in the same `fit`, in the same order each
+            time.
+        writes: Whether this process writes; one of several does. Defaults to `True`.
 
     Example:
     >>> backup = RunBackup("backup", callbacks)  # doctest: +SKIP
@@ -65,7 +66,7 @@ class RunBackup(keras.callbacks.Callback):
 
     @property
     def first_epoch(self) -> int:
-        """The epoch to go on with, 0 where nothing is saved."""
+        """The epoch to resume with, 0 where nothing is saved."""
         return self._state["epoch"] + 1 if self._state else 0
 
     @property
@@ -74,7 +75,7 @@ class RunBackup(keras.callbacks.Callback):
         return bool(self._state and self._state["stopped"])
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Puts the saved state back."""
+        """Restores the saved state."""
         if self._state is None:
             return
         self.restore(self.model)
@@ -87,7 +88,7 @@ class RunBackup(keras.callbacks.Callback):
         """Gives a compiled model the saved weights, optimizer and random state."""
         optimizer = model.optimizer
         if not optimizer.built:
-            # What a file says of variables that are not there is lost without a word.
+            # An unbuilt optimizer silently ignores saved state, so build it first.
             optimizer.build(model.trainable_variables)
         model.load_weights(self.directory / self._state["weights"])
         for variable, value in zip(
@@ -96,7 +97,7 @@ class RunBackup(keras.callbacks.Callback):
             variable.assign(value)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Saves this epoch's state, then removes the one before it."""
+        """Saves this epoch's state, then removes the previous one."""
         if not self.writes:
             return
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -124,7 +125,7 @@ class RunBackup(keras.callbacks.Callback):
                 old.unlink()
 
     def _counting(self) -> dict[str, keras.callbacks.Callback]:
-        """Returns the callbacks that count, each under a name of its own."""
+        """Returns unique name -> callback, of those that count."""
         named: dict[str, keras.callbacks.Callback] = {}
         for callback in self.callbacks:
             if _counters(callback):
@@ -140,7 +141,7 @@ def _counters(callback: keras.callbacks.Callback) -> tuple[str, ...]:
 
 
 def _random_state(model: keras.Model) -> list[keras.Variable]:
-    """Returns the states of dropout and augmentation, which weight files leave out."""
+    """Returns the seeds of dropout and augmentation, which weight files leave out."""
     weights = {id(weight) for weight in model.weights}
     return [v for v in model.variables if id(v) not in weights]
 

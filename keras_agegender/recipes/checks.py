@@ -123,6 +123,13 @@ def _weights(recipe: Recipe) -> Iterator[Finding]:
             "divided by is not said",
             True,
         )
+    if recipe.training.normalize_loss and recipe.loss_weight_balancing is not None:
+        yield (
+            "training.normalize_loss",
+            "normalize_loss or loss_weight_balancing, not both: balanced weights have a "
+            "scale already",
+            True,
+        )
     for number, change in enumerate(recipe.loss_weight_changes):
         key = f"loss_weight_changes[{number}]"
         given = (change.epoch, change.step, change.monitor)

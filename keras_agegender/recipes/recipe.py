@@ -157,6 +157,28 @@ class LossWeightChange:
 
 
 @dataclass(frozen=True)
+class LossWeightBalancing:
+    """Section `[loss_weight_balancing]`: arguments of `LossWeightBalancer`.
+
+    The weights that balance multiply `[loss_weights]`. `val_loss` changes with them:
+    choose and stop by a metric of an output.
+
+    Attributes:
+        method: `"dwa"` or `"uncertainty"`.
+        outputs: The outputs to balance, two or more; all if left out.
+        temperature: Above 0; the higher, the more equal the weights.
+        by: `"epoch"` or `"step"`.
+        momentum: Share of the running average that stays at an update, in [0, 1).
+    """
+
+    method: str = "dwa"
+    outputs: tuple[str, ...] | None = None
+    temperature: float | None = None
+    by: str = "epoch"
+    momentum: float | None = None
+
+
+@dataclass(frozen=True)
 class Published:
     """One `[[published]]`: a row of the report's results that the recipe reproduces.
 
@@ -200,6 +222,8 @@ class Recipe:
         evaluation: Section `[evaluation]`.
         loss_weights: Output name -> weight at the start; others keep their encoding's.
         loss_weight_changes: Changes of those while training.
+        loss_weight_balancing: Section `[loss_weight_balancing]`; `None` leaves the
+            weights as they are.
         published: What the report says came of it.
     """
 
@@ -213,6 +237,7 @@ class Recipe:
     evaluation: EvaluationSettings = EvaluationSettings()
     loss_weights: dict[str, float] = field(default_factory=dict)
     loss_weight_changes: tuple[LossWeightChange, ...] = ()
+    loss_weight_balancing: LossWeightBalancing | None = None
     published: tuple[Published, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:

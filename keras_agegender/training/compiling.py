@@ -6,8 +6,9 @@ from typing import Any
 
 import keras
 
+from keras_agegender.callbacks.loss_weight_balancer import LossWeightBalancer
 from keras_agegender.callbacks.loss_weight_scheduler import LossWeightScheduler
-from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.encodings.encoding import Encoding, check_head_names
 from keras_agegender.labels import CELEBA_ATTRIBUTES
 from keras_agegender.models.builder import build_model
 from keras_agegender.models.freezing import freeze_all_but_last
@@ -87,6 +88,39 @@ def loss_weight_schedulers(recipe: Recipe) -> list[LossWeightScheduler]:
             made = LossWeightScheduler({step: change.set}, by="step")
         schedulers.append(made)
     return schedulers
+
+
+def loss_weight_balancers(
+    recipe: Recipe, encoding: Encoding
+) -> list[LossWeightBalancer]:
+    """Returns the balancer of a recipe's `[loss_weight_balancing]`, if it has one.
+
+    Raises:
+        ValueError: If a setting is invalid, names an unknown output, or one that
+            `[[loss_weight_changes]]` sets too.
+    """
+    settings = recipe.loss_weight_balancing
+    if settings is None:
+        return []
+    names = settings.outputs or encoding.output_names
+    check_head_names(
+        dict.fromkeys(names), encoding.output_names, "loss_weight_balancing"
+    )
+    changed = {name for change in recipe.loss_weight_changes for name in change.set}
+    if both := sorted(changed & set(names)):
+        raise ValueError(
+            f"Invalid recipe {recipe.name!r}. Expected loss_weight_changes or "
+            f"loss_weight_balancing of an output, not both. Received: {both}."
+        )
+    balancer = LossWeightBalancer(
+        settings.method,
+        outputs=names,
+        temperature=settings.temperature,
+        by=settings.by,
+        momentum=settings.momentum,
+        base_weights={name: encoding.loss_weights[name] for name in names},
+    )
+    return [balancer]
 
 
 def _optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:

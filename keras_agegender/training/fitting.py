@@ -19,7 +19,10 @@ from keras_agegender.input_pipeline.train_dataset import make_train_dataset
 from keras_agegender.labels import MISSING
 from keras_agegender.recipes.recipe import Recipe
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.training.compiling import loss_weight_schedulers
+from keras_agegender.training.compiling import (
+    loss_weight_balancers,
+    loss_weight_schedulers,
+)
 from keras_agegender.training.experiment import Experiment
 
 
@@ -87,6 +90,7 @@ def make_callbacks(
     callbacks: list[keras.callbacks.Callback] = [
         DecodedAccuracy(validation, labels, encoding),
         *loss_weight_schedulers(recipe),
+        *loss_weight_balancers(recipe, encoding),
     ]
     ages = _age_loss_weights(encoding)
     if ages:

@@ -1,0 +1,70 @@
+"""BestModel: which epoch's model stays, and what the record beside it says."""
+
+from __future__ import annotations
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from keras_agegender.callbacks.best_model import BestModel
+from keras_agegender.run_directory import RunDirectory
+
+
+def kept(tmp_path, monitor, mode, values, callback=None):
+    """Runs a callback over epochs whose model is known by its weight, the epoch."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    callback = callback or BestModel(tmp_path / "best.keras", monitor, mode)
+    callback.set_model(model)
+    callback.on_train_begin()
+    for epoch, value in enumerate(values):
+        model.set_weights([np.full((1, 1), float(epoch))])
+        callback.on_epoch_end(epoch, {monitor: value})
+    loaded = keras.saving.load_model(tmp_path / "best.keras")
+    return int(loaded.get_weights()[0][0, 0])
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode", "values", "epoch"),
+    [
+        ("val_loss", "min", [3.0, 1.0, 2.0], 1),
+        ("val_gender_accuracy", "max", [0.5, 0.7, 0.9, 0.9], 2),
+        ("val_gender_accuracy", "max", [0.5, float("nan"), 0.2], 0),
+    ],
+)
+def test_the_best_epoch_is_kept_and_named(tmp_path, monitor, mode, values, epoch):
+    assert kept(tmp_path, monitor, mode, values) == epoch
+    record = json.loads((tmp_path / "best.json").read_text("utf-8"))
+    assert record == {
+        "epoch": epoch,
+        "monitor": monitor,
+        "mode": mode,
+        "value": values[epoch],
+    }
+    assert RunDirectory(tmp_path).checkpoint_info() == record
+
+
+def test_a_resumed_callback_keeps_the_better_model_before(tmp_path):
+    kept(tmp_path, "val_loss", "min", [0.5])
+    resumed = BestModel(tmp_path / "best.keras", "val_loss", "min")
+    resumed.best = 0.5  # as RunBackup gives it back
+    assert kept(tmp_path, "val_loss", "min", [0.9, 0.8], resumed) == 0
+    assert RunDirectory(tmp_path).checkpoint_info()["value"] == 0.5
+
+
+def test_models_kept_under_a_name_have_their_own_record(tmp_path):
+    run = RunDirectory(tmp_path)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    callback = BestModel(run.model_file("age"), "val_age_loss", "min")
+    callback.set_model(model)
+    callback.on_epoch_end(4, {"val_age_loss": 0.25})
+    assert run.checkpoint_info("age")["epoch"] == 4
+    for missing in ("best", "last"):
+        with pytest.raises(ValueError, match=f"no record of a model named '{missing}'"):
+            run.checkpoint_info(missing)
+
+
+def test_an_unknown_mode():
+    with pytest.raises(ValueError, match="'min' or 'max'.*'lowest'"):
+        BestModel("best.keras", "val_loss", "lowest")
