@@ -126,8 +126,8 @@ def _weights(recipe: Recipe) -> Iterator[Finding]:
     if recipe.training.normalize_loss and recipe.loss_weight_balancing is not None:
         yield (
             "training.normalize_loss",
-            "normalize_loss or loss_weight_balancing, not both: balanced weights have a "
-            "scale already",
+            "normalize_loss or loss_weight_balancing, not both: balanced weights "
+            "have a scale already",
             True,
         )
     for number, change in enumerate(recipe.loss_weight_changes):

@@ -8,7 +8,7 @@ import keras
 
 from keras_agegender.callbacks.loss_weight_balancer import LossWeightBalancer
 from keras_agegender.callbacks.loss_weight_scheduler import LossWeightScheduler
-from keras_agegender.encodings.encoding import Encoding, check_head_names
+from keras_agegender.encodings.encoding import Encoding, check_output_names
 from keras_agegender.labels import CELEBA_ATTRIBUTES
 from keras_agegender.models.builder import build_model
 from keras_agegender.models.freezing import freeze_all_but_last
@@ -103,7 +103,7 @@ def loss_weight_balancers(
     if settings is None:
         return []
     names = settings.outputs or encoding.output_names
-    check_head_names(
+    check_output_names(
         dict.fromkeys(names), encoding.output_names, "loss_weight_balancing"
     )
     changed = {name for change in recipe.loss_weight_changes for name in change.set}
