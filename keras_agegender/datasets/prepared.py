@@ -13,12 +13,14 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.labels import GENDERS, AgeGroups, get_age_groups
 from keras_agegender.quiet import quiet_datasets, quiet_start
+
+if TYPE_CHECKING:
+    from keras_agegender.encodings.encoding import Encoding
 
 PREPARATION_FILE = "preparation.json"
 STATUS_FILE = "status.csv"

@@ -23,7 +23,7 @@ SMALL = """
 loss_weights = {gender = 3.0}
 
 [model]
-name = "resnet_se"
+backbone = "resnet_se"
 image_size = [32, 32]
 encoding = "categorical"
 
