@@ -34,8 +34,9 @@ from .evaluation.metrics import (
 )
 from .faces.cropping import CropOptions as CropOptions
 from .faces.detector import MtcnnDetector as MtcnnDetector
-from .faces.graph_cropping import GraphCropper as GraphCropper
 from .faces.images import read_image as read_image
+from .faces.pixel_graph import PixelGraph as PixelGraph
+from .faces.pixel_path import PixelPath as PixelPath
 from .input_pipeline.eval_dataset import make_eval_dataset as make_eval_dataset
 from .input_pipeline.labels import read_labels as read_labels
 from .input_pipeline.train_dataset import make_train_dataset as make_train_dataset

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
+from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.files import write_json
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.recipes.recipe import Recipe
@@ -93,6 +94,14 @@ class RunDirectory:
     def update_info(self, **changes: Any) -> None:
         """Writes changes to run.json, whole or not at all."""
         write_json(self.path / "run.json", {**self.info(), **changes})
+
+    def pixels(self) -> PixelPath | None:
+        """Returns what was done to the pixels, as written down when it was trained.
+
+        `None` where the dataset was not made by `prepare`.
+        """
+        values = self.info().get("pixels")
+        return PixelPath.from_dict(values) if values else None
 
     def encoding(self) -> Encoding:
         """Returns the encoding with its extra heads and loss weights."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_agegender.encodings.head import Head
+from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.labels import AGE_GROUP_NAMES, GENDERS
 
 PREPARATION_FILE = "preparation.json"
@@ -30,7 +31,7 @@ class PreparedDataset:
     Attributes:
         builder: Its TensorFlow Datasets builder, read-only.
         splits: `train`, `validation`, `test` -> split expression.
-        info: What preparation.json says: crop options, detector, counts, versions.
+        info: What preparation.json says: pixels, splits, counts, versions.
     """
 
     builder: Any
@@ -41,6 +42,12 @@ class PreparedDataset:
     def directory(self) -> Path:
         """The folder it lies in."""
         return Path(self.builder.data_dir)
+
+    @property
+    def pixels(self) -> PixelPath | None:
+        """What was done to its pixels; `None` where `prepare` did not make it."""
+        values = self.info.get("pixels")
+        return PixelPath.from_dict(values) if values else None
 
     def extra_heads(self) -> tuple[Head, ...]:
         """Returns a head for each extra column that is meant as an output."""

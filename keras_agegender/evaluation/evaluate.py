@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from keras import ops
 
+from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.evaluation.metrics import Evaluation, evaluate_predictions
 from keras_agegender.evaluation.plots import plot_confusion_matrices
@@ -18,9 +19,6 @@ from keras_agegender.input_pipeline.eval_dataset import make_eval_dataset
 from keras_agegender.input_pipeline.labels import read_labels
 from keras_agegender.labels import AGE_GROUP_NAMES, GENDERS
 from keras_agegender.run_directory import RunDirectory
-
-if TYPE_CHECKING:
-    from keras_agegender.datasets.prepared import PreparedDataset
 
 
 def evaluate(
@@ -60,6 +58,9 @@ def evaluate(
     if data is None:
         data = info["data"]
         split = info["splits"].get(split, split)
+    if isinstance(data, (str, Path)):
+        data = load_prepared(data)
+    check_same_pixels(run, data)
     images = make_eval_dataset(
         data,
         encoding,
@@ -86,6 +87,23 @@ def evaluate(
     plot_confusion_matrices(scores, run.path / f"confusion{suffix}.png")
     write_predictions(run.path / f"predictions{suffix}.csv", outputs, labels, encoding)
     return scores
+
+
+def check_same_pixels(run: RunDirectory, prepared: PreparedDataset) -> None:
+    """Refuses to score a model on pixels that it was not trained on.
+
+    Raises:
+        ValueError: If run and dataset both say what was done to their pixels, and it is
+            not the same; it names what differs.
+    """
+    trained, held = run.pixels(), prepared.pixels
+    if trained is None or held is None or trained.stored() == held:
+        return
+    raise ValueError(
+        f"The run in {run.path} was trained on other pixels than those of the dataset "
+        f"in {prepared.directory}, which differs in {trained.stored().differences(held)}"
+        f". Trained on: {trained.stored().describe()}. Received: {held.describe()}."
+    )
 
 
 def score(

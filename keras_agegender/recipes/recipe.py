@@ -46,7 +46,9 @@ class DataSettings:
     """Section `[data]`: arguments of `make_train_dataset`.
 
     Attributes:
-        pipeline: `"resnet"` or `"caffe"`.
+        pipeline: `"resnet"` or `"caffe"`: how stored pictures become the input.
+        faces: What the prepared dataset must hold: `"cropped"` faces, `"whole"`
+            pictures, or `"any"`.
         batch_size: Faces per step, over all devices.
         shuffle_buffer: Faces shuffled together.
         cache: Whether compressed pictures stay in memory after the first epoch.
@@ -56,6 +58,7 @@ class DataSettings:
     """
 
     pipeline: str = "resnet"
+    faces: str = "any"
     batch_size: int = 64
     shuffle_buffer: int = 20_000
     cache: bool = False

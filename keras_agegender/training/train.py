@@ -37,6 +37,7 @@ from keras_agegender.models.weights import transfer_weights
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.recipes.recipe import Recipe
 from keras_agegender.run_directory import RunDirectory, recipe_encoding
+from keras_agegender.training.check_pixels import check_pixels, recorded_pixels
 from keras_agegender.training.compiling import build_compiled_model
 from keras_agegender.training.fitting import (
     make_callbacks,
@@ -98,6 +99,7 @@ def train(
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, overrides)
     prepared = data if isinstance(data, PreparedDataset) else load_prepared(data)
+    check_pixels(recipe, prepared)
     heads = _resolve_heads(prepared, recipe, extra_heads)
     encoding = recipe_encoding(recipe, heads)
     splits = {**prepared.splits, **(splits or {})}
@@ -299,7 +301,11 @@ def _open_run(
         return
     run.recipe_file.write_text(recipe.to_toml(), "utf-8")
     run.update_info(
-        status="new", **identity, versions=versions(), backend=keras.backend.backend()
+        status="new",
+        **identity,
+        **recorded_pixels(recipe, prepared),
+        versions=versions(),
+        backend=keras.backend.backend(),
     )
 
 
