@@ -45,6 +45,7 @@ from .labels import (
     AGE_GROUPS as AGE_GROUPS,
     GENDERS as GENDERS,
 )
+from .models.augmentation_options import Augmentation as Augmentation
 from .models.builder import (
     build_model as build_model,
     list_models as list_models,

@@ -100,9 +100,9 @@ def check_same_pixels(run: RunDirectory, prepared: PreparedDataset) -> None:
     if trained is None or held is None or trained.stored() == held:
         return
     raise ValueError(
-        f"The run in {run.path} was trained on other pixels than those of the dataset "
-        f"in {prepared.directory}, which differs in {trained.stored().differences(held)}"
-        f". Trained on: {trained.stored().describe()}. Received: {held.describe()}."
+        f"The run in {run.path} was trained on other pixels than those in "
+        f"{prepared.directory}. They differ in {trained.stored().differences(held)}. "
+        f"Expected: {trained.stored().describe()}. Received: {held.describe()}."
     )
 
 

@@ -12,7 +12,6 @@ import tensorflow as tf
 EXIF_MARKER = 0xFFE1  # APP1
 SCAN_MARKER = 0xFFDA  # where pixels begin: no marker after it is read
 ORIENTATION_TAG = 0x0112
-GRAY = 0  # PNG's color type
 MAX_ENTRIES = 512
 
 
@@ -65,13 +64,12 @@ def make_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 def _decode_png(data: tf.Tensor) -> tf.Tensor:
     """Decodes a PNG file, transparency on white."""
     pixels = tf.cast(tf.io.decode_png(data, channels=4), tf.float32)
-    # Gray of 1, 2 or 4 bits is not spread over 0 to 255 by TensorFlow.
-    header = tf.io.decode_raw(tf.strings.substr(data, 24, 2), tf.uint8)
-    depth, color = tf.unstack(tf.cast(header, tf.int32), num=2)
-    steps = tf.bitwise.left_shift(1, tf.minimum(depth, 8)) - 1
-    spread = tf.where(color == GRAY, 255.0 / tf.cast(steps, tf.float32), 1.0)
-    alpha = pixels[..., 3:] / 255.0
-    white = pixels[..., :3] * spread * alpha + 255.0 * (1.0 - alpha)
+    # For opaque pictures of fewer than 8 bits, libpng fills in too small an alpha.
+    header = tf.io.decode_raw(tf.strings.substr(data, 24, 1), tf.uint8)
+    depth = tf.cast(header[0], tf.int32)
+    top = tf.cast(tf.bitwise.left_shift(1, tf.minimum(depth, 8)) - 1, tf.float32)
+    alpha = pixels[..., 3:] / tf.where(tf.reduce_all(pixels[..., 3] == top), top, 255.0)
+    white = pixels[..., :3] * alpha + 255.0 * (1.0 - alpha)
     return tf.saturate_cast(tf.round(white), tf.uint8)
 
 

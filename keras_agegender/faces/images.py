@@ -86,7 +86,7 @@ def _graph_decoder() -> Callable[[bytes], np.ndarray | None]:
     def decode_or_none(data: bytes) -> np.ndarray | None:
         try:
             return decode(tf.constant(data)).numpy()
-        except tf.errors.OpError:
+        except (tf.errors.OpError, UnicodeDecodeError):  # the latter of a message
             return None
 
     return decode_or_none

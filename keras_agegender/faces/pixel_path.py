@@ -45,11 +45,11 @@ class PixelPath:
         ValueError: If a setting is out of range.
 
     Example:
-    >>> path = PixelPath(crop=CropOptions()).with_input((224, 224))
+    >>> path = PixelPath(crop=CropOptions()).with_input((96, 96))
     >>> PixelPath.from_dict(path.to_dict()) == path
     True
     >>> print(path.describe())
-    upright RGB; mtcnn face, margin 0.25, square; 256 x 256, JPEG 95; 224 x 224 in [0, 1]
+    upright RGB; mtcnn face, margin 0.25, square; 256 x 256, JPEG 95; 96 x 96 in [0, 1]
     """
 
     crop: CropOptions | None = None

@@ -117,10 +117,12 @@ def preprocess_for_training(
     preprocessing = get_preprocessing(pipeline)
     size = enlarged_size(image_size, preprocessing.enlarge)
     image = unit_pixels(image, size)
+    # Seeds of their own: from one, place and mirroring would go together.
+    of_crop, of_flip = tf.unstack(tf.random.split(seed, 2))
     if size != tuple(image_size):
-        image = tf.image.stateless_random_crop(image, (*image_size, 3), seed)
+        image = tf.image.stateless_random_crop(image, (*image_size, 3), of_crop)
     if preprocessing.random_flip:
-        image = tf.image.stateless_random_flip_left_right(image, seed)
+        image = tf.image.stateless_random_flip_left_right(image, of_flip)
     return tf.ensure_shape(image, (*image_size, 3))
 
 

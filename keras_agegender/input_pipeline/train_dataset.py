@@ -17,6 +17,8 @@ from keras_agegender.encodings.encoding import Encoding
 if TYPE_CHECKING:
     from keras_agegender.faces.cropping import CropOptions
     from keras_agegender.faces.pixel_path import PixelPath
+    from keras_agegender.models.augmentation_options import Augmentation
+from keras_agegender.input_pipeline.augment import augment_image
 from keras_agegender.input_pipeline.eval_dataset import batch_examples
 from keras_agegender.input_pipeline.labels import read_age_groups
 from keras_agegender.input_pipeline.pixels import (
@@ -46,6 +48,7 @@ def make_train_dataset(
     balanced: bool = False,
     cache: bool | str = False,
     face_crop: CropOptions | PixelPath | None = None,
+    augment: Augmentation | None = None,
     epochs: range | None = None,
     shard: tuple[int, int] | None = None,
 ) -> tf.data.Dataset:
@@ -76,6 +79,8 @@ def make_train_dataset(
             `prepare`, which does it once and says what it found. A `PixelPath` says
             all of it, `CropOptions` what differs from `prepare`'s defaults. Defaults to
             `None`: pictures are taken as they are.
+        augment: Random changes beside the pipeline's own; for a model without
+            augmentation layers. Defaults to `None`.
         epochs: `None` (default) makes a dataset of one epoch, which every pass shuffles
             anew. Numbers of epochs make one of all of them in a row, for `fit` with
             `steps_per_epoch`: the order and randomness of an epoch depend on `seed` and
@@ -129,7 +134,10 @@ def make_train_dataset(
     def prepare(example: dict, draw: tf.Tensor) -> tuple:
         image = read(example.pop("image"))
         seeds = tf.stack([draw, tf.constant(seed, tf.int64)])
-        return preprocess_for_training(image, size, pipeline, seeds), example
+        image = preprocess_for_training(image, size, pipeline, seeds)
+        if augment is not None:
+            image = augment_image(image, augment, seeds + 1)
+        return image, example
 
     groups = read_age_groups(examples) if balanced else []
     if epochs is None:

@@ -15,6 +15,7 @@ from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.models import augmentation, caffe, resnet34
+from keras_agegender.models.augmentation_options import Augmentation
 from keras_agegender.models.heads import build_heads
 from keras_agegender.models.squeeze_excite import squeeze_excite
 
@@ -89,7 +90,7 @@ def build_model(
     image_size: tuple[int, int] | None = None,
     heads: Sequence[Head] = (),
     question: str | None = None,
-    augment: bool = True,
+    augment: bool | Augmentation = True,
     dropout_rate: float = 0.5,
     attribute_features: bool = False,
     seed: int | None = None,
@@ -108,10 +109,12 @@ def build_model(
             227 × 227 for Caffe, 224 × 224 for ResNet.
         heads: Outputs of your own behind the encoding's.
         question: `"older"` or `"younger"`, for ordinal heads.
-        augment: Whether a ResNet begins with RandomFlip and RandomContrast, active in
-            `fit` and not in `evaluate` and `predict`; where you call the model yourself
-            pass `training`, as Keras' random layers take its absence for True. The
-            Caffe networks' flip is in the input pipeline. Defaults to True.
+        augment: An `Augmentation` whose layers the model begins with, active in `fit`
+            and not in `evaluate` and `predict`; where you call the model yourself pass
+            `training`, as Keras' random layers take its absence for True. True
+            (default) is `Augmentation()`, a flip and a contrast, for a ResNet, and
+            nothing for the Caffe networks, whose flip is in the input pipeline. False
+            is none.
         dropout_rate: Dropout of the Caffe networks' hidden layers, in [0, 1). Defaults
             to 0.5.
         attribute_features: Whether CelebA's 40 attributes, an output layer each, stand
@@ -151,7 +154,9 @@ def build_model(
     outputs = _outputs(encoding, question, heads)
     image = keras.Input((*size, 3), name="image")
     x = image
-    if augment and network.augments:
+    if isinstance(augment, Augmentation):
+        x = augmentation.augment(x, augment, seed=seed)
+    elif augment and network.augments:
         x = augmentation.augment(x, seed=seed)
     features = network.features(x, dropout_rate)
     if attribute_features:

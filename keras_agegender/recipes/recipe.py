@@ -13,6 +13,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from keras_agegender.models.augmentation_options import Augmentation
+
 
 @dataclass(frozen=True)
 class ModelSettings:
@@ -23,7 +25,8 @@ class ModelSettings:
         encoding: One of `list_encodings()`.
         question: `"older"` or `"younger"` for ordinal heads; empty for the default.
         image_size: (height, width) of the input in pixels.
-        augment: Whether the ResNets' random flip and contrast layers are put in.
+        augment: Whether pictures are augmented, by the ResNets' random flip and
+            contrast layers, or as the section `[augmentation]` says.
         dropout_rate: Dropout of the Caffe networks' hidden layers, in [0, 1).
         attribute_features: Whether CelebA's 40 attributes, as outputs of a layer each,
             stand between the network and the heads.
@@ -64,6 +67,29 @@ class DataSettings:
     cache: bool = False
     balanced_sampling: bool = False
     validation_split: str = ""
+
+
+@dataclass(frozen=True)
+class AugmentationSettings(Augmentation):
+    """Section `[augmentation]`: the fields of `Augmentation`, and its place.
+
+    Without the section, ResNets have `Augmentation()` in the model.
+
+    Attributes:
+        where: `"model"`, as layers, or `"data"`, in tf.data.
+    """
+
+    where: str = "model"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.where not in ("model", "data"):
+            raise ValueError(
+                "Invalid `augmentation.where`. Expected 'model' or 'data'. Received: "
+                f"{self.where!r}."
+            )
+        if self.where == "model":
+            self.check_layers()
 
 
 @dataclass(frozen=True)
@@ -164,6 +190,7 @@ class Recipe:
         model: Section `[model]`.
         data: Section `[data]`.
         training: Section `[training]`.
+        augmentation: Section `[augmentation]`; `None` where there is none.
         loss_weights: Output name -> weight at the start; others keep their encoding's.
         loss_weight_changes: Changes of those while training.
         published: What the report says came of it.
@@ -175,9 +202,25 @@ class Recipe:
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings()
     training: TrainingSettings = TrainingSettings()
+    augmentation: AugmentationSettings | None = None
     loss_weights: dict[str, float] = field(default_factory=dict)
     loss_weight_changes: tuple[LossWeightChange, ...] = ()
     published: tuple[Published, ...] = ()
+
+    def augmentation_in(self, where: str) -> Augmentation | bool | None:
+        """Returns what `augment` of `build_model` or of `make_train_dataset` is.
+
+        Args:
+            where: `"model"` or `"data"`.
+        """
+        nothing = False if where == "model" else None
+        if not self.model.augment:
+            return nothing
+        if self.augmentation is None:
+            return True if where == "model" else None
+        if self.augmentation.where != where:
+            return nothing
+        return self.augmentation
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the recipe as plain dicts and lists, `None` left out."""

@@ -23,6 +23,7 @@ from keras_agegender.evaluation.plots import plot_reproduction
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.recipes.recipe import Published, Recipe
 from keras_agegender.run_directory import RunDirectory
+from keras_agegender.training.check_pixels import check_pixels
 from keras_agegender.training.train import pretraining_recipe, train
 
 # Column of the table -> (attribute of `Published`, path in metrics.json).
@@ -139,6 +140,8 @@ def reproduce(
         recipe if isinstance(recipe, Recipe) else load_recipe(recipe, changes)
         for recipe in recipes
     ]
+    for recipe in loaded:
+        check_pixels(recipe, prepared)
     rounds = list(_rounds(prepared, folds, seeds))
     directory.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
