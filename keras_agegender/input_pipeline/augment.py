@@ -7,7 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_agegender.faces.resampling import resize
+from keras_agegender.faces.decoding import decode_jpeg
+from keras_agegender.faces.resampling import resize, to_bytes
 from keras_agegender.models.augmentation_options import (
     BLUR_KERNEL,
     ERASED_AREA,
@@ -121,7 +122,10 @@ def _reduce(image: tf.Tensor, limit: float, seed: tf.Tensor) -> tf.Tensor:
 
 def _compress(image: tf.Tensor, lowest: int, seed: tf.Tensor) -> tf.Tensor:
     quality = tf.random.stateless_uniform((), seed, lowest, 101, tf.int32)
-    return tf.image.adjust_jpeg_quality(image, quality)
+    file = tf.raw_ops.EncodeJpegVariableQuality(
+        images=to_bytes(image * 255.0), quality=quality
+    )
+    return tf.cast(decode_jpeg(file), tf.float32) / 255.0
 
 
 def _erase(image: tf.Tensor, probability: float, seed: tf.Tensor) -> tf.Tensor:

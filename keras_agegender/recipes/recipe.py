@@ -207,20 +207,21 @@ class Recipe:
     loss_weight_changes: tuple[LossWeightChange, ...] = ()
     published: tuple[Published, ...] = ()
 
-    def augmentation_in(self, where: str) -> Augmentation | bool | None:
-        """Returns what `augment` of `build_model` or of `make_train_dataset` is.
-
-        Args:
-            where: `"model"` or `"data"`.
-        """
-        nothing = False if where == "model" else None
-        if not self.model.augment:
-            return nothing
+    def model_augmentation(self) -> Augmentation | bool:
+        """Returns what `augment` of `build_model` is."""
         if self.augmentation is None:
-            return True if where == "model" else None
-        if self.augmentation.where != where:
-            return nothing
-        return self.augmentation
+            return self.model.augment
+        return self._augmentation_in("model") or False
+
+    def data_augmentation(self) -> Augmentation | None:
+        """Returns what `augment` of `make_train_dataset` is."""
+        return self._augmentation_in("data")
+
+    def _augmentation_in(self, where: str) -> Augmentation | None:
+        found = self.augmentation
+        if not self.model.augment or found is None or found.where != where:
+            return None
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the recipe as plain dicts and lists, `None` left out."""

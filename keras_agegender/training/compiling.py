@@ -36,7 +36,7 @@ def build_compiled_model(
             recipe.model.name,
             encoding=encoding,
             image_size=recipe.model.image_size,
-            augment=recipe.augmentation_in("model"),
+            augment=recipe.model_augmentation(),
             dropout_rate=recipe.model.dropout_rate,
             attribute_features=recipe.model.attribute_features,
         )

@@ -40,7 +40,7 @@ def train_dataset(
         seed=seed,
         shuffle_buffer=recipe.data.shuffle_buffer,
         balanced=recipe.data.balanced_sampling,
-        augment=recipe.augmentation_in("data"),
+        augment=recipe.data_augmentation(),
         epochs=epochs,
         shard=process_shard(),
         **_pipeline_arguments(recipe),

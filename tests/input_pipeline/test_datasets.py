@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 from PIL import Image
 from sample_data import EXTRA_HEADS, make_prepared, picture
 
@@ -14,7 +15,7 @@ from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.encodings.catalogue import get_encoding, list_encodings
 from keras_agegender.encodings.head import Head
 from keras_agegender.faces.cropping import CropOptions
-from keras_agegender.faces.decoding import decode_picture
+from keras_agegender.faces.decoding import decode_jpeg, decode_picture
 from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.input_pipeline.eval_dataset import make_eval_dataset
 from keras_agegender.input_pipeline.labels import encode_labels, read_labels
@@ -24,8 +25,10 @@ from keras_agegender.input_pipeline.pixels import (
     preprocess_for_training,
 )
 from keras_agegender.input_pipeline.train_dataset import make_train_dataset
+from keras_agegender.models.augmentation_options import Augmentation
 from keras_agegender.synthetic.drawing import draw_face
 
+BRIGHTER = Augmentation(flip=False, contrast=0, brightness=0.2)
 SMALL = {"image_size": (32, 32), "batch_size": 8}
 
 
@@ -81,8 +84,11 @@ def test_images_are_the_pipeline_s(prepared):
                 prepared, "gender", split="fold_0", pipeline=name, **SMALL
             )
         )
-        rows = prepared.as_dataset("fold_0").as_numpy_iterator()
-        expected = [preprocess_for_evaluation(r["image"], (32, 32), name) for r in rows]
+        rows = prepared.builder.as_dataset(
+            split="fold_0", decoders={"image": tfds.decode.SkipDecoding()}
+        )
+        stored = [decode_jpeg(row["image"]) for row in rows]
+        expected = [preprocess_for_evaluation(x, (32, 32), name) for x in stored]
         np.testing.assert_allclose(images, np.stack(expected), atol=1e-6)
         assert images.dtype == np.float32
         assert 0 <= images.min() and images.max() <= 1
@@ -158,6 +164,20 @@ def test_epochs_differ_and_are_reproducible(prepared):
     again = train(prepared, seed=1)
     for epoch in epochs:
         tf.nest.map_structure(np.testing.assert_array_equal, epoch, batches(again))
+
+
+def test_augmentation_is_in_the_batches_of_training(prepared):
+    """A brightness that only `augment` has; the order stays that of the seed."""
+    plain, bright, again = (
+        joined(make_train_dataset(prepared, "gender", augment=augment, **SMALL))[0]
+        for augment in (None, BRIGHTER, BRIGHTER)
+    )
+    np.testing.assert_array_equal(bright, again)
+    inside = (bright > 0.01) & (bright < 0.99)
+    difference = np.where(inside, bright - plain, np.nan)
+    per_face = np.nanmean(difference, axis=(1, 2, 3))
+    assert np.nanstd(difference, axis=(1, 2, 3)).max() < 1e-5
+    assert np.abs(per_face).max() > 0.1 and np.ptp(per_face) > 0.15
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
@@ -270,6 +290,15 @@ def test_whole_pictures_of_a_dataset_can_be_cropped(photos, tmp_path):
     assert np.abs(plain[0] - cropped[0]).mean() > 0.02
     again = make_eval_dataset(photos, "gender", face_crop=cropper, **SMALL)
     assert np.abs(joined(again)[0] - cropped[0]).mean() < 0.02
+
+
+def test_crops_that_tf_data_cannot_make(photos):
+    for path, message in (
+        (CropOptions(fallback="skip"), "Invalid `face_crop`.*fallback"),
+        (PixelPath(crop=CropOptions(), detector={"detector": "x"}), "detector 'mtcnn'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_train_dataset(photos, "gender", face_crop=path)
 
 
 def test_manifests_that_do_not_fit(photos, tmp_path):

@@ -15,6 +15,7 @@ import tensorflow as tf
 from PIL import Image
 from sample_data import EXTRA_HEADS, MiddleDetector, make_prepared, picture
 
+from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.evaluation.evaluate import evaluate
 from keras_agegender.faces.detector import MtcnnDetector
@@ -212,8 +213,6 @@ def test_an_export_says_what_the_model_says(run, exported, prepared):
     encoding, model = run.encoding(), run.load_model()
     dataset = make_eval_dataset(prepared, encoding, split="fold_4", image_size=(32, 32))
     expected = model.predict(dataset.map(lambda image, *rest: image), verbose=0)
-    from keras_agegender.datasets.prepared import load_prepared
-
     rows = load_prepared(prepared).builder.as_dataset(
         split="fold_4",
         decoders={"image": __import__("tensorflow_datasets").decode.SkipDecoding()},
@@ -286,6 +285,34 @@ def test_an_export_finds_the_faces_of_a_photo_itself(exported):
     assert empty["boxes"].shape == (0, 4) and empty["age_group"].shape == (0,)
 
 
+def test_an_export_repeats_what_training_wrote_down(run, prepared, tmp_path):
+    """Not what the dataset says by now: it may be gone, or made anew."""
+    pixels = load_prepared(prepared).pixels
+    assert run.pixels() == pixels.with_input((32, 32))
+    copy = RunDirectory(tmp_path / "run")
+    shutil.copytree(run.path, copy.path)
+    copy.update_info(data=str(tmp_path / "gone"))
+    path = export(copy, tmp_path / "model", detector=MtcnnDetector(min_face_size=0.3))
+    found = Predictor(path).pixels
+    assert found.differences(run.pixels()) == ["detector"]
+    assert Predictor(path).detector.settings()["min_face_size"] == 0.3
+    assert Predictor(path).metadata["heads"][-2]["classes"] == ["red", "green", "blue"]
+    wider = export(copy, tmp_path / "wider", detector=MtcnnDetector(),
+                   crop_options=CropOptions(0.5), crop_size=(40, 40))  # fmt: skip
+    assert Predictor(wider).pixels.crop == CropOptions(0.5)
+    assert Predictor(wider).pixels.stored_size == (40, 40)
+    copy.update_info(pixels=None)
+    with pytest.raises(ValueError, match="does not say what was done to its pixels"):
+        export(copy, tmp_path / "none")
+
+
+def test_evaluating_other_pixels_is_refused(run, tmp_path):
+    other = make_prepared(tmp_path, crop_options=CropOptions(margin=0.6),
+                          extra_heads=EXTRA_HEADS)  # fmt: skip
+    with pytest.raises(ValueError, match=r"other pixels.*\['crop'\].*margin 0.6"):
+        evaluate(run, other)
+
+
 def test_exports_are_not_replaced_unasked(run, exported, tmp_path):
     with pytest.raises(ValueError, match="an export in .* already"):
         export(run, exported)
@@ -344,8 +371,6 @@ def test_a_prediction_sees_what_training_saw(exported, prepared):
     """A photo's crop is the prepared dataset's crop: same box, margin, stored size."""
     file = prepared.parent / "pictures" / "004.jpg"
     prediction = Predictor(exported, MiddleDetector()).predict(file)
-    from keras_agegender.datasets.prepared import load_prepared
-
     row = next(load_prepared(prepared).as_dataset("fold_4").as_numpy_iterator())
     assert row["key"] == b"004.jpg"
     assert list(prediction.faces[0].crop_box) == row["face_box"].tolist()
