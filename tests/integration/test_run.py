@@ -18,8 +18,10 @@ from sample_data import EXTRA_HEADS, MiddleDetector, make_prepared, picture
 from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.evaluation.evaluate import evaluate
+from keras_agegender.faces.cropping import CropOptions
 from keras_agegender.faces.detector import MtcnnDetector
 from keras_agegender.faces.images import encode_jpeg
+from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.input_pipeline.eval_dataset import make_eval_dataset
 from keras_agegender.models.builder import build_model
 from keras_agegender.recipes.loading import load_recipe
@@ -292,15 +294,13 @@ def test_an_export_repeats_what_training_wrote_down(run, prepared, tmp_path):
     copy = RunDirectory(tmp_path / "run")
     shutil.copytree(run.path, copy.path)
     copy.update_info(data=str(tmp_path / "gone"))
-    path = export(copy, tmp_path / "model", detector=MtcnnDetector(min_face_size=0.3))
-    found = Predictor(path).pixels
-    assert found.differences(run.pixels()) == ["detector"]
-    assert Predictor(path).detector.settings()["min_face_size"] == 0.3
-    assert Predictor(path).metadata["heads"][-2]["classes"] == ["red", "green", "blue"]
-    wider = export(copy, tmp_path / "wider", detector=MtcnnDetector(),
-                   crop_options=CropOptions(0.5), crop_size=(40, 40))  # fmt: skip
-    assert Predictor(wider).pixels.crop == CropOptions(0.5)
-    assert Predictor(wider).pixels.stored_size == (40, 40)
+    with pytest.warns(UserWarning, match="no signature `photo`"):
+        path = export(copy, tmp_path / "model", crop_size=(40, 40))
+    metadata = json.loads((path / "agegender.json").read_text("utf-8"))
+    found = PixelPath.from_dict(metadata["pixels"])
+    assert found.differences(run.pixels()) == ["stored_size"]
+    assert found.stored_size == (40, 40)
+    assert metadata["heads"][-2]["classes"] == ["red", "green", "blue"]
     copy.update_info(pixels=None)
     with pytest.raises(ValueError, match="does not say what was done to its pixels"):
         export(copy, tmp_path / "none")

@@ -18,6 +18,7 @@ SMALL = (
     "model.name=caffe_1conv",
     "model.image_size=[32, 32]",
     "data.batch_size=8",
+    "data.faces=any",
     "training.epochs=1",
 )
 
@@ -87,6 +88,13 @@ def test_the_same_call_trains_nothing_again(reproduced, prepared, monkeypatch):
             found.directory,
             report=lambda line: None,
         )
+
+
+def test_datasets_of_the_other_pixels_are_refused(prepared, tmp_path):
+    """Before anything is trained: model 7 is one of whole pictures."""
+    with pytest.raises(ValueError, match="trained on whole pictures"):
+        reproduce([load_recipe("9", SMALL), "7"], prepared, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
