@@ -28,8 +28,9 @@ import tensorflow as tf
 
 from keras_agegender.faces.boxes import iou, select_face
 from keras_agegender.faces.detector import Detections, MtcnnDetector
-from keras_agegender.faces.images import read_image, resize_image
+from keras_agegender.faces.images import read_image
 from keras_agegender.faces.mtcnn import Mtcnn
+from keras_agegender.faces.resampling import resize, to_bytes
 from keras_agegender.synthetic.drawing import draw_face
 
 SIDES = {200: 64, 816: 12}  # side of the pictures -> how many
@@ -43,7 +44,7 @@ def load_images(folder: Path | None, count: int, side: int) -> list[np.ndarray]:
     else:
         files = sorted(folder.glob("*.jpg"))
         faces = [read_image(f) for f in files[:: max(1, len(files) // count)][:count]]
-    return [resize_image(face, (side, side)) for face in faces]
+    return [to_bytes(resize(face, (side, side))).numpy() for face in faces]
 
 
 def median_seconds(function: Callable[[], Any], repeats: int) -> float:

@@ -47,22 +47,18 @@ from .evaluation.scores import (
 )
 from .faces.cropping import (
     CropOptions as CropOptions,
-    FaceCrop as FaceCrop,
-    crop_faces as crop_faces,
 )
 from .faces.detector import (
     Detections as Detections,
     FaceDetector as FaceDetector,
     MtcnnDetector as MtcnnDetector,
 )
-from .faces.graph_cropping import (
-    GraphCropper as GraphCropper,
-    PhotoFaces as PhotoFaces,
-)
 from .faces.images import (
     UnreadableImageError as UnreadableImageError,
     read_image as read_image,
 )
+from .faces.pixel_graph import PhotoFaces as PhotoFaces, PixelGraph as PixelGraph
+from .faces.pixel_path import PixelPath as PixelPath
 from .input_pipeline.eval_dataset import make_eval_dataset as make_eval_dataset
 from .input_pipeline.labels import read_labels as read_labels
 from .input_pipeline.train_dataset import make_train_dataset as make_train_dataset
@@ -74,6 +70,7 @@ from .labels import (
     AgeGroups as AgeGroups,
     get_age_groups as get_age_groups,
 )
+from .models.augmentation_options import Augmentation as Augmentation
 from .models.builder import (
     attach_heads as attach_heads,
     build_model as build_model,

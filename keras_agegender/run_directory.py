@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.files import write_json
 from keras_agegender.labels import AgeGroups
 from keras_agegender.recipes.loading import load_recipe
@@ -123,6 +124,14 @@ class RunDirectory:
     def update_info(self, **changes: Any) -> None:
         """Writes changes to run.json, whole or not at all."""
         write_json(self.path / "run.json", {**self.info(), **changes})
+
+    def pixels(self) -> PixelPath | None:
+        """Returns what was done to the pixels, as written down when it was trained.
+
+        `None` where the dataset was not made by `prepare`.
+        """
+        values = self.info().get("pixels")
+        return PixelPath.from_dict(values) if values else None
 
     def encoding(self) -> Encoding:
         """Returns the encoding with its extra heads and loss weights."""

@@ -99,8 +99,7 @@ saved_model = kag.export(
     args.directory / "saved_model",
     encoding=encoding,
     pipeline=pipeline,
-    crop_options=kag.CropOptions(),
-    crop_size=(256, 256),
+    pixels=data.pixels,
     overwrite=True,
 )
 print("SavedModel:", saved_model)

@@ -34,10 +34,10 @@ usable label stay: the missing one is masked in loss and metrics.
 
 manifest, cleaning = kag.read_adience(args.adience, args.adience, keep="any")
 print(cleaning)
-crop = recipe.data.pipeline == "resnet"
+crop = recipe.data.faces == "cropped"
 prepared = kag.prepare(
     manifest,
-    args.prepared.with_name(f"{args.prepared.name}_{recipe.data.pipeline}"),
+    args.prepared.with_name(f"{args.prepared.name}_{recipe.data.faces}"),
     crop_options=kag.CropOptions() if crop else None,
     splits=kag.report_splits(),
     name="adience",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from keras_agegender.datasets.adience import COLUMNS, NUM_FOLDS
@@ -53,6 +54,13 @@ def picture(value=128, size=(40, 32)):
     rows = np.linspace(-20, 20, size[0])[:, None, None]
     columns = np.linspace(0, 60, size[1])[None, :, None]
     return np.clip(value + rows + columns + np.zeros(3), 0, 255).astype("uint8")
+
+
+def resize_image(image, size):
+    """Resizes a picture to (height, width), otherwise than the package does."""
+    shrinks = size[0] * size[1] < image.shape[0] * image.shape[1]
+    way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, (size[1], size[0]), interpolation=way)
 
 
 def write_picture(file: Path, value=128, size=(40, 32)) -> Path:

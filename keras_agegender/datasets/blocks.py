@@ -7,6 +7,7 @@ that was interrupted goes on behind it. Local and Beam preparation share all of 
 
 from __future__ import annotations
 
+import functools
 import io
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,14 +18,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from keras_agegender.faces.cropping import (
-    CropOptions,
-    FaceCrop,
-    crop_faces,
-    whole_picture,
-)
 from keras_agegender.faces.detector import Detections, FaceDetector
-from keras_agegender.faces.images import UnreadableImageError, encode_jpeg, read_image
+from keras_agegender.faces.images import UnreadableImageError, read_image
+from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.files import write_bytes
 
 
@@ -34,19 +30,40 @@ class BlockCropper:
 
     Args:
         detector: Finds faces; `None` keeps whole pictures.
-        options: How to cut them out; `None` keeps whole pictures.
-        output_size: (height, width) of the stored pictures.
-        jpeg_quality: Quality they are stored with, 1 to 100.
+        path: What becomes of the pixels, as far as the stored picture.
     """
 
     detector: FaceDetector | None
-    options: CropOptions | None
-    output_size: tuple[int, int]
-    jpeg_quality: int
+    path: PixelPath
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves the compiled graph behind: a worker makes its own."""
+        return {"detector": self.detector, "path": self.path}
+
+    @functools.cached_property
+    def _store(self) -> Any:
+        import tensorflow as tf
+
+        from keras_agegender.faces.pixel_graph import PICTURE, PhotoFaces, PixelGraph
+
+        graph = PixelGraph(self.path)
+
+        @tf.function(
+            input_signature=[
+                PICTURE,
+                tf.TensorSpec((None, 4), tf.float32),
+                tf.TensorSpec((None,), tf.float32),
+                tf.TensorSpec((None, 5, 2), tf.float32),
+            ]
+        )
+        def store(image: Any, boxes: Any, scores: Any, landmarks: Any) -> Any:
+            return graph.store(image, PhotoFaces(boxes, scores, landmarks))
+
+        return store
 
     def detect(self, pictures: Sequence[np.ndarray | str]) -> list[Detections] | None:
         """Returns the faces of those pictures that could be read."""
-        if self.options is None or self.detector is None:
+        if self.path.crop is None or self.detector is None:
             return None
         return self.detector.detect([p for p in pictures if not isinstance(p, str)])
 
@@ -67,37 +84,39 @@ class BlockCropper:
             Dicts of `key`, `split`, `status`, `reason`, `num_faces`, `score`, `box` and
             `jpeg`, which is `None` where there is no picture to keep.
         """
-        readable = [p for p in pictures if not isinstance(p, str)]
-        if self.options is None or found is None:
-            crops = [whole_picture(image, self.output_size) for image in readable]
-        else:
-            crops = crop_faces(readable, found, self.options, self.output_size)
-        crop_of = iter(crops)
-        return [
-            {
-                "key": key,
-                "split": split,
-                **(
-                    _unreadable(picture)
-                    if isinstance(picture, str)
-                    else self._record(next(crop_of))
-                ),
-            }
-            for key, split, picture in zip(
-                block["key"], block["split"], pictures, strict=True
-            )
-        ]
+        faces = iter(found or ())
+        records = []
+        for key, split, picture in zip(
+            block["key"], block["split"], pictures, strict=True
+        ):
+            if isinstance(picture, str):
+                record = _unreadable(picture)
+            else:
+                record = self._record(picture, None if found is None else next(faces))
+            records.append({"key": key, "split": split, **record})
+        return records
 
-    def _record(self, crop: FaceCrop) -> dict[str, Any]:
+    def _record(self, picture: np.ndarray, faces: Detections | None) -> dict[str, Any]:
+        count = 0 if faces is None else len(faces)
+        status = "not_cropped"
+        if faces is not None:
+            status = ("no_face", "ok", "several_faces")[min(count, 2)]
+        faces = faces or Detections.none()
+        jpeg, box, score = self._store(
+            picture, faces.boxes, faces.scores, faces.landmarks
+        )
+        skipped = (
+            status == "no_face"
+            and self.path.crop is not None
+            and self.path.crop.fallback == "skip"
+        )
         return {
-            "status": crop.status,
-            "reason": "skipped: no face" if crop.image is None else "",
-            "num_faces": crop.num_faces,
-            "score": round(crop.score, 4),
-            "box": [round(float(x), 1) for x in crop.box],
-            "jpeg": None
-            if crop.image is None
-            else encode_jpeg(crop.image, self.jpeg_quality),
+            "status": status,
+            "reason": "skipped: no face" if skipped else "",
+            "num_faces": count,
+            "score": round(float(score), 4),
+            "box": [round(float(x), 1) for x in box.numpy()],
+            "jpeg": None if skipped else jpeg.numpy(),
         }
 
 

@@ -46,6 +46,7 @@ from keras_agegender.datasets.splits import check_subject_exclusive
 from keras_agegender.faces.cropping import CropOptions
 from keras_agegender.faces.detector import FaceDetector
 from keras_agegender.faces.images import encode_jpeg
+from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.files import replace_directory, versions, write_json
 from keras_agegender.progress import progress_bar
 
@@ -206,6 +207,9 @@ def prepare(
 ) -> PreparationReport:
     """Crops the face out of every picture and writes a prepared dataset.
 
+    What was done to the pixels is in it, as a `PixelPath`; `train` keeps it in the run,
+    `export` in the model.
+
     The same call again resumes an interrupted preparation; after it is complete, it
     returns its report at once. Beside the dataset lie `status.csv`, with a row per
     picture, `doubtful.jpg`, which shows those to look at, and `preparation.json`, with
@@ -214,8 +218,10 @@ def prepare(
     Args:
         manifest: What a reader returned.
         directory: Folder to make.
-        detector: Finds faces; `None` with crop options is `MtcnnDetector()`.
-        crop_options: How to cut the face out; `None` keeps whole pictures.
+        detector: Finds faces; `None` with crop options is `MtcnnDetector()`. With any
+            other class, exports cannot find faces in a photo by themselves.
+        crop_options: How to cut the face out; `None` keeps whole pictures, as the
+            report's Caffe recipes need them.
         output_size: (height, width) of the stored pictures. Defaults to 256 × 256.
         jpeg_quality: Quality they are stored with, 1 to 100. Defaults to 95.
         splits: `train`, `validation`, `test` -> split expression over the manifest's
@@ -270,8 +276,16 @@ def make_cropper(
         from keras_agegender.faces.detector import MtcnnDetector
 
         detector = MtcnnDetector()
+    if crop_options is None:
+        detector = None
     height, width = output_size
-    return BlockCropper(detector, crop_options, (height, width), jpeg_quality)
+    path = PixelPath(
+        crop=crop_options,
+        detector=detector.settings() if detector else None,
+        stored_size=(height, width),
+        jpeg_quality=jpeg_quality,
+    )
+    return BlockCropper(detector, path)
 
 
 def begin(
@@ -297,21 +311,18 @@ def begin(
         )
     validate_manifest(manifest)
     check_subject_exclusive(manifest, splits)
-    options, detector = cropper.options, cropper.detector
     request = {
         "name": name,
         "manifest_sha256": _manifest_hash(manifest),
         "splits": dict(splits or {s: s for s in sorted(manifest["split"].unique())}),
-        "crop": options.to_dict() if options else None,
-        "detector": detector.settings() if detector and options else None,
-        "output_size": list(cropper.output_size),
-        "jpeg_quality": cropper.jpeg_quality,
+        "pixels": cropper.path.to_dict(),
         "block_size": block_size,
     }
     done = _already_done(directory, request, overwrite)
     if done is not None:
         return done
-    text = description or f"Face crops made by keras_agegender from {name}."
+    made = "Face crops" if cropper.path.crop else "Whole pictures"
+    text = description or f"{made} made by keras_agegender from {name}."
     task = Preparation(manifest, directory, request, text)
     _open_partial(task.partial, request, overwrite)
     return task
@@ -396,6 +407,10 @@ def _already_done(
         raise ValueError(f"{directory} is not empty and holds no prepared dataset.")
     found = json.loads(file.read_text("utf-8"))
     differing = sorted(k for k, v in request.items() if found.get(k) != v)
+    if "pixels" in differing and isinstance(found.get("pixels"), dict):
+        differing.remove("pixels")
+        made, asked = found["pixels"], request["pixels"]
+        differing += [f"pixels.{k}" for k in asked if made.get(k) != asked[k]]
     if differing:
         raise ValueError(
             f"{directory} holds a dataset prepared otherwise ({', '.join(differing)}). "

@@ -21,6 +21,7 @@ from keras_agegender.quiet import quiet_datasets, quiet_start
 
 if TYPE_CHECKING:
     from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.faces.pixel_path import PixelPath
 
 PREPARATION_FILE = "preparation.json"
 STATUS_FILE = "status.csv"
@@ -34,7 +35,7 @@ class PreparedDataset:
     Attributes:
         builder: Its TensorFlow Datasets builder, read-only.
         splits: `train`, `validation`, `test` -> split expression.
-        info: What preparation.json says: crop options, detector, counts, versions.
+        info: What preparation.json says: pixels, splits, counts, versions.
     """
 
     builder: Any
@@ -45,6 +46,12 @@ class PreparedDataset:
     def directory(self) -> Path:
         """The folder it lies in."""
         return Path(self.builder.data_dir)
+
+    @property
+    def pixels(self) -> PixelPath | None:
+        """What was done to its pixels; `None` where `prepare` did not make it."""
+        values = self.info.get("pixels")
+        return PixelPath.from_dict(values) if values else None
 
     def extra_heads(self) -> tuple[Head, ...]:
         """Returns a head for each extra column that is meant as an output."""

@@ -62,6 +62,7 @@ def evaluate(
         run = RunDirectory.open(run)
     recipe, encoding = run.recipe(), run.encoding()
     data, same = _open_data(run, data)
+    check_same_pixels(run, data)
     splits = run.info()["splits"] if same else data.splits
     split = splits.get(split, split)
     images = make_eval_dataset(
@@ -161,6 +162,23 @@ def _beginnings(run: RunDirectory) -> list[RunDirectory]:
 
 def _name(data: PreparedDataset) -> str:
     return data.info.get("name", data.builder.name)
+
+
+def check_same_pixels(run: RunDirectory, prepared: PreparedDataset) -> None:
+    """Refuses to score a model on pixels that it was not trained on.
+
+    Raises:
+        ValueError: If run and dataset both say what was done to their pixels, and it is
+            not the same; it names what differs.
+    """
+    trained, held = run.pixels(), prepared.pixels
+    if trained is None or held is None or trained.stored() == held:
+        return
+    raise ValueError(
+        f"The run in {run.path} was trained on other pixels than those in "
+        f"{prepared.directory}. They differ in {trained.stored().differences(held)}. "
+        f"Expected: {trained.stored().describe()}. Received: {held.describe()}."
+    )
 
 
 def score(

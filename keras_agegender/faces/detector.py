@@ -7,19 +7,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from keras_agegender.faces.images import resize_image
 from keras_agegender.quiet import quiet_start
 
 SMALLEST_FACE = 12  # what the first network sees
-# A face of this many pixels is enough for all three networks: a picture is searched on
-# a copy in which the smallest face asked for has no more.
-SEARCHED_FACE = 20
 # Pixels searched together at most, whatever the batch size: it bounds the memory.
 MAX_PIXELS = 4_000_000
 
@@ -55,7 +51,7 @@ class Detections:
 
 
 class FaceDetector(Protocol):
-    """What finds faces for `crop_faces`, `prepare` and `Predictor`."""
+    """What finds faces for `prepare` and `Predictor`."""
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """Returns the faces of each RGB uint8 picture (height, width, 3)."""
@@ -109,10 +105,26 @@ class MtcnnDetector:
         self.score_threshold = score_threshold
         self.batch_size = batch_size
         self._search: Any = None
+        self._reduce: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leaves the compiled graph behind: a worker makes its own."""
-        return {**self.__dict__, "_search": None}
+        """Leaves the compiled graphs behind: a worker makes its own."""
+        return {**self.__dict__, "_search": None, "_reduce": None}
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> MtcnnDetector:
+        """Returns the detector whose `settings()` these are.
+
+        Raises:
+            ValueError: If they are those of another kind of detector.
+        """
+        names = ("min_face_size", "max_side", "score_threshold")
+        if settings.get("detector") != "mtcnn" or set(names) - set(settings):
+            raise ValueError(
+                "Invalid `settings`. Expected those of an MtcnnDetector. "
+                f"Received: settings={dict(settings)}."
+            )
+        return cls(**{name: settings[name] for name in names})
 
     def settings(self) -> dict[str, Any]:
         """Returns what determines the result, as plain values."""
@@ -134,22 +146,18 @@ class MtcnnDetector:
         """
         found = [Detections.none()] * len(images)
         # Pictures of one size are searched together: a padded picture is another one.
-        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
-        searches = [self._scale(image.shape) for image in images]
-        for index, (image, (_, scale)) in enumerate(zip(images, searches, strict=True)):
-            height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-            if min(height, width) >= SMALLEST_FACE:
-                groups[height, width].append(index)
-        for (height, width), members in groups.items():
+        groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+        copies = [self._copy(image) for image in images]
+        for index, (copy, least, _) in enumerate(copies):
+            if min(copy.shape[:2]) >= SMALLEST_FACE:
+                groups[(*copy.shape[:2], float(least))].append(index)
+        for (height, width, least), members in groups.items():
             together = max(1, min(self.batch_size, MAX_PIXELS // (height * width)))
             for start in range(0, len(members), together):
                 batch = members[start : start + together]
-                copies = [resize_image(images[i], (height, width)) for i in batch]
-                least = min(
-                    face * scale for face, scale in (searches[i] for i in batch)
-                )
-                for index, faces in zip(batch, self._find(copies, least), strict=True):
-                    found[index] = _scaled(faces, images[index].shape, (height, width))
+                faces = self._find([copies[i][0] for i in batch], least)
+                for index, one in zip(batch, faces, strict=True):
+                    found[index] = _scaled(one, copies[index][2])
         return found
 
     @property
@@ -157,29 +165,35 @@ class MtcnnDetector:
         """Least confidence after each network; the package's for the first two."""
         return 0.6, 0.7, self.score_threshold
 
-    def _scale(self, shape: tuple[int, ...]) -> tuple[float, float]:
-        """Returns what a picture is searched for and how much smaller.
-
-        Returns:
-            The smallest face in pixels of the picture, and the side of the searched
-            copy over that of the picture.
-        """
-        least = self.min_face_size
-        if least < 1:
-            least *= min(shape[:2])
-        scale = SEARCHED_FACE / max(least, SMALLEST_FACE)
-        return least, min(1.0, scale, self.max_side / max(shape[:2]))
+    def _copy(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns the copy that is searched, its smallest face, the factor back."""
+        if self._reduce is None:
+            self._reduce = _make_reduction(self.min_face_size, self.max_side)
+        copy, least, factor = self._reduce(image)
+        return copy.numpy(), least.numpy(), factor.numpy()
 
     def _find(self, images: list[np.ndarray], least: float) -> list[Detections]:
         """Returns the faces of pictures of one size, in their pixels."""
         if self._search is None:
             self._search = _make_search(self.score_thresholds)
-        faces = self._search(np.stack(images), max(least, float(SMALLEST_FACE)))
+        faces = self._search(np.stack(images), least)
         image_index, *values = (value.numpy() for value in faces)
         return [
             Detections(*(value[image_index == place] for value in values))
             for place in range(len(images))
         ]
+
+
+def _make_reduction(min_face_size: float, max_side: int) -> Any:
+    """Returns what makes searched copies, compiled for pictures of any size."""
+    import tensorflow as tf
+
+    from keras_agegender.faces.mtcnn_search import search_copy
+
+    return tf.function(
+        lambda image: search_copy(image, min_face_size, max_side),
+        input_signature=(tf.TensorSpec((None, None, 3), tf.uint8),),
+    )
 
 
 def _make_search(score_thresholds: tuple[float, float, float]) -> Any:
@@ -199,11 +213,8 @@ def _make_search(score_thresholds: tuple[float, float, float]) -> Any:
     )
 
 
-def _scaled(
-    faces: Detections, shape: tuple[int, ...], searched: tuple[int, int]
-) -> Detections:
+def _scaled(faces: Detections, factor: np.ndarray) -> Detections:
     """Turns pixels of the searched copy into pixels of the picture given."""
-    scale = np.divide(shape[1::-1], searched[::-1]).astype("float32")
     return Detections(
-        faces.boxes * np.tile(scale, 2), faces.scores, faces.landmarks * scale
+        faces.boxes * np.tile(factor, 2), faces.scores, faces.landmarks * factor
     )

@@ -1,8 +1,14 @@
-"""Reading pictures of any kind as RGB, or saying in one line why not."""
+"""Reading pictures of any kind as RGB, or saying in one line why not.
+
+JPEG, PNG and GIF files are decoded by the graph that exported models hold, so that both
+see the same pixels; all other kinds by Pillow.
+"""
 
 from __future__ import annotations
 
+import functools
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -10,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 200_000_000
+GRAPH_FORMATS = ("JPEG", "PNG", "GIF")
 
 
 class UnreadableImageError(ValueError):
@@ -37,6 +44,7 @@ def read_image(source: str | Path | bytes) -> np.ndarray:
     (480, 640, 3)
     """
     data, name = _read_bytes(source)
+    decode = _graph_decoder()
     try:
         with Image.open(io.BytesIO(data)) as picture:
             if picture.width * picture.height > MAX_PIXELS:
@@ -44,6 +52,10 @@ def read_image(source: str | Path | bytes) -> np.ndarray:
                     f"{name}: {picture.width} x {picture.height} pixels are more than "
                     f"{MAX_PIXELS}."
                 )
+            if picture.format in GRAPH_FORMATS:
+                pixels = decode(data)
+                if pixels is not None:
+                    return pixels
             picture.load()
             return _to_rgb(ImageOps.exif_transpose(picture))
     except UnidentifiedImageError:
@@ -55,6 +67,29 @@ def read_image(source: str | Path | bytes) -> np.ndarray:
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UnreadableImageError(f"{name}: damaged picture ({reason}).") from None
+
+
+@functools.cache
+def _graph_decoder() -> Callable[[bytes], np.ndarray | None]:
+    """Returns what decodes as exported models do.
+
+    It returns `None` for a file that TensorFlow cannot read.
+    """
+    import tensorflow as tf
+
+    from keras_agegender.faces.decoding import decode_picture
+
+    decode = tf.function(
+        decode_picture, input_signature=[tf.TensorSpec((), tf.string)]
+    ).get_concrete_function()
+
+    def decode_or_none(data: bytes) -> np.ndarray | None:
+        try:
+            return decode(tf.constant(data)).numpy()
+        except (tf.errors.OpError, UnicodeDecodeError):  # the latter of a message
+            return None
+
+    return decode_or_none
 
 
 def _read_bytes(source: str | Path | bytes) -> tuple[bytes, str]:
@@ -103,13 +138,3 @@ def encode_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
     if not done:
         raise ValueError(f"Cannot encode a picture of shape {image.shape} as JPEG.")
     return data.tobytes()
-
-
-def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Returns a picture resized to (height, width): by area down, bilinear up."""
-    height, width = size
-    if image.shape[:2] == (height, width):
-        return image
-    shrinks = height * width < image.shape[0] * image.shape[1]
-    way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(image, (width, height), interpolation=way)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import tensorflow as tf
 
+from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
 from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.encoding import Encoding
 
 if TYPE_CHECKING:
-    from keras_agegender.datasets.prepared import PreparedDataset
     from keras_agegender.faces.cropping import CropOptions
-    from keras_agegender.faces.graph_cropping import GraphCropper
+    from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.input_pipeline.labels import encode_labels
 from keras_agegender.input_pipeline.pixels import (
     checked_image_size,
@@ -37,7 +37,7 @@ def make_eval_dataset(
     image_size: tuple[int, int] | None = None,
     batch_size: int = 64,
     cache: bool | str = False,
-    face_crop: CropOptions | GraphCropper | None = None,
+    face_crop: CropOptions | PixelPath | None = None,
     shard: tuple[int, int] | None = None,
 ) -> tf.data.Dataset:
     """Returns evaluation batches `(image, targets, sample_weights)`, in a fixed order.
@@ -63,6 +63,8 @@ def make_eval_dataset(
         ValueError: If the dataset, the split or a head's column does not exist.
     """
     encoding = get_encoding(encoding)
+    if isinstance(data, (str, Path)):
+        data = load_prepared(data)
     size = checked_image_size(image_size, pipeline)
     examples = read_examples(data, split, encoding, cache)
     read = picture_reader(data, face_crop)

@@ -1,37 +1,38 @@
-"""tf.data pipelines from a prepared dataset to batches that `model.fit` takes.
+"""Pixels of a training or evaluation batch: decoding, cropping, the model's input.
 
-In: a prepared dataset (a TensorFlow Datasets directory) or, to crop faces on the fly, a
-manifest; and an encoding. Out: batches
-`(image, targets, sample_weights)`: float32 images in [0, 1], and two dicts keyed by
-output name. A sample weight is 0 where a face has no label for that output.
-
-The report has two recipes for the pixels, `PIPELINES`. The evaluation half of each is
-one function, `preprocess_for_evaluation`; exported models call the same one.
+The report has two ways to prepare the input, `PREPROCESSINGS`. What evaluation does to
+a picture is the last part of the pixel path, `PixelGraph.to_input`: exported models and
+`Predictor` call the same function. Training differs from it by chance alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import tensorflow as tf
 
+from keras_agegender.faces.cropping import CropOptions
+from keras_agegender.faces.decoding import decode_jpeg, decode_picture
 from keras_agegender.faces.images import read_image
-
-if TYPE_CHECKING:
-    pass
+from keras_agegender.faces.pixel_graph import (
+    PixelGraph,
+    enlarged_size,
+    unit_pixels,
+)
+from keras_agegender.faces.pixel_path import PixelPath
 
 
 @dataclass(frozen=True)
-class Pipeline:
+class Preprocessing:
     """How a stored picture becomes the model's input.
 
     Attributes:
         image_size: Default (height, width) of the model's input, in pixels.
         enlarge: Side of the resized picture over side of the model's input. Above 1
-            the input is cut out of it: at random in training, from its centre else.
+            the input is cut out of it: at random in training, from its center else.
         random_flip: Whether training mirrors half of the pictures here; the ResNets
             have a layer for it instead.
     """
@@ -42,36 +43,39 @@ class Pipeline:
 
 
 # The report, 1.3: Caffe resizes to 256, cuts 227 and flips; ResNet resizes to 224.
-PIPELINES = {
-    "caffe": Pipeline(image_size=(227, 227), enlarge=256 / 227, random_flip=True),
-    "resnet": Pipeline(image_size=(224, 224)),
+# They are chosen by the public argument `pipeline` and the recipe key `data.pipeline`.
+PREPROCESSINGS = {
+    "caffe": Preprocessing(image_size=(227, 227), enlarge=256 / 227, random_flip=True),
+    "resnet": Preprocessing(image_size=(224, 224)),
 }
 
 
-def get_pipeline(name: str) -> Pipeline:
-    """Returns the pipeline of that name, `"caffe"` or `"resnet"`.
+def get_preprocessing(name: str) -> Preprocessing:
+    """Returns the preprocessing of that name, `"caffe"` or `"resnet"`.
 
     Raises:
         ValueError: If there is none.
     """
-    if name not in PIPELINES:
+    if name not in PREPROCESSINGS:
         raise ValueError(
-            f"Invalid `pipeline`. Expected one of {sorted(PIPELINES)}. "
+            f"Invalid `pipeline`. Expected one of {sorted(PREPROCESSINGS)}. "
             f"Received: pipeline={name!r}."
         )
-    return PIPELINES[name]
+    return PREPROCESSINGS[name]
 
 
-def _resized_size(pipeline: Pipeline, image_size: tuple[int, int]) -> tuple[int, int]:
-    height, width = image_size
-    return round(height * pipeline.enlarge), round(width * pipeline.enlarge)
+def input_path(
+    stored: PixelPath, image_size: tuple[int, int] | None, pipeline: str
+) -> PixelPath:
+    """Returns the path that goes on from stored pictures to a model's input.
 
-
-def _resize(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-    """Resizes with antialiasing and scales to [0, 1]."""
-    image = tf.cast(image, tf.float32) / 255.0
-    image = tf.image.resize(image, size, method="bilinear", antialias=True)
-    return tf.clip_by_value(image, 0.0, 1.0)  # the kernel's weights sum to 1.0000002
+    Args:
+        stored: How the stored pictures came about.
+        image_size: (height, width) of the input; `None` is the pipeline's own.
+        pipeline: `"resnet"` or `"caffe"`.
+    """
+    size = checked_image_size(image_size, pipeline)
+    return stored.with_input(size, get_preprocessing(pipeline).enlarge)
 
 
 def preprocess_for_evaluation(
@@ -82,18 +86,14 @@ def preprocess_for_evaluation(
     Args:
         image: RGB picture, values in [0, 255]. Shape (height, width, 3), uint8.
         image_size: (height, width) of the model's input, in pixels.
-        pipeline: `"resnet"` (resize; the default) or `"caffe"` (resize larger, centre
+        pipeline: `"resnet"` (resize; the default) or `"caffe"` (resize larger, center
             crop).
 
     Returns:
         float32 in [0, 1]. Shape (*image_size, 3).
     """
-    height, width = image_size
-    large_height, large_width = _resized_size(get_pipeline(pipeline), image_size)
-    image = _resize(image, (large_height, large_width))
-    top, left = (large_height - height) // 2, (large_width - width) // 2
-    image = image[top : top + height, left : left + width]
-    return tf.ensure_shape(image, (height, width, 3))
+    path = input_path(PixelPath(), image_size, pipeline)
+    return PixelGraph(path).to_input(image)
 
 
 def preprocess_for_training(
@@ -107,44 +107,74 @@ def preprocess_for_training(
     Args:
         image: RGB picture, values in [0, 255]. Shape (height, width, 3), uint8.
         image_size: (height, width) of the model's input, in pixels.
-        pipeline: `"resnet"` (nothing random here: its augmentation is in the model) or
-            `"caffe"` (random crop, random horizontal flip).
+        pipeline: `"resnet"` (nothing random here) or `"caffe"` (random crop, random
+            horizontal flip).
         seed: Two integers; the same seed gives the same result. Shape (2,).
 
     Returns:
         float32 in [0, 1]. Shape (*image_size, 3).
     """
-    recipe = get_pipeline(pipeline)
-    size = _resized_size(recipe, image_size)
-    image = _resize(image, size)
+    preprocessing = get_preprocessing(pipeline)
+    size = enlarged_size(image_size, preprocessing.enlarge)
+    image = unit_pixels(image, size)
+    # Seeds of their own: from one, place and mirroring would go together.
+    of_crop, of_flip = tf.unstack(tf.random.split(seed, 2))
     if size != tuple(image_size):
-        image = tf.image.stateless_random_crop(image, (*image_size, 3), seed)
-    if recipe.random_flip:
-        image = tf.image.stateless_random_flip_left_right(image, seed)
+        image = tf.image.stateless_random_crop(image, (*image_size, 3), of_crop)
+    if preprocessing.random_flip:
+        image = tf.image.stateless_random_flip_left_right(image, of_flip)
     return tf.ensure_shape(image, (*image_size, 3))
 
 
-def decode_picture(data: tf.Tensor) -> tf.Tensor:
-    """Decodes the bytes of a JPEG or PNG to RGB. Returns uint8 (height, width, 3)."""
-    return tf.io.decode_image(data, channels=3, expand_animations=False)
+def picture_reader(
+    data: Any, face_crop: CropOptions | PixelPath | None
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns what turns a file's bytes into the picture that is preprocessed.
 
-
-def picture_reader(data: Any, face_crop: Any) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns what turns a file's bytes into the picture that is prepared."""
-    # Pictures of a manifest may be of any kind; a prepared dataset has JPEGs.
-    decode = _decode_any if isinstance(data, pd.DataFrame) else decode_picture
+    Args:
+        data: A manifest, whose pictures may be of any kind, or a prepared dataset.
+        face_crop: How to find and cut out the face; `None` takes pictures as they are.
+    """
+    decode: Callable[[tf.Tensor], tf.Tensor] = decode_picture
+    if isinstance(data, pd.DataFrame):
+        decode = _decode_any
+    elif getattr(data, "pixels", None) is not None:
+        decode = decode_jpeg  # `prepare` wrote it
     if face_crop is None:
         return decode
-    from keras_agegender.faces.graph_cropping import GraphCropper
+    if isinstance(face_crop, CropOptions):
+        face_crop = PixelPath(crop=face_crop)
+    _check_on_the_fly(face_crop)
+    graph = PixelGraph(face_crop)
+    return lambda data: graph.subject(decode(data))
 
-    if not isinstance(face_crop, GraphCropper):
-        face_crop = GraphCropper(face_crop)
-    return lambda data: face_crop.subject(decode(data))
+
+def _check_on_the_fly(path: PixelPath) -> None:
+    if path.crop is not None and path.crop.fallback == "skip":
+        raise ValueError(
+            "Invalid `face_crop`. Expected a fallback of 'center' or 'full': no "
+            "picture is skipped inside tf.data. Received: fallback='skip'."
+        )
+    if path.crop is not None and not path.uses_mtcnn:
+        raise ValueError(
+            "Invalid `face_crop`. Expected the detector 'mtcnn': no other works inside "
+            f"tf.data. Received: {path.detector}."
+        )
 
 
 def _decode_any(data: tf.Tensor) -> tf.Tensor:
     """Decodes a picture of any kind, upright; see `read_image`."""
-    image = tf.numpy_function(read_image, [data], tf.uint8)
+    is_known = tf.reduce_any(
+        [
+            tf.strings.substr(data, 0, len(magic)) == magic
+            for magic in (b"\xff\xd8", b"\x89PNG", b"GIF8")
+        ]
+    )
+    image = tf.cond(
+        is_known,
+        lambda: decode_picture(data),
+        lambda: tf.numpy_function(read_image, [data], tf.uint8),
+    )
     return tf.ensure_shape(image, (None, None, 3))
 
 
@@ -152,7 +182,7 @@ def checked_image_size(
     image_size: tuple[int, int] | None, pipeline: str
 ) -> tuple[int, int]:
     """Returns (height, width); raises ValueError unless both are positive ints."""
-    size = tuple(image_size or get_pipeline(pipeline).image_size)
+    size = tuple(image_size or get_preprocessing(pipeline).image_size)
     if len(size) != 2 or not all(isinstance(x, int) and x > 0 for x in size):
         raise ValueError(
             "Invalid `image_size`. Expected (height, width) in pixels. "

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import tensorflow as tf
 
+from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
 from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.encoding import Encoding
 
 if TYPE_CHECKING:
-    from keras_agegender.datasets.prepared import PreparedDataset
     from keras_agegender.faces.cropping import CropOptions
-    from keras_agegender.faces.graph_cropping import GraphCropper
+    from keras_agegender.faces.pixel_path import PixelPath
+    from keras_agegender.models.augmentation_options import Augmentation
+from keras_agegender.input_pipeline.augment import augment_image
 from keras_agegender.input_pipeline.eval_dataset import batch_examples
 from keras_agegender.input_pipeline.labels import read_age_groups
 from keras_agegender.input_pipeline.pixels import (
@@ -45,7 +47,8 @@ def make_train_dataset(
     shuffle_buffer: int = 20_000,
     balanced: bool = False,
     cache: bool | str = False,
-    face_crop: CropOptions | GraphCropper | None = None,
+    face_crop: CropOptions | PixelPath | None = None,
+    augment: Augmentation | None = None,
     epochs: range | None = None,
     shard: tuple[int, int] | None = None,
 ) -> tf.data.Dataset:
@@ -72,8 +75,12 @@ def make_train_dataset(
         cache: `True` keeps the compressed files in memory after the first epoch, a path
             on disk. Defaults to `False`.
         face_crop: Finds and cuts out the face of every picture, each time it is read;
-            for a manifest or a dataset of whole pictures. `prepare` does it once and
-            says what it found. Defaults to `None`: pictures are crops already.
+            for a manifest or a dataset of whole pictures. The pixels are those of
+            `prepare`, which does it once and says what it found. A `PixelPath` says
+            all of it, `CropOptions` what differs from `prepare`'s defaults. Defaults to
+            `None`: pictures are taken as they are.
+        augment: Random changes beside the pipeline's own; for a model without
+            augmentation layers. Defaults to `None`.
         epochs: `None` (default) makes a dataset of one epoch, which every pass shuffles
             anew. Numbers of epochs make one of all of them in a row, for `fit` with
             `steps_per_epoch`: the order and randomness of an epoch depend on `seed` and
@@ -94,6 +101,8 @@ def make_train_dataset(
     >>> train_ds = make_train_dataset("data/adience", "ordinal")  # doctest: +SKIP
     """
     encoding = get_encoding(encoding)
+    if isinstance(data, (str, Path)):
+        data = load_prepared(data)
     size = checked_image_size(image_size, pipeline)
     examples = read_examples(data, split, encoding, cache)
     read = picture_reader(data, face_crop)
@@ -125,7 +134,10 @@ def make_train_dataset(
     def prepare(example: dict, draw: tf.Tensor) -> tuple:
         image = read(example.pop("image"))
         seeds = tf.stack([draw, tf.constant(seed, tf.int64)])
-        return preprocess_for_training(image, size, pipeline, seeds), example
+        image = preprocess_for_training(image, size, pipeline, seeds)
+        if augment is not None:
+            image = augment_image(image, augment, seeds + 1)
+        return image, example
 
     groups = read_age_groups(examples) if balanced else []
     if epochs is None:

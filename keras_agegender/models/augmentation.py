@@ -14,8 +14,26 @@ from typing import Any
 import keras
 from keras import layers
 
-AUGMENTATION_LAYERS = (layers.RandomFlip, layers.RandomContrast)
+from keras_agegender.models.augmentation_options import (
+    BLUR_KERNEL,
+    ERASED_AREA,
+    ERASED_VALUE,
+    Augmentation,
+)
+
+AUGMENTATION_LAYERS = (
+    layers.RandomFlip,
+    layers.RandomRotation,
+    layers.RandomZoom,
+    layers.RandomTranslation,
+    layers.RandomContrast,
+    layers.RandomBrightness,
+    layers.RandomSaturation,
+    layers.RandomGaussianBlur,
+    layers.RandomErasing,
+)
 CONTRAST_FACTOR = 0.2
+UNIT = (0.0, 1.0)
 
 
 def scale(name: str = "scale") -> layers.Layer:
@@ -83,17 +101,60 @@ def random_contrast(
     )
 
 
+def augmentation_layers(
+    augmentation: Augmentation, seed: int | None = None
+) -> list[layers.Layer]:
+    """Returns the Keras layers that do an augmentation, in their order.
+
+    Args:
+        augmentation: What to do.
+        seed: Seed of the first; each has one of its own. From the same seed all would
+            draw the same numbers, so that mirrored images had the lower contrasts.
+            `None` draws them from Keras' global seed.
+
+    Raises:
+        ValueError: If something is asked for that no Keras layer does.
+    """
+    augmentation.check_layers()
+    a = augmentation
+    border = {"fill_mode": "nearest", "interpolation": "bilinear"}
+    makers: list[tuple[Any, Any]] = [
+        (a.flip, lambda seed: random_flip(seed)),
+        (a.rotation, lambda seed: layers.RandomRotation(
+            a.rotation / 360, seed=seed, name="random_rotation", **border)),
+        (a.zoom, lambda seed: layers.RandomZoom(
+            (-a.zoom, a.zoom), seed=seed, name="random_zoom", **border)),
+        (a.shift, lambda seed: layers.RandomTranslation(
+            a.shift, a.shift, seed=seed, name="random_shift", **border)),
+        (a.contrast, lambda seed: random_contrast(a.contrast, seed)),
+        (a.brightness, lambda seed: layers.RandomBrightness(
+            a.brightness, value_range=UNIT, seed=seed, name="random_brightness")),
+        (a.saturation, lambda seed: layers.RandomSaturation(
+            (0.5 - a.saturation, 0.5 + a.saturation), value_range=UNIT, seed=seed,
+            name="random_saturation")),
+        (a.blur, lambda seed: layers.RandomGaussianBlur(
+            (1.0, 1.0), kernel_size=BLUR_KERNEL, sigma=(0.0, a.blur),
+            value_range=UNIT, seed=seed, name="random_blur")),
+        (a.erasing, lambda seed: layers.RandomErasing(
+            (a.erasing, a.erasing), scale=ERASED_AREA, fill_value=ERASED_VALUE,
+            value_range=UNIT, seed=seed, name="random_erasing")),
+    ]  # fmt: skip
+    return [
+        make(None if seed is None else seed + place)
+        for place, (asked, make) in enumerate(makers)
+        if asked
+    ]
+
+
 def augment(
-    image: Any, contrast_factor: float = CONTRAST_FACTOR, seed: int | None = None
+    image: Any, augmentation: Augmentation | None = None, seed: int | None = None
 ) -> Any:
-    """Puts a random horizontal flip and a random contrast behind an image tensor.
+    """Puts an augmentation's layers behind an image tensor.
 
     Args:
         image: Image tensor, values in [0, 1]. Shape (batch, height, width, 3).
-        contrast_factor: As in `random_contrast`. Defaults to 0.2.
-        seed: Seed of the flip; the contrast takes seed + 1. From one seed both would
-            draw the same numbers, so that mirrored images had the lower contrasts.
-            `None` draws two from Keras' global seed.
+        augmentation: What to do; `None` is `Augmentation()`, the report's.
+        seed: As in `augmentation_layers`.
 
     Returns:
         A tensor of the same shape and range.
@@ -101,9 +162,9 @@ def augment(
     Source: the report, 1.3 (RandomFlip and RandomContrast as layers of the model). It
     does not state the contrast's factor.
     """
-    image = random_flip(seed)(image)
-    contrast_seed = None if seed is None else seed + 1
-    return random_contrast(contrast_factor, contrast_seed)(image)
+    for layer in augmentation_layers(augmentation or Augmentation(), seed):
+        image = layer(image)
+    return image
 
 
 def strip_augmentation(model: keras.Model) -> keras.Model:

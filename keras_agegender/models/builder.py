@@ -13,6 +13,7 @@ from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.models import augmentation
+from keras_agegender.models.augmentation_options import Augmentation
 from keras_agegender.models.backbone import (
     BackboneLike,
     load_backbone_weights,
@@ -29,7 +30,7 @@ def build_model(
     image_size: tuple[int, int] | None = None,
     heads: Sequence[Head] = (),
     question: str | None = None,
-    augment: bool = True,
+    augment: bool | Augmentation = True,
     dropout_rate: float = 0.5,
     width: float = 1.0,
     input_scaling: str | Sequence[float] | None = None,
@@ -61,10 +62,12 @@ def build_model(
             own: 227 × 227 for Caffe, what a Keras model says, else 224 × 224.
         heads: Outputs of your own behind the encoding's.
         question: `"older"` or `"younger"`, for ordinal heads.
-        augment: Whether the model begins with RandomFlip and RandomContrast, active in
-            `fit` and not in `evaluate` and `predict`; where you call the model yourself
-            pass `training`, as Keras' random layers take its absence for True. The
-            Caffe networks' flip is in the input pipeline. Defaults to True.
+        augment: An `Augmentation` whose layers the model begins with, active in `fit`
+            and not in `evaluate` and `predict`; where you call the model yourself pass
+            `training`, as Keras' random layers take its absence for True. True
+            (default) is `Augmentation()`, a flip and a contrast, for a ResNet, and
+            nothing for the Caffe networks, whose flip is in the input pipeline. False
+            is none.
         dropout_rate: Dropout of the Caffe networks' hidden layers, in [0, 1). Defaults
             to 0.5.
         width: Multiplies the channels of `resnet34` and `resnet_se`, above 0: 0.5 has
@@ -121,7 +124,9 @@ def build_model(
     )
     image = keras.Input((*resolved.image_size, 3), name="image")
     x = image
-    if augment and resolved.augments:
+    if isinstance(augment, Augmentation):
+        x = augmentation.augment(x, augment, seed=seed)
+    elif augment and resolved.augments:
         x = augmentation.augment(x, seed=seed)
     features = _pooled(resolved.features(scale_input(x, resolved.scaling)))
     if backbone_weights is not None:

@@ -15,6 +15,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from keras_agegender.models.augmentation_options import Augmentation
+
 
 @dataclass(frozen=True)
 class ModelSettings:
@@ -26,7 +28,8 @@ class ModelSettings:
         encoding: One of `list_encodings()`.
         question: What ordinal heads ask; `None` for the encoding's default.
         image_size: (height, width) of the input in pixels.
-        augment: Whether the ResNets' random flip and contrast layers are put in.
+        augment: Whether pictures are augmented, by the ResNets' random flip and
+            contrast layers, or as the section `[augmentation]` says.
         dropout_rate: Dropout of the Caffe networks' hidden layers, in [0, 1).
         width: Multiplies the channels of `resnet34` and `resnet_se`.
         input_scaling: Range that the backbone takes pixels in, `"-1..1"` for instance;
@@ -60,7 +63,9 @@ class DataSettings:
         role: Which of the datasets given is trained and scored on: the one that other
             recipes begin with (`"pretrain"`), or the one that all is about
             (`"target"`).
-        pipeline: How pixels are prepared.
+        pipeline: `"resnet"` or `"caffe"`: how stored pictures become the input.
+        faces: What the prepared dataset must hold: `"cropped"` faces, `"whole"`
+            pictures, or `"any"`.
         batch_size: Faces per step, over all devices.
         shuffle_buffer: Faces shuffled together.
         cache: Whether compressed pictures stay in memory after the first epoch.
@@ -72,11 +77,35 @@ class DataSettings:
 
     role: Literal["pretrain", "target"] = "target"
     pipeline: Literal["resnet", "caffe"] = "resnet"
+    faces: Literal["cropped", "whole", "any"] = "any"
     batch_size: int = 64
     shuffle_buffer: int = 20_000
     cache: bool = False
     balanced_sampling: bool = False
     validation_split: str | None = None
+
+
+@dataclass(frozen=True)
+class AugmentationSettings(Augmentation):
+    """Section `[augmentation]`: the fields of `Augmentation`, and its place.
+
+    Without the section, ResNets have `Augmentation()` in the model.
+
+    Attributes:
+        where: `"model"`, as layers, or `"data"`, in tf.data.
+    """
+
+    where: Literal["model", "data"] = "model"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.where not in ("model", "data"):
+            raise ValueError(
+                "Invalid `augmentation.where`. Expected 'model' or 'data'. Received: "
+                f"{self.where!r}."
+            )
+        if self.where == "model":
+            self.check_layers()
 
 
 @dataclass(frozen=True)
@@ -220,6 +249,7 @@ class Recipe:
         data: Section `[data]`.
         training: Section `[training]`.
         evaluation: Section `[evaluation]`.
+        augmentation: Section `[augmentation]`; `None` where there is none.
         loss_weights: Output name -> weight at the start; others keep their encoding's.
         loss_weight_changes: Changes of those while training.
         loss_weight_balancing: Section `[loss_weight_balancing]`; `None` leaves the
@@ -235,10 +265,27 @@ class Recipe:
     data: DataSettings = DataSettings()
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    augmentation: AugmentationSettings | None = None
     loss_weights: dict[str, float] = field(default_factory=dict)
     loss_weight_changes: tuple[LossWeightChange, ...] = ()
     loss_weight_balancing: LossWeightBalancing | None = None
     published: tuple[Published, ...] = ()
+
+    def model_augmentation(self) -> Augmentation | bool:
+        """Returns what `augment` of `build_model` is."""
+        if self.augmentation is None:
+            return self.model.augment
+        return self._augmentation_in("model") or False
+
+    def data_augmentation(self) -> Augmentation | None:
+        """Returns what `augment` of `make_train_dataset` is."""
+        return self._augmentation_in("data")
+
+    def _augmentation_in(self, where: str) -> Augmentation | None:
+        found = self.augmentation
+        if not self.model.augment or found is None or found.where != where:
+            return None
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the recipe as plain dicts and lists; what is not set is left out."""

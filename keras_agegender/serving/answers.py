@@ -81,7 +81,8 @@ class PhotoPrediction:
     Attributes:
         source: The file, or `"picture"`.
         status: `"ok"`, `"no_face"`, `"whole_image"` (no face found; the picture was
-            taken for one) or `"unreadable"`.
+            taken for one), `"not_cropped"` (the model was trained on whole pictures; no
+            face was looked for) or `"unreadable"`.
         reason: Why it is unreadable, in a line; else empty.
         image_size: (height, width) of the upright photo, in pixels.
         faces: One for each face, from left to right.
@@ -106,6 +107,8 @@ class PhotoPrediction:
         found = "1 face" if count == 1 else f"{count} faces"
         if self.status == "whole_image":
             found = "no face found; the whole picture"
+        if self.status == "not_cropped":
+            found = "the whole picture, as the model was trained"
         lines = [f"{self.source}: {found}"]
         lines += [f"  {place}  {face}" for place, face in enumerate(self.faces, 1)]
         return "\n".join(lines)

@@ -4,15 +4,20 @@ In: a run directory, a `.keras` file or a model. Out: a folder that any TensorFl
 program loads with `tf.saved_model.load`, without this package and without Keras. Pixels
 are prepared and answers decoded inside it; augmentation is not in it.
 
-    signatures["serving_default"](image_bytes=…)   JPEG or PNG files of face crops
+    signatures["serving_default"](image_bytes=…)   files of face crops
     signatures["faces"](faces=…)                   float32 in [0, 1], prepared already
     signatures["photo"](photo_bytes=…)             one photo; its faces are found inside
 
 All answer with every output of the model under its name and, where the encoding knows
 them, `age_group`, `age_group_probabilities`, `heads_agree`, `gender_id` and
 `male_probability`, a row per face. `photo` adds `boxes` (left, top, right, bottom in
-pixels), `scores` and `landmarks`, from left to right. `agegender.json` beside the model
-says what the numbers mean.
+pixels of the upright photo), `scores` and `landmarks`, from left to right; of a model
+that was trained on whole pictures it answers in one row, about the whole picture.
+
+Files are JPEG (any, EXIF orientation applied), PNG (transparency on white), GIF (first
+picture) or BMP of 24 bits. `Predictor` reads other kinds too, and sees the same pixels:
+both carry out the `PixelPath` in `agegender.json`, which also says what the numbers
+mean.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,22 +37,20 @@ import tensorflow as tf
 from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
+from keras_agegender.faces.boxes import full_box
 from keras_agegender.faces.cropping import CropOptions
 from keras_agegender.faces.detector import MtcnnDetector
-from keras_agegender.faces.graph_cropping import GraphCropper
+from keras_agegender.faces.pixel_graph import PhotoFaces, PixelGraph
+from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.files import now, versions, write_json
-from keras_agegender.input_pipeline.pixels import (
-    decode_picture,
-    get_pipeline,
-    preprocess_for_evaluation,
-)
+from keras_agegender.input_pipeline.pixels import get_preprocessing
 from keras_agegender.labels import GENDERS
 from keras_agegender.models.augmentation import strip_augmentation
 from keras_agegender.models.heads import stored_encoding
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.serving.predictor import METADATA_FILE
 
-FORMAT = 1
+FORMAT = 2
 
 # Field of `Decoded` -> name of the exported output.
 DECODED_NAMES = {
@@ -67,6 +71,7 @@ def export(
     directory: str | Path,
     *,
     encoding: Encoding | str | None = None,
+    pixels: PixelPath | None = None,
     pipeline: str | None = None,
     crop_options: CropOptions | None = None,
     crop_size: tuple[int, int] | None = None,
@@ -76,29 +81,28 @@ def export(
 ) -> Path:
     """Writes a model as a SavedModel that answers in age groups and genders.
 
-    The folder appears under its name only when it is complete. EXIF orientation is not
-    read inside a SavedModel: `serving_default` expects upright pictures, as `Predictor`
-    gives it.
+    The folder appears under its name only when it is complete.
 
     Args:
         model: A run or its directory, of which the best model is taken; a `.keras`
             file; or a Keras model.
         directory: Folder to make.
         encoding: What decodes the outputs. `None` takes the run's; needed otherwise.
-        pipeline: `"resnet"` or `"caffe"`: how pixels were prepared in training. `None`
-            takes the run's, or `"resnet"`.
-        crop_options: How faces were cut out for training, which `Predictor` repeats.
-            `None` takes those of the run's dataset. A model without any saw whole
-            pictures or is of unknown origin; `Predictor` then cuts by default options.
-        crop_size: (height, width) that crops were stored with for training. `None`
-            takes that of the run's dataset, or leaves crops in their own size.
-        detector: Whose settings the signature `photo` finds faces by; `None` is
-            `MtcnnDetector()`.
+        pixels: What was done to the pixels in training, which signatures and
+            `Predictor` repeat: `load_prepared(…).pixels` for instance. `None` takes
+            what the run wrote down when it was trained; of other models it is what
+            `prepare` does by default, whole pictures or, with `crop_options`, crops.
+        pipeline: `"resnet"` or `"caffe"`: how the input was prepared in training.
+            `None` takes the run's, or `"resnet"`.
+        crop_options: Replaces how faces were cut out.
+        crop_size: Replaces the (height, width) that pictures were stored with.
+        detector: Replaces the detector whose settings faces are found by.
         metadata: Anything else to keep in agegender.json, under `"user"`.
         overwrite: Whether an export in that folder may be replaced.
 
     Returns:
-        The folder.
+        The folder. There is no signature `photo` in it if faces were found by another
+        detector than MTCNN; a warning says so.
 
     Raises:
         ValueError: If the backend is not TensorFlow, the folder exists, or model,
@@ -110,10 +114,7 @@ def export(
     _check_backend()
     directory = Path(directory)
     _check_target(directory, overwrite)
-    source = _open(model, crop_options)
-    crop_options = crop_options or source.get("crop_options")
-    crop_size = crop_size or source.get("crop_size")
-    pipeline = pipeline or source.get("pipeline", "resnet")
+    source = _open(model)
     encoding = encoding or source.get("encoding") or stored_encoding(source["model"])
     if encoding is None:
         raise ValueError(
@@ -124,17 +125,19 @@ def export(
     _check_stored(stored_encoding(source["model"]), encoding)
     network = strip_augmentation(source["model"])
     image_size = _check_model(network, encoding)
+    path = _stored_path(pixels, source, crop_options, crop_size, detector)
+    path = path.with_input(image_size, _enlarge(path, source, pipeline))
+    functions = serving_functions(network, encoding, graph := PixelGraph(path))
     description = {
-        **_describe(network, encoding, pipeline, source),
-        "crop": crop_options.to_dict() if crop_options else None,
-        "crop_size": list(crop_size) if crop_size else None,
+        **_describe(network, encoding, source),
+        "pixels": path.to_dict(),
+        "signatures": list(functions),
         "user": dict(metadata or {}),
     }
     partial = directory.with_name(directory.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     directory.parent.mkdir(parents=True, exist_ok=True)
-    cropper = GraphCropper(_without_skip(crop_options or CropOptions()), detector)
-    _write_saved_model(network, encoding, image_size, pipeline, cropper, partial)
+    _write_saved_model(network, functions, graph, partial)
     write_json(partial / METADATA_FILE, description)
     if directory.exists():
         shutil.rmtree(directory)
@@ -142,22 +145,51 @@ def export(
     return directory
 
 
+def _stored_path(
+    pixels: PixelPath | None,
+    source: Mapping[str, Any],
+    crop_options: CropOptions | None,
+    crop_size: tuple[int, int] | None,
+    detector: MtcnnDetector | None,
+) -> PixelPath:
+    """Returns the path as the run wrote it down, with what `export` was told."""
+    path = pixels or source.get("pixels")
+    if path is None:
+        if "recipe" in source and crop_options is None:
+            raise ValueError(
+                "The run does not say what was done to its pixels: its dataset was not "
+                "made by `prepare`, or an older version trained it. Say it with "
+                "`pixels`."
+            )
+        path = PixelPath(crop=crop_options)
+    changes: dict[str, Any] = {}
+    if crop_options is not None:
+        changes["crop"] = crop_options
+    if crop_size is not None:
+        changes["stored_size"] = crop_size
+    if detector is not None:
+        changes["detector"] = detector.settings()
+    return replace(path, **changes)
+
+
+def _enlarge(path: PixelPath, source: Mapping[str, Any], pipeline: str | None) -> float:
+    if pipeline is None and path.image_size is not None:
+        return path.enlarge
+    return get_preprocessing(pipeline or source.get("pipeline", "resnet")).enlarge
+
+
 def serving_functions(
-    model: keras.Model,
-    encoding: Encoding,
-    image_size: tuple[int, int],
-    pipeline: str,
-    cropper: GraphCropper,
+    model: keras.Model, encoding: Encoding, graph: PixelGraph
 ) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
     """Returns the functions behind the signatures, by name.
 
     Args:
         model: A model without augmentation.
         encoding: What decodes its outputs.
-        image_size: (height, width) of its input, in pixels.
-        pipeline: `"resnet"` or `"caffe"`.
-        cropper: Finds and cuts out the faces of a photo.
+        graph: What is done to the pixels, the model's input included.
     """
+    path = graph.path
+    shape = (None, *graph.image_size, 3)
 
     def faces(faces: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = _named_outputs(model(faces, training=False), encoding)
@@ -172,65 +204,71 @@ def serving_functions(
             answers[f"{head.name}{ANSWER}"] = tf.cast(value, tf.float32)
         return answers
 
-    def prepare(data: tf.Tensor) -> tf.Tensor:
-        return preprocess_for_evaluation(decode_picture(data), image_size, pipeline)
+    def serving_default(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        images = tf.map_fn(graph.face_file, image_bytes, fn_output_signature=tf.float32)
+        return faces(tf.ensure_shape(images, shape))
+
+    def whole_photo(photo_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        image = graph.decode(photo_bytes)
+        answers = faces(graph.to_input(graph.whole(image))[tf.newaxis])
+        box = full_box(tf.shape(image)[:2])[tf.newaxis]
+        found = PhotoFaces(box, tf.zeros((1,)), tf.zeros((1, 5, 2)))
+        return {**answers, **found._asdict()}
 
     def photo(photo_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        image = decode_picture(photo_bytes)
-        found = cropper.find(image)
-
-        def prepare_face(face: tuple) -> tf.Tensor:
-            crop = cropper.cut(image, *face)
-            return preprocess_for_evaluation(crop, image_size, pipeline)
-
-        crops = tf.map_fn(
-            prepare_face,
+        image = graph.decode(photo_bytes)
+        found = graph.find(image)
+        inputs = tf.map_fn(
+            lambda face: graph.to_input(graph.face(image, *face)),
             (found.boxes, found.landmarks),
-            fn_output_signature=tf.TensorSpec((*image_size, 3), tf.float32),
+            fn_output_signature=tf.TensorSpec(shape[1:], tf.float32),
         )
         # Without a face a black one: fused convolutions take no empty batch.
-        count = tf.shape(crops)[0]
-        crops = tf.pad(
-            crops, [[0, tf.cast(count == 0, tf.int32)], [0, 0], [0, 0], [0, 0]]
+        count = tf.shape(inputs)[0]
+        inputs = tf.pad(
+            inputs, [[0, tf.cast(count == 0, tf.int32)], [0, 0], [0, 0], [0, 0]]
         )
-        answers = faces(tf.ensure_shape(crops, (None, *image_size, 3)))
+        answers = faces(tf.ensure_shape(inputs, shape))
         return {
             **{name: value[:count] for name, value in answers.items()},
             **found._asdict(),
         }
 
-    def serving_default(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        images = tf.map_fn(prepare, image_bytes, fn_output_signature=tf.float32)
-        return faces(tf.ensure_shape(images, (None, *image_size, 3)))
-
-    return {"serving_default": serving_default, "faces": faces, "photo": photo}
+    functions: dict[str, Any] = {"serving_default": serving_default, "faces": faces}
+    if path.crop is None:
+        functions["photo"] = whole_photo
+    elif path.uses_mtcnn:
+        functions["photo"] = photo
+    else:
+        warnings.warn(
+            f"The export has no signature `photo`: faces were found by {path.detector}"
+            ", which no SavedModel can hold. `detector` of `export` names another.",
+            stacklevel=3,
+        )
+    return functions
 
 
 def _write_saved_model(
     model: keras.Model,
-    encoding: Encoding,
-    image_size: tuple[int, int],
-    pipeline: str,
-    cropper: GraphCropper,
+    functions: Mapping[str, Callable[..., dict[str, tf.Tensor]]],
+    graph: PixelGraph,
     directory: Path,
 ) -> None:
-    functions = serving_functions(model, encoding, image_size, pipeline, cropper)
+    shape = (None, *graph.image_size, 3)
     inputs = {
         "serving_default": tf.TensorSpec((None,), tf.string, name="image_bytes"),
-        "faces": tf.TensorSpec((None, *image_size, 3), tf.float32, name="faces"),
+        "faces": tf.TensorSpec(shape, tf.float32, name="faces"),
         "photo": tf.TensorSpec((), tf.string, name="photo_bytes"),
     }
     archive = keras.export.ExportArchive()
     archive.track(model)
-    archive.cropper = cropper  # its networks' weights are saved too
+    archive.pixels = graph  # its networks' weights are saved too
     for name, function in functions.items():
         archive.add_endpoint(name, function, input_signature=[inputs[name]])
     archive.write_out(str(directory), verbose=False)
 
 
-def _open(
-    model: RunDirectory | keras.Model | str | Path, crop_options: CropOptions | None
-) -> dict[str, Any]:
+def _open(model: RunDirectory | keras.Model | str | Path) -> dict[str, Any]:
     """Returns a model and whatever is known about how it came to be."""
     if isinstance(model, keras.Model):
         return {"model": model}
@@ -240,13 +278,11 @@ def _open(
         return {"model": keras.saving.load_model(model)}
     run = model if isinstance(model, RunDirectory) else RunDirectory.open(model)
     recipe, info = run.recipe(), run.info()
-    crop_options, crop_size = _preparation(info, crop_options)
     return {
         "model": run.load_model(),
         "encoding": run.encoding(),
         "pipeline": recipe.data.pipeline,
-        "crop_options": crop_options,
-        "crop_size": crop_size,
+        "pixels": run.pixels(),
         "recipe": recipe.to_dict(),
         "training": {
             key: info[key]
@@ -264,32 +300,8 @@ def _open(
     }
 
 
-def _preparation(
-    info: Mapping[str, Any], crop_options: CropOptions | None
-) -> tuple[CropOptions | None, tuple[int, int] | None]:
-    """Returns how a run's faces were cut out: from run.json, else from its dataset."""
-    from keras_agegender.datasets.prepared import PREPARATION_FILE
-
-    made = info.get("preparation")
-    if made is None:
-        dataset = Path(info.get("data", ""))
-        if crop_options is None and not dataset.is_dir():
-            raise ValueError(
-                f"The run's dataset is not in {dataset} any more, so how its faces "
-                "were cut out is unknown. Say it with `crop_options`."
-            )
-        made = _read_json(dataset / PREPARATION_FILE) or {}
-    crop, size = made.get("crop"), made.get("output_size")
-    if crop_options is None and crop:
-        crop_options = CropOptions.from_dict(crop)
-    return crop_options, tuple(size) if crop and size else None
-
-
 def _describe(
-    model: keras.Model,
-    encoding: Encoding,
-    pipeline: str,
-    source: Mapping[str, Any],
+    model: keras.Model, encoding: Encoding, source: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Returns the part of agegender.json that does not depend on `export`'s options."""
     return {
@@ -304,8 +316,6 @@ def _describe(
             {"name": h.name, "kind": h.kind, "classes": class_names(h)}
             for h in encoding.extra_heads
         ],
-        "image_size": list(model.input_shape[1:3]),
-        "pipeline": {"name": pipeline, "enlarge": get_pipeline(pipeline).enlarge},
         **{key: source.get(key) for key in ("recipe", "training", "metrics")},
         "versions": versions(),
     }
@@ -387,11 +397,6 @@ def _check_backend() -> None:
             "KERAS_BACKEND=tensorflow; a .keras file trained on another backend loads "
             f"there. Received: KERAS_BACKEND={keras.backend.backend()}."
         )
-
-
-def _without_skip(options: CropOptions) -> CropOptions:
-    """A photo without faces has no rows, so the fallback does not matter here."""
-    return replace(options, fallback="center")
 
 
 def _read_json(file: Path) -> Any:

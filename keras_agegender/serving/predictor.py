@@ -2,21 +2,25 @@
 
 In: a SavedModel that `export` wrote, and photos. Out: a `PhotoPrediction` each, with a
 `FacePrediction` for every face found. Neither Keras nor the code of any network is
-needed: the SavedModel brings everything.
+needed: the SavedModel brings everything. Pixels take the path that training wrote down,
+through the graph that the SavedModel's own signatures hold.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_agegender.faces.cropping import CropOptions, crop_angle, crop_box, cut
-from keras_agegender.faces.detector import FaceDetector
+from keras_agegender.faces.cropping import CropOptions
+from keras_agegender.faces.detector import Detections, FaceDetector
 from keras_agegender.faces.images import UnreadableImageError, read_image
+from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.quiet import quiet_start
 from keras_agegender.serving.answers import FacePrediction, PhotoPrediction
 
@@ -28,17 +32,23 @@ __all__ = ["FacePrediction", "PhotoPrediction", "Predictor"]
 class Predictor:
     """Answers about photos, from an exported model.
 
+    A model that was trained on whole pictures answers once, about the whole photo, and
+    no face is looked for, unless `detector` or `crop_options` is given.
+
     Args:
         directory: What `export` wrote.
-        detector: Finds the faces; `None` is `MtcnnDetector()`.
-        crop_options: How faces are cut out. `None` (default) takes what the model was
-            trained with, and `CropOptions()` if that is not known.
+        detector: Finds the faces; `None` (default) is the one the model was trained
+            with.
+        crop_options: How faces are cut out. `None` (default) is how it was done for
+            training.
 
     Attributes:
         metadata: What the model's agegender.json says.
+        pixels: What is done to the pixels, a `PixelPath`.
 
     Raises:
-        ValueError: If there is no exported model in that folder.
+        ValueError: If there is no exported model in that folder, or its faces were
+            found by a detector that is not `MtcnnDetector` and none is given.
 
     Example:
     >>> print(Predictor("saved_models/first").predict("photo.jpg"))  # doctest: +SKIP
@@ -53,18 +63,34 @@ class Predictor:
         crop_options: CropOptions | None = None,
     ) -> None:
         self.metadata, self._model = _load(Path(directory))
-        crop = self.metadata["crop"]
-        trained_with = CropOptions.from_dict(crop) if crop else CropOptions()
-        self.crop_options = crop_options or trained_with
+        path = PixelPath.from_dict(self.metadata["pixels"])
+        if detector is not None or crop_options is not None:
+            path = replace(
+                path,
+                crop=crop_options or path.crop or CropOptions(),
+                detector=detector.settings() if detector else path.detector,
+            )
+        self.pixels = path
         self._detector = detector
+        if detector is None and path.crop is not None and not path.uses_mtcnn:
+            raise ValueError(
+                f"The model in {directory} was trained on faces that {path.detector} "
+                "found. Expected `detector`: that one, or another. Received: "
+                "detector=None."
+            )
 
     @property
-    def detector(self) -> FaceDetector:
-        """What finds the faces."""
-        if self._detector is None:
+    def crop_options(self) -> CropOptions | None:
+        """How faces are cut out; `None` where the whole picture is taken."""
+        return self.pixels.crop
+
+    @property
+    def detector(self) -> FaceDetector | None:
+        """What finds the faces; `None` where the whole picture is taken."""
+        if self._detector is None and self.pixels.crop is not None:
             from keras_agegender.faces.detector import MtcnnDetector
 
-            self._detector = MtcnnDetector()
+            self._detector = MtcnnDetector.from_settings(self.pixels.detector or {})
         return self._detector
 
     def predict(
@@ -122,16 +148,19 @@ class Predictor:
     ) -> list[PhotoPrediction]:
         images = [_read(photo) for photo in photos]
         readable = [image for image in images if not isinstance(image, str)]
-        found = iter(self.detector.detect(readable) if readable else [])
+        detector = self.detector
+        found = iter(detector.detect(readable) if detector and readable else [])
         statuses, boxes = [], []
         for image in images:
-            detections = None if isinstance(image, str) else next(found)
+            detections = None
+            if detector and not isinstance(image, str):
+                detections = next(found)
             status, faces = _boxes(image, detections, whole_image)
             statuses.append(status)
             boxes.append(faces)
         crops = [
-            self._place_crop(image, face, status)
-            for image, faces, status in zip(images, boxes, statuses, strict=True)
+            (image, face)
+            for image, faces in zip(images, boxes, strict=True)
             for face in faces
         ]
         answers = self._answers(crops, batch_size)
@@ -150,30 +179,51 @@ class Predictor:
             )
         ]
 
-    def _place_crop(self, image: Any, face: _Found, status: str) -> _Crop:
-        if status == "whole_image":
-            return _Crop(image, face.box, 0.0)
-        box = crop_box(face.box, image.shape[:2], self.crop_options)
-        return _Crop(image, box, crop_angle(face.landmarks, self.crop_options))
+    @functools.cached_property
+    def _prepare(self) -> Any:
+        """What turns picture, box and landmarks into the input and the box cut out."""
+        import tensorflow as tf
+
+        from keras_agegender.faces.boxes import full_box
+        from keras_agegender.faces.pixel_graph import PICTURE, PixelGraph
+
+        graph = PixelGraph(self.pixels)
+
+        @tf.function(input_signature=[PICTURE])
+        def whole(image: Any) -> Any:
+            return graph.to_input(graph.whole(image)), full_box(tf.shape(image)[:2])
+
+        @tf.function(
+            input_signature=[
+                PICTURE,
+                tf.TensorSpec((4,), tf.float32),
+                tf.TensorSpec((5, 2), tf.float32),
+            ]
+        )
+        def face(image: Any, box: Any, landmarks: Any) -> Any:
+            picture = graph.face(image, box, landmarks)
+            return graph.to_input(picture), graph.crop_box(image, box)
+
+        def prepare(image: np.ndarray, found: _Found) -> Any:
+            if found.landmarks is None:
+                return whole(image)
+            return face(image, found.box, found.landmarks)
+
+        return prepare
 
     def _answers(
-        self, crops: Sequence[_Crop], batch_size: int
+        self, crops: Sequence[tuple[Any, _Found]], batch_size: int
     ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Yields for each face the box cut out and what the model says about it."""
         import tensorflow as tf
 
-        answer = self._model.signatures["serving_default"]
-        size = self.metadata["crop_size"]
+        answer = self._model.signatures["faces"]
         for start in range(0, len(crops), batch_size):
-            batch = crops[start : start + batch_size]
-            files = [
-                _encode_png(cut(c.image, c.box, tuple(size) if size else None, c.angle))
-                for c in batch
-            ]
-            outputs = answer(image_bytes=tf.constant(files))
+            batch = [self._prepare(*c) for c in crops[start : start + batch_size]]
+            outputs = answer(faces=tf.stack([pixels for pixels, _ in batch]))
             outputs = {name: value.numpy() for name, value in outputs.items()}
-            for row, crop in enumerate(batch):
-                yield crop.box, {name: value[row] for name, value in outputs.items()}
+            for row, (_, box) in enumerate(batch):
+                yield box.numpy(), {n: value[row] for n, value in outputs.items()}
 
     def _face(
         self,
@@ -226,10 +276,15 @@ def _load(directory: Path) -> tuple[dict[str, Any], Any]:
     try:
         metadata = json.loads(file.read_text("utf-8"))
         loaded = tf.saved_model.load(str(directory))
-        loaded.signatures["serving_default"]
+        loaded.signatures["faces"]
     except (ValueError, KeyError, OSError, tf.errors.OpError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"The export in {directory} is damaged: {reason}") from None
+    if "pixels" not in metadata:
+        raise ValueError(
+            f"The export in {directory} is of an older version, which did not write "
+            "down its pixels. Export the run again."
+        )
     return metadata, loaded
 
 
@@ -250,48 +305,32 @@ def _read(photo: Any) -> np.ndarray | str:
         return str(error)
 
 
-def _encode_png(image: np.ndarray) -> bytes:
-    """Encodes a crop without loss, and fast rather than small."""
-    import cv2
-
-    pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
-
-
 def _name(photo: Any) -> str:
     return str(photo) if isinstance(photo, (str, Path)) else "picture"
 
 
 class _Found(NamedTuple):
-    """A face of a photo."""
+    """A face of a photo, or without landmarks a whole one."""
 
     box: np.ndarray
     score: float
-    landmarks: np.ndarray
-
-
-class _Crop(NamedTuple):
-    """What is cut out of a photo for the model."""
-
-    image: np.ndarray
-    box: np.ndarray
-    angle: float
+    landmarks: np.ndarray | None
 
 
 def _boxes(
-    image: np.ndarray | str, detections: Any, whole_image: bool
+    image: np.ndarray | str, detections: Detections | None, whole_image: bool
 ) -> tuple[str, list[_Found]]:
     """Returns a photo's status and its faces, from left to right."""
     if isinstance(image, str):
         return "unreadable", []
-    if len(detections):
+    if detections is not None and len(detections):
         order = np.argsort(detections.boxes[:, 0], kind="stable")
         values = (detections.boxes, detections.scores, detections.landmarks)
         return "ok", [_Found(*(v[i] for v in values)) for i in order]
-    if whole_image:
+    if detections is None or whole_image:
         height, width = image.shape[:2]
-        box = np.array([0, 0, width, height], "float32")
-        return "whole_image", [_Found(box, 0.0, np.zeros((5, 2)))]
+        whole = _Found(np.array([0, 0, width, height], "float32"), 0.0, None)
+        return "not_cropped" if detections is None else "whole_image", [whole]
     return "no_face", []
 
 

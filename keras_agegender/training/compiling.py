@@ -38,7 +38,7 @@ def build_compiled_model(
             recipe.model.backbone,
             encoding=encoding,
             image_size=recipe.model.image_size,
-            augment=recipe.model.augment,
+            augment=recipe.model_augmentation(),
             dropout_rate=recipe.model.dropout_rate,
             width=recipe.model.width,
             input_scaling=recipe.model.input_scaling,

@@ -23,6 +23,7 @@ from keras_agegender.input_pipeline.labels import read_labels
 from keras_agegender.recipes.loading import pretraining_recipe
 from keras_agegender.recipes.recipe import Recipe
 from keras_agegender.run_directory import RunDirectory, recipe_encoding
+from keras_agegender.training.check_pixels import check_pixels
 from keras_agegender.training.identity import identity_of
 from keras_agegender.training.monitors import check_monitors
 
@@ -169,6 +170,7 @@ def make_experiment(
             "data."
         )
     prepared = given if isinstance(given, PreparedDataset) else load_prepared(given)
+    check_pixels(recipe, prepared)
     heads = _resolve_heads(prepared, recipe, extra_heads)
     encoding = recipe_encoding(recipe, heads, prepared.age_groups)
     prepared.check_encoding(encoding)

@@ -36,6 +36,7 @@ def train_dataset(experiment: Experiment, epochs: range) -> Any:
         seed=experiment.seed,
         shuffle_buffer=recipe.data.shuffle_buffer,
         balanced=recipe.data.balanced_sampling,
+        augment=recipe.data_augmentation(),
         epochs=epochs,
         shard=process_shard(),
         **_pipeline_arguments(recipe),

@@ -16,6 +16,7 @@ from keras_agegender.datasets.face_index import (
 from keras_agegender.datasets.prepared import PreparedDataset
 from keras_agegender.files import directory_hash, versions, write_text
 from keras_agegender.run_directory import RunDirectory
+from keras_agegender.training.check_pixels import recorded_pixels
 from keras_agegender.training.experiment import Experiment
 from keras_agegender.training.identity import differences
 
@@ -66,7 +67,7 @@ def open_run(run: RunDirectory, experiment: Experiment, overwrite: bool) -> None
             data_sha256=data.sha256,
             splits=dict(data.splits),
             begins_with=str(experiment.weights or ""),
-            preparation=data.prepared.info,
+            **recorded_pixels(experiment.recipe, data.prepared),
             versions=versions(),
             backend=keras.backend.backend(),
         )

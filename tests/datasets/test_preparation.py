@@ -108,7 +108,10 @@ def test_status_of_every_picture(tmp_path):
     assert status.loc["004.jpg", "box"] == "1.0 5.0 31.0 35.0"
     assert "2 unreadable" in str(report)
     info = json.loads((tmp_path / "out" / "preparation.json").read_text("utf-8"))
-    assert info["crop"]["margin"] == 0.25 and info["detector"] == {"detector": "middle"}
+    pixels = load_prepared(tmp_path / "out").pixels
+    assert pixels.to_dict() == info["pixels"]
+    assert pixels.crop.margin == 0.25 and pixels.detector == {"detector": "middle"}
+    assert pixels.stored_size == (256, 256) and pixels.jpeg_quality == 95
 
 
 def test_the_same_call_again_does_nothing(prepared, monkeypatch):

@@ -6,9 +6,9 @@ import mtcnn
 import numpy as np
 import pytest
 import tensorflow as tf
+from sample_data import resize_image
 
 from keras_agegender.faces.boxes import iou
-from keras_agegender.faces.images import resize_image
 from keras_agegender.faces.mtcnn import Mtcnn
 from keras_agegender.faces.mtcnn_networks import (
     OutputNetwork,

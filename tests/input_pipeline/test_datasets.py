@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 from PIL import Image
 from sample_data import EXTRA_HEADS, make_prepared, picture
 
@@ -14,18 +15,20 @@ from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.encodings.catalogue import get_encoding, list_encodings
 from keras_agegender.encodings.head import Head
 from keras_agegender.faces.cropping import CropOptions
-from keras_agegender.faces.graph_cropping import GraphCropper
+from keras_agegender.faces.decoding import decode_jpeg, decode_picture
+from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.input_pipeline.eval_dataset import make_eval_dataset
 from keras_agegender.input_pipeline.labels import encode_labels, read_labels
 from keras_agegender.input_pipeline.pixels import (
-    decode_picture,
-    get_pipeline,
+    get_preprocessing,
     preprocess_for_evaluation,
     preprocess_for_training,
 )
 from keras_agegender.input_pipeline.train_dataset import make_train_dataset
+from keras_agegender.models.augmentation_options import Augmentation
 from keras_agegender.synthetic.drawing import draw_face
 
+BRIGHTER = Augmentation(flip=False, contrast=0, brightness=0.2)
 SMALL = {"image_size": (32, 32), "batch_size": 8}
 
 
@@ -81,8 +84,11 @@ def test_images_are_the_pipeline_s(prepared):
                 prepared, "gender", split="fold_0", pipeline=name, **SMALL
             )
         )
-        rows = prepared.as_dataset("fold_0").as_numpy_iterator()
-        expected = [preprocess_for_evaluation(r["image"], (32, 32), name) for r in rows]
+        rows = prepared.builder.as_dataset(
+            split="fold_0", decoders={"image": tfds.decode.SkipDecoding()}
+        )
+        stored = [decode_jpeg(row["image"]) for row in rows]
+        expected = [preprocess_for_evaluation(x, (32, 32), name) for x in stored]
         np.testing.assert_allclose(images, np.stack(expected), atol=1e-6)
         assert images.dtype == np.float32
         assert 0 <= images.min() and images.max() <= 1
@@ -90,7 +96,7 @@ def test_images_are_the_pipeline_s(prepared):
 
 def test_caffe_sizes():
     """256 is cut to 227, as in the report; other sizes keep the ratio."""
-    pipeline = get_pipeline("caffe")
+    pipeline = get_preprocessing("caffe")
     assert round(227 * pipeline.enlarge) == 256
     image = tf.constant(picture(size=(300, 200)))
     for size in ((227, 227), (96, 96), (64, 48)):
@@ -158,6 +164,20 @@ def test_epochs_differ_and_are_reproducible(prepared):
     again = train(prepared, seed=1)
     for epoch in epochs:
         tf.nest.map_structure(np.testing.assert_array_equal, epoch, batches(again))
+
+
+def test_augmentation_is_in_the_batches_of_training(prepared):
+    """A brightness that only `augment` has; the order stays that of the seed."""
+    plain, bright, again = (
+        joined(make_train_dataset(prepared, "gender", augment=augment, **SMALL))[0]
+        for augment in (None, BRIGHTER, BRIGHTER)
+    )
+    np.testing.assert_array_equal(bright, again)
+    inside = (bright > 0.01) & (bright < 0.99)
+    difference = np.where(inside, bright - plain, np.nan)
+    per_face = np.nanmean(difference, axis=(1, 2, 3))
+    assert np.nanstd(difference, axis=(1, 2, 3)).max() < 1e-5
+    assert np.abs(per_face).max() > 0.1 and np.ptp(per_face) > 0.15
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
@@ -255,14 +275,14 @@ def test_cropping_on_the_fly_gives_what_prepare_gives(photos, tmp_path):
         )
         tf.nest.map_structure(np.testing.assert_array_equal, found[1:], expected[1:])
         assert len(found[0]) == count
-        assert np.abs(found[0] - expected[0]).mean(axis=(1, 2, 3)).max() < 0.02
+        assert np.abs(found[0] - expected[0]).max() < 2 / 255
     train_ds = make_train_dataset(photos, "ordinal", face_crop=options, **SMALL)
     assert joined(train_ds)[0].shape == (4, 32, 32, 3)
 
 
 def test_whole_pictures_of_a_dataset_can_be_cropped(photos, tmp_path):
     report = prepare(photos, tmp_path / "p", progress=False)
-    cropper = GraphCropper(CropOptions(margin=0.5))
+    cropper = PixelPath(crop=CropOptions(margin=0.5))
     plain, cropped = (
         joined(make_eval_dataset(report.directory, "gender", face_crop=crop, **SMALL))
         for crop in (None, cropper)
@@ -270,6 +290,15 @@ def test_whole_pictures_of_a_dataset_can_be_cropped(photos, tmp_path):
     assert np.abs(plain[0] - cropped[0]).mean() > 0.02
     again = make_eval_dataset(photos, "gender", face_crop=cropper, **SMALL)
     assert np.abs(joined(again)[0] - cropped[0]).mean() < 0.02
+
+
+def test_crops_that_tf_data_cannot_make(photos):
+    for path, message in (
+        (CropOptions(fallback="skip"), "Invalid `face_crop`.*fallback"),
+        (PixelPath(crop=CropOptions(), detector={"detector": "x"}), "detector 'mtcnn'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_train_dataset(photos, "gender", face_crop=path)
 
 
 def test_manifests_that_do_not_fit(photos, tmp_path):

@@ -17,6 +17,7 @@ from keras_agegender.models.augmentation import (
     scale,
     strip_augmentation,
 )
+from keras_agegender.models.augmentation_options import Augmentation
 from keras_agegender.models.builder import build_model
 
 # Left half 0.3, right half 0.7: a flip shows in the sign, a contrast in the size of the
@@ -127,7 +128,13 @@ def test_augmentation_acts_in_training_only():
 
 @pytest.mark.parametrize(
     ("name", "augment", "expected"),
-    [("resnet34", True, 2), ("resnet34", False, 0), ("caffe", True, 0)],
+    [
+        ("resnet34", True, 2),
+        ("resnet34", False, 0),
+        ("caffe", True, 0),
+        ("caffe", Augmentation(rotation=5), 3),
+        ("resnet34", Augmentation(flip=False, contrast=0, erasing=0.5), 1),
+    ],
 )
 def test_which_models_hold_augmentation(name, augment, expected):
     model = build_model(name, image_size=(40, 40), augment=augment)
@@ -154,6 +161,27 @@ def test_strip_augmentation_keeps_weights_and_outputs(tmp_path):
     stripped.save(tmp_path / "stripped.keras")
     loaded = keras.saving.load_model(tmp_path / "stripped.keras")
     assert_same_predictions(loaded, stripped, images)
+
+
+def test_every_layer_trains_saves_and_is_stripped(tmp_path):
+    everything = Augmentation(
+        rotation=10, zoom=0.1, shift=0.1, brightness=0.1, saturation=0.1, blur=0.5,
+        erasing=0.5,
+    )  # fmt: skip
+    model = build_model("caffe_1conv", "gender", image_size=(32, 32),
+                        augment=everything, seed=1)  # fmt: skip
+    held = [x for x in model.layers if isinstance(x, AUGMENTATION_LAYERS)]
+    assert len(held) == len(AUGMENTATION_LAYERS)
+    assert len({layer.seed for layer in held}) == len(held)
+    model.compile("sgd", {"gender": "binary_crossentropy"})
+    images = images_for(model)
+    model.fit(images, {"gender": np.ones((4, 1))}, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert_same_predictions(loaded, model, images)
+    stripped = strip_augmentation(loaded)
+    assert not [x for x in stripped.layers if isinstance(x, AUGMENTATION_LAYERS)]
+    assert_same_predictions(stripped, model, images)
 
 
 def test_strip_augmentation_reaches_into_nested_models():

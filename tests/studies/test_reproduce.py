@@ -28,6 +28,7 @@ SMALL = (
     "model.backbone=caffe_1conv",
     "model.image_size=[32, 32]",
     "data.batch_size=8",
+    "data.faces=any",
     "training.epochs=1",
 )
 
@@ -201,6 +202,13 @@ def test_overrides_reach_what_recipes_begin_with(prepared, tmp_path):
     assert alone.path == shared_path(tmp_path, firsts[0])
     with pytest.raises(ValueError, match="No recipe begins with another one"):
         reproduce(["7"], data, tmp_path, overrides=["pretraining.training.epochs=1"])
+
+
+def test_datasets_of_the_other_pixels_are_refused(prepared, tmp_path):
+    """Before anything is trained: model 7 is one of whole pictures."""
+    with pytest.raises(ValueError, match="trained on whole pictures"):
+        reproduce([load_recipe("9", SMALL), "7"], prepared, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -1,0 +1,98 @@
+"""Resampling: the pixels of a box, at any size; the one way pictures are resized.
+
+Crop and resize are one step, with box sides between pixels as they are. So a box that
+differs by a thousandth of a pixel gives a picture that differs as little, wherever it
+was found: there is no rounding that could tip over.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import tensorflow as tf
+
+from keras_agegender.faces.boxes import full_box
+
+
+def resample(image: Any, box: Any, size: Any) -> tf.Tensor:
+    """Cuts a box out of a picture and resizes it: bilinear, antialiased.
+
+    What lies beyond the picture is black.
+
+    Args:
+        image: Picture. Shape (height, width, channels), any number type.
+        box: `bbox_xyxy` in pixels. Shape (4,).
+        size: (height, width) of the result, in pixels.
+
+    Returns:
+        float32 in the picture's range. Shape (*size, channels).
+
+    Example:
+    >>> picture = tf.reshape(tf.range(4.0), (1, 4, 1))
+    >>> resample(picture, [1, 0, 3, 1], (1, 2)).numpy().ravel().tolist()
+    [1.0, 2.0]
+    """
+    box = tf.cast(box, tf.float32)
+    sides = tf.maximum(box[2:] - box[:2], 1e-3)[::-1]
+    scale = tf.cast(size, tf.float32) / sides
+    return tf.raw_ops.ScaleAndTranslate(
+        images=tf.convert_to_tensor(image)[tf.newaxis],
+        size=tf.cast(size, tf.int32),
+        scale=scale,
+        translation=-box[1::-1] * scale,
+        kernel_type="triangle",
+        antialias=True,
+    )[0]
+
+
+def resize(image: Any, size: Any) -> tf.Tensor:
+    """Resizes a whole picture; see `resample`."""
+    return resample(image, full_box(tf.shape(image)[:2]), size)
+
+
+def own_size(box: Any) -> tf.Tensor:
+    """Returns (height, width) of a box in whole pixels, at least 1. Shape (2,)."""
+    box = tf.cast(box, tf.float32)
+    return tf.maximum(tf.cast(tf.round(box[2:] - box[:2]), tf.int32), 1)[::-1]
+
+
+def turn(image: Any, box: Any, degrees: Any) -> tf.Tensor:
+    """Cuts a box out of a picture that is turned about the middle of the box.
+
+    Args:
+        image: Picture. Shape (height, width, channels).
+        box: `bbox_xyxy` in pixels. Shape (4,).
+        degrees: Angle, counter-clockwise.
+
+    Returns:
+        float32, at the box's own size in whole pixels; bilinear, the border repeated
+        where the picture ends.
+    """
+    box = tf.cast(box, tf.float32)
+    angle = tf.cast(degrees, tf.float32) * (math.pi / 180)
+    size = own_size(box)
+    middle = (box[:2] + box[2:]) / 2 - 0.5
+    stretch = (box[2:] - box[:2]) / tf.cast(size[::-1], tf.float32)
+    left, top = tf.unstack((tf.cast(1 - size[::-1], tf.float32) / 2) * stretch)
+    cos, sin = tf.cos(angle), tf.sin(angle)
+    transform = tf.stack(  # pixel of the result -> pixel of the picture
+        [
+            *(cos * stretch[0], -sin * stretch[1], middle[0] + cos * left - sin * top),
+            *(sin * stretch[0], cos * stretch[1], middle[1] + sin * left + cos * top),
+            *(0.0, 0.0),
+        ]
+    )
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=tf.cast(tf.convert_to_tensor(image)[tf.newaxis], tf.float32),
+        transforms=transform[tf.newaxis],
+        output_shape=size,
+        interpolation="BILINEAR",
+        fill_mode="NEAREST",
+        fill_value=0.0,
+    )[0]
+
+
+def to_bytes(image: tf.Tensor) -> tf.Tensor:
+    """Rounds pixels in [0, 255] to uint8."""
+    return tf.saturate_cast(tf.round(image), tf.uint8)

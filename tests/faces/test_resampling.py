@@ -1,0 +1,78 @@
+"""Resampling: identity where nothing changes, averages where it shrinks, no steps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from sample_data import picture
+
+from keras_agegender.faces.resampling import own_size, resample, resize, turn
+
+IMAGE = picture(size=(60, 80))
+
+
+def test_whole_pixels_are_kept():
+    found = resample(IMAGE, [20, 10, 40, 30], (20, 20))
+    np.testing.assert_array_equal(found, IMAGE[10:30, 20:40])
+
+
+def test_what_lies_beyond_the_picture_is_black():
+    found = resample(IMAGE + 1, [-10, -10, 30, 30], (40, 40)).numpy()
+    assert (found[:10] == 0).all() and (found[:, :10] == 0).all()
+    np.testing.assert_array_equal(found[10:, 10:], IMAGE[:30, :30] + 1)
+    assert not resample(IMAGE, [200, 200, 300, 300], (5, 5)).numpy().any()
+
+
+def test_rounding_adds_no_black_line():
+    found = resample(IMAGE + 1, [-1e-4, 1e-4, 80.0001, 60.0001], (60, 80))
+    np.testing.assert_allclose(found, IMAGE + 1.0, atol=0.01)
+
+
+def test_shrinking_averages():
+    """Stripes a pixel wide become gray; without antialiasing some would win."""
+    stripes = np.zeros((64, 64, 3), "uint8")
+    stripes[::2] = 255
+    inner = resize(stripes, (8, 8)).numpy()[1:-1]
+    np.testing.assert_allclose(inner, 127.5, atol=3)
+
+
+def test_a_box_moved_a_little_gives_a_picture_changed_a_little():
+    """Across whole pixels too: sides are not rounded."""
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), "uint8")
+    for start in (9.9999, 10.0, 10.5, 10.9999):
+        box = np.array([start, 5, start + 33.3, 50], "float32")
+        first, second = (resample(noise, box + d, (48, 48)) for d in (0, 2e-4))
+        assert np.abs(first - second).max() < 0.2
+
+
+def test_resize_is_tensorflow_s():
+    expected = tf.image.resize(IMAGE, (17, 23), antialias=True)
+    np.testing.assert_allclose(resize(IMAGE, (17, 23)), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("degrees", [30, -20, 90])
+def test_aligned_eyes_are_level(degrees):
+    """Two eyes on a turned line, drawn as dots, lie in one row of the crop."""
+    image = np.zeros((200, 200, 3), "uint8")
+    angle = np.deg2rad(degrees)
+    offset = 30 * np.array([np.cos(angle), np.sin(angle)])
+    for x, y in np.array([100 - offset, 100 + offset]).round().astype(int):
+        image[y - 2 : y + 3, x - 2 : x + 3] = 255
+    crop = turn(image, [50, 50, 150, 150], degrees).numpy()
+    rows, columns = np.nonzero(crop[..., 0] > 127)
+    left, right = columns < 50, columns >= 50
+    assert abs(rows[left].mean() - rows[right].mean()) < 1.5
+    assert columns[right].mean() - columns[left].mean() == pytest.approx(60, abs=2)
+    assert crop.shape == (100, 100, 3)
+
+
+def test_not_turned_is_as_it_is():
+    np.testing.assert_allclose(
+        turn(IMAGE, [20, 10, 40, 30], 0.0), IMAGE[10:30, 20:40], atol=0.01
+    )
+
+
+def test_a_box_has_a_pixel_at_least():
+    assert own_size([79.9, 59.9, 79.95, 59.95]).numpy().tolist() == [1, 1]
+    assert own_size([0, 0, 20.4, 9.6]).numpy().tolist() == [10, 20]
