@@ -57,7 +57,11 @@ from .faces.images import (
     UnreadableImageError as UnreadableImageError,
     read_image as read_image,
 )
-from .faces.pixel_graph import PhotoFaces as PhotoFaces, PixelGraph as PixelGraph
+from .faces.pixel_graph import (
+    PhotoFaces as PhotoFaces,
+    PixelGraph as PixelGraph,
+    StoredFace as StoredFace,
+)
 from .faces.pixel_path import PixelPath as PixelPath
 from .input_pipeline.eval_dataset import make_eval_dataset as make_eval_dataset
 from .input_pipeline.labels import read_labels as read_labels

@@ -38,6 +38,7 @@ LONG_MODULES = {
     "datasets/csv.py": "one reader: roles, labels, splits and columns of one format",
     "datasets/preparation.py": "one preparation, in blocks and resumable",
     "encodings/encoding.py": "one class",
+    "recipes/recipe.py": "every section of one schema, documented",
     "serving/export.py": "the signatures of one SavedModel",
     "serving/predictor.py": "one class",
 }
@@ -131,6 +132,7 @@ WRITES_ITSELF = {
     "datasets/preparation.py": "into a folder that gets its name when it is whole",
     "datasets/prepared.py": "into a folder that gets its name when it is whole",
     "run_directory.py": "a probe of the disk, removed at once",
+    "recipes/recipe.py": "every section of one schema, documented",
     "serving/export.py": "into a folder that gets its name when it is whole",
 }
 

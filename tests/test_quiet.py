@@ -107,6 +107,7 @@ def test_only_whole_known_beginnings_match():
 
 def test_lines_of_tensorflow_datasets_about_itself(caplog):
     quiet_datasets()
+    caplog.set_level(logging.WARNING, logger="absl")
     logger = logging.getLogger("absl")
     before = len(logger.filters)
     quiet_datasets()

@@ -147,7 +147,8 @@ def check_overlap(
                 raise ValueError(
                     f"Invalid splits. {len(shared)} {what} are in {first!r} "
                     f"({splits[first]}) and in {second!r} ({splits[second]}): scores "
-                    f"would be of faces seen before. For instance {'; '.join(pairs)}."
+                    f"would be of faces seen before. For instance {'; '.join(pairs)}. "
+                    "Train on them all the same with --set data.allow_overlap=true."
                 )
 
 

@@ -74,7 +74,7 @@ class PixelGraph(tf.Module):
     # -- from bytes to faces -----------------------------------------------------------
 
     def decode(self, data: tf.Tensor) -> tf.Tensor:
-        """Decodes a file to upright RGB; see `decode_picture`."""
+        """Decodes a file to upright RGB."""
         return decode_picture(data)
 
     def find(self, image: tf.Tensor) -> PhotoFaces:

@@ -73,6 +73,8 @@ class DataSettings:
         validation_split: Split expression that selects the model; `None` for the
             dataset's own validation split. Named here, it may share faces with the
             test split, and the scores say so.
+        allow_overlap: Whether splits may share faces, people or pictures, which is an
+            error else. Scores say how many faces were seen in training.
     """
 
     role: Literal["pretrain", "target"] = "target"
@@ -83,6 +85,7 @@ class DataSettings:
     cache: bool = False
     balanced_sampling: bool = False
     validation_split: str | None = None
+    allow_overlap: bool = False
 
 
 @dataclass(frozen=True)
@@ -272,13 +275,13 @@ class Recipe:
     published: tuple[Published, ...] = ()
 
     def model_augmentation(self) -> Augmentation | bool:
-        """Returns what `augment` of `build_model` is."""
+        """Returns the argument for `build_model`."""
         if self.augmentation is None:
             return self.model.augment
         return self._augmentation_in("model") or False
 
     def data_augmentation(self) -> Augmentation | None:
-        """Returns what `augment` of `make_train_dataset` is."""
+        """Returns the argument for `make_train_dataset`."""
         return self._augmentation_in("data")
 
     def _augmentation_in(self, where: str) -> Augmentation | None:

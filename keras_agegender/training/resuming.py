@@ -108,9 +108,12 @@ def checked_faces(experiment: Experiment) -> FaceIndex:
 
     Raises:
         ValueError: If two of its splits share a face, person or picture; only a
-            `validation_split` that the recipe names may share them with the test split.
+            `validation_split` that the recipe names may share them with the test split,
+            unless the recipe's `allow_overlap` lets all of them.
     """
     index = faces_of(experiment.data.prepared)
+    if experiment.recipe.data.allow_overlap:
+        return index
     named = experiment.recipe.data.validation_split is not None
     allowed = ("validation", "test") if named else ()
     check_overlap(index, experiment.data.splits, allowed)

@@ -43,7 +43,7 @@ OUTPUTS = {
 
 def table(directory, columns, count=40):
     for number in range(count):
-        write_picture(directory / f"{number}.jpg", size=(8, 8))
+        write_picture(directory / f"{number}.jpg", value=5 * number, size=(8, 8))
     lines = [",".join(["image", "gender", *columns])]
     for n in range(count):
         cells = [f"{n}.jpg", "fm"[n % 2], *(text(n) for text, _ in columns.values())]

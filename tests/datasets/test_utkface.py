@@ -71,7 +71,7 @@ def test_other_files_and_folders(folder):
 
 def test_splits_are_drawn(tmp_path):
     for number in range(40):
-        write_picture(tmp_path / f"27_{number % 2}_0_{number}.jpg")
+        write_picture(tmp_path / f"27_{number % 2}_0_{number}.jpg", value=5 * number)
     manifest, _ = read_utkface(tmp_path, validation=0.1, test=0.2)
     assert manifest["split"].value_counts().to_dict() == {
         "train": 28,

@@ -26,6 +26,7 @@ TINY = [
     "model.image_size=[32,32]",
     "training.epochs=1",
     "data.batch_size=8",
+    "data.faces=any",
 ]
 
 

@@ -63,7 +63,8 @@ def exported(run, tmp_path_factory):
 def test_a_run_leaves_everything_behind(run):
     names = {file.name for file in run.path.iterdir()}
     assert names == {
-        "best.keras", "last.keras", "recipe.toml", "run.json", "history.csv",
+        "best.keras", "best.json", "last.keras", "recipe.toml", "run.json",
+        "history.csv",
         "curves.png", "metrics.json", "confusion.png", "predictions.csv",
         "faces.csv.gz",
     }  # fmt: skip
@@ -303,7 +304,7 @@ def test_an_export_repeats_what_training_wrote_down(run, prepared, tmp_path):
     found = PixelPath.from_dict(metadata["pixels"])
     assert found.differences(run.pixels()) == ["stored_size"]
     assert found.stored_size == (40, 40)
-    assert metadata["heads"][-2]["classes"] == ["red", "green", "blue"]
+    assert metadata["extra_heads"][-2]["classes"] == ["red", "green", "blue"]
     copy.update_info(pixels=None)
     with pytest.raises(ValueError, match="does not say what was done to its pixels"):
         export(copy, tmp_path / "none")

@@ -117,7 +117,7 @@ def test_functional_subclasses_are_inlined():
     trunk = FunctionalSubclass(4)
     model = build_model(trunk, "gender", image_size=(8, 8), augment=False)
     names = [layer.name for layer in model.layers]
-    assert names == ["image", "hub_conv", "global_pool", "gender"]
+    assert names == ["image", "hub_conv", "global_pool", "encoding", "gender"]
     expected = predict(trunk, images()).mean(axis=(1, 2))
     np.testing.assert_allclose(predict(features(model), images()), expected, atol=1e-5)
 

@@ -21,7 +21,7 @@ from keras_agegender.training.resuming import make_run_directory, open_run
 from keras_agegender.training.train import train
 
 SMALL = ("model.image_size=[32, 32]", "data.batch_size=8", "training.epochs=1",
-         "model.backbone=caffe_1conv")  # fmt: skip
+         "model.backbone=caffe_1conv", "data.faces=any")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +59,15 @@ def test_what_training_depends_on_is_identity(prepared, experiment, tmp_path):
         "begins_with.file_sha256": make_experiment(
             recipe, prepared, pretrained=weights
         ),
-        "data.pixels.output_size": make_experiment(
-            recipe, replace(prepared, info={**prepared.info, "output_size": [9, 9]})
+        "data.pixels.pixels.stored_size": make_experiment(
+            recipe,
+            replace(
+                prepared,
+                info={
+                    **prepared.info,
+                    "pixels": {**prepared.info["pixels"], "stored_size": [9, 9]},
+                },
+            ),
         ),
     }
     for key, other in others.items():
@@ -204,6 +211,13 @@ def test_faces_in_two_splits_are_not_trained_on(experiment, prepared, tmp_path, 
         opened(tmp_path / "run", other)
     assert not RunDirectory(tmp_path / "run").info()
     opened(tmp_path / "run", experiment)  # nothing stands in its way
+
+
+def test_overlap_can_be_allowed(prepared, tmp_path):
+    recipe = load_recipe("7", [*SMALL, "data.allow_overlap=true"])
+    same = make_experiment(recipe, prepared, splits={"test": "fold_0"})
+    opened(tmp_path / "run", same)
+    assert RunDirectory(tmp_path / "run").info()["identity"] == same.identity
 
 
 def test_only_a_recipe_lets_validation_and_test_share_faces(prepared, tmp_path):
