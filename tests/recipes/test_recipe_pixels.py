@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sample_data import make_prepared
@@ -17,6 +19,7 @@ from keras_agegender.training.check_pixels import (
     select_prepared,
 )
 from keras_agegender.training.compiling import build_compiled_model
+from keras_agegender.training.experiment import make_experiment
 from keras_agegender.training.fitting import train_dataset
 from keras_agegender.training.train import train
 
@@ -99,9 +102,8 @@ def test_augmentation_stands_where_the_recipe_says(datasets):
             "quickstart", [*TINY, "model.encoding=gender", "model.question=", *settings]
         )
         assert layers_of(recipe) == (["random_brightness"] if where == "model" else [])
-        batches = train_dataset(
-            recipe, prepared, get_encoding("gender"), prepared.splits, 0, range(1)
-        )
+        recipe = replace(recipe, data=replace(recipe.data, faces="any"))
+        batches = train_dataset(make_experiment(recipe, prepared), range(1))
         shown[where] = next(iter(batches))[0].numpy()
     np.testing.assert_array_equal(shown["model"], shown[None])
     assert np.abs(shown["data"] - shown[None]).mean() > 0.05
