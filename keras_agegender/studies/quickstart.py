@@ -175,5 +175,5 @@ Done in {seconds:.0f} s. All of it was learned from, and scored on, synthetic fa
 Next:
   agegender predict {saved_model} {photo} --json
   agegender prepare csv my_labels.csv --age-column age --out data/mine
-  agegender train 7 --data data/mine --run runs/mine
+  agegender train resnet_se_ordinal --data data/mine --run runs/mine
 """
