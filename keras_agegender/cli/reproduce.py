@@ -13,7 +13,7 @@ from keras_agegender.recipes.loading import report_recipes
 def _reproduce(arguments: argparse.Namespace) -> int:
     recipes = arguments.recipes or report_recipes()
     check_recipes(recipes, arguments.set)
-    check_data(arguments.data, arguments.pretraining_data)
+    check_data(*arguments.data, *(arguments.pretraining_data or ()))
     load_frameworks()
     from keras_agegender.studies.reproduce import reproduce
 
@@ -43,12 +43,18 @@ def add_reproduce(verbs: Any) -> None:
     verb.add_argument(
         "recipes", nargs="*", help="names, numbers or files [all of the report]"
     )
-    verb.add_argument("--data", required=True, help="prepared dataset")
+    verb.add_argument(
+        "--data",
+        required=True,
+        action="append",
+        help="prepared dataset; again for one of whole pictures, or of crops",
+    )
     verb.add_argument("--out", required=True, help="folder for runs and table")
     verb.add_argument(
         "--pretraining-data",
+        action="append",
         metavar="DATA",
-        help="prepared dataset for models 5 and 9-12",
+        help="prepared dataset for models 5 and 9-12; again as --data",
     )
     verb.add_argument(
         "--folds",

@@ -17,7 +17,11 @@ from typing import Any
 import keras
 
 from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
-from keras_agegender.recipes.loading import load_recipe, override_recipe
+from keras_agegender.recipes.loading import (
+    load_recipe,
+    override_recipe,
+    pretraining_recipe,
+)
 from keras_agegender.recipes.overrides import PREFIX
 from keras_agegender.recipes.recipe import Recipe
 from keras_agegender.run_directory import RunDirectory
@@ -39,9 +43,12 @@ from keras_agegender.studies.reproduction_table import (
     to_markdown,
     write_table,
 )
+from keras_agegender.training.check_pixels import select_prepared
 from keras_agegender.training.experiment import Experiment
 from keras_agegender.training.resuming import faces_of, other_experiment
 from keras_agegender.training.train import train_experiment
+
+Datasets = PreparedDataset | str | Path | Sequence[PreparedDataset | str | Path]
 
 
 @dataclass(frozen=True)
@@ -69,10 +76,10 @@ class Reproduction:
 
 def reproduce(
     recipes: Sequence[str | Path | Recipe],
-    data: PreparedDataset | str | Path,
+    data: Datasets,
     directory: str | Path,
     *,
-    pretraining_data: PreparedDataset | str | Path | None = None,
+    pretraining_data: Datasets | None = None,
     folds: Sequence[int] | None = None,
     seeds: Sequence[int] = (0,),
     overrides: Sequence[str] = (),
@@ -83,10 +90,11 @@ def reproduce(
 
     Args:
         recipes: Names, numbers or files of recipes, or recipes.
-        data: A prepared dataset or its directory.
+        data: A prepared dataset or its directory; or several, of whole pictures and of
+            face crops, of which every recipe takes the one it needs (`data.faces`).
         directory: Folder to make, or to go on in.
-        pretraining_data: Prepared dataset for recipes whose role is `"pretrain"`, and
-            for what others begin with.
+        pretraining_data: Prepared dataset, or several, for recipes whose role is
+            `"pretrain"`, and for what others begin with.
         folds: Test folds of a cross-validation over the folds of `data`, 0 to 4; `None`
             takes the splits that the dataset declares.
         seeds: Seeds; every fold is trained with each. Defaults to one, 0.
@@ -109,11 +117,9 @@ def reproduce(
     >>> reproduce(["7", "8"], "data/adience", "reproduced", seeds=[0, 1, 2])
     ... # doctest: +SKIP
     """
-    prepared = data if isinstance(data, PreparedDataset) else load_prepared(data)
-    if pretraining_data is not None and not isinstance(
-        pretraining_data, PreparedDataset
-    ):
-        pretraining_data = load_prepared(pretraining_data)
+    targets, firsts = _opened(data), _opened(pretraining_data)
+    if not targets:
+        raise ValueError("Missing `data`. Expected at least one prepared dataset.")
     directory = Path(directory)
     changes = [*(quick_overrides() if quick else ()), *overrides]
     loaded = [_load(recipe, changes) for recipe in recipes]
@@ -122,27 +128,48 @@ def reproduce(
         raise ValueError(
             f"Invalid overrides. No recipe begins with another one. Received: {unused}."
         )
-    by_role = {"target": prepared, "pretrain": pretraining_data}
+    by_role = [_datasets_of(recipe, targets, firsts) for recipe in loaded]
     planned = [
-        list(plan_runs(recipe, by_role, directory, folds, seeds, quick))
-        for recipe in loaded
+        list(plan_runs(recipe, datasets, directory, folds, seeds, quick))
+        for recipe, datasets in zip(loaded, by_role, strict=True)
     ]
     for plan in planned:
         for run in plan:
             _check_place(run.path, run.experiment)
     directory.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
-    note = _note(prepared, folds, seeds, overrides, quick)
-    for recipe, plan in zip(loaded, planned, strict=True):
+    note = _note(targets, folds, seeds, overrides, quick)
+    for recipe, datasets, plan in zip(loaded, by_role, planned, strict=True):
         found: list[dict[str, Any]] = []
         for run in plan:
             report(run.name)
             found.append(_train(run, directory))
             failure = found[-1].get("failed")
             report(f"  failed: {failure}" if failure else f"  {_summary(found[-1])}")
-        rows += table_rows(recipe, found, _test_data(recipe, by_role, plan))
+        rows += table_rows(recipe, found, _test_data(recipe, datasets, plan))
         write_table(directory, rows, note)  # after every recipe: it may take days
     return Reproduction(directory, tuple(rows), note)
+
+
+def _opened(data: Any) -> list[PreparedDataset]:
+    """Opens one dataset, several or none."""
+    if data is None:
+        return []
+    several = data if isinstance(data, (list, tuple)) else [data]
+    return [d if isinstance(d, PreparedDataset) else load_prepared(d) for d in several]
+
+
+def _datasets_of(
+    recipe: Recipe,
+    targets: Sequence[PreparedDataset],
+    firsts: Sequence[PreparedDataset],
+) -> dict[str, PreparedDataset | None]:
+    """Returns the datasets a recipe takes, by role, of the pixels that it needs."""
+    first = pretraining_recipe(recipe) if recipe.pretraining is not None else recipe
+    return {
+        "target": select_prepared(recipe, targets),
+        "pretrain": select_prepared(first, firsts),
+    }
 
 
 def _load(recipe: str | Path | Recipe, overrides: Sequence[str]) -> Recipe:
@@ -223,15 +250,15 @@ def _summary(run: Mapping[str, Any]) -> str:
 
 
 def _note(
-    prepared: PreparedDataset,
+    datasets: Sequence[PreparedDataset],
     folds: Sequence[int] | None,
     seeds: Sequence[int],
     overrides: Sequence[str],
     quick: bool,
 ) -> str:
-    name = prepared.info.get("name", prepared.builder.name)
+    name = datasets[0].info.get("name", datasets[0].builder.name)
     parts = [
-        f"Measured on {name} ({prepared.directory}), "
+        f"Measured on {name} ({', '.join(str(d.directory) for d in datasets)}), "
         + ("declared splits" if folds is None else f"test folds {list(folds)}")
         + f", seeds {list(seeds)}; mean ± standard deviation over runs."
     ]

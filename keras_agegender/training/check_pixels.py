@@ -40,21 +40,20 @@ def check_pixels(recipe: Recipe, prepared: PreparedDataset) -> None:
 
 def select_prepared(
     recipe: Recipe, datasets: Sequence[PreparedDataset]
-) -> PreparedDataset:
+) -> PreparedDataset | None:
     """Returns the first of several datasets whose pixels a recipe is meant for.
 
     Args:
         recipe: What is to be trained.
-        datasets: Datasets of the same pictures, whole and cropped; at least one.
+        datasets: Datasets of the same pictures, whole and cropped.
 
-    Raises:
-        ValueError: If there is none.
+    Returns:
+        The first if none fits, which `check_pixels` then refuses; `None` of none.
     """
     for prepared in datasets:
         if recipe.data.faces in ("any", _holds(prepared)):
             return prepared
-    check_pixels(recipe, datasets[0])
-    return datasets[0]
+    return datasets[0] if datasets else None
 
 
 def recorded_pixels(recipe: Recipe, prepared: PreparedDataset) -> dict[str, Any]:

@@ -204,6 +204,19 @@ def test_overrides_reach_what_recipes_begin_with(prepared, tmp_path):
         reproduce(["7"], data, tmp_path, overrides=["pretraining.training.epochs=1"])
 
 
+def test_every_recipe_takes_the_pixels_it_needs(prepared, tmp_path):
+    whole = make_prepared(tmp_path / "whole", crop_options=None, detector=None)
+    changes = [s for s in SMALL if "faces" not in s]
+    found = reproduce(
+        ["7", "quickstart"], [prepared, whole], tmp_path / "out",
+        overrides=[*changes, "loss_weight_changes=[]"], report=lambda line: None,
+    )  # fmt: skip
+    assert not found.num_failed
+    for name, data in (("07_caffe_categorical", whole), ("quickstart", prepared)):
+        run = RunDirectory(next((tmp_path / "out" / "runs" / name).iterdir()))
+        assert run.info()["data"] == str(data)
+
+
 def test_datasets_of_the_other_pixels_are_refused(prepared, tmp_path):
     """Nothing is trained: model 7 is one of whole pictures. The table says why."""
     found = reproduce(["7"], prepared, tmp_path / "out", report=lambda line: None)
