@@ -1,0 +1,254 @@
+"""Mutants: one line of the package changed at a time; the tests must notice.
+
+    python tests/mutants.py            # all; half an hour on two cores
+    python tests/mutants.py decay mode # those whose name holds a word
+
+Each mutant is a row: what is broken, in which file, the text and what replaces it, and
+the tests that should fail. Nothing is changed in the checkout: every worker mutates a copy
+of its own. The exit code is the number of survivors.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import Queue
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+WORKERS = int(os.environ.get("WORKERS", "2"))
+
+
+class Mutant(NamedTuple):
+    name: str
+    file: str
+    text: str
+    instead: str
+    tests: str
+
+
+FIT = "tests/training/test_fitting.py"
+EXPERIMENT = "tests/training/test_experiment.py"
+ENCODING = "tests/encodings"
+PIXELS = "tests/integration/test_one_pixel_path.py"
+LABELS = "tests/test_labels.py"
+METRICS = "tests/evaluation/test_metrics.py"
+SPLITS = "tests/datasets/test_splits.py"
+CALLBACKS = "tests/callbacks"
+BUILDER = "tests/models/test_builder.py"
+INPUT = "tests/input_pipeline"
+
+MUTANTS = [
+    # The sixteen that an earlier version of the tests let pass together.
+    Mutant("loss normalization removed", "training/compiling.py",
+           "if not recipe.training.normalize_loss:", "if True:", FIT),
+    Mutant("class weights do not reach batches", "training/fitting.py",
+           "if experiment.recipe.training.class_weights is None:", "if True:", FIT),
+    Mutant("TotalAgeLoss unweighted", "callbacks/total_age_loss.py",
+           "sum(w * logs", "sum(1.0 * logs", CALLBACKS),
+    Mutant("weight decay dropped", "training/compiling.py",
+           "return add_coupled_weight_decay(optimizer, decay) if decay else optimizer",
+           "return optimizer", "tests/training"),
+    Mutant("learning rate changes six steps late", "training/compiling.py",
+           "[step - 1 for step in steps]", "[step + 5 for step in steps]", FIT),
+    Mutant("validation_split ignored", "training/experiment.py",
+           "if recipe.data.validation_split is not None:", "if False:",
+           f"{FIT} {EXPERIMENT}"),
+    Mutant("one frozen layer too many", "models/freezing.py",
+           "len(before) - num_layers", "len(before) - num_layers + 1",
+           f"{FIT} tests/models/test_freezing.py"),
+    Mutant("pretraining image size not forwarded", "recipes/loading.py",
+           "return replace(first, model=replace(first.model, image_size=size))",
+           "return first", f"tests/recipes {EXPERIMENT}"),
+    Mutant("pretrained weights never transferred", "models/weights.py",
+           "copy_weights(given[layer.name], layer)", "pass",
+           f"{FIT} tests/models/test_weights.py"),
+    Mutant("balanced sampling off", "training/fitting.py",
+           "balanced=recipe.data.balanced_sampling", "balanced=False", FIT),
+    Mutant("checkpoints by the highest loss", "training/fitting.py",
+           'mode="min" if monitor.endswith("loss") else "max",\n            )\n        )',
+           'mode="max",\n            )\n        )', "tests/training"),
+    Mutant("positive class always male", "evaluation/evaluate.py",
+           "positive_gender or recipe.evaluation.positive_gender", '"male"', EXPERIMENT),
+    Mutant("95 % interval is one of 50 %", "studies/compare.py",
+           "[2.5, 97.5]", "[25, 75]", "tests/studies"),
+    Mutant("the stored size is skipped", "faces/pixel_graph.py",
+           "size = self.path.stored_size or own_size(box)", "size = own_size(box)",
+           f"tests/faces {PIXELS}"),
+    Mutant("exports always prepare as resnet", "serving/export.py",
+           "return path.enlarge\n", "return 1.0\n", f"{PIXELS} tests/integration/test_run.py"),
+    Mutant("antialiasing off", "faces/resampling.py",
+           "antialias=True", "antialias=False", "tests/faces tests/input_pipeline"),
+    # Forty more, over the core.
+    Mutant("gaps go to the nearest group", "labels.py",
+           'if distances[nearest] == 0 or gaps == "nearest":', "if True:", LABELS),
+    Mutant("very old ages have no group", "labels.py",
+           "distances[-1] = max(self.bounds[-1][0] - age, 0)", "pass", LABELS),
+    Mutant("overlapping groups pass", "labels.py",
+           "all(a < b for a, b in zip(flat[1::2], flat[2::2], strict=False))", "True",
+           LABELS),
+    Mutant("group centers at the youngest", "labels.py",
+           "(low + high) / 2", "float(low)", LABELS),
+    Mutant("CORAL targets off by one", "encodings/kinds.py",
+           "return (classes > ranks).astype", "return (classes >= ranks).astype",
+           ENCODING),
+    Mutant("CORN asks everybody", "encodings/kinds.py",
+           "np.where(classes >= ranks, classes > ranks, np.nan)", "(classes > ranks)",
+           ENCODING),
+    Mutant("younger reads as older", "encodings/kinds.py",
+           'if head.question != "younger"', "if True", ENCODING),
+    Mutant("soft labels twice as wide", "encodings/kinds.py",
+           "2.0 * head.sigma**2", "8.0 * head.sigma**2", ENCODING),
+    Mutant("old people are not clipped", "encodings/kinds.py",
+           "truth = np.minimum(truth, head.num_classes - 1)", "pass", ENCODING),
+    Mutant("reserved names pass", "encodings/head.py",
+           "if self.name in RESERVED_NAMES:", "if False:", ENCODING),
+    Mutant("pairs swap their columns", "encodings/head.py",
+           "first, second = values", "second, first = values", ENCODING),
+    Mutant("ids beyond the classes pass", "encodings/head.py",
+           "if wrong.any():", "if False:", ENCODING),
+    Mutant("ids beyond the classes pass in tf.data", "input_pipeline/labels.py",
+           "(one < head.num_values)", "(one < 10**6)", f"{INPUT} tests/integration/test_age_groups.py"),
+    Mutant("regression answers in deviations", "encodings/decoding.py",
+           "raw * head.scale + head.mean", "raw", ENCODING),
+    Mutant("gender threshold at 0.4", "encodings/decoding.py",
+           "male > 0.5", "male > 0.4", ENCODING),
+    Mutant("answers are medians", "encodings/decoding.py",
+           "group = _most_probable(probabilities)", "group = _median(probabilities)",
+           ENCODING),
+    Mutant("rank probabilities unsorted", "encodings/decoding.py",
+           "ops.flip(ops.sort(at_least, axis=-1), axis=-1)", "at_least", ENCODING),
+    Mutant("constant output may disagree", "encodings/decoding.py",
+           "agree = ops.logical_and(agree, never)", "pass", ENCODING),
+    Mutant("CORN not multiplied up", "encodings/decoding.py",
+           "ops.cumprod(answers, axis=-1)", "answers", ENCODING),
+    Mutant("class weights of gender dropped", "encodings/encoding.py",
+           "if column in asked", 'if column == "age_group"', ENCODING),
+    Mutant("unknown labels count", "encodings/encoding.py",
+           "known_targets(head, ~np.isnan(raw))", "known_targets(head, np.isnan(raw) < 2)",
+           ENCODING),
+    Mutant("unknown labels count in tf.data", "input_pipeline/labels.py",
+           "tf.logical_not(unknown)", "tf.ones_like(unknown)", INPUT),
+    Mutant("loss weights of outputs ignored", "encodings/encoding.py",
+           "return own | dict(self.output_loss_weights)", "return own", ENCODING),
+    Mutant("the encoding is not stored", "models/builder.py",
+           "features = store_encoding(features, outputs)\n", "\n", f"{ENCODING} {BUILDER}"),
+    Mutant("width ignored", "models/networks.py",
+           "resnet34.resnet34_backbone(image, width)",
+           "resnet34.resnet34_backbone(image, 1.0)", "tests/models"),
+    Mutant("heads in 16 bits", "models/heads.py",
+           'dtype="float32",\n                name=name,', "name=name,", "tests/models"),
+    Mutant("weight decay doubled", "training/weight_decay.py",
+           "ops.cast(weight_decay, variable.dtype)",
+           "ops.cast(2 * weight_decay, variable.dtype)",
+           "tests/training/test_weight_decay.py"),
+    Mutant("epochs' order does not change", "input_pipeline/train_dataset.py",
+           "(epoch or 0) * SEED_STEP", "0 * SEED_STEP", INPUT),
+    Mutant("crops leave the margin out", "faces/pixel_graph.py",
+           "box = geometry.add_margin(box, options.margin)", "pass", "tests/faces"),
+    Mutant("crops are not square", "faces/pixel_graph.py",
+           "if options.square:", "if False:", "tests/faces"),
+    Mutant("stored pictures are not compressed when served", "faces/pixel_graph.py",
+           "if self.path.jpeg_quality is None:", "if True:", PIXELS),
+    Mutant("Caffe's center is its corner", "faces/pixel_graph.py",
+           "top, left = (large[0] - height) // 2, (large[1] - width) // 2",
+           "top, left = 0, 0", f"tests/faces {INPUT} {PIXELS}"),
+    Mutant("one subject in two splits", "datasets/manifest.py",
+           "if len(shared):", "if False:", "tests/datasets"),
+    Mutant("shares of splits rounded down", "datasets/splits.py",
+           "rounding = 1e-9", "rounding = -1e-9", SPLITS),
+    Mutant("test fold validates", "datasets/splits.py",
+           "validation = (test_fold + 1) % num_folds", "validation = test_fold", SPLITS),
+    Mutant("one-off counts two", "evaluation/metrics.py",
+           "_mean(errors <= 1)", "_mean(errors <= 2)", METRICS),
+    Mutant("CS@5 without the fifth year", "evaluation/metrics.py",
+           "errors <= CUMULATIVE_SCORE_YEARS", "errors < CUMULATIVE_SCORE_YEARS - 3",
+           METRICS),
+    Mutant("all heads right by the answer", "evaluation/metrics.py",
+           "((counted == y_true) & heads_agree)", "((y_pred == y_true))", METRICS),
+    Mutant("identity without the seed", "training/experiment.py",
+           '"seed": self.seed,', '"seed": 0,', EXPERIMENT),
+    Mutant("identity without the data", "training/experiment.py",
+           '"sha256": self.sha256,', '"sha256": "",', EXPERIMENT),
+    Mutant("overlap of splits passes", "training/resuming.py",
+           "check_overlap(index, experiment.data.splits, allowed)", "pass", EXPERIMENT),
+    Mutant("whole pictures pass for crops", "training/check_pixels.py",
+           'if needed == "any" or _holds(prepared) == needed:', "if True:",
+           "tests/recipes"),
+    Mutant("augmentation of the data dropped", "training/fitting.py",
+           "augment=recipe.data_augmentation()", "augment=None", "tests/recipes"),
+]  # fmt: skip
+
+
+def run_mutant(copy: Path, mutant: Mutant) -> tuple[str, str]:
+    """Returns "killed", "survived" or "broken", and the last line of the tests."""
+    file = copy / "keras_agegender" / mutant.file
+    original = file.read_text("utf-8")
+    if mutant.text not in original:
+        return "broken", f"{mutant.file} does not hold {mutant.text!r}"
+    file.write_text(original.replace(mutant.text, mutant.instead), "utf-8")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-x", *mutant.tests.split()],
+            cwd=copy,
+            env={**os.environ, "PYTHONPATH": str(copy)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        file.write_text(original, "utf-8")
+    lines = done.stdout.strip().splitlines() or [""]
+    return ("survived" if done.returncode == 0 else "killed"), lines[-1]
+
+
+def main(words: list[str]) -> int:
+    """Runs the mutants; prints a line for each."""
+    chosen = [
+        m
+        for m in MUTANTS
+        if not words or any(w.lower() in m.name.lower() for w in words)
+    ]
+    survivors = 0
+    with tempfile.TemporaryDirectory() as folder:
+        copies: Queue[Path] = Queue()
+        for number in range(WORKERS):
+            copy = Path(folder) / str(number)
+            names = [
+                "keras_agegender",
+                "tests",
+                "pyproject.toml",
+                "setup.cfg",
+                "README.md",
+            ]
+            for name in [*names, "pipelines"]:
+                source, target = ROOT / name, copy / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if source.is_dir():
+                    shutil.copytree(source, target)
+                else:
+                    shutil.copy(source, target)
+            copies.put(copy)
+
+        def run(mutant: Mutant) -> tuple[Mutant, str, str]:
+            copy = copies.get()
+            try:
+                return mutant, *run_mutant(copy, mutant)
+            finally:
+                copies.put(copy)
+
+        with ThreadPoolExecutor(WORKERS) as pool:
+            for mutant, verdict, line in pool.map(run, chosen):
+                survivors += verdict != "killed"
+                print(f"{verdict:<9} {mutant.name}: {line}", flush=True)
+    print(f"{len(chosen)} mutants, {survivors} not killed")
+    return survivors
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
