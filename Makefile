@@ -10,7 +10,7 @@ WORKERS ?= 2
 OLDEST := .venv-oldest
 CORE_TESTS := tests/models tests/encodings tests/callbacks
 
-.PHONY: quickstart test test-slow test-wheel test-oldest lint bench wheel clean
+.PHONY: quickstart test test-slow test-wheel test-oldest lint mutants bench wheel clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/agegender quickstart
@@ -27,6 +27,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy tests/front_door_types.py
+
+# Breaks one line at a time; the tests must notice. Half an hour, by hand.
+mutants: $(VENV)/.installed-dev
+	$(BIN)/python tests/mutants.py
 
 bench: $(VENV)/.installed-dev
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done

@@ -26,3 +26,11 @@ def fixed_seed():
     import keras
 
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def two_devices():
+    """A MirroredStrategy; one for all, as every new one counts its collectives anew."""
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

@@ -242,10 +242,8 @@ def test_of_losses_1000_times_apart_both_are_learned():
 @pytest.mark.parametrize(
     "options", [{"method": "dwa"}, {"method": "uncertainty", "by": "step"}]
 )
-def test_mirrored_strategy_on_two_devices(options):
-    import tensorflow as tf
-
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+def test_mirrored_strategy_on_two_devices(options, two_devices):
+    with two_devices.scope():
         model = build()
     history = fit(
         model, [LossWeightBalancer(**options)], epochs=4, batch_size=8

@@ -238,13 +238,10 @@ def test_mixed_precision():
 
 
 @needs_tensorflow
-def test_mirrored_strategy_on_two_devices():
-    import tensorflow as tf
-
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    assert strategy.num_replicas_in_sync == 2
+def test_mirrored_strategy_on_two_devices(two_devices):
+    assert two_devices.num_replicas_in_sync == 2
     schedule = {1: {"a": 0.0, "b": 3.0}}
-    with strategy.scope():
+    with two_devices.scope():
         model = build()
     history = fit(model, [LossWeightScheduler(schedule)], epochs=3).history
     assert history["a_loss_weight"] == [1.0, 0.0, 0.0]

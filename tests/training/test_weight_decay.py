@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 
@@ -115,12 +116,9 @@ def test_mixed_precision_scales_the_gradient_alone():
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="a strategy of TensorFlow"
 )
-def test_replicas_decay_once():
-    import tensorflow as tf
-
+def test_replicas_decay_once(two_devices):
     weights = []
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    for scope in (tf.distribute.get_strategy().scope(), strategy.scope()):
+    for scope in (contextlib.nullcontext(), two_devices.scope()):
         with scope:
             model = small_model(
                 add_coupled_weight_decay(keras.optimizers.SGD(0.1), 0.5)
