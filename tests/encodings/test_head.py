@@ -76,7 +76,8 @@ def test_years_targets_are_normal_about_the_age():
     # Completed years: 30. exp(-2² / (2 · 2²)) = exp(-1/2) two years off.
     assert found[0].argmax() == 30
     assert found[0, 32] / found[0, 30] == pytest.approx(np.exp(-0.5), rel=1e-5)
-    assert found[2].argmax() == 100  # older than the oldest year
+    # Older than the oldest year: as if 100.
+    assert found[2, 98] / found[2, 100] == pytest.approx(np.exp(-0.5), rel=1e-5)
     weights = encoding.sample_weights(columns={"age_years": [30.9, 0, 120, -1]})
     assert weights["age"].tolist() == [1, 1, 1, 0]
 
@@ -118,6 +119,17 @@ def test_the_answer_is_the_most_probable_group():
     assert int(decoded.age_group[0]) == 3
     assert float(decoded.age_probabilities[0, 3]) == pytest.approx(0.41, abs=1e-6)
     assert bool(decoded.heads_agree[0])
+
+
+@pytest.mark.parametrize(("question", "constant"), [("older", 8), ("younger", 1)])
+def test_a_constant_output_can_disagree(question, constant):
+    """Nobody is above the last group, or below the first: a yes is no group's story."""
+    encoding = get_encoding("ordinal", question)
+    outputs = {n: v.astype("float32") for n, v in encoding.encode([3], [0]).items()}
+    assert bool(encoding.decode(outputs).heads_agree[0])
+    outputs[f"age{constant}"] = np.array([[0.9]])
+    decoded = encoding.decode(outputs)
+    assert not bool(decoded.heads_agree[0]) and int(decoded.age_group[0]) == 3
 
 
 def test_joint_answers_agree_with_their_probabilities():

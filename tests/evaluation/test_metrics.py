@@ -344,3 +344,11 @@ def test_a_table_warns_of_faces_seen_before():
     assert "WARNING: of 3 of these faces the model was trained on the same" in text
     text = format_metrics(replace(scores, num_seen_in_validation=8))
     assert "WARNING: of 8 of these faces the model was selected on the same" in text
+
+
+def test_within_one_group_is_not_within_two():
+    """Errors of 0, 1, 2 and 7 groups: two of four are within one, three within two."""
+    decoded = Decoded(age_group=np.array([3, 4, 2, 0]), heads_agree=np.ones(4, bool))
+    scores = evaluate_predictions([3, 3, 4, 7], [-1] * 4, decoded)
+    assert scores.age.one_off_accuracy == 0.5
+    assert scores.age.mean_absolute_error == 2.5

@@ -310,3 +310,28 @@ def test_manifests_that_do_not_fit(photos, tmp_path):
     gone = photos.assign(path=str(tmp_path / "gone.jpg"))
     with pytest.raises(tf.errors.NotFoundError, match="gone.jpg"):
         next(iter(make_eval_dataset(gone, "gender")))
+
+
+@pytest.mark.parametrize("value", [2, 4])
+def test_ids_beyond_the_classes_are_errors_in_the_graph_too(value):
+    """A binary head of a column with five classes."""
+    encoding = get_encoding("gender", heads=[Head("race")])
+    example = {
+        "age_group": tf.constant([0, 1], tf.int64),
+        "gender": tf.constant([1, -1], tf.int64),
+        "race": tf.constant([1, value], tf.int64),
+    }
+    dataset = tf.data.Dataset.from_tensors(example)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Invalid race of head"):
+        list(dataset.map(lambda e: encode_labels(e, encoding)))
+
+
+def test_epochs_in_a_row_have_orders_of_their_own(prepared):
+    encoding = get_encoding("gender")
+    dataset = make_train_dataset(
+        prepared, encoding, epochs=range(2), batch_size=24, image_size=(32, 32)
+    )
+    first, second = (images.numpy() for images, *_ in dataset)
+    assert first.shape == second.shape
+    assert np.abs(first - second).max() > 0.1
+    np.testing.assert_allclose(np.sort(first, 0), np.sort(second, 0), atol=1e-6)

@@ -421,3 +421,14 @@ def test_encoding_of_a_run_has_its_heads(run):
     assert run.encoding().output_names == (
         *get_encoding("ordinal").output_names, "glasses", "colour", "weight"
     )  # fmt: skip
+
+
+def test_an_export_prepares_pixels_as_its_run_did(prepared, tmp_path):
+    """A run of the Caffe preparation cuts its input out of a larger picture."""
+    settings = [*SETTINGS, "model.backbone=caffe_1conv", "data.pipeline=caffe",
+                "training.epochs=1", "loss_weight_changes=[]"]  # fmt: skip
+    run = train("quickstart", prepared, tmp_path / "run", overrides=settings, verbose=0)
+    path = export(run, tmp_path / "model")
+    metadata = json.loads((path / "agegender.json").read_text("utf-8"))
+    assert metadata["pixels"]["enlarge"] == pytest.approx(256 / 227)
+    assert metadata["pixels"] == run.pixels().to_dict()

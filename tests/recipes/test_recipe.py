@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from keras_agegender.recipes.checks import OPTIMIZERS
@@ -227,3 +229,10 @@ print(code, [m for m in ("keras", "tensorflow", "pandas") if m in sys.modules])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "1 []\n"
     assert done.stderr == "agegender: There is no recipe file my.toml.\n"
+
+
+def test_pretraining_is_of_the_size_of_what_it_is_for():
+    """Weights of dense layers fit only then."""
+    recipe = load_recipe("9")
+    small = replace(recipe, model=replace(recipe.model, image_size=(96, 80)))
+    assert pretraining_recipe(small).model.image_size == (96, 80)
