@@ -37,8 +37,8 @@ def rows_of(directory, split):
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param(WORKERS, id="processes"),
-        pytest.param([], id="in_process", marks=pytest.mark.slow),
+        pytest.param(WORKERS, id="processes", marks=pytest.mark.slow),
+        pytest.param([], id="in_process"),
     ],
 )
 def test_same_dataset_as_prepare(manifest, tmp_path, options, monkeypatch):

@@ -34,6 +34,7 @@ from keras_agegender.training.train import train
 
 SETTINGS = (
     "model.backbone=resnet_se",
+    "model.width=0.25",
     "model.image_size=[32, 32]",
     "data.pipeline=resnet",
     "data.batch_size=8",
@@ -425,7 +426,7 @@ def test_encoding_of_a_run_has_its_heads(run):
 
 def test_an_export_prepares_pixels_as_its_run_did(prepared, tmp_path):
     """A run of the Caffe preparation cuts its input out of a larger picture."""
-    settings = [*SETTINGS, "model.backbone=caffe_1conv", "data.pipeline=caffe",
+    settings = [*SETTINGS, "model.backbone=caffe_1conv", "model.width=1.0", "data.pipeline=caffe",
                 "training.epochs=1", "loss_weight_changes=[]"]  # fmt: skip
     run = train("quickstart", prepared, tmp_path / "run", overrides=settings, verbose=0)
     path = export(run, tmp_path / "model")

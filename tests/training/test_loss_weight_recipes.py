@@ -22,6 +22,7 @@ loss_weights = {gender = 3.0}
 
 [model]
 backbone = "resnet_se"
+width = 0.25
 image_size = [32, 32]
 encoding = "categorical"
 
