@@ -144,8 +144,8 @@ def test_folders_of_other_things_are_left_alone(prepared, tmp_path):
         train("quickstart", prepared, tmp_path / "mine", overrides=SETTINGS)
 
 
-SMALL = (*SETTINGS, "model.backbone=caffe_1conv", "model.encoding=categorical",
-         "model.question=", "data.pipeline=caffe")  # fmt: skip
+CAFFE = ("model.backbone=caffe_1conv", "model.width=1.0", "data.pipeline=caffe")
+SMALL = (*SETTINGS, *CAFFE, "model.encoding=categorical", "model.question=")
 
 
 def interrupted(epoch):
@@ -426,8 +426,7 @@ def test_encoding_of_a_run_has_its_heads(run):
 
 def test_an_export_prepares_pixels_as_its_run_did(prepared, tmp_path):
     """A run of the Caffe preparation cuts its input out of a larger picture."""
-    settings = [*SETTINGS, "model.backbone=caffe_1conv", "model.width=1.0", "data.pipeline=caffe",
-                "training.epochs=1", "loss_weight_changes=[]"]  # fmt: skip
+    settings = (*SETTINGS, *CAFFE, "training.epochs=1", "loss_weight_changes=[]")
     run = train("quickstart", prepared, tmp_path / "run", overrides=settings, verbose=0)
     path = export(run, tmp_path / "model")
     metadata = json.loads((path / "agegender.json").read_text("utf-8"))
