@@ -18,7 +18,7 @@ import keras_agegender as kag
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[2])
 parser.add_argument("csv", type=Path)
 parser.add_argument("--pretrained", type=Path, help="a .keras file with the same trunk")
-parser.add_argument("--model", default="resnet_se", choices=kag.list_models())
+parser.add_argument("--model", default="resnet_se", help="as `build_model` takes it")
 parser.add_argument("--encoding", default="categorical")
 parser.add_argument("--directory", type=Path, default=Path("runs/finetuned"))
 parser.add_argument("--size", type=int, default=224, help="side of the input in pixels")

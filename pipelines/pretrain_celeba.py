@@ -19,7 +19,7 @@ import keras_agegender as kag
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[2])
 parser.add_argument("celeba", type=Path, help="folder of lists and pictures")
 parser.add_argument("--download", action="store_true")
-parser.add_argument("--model", default="resnet34", choices=kag.list_models())
+parser.add_argument("--model", default="resnet34", help="as `build_model` takes it")
 parser.add_argument(
     "--encoding", default="attributes", choices=("attributes", "gender")
 )

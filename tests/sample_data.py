@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from keras import layers
 
 from keras_agegender.datasets.adience import COLUMNS, NUM_FOLDS
 from keras_agegender.datasets.manifest import make_manifest
@@ -150,3 +151,15 @@ def make_prepared(directory: Path, count=40, extra_heads=None, **options):
     }
     prepare(manifest, directory / "prepared", **arguments)
     return directory / "prepared"
+
+
+def small_backbone(image):
+    """Two convolutions, batch normalization and dropout: quick to trace, save and load.
+
+    In a recipe: `model.backbone = "sample_data:small_backbone"`.
+    """
+    x = layers.Conv2D(8, 3, strides=2, use_bias=False, name="conv1")(image)
+    x = layers.BatchNormalization(name="batch_norm")(x)
+    x = layers.Activation("relu", name="relu")(x)
+    x = layers.Conv2D(16, 3, strides=2, activation="relu", name="conv2")(x)
+    return layers.Dropout(0.2, name="dropout")(x)

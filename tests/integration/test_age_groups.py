@@ -22,7 +22,7 @@ from keras_agegender.training.train import train
 GROUPS = "0-17,18-64,65+"
 SIZES = ("small", "medium", "large")
 TINY = [
-    'model.backbone="caffe_1conv"',
+    'model.backbone="sample_data:small_backbone"',
     "model.image_size=[32,32]",
     "training.epochs=1",
     "data.batch_size=8",

@@ -11,6 +11,7 @@ from sample_data import adience_row, write_adience, write_picture
 
 from keras_agegender.labels import CELEBA_ATTRIBUTES
 
+SMALL = "sample_data:small_backbone"
 PIPELINES = Path(__file__).resolve().parents[2] / "pipelines"
 
 
@@ -50,7 +51,7 @@ def csv_in(directory, count=24):
 def test_celeba_to_a_csv_of_one_s_own(tmp_path):
     """Pretraining hands its trunk on: every layer but the heads is loaded."""
     celeba = celeba_in(tmp_path / "celeba")
-    small = ("--model", "caffe_1conv", "--size", 32)
+    small = ("--model", SMALL, "--size", 32)
     out = run(
         "pretrain_celeba.py", celeba, "--encoding", "gender", *small,
         "--directory", tmp_path / "pretrained", "--epochs", 1,
@@ -61,7 +62,7 @@ def test_celeba_to_a_csv_of_one_s_own(tmp_path):
         "--pretrained", tmp_path / "pretrained" / "best.keras",
         "--directory", tmp_path / "finetuned",
     )  # fmt: skip
-    assert "3 layers loaded, 2 skipped" in out  # conv1, fc1, gender; not age, hat
+    assert "4 layers loaded, 2 skipped" in out  # three below, gender; not age, hat
     assert "column 'hat' is an output: binary" in out
     assert (tmp_path / "finetuned" / "saved_model" / "saved_model.pb").is_file()
 
@@ -75,7 +76,8 @@ def test_adience(tmp_path):
         "train_adience.py", write_adience(tmp_path / "adience", rows),
         "--recipe", "7", "--prepared", tmp_path / "prepared",
         "--runs", tmp_path / "runs", "--test-fold", 0,
-        "--set", "training.epochs=1", "--set", "model.image_size=[64, 64]",
+        "--set", "training.epochs=1", "--set", "model.image_size=[32, 32]",
+        "--set", f"model.backbone={SMALL}",
     )  # fmt: skip
     assert "adience: 20 rows read, 20 kept" in out
     assert "07_caffe_categorical_fold0_saved_model" in out

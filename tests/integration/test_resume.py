@@ -31,7 +31,7 @@ SHARED = (
 )
 NETWORKS = {
     # Dropout, random crops and flips in the input pipeline.
-    "caffe": ("model.backbone=caffe_2conv", *SHARED),
+    "caffe": ("model.backbone=sample_data:small_backbone", *SHARED),
     # Batch normalisation; random flips and contrast are layers.
     "resnet": ("model.backbone=resnet_se", "data.pipeline=resnet", *SHARED),
 }

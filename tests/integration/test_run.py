@@ -33,8 +33,7 @@ from keras_agegender.synthetic.drawing import draw_face
 from keras_agegender.training.train import train
 
 SETTINGS = (
-    "model.backbone=resnet_se",
-    "model.width=0.25",
+    "model.backbone=sample_data:small_backbone",
     "model.image_size=[32, 32]",
     "data.pipeline=resnet",
     "data.batch_size=8",
@@ -144,8 +143,7 @@ def test_folders_of_other_things_are_left_alone(prepared, tmp_path):
         train("quickstart", prepared, tmp_path / "mine", overrides=SETTINGS)
 
 
-CAFFE = ("model.backbone=caffe_1conv", "model.width=1.0", "data.pipeline=caffe")
-SMALL = (*SETTINGS, *CAFFE, "model.encoding=categorical", "model.question=")
+SMALL = (*SETTINGS, "model.encoding=categorical", "model.question=")
 
 
 def interrupted(epoch):
@@ -426,7 +424,8 @@ def test_encoding_of_a_run_has_its_heads(run):
 
 def test_an_export_prepares_pixels_as_its_run_did(prepared, tmp_path):
     """A run of the Caffe preparation cuts its input out of a larger picture."""
-    settings = (*SETTINGS, *CAFFE, "training.epochs=1", "loss_weight_changes=[]")
+    settings = (*SETTINGS, "data.pipeline=caffe", "training.epochs=1",
+                "loss_weight_changes=[]")  # fmt: skip
     run = train("quickstart", prepared, tmp_path / "run", overrides=settings, verbose=0)
     path = export(run, tmp_path / "model")
     metadata = json.loads((path / "agegender.json").read_text("utf-8"))

@@ -25,7 +25,7 @@ from keras_agegender.studies.reproduction_table import (
 )
 
 SMALL = (
-    "model.backbone=caffe_1conv",
+    "model.backbone=sample_data:small_backbone",
     "model.image_size=[32, 32]",
     "data.batch_size=8",
     "data.faces=any",

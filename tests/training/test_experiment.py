@@ -21,7 +21,7 @@ from keras_agegender.training.resuming import make_run_directory, open_run
 from keras_agegender.training.train import train
 
 SMALL = ("model.image_size=[32, 32]", "data.batch_size=8", "training.epochs=1",
-         "model.backbone=caffe_1conv", "data.faces=any")  # fmt: skip
+         "model.backbone=sample_data:small_backbone", "data.faces=any")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,7 @@ SMALL = """
 loss_weights = {gender = 3.0}
 
 [model]
-backbone = "resnet_se"
-width = 0.25
+backbone = "sample_data:small_backbone"
 image_size = [32, 32]
 encoding = "categorical"
 
