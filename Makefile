@@ -1,6 +1,7 @@
 # Every target sets up .venv by itself; Python >= 3.11 and make are all it takes.
 #   make quickstart   the whole idea in minutes, on synthetic faces
-#   make test         the tests (TensorFlow, then the modelling core on JAX)
+#   make test         the tests
+#   make test-jax     those of the modelling core once more, on JAX
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,13 +11,15 @@ WORKERS ?= 2
 OLDEST := .venv-oldest
 CORE_TESTS := tests/models tests/encodings tests/callbacks
 
-.PHONY: quickstart test test-slow test-wheel test-oldest lint mutants bench wheel clean
+.PHONY: quickstart test test-jax test-slow test-wheel test-oldest lint mutants bench wheel clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/agegender quickstart
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+test-jax: $(VENV)/.installed-dev
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) $(CORE_TESTS)
 
 test-slow: $(VENV)/.installed-dev

@@ -129,9 +129,9 @@ def _watch(store: Any, done: threading.Event, heard: threading.Event) -> None:
         if int(index) == process_index():
             return
         heard.set()
-        store.key_value_set(f"{FAILURE_KEY}/heard/{process_index()}", "yes")
         line = f"agegender: process {index} failed, so this one stops: {reason}"
         print(line, file=sys.stderr, flush=True)
+        store.key_value_set(f"{FAILURE_KEY}/heard/{process_index()}", "yes")
         if process_index() == 0:
             time.sleep(GRACE)
         _leave()
@@ -150,6 +150,8 @@ def _tell(store: Any, error: BaseException) -> None:
             if index != process_index():
                 left = max(1, int(1000 * (end - time.monotonic())))
                 store.blocking_key_value_get(f"{FAILURE_KEY}/heard/{index}", left)
+        if process_index() == 0:  # JAX aborts processes that outlive the first
+            time.sleep(GRACE)
 
 
 def _leave() -> None:

@@ -286,7 +286,10 @@ model.save_weights(weights)
 
 @pytest.mark.parametrize(
     ("kind", "method", "by"),
-    [("keras", "dwa", "epoch"), ("ours", "uncertainty", "step")],
+    [
+        pytest.param("keras", "dwa", "epoch", marks=pytest.mark.slow),
+        ("ours", "uncertainty", "step"),
+    ],
 )
 def test_a_killed_run_goes_on_with_its_losses(tmp_path, kind, method, by):
     tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

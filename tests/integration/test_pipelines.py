@@ -48,6 +48,7 @@ def csv_in(directory, count=24):
     return directory / "labels.csv"
 
 
+@pytest.mark.slow
 def test_celeba_to_a_csv_of_one_s_own(tmp_path):
     """Pretraining hands its trunk on: every layer but the heads is loaded."""
     celeba = celeba_in(tmp_path / "celeba")
