@@ -94,17 +94,16 @@ def quickstart(
     )
     report(_indented(str(prepared)))
 
-    from keras_agegender.run_directory import RunDirectory
-    from keras_agegender.training.train import train
+    from keras_agegender.recipes.loading import load_recipe
+    from keras_agegender.training.experiment import make_experiment
+    from keras_agegender.training.train import train_unless_finished
 
     steps.begin(
         "Training nine outputs (gender, age1 … age8); gender's weight drops once"
     )
-    run = RunDirectory(root / "run")
-    if run.info().get("status") != "finished":
-        run = train(
-            "quickstart", root / "prepared", run.path, seed=seed, overrides=overrides
-        )
+    recipe = load_recipe("quickstart", overrides)
+    experiment = make_experiment(recipe, root / "prepared", seed=seed)
+    run = train_unless_finished(experiment, root / "run")
 
     from keras_agegender.evaluation.evaluate import evaluate
     from keras_agegender.evaluation.metrics import format_metrics

@@ -45,8 +45,8 @@ from keras_agegender.studies.reproduction_table import (
 )
 from keras_agegender.training.check_pixels import select_prepared
 from keras_agegender.training.experiment import Experiment
-from keras_agegender.training.resuming import faces_of, other_experiment
-from keras_agegender.training.train import train_experiment
+from keras_agegender.training.resuming import check_place, faces_of
+from keras_agegender.training.train import train_unless_finished
 
 Datasets = PreparedDataset | str | Path | Sequence[PreparedDataset | str | Path]
 
@@ -135,7 +135,8 @@ def reproduce(
     ]
     for plan in planned:
         for run in plan:
-            _check_place(run.path, run.experiment)
+            if run.experiment is not None:
+                check_place(RunDirectory(run.path), run.experiment)
     directory.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     note = _note(targets, folds, seeds, overrides, quick)
@@ -182,17 +183,6 @@ def _load(recipe: str | Path | Recipe, overrides: Sequence[str]) -> Recipe:
     return load_recipe(recipe, overrides)
 
 
-def _check_place(path: Path, experiment: Experiment | None) -> None:
-    """Raises ValueError if a run of another experiment is in the way."""
-    run = RunDirectory(path)
-    if experiment is None or not run.info() or run.identity == experiment.identity:
-        return
-    raise ValueError(
-        f"{path} holds a run of another experiment: "
-        f"{other_experiment(run, experiment)}. Choose another directory."
-    )
-
-
 def _train(run: PlannedRun, directory: Path) -> dict[str, Any]:
     """Trains a run unless it is finished; returns its figures, or why it failed."""
     experiment = run.experiment
@@ -202,9 +192,9 @@ def _train(run: PlannedRun, directory: Path) -> dict[str, Any]:
         first = experiment.begins_with
         if isinstance(first, Experiment):
             shared = shared_path(directory, first)
-            _train_unless_finished(first, shared)
+            train_unless_finished(first, shared, verbose=0)
             experiment = replace(experiment, weights=shared)
-        _train_unless_finished(experiment, run.path)
+        train_unless_finished(experiment, run.path, verbose=0)
     except Exception as error:  # whatever it was: the table goes on, and shows it
         reason = " ".join(str(error).split())[:300]
         return {"failed": f"{run.name}: {type(error).__name__}: {reason}"}
@@ -217,11 +207,6 @@ def _train(run: PlannedRun, directory: Path) -> dict[str, Any]:
         checkpoint: json.loads((run.path / file).read_text("utf-8"))
         for checkpoint, file in files.items()
     }
-
-
-def _train_unless_finished(experiment: Experiment, path: Path) -> None:
-    if RunDirectory(path).info().get("status") != "finished":
-        train_experiment(experiment, path, verbose=0)
 
 
 def _test_data(

@@ -92,6 +92,15 @@ def check_same(run: RunDirectory, experiment: Experiment) -> None:
         )
 
 
+def check_place(run: RunDirectory, experiment: Experiment) -> None:
+    """Raises ValueError if a run of another experiment, finished or not, lies there."""
+    if run.info() and run.identity != experiment.identity:
+        raise ValueError(
+            f"{run.path} holds a run of another experiment: "
+            f"{other_experiment(run, experiment)}. Choose another directory."
+        )
+
+
 def other_experiment(run: RunDirectory, experiment: Experiment) -> str:
     """Returns in words how a run's experiment differs from another one."""
     there = run.info().get("experiment")

@@ -44,6 +44,7 @@ from keras_agegender.training.fitting import (
 )
 from keras_agegender.training.identity import differences
 from keras_agegender.training.resuming import (
+    check_place,
     make_run_directory,
     open_run,
     read_history,
@@ -167,6 +168,21 @@ def train_experiment(
             shutil.rmtree(run.backup, ignore_errors=True)
         wait_for_all("end of the run")
     return run
+
+
+def train_unless_finished(
+    experiment: Experiment, run_directory: str | Path, verbose: int | str = "auto"
+) -> RunDirectory:
+    """Returns the finished run of an experiment, trained first where it is not there.
+
+    Raises:
+        ValueError: If a run of another experiment lies there.
+    """
+    run = RunDirectory(Path(run_directory))
+    check_place(run, experiment)
+    if run.info().get("status") == "finished":
+        return run
+    return train_experiment(experiment, run.path, verbose=verbose)
 
 
 def _evaluate(experiment: Experiment, run: RunDirectory) -> None:

@@ -149,12 +149,10 @@ def test_faces_that_a_model_knows_are_a_note():
 
 def test_the_same_call_trains_nothing_again(reproduced, prepared, monkeypatch):
     found, _ = reproduced
-    from keras_agegender.studies import reproduce as reproduction
-
     def never(*args, **kwargs):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(reproduction, "train_experiment", never)
+    monkeypatch.setattr("keras_agegender.training.train.train_experiment", never)
     recipe = published_on(load_recipe("7", SMALL), "test")
     options = {"report": lambda line: None}
     again = reproduce([recipe], prepared, found.directory, seeds=(0, 1), **options)

@@ -18,7 +18,7 @@ from keras_agegender.run_directory import RunDirectory
 from keras_agegender.training.experiment import make_experiment
 from keras_agegender.training.identity import differences, identity_of
 from keras_agegender.training.resuming import make_run_directory, open_run
-from keras_agegender.training.train import train
+from keras_agegender.training.train import train, train_unless_finished
 
 SMALL = ("model.image_size=[32, 32]", "data.batch_size=8", "training.epochs=1",
          "model.backbone=sample_data:small_backbone", "data.faces=any")  # fmt: skip
@@ -201,6 +201,18 @@ def test_another_experiment_is_not_resumed(prepared, experiment, tmp_path):
     run.update_info(status="finished")
     with pytest.raises(ValueError, match="is finished"):
         opened(run.path, other)
+
+
+def test_a_finished_run_is_taken_for_its_own_experiment_only(
+    prepared, experiment, tmp_path, monkeypatch
+):
+    run = opened(tmp_path / "run", experiment)
+    run.update_info(status="finished")
+    monkeypatch.setattr("keras_agegender.training.train.train_experiment", None)
+    assert train_unless_finished(experiment, run.path).path == run.path
+    other = make_experiment(experiment.recipe, prepared, seed=3)
+    with pytest.raises(ValueError, match=r"another experiment: seed is 0 there and 3"):
+        train_unless_finished(other, run.path)
 
 
 @pytest.mark.parametrize("name", ["validation", "test"])
