@@ -31,7 +31,7 @@ COMMANDS = (
     "--version",
     "recipes quickstart",
     "train quickstart --data prepared --run run --set training.epochs=1 "
-    "--set model.backbone=caffe_1conv",
+    "--set model.backbone=caffe_1conv --set data.faces=any",
     "evaluate run",
     "export run --out saved_model",
     "predict saved_model photo.jpg --whole-image --annotate answered.png",
