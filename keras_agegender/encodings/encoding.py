@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from keras import ops
 
 from keras_agegender.encodings.decoding import Decoded, HeadAnswer, answer_head, decode
 from keras_agegender.encodings.head import Head, check_class_ids
@@ -398,6 +399,10 @@ class Encoding:
             ValueError: If an output of this encoding is missing.
         """
         check_outputs(outputs, self.output_names, self.name)
+        outputs = {
+            name: ops.cast(ops.convert_to_tensor(outputs[name]), "float32")
+            for name in self.output_names
+        }
         return decode(outputs, self.age_head, self.gender_head, self.age_groups)
 
     def answer(self, name: str, outputs: Mapping[str, Any]) -> HeadAnswer:

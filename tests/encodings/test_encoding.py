@@ -336,3 +336,18 @@ def test_importance_weights_by_hand():
     assert weights["age8"] == 1.0
     with pytest.raises(ValueError, match="ordinal"):
         get_encoding("categorical").importance_weights([0])
+
+
+def test_outputs_of_any_number_type_are_decoded():
+    """Whole numbers among them, as answers typed in by hand are."""
+    encoding = get_encoding("ordinal")
+    shares = [1, 0.9, 0.6, 0.54, 0.46, 0.1, 0.05, 0]
+    outputs = {f"age{k}": np.array([[v]]) for k, v in enumerate(shares, 1)}
+    decoded = encoding.decode({"gender": np.array([[1]]), **outputs})
+    whole = encoding.decode(
+        {"gender": np.ones((1, 1), "float32")}
+        | {name: value.astype("float32") for name, value in outputs.items()}
+    )
+    for a, b in zip(decoded, whole, strict=True):
+        if a is not None:
+            np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-6)

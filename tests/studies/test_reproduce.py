@@ -149,6 +149,7 @@ def test_faces_that_a_model_knows_are_a_note():
 
 def test_the_same_call_trains_nothing_again(reproduced, prepared, monkeypatch):
     found, _ = reproduced
+
     def never(*args, **kwargs):
         raise AssertionError("trained again")
 
