@@ -136,6 +136,8 @@ def read_csv(
             f"{file} has no column to learn from. Say which with `age_column`, "
             f"`gender_column` or `extra`. Columns: {names}."
         )
+    if age_column is None and roles.get("age") == "age_group":
+        _check_not_ids(file, [row["age_group"].strip() for _, row in rows])
     report = CleaningReport("csv", rows_read=len(rows))
     genders = _gender_words(gender_values)
     groups = get_age_groups(age_groups)
@@ -261,6 +263,17 @@ def _read_labels(
             )
         labels["split"] = split
     return labels
+
+
+def _check_not_ids(file: Path, texts: list[str]) -> None:
+    """Raises ValueError where a column `age_group` holds just numbers."""
+    known = [text for text in texts if text.lower() not in UNKNOWN]
+    if known and all(_YEARS.match(text) for text in known):
+        raise ValueError(
+            f"{file}: column 'age_group' holds numbers, which may be ids or years. "
+            "Expected names such as '25-32'. If they are years, name the column with "
+            f"`age_column` (--age-column age_group). Received: {known[0]!r}."
+        )
 
 
 def _age(

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from keras_agegender.datasets.csv_identifiers import identifier_reason
+from keras_agegender.encodings.head import RESERVED_NAMES
 from keras_agegender.encodings.kinds import HEAD_KINDS, KINDS
-from keras_agegender.labels import AGE_GROUPS, MAX_AGE, MISSING
+from keras_agegender.labels import MAX_AGE, MISSING
 
 UNKNOWN = ("", "na", "nan", "none", "unknown", "-1", "?")
 NO = ("0", "false", "no", "n")
 YES = ("1", "true", "yes", "y")
 MAX_CLASSES = 50
-# Outputs of the encodings and features of prepared datasets.
-RESERVED = (
-    "key", "path", "fold", "source", "subject", "split", "image", "face_box",
-    "face_score", "face_status", "num_faces", "gender", "age", "age_group",
-    "gender_age", *(f"age{k}" for k in range(1, len(AGE_GROUPS) + 1)),
-)  # fmt: skip
+# Outputs of the encodings: age1 … are the ordinal heads of any number of groups.
+_ENCODINGS_OUTPUTS = re.compile(r"gender|age\d*|gender_age")
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,8 @@ def read_extra_column(
     Raises:
         ValueError: If a value does not fit the kind that was asked for.
     """
-    if name in RESERVED or "/" in name or not name:
+    taken = name in RESERVED_NAMES or _ENCODINGS_OUTPUTS.fullmatch(name)
+    if taken or "/" in name or not name:
         return f"the name {name!r} is taken; rename the column"
     if kind is not None and kind not in HEAD_KINDS:
         raise ValueError(

@@ -119,6 +119,23 @@ def test_kinds_can_be_declared(tmp_path):
         read_csv(file, extra=["nothing"])
 
 
+@pytest.mark.parametrize("name", ["scores", "loss", "age_years", "age9", "encoding"])
+def test_no_name_that_a_head_refuses_is_an_output(tmp_path, name):
+    header = f"image,age,{name}"
+    file = write(tmp_path, "0.jpg,27,0.5", "1.jpg,27,0.7", header=header)
+    manifest, report = read_csv(file, **ALL)
+    assert manifest.attrs["extra_heads"] == {}
+    assert any(f"{name!r} is taken" in text for text in report.totals)
+
+
+def test_age_groups_that_are_numbers_are_asked_about(tmp_path):
+    file = write(tmp_path, "0.jpg,4", "1.jpg,", header="image,age_group")
+    with pytest.raises(ValueError, match=r"may be ids or years.*Received: '4'"):
+        read_csv(file, **ALL)
+    manifest, _ = read_csv(file, age_column="age_group", **ALL)
+    assert list(manifest["age_group"]) == [1, -1]  # 4 years are in 4-6
+
+
 def test_reserved_names_are_not_outputs(tmp_path):
     file = write(tmp_path, "0.jpg,m,1", "1.jpg,f,0", header="image,sex,age5")
     _, report = read_csv(file, **ALL)
