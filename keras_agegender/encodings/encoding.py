@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -65,6 +66,20 @@ class Encoding:
                         f"Outputs so far: {names}."
                     )
             names += [*head.output_names]
+            self._check_classes(head)
+
+    def _check_classes(self, head: Head) -> None:
+        """Raises ValueError if a head has other classes than age groups and genders."""
+        sizes = {"age_group": len(self.age_groups), "gender": len(GENDERS)}
+        if not KINDS[head.kind].classes or not set(head.columns) <= set(sizes):
+            return
+        expected = math.prod(sizes[column] for column in head.columns)
+        if head.num_classes != expected:
+            raise ValueError(
+                f"Invalid `num_classes` of head {head.name!r}. Expected {expected} for "
+                f"the column {head.column!r} with the age groups {self.age_groups}. "
+                f"Received: num_classes={head.num_classes}."
+            )
 
     @property
     def output_names(self) -> tuple[str, ...]:

@@ -123,6 +123,18 @@ class Head:
                 "a head of classes and 1 for any other. "
                 f"Received: kind={self.kind!r}, num_classes={self.num_classes}."
             )
+        if len(self.columns) > 1 and (
+            self.kind != "categorical"
+            or len(self.columns) != 2
+            or self.columns[0] != "gender"
+            or self.num_classes % len(GENDERS)
+        ):
+            raise ValueError(
+                f"Invalid `column` of head {self.name!r}. Expected one column, or "
+                "('gender', another) of a categorical head with twice as many classes "
+                f"as the other has. Received: column={self.column!r}, "
+                f"kind={self.kind!r}, num_classes={self.num_classes}."
+            )
         expected = (0, max(self.num_classes, 2))
         if len(self.classes) not in (expected if self.kind != "regression" else (0,)):
             raise ValueError(

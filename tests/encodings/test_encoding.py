@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_agegender.encodings.catalogue import get_encoding, list_encodings
 from keras_agegender.encodings.class_weights import balanced_class_weights
+from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 
 LABELS = list(itertools.product(range(8), range(2)))
@@ -351,3 +352,21 @@ def test_outputs_of_any_number_type_are_decoded():
     for a, b in zip(decoded, whole, strict=True):
         if a is not None:
             np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        (("age", "categorical", 5, "age_group"), "Expected 8 for the column"),
+        (("age", "ordinal", 9, "age_group"), "Expected 8 for the column"),
+        (("g", "coral", 8, "gender"), "Expected 2 for the column"),
+        (("a", "categorical", 14, ("gender", "age_group")), "Expected 16"),
+        (("a", "categorical", 7, ("gender", "age_group")), "Expected one column, or"),
+        (("a", "categorical", 16, ("age_group", "gender")), "Expected one column, or"),
+        (("a", "binary", 1, ("gender", "age_group")), "Expected one column, or"),
+    ],
+)
+def test_a_head_has_the_classes_of_its_column(head, message):
+    name, kind, num_classes, column = head
+    with pytest.raises(ValueError, match=message):
+        Encoding("x", (Head(name, kind, num_classes, column=column),))
