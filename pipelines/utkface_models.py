@@ -1,4 +1,4 @@
-"""The released models: UTKFace's two folders to trained runs, scored on the second.
+"""Models of real faces: UTKFace's two folders to trained runs, scored on the second.
 
 The first folder trains, but for a twentieth of it that chooses the epoch; the second is
 the test split. Ages between two groups stay, for the years and the gender.
@@ -10,7 +10,6 @@ the test split. Ages between two groups stay, for the years and the gender.
 from __future__ import annotations
 
 import argparse
-import hashlib
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +17,7 @@ import pandas as pd
 import keras_agegender as kag
 from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.datasets.utkface import RACES
+from keras_agegender.files import file_hash
 
 
 def utkface_manifest(train: Path, test: Path) -> pd.DataFrame:
@@ -36,9 +36,7 @@ def utkface_manifest(train: Path, test: Path) -> pd.DataFrame:
 
 def picture_hashes(manifest: pd.DataFrame) -> pd.Series:
     """Returns the SHA-256 of every picture file; UTKFace holds some of them twice."""
-    return manifest["path"].map(
-        lambda path: hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    )
+    return manifest["path"].map(lambda path: file_hash(Path(path)))
 
 
 def main() -> None:

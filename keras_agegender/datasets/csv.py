@@ -85,7 +85,8 @@ def read_csv(
             `file`, `path` or `filename`.
         age_column: Column of ages in years (`27`), which are kept as `age_years`, or of
             groups by name (`25-32`, `(25, 32)`, `70+`). `None` takes the one called
-            `age`, `age_group` or `age_years`, if any.
+            `age`, `age_group` or `age_years`, if any; an `age_group` of just numbers
+            must be named, as they may be ids.
         gender_column: Column of genders. `None` takes `gender` or `sex`, if any.
         subject_column: Column that says who is on the picture, so that nobody is in two
             splits. `None` takes `subject`, `identity` or `person`, if any.

@@ -6,7 +6,6 @@ Datasets split expressions over those folds, and needs no second copy of the dat
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from keras_agegender.datasets.manifest import check_subjects
+from keras_agegender.files import file_hash
 
 SPLITS = ("train", "validation", "test")
 
@@ -130,7 +130,7 @@ def _contents(paths: pd.Series) -> pd.Series:
     sizes = paths.map(_size)
     twins = sizes.duplicated(keep=False) & (sizes >= 0) & ~paths.duplicated()
     found = pd.Series("", index=paths.index, dtype="object")
-    found[twins] = paths[twins].map(_file_hash)
+    found[twins] = [file_hash(Path(path)) for path in paths[twins]]
     return found
 
 
@@ -147,10 +147,6 @@ def _takes(position: np.ndarray, share: float) -> np.ndarray:
 def _size(path: str) -> int:
     file = Path(path)
     return file.stat().st_size if file.is_file() else -1
-
-
-def _file_hash(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def check_subject_exclusive(

@@ -73,7 +73,7 @@ def answer_head(head: Head, outputs: Outputs) -> HeadAnswer:
         outputs: Output name -> predictions. Shape (batch, units) each.
     """
     if head.kind == "regression":
-        raw = ops.convert_to_tensor(outputs[head.name])[:, 0]
+        raw = _output(outputs, head.name)[:, 0]
         return HeadAnswer(raw * head.scale + head.mean, None)
     probabilities = class_probabilities(head, outputs)
     if head.kind == "years":
@@ -85,7 +85,7 @@ def class_probabilities(head: Head, outputs: Outputs) -> Any:
     """Returns the probability of each class. Shape (batch, num_classes or 2)."""
     if KINDS[head.kind].ranks:
         return _steps(_at_least(head, outputs))
-    values = ops.convert_to_tensor(outputs[head.name])
+    values = _output(outputs, head.name)
     if head.kind == "binary":
         return ops.concatenate([1.0 - values, values], axis=-1)
     return values
@@ -127,6 +127,11 @@ def decode(
     )
 
 
+def _output(outputs: Outputs, name: str) -> Any:
+    """Returns an output as float32: numbers typed in by hand may be whole."""
+    return ops.cast(ops.convert_to_tensor(outputs[name]), "float32")
+
+
 def _gender_probabilities(head: Head, outputs: Outputs) -> Any:
     probabilities = class_probabilities(head, outputs)
     if len(head.columns) == 1:
@@ -157,13 +162,13 @@ def _pairs(head: Head, probabilities: Any) -> Any:
 def _at_least(head: Head, outputs: Outputs) -> Any:
     """Returns P(class >= k) for k from 1 on, as it is answered, perhaps not falling."""
     if head.kind == "ordinal":
-        columns = [ops.convert_to_tensor(outputs[n]) for n in head.output_names]
+        columns = [_output(outputs, name) for name in head.output_names]
         answers = ops.concatenate(columns, axis=-1)
         # One output is constant: the last of "older", the first of "younger".
         if head.question == "older":
             return answers[:, :-1]
         return 1.0 - answers[:, 1:]
-    answers = ops.convert_to_tensor(outputs[head.name])[:, :, 0]
+    answers = _output(outputs, head.name)[:, :, 0]
     if head.kind == "corn":  # P(class > k, given class > k - 1)
         return ops.cumprod(answers, axis=-1)
     return answers
@@ -199,7 +204,7 @@ def _counted(head: Head, outputs: Outputs) -> tuple[Any, Any]:
     agree = ops.all(ops.equal(bits, expected), axis=-1)
     if head.kind == "ordinal":
         constant = head.output_names[0 if younger else -1]
-        never = ops.convert_to_tensor(outputs[constant])[:, 0] <= 0.5
+        never = _output(outputs, constant)[:, 0] <= 0.5
         agree = ops.logical_and(agree, never)
     return count, agree
 

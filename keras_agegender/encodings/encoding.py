@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from keras import ops
 
 from keras_agegender.encodings.decoding import Decoded, HeadAnswer, answer_head, decode
 from keras_agegender.encodings.head import Head, check_class_ids
@@ -414,10 +413,6 @@ class Encoding:
             ValueError: If an output of this encoding is missing.
         """
         check_outputs(outputs, self.output_names, self.name)
-        outputs = {
-            name: ops.cast(ops.convert_to_tensor(outputs[name]), "float32")
-            for name in self.output_names
-        }
         return decode(outputs, self.age_head, self.gender_head, self.age_groups)
 
     def answer(self, name: str, outputs: Mapping[str, Any]) -> HeadAnswer:

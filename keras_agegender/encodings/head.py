@@ -101,6 +101,7 @@ class Head:
                 default = len(self.classes)
             object.__setattr__(self, "num_classes", default)
         self._check_classes()
+        self._check_columns()
         self._check_numbers()
 
     def _check_name(self) -> None:
@@ -123,23 +124,25 @@ class Head:
                 "a head of classes and 1 for any other. "
                 f"Received: kind={self.kind!r}, num_classes={self.num_classes}."
             )
-        if len(self.columns) > 1 and (
-            self.kind != "categorical"
-            or len(self.columns) != 2
-            or self.columns[0] != "gender"
-            or self.num_classes % len(GENDERS)
-        ):
-            raise ValueError(
-                f"Invalid `column` of head {self.name!r}. Expected one column, or "
-                "('gender', another) of a categorical head with twice as many classes "
-                f"as the other has. Received: column={self.column!r}, "
-                f"kind={self.kind!r}, num_classes={self.num_classes}."
-            )
         expected = (0, max(self.num_classes, 2))
         if len(self.classes) not in (expected if self.kind != "regression" else (0,)):
             raise ValueError(
                 f"Invalid `classes` of head {self.name!r}. Expected a name for each of "
                 f"its {expected[1]} classes. Received: classes={self.classes}."
+            )
+
+    def _check_columns(self) -> None:
+        """Raises ValueError for several columns that `class_ids` makes no class of."""
+        if len(self.columns) == 1:
+            return
+        pair = len(self.columns) == 2 and self.columns[0] == "gender"
+        whole = self.num_classes % len(GENDERS) == 0
+        if not (pair and whole and self.kind == "categorical"):
+            raise ValueError(
+                f"Invalid `column` of head {self.name!r}. Expected one column, or "
+                "('gender', another) of a categorical head with twice as many classes "
+                f"as the other has. Received: column={self.column!r}, "
+                f"kind={self.kind!r}, num_classes={self.num_classes}."
             )
 
     def _check_numbers(self) -> None:

@@ -30,8 +30,8 @@ SHARED = (
     "loss_weight_changes=[{epoch=1, set={gender=0.5}}]",
 )
 NETWORKS = {
-    # Dropout, random crops and flips in the input pipeline.
-    "caffe": ("model.backbone=sample_data:small_backbone", *SHARED),
+    # Dropout; random crops and flips in the input pipeline (the recipe's: caffe).
+    "small": ("model.backbone=sample_data:small_backbone", *SHARED),
     # Batch normalisation; random flips and contrast are layers.
     "resnet": ("model.backbone=resnet_se", "data.pipeline=resnet", *SHARED),
 }
@@ -67,7 +67,7 @@ def killed(prepared, directory, settings, epochs, delay):
 @pytest.mark.parametrize(
     ("network", "kills"),
     [
-        ("caffe", [(2, 0.03)]),
+        ("small", [(2, 0.03)]),
         pytest.param("resnet", [(1, 0.02), (3, 0.1)], marks=pytest.mark.slow),
     ],
 )
@@ -95,7 +95,7 @@ def test_killed_and_still_the_same_weights(prepared, tmp_path, network, kills):
 
 def test_killed_behind_the_last_epoch(prepared, tmp_path, monkeypatch):
     """All that is missing then is made; no epoch is trained again."""
-    settings = (*NETWORKS["caffe"], "training.epochs=2")
+    settings = (*NETWORKS["small"], "training.epochs=2")
     whole = train("quickstart", prepared, tmp_path / "a", overrides=settings, verbose=0)
 
     def killed(*args, **kwargs):
@@ -144,7 +144,7 @@ def test_a_full_disk_is_noticed_before_training(prepared, tmp_path, monkeypatch)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**6))
     with pytest.raises(ValueError, match=r"1 MB are free, this run needs about \d+ MB"):
-        train("quickstart", prepared, tmp_path / "run", overrides=NETWORKS["caffe"])
+        train("quickstart", prepared, tmp_path / "run", overrides=NETWORKS["small"])
     assert not (tmp_path / "run" / "history.csv").exists()
 
 
@@ -152,7 +152,7 @@ def test_a_full_disk_is_noticed_before_training(prepared, tmp_path, monkeypatch)
 def test_an_unwritable_directory(prepared, tmp_path):
     (tmp_path / "run").mkdir(mode=0o500)
     with pytest.raises(OSError, match="run"):
-        train("quickstart", prepared, tmp_path / "run", overrides=NETWORKS["caffe"])
+        train("quickstart", prepared, tmp_path / "run", overrides=NETWORKS["small"])
 
 
 def test_early_stopping_goes_on_counting(tmp_path):
