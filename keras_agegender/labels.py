@@ -15,7 +15,7 @@ from typing import Any
 MISSING = -1
 
 MAX_AGE = 130  # years; nobody is known to have lived longer
-GAPS = ("omit", "nearest")
+GAPS = ("omit", "mask", "nearest")  # what becomes of an age between two groups
 
 _RANGE = re.compile(r"^[(\[]?\s*(\d{1,3})\s*(?:-|–|,|\.\.|to)\s*(\d{1,3})\s*[)\]]?$")
 _OPEN = re.compile(r"^(?:(?:more than|over|>)\s*(\d{1,3})|(\d{1,3})\s*\+)$")
@@ -47,18 +47,19 @@ class AgeGroups:
     names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        bounds = tuple((int(low), int(high)) for low, high in self.bounds)
+        bounds = _checked_bounds(self.bounds)
         object.__setattr__(self, "bounds", bounds)
         names = tuple(self.names) or tuple(f"{low}-{high}" for low, high in bounds)
         object.__setattr__(self, "names", names)
         flat = [year for pair in bounds for year in pair]
         ascending = all(a <= b for a, b in zip(flat[::2], flat[1::2], strict=True))
         apart = all(a < b for a, b in zip(flat[1::2], flat[2::2], strict=False))
-        if len(bounds) < 2 or not ascending or not apart or flat[0] < 0:
+        possible = all(0 <= year <= MAX_AGE for year in flat)
+        if len(bounds) < 2 or not ascending or not apart or not possible:
             raise ValueError(
                 "Invalid `bounds` of age groups. Expected at least two groups "
-                "(youngest, oldest) in years, ascending and without overlap. "
-                f"Received: bounds={bounds}."
+                f"(youngest, oldest) in years from 0 to {MAX_AGE}, ascending and "
+                f"without overlap. Received: bounds={bounds}."
             )
         if len(names) != len(bounds) or len(set(names)) != len(names):
             raise ValueError(
@@ -83,9 +84,9 @@ class AgeGroups:
         Args:
             years: Age in completed years, 0 to 130; a fraction counts for the whole
                 year.
-            gaps: What an age between two groups becomes: `"omit"` (default) is
-                `MISSING`, `"nearest"` the nearer group, the younger of two equally
-                near.
+            gaps: What an age between two groups becomes: `"omit"` (default) and
+                `"mask"` are `MISSING`, and readers leave the face out or keep it;
+                `"nearest"` is the nearer group, the younger of two equally near.
 
         Returns:
             Id in [0, num_groups), or -1.
@@ -93,10 +94,7 @@ class AgeGroups:
         Raises:
             ValueError: If the age or the option is impossible.
         """
-        if gaps not in GAPS:
-            raise ValueError(
-                f"Invalid `gaps`. Expected one of {GAPS}. Received: gaps={gaps!r}."
-            )
+        check_gaps(gaps)
         if not 0 <= years <= MAX_AGE:
             raise ValueError(
                 f"Invalid age. Expected years in [0, {MAX_AGE}]. Received: {years}."
@@ -140,6 +138,34 @@ class AgeGroups:
         return cls(
             tuple((low, high) for low, high in (group["years"] for group in groups)),
             tuple(group["name"] for group in groups),
+        )
+
+
+def _checked_bounds(bounds: Any) -> tuple[tuple[int, int], ...]:
+    """Returns pairs of whole years; whether they make groups is checked by those."""
+    pairs = []
+    for pair in bounds:
+        years = tuple(pair) if isinstance(pair, Sequence) else ()
+        whole = all(isinstance(year, (int, float)) for year in years)
+        if (
+            isinstance(pair, str)
+            or len(years) != 2
+            or not whole
+            or years != tuple(map(int, years))
+        ):
+            raise ValueError(
+                "Invalid `bounds` of age groups. Expected pairs (youngest, oldest) of "
+                f"whole years. Received: {pair!r}."
+            )
+        pairs.append((int(years[0]), int(years[1])))
+    return tuple(pairs)
+
+
+def check_gaps(gaps: str) -> None:
+    """Raises ValueError unless it says what becomes of ages between two groups."""
+    if gaps not in GAPS:
+        raise ValueError(
+            f"Invalid `gaps`. Expected one of {GAPS}. Received: gaps={gaps!r}."
         )
 
 
@@ -197,7 +223,7 @@ def get_age_groups(
     if isinstance(groups, AgeGroups):
         return groups
     if not isinstance(groups, str):
-        return AgeGroups(tuple((low, high) for low, high in groups))
+        return AgeGroups(tuple(groups))
     if groups in AGE_GROUP_PRESETS:
         return AGE_GROUP_PRESETS[groups]
     bounds, names = [], []
@@ -211,7 +237,7 @@ def get_age_groups(
             )
         low, high = found
         # Nobody older than 120 is in any dataset; the last group takes them anyway.
-        bounds.append((low, 120 if high is None else high))
+        bounds.append((low, max(low, 120) if high is None else high))
         names.append(text.strip())
     return AgeGroups(tuple(bounds), tuple(names))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_agegender.cli.console import add_verb, load_frameworks, say
-from keras_agegender.labels import AGE_GROUP_PRESETS, GENDERS
+from keras_agegender.labels import AGE_GROUP_PRESETS, GAPS, GENDERS
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
@@ -109,12 +109,15 @@ def _read_csv(arguments: argparse.Namespace) -> tuple:
 
 
 def _extra_columns(texts: Sequence[str] | None) -> Any:
-    """Reads `--extra COLUMN[:KIND] …`; not given, all evident columns are outputs."""
+    """Reads `--extra COLUMN[:KIND[:CLASS,…]] …`; not given: all evident columns."""
     if texts is None:
         return "auto"
-    return {
-        name: kind or None for name, _, kind in (text.partition(":") for text in texts)
-    }
+    columns = {}
+    for text in texts:
+        name, kind, classes = [*text.split(":", 2), "", ""][:3]
+        names = [part.strip() for part in classes.split(",")] if classes else []
+        columns[name] = {"kind": kind or None, "classes": names}
+    return columns
 
 
 def add_prepare(verbs: Any) -> None:
@@ -164,14 +167,7 @@ def _add_adience(sources: Any) -> argparse.ArgumentParser:
 def _add_utkface(sources: Any) -> argparse.ArgumentParser:
     source = sources.add_parser("utkface", help="UTKFace by its file names")
     source.add_argument("images", help="folder with <age>_<gender>_<race>_… files")
-    source.add_argument(
-        "--gaps",
-        choices=("omit", "mask", "nearest"),
-        default="omit",
-        help="ages between two groups: leave the picture out, keep it "
-        "without an age group, or take the nearest group",
-    )
-    _add_sampling(source)
+    _add_sampling(source, gaps="omit")
     source.set_defaults(read=_read_utkface)
     return source
 
@@ -211,22 +207,23 @@ def _add_csv(sources: Any) -> argparse.ArgumentParser:
     source.add_argument(
         "--extra",
         nargs="*",
-        metavar="COLUMN[:KIND]",
-        help="columns that become outputs, binary, categorical or "
-        "regression; none: no outputs [all whose kind is evident]",
+        metavar="COLUMN[:KIND[:CLASSES]]",
+        help="columns that become outputs: size:coral:small,medium,large; none: no "
+        "outputs [all whose kind is evident]",
     )
-    source.add_argument(
-        "--gaps",
-        choices=("omit", "nearest"),
-        default="omit",
-        help="years between two groups: unknown group, or nearest",
-    )
-    _add_sampling(source)
+    _add_sampling(source, gaps="mask")
     source.set_defaults(read=_read_csv)
     return source
 
 
-def _add_sampling(source: argparse.ArgumentParser) -> None:
+def _add_sampling(source: argparse.ArgumentParser, gaps: str) -> None:
+    source.add_argument(
+        "--gaps",
+        choices=GAPS,
+        default=gaps,
+        help="ages between two groups: leave the picture out, keep it without an age "
+        f"group, or take the nearest group [{gaps}]",
+    )
     source.add_argument("--validation", type=float, default=0.1, metavar="SHARE")
     source.add_argument("--test", type=float, default=0.1, metavar="SHARE")
     source.add_argument(

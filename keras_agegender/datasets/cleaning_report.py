@@ -67,7 +67,8 @@ class CleaningReport:
         if self.num_between_groups:
             first += (
                 f"; {self.num_between_groups} ages lie between two groups (--gaps "
-                "nearest takes the nearer one; --age-groups decades has no gaps)"
+                "mask keeps them without a group, nearest takes the nearer one, omit "
+                "leaves them out; --age-groups decades has no gaps)"
             )
         lines = [first]
         rows = [

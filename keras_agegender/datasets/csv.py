@@ -25,6 +25,7 @@ from keras_agegender.labels import (
     MAX_AGE,
     MISSING,
     AgeGroups,
+    check_gaps,
     get_age_groups,
 )
 
@@ -67,8 +68,8 @@ def read_csv(
     images_dir: str | Path | None = None,
     gender_values: Mapping[str, str] | None = None,
     age_groups: AgeGroups | str | Sequence[tuple[int, int]] | None = None,
-    gaps: str = "omit",
-    extra: str | Sequence[str] | Mapping[str, str] = "auto",
+    gaps: str = "mask",
+    extra: str | Sequence[str] | Mapping[str, str | Mapping | None] = "auto",
     validation: float = 0.1,
     test: float = 0.1,
     seed: int = 0,
@@ -98,12 +99,15 @@ def read_csv(
             `male`, `woman`, `man`. Numbers need it: datasets disagree on them.
         age_groups: Age groups of the manifest, as `get_age_groups` takes them:
             `"decades"`, `"0-17,18+"`. Defaults to Adience's eight.
-        gaps: What an age in years between two groups becomes: `"omit"` (default) an
-            unknown age group, its years kept; `"nearest"` the nearer group.
+        gaps: What becomes of ages in years between two groups: `"mask"` (default)
+            keeps the face and its years, without an age group; `"nearest"` takes the
+            nearer group; `"omit"` leaves the face out.
         extra: Further columns that become outputs: `"auto"` (default) takes every
             column whose kind is evident, but none that seems to name rows (ids, dates,
             file names: the report says which); a list names them; a dict says their
-            kinds too, `{"glasses": "binary"}`; `()` takes none.
+            kinds too, `{"glasses": "binary"}`, and the order of classes,
+            `{"size": {"kind": "coral", "classes": ["small", "large"]}}`; `()` takes
+            none.
         validation: Share of subjects that validate where splits are drawn.
         test: Share of subjects that test where splits are drawn.
         seed: Seed of the splits drawn. Defaults to 0.
@@ -119,6 +123,7 @@ def read_csv(
     Example:
     >>> manifest, report = read_csv("labels.csv", age_column="years")  # doctest: +SKIP
     """
+    check_gaps(gaps)
     file = Path(file)
     names, rows = _read_rows(file)
     roles = _find_roles(
@@ -152,6 +157,10 @@ def read_csv(
             for role, name in roles.items()
         }
         labels = _read_labels(cells, genders, groups, gaps, report)
+        years = labels.get("age_years", MISSING)
+        if gaps == "omit" and years != MISSING and labels["age_group"] == MISSING:
+            report.leave_out(cells["image"].text, "age between two groups")
+            continue
         made_row = _find_picture(cells["image"], base, seen, report)
         if made_row is not None:
             made.append({**made_row, **labels})
@@ -344,7 +353,7 @@ def _add_extra_columns(
     file: Path,
     names: Sequence[str],
     roles: Mapping[str, str],
-    extra: str | Sequence[str] | Mapping[str, str],
+    extra: str | Sequence[str] | Mapping[str, str | Mapping | None],
     report: CleaningReport,
 ) -> dict[str, dict[str, Any]]:
     """Adds the columns that become outputs to the rows; returns what they are."""
@@ -357,12 +366,20 @@ def _add_extra_columns(
                 f"Invalid `extra`. Expected columns of {file} without another role: "
                 f"{free}. Received: {name!r}."
             )
-        kind = extra.get(name) if isinstance(extra, Mapping) else None
+        wanted = extra.get(name) if isinstance(extra, Mapping) else None
+        if not isinstance(wanted, Mapping):
+            wanted = {"kind": wanted}
         cells = [
             (row[name].strip(), f"{file}, line {number}, column {name!r}")
             for number, row in kept
         ]
-        column = read_extra_column(name, cells, kind, named=extra != "auto")
+        column = read_extra_column(
+            name,
+            cells,
+            wanted.get("kind"),
+            classes=wanted.get("classes", ()),
+            named=extra != "auto",
+        )
         if isinstance(column, str):
             if extra != "auto":
                 raise ValueError(f"{file}, column {name!r}: {column}.")

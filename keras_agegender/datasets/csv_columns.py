@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from keras_agegender.datasets.csv_identifiers import identifier_reason
-from keras_agegender.encodings.head import RESERVED_NAMES
+from keras_agegender.encodings.head import NAME, RESERVED_NAMES
 from keras_agegender.encodings.kinds import HEAD_KINDS, KINDS
 from keras_agegender.labels import MAX_AGE, MISSING
 
@@ -47,6 +47,7 @@ def read_extra_column(
     cells: Sequence[tuple[str, str]],
     kind: str | None = None,
     *,
+    classes: Sequence[str] = (),
     named: bool = False,
 ) -> ExtraColumn | str:
     """Returns a column as targets, or the reason why it cannot be one.
@@ -54,11 +55,13 @@ def read_extra_column(
     Args:
         name: The column's name.
         cells: (text, where it stands) of every row.
-        kind: As `Head.kind`; classes of a head with an order are in the order of their
-            numbers, or of the alphabet. `None` takes the evident one: yes and no, 1 and
-            0, and CelebA's 1 and -1 are binary, fractions and whole numbers beyond 50
-            values regression, at most 50 different texts or whole numbers from 0 on
+        kind: As `Head.kind`. `None` takes the evident one: yes and no, 1 and 0, and
+            CelebA's 1 and -1 are binary, fractions and whole numbers beyond 50 values
+            regression, at most 50 different texts or whole numbers from 0 on
             categorical.
+        classes: Names of the classes in their order; every value must be one of them.
+            Defaults to those that are there, in the order of their numbers or of the
+            alphabet.
         named: Whether the caller asked for this column. One that was not asked for is
             no output if it seems to name rows: ids, dates, file names.
 
@@ -66,13 +69,26 @@ def read_extra_column(
         ValueError: If a value does not fit the kind that was asked for.
     """
     taken = name in RESERVED_NAMES or _ENCODINGS_OUTPUTS.fullmatch(name)
-    if taken or "/" in name or not name:
+    if taken:
         return f"the name {name!r} is taken; rename the column"
+    if not NAME.fullmatch(name):
+        return (
+            f"{name!r} cannot name an output (letters, digits, '_', '.', '-'); rename "
+            "the column"
+        )
     if kind is not None and kind not in HEAD_KINDS:
         raise ValueError(
             f"Invalid kind of column {name!r}. Expected one of {HEAD_KINDS}. "
             f"Received: {kind!r}."
         )
+    if classes:
+        kind = kind or "categorical"
+        if not KINDS[kind].classes or kind == "years":
+            raise ValueError(
+                f"Invalid classes of column {name!r}. Expected none for the kind "
+                f"{kind!r}. Received: {', '.join(classes)}."
+            )
+        return replace(_categorical(cells, classes), kind=kind)
     written = {t.lower() for t, _ in cells}
     if kind in (None, "binary") and written - {"", "na", "nan"} == {"-1", "1"}:
         cells = [("0" if t == "-1" else t, where) for t, where in cells]  # as CelebA
@@ -155,10 +171,20 @@ def _years(cells: Sequence[tuple[str, str]]) -> ExtraColumn:
     return ExtraColumn("years", (), values)
 
 
-def _categorical(cells: Sequence[tuple[str, str]]) -> ExtraColumn:
-    known = {t for t, _ in cells if t.lower() not in UNKNOWN}
-    numeric = all(_number(t) is not None for t in known)
-    classes = sorted(known, key=lambda t: (_number(t) if numeric else 0, t))
+def _categorical(
+    cells: Sequence[tuple[str, str]], classes: Sequence[str] = ()
+) -> ExtraColumn:
+    if classes:
+        for text, where in cells:
+            if text not in classes and text.lower() not in UNKNOWN:
+                raise ValueError(
+                    f"{where}: expected one of {', '.join(classes)}. Received: "
+                    f"{text!r}."
+                )
+    else:
+        known = {t for t, _ in cells if t.lower() not in UNKNOWN}
+        numeric = all(_number(t) is not None for t in known)
+        classes = sorted(known, key=lambda t: (_number(t) if numeric else 0, t))
     lookup = {text: index for index, text in enumerate(classes)}
     return ExtraColumn(
         "categorical", tuple(classes), [lookup.get(t, MISSING) for t, _ in cells]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_agegender.datasets.check_encoding import check_encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.labels import GENDERS, AgeGroups, get_age_groups
 from keras_agegender.quiet import quiet_datasets, quiet_start
@@ -76,23 +77,12 @@ class PreparedDataset:
         Its age groups must be the encoding's, and a column with classes must have as
         many of them as the head that is read from it.
         """
-        age = encoding.age_head
-        if age is not None and age.kind != "years":
-            if encoding.age_groups.bounds != self.age_groups.bounds:
-                raise ValueError(
-                    f"Invalid `age_groups`. The encoding has {encoding.age_groups}; "
-                    f"the dataset in {self.directory} has {self.age_groups}."
-                )
-        columns = self.info.get("extra_heads", {})
-        for head in encoding.extra_heads:
-            classes = columns.get(head.columns[0], {}).get("classes") or ()
-            if classes and head.kind != "regression":
-                if len(classes) != head.num_values:
-                    raise ValueError(
-                        f"Invalid head {head.name!r}. Column {head.columns[0]!r} has "
-                        f"{len(classes)} classes ({', '.join(classes)}). Received: "
-                        f"kind={head.kind!r}, num_classes={head.num_classes}."
-                    )
+        check_encoding(
+            encoding,
+            self.age_groups,
+            self.info.get("extra_heads", {}),
+            f"the dataset in {self.directory}",
+        )
 
     def num_faces(self, split: str) -> int:
         """Returns how many faces a split, or an expression over splits, has.

@@ -14,8 +14,10 @@ import pandas as pd
 
 from keras_agegender.datasets.manifest import check_subjects
 from keras_agegender.files import file_hash
+from keras_agegender.labels import MISSING
 
 SPLITS = ("train", "validation", "test")
+YEARS_PER_CELL = 10  # ages that are spread evenly over splits together
 
 
 def report_splits() -> dict[str, str]:
@@ -61,9 +63,9 @@ def random_splits(
     """Returns the manifest with random splits that keep each subject in one.
 
     Pictures of an unknown subject count as a subject each, rows of one picture (the
-    same path, or files of the same content) as one. Groups of age and gender are
-    spread evenly: subjects are dealt out in the order of their first picture's labels,
-    shuffled within.
+    same path, or files of the same content) as one. Ages (decades where years are
+    known, age groups else) and genders are spread evenly: subjects are dealt out in the
+    order of their first picture's labels, shuffled within.
 
     Args:
         manifest: A manifest; its `split` column is replaced.
@@ -80,11 +82,13 @@ def random_splits(
             f" Received: validation={validation}, test={test}."
         )
     subject = pd.Series(_connected(manifest), index=manifest.index)
+    ages = manifest["age_group"]
+    if "age_years" in manifest:
+        # The same splits whatever the age groups: runs with others can be compared.
+        years = manifest["age_years"]
+        ages = (years // YEARS_PER_CELL).where(years != MISSING, -2 - ages)
     first = pd.DataFrame(
-        {
-            "subject": subject,
-            "cell": manifest["age_group"] * 4 + manifest["gender"],
-        }
+        {"subject": subject, "cell": ages * 4 + manifest["gender"]}
     ).drop_duplicates("subject")
     order = np.random.default_rng(seed).permutation(len(first))
     ordered = first.iloc[order].sort_values("cell", kind="stable")["subject"]

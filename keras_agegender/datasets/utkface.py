@@ -16,9 +16,15 @@ import pandas as pd
 from keras_agegender.datasets.cleaning_report import CleaningReport
 from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.datasets.splits import random_splits
-from keras_agegender.labels import GENDERS, MAX_AGE, MISSING, AgeGroups, get_age_groups
+from keras_agegender.labels import (
+    GENDERS,
+    MAX_AGE,
+    MISSING,
+    AgeGroups,
+    check_gaps,
+    get_age_groups,
+)
 
-GAPS = ("omit", "mask", "nearest")
 SUFFIXES = (".jpg", ".jpeg", ".png")
 _NAME = re.compile(r"^(\d{1,3})_([01])_([0-4])_(\d+)\.")
 _MALE = "0"
@@ -62,10 +68,7 @@ def read_utkface(
     Example:
     >>> manifest, report = read_utkface("data/UTKFace")  # doctest: +SKIP
     """
-    if gaps not in GAPS:
-        raise ValueError(
-            f"Invalid `gaps`. Expected one of {GAPS}. Received: gaps={gaps!r}."
-        )
+    check_gaps(gaps)
     directory = Path(directory)
     if not directory.is_dir():
         raise ValueError(f"There is no folder {directory} of UTKFace pictures.")

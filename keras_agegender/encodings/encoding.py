@@ -15,11 +15,10 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_agegender.encodings.decoding import Decoded, HeadAnswer, answer_head, decode
 from keras_agegender.encodings.head import Head, check_class_ids
 from keras_agegender.encodings.kinds import KINDS
 from keras_agegender.labels import (
@@ -28,6 +27,9 @@ from keras_agegender.labels import (
     MISSING,
     AgeGroups,
 )
+
+if TYPE_CHECKING:
+    from keras_agegender.encodings.decoding import Decoded, HeadAnswer
 
 # Columns that every manifest has; heads of any other are "extra".
 LABEL_COLUMNS = ("age_group", "gender", "age_years")
@@ -56,6 +58,14 @@ class Encoding:
     output_loss_weights: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
+        # Lists would compare unlike tuples, and have no hash.
+        object.__setattr__(self, "heads", tuple(self.heads))
+        for name in ("class_weights", "output_loss_weights"):
+            pairs = tuple(
+                (key, tuple(value) if isinstance(value, Sequence) else value)
+                for key, value in getattr(self, name)
+            )
+            object.__setattr__(self, name, pairs)
         names: list[str] = []
         for head in self.heads:
             for name in {head.name, *head.output_names}:
@@ -410,8 +420,11 @@ class Encoding:
             `Decoded`, of backend tensors.
 
         Raises:
-            ValueError: If an output of this encoding is missing.
+            ValueError: If an output of this encoding is missing, or is an array that
+                holds NaN: no answer is the most probable then.
         """
+        from keras_agegender.encodings.decoding import decode
+
         check_outputs(outputs, self.output_names, self.name)
         return decode(outputs, self.age_head, self.gender_head, self.age_groups)
 
@@ -422,6 +435,8 @@ class Encoding:
             name: Name of a head.
             outputs: Output name -> predictions. Shape (batch, units) each.
         """
+        from keras_agegender.encodings.decoding import answer_head
+
         return answer_head(self.head(name), outputs)
 
     # -- storage -----------------------------------------------------------------------
@@ -516,13 +531,23 @@ def check_output_names(given: Any, expected: Sequence[str], argument: str) -> No
 
 
 def check_outputs(outputs: Mapping[str, Any], names: Sequence[str], name: str) -> None:
-    """Raises ValueError if an output is missing."""
+    """Raises ValueError if an output is missing, or an array of them holds NaN."""
     missing = [n for n in names if n not in outputs]
     if missing:
         raise ValueError(
             f"Invalid `outputs` for encoding {name!r}. Expected the keys "
             f"{list(names)}. Missing: {missing}."
         )
+    for key in names:
+        values = outputs[key]  # tensors of a graph have no values yet
+        if isinstance(values, np.ndarray) and values.dtype.kind == "f":
+            wrong = np.flatnonzero(np.isnan(values.reshape(len(values), -1)).any(1))
+            if len(wrong):
+                raise ValueError(
+                    f"Invalid `outputs`. Output {key!r} is NaN for {len(wrong)} of "
+                    f"{len(values)} faces, first at position {wrong[0]}: the model's "
+                    "weights, or its input, are no numbers (did training diverge?)."
+                )
 
 
 def check_ids(ids: Any, num_classes: int, name: str) -> np.ndarray:

@@ -7,6 +7,7 @@ needed here.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,9 @@ from keras_agegender.encodings.kinds import HEAD_KINDS, KINDS
 from keras_agegender.labels import GENDERS, MAX_AGE, MISSING, OLDEST_YEAR
 
 QUESTIONS = ("older", "younger")
+
+# What TensorFlow takes as the name of an operation, less the slash of its scopes.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 # Names that prepared datasets and exported models have for other things.
 RESERVED_NAMES = (
@@ -32,9 +36,10 @@ class Head:
     """One question to a model: what it predicts and how it is trained.
 
     Args:
-        name: Name of the output layer, of the key in the model's output dict and of
-            the prefix of its metrics (`gender` logs `val_gender_accuracy`). Outputs of
-            an ordinal head are `<name>1` … `<name>n`.
+        name: Name of the output layer (letters, digits, `_`, `.` and `-`), of the key
+            in the model's output dict and of the prefix of its metrics (`gender` logs
+            `val_gender_accuracy`). Outputs of an ordinal head are `<name>1` …
+            `<name>n`.
         kind: A row of `KINDS`:
 
             - `"binary"` (default): one sigmoid unit, binary cross-entropy.
@@ -64,8 +69,8 @@ class Head:
         scale: What they are divided by then. Defaults to 1.0.
 
     Raises:
-        ValueError: If the name is reserved, or kind, number of classes or weight
-            contradict each other.
+        ValueError: If the name is reserved or cannot be a layer's, or kind, classes or
+            numbers contradict each other.
 
     Example:
     >>> Head("glasses", column="Eyeglasses").output_names
@@ -87,14 +92,24 @@ class Head:
 
     def __post_init__(self) -> None:
         self._check_name()
-        if self.kind not in KINDS:
+        if self.kind not in HEAD_KINDS:
             raise ValueError(
                 f"Invalid `kind` of head {self.name!r}. Expected one of {HEAD_KINDS}. "
                 f"Received: kind={self.kind!r}."
             )
+        if isinstance(self.classes, str):
+            raise ValueError(
+                f"Invalid `classes` of head {self.name!r}. Expected a list of names. "
+                f"Received: classes={self.classes!r}."
+            )
         object.__setattr__(self, "classes", tuple(self.classes or ()))
         if isinstance(self.column, list):
             object.__setattr__(self, "column", tuple(self.column))
+        if type(self.num_classes) is not int:
+            raise ValueError(
+                f"Invalid `num_classes` of head {self.name!r}. Expected an int. "
+                f"Received: num_classes={self.num_classes!r}."
+            )
         if not self.num_classes:
             default = OLDEST_YEAR + 1 if self.kind == "years" else 1
             if KINDS[self.kind].classes and self.classes:
@@ -105,10 +120,10 @@ class Head:
         self._check_numbers()
 
     def _check_name(self) -> None:
-        if not self.name or "/" in self.name:
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise ValueError(
-                "Invalid head `name`. Expected a non-empty name without '/'. "
-                f"Received: name={self.name!r}."
+                "Invalid head `name`. Expected letters, digits, '_', '.' and '-', the "
+                f"first a letter or digit. Received: name={self.name!r}."
             )
         if self.name in RESERVED_NAMES:
             raise ValueError(
@@ -130,6 +145,12 @@ class Head:
                 f"Invalid `classes` of head {self.name!r}. Expected a name for each of "
                 f"its {expected[1]} classes. Received: classes={self.classes}."
             )
+        for name in self.classes:
+            if not isinstance(name, str) or self.classes.count(name) > 1:
+                raise ValueError(
+                    f"Invalid `classes` of head {self.name!r}. Expected different "
+                    f"names. Received: {name!r} in classes={self.classes}."
+                )
 
     def _check_columns(self) -> None:
         """Raises ValueError for several columns that `class_ids` makes no class of."""
@@ -162,6 +183,11 @@ class Head:
                     f"Invalid `{name}` of head {self.name!r}. Expected a number above "
                     f"0. Received: {name}={getattr(self, name)}."
                 )
+        if not math.isfinite(self.mean):
+            raise ValueError(
+                f"Invalid `mean` of head {self.name!r}. Expected a finite number. "
+                f"Received: mean={self.mean}."
+            )
 
     @property
     def columns(self) -> tuple[str, ...]:

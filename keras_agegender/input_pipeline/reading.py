@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from keras_agegender.datasets.check_encoding import check_manifest_encoding
 from keras_agegender.datasets.manifest import validate_manifest
 from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.labels import MISSING
-
-if TYPE_CHECKING:
-    pass
 
 
 def read_examples(
@@ -23,12 +21,13 @@ def read_examples(
 ) -> tf.data.Dataset:
     """Reads compressed pictures and the labels that the encoding needs."""
     columns = {"image", "age_group", "gender", *encoding.columns}
-    if not isinstance(data, pd.DataFrame):
-        data = load_prepared(data) if isinstance(data, (str, Path)) else data
-        data.check_encoding(encoding)
     if isinstance(data, pd.DataFrame):
+        validate_manifest(data)
+        check_manifest_encoding(data, encoding)
         examples = _read_manifest(data, split, columns)
     else:
+        data = load_prepared(data) if isinstance(data, (str, Path)) else data
+        data.check_encoding(encoding)
         examples = read_columns(data, split, columns)
     if cache:
         cardinality = examples.cardinality()
@@ -41,7 +40,6 @@ def _read_manifest(
     manifest: pd.DataFrame, split: str, columns: set[str]
 ) -> tf.data.Dataset:
     """Reads rows of some splits of a manifest, and their pictures' files."""
-    validate_manifest(manifest)
     names = split.split("+")
     known = sorted(manifest["split"].unique())
     absent = sorted(set(names) - set(known))

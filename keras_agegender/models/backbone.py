@@ -6,7 +6,7 @@ import difflib
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -102,6 +102,8 @@ def resolve_backbone(
         return _of_model(backbone, size, scaling)
     if isinstance(backbone, str):
         backbone = _imported(backbone)
+        if not isinstance(backbone, keras.Model) and callable(backbone):
+            backbone = _checked_call(backbone)
     if isinstance(backbone, keras.Model):
         _check_own_scaling(backbone, scaling)
         return _of_model(backbone, size, scaling)
@@ -232,6 +234,23 @@ def _imported(name: str) -> Any:
             f"imported. Received: backbone={name!r}: {error}."
         ) from error
     return found
+
+
+def _checked_call(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Returns a function that was given by name; not every one takes an image."""
+
+    @wraps(function)
+    def call(image: Any) -> Any:
+        try:
+            return function(image)
+        except TypeError as error:
+            raise ValueError(
+                "Invalid `backbone`. Expected a function from an image tensor to "
+                f"features. {function.__module__}:{function.__qualname__} says: "
+                f"{error}."
+            ) from error
+
+    return call
 
 
 def _checked_size(image_size: Any) -> tuple[int, int] | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import chain
 
+from keras_agegender.encodings.catalogue import ENCODINGS
 from keras_agegender.recipes.recipe import Recipe
 
 # By the names that `keras.optimizers.get` knows; a recipe loads without Keras.
@@ -49,6 +51,17 @@ def _model(recipe: Recipe) -> Iterator[Finding]:
     model = recipe.model
     if min(model.image_size) < 1:
         yield "model.image_size", "positive numbers of pixels", list(model.image_size)
+    if model.encoding not in ENCODINGS:
+        yield "model.encoding", f"one of {list(ENCODINGS)}", model.encoding
+    if model.question is not None and model.encoding != "ordinal":
+        yield (
+            "model.question",
+            f"no such key for the encoding {model.encoding!r}; just the ordinal one "
+            "asks",
+            model.question,
+        )
+    if not 0 < model.width < math.inf:
+        yield "model.width", "a number above 0", model.width
     if not 0 <= model.dropout_rate < 1:
         yield "model.dropout_rate", "a number in [0, 1)", model.dropout_rate
     if model.trainable_layers is not None and model.trainable_layers < 0:

@@ -14,7 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from keras_agegender.recipes.checks import check_recipe
-from keras_agegender.recipes.overrides import PREFIX, apply_override, for_pretraining
+from keras_agegender.recipes.overrides import (
+    PREFIX,
+    apply_override,
+    for_pretraining,
+    split_override,
+)
 from keras_agegender.recipes.recipe import Recipe
 
 
@@ -90,6 +95,7 @@ def _overridden(
     for override in overrides:
         if not override.strip().startswith(PREFIX):
             apply_override(settings, override)
+    _drop_question(settings, overrides)
     reaching = for_pretraining(overrides)
     if settings.get("pretraining") is not None:
         before = settings.get("pretraining_overrides", [])
@@ -104,6 +110,15 @@ def _overridden(
     if recipe.pretraining is not None:
         pretraining_recipe(recipe)  # its mistakes surface now
     return recipe
+
+
+def _drop_question(settings: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Takes the ordinal encoding's question away where an override chose another."""
+    keys = [split_override(override)[0] for override in overrides]
+    model = settings.get("model")
+    if "model.encoding" in keys and "model.question" not in keys:
+        if isinstance(model, dict) and model.get("encoding") != "ordinal":
+            model.pop("question", None)
 
 
 def _folder() -> Any:

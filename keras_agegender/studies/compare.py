@@ -117,7 +117,9 @@ def compare(
     shared = tables[0].index.intersection(tables[1].index)
     if shared.empty:
         raise ValueError(
-            f"{runs[0].path} and {runs[1].path} were scored on no face in common."
+            f"{runs[0].path} and {runs[1].path} were scored on no face in common: "
+            "other datasets, or other splits of one. `agegender evaluate --data … "
+            "--split …` scores both on the same."
         )
     warnings = []
     for run, table in zip(runs, tables, strict=True):

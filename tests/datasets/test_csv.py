@@ -119,6 +119,46 @@ def test_kinds_can_be_declared(tmp_path):
         read_csv(file, extra=["nothing"])
 
 
+def test_the_order_of_classes_can_be_declared(tmp_path):
+    lines = ("0.jpg,m,small", "1.jpg,f,large", "2.jpg,f,", "3.jpg,m,medium")
+    file = write(tmp_path, *lines, header="image,sex,size")
+    sizes = {"kind": "coral", "classes": ["small", "medium", "large"]}
+    manifest, _ = read_csv(file, extra={"size": sizes}, **ALL)
+    assert list(manifest["size"]) == [0, 2, -1, 1]
+    assert manifest.attrs["extra_heads"]["size"] == sizes
+    with pytest.raises(ValueError, match="line 3.*'size': expected one of small, medi"):
+        few = {"classes": ["small", "medium"]}
+        read_csv(file, extra={"size": few}, **ALL)
+    with pytest.raises(ValueError, match="Expected none for the kind 'binary'"):
+        read_csv(file, extra={"size": {**sizes, "kind": "binary"}}, **ALL)
+
+
+def test_a_name_that_no_layer_can_have_is_named(tmp_path):
+    header = "image,sex,hair color"
+    file = write(tmp_path, "0.jpg,m,red", "1.jpg,f,black", header=header)
+    _, report = read_csv(file, **ALL)
+    assert any("'hair color' cannot name an output" in t for t in report.totals)
+    with pytest.raises(ValueError, match="column 'hair color'.*rename the column"):
+        read_csv(file, extra=["hair color"], **ALL)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "kept", "groups"),
+    [("mask", 3, [1, -1, -1]), ("nearest", 3, [1, 1, -1]), ("omit", 2, [1, -1])],
+)
+def test_ages_between_two_groups(tmp_path, gaps, kept, groups):
+    file = write(tmp_path, "0.jpg,4", "1.jpg,7", "2.jpg,", header="image,age")
+    manifest, report = read_csv(file, gaps=gaps, **ALL)
+    assert report.rows_kept == len(manifest) == kept
+    assert list(manifest["age_group"]) == groups  # an unknown age is in no gap
+    assert report.left_out["age between two groups"] == 3 - kept
+
+
+def test_unknown_ways_with_gaps(tmp_path):
+    with pytest.raises(ValueError, match="gaps='drop'"):
+        read_csv(tmp_path / "there_is_none.csv", gaps="drop")
+
+
 @pytest.mark.parametrize("name", ["scores", "loss", "age_years", "age9", "encoding"])
 def test_no_name_that_a_head_refuses_is_an_output(tmp_path, name):
     header = f"image,age,{name}"

@@ -12,6 +12,7 @@ from keras_agegender.datasets.splits import (
     random_splits,
     report_splits,
 )
+from keras_agegender.labels import AGE_GROUP_PRESETS
 
 
 def manifest_of(count, per_subject=1, folds=False):
@@ -76,6 +77,29 @@ def test_groups_are_spread_evenly():
     manifest = random_splits(manifest_of(800), 0.1, 0.1)
     counts = manifest[manifest["split"] == "test"].groupby("age_group").size()
     assert counts.min() >= 9 and counts.max() <= 11  # 100 of each, a tenth of them
+
+
+def test_splits_of_known_years_are_the_same_for_any_age_groups():
+    years = [n * 7 % 100 for n in range(300)]
+    first, second = (
+        random_splits(
+            make_manifest(
+                (
+                    {
+                        "key": f"{n}",
+                        "path": f"{n}",
+                        "age_group": groups.from_years(age),
+                        "gender": n % 2,
+                        "age_years": age,
+                    }
+                    for n, age in enumerate(years)
+                ),
+                age_groups=groups,
+            )
+        )
+        for groups in (AGE_GROUP_PRESETS["adience"], AGE_GROUP_PRESETS["fairface"])
+    )
+    assert list(first["split"]) == list(second["split"])
 
 
 @pytest.mark.parametrize("shares", [(0.6, 0.5), (-0.1, 0.1), (0.5, 0.5)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 
 import keras
@@ -173,6 +174,33 @@ def test_reserved_names_are_refused(name):
 
 
 @pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": 3}, "`name`.*Received: name=3"),
+        ({"name": "hair color"}, "letters, digits.*'hair color'"),  # as TensorFlow asks
+        ({"name": "_x"}, "the first a letter or digit.*'_x'"),
+        ({"name": "a", "kind": ["x"]}, "`kind` of head 'a'.*'x'"),
+        ({"name": "a", "kind": "coral", "num_classes": 2.5}, "an int.*2.5"),
+        ({"name": "a", "kind": "coral", "classes": "abc"}, "list of names.*'abc'"),
+        ({"name": "a", "kind": "coral", "classes": ["x", "x"]}, "different.*'x'"),
+        ({"name": "a", "kind": "regression", "mean": math.nan}, "finite.*nan"),
+    ],
+)
+def test_impossible_heads(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Head(**fields)
+
+
+def test_predictions_that_are_no_numbers_have_no_answer():
+    encoding = get_encoding("categorical")
+    age = np.full((3, 8), 0.125, "float32")
+    age[1, 4] = np.nan
+    outputs = {"gender": np.full((3, 1), 0.5, "float32"), "age": age}
+    with pytest.raises(ValueError, match="'age' is NaN for 1 of 3 faces.*position 1"):
+        encoding.decode(outputs)
+
+
+@pytest.mark.parametrize(
     ("head", "values", "message"),
     [
         (Head("race"), [0, 4], r"`race` of head 'race'.*\[0, 2\).*4 at position 1"),
@@ -195,6 +223,9 @@ def test_an_encoding_is_a_value():
         )
 
     assert make() == make() and hash(make()) == hash(make())
+    listed = Encoding("one", [Head("hat")], class_weights=[["gender", [1.0, 2.0]]])
+    tupled = Encoding("one", (Head("hat"),), class_weights=(("gender", (1.0, 2.0)),))
+    assert listed == tupled and hash(listed) == hash(tupled)
     assert make() != make("younger") != get_encoding("ordinal")
     assert pickle.loads(pickle.dumps(make())) == make()
     assert Encoding.from_dict(make().to_dict()) == make()

@@ -307,6 +307,14 @@ def test_manifests_that_do_not_fit(photos, tmp_path):
     encoding = get_encoding("gender", heads=[Head("hat")])
     with pytest.raises(ValueError, match="no column \\['hat'\\]"):
         make_eval_dataset(photos, encoding)
+    three = photos.assign(hat=2)
+    with pytest.raises(ValueError, match=r"`hat` of head 'hat'.*\[0, 2\).*Received: 2"):
+        make_eval_dataset(three, encoding)
+    three.attrs["extra_heads"] = {"hat": {"kind": "categorical", "classes": [*"abc"]}}
+    with pytest.raises(ValueError, match=r"'hat' of the manifest has 3 classes \(a, b"):
+        make_eval_dataset(three, encoding)
+    with pytest.raises(ValueError, match="Invalid `age_groups`.*the manifest has"):
+        make_eval_dataset(photos, get_encoding("joint", age_groups="decades"))
     gone = photos.assign(path=str(tmp_path / "gone.jpg"))
     with pytest.raises(tf.errors.NotFoundError, match="gone.jpg"):
         next(iter(make_eval_dataset(gone, "gender")))

@@ -149,6 +149,7 @@ def test_module_and_function(tmp_path, monkeypatch):
         ("my_trunks:tinny", "tinny"),
         ("no_trunks:tiny", "No module named 'no_trunks'"),
         ("my_trunks:number", "a callable"),
+        ("os:system", "from an image tensor to features.*system says"),
     ):
         with pytest.raises(ValueError, match=words):
             build_model(wrong, image_size=(8, 8))

@@ -85,6 +85,12 @@ def test_overrides():
         ("[training]\nkeep = {best = 'val_loss'}", r"'training\.keep'.*'best'"),
         ("[training]\nkeep_monitor = ''", r"'training\.keep_monitor'.*metric"),
         ("[model]\ndropout_rate = 1.0", r"'model\.dropout_rate'.*\[0, 1\)"),
+        ("[model]\nwidth = 0.0", r"'model\.width'.*above 0"),
+        ("[model]\nencoding = 'x'", r"'model\.encoding'.*'joint', 'categorical'"),
+        (
+            "[model]\nencoding = 'coral'\nquestion = 'older'",
+            r"'model\.question'.*just the ordinal one asks",
+        ),
         ("[model]\nimage_size = [0, 9]", r"'model\.image_size'.*positive"),
         ("[model]\ntrainable_layers = -1", r"'model\.trainable_layers'.*no such key"),
         ("[data]\nbatch_size = 0", r"'data\.batch_size'.*positive"),
@@ -111,6 +117,15 @@ def test_mistakes_name_file_and_key(tmp_path, text, message):
     path.write_text(text, "utf-8")
     with pytest.raises(ValueError, match=message):
         load_recipe(path)
+
+
+def test_another_encoding_by_override_leaves_the_question():
+    for encoding in ("coral", "categorical", "years"):
+        recipe = load_recipe("14", [f"model.encoding={encoding}"])
+        assert (recipe.model.encoding, recipe.model.question) == (encoding, None)
+    assert load_recipe("14", ["model.encoding=ordinal"]).model.question == "older"
+    with pytest.raises(ValueError, match="just the ordinal one asks"):
+        load_recipe("14", ["model.encoding=coral", "model.question=older"])
 
 
 def test_unknown_recipe_suggests():
