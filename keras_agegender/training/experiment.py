@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
-from keras_agegender.encodings.encoding import Encoding, check_output_names
+from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
+from keras_agegender.encodings.output_names import check_output_names
 from keras_agegender.files import directory_hash, file_hash
 from keras_agegender.input_pipeline.labels import read_labels
 from keras_agegender.recipes.loading import pretraining_recipe
