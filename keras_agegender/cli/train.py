@@ -31,9 +31,13 @@ def _train(arguments: argparse.Namespace) -> int:
     load_frameworks()
     from keras_agegender.distribution import initialize_processes, process_index
     from keras_agegender.evaluation.metrics import format_metrics
+    from keras_agegender.training.following import tensorboard_callback
     from keras_agegender.training.train import train
 
     initialize_processes()
+    callbacks = []
+    if arguments.tensorboard and process_index() == 0:
+        callbacks.append(tensorboard_callback(arguments.run_directory))
     run = train(
         arguments.recipe,
         arguments.data,
@@ -44,6 +48,7 @@ def _train(arguments: argparse.Namespace) -> int:
         splits=splits,
         seed=arguments.seed,
         overwrite=arguments.overwrite,
+        callbacks=callbacks,
     )
     if process_index() > 0:
         return 0
@@ -79,6 +84,11 @@ def add_train(verbs: Any) -> None:
         default=[],
         metavar="NAME=EXPRESSION",
         help="for instance test=fold_3",
+    )
+    verb.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write RUN/tensorboard to follow the training with TensorBoard",
     )
     verb.add_argument("--seed", type=int, default=0)
     verb.add_argument(

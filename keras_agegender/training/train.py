@@ -64,6 +64,7 @@ def train(
     splits: Mapping[str, str] | None = None,
     seed: int = 0,
     overwrite: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int | str = "auto",
 ) -> RunDirectory:
     """Trains a recipe on a prepared dataset; evaluates the best epoch on test data.
@@ -92,6 +93,10 @@ def train(
             expressions; `None` takes those the dataset declares.
         seed: Seed of weights, order and augmentation. Defaults to 0.
         overwrite: Whether a finished run in that folder may be replaced.
+        callbacks: Keras callbacks of your own, `keras.callbacks.TensorBoard` for
+            instance, called after those of the recipe and before the backup; not for
+            what the recipe begins with. They are no part of the run's identity, so give
+            them again when it is resumed. Defaults to none.
         verbose: `"auto"` (default) prints a line per epoch; 0 nothing; 1 and 2 are
             Keras' own progress, with every output's figures.
 
@@ -129,7 +134,11 @@ def train(
             seed=seed,
         )
         return train_experiment(
-            experiment, run_directory, overwrite=overwrite, verbose=verbose
+            experiment,
+            run_directory,
+            overwrite=overwrite,
+            callbacks=callbacks,
+            verbose=verbose,
         )
 
 
@@ -138,6 +147,7 @@ def train_experiment(
     run_directory: str | Path,
     *,
     overwrite: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int | str = "auto",
 ) -> RunDirectory:
     """Trains what `make_experiment` made; see `train`.
@@ -146,6 +156,7 @@ def train_experiment(
         experiment: What to train.
         run_directory: Folder for everything the run leaves behind.
         overwrite: Whether a finished run in that folder may be replaced.
+        callbacks: As in `train`.
         verbose: As in `train`.
 
     Returns:
@@ -161,7 +172,7 @@ def train_experiment(
         wait_for_all("run directory")
         weights = experiment.weights or _pretrain(experiment, run, verbose)
         with model_scope():
-            _fit(experiment, run, weights, verbose)
+            _fit(experiment, run, weights, callbacks, verbose)
         if writes:
             _evaluate(experiment, run)
             run.update_info(status="finished", finished=now())
@@ -196,6 +207,7 @@ def _fit(
     experiment: Experiment,
     run: RunDirectory,
     pretrained: Path | None,
+    own_callbacks: Sequence[keras.callbacks.Callback],
     verbose: int | str,
 ) -> None:
     """Trains from the beginning or from where an earlier process was stopped."""
@@ -215,6 +227,7 @@ def _fit(
     run.check_space(_needed_bytes(model, recipe))
     validation = validation_dataset(experiment)
     callbacks = make_callbacks(experiment, run, validation, labels)
+    callbacks += own_callbacks
     backup = RunBackup(run.backup, callbacks, writes)
     if backup.first_epoch == 0 and pretrained is not None:
         transfer(model, pretrained, run)
