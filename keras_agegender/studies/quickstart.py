@@ -131,8 +131,7 @@ def quickstart(
 def training_title(recipe: Recipe, outputs: Sequence[str]) -> str:
     """Returns what a recipe trains, and a line for each change of loss weights to come.
 
-    Changes that the run is too short for are left out; those that wait for a metric may
-    still not come, which the line says.
+    Changes that the run is too short for are left out.
 
     Args:
         recipe: The recipe.
@@ -151,22 +150,21 @@ def training_title(recipe: Recipe, outputs: Sequence[str]) -> str:
         when = _moment(change, recipe.training.epochs)
         if when:
             weights = ", ".join(f"{n} {w:g}" for n, w in change.set.items())
-            lines.append(f"      loss weights {when}: {weights}")
+            lines.append(f"      loss weights change {when}: {weights}")
     return "\n".join(lines)
 
 
 def _moment(change: LossWeightChange, epochs: int) -> str:
     """Returns when weights change; nothing if training ends before they could."""
     if change.step is not None:
-        return f"from step {change.step + 1} on, if there are as many"
+        return f"at step {change.step + 1}, if there are as many"
     if change.epoch is not None:
-        return f"from epoch {change.epoch + 1} on" if change.epoch < epochs else ""
+        return f"in epoch {change.epoch + 1}" if change.epoch < epochs else ""
     if epochs == 1:  # a metric is looked at behind an epoch, for the next one
         return ""
-    bound = f"reaches {change.above:g}" if change.above is not None else None
-    return (
-        f"once {change.monitor} {bound or f'is down to {change.below:g}'}, if it does"
-    )
+    if change.above is not None:
+        return f"if {change.monitor} reaches {change.above:g}"
+    return f"if {change.monitor} falls to {change.below:g}"
 
 
 def _predict(saved_model: Path, photo: Path, annotated: Path) -> str:
