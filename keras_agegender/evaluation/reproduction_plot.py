@@ -34,8 +34,9 @@ def plot_reproduction(rows: Sequence[Any], path: str | Path, note: str = "") -> 
         That path.
     """
     panels = (("gender accuracy", COLORS[0]), ("age accuracy", COLORS[1]))
+    lines = textwrap.wrap(note, 150)
     with style():
-        figure = new_figure((11, 1.9 + 0.34 * len(rows)))
+        figure = new_figure((11, 1.9 + 0.34 * len(rows) + 0.15 * len(lines)))
         axes = figure.subplots(1, len(panels), sharey=True)
         labels = [
             f"{r.recipe}{f' ({r.checkpoint})' if r.checkpoint else ''}" for r in rows
@@ -47,16 +48,15 @@ def plot_reproduction(rows: Sequence[Any], path: str | Path, note: str = "") -> 
             axis.set_xlim(0, 1)
             axis.grid(axis="y", visible=False)
         axes[0].set_yticks(range(len(rows)), labels)
-        axes[0].invert_yaxis()
+        axes[0].set_ylim(len(rows) - 0.5, -0.5)  # the first on top, none at the edge
         handles = [
             axes[0].plot([], [], "o", mfc="none", color=INK, label="published")[0],
             axes[0].plot([], [], "o", color=INK, label="measured here")[0],
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=2)
-        if note:
-            figure.suptitle(
-                textwrap.fill(note, 150), x=0.01, ha="left", fontsize=8.5, color=MUTED
-            )
+        if lines:
+            text = "\n".join(lines)
+            figure.suptitle(text, x=0.01, ha="left", fontsize=8.5, color=MUTED)
         return save_figure(figure, Path(path))
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from keras_agegender.encodings.decoding import Decoded
-from keras_agegender.evaluation import confusion_plot, plots
+from keras_agegender.evaluation import confusion_plot, plots, reproduction_plot
 from keras_agegender.evaluation.confusion_plot import plot_confusion_matrices
 from keras_agegender.evaluation.figures import COLORS, output_style
 from keras_agegender.evaluation.metrics import evaluate_predictions
@@ -46,7 +48,7 @@ def drawn(monkeypatch):
         figures.append(figure)
         return path
 
-    for module in (plots, confusion_plot):
+    for module in (plots, confusion_plot, reproduction_plot):
         monkeypatch.setattr(module, "save_figure", save)
     return figures
 
@@ -149,9 +151,8 @@ def test_an_output_looks_the_same_in_every_run(drawn):
     assert one == {"gender": (COLORS[0], "-"), "age2": (COLORS[2], "-")}
     assert two == {name: (COLORS[k], "-") for k, name in enumerate(outputs) if k}
     # Without the outputs, the order of the history.
-    assert (
-        weight_looks(drawn, {"age2": [1, 2], "gender": [2, 1]})["age2"][0] == COLORS[0]
-    )
+    without = weight_looks(drawn, {"age2": [1, 2], "gender": [2, 1]})
+    assert without["age2"][0] == COLORS[0]
 
 
 def test_fourteen_outputs_are_told_apart_and_the_rest_is_pale(drawn):
@@ -191,9 +192,8 @@ def test_the_dot_is_the_kept_epoch_and_in_the_legend(drawn):
     assert (dot.get_xdata()[0], dot.get_ydata()[0]) == (3, 2.5)
     accuracy = drawn[-1].axes[1]
     assert "kept: epoch 3" in legend_of(accuracy)
-    points = {
-        tuple(np.ravel(d.get_data())) for d in accuracy.lines if d.get_marker() == "o"
-    }
+    dots = [line for line in accuracy.lines if line.get_marker() == "o"]
+    points = {tuple(np.ravel(dot.get_data())) for dot in dots}
     assert {(3, 0.8), (3, 0.35)} <= points
 
     plots.plot_history(HISTORY, "none.png")
@@ -223,3 +223,19 @@ def test_percent_is_zero_or_all_only_where_it_is(drawn):
     plot_confusion_matrices(evaluate_predictions(gender - 1, gender, decoded), "no.png")
     texts = [text.get_text() for text in drawn[-1].axes[0].texts]
     assert texts == ["no faces", ">99%\n299", "<1%\n1"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_rows_of_a_reproduction_lie_inside_the_panel(drawn, tmp_path, count):
+    figures = {"gender accuracy": 0.9, "age accuracy": 0.6}
+    row = SimpleNamespace(
+        recipe="14", checkpoint="", published=figures, measured={}, failed=[]
+    )
+    reproduction_plot.plot_reproduction([row] * count, "none.png", "a long note " * 80)
+    (figure,) = drawn
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib's, of panels without any height
+        figure.savefig(tmp_path / "table.png")
+    for axis in figure.axes:
+        bottom, top = axis.get_ylim()
+        assert (bottom, top) == (count - 0.5, -0.5)
