@@ -163,8 +163,8 @@ def _moment(change: LossWeightChange, epochs: int) -> str:
     if epochs == 1:  # a metric is looked at behind an epoch, for the next one
         return ""
     if change.above is not None:
-        return f"if {change.monitor} reaches {change.above:g}"
-    return f"if {change.monitor} falls to {change.below:g}"
+        return f"if {change.monitor} reaches {change.above:g} before the last epoch"
+    return f"if {change.monitor} falls to {change.below:g} before the last epoch"
 
 
 def _predict(saved_model: Path, photo: Path, annotated: Path) -> str:

@@ -14,15 +14,18 @@ CHANGES = "loss_weight_changes=[{%s, set={gender=0.5, age1=2.0}}]"
 @pytest.mark.parametrize(
     ("settings", "change"),
     [
-        ((), "if val_gender_accuracy reaches 0.95: gender 2"),
-        (("training.epochs=2",), "if val_gender_accuracy reaches 0.95: gender 2"),
+        ((), "if val_gender_accuracy reaches 0.95 before the last epoch: gender 2"),
+        (
+            ("training.epochs=2",),
+            "if val_gender_accuracy reaches 0.95 before the last epoch: gender 2",
+        ),
         (("training.epochs=1",), None),
         (("loss_weight_changes=[]",), None),
         ((CHANGES % "epoch=3",), "in epoch 4: gender 0.5, age1 2"),
         ((CHANGES % "epoch=3", "training.epochs=3"), None),
         (
             (CHANGES % "monitor='val_loss', below=1.5",),
-            "if val_loss falls to 1.5: gender 0.5, age1 2",
+            "if val_loss falls to 1.5 before the last epoch: gender 0.5, age1 2",
         ),
         (
             (CHANGES % "step=0",),
