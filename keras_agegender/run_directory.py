@@ -81,6 +81,13 @@ class RunDirectory:
         return json.loads(file.read_text("utf-8"))
 
     @property
+    def kept_epoch(self) -> int | None:
+        """The epoch of the best model, counted from 0; `None` before there is one."""
+        if not self.best_model.with_suffix(".json").is_file():
+            return None
+        return self.checkpoint_info()["epoch"]
+
+    @property
     def faces_file(self) -> Path:
         """Key, subject and picture hash of every face of its dataset."""
         return self.path / "faces.csv.gz"

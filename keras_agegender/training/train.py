@@ -256,7 +256,12 @@ def _fit(
     if writes:
         with undistributed():
             model.save(run.last_model)
-        plot_history(read_history(run.history_file), run.path / "curves.png")
+        plot_history(
+            read_history(run.history_file),
+            run.path / "curves.png",
+            outputs=encoding.output_names,
+            kept_epoch=run.kept_epoch,
+        )
 
 
 def _pretrain(

@@ -100,6 +100,8 @@ def test_a_run_leaves_everything_behind(run):
     }  # fmt: skip
     info = run.info()
     assert info["status"] == "finished" and info["seed"] == 0
+    assert run.kept_epoch == run.checkpoint_info("best")["epoch"]
+    assert RunDirectory(run.path / "no").kept_epoch is None
     assert len(info["data_sha256"]) == 64
     assert info["versions"]["keras"] == keras.__version__
     assert info["outputs"][:2] == ["gender", "age1"]
