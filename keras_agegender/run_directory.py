@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from keras_agegender.faces.pixel_path import PixelPath
-from keras_agegender.files import write_json
+from keras_agegender.files import holds, write_json
 from keras_agegender.labels import AgeGroups
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.recipes.recipe import Recipe
@@ -118,6 +118,15 @@ class RunDirectory:
         if not run.best_model.is_file():
             raise ValueError(f"The run in {path} has no model yet (best.keras).")
         return run
+
+    def check_folder(self) -> None:
+        """Makes sure that a run can be made, or lies, in the folder.
+
+        Raises:
+            ValueError: If it is a file, or a folder of other things.
+        """
+        # What a process left that was killed at once is nothing.
+        holds(self.path, "run.json", "run", besides=(".lock",))
 
     def recipe(self) -> Recipe:
         """Returns the resolved recipe."""

@@ -48,7 +48,7 @@ from keras_agegender.labels import GENDERS
 from keras_agegender.models.augmentation import strip_augmentation
 from keras_agegender.models.heads import stored_encoding
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.serving.predictor import METADATA_FILE
+from keras_agegender.serving.export_folder import METADATA_FILE, check_new_export
 
 FORMAT = 2
 
@@ -113,7 +113,7 @@ def export(
     """
     _check_backend()
     directory = Path(directory)
-    _check_target(directory, overwrite)
+    check_new_export(directory, overwrite)
     source = _open(model)
     encoding = encoding or source.get("encoding") or stored_encoding(source["model"])
     if encoding is None:
@@ -373,21 +373,6 @@ def _check_model(model: keras.Model, encoding: Encoding) -> tuple[int, int]:
             f"Received: {shape}."
         )
     return shape[1], shape[2]
-
-
-def _check_target(directory: Path, overwrite: bool) -> None:
-    if not directory.exists():
-        return
-    ours = directory.is_dir() and (
-        (directory / METADATA_FILE).is_file() or not any(directory.iterdir())
-    )
-    if not ours:
-        raise ValueError(f"{directory} exists and is no export; it is left alone.")
-    if not overwrite and any(directory.iterdir()):
-        raise ValueError(
-            f"There is an export in {directory} already. Choose another directory, or "
-            "overwrite it."
-        )
 
 
 def _check_backend() -> None:

@@ -23,8 +23,8 @@ from keras_agegender.faces.images import UnreadableImageError, read_image
 from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.quiet import quiet_start
 from keras_agegender.serving.answers import FacePrediction, PhotoPrediction
+from keras_agegender.serving.export_folder import METADATA_FILE
 
-METADATA_FILE = "agegender.json"
 
 __all__ = ["FacePrediction", "PhotoPrediction", "Predictor"]
 
