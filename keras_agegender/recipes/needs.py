@@ -34,19 +34,21 @@ def training_data(
     return given
 
 
-def check_beginning(recipe: Recipe, pretraining_data: object, pretrained: object) -> None:
+def check_beginning(
+    recipe: Recipe, pretraining_data: object, pretrained: object
+) -> None:
     """Makes sure that what a recipe begins with is there or can be trained.
 
     Raises:
         ValueError: If neither data nor weights are given for it.
     """
-    if recipe.pretraining is None or (pretraining_data, pretrained) != (None, None):
-        return
-    raise ValueError(
-        f"Recipe {recipe.name!r} begins with {recipe.pretraining!r}. Say what to "
-        "train that on with `pretraining_data` (--pretraining-data), or give a "
-        "finished run with `pretrained` (--pretrained)."
-    )
+    given = pretraining_data is not None or pretrained is not None
+    if recipe.pretraining is not None and not given:
+        raise ValueError(
+            f"Recipe {recipe.name!r} begins with {recipe.pretraining!r}. Say what to "
+            "train that on with `pretraining_data` (--pretraining-data), or give a "
+            "finished run with `pretrained` (--pretrained)."
+        )
 
 
 def check_pretraining_data(recipe: Recipe, pretraining_data: object) -> None:

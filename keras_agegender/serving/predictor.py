@@ -25,7 +25,6 @@ from keras_agegender.quiet import quiet_start
 from keras_agegender.serving.answers import FacePrediction, PhotoPrediction
 from keras_agegender.serving.export_folder import METADATA_FILE
 
-
 __all__ = ["FacePrediction", "PhotoPrediction", "Predictor"]
 
 

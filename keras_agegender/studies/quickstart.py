@@ -74,7 +74,6 @@ def quickstart(
         write_synthetic_photo,
     )
 
-    check_quickstart(root, num_faces, seed)
     steps.begin(f"Drawing {num_faces} synthetic faces in Adience's layout")
     write_synthetic_faces(root / "faces", num_faces, seed=seed, progress=True)
     manifest, cleaning = read_synthetic(root / "faces")
@@ -128,9 +127,7 @@ def quickstart(
     report(_indented(_predict(saved_model, photo, annotated)))
 
     seconds = time.monotonic() - began
-    report(
-        _closing(root, run.path, saved_model, annotated, photo, num_faces, seconds)
-    )
+    report(_closing(root, run.path, saved_model, annotated, photo, num_faces, seconds))
     return QuickstartResult(root, run.path, saved_model, annotated, scores, seconds)
 
 

@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-
 # What a hash says, behind it.
 MEANINGS = {
     "data.sha256": " (other faces, labels or pixels)",
