@@ -104,7 +104,7 @@ def holds(
     if directory.is_dir() and any(e.name not in besides for e in directory.iterdir()):
         raise ValueError(
             f"{directory} is not empty and holds no {what}, so it is left alone "
-            f"(--overwrite replaces a {what}, nothing else). Choose another directory."
+            f"(--overwrite replaces {what}s, nothing else). Choose another directory."
         )
     return False
 

@@ -49,13 +49,13 @@ def _annotation_files(photos: Sequence[str], target: Path) -> list[Path]:
     if several and (is_picture or target.is_file()):
         raise ValueError(
             "Invalid --annotate. Expected a folder for several photos. Received: "
-            f"{target}, a file, for {len(photos)} photos."
+            f"{target}, the name of one file, for {len(photos)} photos."
         )
     is_folder = target.is_dir() or several or not (target.suffix or target.is_file())
     if not (is_picture or is_folder):
         raise ValueError(
-            f"Invalid --annotate. Expected a file that ends in {PICTURE_ENDINGS}, or a "
-            f"folder. Received: {target}."
+            "Invalid --annotate. Expected a folder, or a file that ends in "
+            f"{', '.join(PICTURE_ENDINGS)}. Received: {target}."
         )
     files = [target] if is_picture else _named_after(photos, target)
     same = {Path(photo).resolve() for photo in photos} & {f.resolve() for f in files}

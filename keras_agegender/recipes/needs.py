@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any
 
 from keras_agegender.recipes.recipe import Recipe
 
-Data = TypeVar("Data")
 
-
-def training_data(
-    recipe: Recipe, data: Data | None, pretraining_data: Data | None
-) -> Data:
+def training_data(recipe: Recipe, data: Any, pretraining_data: Any) -> Any:
     """Returns which dataset a recipe is trained on.
 
     Args:

@@ -174,11 +174,13 @@ def check_quickstart(directory: str | Path, num_faces: int, seed: int) -> None:
     """Makes sure that a quickstart can begin, or go on, in a folder.
 
     Raises:
-        ValueError: If there are too few faces, or the folder holds those of another
-            one.
+        ValueError: If it is a file, there are too few faces, or the folder holds those
+            of another one.
     """
     from keras_agegender.synthetic.faces import check_synthetic_faces
 
+    if Path(directory).is_file():
+        raise ValueError(f"Invalid directory (--directory). {directory} is a file.")
     check_synthetic_faces(Path(directory) / "faces", num_faces, seed=seed)
 
 

@@ -162,7 +162,6 @@ def make_experiment(
     Example:
     >>> make_experiment(load_recipe("1"), "data/adience").identity  # doctest: +SKIP
     """
-    given: PreparedDataset | str | Path
     given = training_data(recipe, data, pretraining_data)
     check_beginning(recipe, pretraining_data, pretrained)
     prepared = given if isinstance(given, PreparedDataset) else load_prepared(given)
