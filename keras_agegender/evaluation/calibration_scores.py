@@ -110,7 +110,7 @@ def calibration_lines(scores: Mapping[str, Any]) -> list[str]:
         lines += [
             "",
             f"{name} sets, to hold the truth for {1 - scores['alpha']:.0%}{by}",
-            f"{'faces of':<12}{'faces':>7}{'coverage':>10}{'classes':>9}",
+            f"{'faces of':<12}{'faces':>7}{'coverage':>10}{'size':>9}",
             *map(_set_line, [{**figures, "name": "all"}, *figures["groups"]]),
         ]
     return lines

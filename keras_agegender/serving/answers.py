@@ -125,8 +125,9 @@ def _answer_text(answer: str, share: str, answers: tuple[str, ...] | None) -> st
     """Returns an answer with its probability, behind the set where there are more."""
     if answers is None or len(answers) < 2:
         return f"{answer} ({share})"
-    *others, last = answers
-    return f"{', '.join(others)} or {last} ({answer}: {share})"
+    # Age groups have no holes between the first and the last.
+    between = "or" if len(answers) == 2 else "to"
+    return f"{answers[0]} {between} {answers[-1]} ({answer}: {share})"
 
 
 def _extra_texts(extra: Mapping[str, float | str]) -> list[str]:

@@ -31,6 +31,6 @@ def test_sets_of_answers_are_shown():
     )
     three = replace(FACE, age_set=("15-20", "25-32", "38-43"), heads_agree=False)
     assert str(three).startswith(
-        "15-20, 25-32 or 38-43 (25-32: 60%, age outputs disagree)  male (80%)"
+        "15-20 to 38-43 (25-32: 60%, age outputs disagree)  male (80%)"
     )
     assert two.to_dict()["age_set"] == ("25-32", "38-43")
