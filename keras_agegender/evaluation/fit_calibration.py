@@ -1,12 +1,4 @@
-"""Fitting a calibration: labeled faces give temperatures and thresholds of sets.
-
-What a fit promises holds for faces drawn like those it was fitted on, one by one.
-Several pictures of a person are not: coverage then varies more between samples than the
-number of faces suggests. If the model was selected on the same faces, and because the
-temperatures are fitted on those that the thresholds come from, coverage elsewhere is a
-little below. All that is small beside what faces of another kind do: measure coverage
-there.
-"""
+"""Fitting a calibration: labeled faces give temperatures and thresholds of sets."""
 
 from __future__ import annotations
 
@@ -50,11 +42,16 @@ def fit_calibration(
     Temperatures minimize the negative log-likelihood of the labels, one head at a time;
     of a years head, that of the age in years. Thresholds are then conformal quantiles:
     over faces drawn like these the set holds the truth with probability 1 - `alpha` at
-    least. That is a mean over all faces, not a promise for each group.
+    least. That is a mean over all faces, not a promise for each group. It takes faces
+    one by one: of several pictures of a person, coverage varies more between samples
+    than the number of faces suggests. If the model was selected on the same faces, and
+    as temperatures are fitted on them too, it is a little lower elsewhere; on faces of
+    another kind it may be much lower. `calibration_scores` measures it.
 
     With `by` it holds for each group of faces that are *answered* alike. Only what is
     known at prediction time can choose a threshold: a true gender or age group cannot.
-    A group of fewer faces than 1 / `alpha` - 1 gets sets of everything.
+    A group of fewer faces than 1 / `alpha` - 1 gets sets of everything. Where the most
+    probable class alone is right often enough, the threshold is 0: sets of one.
 
     Args:
         outputs: Output name -> predictions about faces that the model was not trained
