@@ -123,7 +123,9 @@ def test_training_on_ends_a_calibration(run, tmp_path):
     copy = RunDirectory(tmp_path / "run")
     shutil.copytree(run.path, copy.path)
     copy.update_info(status="running")
-    experiment = make_experiment(load_recipe("quickstart", SETTINGS), run.info()["data"])
+    experiment = make_experiment(
+        load_recipe("quickstart", SETTINGS), run.info()["data"]
+    )
     open_run(copy, experiment, overwrite=False)
     assert copy.calibration() is None and copy.best_model.is_file()
 
