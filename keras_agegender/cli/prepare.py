@@ -104,11 +104,16 @@ def _read_celeba(arguments: argparse.Namespace) -> tuple:
 
 
 def _read_csv(arguments: argparse.Namespace) -> tuple:
+    return (*read_csv_as_asked(arguments), None)
+
+
+def read_csv_as_asked(arguments: argparse.Namespace) -> tuple:
+    """Returns what `read_csv` does; takes `add_csv_options` and a `seed`."""
     from keras_agegender.datasets.csv import read_csv
     from keras_agegender.datasets.splits import check_shares
 
     check_shares(arguments.validation, arguments.test)
-    manifest, report = read_csv(
+    return read_csv(
         arguments.file,
         image_column=arguments.image_column,
         age_column=arguments.age_column,
@@ -126,7 +131,6 @@ def _read_csv(arguments: argparse.Namespace) -> tuple:
         test=arguments.test,
         seed=arguments.seed,
     )
-    return manifest, report, None
 
 
 def _extra_columns(texts: Sequence[str] | None) -> Any:
@@ -208,7 +212,14 @@ def _add_celeba(sources: Any) -> argparse.ArgumentParser:
 
 def _add_csv(sources: Any) -> argparse.ArgumentParser:
     source = sources.add_parser("csv", help="any CSV with a column of images")
-    source.add_argument("file")
+    add_csv_options(source)
+    source.set_defaults(read=_read_csv)
+    return source
+
+
+def add_csv_options(source: argparse.ArgumentParser) -> None:
+    """Adds a CSV file and the options that say how it is read."""
+    source.add_argument("file", help="the CSV file")
     source.add_argument("--image-column", help="picture files [image, file, path]")
     source.add_argument("--age-column", help="years or groups [age, age_group]")
     source.add_argument("--gender-column", help="[gender, sex]")
@@ -233,8 +244,6 @@ def _add_csv(sources: Any) -> argparse.ArgumentParser:
         "outputs [all whose kind is evident]",
     )
     _add_sampling(source, gaps="mask")
-    source.set_defaults(read=_read_csv)
-    return source
 
 
 def _add_sampling(source: argparse.ArgumentParser, gaps: str) -> None:
