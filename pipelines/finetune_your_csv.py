@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import keras_agegender as kag
-from keras_agegender.cli.checks import check_model
+from keras_agegender.cli.checks import check_model, check_new_run
 from keras_agegender.cli.console import exit_code, load_frameworks
 from keras_agegender.cli.prepare import add_csv_options, read_csv_as_asked
 
@@ -96,6 +96,7 @@ another model, CSV or beginning is not gone on with, but refused.
 
 
 def main(args: argparse.Namespace) -> None:
+    check_new_run(args.directory / "run", args.overwrite)
     if args.pretrained:
         check_model(args.pretrained)
     manifest, report = read_csv_as_asked(args)

@@ -72,8 +72,8 @@ def transfer_weights(source: keras.Model, target: keras.Model) -> WeightTransfer
         num_frozen = len(missing) + sum(layer.name in frozen for layer in fitting)
         raise ValueError(
             f"The weights are those of {source.name!r}, another trunk than "
-            f"{target.name!r}: {len(missing)} of its {num_frozen} frozen layers with "
-            f"weights found none there. {missing[0]!r}: {skipped[missing[0]]}."
+            f"{target.name!r}: {len(missing)} of {num_frozen} frozen layers found none "
+            f"there. {missing[0]!r}: {skipped[missing[0]]}."
         )
     if not fitting:
         raise ValueError(

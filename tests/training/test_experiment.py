@@ -119,6 +119,27 @@ def test_the_pretraining_is_part_of_it(prepared):
         make_experiment(recipe, prepared)
 
 
+def test_an_experiment_can_begin_with_another_one(prepared):
+    """Two stages have one identity: what changes the first changes the second."""
+    heads = load_recipe("1", [*SMALL, "model.trainable_layers=0"])
+    recipe = load_recipe("1", SMALL)
+    first = make_experiment(heads, prepared)
+    both = make_experiment(recipe, prepared, pretrained=first)
+    assert both.begins_with is first and both.weights is None
+    other = make_experiment(heads, prepared, seed=3)
+    found = differences(
+        both.to_dict(), make_experiment(recipe, prepared, pretrained=other).to_dict()
+    )
+    assert found == ["begins_with.seed is 0 there and 3 here"]
+
+
+def test_values_out_of_range_surface_before_work(prepared):
+    recipe = load_recipe("1", SMALL)
+    recipe = replace(recipe, training=replace(recipe.training, epochs=0))
+    with pytest.raises(ValueError, match=r"'training\.epochs'. Expected at least 1"):
+        make_experiment(recipe, prepared)
+
+
 def test_a_recipe_takes_the_data_of_its_role(prepared, tmp_path):
     """`pretraining_data` for model 5's first half, where it is given."""
     other = load_prepared(make_prepared(tmp_path, count=39))
