@@ -56,9 +56,7 @@ def test_what_training_depends_on_is_identity(prepared, experiment, tmp_path):
             recipe, prepared, splits={"test": "fold_4[:3]"}
         ),
         "encoding.heads": make_experiment(recipe, prepared, extra_heads=()),
-        "begins_with.file_sha256": make_experiment(
-            recipe, prepared, pretrained=weights
-        ),
+        "begins_with": make_experiment(recipe, prepared, pretrained=weights),
         "data.pixels.pixels.stored_size": make_experiment(
             recipe,
             replace(
@@ -131,6 +129,11 @@ def test_an_experiment_can_begin_with_another_one(prepared):
         both.to_dict(), make_experiment(recipe, prepared, pretrained=other).to_dict()
     )
     assert found == ["begins_with.seed is 0 there and 3 here"]
+    alone = make_experiment(recipe, prepared).to_dict()
+    (line,) = differences(both.to_dict(), alone)
+    assert line == "begins_with is 'other weights' there and 'nothing' here"
+    (line,) = differences(alone, both.to_dict())
+    assert line == "begins_with is 'nothing' there and 'other weights' here"
 
 
 def test_values_out_of_range_surface_before_work(prepared):
