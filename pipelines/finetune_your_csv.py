@@ -78,7 +78,7 @@ That is asked before the faces are cropped, which takes longest.
 
 
 def check_trunk(recipe: kag.Recipe, pretrained: str | None) -> None:
-    from keras_agegender.training.train import load_pretrained
+    from keras_agegender.training.pretrained import load_pretrained
 
     settings, encoding = recipe.model, kag.get_encoding(recipe.model.encoding)
     model = kag.build_model(settings.backbone, encoding, image_size=settings.image_size)

@@ -28,9 +28,8 @@ from keras_agegender.distribution import (
 from keras_agegender.encodings.head import Head
 from keras_agegender.evaluation.evaluate import evaluate
 from keras_agegender.evaluation.plots import plot_history
-from keras_agegender.files import now, write_text
+from keras_agegender.files import now
 from keras_agegender.input_pipeline.labels import read_labels
-from keras_agegender.models.weights import WeightTransfer, transfer_weights
 from keras_agegender.recipes.loading import load_recipe, override_recipe
 from keras_agegender.recipes.needs import check_pretraining_data
 from keras_agegender.recipes.recipe import Recipe
@@ -44,6 +43,7 @@ from keras_agegender.training.fitting import (
     validation_dataset,
 )
 from keras_agegender.training.identity import differences
+from keras_agegender.training.pretrained import transfer
 from keras_agegender.training.resuming import (
     check_place,
     make_run_directory,
@@ -281,24 +281,6 @@ def _pretrain(
         print(f"Pretraining: {first.recipe.title}")
     train_experiment(first, path, verbose=verbose)
     return path
-
-
-def transfer(model: keras.Model, path: Path, run: RunDirectory) -> WeightTransfer:
-    """Copies what fits from a pretrained model and writes down what did.
-
-    Raises:
-        ValueError: If a frozen layer finds no weights.
-    """
-    report = transfer_weights(load_pretrained(path), model)
-    write_text(run.path / "transfer.txt", f"from {path}\n{report}\n")
-    return report
-
-
-def load_pretrained(path: str | Path) -> keras.Model:
-    """Returns the model of a `.keras` file, or the best one of a run."""
-    if Path(path).suffix == ".keras":
-        return keras.saving.load_model(path, compile=False)
-    return RunDirectory.open(path).load_model()
 
 
 def _needed_bytes(model: keras.Model, recipe: Recipe) -> int:
