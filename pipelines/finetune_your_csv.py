@@ -18,9 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import keras_agegender as kag
+from keras_agegender.cli.argument_types import pixels, seed
 from keras_agegender.cli.checks import check_model, check_new_run
 from keras_agegender.cli.console import exit_code, load_frameworks
-from keras_agegender.cli.prepare import add_csv_options, read_csv_as_asked
+from keras_agegender.cli.csv_options import add_csv_options, read_csv_as_asked
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[2])
 add_csv_options(parser)
@@ -28,9 +29,9 @@ parser.add_argument("--pretrained", help="finished run or .keras file, the same 
 parser.add_argument("--model", default="resnet34", help="as `build_model` takes it")
 parser.add_argument("--encoding", default="categorical")
 parser.add_argument("--directory", type=Path, default=Path("runs/finetuned"))
-parser.add_argument("--size", type=int, help="side of the input [the model's own]")
+parser.add_argument("--size", type=pixels, help="side of the input [the model's own]")
 parser.add_argument("--epochs", type=int, nargs=2, default=(3, 10), metavar="N")
-parser.add_argument("--seed", type=int, default=0)
+parser.add_argument("--seed", type=seed, default=0)
 parser.add_argument("--overwrite", action="store_true", help="replace what is there")
 
 """
