@@ -37,9 +37,11 @@ def test_a_mean_of_independent_faces_has_the_ordinary_t_interval():
 
 
 def test_the_clustered_mean_by_hand():
-    """Clusters of 2, 1 and 1 faces: 1 1 | 0 | 0. The mean is 1/2, sums less mean 1, -1/2
-    and -1/2; CR2 variance (1/(1/2) + (1/4)/(3/4) * 2) / 16 = 1/6. Leverages are 1/2,
-    1/12, 1/12: 1 / (3/8 + 4/9 - 19/72) = 9/5 degrees of freedom, quantile 4.8 or so.
+    """Clusters of 2, 1 and 1 faces: 1 1 | 0 | 0.
+
+    The mean is 1/2, sums less mean are 1, -1/2 and -1/2, the CR2 variance (1 / (1/2) +
+    2 (1/4) / (3/4)) / 16 = 1/6. Leverages are 1/2, 1/12 and 1/12: degrees of freedom
+    1 / (3/8 + 4/9 - 19/72) = 9/5.
     """
     from scipy.stats import t
 
