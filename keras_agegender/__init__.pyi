@@ -35,10 +35,22 @@ from .encodings.class_weights import balanced_class_weights as balanced_class_we
 from .encodings.decoding import Decoded as Decoded, HeadAnswer as HeadAnswer
 from .encodings.encoding import Encoding as Encoding
 from .encodings.head import Head as Head
+from .evaluation.clusters import Clusters as Clusters, Estimate as Estimate
 from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.groups import score_groups as score_groups
 from .evaluation.metrics import (
     evaluate_predictions as evaluate_predictions,
     format_metrics as format_metrics,
+)
+from .evaluation.paired_test import (
+    holm_levels as holm_levels,
+    paired_test as paired_test,
+)
+from .evaluation.resampling import (
+    bootstrap_interval as bootstrap_interval,
+    interval_over_runs as interval_over_runs,
+    mean_interval as mean_interval,
+    proportion_interval as proportion_interval,
 )
 from .evaluation.scores import (
     AgeScores as AgeScores,
@@ -112,6 +124,7 @@ from .studies.compare import (
     PairedDifference as PairedDifference,
     compare as compare,
 )
+from .studies.gate import CellDifference as CellDifference
 from .studies.quickstart import (
     QuickstartResult as QuickstartResult,
     quickstart as quickstart,

@@ -1,4 +1,4 @@
-"""Descriptions: what a dataset says of its faces beside the labels that models learn."""
+"""Descriptions: what a dataset says of its faces beside what models learn."""
 
 from __future__ import annotations
 

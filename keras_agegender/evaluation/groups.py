@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from keras_agegender.evaluation.clusters import Clusters, Estimate
 from keras_agegender.evaluation.resampling import (
-    Clusters,
-    Estimate,
     bootstrap_interval,
     proportion_interval,
 )

@@ -11,117 +11,21 @@ fold 4's; `tests/evaluation/test_resampling.py` holds it to 93 to 97 %:
 - a share of right answers: `proportion_interval`;
 - a mean of anything else, paired differences too: `mean_interval`;
 - any other statistic of sums: `bootstrap_interval`.
+
+The test of a paired difference is in `paired_test.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from keras_agegender.evaluation.clusters import Clusters, Estimate
+
 RESAMPLES = 2_000
 BOOTSTRAP_BLOCK = 4_000_000  # weights drawn at a time, 32 MB
-
-
-@dataclass(frozen=True)
-class Clusters:
-    """Which faces belong together.
-
-    Attributes:
-        ids: Cluster of each face, 0 … `num_clusters` - 1. Shape (num_faces,).
-        sizes: Faces of each cluster. Shape (num_clusters,).
-    """
-
-    ids: np.ndarray
-    sizes: np.ndarray
-
-    @classmethod
-    def of(cls, names: Any) -> Clusters:
-        """Returns the clusters of faces of that name; one without is its own.
-
-        Args:
-            names: Subject or album of each face, `""` where unknown. Shape
-                (num_faces,).
-
-        Example:
-        >>> Clusters.of(["ann", "", "ann", ""]).sizes.tolist()
-        [1, 1, 2]
-        """
-        names = np.asarray(names, dtype="U")
-        unknown = names == ""
-        found, ids = np.unique(names[~unknown], return_inverse=True)
-        alone = int(unknown.sum())
-        all_ids = np.empty(len(names), "int64")
-        all_ids[unknown] = np.arange(alone)
-        all_ids[~unknown] = alone + ids.reshape(-1)
-        return cls(all_ids, np.bincount(all_ids, minlength=alone + len(found)))
-
-    @property
-    def num_clusters(self) -> int:
-        """How many there are."""
-        return len(self.sizes)
-
-    @property
-    def largest_share(self) -> float:
-        """Share of the faces that the largest cluster holds, in [0, 1]."""
-        return float(self.sizes.max() / self.sizes.sum()) if len(self.sizes) else 0.0
-
-    def select(self, chosen: np.ndarray) -> Clusters:
-        """Returns the clusters of some of the faces.
-
-        Args:
-            chosen: Which faces. Boolean of shape (num_faces,).
-        """
-        _, ids = np.unique(self.ids[chosen], return_inverse=True)
-        ids = ids.reshape(-1)
-        return Clusters(ids, np.bincount(ids))
-
-    def sums(self, values: Any) -> np.ndarray:
-        """Returns each cluster's sum of a value per face. Shape (num_clusters,)."""
-        values = np.asarray(values, "float64")
-        if values.shape != self.ids.shape:
-            raise ValueError(
-                f"Invalid values. Expected shape {self.ids.shape}, one for each face. "
-                f"Received: shape {values.shape}."
-            )
-        return np.bincount(self.ids, weights=values, minlength=self.num_clusters)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure and its interval.
-
-    Attributes:
-        value: The figure; `None` of no face.
-        low: Lower end of its interval; `None` of fewer than two clusters.
-        high: Upper end.
-        num_faces: Faces behind it.
-        num_clusters: Clusters that they come in.
-        largest_share: Share of the faces in the largest cluster.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    num_faces: int
-    num_clusters: int
-    largest_share: float
-
-    @classmethod
-    def of(cls, value: float, low: float, high: float, clusters: Clusters) -> Estimate:
-        """Returns a figure with its interval."""
-        return cls(float(value), float(low), float(high), *_counts(clusters))
-
-    @classmethod
-    def bare(cls, value: float | None, clusters: Clusters) -> Estimate:
-        """Returns a figure of too few clusters for an interval."""
-        return cls(value, None, None, *_counts(clusters))
-
-
-def _counts(clusters: Clusters) -> tuple[int, int, float]:
-    return len(clusters.ids), clusters.num_clusters, clusters.largest_share
 
 
 def mean_interval(
@@ -294,73 +198,6 @@ def bootstrap_interval(
     tail = 50 * (1 - confidence)
     low, high = np.nanpercentile(np.concatenate(drawn), [tail, 100 - tail])
     return Estimate.of(value, low, high, clusters)
-
-
-def paired_test(differences: Any, clusters: Clusters) -> float:
-    """Returns how likely a difference as large is if neither of two models is better.
-
-    The sign-flip test over clusters: if neither is better, the sum of a cluster's
-    differences is as likely as its opposite, and all signs are equally likely (Fisher
-    1935; Canay, Romano & Shaikh, "Randomization Tests under an Approximate Symmetry
-    Assumption", Econometrica 85, 2017). Two-sided and exact, by the distribution of all
-    sign patterns, not by a sample of them. Where each face is a cluster of its own it
-    is McNemar's exact test.
-
-    Args:
-        differences: Right in the second model minus right in the first, whole numbers.
-            Shape (num_faces,).
-        clusters: Which faces belong together.
-
-    Returns:
-        The p-value, in (0, 1].
-
-    Raises:
-        ValueError: If a difference is no whole number.
-
-    Example:
-    >>> paired_test([1, 1, 1, 1, -1], Clusters.of([""] * 5))  # 2 * (1 + 5) / 32
-    0.375
-    """
-    from scipy.stats import binom
-
-    sums = clusters.sums(differences)
-    if (sums != np.round(sums)).any():
-        raise ValueError(
-            "Invalid `differences`. Expected whole numbers, such as right minus right. "
-            f"Received: a cluster's sum of {sums[sums != np.round(sums)][0]}."
-        )
-    sizes, counts = np.unique(np.abs(sums[sums != 0]).astype(int), return_counts=True)
-    # Probability of every sum of the differences whose sign is positive.
-    chances = np.ones(1)
-    for size, count in zip(sizes, counts, strict=True):
-        kernel = np.zeros(size * count + 1)
-        kernel[::size] = binom.pmf(np.arange(count + 1), count, 0.5)
-        chances = np.convolve(chances, kernel)
-    total = len(chances) - 1
-    outcomes = np.abs(2 * np.arange(total + 1) - total)
-    return float(min(chances[outcomes >= abs(sums.sum())].sum(), 1.0))
-
-
-def holm_levels(p_values: Sequence[float], alpha: float = 0.05) -> list[float]:
-    """Returns the level that Holm's procedure holds each p-value against.
-
-    Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian
-    Journal of Statistics 6, 1979. From the smallest up, p-values are held against
-    alpha / m, alpha / (m - 1), …; the first that is larger ends it, and those behind it
-    have its level.
-
-    Example:
-    >>> holm_levels([0.04, 0.001, 0.03], alpha=0.06)
-    [0.03, 0.02, 0.03]
-    """
-    levels = [alpha] * len(p_values)
-    stopped = None
-    for rank, index in enumerate(np.argsort(p_values, kind="stable")):
-        level = alpha / (len(p_values) - rank) if stopped is None else stopped
-        levels[index] = level
-        if stopped is None and p_values[index] > level:
-            stopped = level
-    return levels
 
 
 def interval_over_runs(

@@ -10,13 +10,11 @@ from typing import Any
 
 import pandas as pd
 
+from keras_agegender.evaluation.clusters import Clusters
 from keras_agegender.evaluation.groups import known_values
+from keras_agegender.evaluation.paired_test import paired_test
 from keras_agegender.evaluation.predictions import read_predictions
-from keras_agegender.evaluation.resampling import (
-    Clusters,
-    mean_interval,
-    paired_test,
-)
+from keras_agegender.evaluation.resampling import mean_interval
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.studies.gate import CellDifference, compare_cells, gate_lines
 from keras_agegender.training.identity import differences, flatten
@@ -172,8 +170,8 @@ def compare(
     warnings += _unlike(*(run.info() for run in runs))
     for run in runs:
         warnings += _seen(run, predictions)
-    tables = [table.loc[shared] for table in tables]
-    clusters = _clusters(tables, runs, cluster)
+    both = tables[0].loc[shared], tables[1].loc[shared]
+    clusters = _clusters(both, runs, cluster)
     if cluster != "face" and clusters.num_clusters == len(shared) > 1:
         warnings.append(f"every face counts as a {cluster} of its own")
     questions = tuple(
@@ -181,14 +179,14 @@ def compare(
         for question in ("gender", "age_group")
         if all(f"predicted_{question}" in table for table in tables)
     )
-    found = [_difference(question, *tables, clusters) for question in questions]
+    found = [_difference(question, *both, clusters) for question in questions]
     return Comparison(
         (str(runs[0].path), str(runs[1].path)),
         tuple(d for d in found if d is not None),
         _differing(*(run.recipe().to_dict() for run in runs)),
         tuple(warnings),
         cluster,
-        compare_cells(*tables, clusters, questions),
+        compare_cells(*both, clusters, questions),
     )
 
 
@@ -211,10 +209,10 @@ def _clusters(
         if cluster in table:
             return Clusters.of(table[cluster])
     raise ValueError(
-        f"The predictions of {runs[0].path} have no column {cluster!r}: they are older, "
-        "or their dataset does not know it. `agegender evaluate` writes them anew; "
-        "cluster='face' (--cluster face) takes faces for independent, which makes "
-        "intervals too narrow where people have several."
+        f"The predictions of {runs[0].path} have no column {cluster!r}: they are "
+        "older, or their dataset does not know it. `agegender evaluate` writes them "
+        "anew; cluster='face' (--cluster face) takes faces for independent: too narrow "
+        "where people have several."
     )
 
 

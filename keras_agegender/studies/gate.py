@@ -2,8 +2,8 @@
 
 A cell is an age group of a gender, or all faces. It got worse if
 
-- the sign-flip test over clusters finds a difference at the level that Holm's correction
-  over all judged cells and questions leaves of 0.05, and
+- the sign-flip test over clusters finds a difference at the level that Holm's
+  correction over all judged cells and questions leaves of 0.05, and
 - the interval of the paired difference at that level lies wholly below 0.
 
 The test is exact where cells are small, the interval says by how much. Cells of fewer
@@ -17,13 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from keras_agegender.evaluation.clusters import Clusters
 from keras_agegender.evaluation.groups import is_few, known_values
-from keras_agegender.evaluation.resampling import (
-    Clusters,
-    holm_levels,
-    mean_interval,
-    paired_test,
-)
+from keras_agegender.evaluation.paired_test import holm_levels, paired_test
+from keras_agegender.evaluation.resampling import mean_interval
 
 ALPHA = 0.05
 EVERYBODY = "all faces"

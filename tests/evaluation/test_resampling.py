@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, ttest_1samp
 
+from keras_agegender.evaluation.clusters import Clusters
+from keras_agegender.evaluation.paired_test import holm_levels, paired_test
 from keras_agegender.evaluation.resampling import (
-    Clusters,
     bootstrap_interval,
-    holm_levels,
     interval_over_runs,
     mean_interval,
-    paired_test,
     proportion_interval,
 )
 
