@@ -38,7 +38,8 @@ def score_groups(
     best and worst, so that a part of it is chance: compare its interval with 0.
 
     Args:
-        table: A row per face, as `prediction_table` or `read_predictions` returns it.
+        table: A row per face, as predictions.csv has it: `subject`, the columns to
+            group by, `gender`, `age_group` and the answers `predicted_…`, by name.
         by: Further columns to group by, `"race"` for instance; names with a comma
             between them are crossed: `"race,gender"`. Defaults to age group and gender
             alone.

@@ -32,7 +32,8 @@ def paired_test(differences: Any, clusters: Clusters) -> float:
         ValueError: If a difference is no whole number.
 
     Example:
-    >>> paired_test([1, 1, 1, 1, -1], Clusters.of([""] * 5))  # 2 * (1 + 5) / 32
+    >>> p_value = paired_test([1, 1, 1, 1, -1], Clusters.of([""] * 5))
+    >>> round(p_value, 6)  # 2 * (1 + 5) / 32
     0.375
     """
     from scipy.stats import binom
@@ -62,6 +63,13 @@ def holm_levels(p_values: Sequence[float], alpha: float = 0.05) -> list[float]:
     Journal of Statistics 6, 1979. From the smallest up, p-values are held against
     alpha / m, alpha / (m - 1), …; the first that is larger ends it, and those behind it
     have its level.
+
+    Args:
+        p_values: Of each test, in [0, 1].
+        alpha: The chance of one false finding or more. Defaults to 0.05.
+
+    Returns:
+        A level for each; what is at most its level is a finding.
 
     Example:
     >>> holm_levels([0.04, 0.001, 0.03], alpha=0.06)

@@ -109,7 +109,7 @@ def proportion_interval(
     Example:
     >>> found = proportion_interval([True] * 9 + [False], Clusters.of([""] * 10))
     >>> round(found.low, 2), round(found.high, 2)
-    (0.54, 0.99)
+    (0.52, 0.99)
     """
     from scipy.stats import t
 
