@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from keras_agegender import __version__
+from keras_agegender.cli.calibrate import add_calibrate
 from keras_agegender.cli.compare import add_compare
 from keras_agegender.cli.evaluate import add_evaluate
 from keras_agegender.cli.export import add_export
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     add_prepare(verbs)
     add_recipes(verbs)
     add_train(verbs)
+    add_calibrate(verbs)
     add_evaluate(verbs)
     add_reproduce(verbs)
     add_compare(verbs)

@@ -6,41 +6,58 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from keras_agegender.cli.argument_types import pixels, seed, share
+from keras_agegender.cli.checks import check_new_dataset
 from keras_agegender.cli.console import add_verb, load_frameworks, say
 from keras_agegender.labels import AGE_GROUP_PRESETS, GAPS, GENDERS
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
+    # `prepare` in its parts: the first one finds all mistakes, and needs no framework.
+    from keras_agegender.datasets.preparation import (
+        BLOCK_SIZE,
+        JPEG_QUALITY,
+        PreparationReport,
+        begin,
+        carry_out,
+        make_cropper,
+    )
+
+    check_new_dataset(arguments.out)
+    size = (arguments.size, arguments.size)
+    cropper = make_cropper(None, _crop_options(arguments), size, JPEG_QUALITY)
     manifest, report, splits = arguments.read(arguments)
     say(str(report))
-    load_frameworks()
-
-    from keras_agegender.datasets.preparation import prepare
-    from keras_agegender.faces.cropping import CropOptions
-    from keras_agegender.faces.detector import MtcnnDetector
-
-    crop = None
-    if not arguments.no_crop:
-        crop = CropOptions(
-            margin=arguments.margin,
-            square=not arguments.no_square,
-            keep=arguments.keep,
-            fallback=arguments.fallback,
-            align=arguments.align,
-            pad=arguments.pad,
-        )
-    prepared = prepare(
+    prepared = begin(
         manifest,
         arguments.out,
-        detector=MtcnnDetector() if crop else None,
-        crop_options=crop,
-        output_size=(arguments.size, arguments.size),
+        cropper,
         splits=splits,
         name=arguments.source,
+        description="",
+        block_size=BLOCK_SIZE,
         overwrite=arguments.overwrite,
     )
+    if not isinstance(prepared, PreparationReport):
+        load_frameworks()
+        prepared = carry_out(prepared, cropper)
     say(str(prepared))
     return 0
+
+
+def _crop_options(arguments: argparse.Namespace) -> Any:
+    from keras_agegender.faces.cropping import CropOptions
+
+    if arguments.no_crop:
+        return None
+    return CropOptions(
+        margin=arguments.margin,
+        square=not arguments.no_square,
+        keep=arguments.keep,
+        fallback=arguments.fallback,
+        align=arguments.align,
+        pad=arguments.pad,
+    )
 
 
 def _read_adience(arguments: argparse.Namespace) -> tuple:
@@ -50,21 +67,23 @@ def _read_adience(arguments: argparse.Namespace) -> tuple:
         report_splits,
     )
 
+    splits = report_splits()
+    if arguments.test_fold is not None:
+        splits = cross_validation_splits(arguments.test_fold)
     manifest, report = read_adience(
         arguments.labels,
         arguments.images or arguments.labels,
         strict=arguments.strict,
         keep="any" if arguments.keep_partial else "both",
     )
-    splits = report_splits()
-    if arguments.test_fold is not None:
-        splits = cross_validation_splits(arguments.test_fold)
     return manifest, report, splits
 
 
 def _read_utkface(arguments: argparse.Namespace) -> tuple:
+    from keras_agegender.datasets.splits import check_shares
     from keras_agegender.datasets.utkface import read_utkface
 
+    check_shares(arguments.validation, arguments.test)
     manifest, report = read_utkface(
         arguments.images,
         age_groups=arguments.age_groups,
@@ -86,7 +105,9 @@ def _read_celeba(arguments: argparse.Namespace) -> tuple:
 
 def _read_csv(arguments: argparse.Namespace) -> tuple:
     from keras_agegender.datasets.csv import read_csv
+    from keras_agegender.datasets.splits import check_shares
 
+    check_shares(arguments.validation, arguments.test)
     manifest, report = read_csv(
         arguments.file,
         image_column=arguments.image_column,
@@ -133,7 +154,7 @@ def add_prepare(verbs: Any) -> None:
         source = add_source(sources)
         _add_crop_options(source)
         source.add_argument("--out", required=True, help="folder to make")
-        source.add_argument("--seed", type=int, default=0)
+        source.add_argument("--seed", type=seed, default=0)
         source.add_argument(
             "--overwrite",
             action="store_true",
@@ -224,8 +245,8 @@ def _add_sampling(source: argparse.ArgumentParser, gaps: str) -> None:
         help="ages between two groups: leave the picture out, keep it without an age "
         f"group, or take the nearest group [{gaps}]",
     )
-    source.add_argument("--validation", type=float, default=0.1, metavar="SHARE")
-    source.add_argument("--test", type=float, default=0.1, metavar="SHARE")
+    source.add_argument("--validation", type=share, default=0.1, metavar="SHARE")
+    source.add_argument("--test", type=share, default=0.1, metavar="SHARE")
     source.add_argument(
         "--age-groups",
         metavar="GROUPS",
@@ -235,7 +256,7 @@ def _add_sampling(source: argparse.ArgumentParser, gaps: str) -> None:
 
 
 def _add_crop_options(source: argparse.ArgumentParser) -> None:
-    source.add_argument("--size", type=int, default=256, help="side of a crop in px")
+    source.add_argument("--size", type=pixels, default=256, help="side of a crop in px")
     source.add_argument(
         "--margin",
         type=float,

@@ -98,11 +98,14 @@ def quickstart(
     report(_indented(str(prepared)))
 
     from keras_agegender.recipes.loading import load_recipe
+    from keras_agegender.run_directory import RunDirectory
     from keras_agegender.training.experiment import make_experiment
+    from keras_agegender.training.resuming import check_place
     from keras_agegender.training.train import train_unless_finished
 
     recipe = load_recipe("quickstart", overrides)
     experiment = make_experiment(recipe, root / "prepared", seed=seed)
+    check_place(RunDirectory(root / "run"), experiment, " (--directory)")
     steps.begin(training_title(recipe, experiment.encoding.output_names))
     run = train_unless_finished(experiment, root / "run")
 
@@ -124,7 +127,7 @@ def quickstart(
     report(_indented(_predict(saved_model, photo, annotated)))
 
     seconds = time.monotonic() - began
-    report(_closing(root, run.path, saved_model, annotated, photo, seconds))
+    report(_closing(root, run.path, saved_model, annotated, photo, num_faces, seconds))
     return QuickstartResult(root, run.path, saved_model, annotated, scores, seconds)
 
 
@@ -167,6 +170,20 @@ def _moment(change: LossWeightChange, epochs: int) -> str:
     return f"if {change.monitor} falls to {change.below:g} before the last epoch"
 
 
+def check_quickstart(directory: str | Path, num_faces: int, seed: int) -> None:
+    """Makes sure that a quickstart can begin, or go on, in a folder.
+
+    Raises:
+        ValueError: If it is a file, there are too few faces, or the folder holds those
+            of another one.
+    """
+    from keras_agegender.synthetic.faces import check_synthetic_faces
+
+    if Path(directory).is_file():
+        raise ValueError(f"Invalid directory (--directory). {directory} is a file.")
+    check_synthetic_faces(Path(directory) / "faces", num_faces, seed=seed)
+
+
 def _predict(saved_model: Path, photo: Path, annotated: Path) -> str:
     from PIL import Image
 
@@ -200,6 +217,7 @@ def _closing(
     saved_model: Path,
     annotated: Path,
     photo: Path,
+    num_faces: int,
     seconds: float,
 ) -> str:
     return f"""
@@ -213,6 +231,7 @@ Done in {seconds:.0f} s. All of it was learned from, and scored on, synthetic fa
 
 Next:
   agegender predict {saved_model} {photo} --json
+  agegender quickstart --faces {4 * num_faces} --directory {root}_{4 * num_faces}
   agegender prepare csv my_labels.csv --age-column age --out data/mine
   agegender train resnet_se_ordinal --data data/mine --run runs/mine
 """

@@ -22,6 +22,7 @@ from keras_agegender.encodings.output_names import check_output_names
 from keras_agegender.files import directory_hash, file_hash
 from keras_agegender.input_pipeline.labels import read_labels
 from keras_agegender.recipes.loading import pretraining_recipe
+from keras_agegender.recipes.needs import check_beginning, training_data
 from keras_agegender.recipes.recipe import Recipe
 from keras_agegender.run_directory import RunDirectory, recipe_encoding
 from keras_agegender.training.check_pixels import check_pixels
@@ -161,15 +162,8 @@ def make_experiment(
     Example:
     >>> make_experiment(load_recipe("1"), "data/adience").identity  # doctest: +SKIP
     """
-    role = recipe.data.role
-    given = data
-    if role == "pretrain" and pretraining_data is not None:
-        given = pretraining_data
-    if given is None:
-        raise ValueError(
-            f"Missing `data` (--data). Recipe {recipe.name!r} is trained on {role} "
-            "data."
-        )
+    given = training_data(recipe, data, pretraining_data)
+    check_beginning(recipe, pretraining_data, pretrained)
     prepared = given if isinstance(given, PreparedDataset) else load_prepared(given)
     check_pixels(recipe, prepared)
     heads = _resolve_heads(prepared, recipe, extra_heads)
@@ -187,7 +181,7 @@ def make_experiment(
     return Experiment(
         recipe=recipe,
         data=ExperimentData(
-            role,
+            recipe.data.role,
             prepared,
             resolved,
             directory_hash(prepared.directory),
@@ -276,12 +270,6 @@ def _beginning(
         return experiment, path
     if recipe.pretraining is None:
         return None, None
-    if data is None:
-        raise ValueError(
-            f"Recipe {recipe.name!r} begins with {recipe.pretraining!r}. Say what to "
-            "train that on with `pretraining_data` (--pretraining-data), or give a "
-            "finished run with `pretrained` (--pretrained)."
-        )
     first = pretraining_recipe(recipe)
     experiment = make_experiment(
         first, data, pretraining_data=data, splits=splits, seed=seed

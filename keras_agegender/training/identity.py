@@ -7,6 +7,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+# What a hash says, behind it.
+MEANINGS = {
+    "data.sha256": " (other faces, labels or pixels)",
+    "file_sha256": " (other weights)",
+}
+
 
 def identity_of(description: Mapping[str, Any]) -> str:
     """Returns the SHA-256 of plain values, whatever the order of their keys."""
@@ -23,7 +29,8 @@ def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
         if first != second:
             if str(key).endswith(("sha256", "identity")):
                 first, second = str(first)[:12], str(second)[:12]
-            lines.append(f"{key} is {first!r} there and {second!r} here")
+            meaning = MEANINGS.get(key.removeprefix("begins_with."), "")
+            lines.append(f"{key} is {first!r} there and {second!r} here{meaning}")
     return lines
 
 

@@ -32,6 +32,7 @@ from keras_agegender.files import now, write_text
 from keras_agegender.input_pipeline.labels import read_labels
 from keras_agegender.models.weights import transfer_weights
 from keras_agegender.recipes.loading import load_recipe, override_recipe
+from keras_agegender.recipes.needs import check_pretraining_data
 from keras_agegender.recipes.recipe import Recipe
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.training.compiling import build_compiled_model
@@ -115,15 +116,7 @@ def train(
             recipe = override_recipe(recipe, overrides)
         else:
             recipe = load_recipe(recipe, overrides)
-        if (
-            pretraining_data is not None
-            and recipe.pretraining is None
-            and recipe.data.role == "target"
-        ):
-            raise ValueError(
-                "Invalid `pretraining_data` (--pretraining-data). Recipe "
-                f"{recipe.name!r} begins with no other recipe."
-            )
+        check_pretraining_data(recipe, pretraining_data)
         experiment = make_experiment(
             recipe,
             data,
@@ -278,7 +271,7 @@ def _pretrain(
             found = differences(info.get("experiment", {}), first.to_dict())
             raise ValueError(
                 f"{path} holds another pretraining: {'; '.join(found)}. Choose another "
-                "directory, or overwrite it."
+                "directory, or overwrite it (--overwrite)."
             )
         return path
     if verbose and process_index() == 0:

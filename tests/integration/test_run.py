@@ -365,7 +365,7 @@ def test_exports_are_not_replaced_unasked(run, exported, tmp_path):
     with pytest.raises(ValueError, match="an export in .* already"):
         export(run, exported)
     (tmp_path / "mine").write_text("mine", "utf-8")
-    with pytest.raises(ValueError, match="is no export"):
+    with pytest.raises(ValueError, match="holds no export"):
         export(run, tmp_path, overwrite=True)
     with pytest.raises(ValueError, match="not a run directory"):
         export(tmp_path / "nowhere", tmp_path / "out")
