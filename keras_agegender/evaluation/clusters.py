@@ -92,6 +92,13 @@ class Estimate:
     num_clusters: int
     largest_share: float
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Both ends; `None` of fewer than two clusters."""
+        if self.low is None or self.high is None:
+            return None
+        return self.low, self.high
+
     @classmethod
     def of(cls, value: float, low: float, high: float, clusters: Clusters) -> Estimate:
         """Returns a figure with its interval."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from keras_agegender.evaluation.clusters import Clusters, Estimate
+from keras_agegender.evaluation.clusters import Clusters
 from keras_agegender.evaluation.resampling import (
     bootstrap_interval,
     proportion_interval,
@@ -157,12 +157,8 @@ def _score_group(table: pd.DataFrame, questions: Sequence[str]) -> dict[str, Any
             right_answers(table, question)[known], clusters.select(known)
         )
         scores[f"{question}_accuracy"] = found.value
-        scores[f"{question}_interval"] = _interval(found)
+        scores[f"{question}_interval"] = found.interval
     return scores
-
-
-def _interval(found: Estimate) -> list[float] | None:
-    return None if found.low is None or found.high is None else [found.low, found.high]
 
 
 def _mean_accuracy(group: Mapping[str, Any], questions: Sequence[str]) -> float:
@@ -195,7 +191,7 @@ def _gap(
         "best": _title(best, columns),
         "worst": _title(worst, columns),
         "value": found.value,
-        "interval": _interval(found),
+        "interval": found.interval,
     }
 
 

@@ -18,6 +18,7 @@ The test of a paired difference is in `paired_test.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,26 @@ def mean_interval(
     freedom = 1 / ((shares**2).sum() + leverage.sum() ** 2 - (leverage**2).sum())
     margin = t.ppf((1 + confidence) / 2, freedom) * np.sqrt(_variance(sums, clusters))
     return Estimate.of(mean, mean - margin, mean + margin, clusters)
+
+
+def difference_interval(
+    first: np.ndarray, second: np.ndarray, clusters: Clusters, confidence: float = 0.95
+) -> Estimate:
+    """Returns how much more faces are right in the second of two models.
+
+    Args:
+        first: Which faces the first model gets right. Boolean of shape (num_faces,).
+        second: Which the second gets right.
+        clusters: Which faces belong together.
+        confidence: Coverage, in (0, 1). Defaults to 0.95.
+
+    Returns:
+        Second minus first with the interval of `mean_interval`, within [-1, 1].
+    """
+    found = mean_interval(second.astype(int) - first.astype(int), clusters, confidence)
+    if found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
 
 
 def _variance(sums: np.ndarray, clusters: Clusters) -> float:

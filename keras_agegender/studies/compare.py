@@ -14,7 +14,7 @@ from keras_agegender.evaluation.clusters import Clusters
 from keras_agegender.evaluation.groups import known_values
 from keras_agegender.evaluation.paired_test import paired_test
 from keras_agegender.evaluation.predictions import read_predictions
-from keras_agegender.evaluation.resampling import mean_interval
+from keras_agegender.evaluation.resampling import difference_interval
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.studies.gate import CellDifference, compare_cells, gate_lines
 from keras_agegender.training.identity import differences, flatten
@@ -34,7 +34,7 @@ class PairedDifference:
         only_first: Faces that just the first run got right.
         only_second: Faces that just the second run got right.
         interval: 95 % interval of second minus first, clustered; `None` of fewer than
-            two clusters. See `mean_interval`.
+            two clusters.
         p_value: Of the sign-flip test over clusters, McNemar's exact test where each
             face is its own: how likely this difference, or a larger one, is if neither
             run is better.
@@ -228,10 +228,6 @@ def _difference(
     ]
     own = clusters.select(known)
     differences = right[1].astype(int) - right[0].astype(int)
-    found = mean_interval(differences, own)
-    ends = None
-    if found.low is not None and found.high is not None:
-        ends = (found.low, found.high)
     return PairedDifference(
         question,
         len(truth),
@@ -239,7 +235,7 @@ def _difference(
         float(right[1].mean()),
         int((differences < 0).sum()),
         int((differences > 0).sum()),
-        ends,
+        difference_interval(right[0], right[1], own).interval,
         paired_test(differences, own),
         own.num_clusters,
         own.largest_share,

@@ -20,7 +20,7 @@ import pandas as pd
 from keras_agegender.evaluation.clusters import Clusters
 from keras_agegender.evaluation.groups import is_few, known_values
 from keras_agegender.evaluation.paired_test import holm_levels, paired_test
-from keras_agegender.evaluation.resampling import mean_interval
+from keras_agegender.evaluation.resampling import difference_interval
 
 ALPHA = 0.05
 EVERYBODY = "all faces"
@@ -96,34 +96,30 @@ def compare_cells(
             ]
             found.append((cell, question, right, clusters.select(there)))
     judged = [k for k, (*_, own) in enumerate(found) if not is_few(own)]
-    p_values = [paired_test(_difference(found[k][2]), found[k][3]) for k in judged]
+    p_values = [
+        paired_test(b.astype(int) - a, own)
+        for _, _, (a, b), own in (found[k] for k in judged)
+    ]
     levels = dict(zip(judged, holm_levels(p_values, ALPHA), strict=True))
     tests = dict(zip(judged, p_values, strict=True))
     cells = []
     for k, (cell, question, right, own) in enumerate(found):
         level = levels.get(k)
-        interval = mean_interval(_difference(right), own, 1 - (level or ALPHA))
-        ends = None
-        if interval.low is not None and interval.high is not None:
-            ends = (interval.low, interval.high)
+        difference = difference_interval(right[0], right[1], own, 1 - (level or ALPHA))
         cells.append(
             CellDifference(
                 cell,
                 question,
-                interval.num_faces,
-                interval.num_clusters,
+                difference.num_faces,
+                difference.num_clusters,
                 float(right[0].mean()),
                 float(right[1].mean()),
                 tests.get(k),
                 level,
-                ends,
+                difference.interval,
             )
         )
     return tuple(sorted(cells, key=lambda c: (not c.worse, c.difference)))
-
-
-def _difference(right: list[np.ndarray]) -> np.ndarray:
-    return right[1].astype(int) - right[0].astype(int)
 
 
 def _cells(table: pd.DataFrame) -> dict[str, np.ndarray]:

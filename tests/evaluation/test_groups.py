@@ -44,7 +44,7 @@ def test_groups_by_hand():
     expected = proportion_interval(
         women["predicted_gender"] == "female", Clusters.of(women["subject"])
     )
-    assert female["gender_interval"] == [expected.low, expected.high]
+    assert female["gender_interval"] == expected.interval
     gap = genders["gaps"]["gender"]
     assert (gap["worst"], gap["best"]) == ("female", "male")
     assert gap["value"] == pytest.approx(0.4)
