@@ -70,7 +70,11 @@ def make_manifest(
             manifest[column] = defaults.get(column, "")
     extra = [c for c in manifest if c not in MANIFEST_COLUMNS]
     manifest = manifest[[*MANIFEST_COLUMNS, *extra]].astype(
-        {**dict.fromkeys(_TEXT, "object"), **dict.fromkeys(_IDS, "int64")}
+        {
+            **dict.fromkeys(_TEXT, "object"),
+            **dict.fromkeys(_IDS, "int64"),
+            **{name: "object" for name in OPTIONAL_TEXT if name in extra},
+        }
     )
     manifest.attrs["extra_heads"] = {k: dict(v) for k, v in (extra_heads or {}).items()}
     manifest.attrs["age_groups"] = age_groups.to_list()

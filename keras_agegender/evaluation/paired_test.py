@@ -73,7 +73,7 @@ def holm_levels(p_values: Sequence[float], alpha: float = 0.05) -> list[float]:
 
     Example:
     >>> holm_levels([0.04, 0.001, 0.03], alpha=0.06)
-    [0.03, 0.02, 0.03]
+    [0.06, 0.02, 0.03]
     """
     levels = [alpha] * len(p_values)
     stopped = None

@@ -19,7 +19,7 @@ from keras_agegender.evaluation.predictions import (
 
 
 def test_names_stand_beside_ids(tmp_path):
-    colour = Head("shade", "categorical", ("colour",), classes=("red", "green"))
+    colour = Head("shade", "categorical", column="colour", classes=("red", "green"))
     encoding = get_encoding("categorical", heads=[colour])
     outputs = {
         "gender": np.array([[0.9], [0.2]]),
