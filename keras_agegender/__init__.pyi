@@ -41,11 +41,23 @@ from .encodings.encoding import Encoding as Encoding
 from .encodings.head import Head as Head
 from .evaluation.calibrate import calibrate as calibrate
 from .evaluation.calibration_scores import calibration_scores as calibration_scores
+from .evaluation.clusters import Clusters as Clusters, Estimate as Estimate
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.fit_calibration import fit_calibration as fit_calibration
+from .evaluation.groups import score_groups as score_groups
 from .evaluation.metrics import (
     evaluate_predictions as evaluate_predictions,
     format_metrics as format_metrics,
+)
+from .evaluation.paired_test import (
+    holm_levels as holm_levels,
+    paired_test as paired_test,
+)
+from .evaluation.resampling import (
+    bootstrap_interval as bootstrap_interval,
+    interval_over_runs as interval_over_runs,
+    mean_interval as mean_interval,
+    proportion_interval as proportion_interval,
 )
 from .evaluation.scores import (
     AgeScores as AgeScores,
@@ -119,6 +131,7 @@ from .studies.compare import (
     PairedDifference as PairedDifference,
     compare as compare,
 )
+from .studies.gate import CellDifference as CellDifference
 from .studies.quickstart import (
     QuickstartResult as QuickstartResult,
     quickstart as quickstart,

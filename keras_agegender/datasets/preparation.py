@@ -30,6 +30,7 @@ from keras_agegender.datasets.blocks import (
 )
 from keras_agegender.datasets.contact_sheet import contact_sheet
 from keras_agegender.datasets.manifest import (
+    OPTIONAL_TEXT,
     extra_columns,
     manifest_age_groups,
     validate_manifest,
@@ -145,12 +146,15 @@ class Preparation:
         return sorted(self.manifest["split"].unique())
 
     def extra_columns(self) -> dict[str, str]:
-        """Returns extra column -> `"int64"` or `"float32"`."""
-        columns = extra_columns(self.manifest)
+        """Returns extra column -> `"int64"`, `"float32"` or `"str"`."""
         integer = pd.api.types.is_integer_dtype
         return {
-            name: "int64" if integer(self.manifest[name]) else "float32"
-            for name in columns
+            name: "str"
+            if name in OPTIONAL_TEXT
+            else "int64"
+            if integer(self.manifest[name])
+            else "float32"
+            for name in extra_columns(self.manifest)
         }
 
     def finish(

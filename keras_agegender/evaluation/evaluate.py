@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,16 @@ from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.evaluation.calibration_scores import calibration_scores
 from keras_agegender.evaluation.confusion_plot import plot_confusion_matrices
+from keras_agegender.evaluation.descriptions import read_descriptions
+from keras_agegender.evaluation.groups import score_groups
 from keras_agegender.evaluation.metrics import Evaluation, evaluate_predictions
-from keras_agegender.files import directory_hash, replacing, write_json
+from keras_agegender.evaluation.predictions import (
+    prediction_table,
+    write_predictions,
+)
+from keras_agegender.files import directory_hash, write_json
 from keras_agegender.input_pipeline.eval_dataset import make_eval_dataset
 from keras_agegender.input_pipeline.labels import read_labels
-from keras_agegender.labels import GENDERS
 from keras_agegender.run_directory import RunDirectory
 
 
@@ -30,6 +35,7 @@ def evaluate(
     split: str = "test",
     checkpoint: str = "best",
     positive_gender: str | None = None,
+    by: str | Sequence[str] = (),
 ) -> Evaluation:
     """Scores a run's best model on held-out faces and writes what it found.
 
@@ -50,13 +56,15 @@ def evaluate(
         positive_gender: Positive class of precision, recall and f1, `"male"` or
             `"female"`. `None` (default) takes the recipe's
             `evaluation.positive_gender`.
+        by: Columns of the dataset to score groups by, beside age group and gender:
+            `"race"`, or `"race,gender"` for both crossed. Defaults to none.
 
     Returns:
         The scores.
 
     Raises:
-        ValueError: If the run, the dataset or the split does not exist, or the dataset
-            trained on is another one by now.
+        ValueError: If the run, the dataset, the split or a column does not exist, or
+            the dataset trained on is another one by now.
 
     Example:
     >>> evaluate("runs/1", split="fold_4")  # doctest: +SKIP
@@ -73,6 +81,8 @@ def evaluate(
     positive = positive_gender or recipe.evaluation.positive_gender
     scores = score(outputs, labels, encoding, positive)
     scores = replace(scores, **count_seen(run, data, split))
+    table = prediction_table(outputs, labels, encoding, read_descriptions(data, split))
+    scores = replace(scores, groups=score_groups(table, by))
     if calibration is not None:
         found = calibration_scores(raw, labels, encoding, calibration)
         scores = replace(scores, calibration=found)
@@ -93,7 +103,7 @@ def evaluate(
         },
     )
     plot_confusion_matrices(scores, run.path / f"confusion{suffix}.png")
-    write_predictions(run.path / f"predictions{suffix}.csv", outputs, labels, encoding)
+    write_predictions(run.path / f"predictions{suffix}.csv", table)
     return scores
 
 
@@ -234,40 +244,6 @@ def score(
         age_groups=encoding.age_groups,
         age_years_true=labels.get("age_years"),
     )
-
-
-def write_predictions(
-    file: Path,
-    outputs: Mapping[str, Any],
-    labels: Mapping[str, np.ndarray],
-    encoding: Encoding,
-) -> None:
-    """Writes one CSV row per face: its key, the truth, the answer, every output."""
-    import pandas as pd
-
-    decoded = _to_numpy(encoding.decode(outputs))
-    table: dict[str, Any] = {"key": labels["key"]}
-    for name, names in (("age_group", encoding.age_groups.names), ("gender", GENDERS)):
-        lookup = np.array([*names, ""])  # MISSING = -1 is the last
-        table[name] = lookup[labels[name]]
-        answer = getattr(decoded, name)
-        if answer is not None:
-            table[f"predicted_{name}"] = lookup[answer]
-    if decoded.age_years is not None:
-        if "age_years" in labels:
-            table["age_years"] = labels["age_years"]
-        table["predicted_age_years"] = decoded.age_years.round(2)
-    if decoded.gender_probability is not None:
-        table["male_probability"] = decoded.gender_probability.round(4)
-    if decoded.heads_agree is not None:
-        table["heads_agree"] = decoded.heads_agree
-    for name, values in outputs.items():
-        values = np.asarray(values).reshape(len(labels["key"]), -1)
-        for unit in range(values.shape[1]):
-            column = name if values.shape[1] == 1 else f"{name}[{unit}]"
-            table[f"output_{column}"] = values[:, unit].round(4)
-    with replacing(file) as partial:
-        pd.DataFrame(table).to_csv(partial, index=False)
 
 
 def _to_numpy(decoded: Any) -> Any:

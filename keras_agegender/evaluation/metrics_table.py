@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_agegender.evaluation.calibration_scores import calibration_lines
+from keras_agegender.evaluation.groups import group_lines
 
 BAR = 20  # characters of a recall of 1
 MANY_OUTPUTS = 12
@@ -22,7 +23,8 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
     Args:
         metrics: What `Evaluation.to_dict` returned, with `recipe` and `split` if known.
     """
-    blocks = [[_title(metrics), *_warnings(metrics)], _summary(metrics)]
+    blocks = [[_title(metrics), *_warnings(metrics)]]
+    blocks += [*group_lines(metrics.get("groups") or {}), _summary(metrics)]
     if metrics.get("age"):
         blocks.append(_age_groups(metrics["age"]["groups"], metrics.get("cells") or []))
     if metrics.get("extra"):
