@@ -35,7 +35,23 @@ from .encodings.class_weights import balanced_class_weights as balanced_class_we
 from .encodings.decoding import Decoded as Decoded, HeadAnswer as HeadAnswer
 from .encodings.encoding import Encoding as Encoding
 from .encodings.head import Head as Head
+from .evaluation.detailed_metrics import detailed_metrics as detailed_metrics
 from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.keras_metrics import (
+    AgeYearsError as AgeYearsError,
+    AllHeadsAccuracy as AllHeadsAccuracy,
+    BalancedAccuracy as BalancedAccuracy,
+    BrierScore as BrierScore,
+    CumulativeScore as CumulativeScore,
+    ExactAccuracy as ExactAccuracy,
+    ExpectedCalibrationError as ExpectedCalibrationError,
+    MeanAbsoluteGroupError as MeanAbsoluteGroupError,
+    NegativeLogLikelihood as NegativeLogLikelihood,
+    OneOffAccuracy as OneOffAccuracy,
+    PositiveClassMetric as PositiveClassMetric,
+    QuadraticKappa as QuadraticKappa,
+    RankViolationRate as RankViolationRate,
+)
 from .evaluation.metrics import (
     evaluate_predictions as evaluate_predictions,
     format_metrics as format_metrics,
