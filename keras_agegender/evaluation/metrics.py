@@ -7,18 +7,16 @@ of the result. A figure without a single face behind it is `None`, not 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_agegender.encodings.decoding import Decoded
 from keras_agegender.encodings.kinds import KINDS
-from keras_agegender.evaluation.class_scores import (
-    class_scores,
-    confusion_matrix,
-    quadratic_kappa,
-)
+from keras_agegender.evaluation.answers import Answers
+from keras_agegender.evaluation.class_scores import class_scores, confusion_matrix
+from keras_agegender.evaluation.detailed_metrics import score_answers
 from keras_agegender.evaluation.metrics_table import metrics_table
 from keras_agegender.evaluation.scores import AgeScores, Evaluation, GenderScores
 from keras_agegender.labels import (
@@ -28,8 +26,27 @@ from keras_agegender.labels import (
     AgeGroups,
 )
 
-# Years within which an answer counts for CS@5 (Chang et al. 2011, Niu et al. 2016).
-CUMULATIVE_SCORE_YEARS = 5
+# Fields of the scores that are rows of `METRICS`.
+PROBABILITY_METRICS = (
+    "negative_log_likelihood",
+    "brier_score",
+    "expected_calibration_error",
+)
+GENDER_METRICS = ("accuracy", "balanced_accuracy", "auc", *PROBABILITY_METRICS)
+AGE_CLASS_METRICS = (
+    "accuracy",
+    "balanced_accuracy",
+    "one_off_accuracy",
+    "mean_absolute_error",
+)
+AGE_METRICS = (
+    *AGE_CLASS_METRICS,
+    "quadratic_kappa",
+    "all_heads_accuracy",
+    "rank_violation_rate",
+    *PROBABILITY_METRICS,
+)
+YEARS_METRICS = ("mean_absolute_error_years", "cumulative_score_5")
 
 __all__ = [
     "Evaluation",
@@ -91,17 +108,15 @@ def evaluate_predictions(
     if decoded.gender is not None:
         answers = _checked_ids(decoded.gender, len(GENDERS), "decoded.gender", lowest=0)
         _check_shape(answers, genders, "decoded.gender")
-        gender = _score_gender(genders, answers, positive_gender)
+        gender = _score_gender(genders, decoded, answers, positive_gender)
     if decoded.age_group is not None:
         groups = _checked_ids(
             decoded.age_group, len(age_groups), "decoded.age_group", 0
         )
         _check_shape(groups, ages, "decoded.age_group")
-        agree = np.asarray(decoded.heads_agree, bool) if separate_age_heads else None
-        median = decoded.median_age_group
-        counted = groups if median is None else np.asarray(median)
-        years = _score_years(age_years_true, decoded.age_years, len(ages))
-        age = _score_age(ages, groups, counted, agree, age_groups, years)
+        age = _score_age(
+            ages, decoded, groups, separate_age_heads, age_groups, age_years_true
+        )
     further = {
         name: _score_extra(name, kind, y_true, y_pred, len(ages))
         for name, (kind, y_true, y_pred) in (extra or {}).items()
@@ -111,6 +126,9 @@ def evaluate_predictions(
         gender=gender,
         age=age,
         mean_accuracy=_mean_known([s.accuracy for s in (gender, age) if s]),
+        majority_mean_accuracy=_mean_known(
+            [s.majority.get("accuracy") for s in (gender, age) if s]
+        ),
         cells=_cells(ages, genders, decoded, age_groups),
         extra=further,
         extra_mean_accuracy=_mean_known([s.get("accuracy") for s in further.values()]),
@@ -129,69 +147,100 @@ def format_metrics(metrics: Evaluation | Mapping[str, Any]) -> str:
 
 
 def _score_gender(
-    y_true: np.ndarray, y_pred: np.ndarray, positive: str
+    y_true: np.ndarray, decoded: Decoded, y_pred: np.ndarray, positive: str
 ) -> GenderScores:
-    counts = confusion_matrix(y_true, y_pred, len(GENDERS))
     known = y_true != MISSING
-    scores = class_scores(y_true[known], y_pred[known], len(GENDERS))
+    male = _values(decoded.gender_probability, y_true, "decoded.gender_probability")
+    answers = Answers(
+        y_true[known],
+        y_pred[known],
+        len(GENDERS),
+        None if male is None else np.stack([1.0 - male, male], axis=-1)[known],
+        GENDERS.index(positive),
+    )
+    scores = class_scores(answers.truth, answers.answer, len(GENDERS))
     by_positive = dict(zip(GENDERS, scores, strict=True))
-    total = int(known.sum())
+    figures: dict[str, Any] = score_answers(answers, GENDER_METRICS)
     return GenderScores(
-        num_faces=total,
-        num_unlabelled=len(y_true) - total,
-        accuracy=_mean((y_true == y_pred)[known]),
-        balanced_accuracy=_mean_known([s["recall"] for s in scores]),
+        num_faces=int(known.sum()),
+        num_unlabelled=int((~known).sum()),
         positive=positive,
         **by_positive[positive],
+        **figures,
         by_positive=by_positive,
-        confusion=counts.tolist(),
+        confusion=confusion_matrix(y_true, y_pred, len(GENDERS)).tolist(),
+        majority=_majority(answers, GENDERS, ("accuracy", "balanced_accuracy")),
     )
 
 
 def _score_age(
     y_true: np.ndarray,
+    decoded: Decoded,
     y_pred: np.ndarray,
-    counted: np.ndarray,
-    heads_agree: np.ndarray | None,
+    separate_heads: bool,
     age_groups: AgeGroups,
-    years: Mapping[str, Any],
+    years_true: Any,
 ) -> AgeScores:
     num_groups = len(age_groups)
     known = y_true != MISSING
     counts = confusion_matrix(y_true, y_pred, num_groups)
-    errors = np.abs(y_pred - y_true)[known]
-    scores = class_scores(y_true[known], y_pred[known], num_groups)
-    all_heads = None
-    if heads_agree is not None:
-        _check_shape(heads_agree, y_true, "decoded.heads_agree")
-        # Heads that tell the story of one group all answer right if and only if it is
-        # the true one.
-        all_heads = _mean(((counted == y_true) & heads_agree)[known])
-    groups = []
-    for index, name in enumerate(age_groups.names):
-        there = int(counts[index].sum())
-        groups.append(
-            {
-                "name": name,
-                "num_faces": there,
-                "num_answered": int(counts[:, index].sum()),
-                "recall": scores[index]["recall"],
-                "mean_absolute_error": _mean(errors[y_true[known] == index]),
-            }
-        )
+    agree = _values(decoded.heads_agree, y_true, "decoded.heads_agree")
+    median = _values(decoded.median_age_group, y_true, "decoded.median_age_group")
+    chances = _values(decoded.age_probabilities, y_true, "decoded.age_probabilities")
+    answers = Answers(
+        y_true[known],
+        y_pred[known],
+        num_groups,
+        None if chances is None else chances[known],
+        agree=agree.astype(bool)[known] if separate_heads else None,
+        median=(y_pred if median is None else median)[known],
+    )
+    majority = _majority(answers, age_groups.names, AGE_CLASS_METRICS)
+    years = _score_years(years_true, decoded.age_years, len(y_true))
+    if years["num_faces_with_years"] and majority:
+        center = age_groups.centers[age_groups.names.index(majority["answer"])]
+        constant = np.full(len(y_true), center)
+        majority |= _score_years(years_true, constant, len(y_true))
+        del majority["num_faces_with_years"]
+    figures: dict[str, Any] = score_answers(answers, AGE_METRICS)
     return AgeScores(
         num_faces=int(known.sum()),
         num_unlabelled=int((~known).sum()),
-        accuracy=_mean(errors == 0),
-        balanced_accuracy=_mean_known([s["recall"] for s in scores]),
-        quadratic_kappa=quadratic_kappa(y_true[known], y_pred[known], num_groups),
-        all_heads_accuracy=all_heads,
-        one_off_accuracy=_mean(errors <= 1),
-        mean_absolute_error=_mean(errors),
+        **figures,
         **years,
-        groups=groups,
+        groups=_groups(answers, counts, age_groups),
         confusion=counts.tolist(),
+        majority=majority,
     )
+
+
+def _groups(
+    answers: Answers, counts: np.ndarray, age_groups: AgeGroups
+) -> list[dict[str, Any]]:
+    """Returns the scores of each age group."""
+    errors = np.abs(answers.answer - answers.truth)
+    scores = class_scores(answers.truth, answers.answer, len(age_groups))
+    return [
+        {
+            "name": name,
+            "num_faces": int(counts[index].sum()),
+            "num_answered": int(counts[:, index].sum()),
+            "recall": scores[index]["recall"],
+            "mean_absolute_error": _mean(errors[answers.truth == index]),
+        }
+        for index, name in enumerate(age_groups.names)
+    ]
+
+
+def _majority(
+    answers: Answers, names: Sequence[str], metrics: Sequence[str]
+) -> dict[str, Any]:
+    """Returns what always answering the commonest class scores; nothing of no face."""
+    if not len(answers.truth):
+        return {}
+    commonest = int(np.bincount(answers.truth).argmax())
+    constant = answers._replace(answer=np.full_like(answers.truth, commonest))
+    return {"answer": names[commonest], **score_answers(constant, metrics)}
 
 
 def _score_years(y_true: Any, y_pred: Any, num_faces: int) -> dict[str, Any]:
@@ -201,12 +250,9 @@ def _score_years(y_true: Any, y_pred: Any, num_faces: int) -> dict[str, Any]:
     if y_pred is None or not known.any():
         return {"num_faces_with_years": 0}
     _check_shape(np.asarray(y_pred), truth, "decoded.age_years")
-    errors = np.abs(np.asarray(y_pred, "float64") - truth)[known]
-    return {
-        "num_faces_with_years": int(known.sum()),
-        "mean_absolute_error_years": _mean(errors),
-        "cumulative_score_5": _mean(errors <= CUMULATIVE_SCORE_YEARS),
-    }
+    answers = Answers(truth[known], np.asarray(y_pred, "float64")[known])
+    figures = score_answers(answers, YEARS_METRICS)
+    return {"num_faces_with_years": int(known.sum()), **figures}
 
 
 def _cells(
@@ -256,6 +302,9 @@ def _score_extra(
         scores["mean_absolute_error"] = _mean(np.abs(answers - truth)[known])
     if kind not in ("regression", "years"):
         scores["accuracy"] = _mean((answers == truth)[known])
+        counts = np.unique(truth[known], return_counts=True)[1]
+        commonest = float(counts.max() / counts.sum()) if len(counts) else None
+        scores["majority_accuracy"] = commonest
     return scores
 
 
@@ -269,6 +318,15 @@ def _checked_ids(ids: Any, num_classes: int, name: str, lowest: int = MISSING) -
             f"(num_faces,). Received: {received}."
         )
     return ids.astype("int64")
+
+
+def _values(values: Any, expected: np.ndarray, name: str) -> Any:
+    """Returns an array with an entry for each face; `None` stays."""
+    if values is None:
+        return None
+    values = np.asarray(values)
+    _check_shape(values[..., 0] if values.ndim > 1 else values, expected, name)
+    return values
 
 
 def _check_shape(values: np.ndarray, expected: np.ndarray, name: str) -> None:
