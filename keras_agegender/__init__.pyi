@@ -37,19 +37,21 @@ from .encodings.encoding import Encoding as Encoding
 from .encodings.head import Head as Head
 from .evaluation.detailed_metrics import detailed_metrics as detailed_metrics
 from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.keras_count_metrics import (
+    BalancedAccuracy as BalancedAccuracy,
+    ExpectedCalibrationError as ExpectedCalibrationError,
+    PositiveClassMetric as PositiveClassMetric,
+    QuadraticKappa as QuadraticKappa,
+)
 from .evaluation.keras_metrics import (
     AgeYearsError as AgeYearsError,
     AllHeadsAccuracy as AllHeadsAccuracy,
-    BalancedAccuracy as BalancedAccuracy,
     BrierScore as BrierScore,
     CumulativeScore as CumulativeScore,
     ExactAccuracy as ExactAccuracy,
-    ExpectedCalibrationError as ExpectedCalibrationError,
     MeanAbsoluteGroupError as MeanAbsoluteGroupError,
     NegativeLogLikelihood as NegativeLogLikelihood,
     OneOffAccuracy as OneOffAccuracy,
-    PositiveClassMetric as PositiveClassMetric,
-    QuadraticKappa as QuadraticKappa,
     RankViolationRate as RankViolationRate,
 )
 from .evaluation.metrics import (

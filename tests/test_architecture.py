@@ -37,9 +37,11 @@ WITHOUT_TENSORFLOW = (
     "labels",
     "files",
     "recipes",
+    "evaluation/answer_metric.py",
     "evaluation/answers.py",
     "evaluation/array_metrics.py",
     "evaluation/detailed_metrics.py",
+    "evaluation/keras_count_metrics.py",
     "evaluation/keras_metrics.py",
 )
 

@@ -112,7 +112,7 @@ def read_answers(
             truth = ops.cast(truth, "float32")
             return Answers(truth, decoded.age_years, weights=weights)
         if head.kind == "years":
-            years = np.arange(head.num_classes)
+            years = range(head.num_classes)
             of_year = np.array([groups.from_years(y) for y in years], "int32")
             truth = ops.take(ops.convert_to_tensor(of_year), truth, axis=0)
             # A year between two groups has none: it does not count.

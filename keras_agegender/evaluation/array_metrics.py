@@ -25,7 +25,7 @@ EPSILON = 1e-7
 
 def accuracy(answers: Answers) -> float | None:
     """Returns the share answered right."""
-    return _mean(answers.answer == answers.truth)
+    return mean(answers.answer == answers.truth)
 
 
 def balanced_accuracy(answers: Answers) -> float | None:
@@ -37,18 +37,18 @@ def balanced_accuracy(answers: Answers) -> float | None:
 
 def one_off_accuracy(answers: Answers) -> float | None:
     """Returns the share answered right or as a neighboring class."""
-    return _mean(np.abs(answers.answer - answers.truth) <= 1)
+    return mean(np.abs(answers.answer - answers.truth) <= 1)
 
 
 def mean_absolute_error(answers: Answers) -> float | None:
     """Returns the mean distance between answer and truth, in classes or years."""
-    return _mean(np.abs(answers.answer - answers.truth))
+    return mean(np.abs(answers.answer - answers.truth))
 
 
 def cumulative_score_5(answers: Answers) -> float | None:
     """Returns the share answered within 5 years."""
     distances = np.abs(answers.answer - answers.truth)
-    return _mean(distances <= CUMULATIVE_SCORE_YEARS)
+    return mean(distances <= CUMULATIVE_SCORE_YEARS)
 
 
 def quadratic_kappa(answers: Answers) -> float | None:
@@ -89,19 +89,19 @@ def all_heads_accuracy(answers: Answers) -> float | None:
     """
     if answers.agree is None:
         return None
-    return _mean((answers.median == answers.truth) & answers.agree)
+    return mean((answers.median == answers.truth) & answers.agree)
 
 
 def rank_violation_rate(answers: Answers) -> float | None:
     """Returns the share whose questions about ranks contradict each other."""
-    return None if answers.agree is None else _mean(~answers.agree)
+    return None if answers.agree is None else mean(~answers.agree)
 
 
 def negative_log_likelihood(answers: Answers) -> float | None:
     """Returns the mean of -log P(true class), in nats."""
     if answers.probabilities is None:
         return None
-    return _mean(-np.log(np.maximum(_probability_of_truth(answers), EPSILON)))
+    return mean(-np.log(np.maximum(_probability_of_truth(answers), EPSILON)))
 
 
 def brier_score(answers: Answers) -> float | None:
@@ -114,7 +114,7 @@ def brier_score(answers: Answers) -> float | None:
         return None
     one_hot = np.eye(answers.num_classes)[answers.truth]
     errors = np.sum((answers.probabilities - one_hot) ** 2, axis=-1)
-    return _mean(errors / 2 if answers.num_classes == 2 else errors)
+    return mean(errors / 2 if answers.num_classes == 2 else errors)
 
 
 def expected_calibration_error(
@@ -156,5 +156,6 @@ def _class_scores(answers: Answers) -> list[dict[str, float | None]]:
     return class_scores.class_scores(answers.truth, answers.answer, answers.num_classes)
 
 
-def _mean(values: Any) -> float | None:
+def mean(values: Any) -> float | None:
+    """Returns the mean of values; `None` of none."""
     return float(np.mean(values, dtype="float64")) if len(values) else None

@@ -13,7 +13,7 @@ from typing import Any
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.kinds import KINDS
-from keras_agegender.evaluation import array_metrics, keras_metrics
+from keras_agegender.evaluation import array_metrics, keras_count_metrics, keras_metrics
 from keras_agegender.evaluation.answers import NUMBERS, Answers, find_head
 
 
@@ -34,13 +34,13 @@ class Metric:
 
 
 def _positive(figure: str) -> Callable[..., Any]:
-    return partial(keras_metrics.PositiveClassMetric, figure)
+    return partial(keras_count_metrics.PositiveClassMetric, figure)
 
 
 METRICS: dict[str, Metric] = {
     "accuracy": Metric(array_metrics.accuracy, keras_metrics.ExactAccuracy, "classes"),
     "balanced_accuracy": Metric(
-        array_metrics.balanced_accuracy, keras_metrics.BalancedAccuracy, "classes"
+        array_metrics.balanced_accuracy, keras_count_metrics.BalancedAccuracy, "classes"
     ),
     "negative_log_likelihood": Metric(
         array_metrics.negative_log_likelihood,
@@ -52,7 +52,7 @@ METRICS: dict[str, Metric] = {
     ),
     "expected_calibration_error": Metric(
         array_metrics.expected_calibration_error,
-        keras_metrics.ExpectedCalibrationError,
+        keras_count_metrics.ExpectedCalibrationError,
         "classes",
     ),
     "precision": Metric(array_metrics.precision, _positive("precision"), "two classes"),
@@ -68,7 +68,7 @@ METRICS: dict[str, Metric] = {
         "ordered",
     ),
     "quadratic_kappa": Metric(
-        array_metrics.quadratic_kappa, keras_metrics.QuadraticKappa, "ordered"
+        array_metrics.quadratic_kappa, keras_count_metrics.QuadraticKappa, "ordered"
     ),
     "all_heads_accuracy": Metric(
         array_metrics.all_heads_accuracy, keras_metrics.AllHeadsAccuracy, "ranks"

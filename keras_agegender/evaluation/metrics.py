@@ -7,46 +7,28 @@ of the result. A figure without a single face behind it is `None`, not 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from keras_agegender.encodings.decoding import Decoded
 from keras_agegender.encodings.kinds import KINDS
-from keras_agegender.evaluation.answers import Answers
-from keras_agegender.evaluation.class_scores import class_scores, confusion_matrix
-from keras_agegender.evaluation.detailed_metrics import score_answers
+from keras_agegender.evaluation.array_metrics import mean
+from keras_agegender.evaluation.class_scores import confusion_matrix
 from keras_agegender.evaluation.metrics_table import metrics_table
-from keras_agegender.evaluation.scores import AgeScores, Evaluation, GenderScores
+from keras_agegender.evaluation.question_scores import (
+    check_shape,
+    score_age,
+    score_gender,
+)
+from keras_agegender.evaluation.scores import Evaluation
 from keras_agegender.labels import (
     ADIENCE_AGE_GROUPS,
     GENDERS,
     MISSING,
     AgeGroups,
 )
-
-# Fields of the scores that are rows of `METRICS`.
-PROBABILITY_METRICS = (
-    "negative_log_likelihood",
-    "brier_score",
-    "expected_calibration_error",
-)
-GENDER_METRICS = ("accuracy", "balanced_accuracy", "auc", *PROBABILITY_METRICS)
-AGE_CLASS_METRICS = (
-    "accuracy",
-    "balanced_accuracy",
-    "one_off_accuracy",
-    "mean_absolute_error",
-)
-AGE_METRICS = (
-    *AGE_CLASS_METRICS,
-    "quadratic_kappa",
-    "all_heads_accuracy",
-    "rank_violation_rate",
-    *PROBABILITY_METRICS,
-)
-YEARS_METRICS = ("mean_absolute_error_years", "cumulative_score_5")
 
 __all__ = [
     "Evaluation",
@@ -103,18 +85,18 @@ def evaluate_predictions(
         )
     ages = _checked_ids(age_group_true, len(age_groups), "age_group_true")
     genders = _checked_ids(gender_true, len(GENDERS), "gender_true")
-    _check_shape(genders, ages, "gender_true")
+    check_shape(genders, ages, "gender_true")
     gender = age = None
     if decoded.gender is not None:
         answers = _checked_ids(decoded.gender, len(GENDERS), "decoded.gender", lowest=0)
-        _check_shape(answers, genders, "decoded.gender")
-        gender = _score_gender(genders, decoded, answers, positive_gender)
+        check_shape(answers, genders, "decoded.gender")
+        gender = score_gender(genders, decoded, answers, positive_gender)
     if decoded.age_group is not None:
         groups = _checked_ids(
             decoded.age_group, len(age_groups), "decoded.age_group", 0
         )
-        _check_shape(groups, ages, "decoded.age_group")
-        age = _score_age(
+        check_shape(groups, ages, "decoded.age_group")
+        age = score_age(
             ages, decoded, groups, separate_age_heads, age_groups, age_years_true
         )
     further = {
@@ -146,115 +128,6 @@ def format_metrics(metrics: Evaluation | Mapping[str, Any]) -> str:
     )
 
 
-def _score_gender(
-    y_true: np.ndarray, decoded: Decoded, y_pred: np.ndarray, positive: str
-) -> GenderScores:
-    known = y_true != MISSING
-    male = _values(decoded.gender_probability, y_true, "decoded.gender_probability")
-    answers = Answers(
-        y_true[known],
-        y_pred[known],
-        len(GENDERS),
-        None if male is None else np.stack([1.0 - male, male], axis=-1)[known],
-        GENDERS.index(positive),
-    )
-    scores = class_scores(answers.truth, answers.answer, len(GENDERS))
-    by_positive = dict(zip(GENDERS, scores, strict=True))
-    figures: dict[str, Any] = score_answers(answers, GENDER_METRICS)
-    return GenderScores(
-        num_faces=int(known.sum()),
-        num_unlabelled=int((~known).sum()),
-        positive=positive,
-        **by_positive[positive],
-        **figures,
-        by_positive=by_positive,
-        confusion=confusion_matrix(y_true, y_pred, len(GENDERS)).tolist(),
-        majority=_majority(answers, GENDERS, ("accuracy", "balanced_accuracy")),
-    )
-
-
-def _score_age(
-    y_true: np.ndarray,
-    decoded: Decoded,
-    y_pred: np.ndarray,
-    separate_heads: bool,
-    age_groups: AgeGroups,
-    years_true: Any,
-) -> AgeScores:
-    num_groups = len(age_groups)
-    known = y_true != MISSING
-    counts = confusion_matrix(y_true, y_pred, num_groups)
-    agree = _values(decoded.heads_agree, y_true, "decoded.heads_agree")
-    median = _values(decoded.median_age_group, y_true, "decoded.median_age_group")
-    chances = _values(decoded.age_probabilities, y_true, "decoded.age_probabilities")
-    answers = Answers(
-        y_true[known],
-        y_pred[known],
-        num_groups,
-        None if chances is None else chances[known],
-        agree=agree.astype(bool)[known] if separate_heads else None,
-        median=(y_pred if median is None else median)[known],
-    )
-    majority = _majority(answers, age_groups.names, AGE_CLASS_METRICS)
-    years = _score_years(years_true, decoded.age_years, len(y_true))
-    if years["num_faces_with_years"] and majority:
-        center = age_groups.centers[age_groups.names.index(majority["answer"])]
-        constant = np.full(len(y_true), center)
-        majority |= _score_years(years_true, constant, len(y_true))
-        del majority["num_faces_with_years"]
-    figures: dict[str, Any] = score_answers(answers, AGE_METRICS)
-    return AgeScores(
-        num_faces=int(known.sum()),
-        num_unlabelled=int((~known).sum()),
-        **figures,
-        **years,
-        groups=_groups(answers, counts, age_groups),
-        confusion=counts.tolist(),
-        majority=majority,
-    )
-
-
-def _groups(
-    answers: Answers, counts: np.ndarray, age_groups: AgeGroups
-) -> list[dict[str, Any]]:
-    """Returns the scores of each age group."""
-    errors = np.abs(answers.answer - answers.truth)
-    scores = class_scores(answers.truth, answers.answer, len(age_groups))
-    return [
-        {
-            "name": name,
-            "num_faces": int(counts[index].sum()),
-            "num_answered": int(counts[:, index].sum()),
-            "recall": scores[index]["recall"],
-            "mean_absolute_error": _mean(errors[answers.truth == index]),
-        }
-        for index, name in enumerate(age_groups.names)
-    ]
-
-
-def _majority(
-    answers: Answers, names: Sequence[str], metrics: Sequence[str]
-) -> dict[str, Any]:
-    """Returns what always answering the commonest class scores; nothing of no face."""
-    if not len(answers.truth):
-        return {}
-    commonest = int(np.bincount(answers.truth).argmax())
-    constant = answers._replace(answer=np.full_like(answers.truth, commonest))
-    return {"answer": names[commonest], **score_answers(constant, metrics)}
-
-
-def _score_years(y_true: Any, y_pred: Any, num_faces: int) -> dict[str, Any]:
-    """Returns the errors in years, `None` where no face has an age in years."""
-    truth = np.full(num_faces, MISSING) if y_true is None else np.asarray(y_true)
-    known = truth >= 0
-    if y_pred is None or not known.any():
-        return {"num_faces_with_years": 0}
-    _check_shape(np.asarray(y_pred), truth, "decoded.age_years")
-    answers = Answers(truth[known], np.asarray(y_pred, "float64")[known])
-    figures = score_answers(answers, YEARS_METRICS)
-    return {"num_faces_with_years": int(known.sum()), **figures}
-
-
 def _cells(
     ages: np.ndarray, genders: np.ndarray, decoded: Decoded, age_groups: AgeGroups
 ) -> list[dict[str, Any]]:
@@ -272,10 +145,10 @@ def _cells(
             }
             if decoded.age_group is not None:
                 right = np.asarray(decoded.age_group)[there] == group
-                cell["age_accuracy"] = _mean(right)
+                cell["age_accuracy"] = mean(right)
             if decoded.gender is not None:
                 right = np.asarray(decoded.gender)[there] == gender
-                cell["gender_accuracy"] = _mean(right)
+                cell["gender_accuracy"] = mean(right)
             cells.append(cell)
     return cells
 
@@ -299,9 +172,9 @@ def _score_extra(
         "num_unlabelled": int((~known).sum()),
     }
     if KINDS[kind].ordered:
-        scores["mean_absolute_error"] = _mean(np.abs(answers - truth)[known])
+        scores["mean_absolute_error"] = mean(np.abs(answers - truth)[known])
     if kind not in ("regression", "years"):
-        scores["accuracy"] = _mean((answers == truth)[known])
+        scores["accuracy"] = mean((answers == truth)[known])
         counts = np.unique(truth[known], return_counts=True)[1]
         commonest = float(counts.max() / counts.sum()) if len(counts) else None
         scores["majority_accuracy"] = commonest
@@ -318,27 +191,6 @@ def _checked_ids(ids: Any, num_classes: int, name: str, lowest: int = MISSING) -
             f"(num_faces,). Received: {received}."
         )
     return ids.astype("int64")
-
-
-def _values(values: Any, expected: np.ndarray, name: str) -> Any:
-    """Returns an array with an entry for each face; `None` stays."""
-    if values is None:
-        return None
-    values = np.asarray(values)
-    _check_shape(values[..., 0] if values.ndim > 1 else values, expected, name)
-    return values
-
-
-def _check_shape(values: np.ndarray, expected: np.ndarray, name: str) -> None:
-    if values.shape != expected.shape:
-        raise ValueError(
-            f"Invalid `{name}`. Expected shape {expected.shape}, one entry for each "
-            f"face. Received: shape {values.shape}."
-        )
-
-
-def _mean(values: np.ndarray) -> float | None:
-    return float(np.mean(values)) if len(values) else None
 
 
 def _mean_known(values: list[float | None]) -> float | None:

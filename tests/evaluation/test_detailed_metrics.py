@@ -22,14 +22,16 @@ from keras_agegender.evaluation.detailed_metrics import (
     metric_names,
     score_answers,
 )
+from keras_agegender.evaluation.keras_count_metrics import (
+    BalancedAccuracy,
+    ExpectedCalibrationError,
+    PositiveClassMetric,
+    QuadraticKappa,
+)
 from keras_agegender.evaluation.keras_metrics import (
     AgeYearsError,
     AllHeadsAccuracy,
-    BalancedAccuracy,
-    ExpectedCalibrationError,
     OneOffAccuracy,
-    PositiveClassMetric,
-    QuadraticKappa,
     RankViolationRate,
 )
 
