@@ -102,7 +102,9 @@ def score_age(
         y_pred[known],
         num_groups,
         None if chances is None else chances[known],
-        agree=agree.astype(bool)[known] if separate_heads else None,
+        agree=agree.astype(bool)[known]
+        if separate_heads and agree is not None
+        else None,
         median=(y_pred if median is None else median)[known],
     )
     majority = _majority(answers, age_groups.names, AGE_CLASS_METRICS)
