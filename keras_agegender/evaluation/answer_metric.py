@@ -17,11 +17,28 @@ from keras import ops
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.evaluation.answers import Answers, find_head, read_answers
 
-registered = keras.saving.register_keras_serializable(package="keras_agegender")
+ARGUMENTS = """
+    Args:
+        encoding: The model's encoding.
+        column: What is answered. Defaults to `"{column}"`; others are the columns of
+            the encoding's heads that fit. See `detailed_metrics`.
+        name: Name in the logs. Defaults to `"{name}"`.
+        dtype: Defaults to Keras' float type.
+"""
+
+
+def registered(metric: type[AnswerMetric]) -> type[AnswerMetric]:
+    """Registers a metric with Keras and documents the arguments that all have."""
+    doc = metric.__doc__ or ""
+    if "Args:" not in doc:
+        given = ARGUMENTS.format(column=metric.column, name=metric.logged)
+        metric.__doc__ = doc.rstrip() + "\n" + given
+    register = keras.saving.register_keras_serializable(package="keras_agegender")
+    return register(metric)
 
 
 class AnswerMetric(keras.metrics.Metric):
-    """Base of metrics of decoded answers; subclasses have `add` and `result`.
+    """Base of metrics of decoded answers; subclasses have `_add` and `result`.
 
     Args:
         encoding: The model's encoding.
@@ -51,6 +68,10 @@ class AnswerMetric(keras.metrics.Metric):
         self.encoding = encoding
         self.column = column or self.column
         self.head = find_head(encoding, self.column)
+        self._add_variables()
+
+    def _add_variables(self) -> None:
+        """Makes the variables that batches add to."""
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Adds a batch.
@@ -65,7 +86,7 @@ class AnswerMetric(keras.metrics.Metric):
         if isinstance(sample_weight, Mapping):
             sample_weight = sample_weight[self.head.output_names[0]]
         targets, outputs = self._by_output(y_true), self._by_output(y_pred)
-        self.add(
+        self._add(
             read_answers(self.encoding, self.column, targets, outputs, sample_weight)
         )
 
@@ -87,7 +108,7 @@ class AnswerMetric(keras.metrics.Metric):
             )
         return values
 
-    def add(self, answers: Answers) -> None:
+    def _add(self, answers: Answers) -> None:
         """Adds the answers about a batch of faces."""
         raise NotImplementedError
 
@@ -101,20 +122,19 @@ class AnswerMetric(keras.metrics.Metric):
 
 
 class FaceMean(AnswerMetric):
-    """Base of means over faces; subclasses have `of_faces`."""
+    """Base of means over faces; subclasses have `_of_faces`."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def _add_variables(self) -> None:
         self.total, self.count = self._zeros("total"), self._zeros("count")
 
-    def of_faces(self, answers: Answers) -> Any:
+    def _of_faces(self, answers: Answers) -> Any:
         """Returns the figure of each face. Shape (batch,)."""
         raise NotImplementedError
 
-    def add(self, answers: Answers) -> None:
+    def _add(self, answers: Answers) -> None:
         """Adds the answers about a batch of faces."""
         weights = ops.cast(answers.weights, self.dtype)
-        values = ops.cast(self.of_faces(answers), self.dtype)
+        values = ops.cast(self._of_faces(answers), self.dtype)
         self.total.assign_add(ops.sum(values * weights))
         self.count.assign_add(ops.sum(weights))
 

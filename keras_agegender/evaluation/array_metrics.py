@@ -23,57 +23,57 @@ CALIBRATION_BINS = 15  # of Guo et al. 2017
 EPSILON = 1e-7
 
 
-def accuracy(answers: Answers) -> float | None:
+def accuracy_of(answers: Answers) -> float | None:
     """Returns the share answered right."""
     return mean(answers.answer == answers.truth)
 
 
-def balanced_accuracy(answers: Answers) -> float | None:
+def balanced_accuracy_of(answers: Answers) -> float | None:
     """Returns the mean of the recalls of the classes that have a face: macro recall."""
     recalls = [scores["recall"] for scores in _class_scores(answers)]
     known = [recall for recall in recalls if recall is not None]
     return float(np.mean(known)) if known else None
 
 
-def one_off_accuracy(answers: Answers) -> float | None:
+def one_off_accuracy_of(answers: Answers) -> float | None:
     """Returns the share answered right or as a neighboring class."""
     return mean(np.abs(answers.answer - answers.truth) <= 1)
 
 
-def mean_absolute_error(answers: Answers) -> float | None:
+def mean_absolute_error_of(answers: Answers) -> float | None:
     """Returns the mean distance between answer and truth, in classes or years."""
     return mean(np.abs(answers.answer - answers.truth))
 
 
-def cumulative_score_5(answers: Answers) -> float | None:
+def cumulative_score_5_of(answers: Answers) -> float | None:
     """Returns the share answered within 5 years."""
     distances = np.abs(answers.answer - answers.truth)
     return mean(distances <= CUMULATIVE_SCORE_YEARS)
 
 
-def quadratic_kappa(answers: Answers) -> float | None:
+def quadratic_kappa_of(answers: Answers) -> float | None:
     """Returns Cohen's kappa, disagreement weighted by its square."""
     return class_scores.quadratic_kappa(
         answers.truth, answers.answer, answers.num_classes
     )
 
 
-def precision(answers: Answers) -> float | None:
+def precision_of(answers: Answers) -> float | None:
     """Returns the share of the faces answered positive that are."""
     return _class_scores(answers)[answers.positive]["precision"]
 
 
-def recall(answers: Answers) -> float | None:
+def recall_of(answers: Answers) -> float | None:
     """Returns the share of the positive faces answered so."""
     return _class_scores(answers)[answers.positive]["recall"]
 
 
-def f1(answers: Answers) -> float | None:
+def f1_of(answers: Answers) -> float | None:
     """Returns the harmonic mean of precision and recall."""
     return _class_scores(answers)[answers.positive]["f1"]
 
 
-def auc(answers: Answers) -> float | None:
+def auc_of(answers: Answers) -> float | None:
     """Returns the area under the ROC curve; `None` of one class."""
     positive = answers.truth == answers.positive
     if answers.probabilities is None or len(np.unique(positive)) < 2:
@@ -82,7 +82,7 @@ def auc(answers: Answers) -> float | None:
     return float(sklearn_metrics.roc_auc_score(positive, scores))
 
 
-def all_heads_accuracy(answers: Answers) -> float | None:
+def all_heads_accuracy_of(answers: Answers) -> float | None:
     """Returns the share for which every question about ranks is answered right.
 
     Answers that are those of one class are all right if and only if it is the true one.
@@ -92,19 +92,19 @@ def all_heads_accuracy(answers: Answers) -> float | None:
     return mean((answers.median == answers.truth) & answers.agree)
 
 
-def rank_violation_rate(answers: Answers) -> float | None:
+def rank_violation_rate_of(answers: Answers) -> float | None:
     """Returns the share whose questions about ranks contradict each other."""
     return None if answers.agree is None else mean(~answers.agree)
 
 
-def negative_log_likelihood(answers: Answers) -> float | None:
+def negative_log_likelihood_of(answers: Answers) -> float | None:
     """Returns the mean of -log P(true class), in nats."""
     if answers.probabilities is None:
         return None
     return mean(-np.log(np.maximum(_probability_of_truth(answers), EPSILON)))
 
 
-def brier_score(answers: Answers) -> float | None:
+def brier_score_of(answers: Answers) -> float | None:
     """Returns the mean squared error of the probabilities (Brier 1950).
 
     Summed over the classes, which is at most 2; of two classes half of that, the
@@ -117,7 +117,7 @@ def brier_score(answers: Answers) -> float | None:
     return mean(errors / 2 if answers.num_classes == 2 else errors)
 
 
-def expected_calibration_error(
+def expected_calibration_error_of(
     answers: Answers, bins: int = CALIBRATION_BINS, equal_mass: bool = False
 ) -> float | None:
     """Returns the mean distance between confidence and accuracy, over bins.

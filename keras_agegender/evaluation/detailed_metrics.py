@@ -38,49 +38,55 @@ def _positive(figure: str) -> Callable[..., Any]:
 
 
 METRICS: dict[str, Metric] = {
-    "accuracy": Metric(array_metrics.accuracy, keras_metrics.ExactAccuracy, "classes"),
+    "accuracy": Metric(
+        array_metrics.accuracy_of, keras_metrics.ExactAccuracy, "classes"
+    ),
     "balanced_accuracy": Metric(
-        array_metrics.balanced_accuracy, keras_count_metrics.BalancedAccuracy, "classes"
+        array_metrics.balanced_accuracy_of,
+        keras_count_metrics.BalancedAccuracy,
+        "classes",
     ),
     "negative_log_likelihood": Metric(
-        array_metrics.negative_log_likelihood,
+        array_metrics.negative_log_likelihood_of,
         keras_metrics.NegativeLogLikelihood,
         "classes",
     ),
     "brier_score": Metric(
-        array_metrics.brier_score, keras_metrics.BrierScore, "classes"
+        array_metrics.brier_score_of, keras_metrics.BrierScore, "classes"
     ),
     "expected_calibration_error": Metric(
-        array_metrics.expected_calibration_error,
+        array_metrics.expected_calibration_error_of,
         keras_count_metrics.ExpectedCalibrationError,
         "classes",
     ),
-    "precision": Metric(array_metrics.precision, _positive("precision"), "two classes"),
-    "recall": Metric(array_metrics.recall, _positive("recall"), "two classes"),
-    "f1": Metric(array_metrics.f1, _positive("f1"), "two classes"),
-    "auc": Metric(array_metrics.auc, _positive("auc"), "two classes"),
+    "precision": Metric(
+        array_metrics.precision_of, _positive("precision"), "two classes"
+    ),
+    "recall": Metric(array_metrics.recall_of, _positive("recall"), "two classes"),
+    "f1": Metric(array_metrics.f1_of, _positive("f1"), "two classes"),
+    "auc": Metric(array_metrics.auc_of, _positive("auc"), "two classes"),
     "one_off_accuracy": Metric(
-        array_metrics.one_off_accuracy, keras_metrics.OneOffAccuracy, "ordered"
+        array_metrics.one_off_accuracy_of, keras_metrics.OneOffAccuracy, "ordered"
     ),
     "mean_absolute_error": Metric(
-        array_metrics.mean_absolute_error,
+        array_metrics.mean_absolute_error_of,
         keras_metrics.MeanAbsoluteGroupError,
         "ordered",
     ),
     "quadratic_kappa": Metric(
-        array_metrics.quadratic_kappa, keras_count_metrics.QuadraticKappa, "ordered"
+        array_metrics.quadratic_kappa_of, keras_count_metrics.QuadraticKappa, "ordered"
     ),
     "all_heads_accuracy": Metric(
-        array_metrics.all_heads_accuracy, keras_metrics.AllHeadsAccuracy, "ranks"
+        array_metrics.all_heads_accuracy_of, keras_metrics.AllHeadsAccuracy, "ranks"
     ),
     "rank_violation_rate": Metric(
-        array_metrics.rank_violation_rate, keras_metrics.RankViolationRate, "ranks"
+        array_metrics.rank_violation_rate_of, keras_metrics.RankViolationRate, "ranks"
     ),
     "mean_absolute_error_years": Metric(
-        array_metrics.mean_absolute_error, keras_metrics.AgeYearsError, "years"
+        array_metrics.mean_absolute_error_of, keras_metrics.AgeYearsError, "years"
     ),
     "cumulative_score_5": Metric(
-        array_metrics.cumulative_score_5, keras_metrics.CumulativeScore, "years"
+        array_metrics.cumulative_score_5_of, keras_metrics.CumulativeScore, "years"
     ),
 }
 

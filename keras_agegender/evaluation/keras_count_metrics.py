@@ -19,8 +19,7 @@ from keras_agegender.labels import GENDERS
 class ConfusionMetric(AnswerMetric):
     """Base of figures that follow from the counts of truths and answers."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def _add_variables(self) -> None:
         classes = self._num_classes()
         self.confusion = self._zeros("confusion", classes, classes)
 
@@ -29,7 +28,7 @@ class ConfusionMetric(AnswerMetric):
             return len(self.encoding.age_groups)
         return len(GENDERS) if self.column == "gender" else self.head.num_values
 
-    def add(self, answers: Answers) -> None:
+    def _add(self, answers: Answers) -> None:
         """Adds the answers about a batch of faces."""
         truth = ops.one_hot(answers.truth, answers.num_classes, dtype=self.dtype)
         answer = ops.one_hot(answers.answer, answers.num_classes, dtype=self.dtype)
@@ -41,7 +40,7 @@ class ConfusionMetric(AnswerMetric):
 class BalancedAccuracy(ConfusionMetric):
     """Mean of the recalls of the classes that have a face: macro recall.
 
-    Frequent classes count no more than rare ones. See `detailed_metrics`.
+    Frequent classes count no more than rare ones.
     """
 
     logged = "balanced_accuracy"
@@ -58,7 +57,7 @@ class BalancedAccuracy(ConfusionMetric):
 class QuadraticKappa(ConfusionMetric):
     """Cohen's kappa, disagreement weighted by the square of the distance in classes.
 
-    1 is perfect, 0 what chance would reach (Cohen 1968). See `detailed_metrics`.
+    1 is perfect, 0 what chance would reach (Cohen 1968).
     """
 
     logged = "quadratic_kappa"
@@ -81,19 +80,16 @@ class QuadraticKappa(ConfusionMetric):
 class ExpectedCalibrationError(AnswerMetric):
     """Mean distance between confidence and accuracy, over 15 bins of equal width.
 
-    See `detailed_metrics`.
-
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
     """
 
     logged = "expected_calibration_error"
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def _add_variables(self) -> None:
         self.gaps = self._zeros("gaps", CALIBRATION_BINS)
         self.count = self._zeros("count")
 
-    def add(self, answers: Answers) -> None:
+    def _add(self, answers: Answers) -> None:
         """Adds the answers about a batch of faces."""
         weights = ops.cast(answers.weights, self.dtype)
         confidence = ops.max(answers.probabilities, axis=-1)
@@ -162,7 +158,7 @@ class PositiveClassMetric(AnswerMetric):
         self.inner.update_state(np.zeros((1, 1)), np.zeros((1, 1)))
         self.inner.reset_state()
 
-    def add(self, answers: Answers) -> None:
+    def _add(self, answers: Answers) -> None:
         """Adds the answers about a batch of faces."""
         truth = ops.equal(answers.truth, self.positive)[:, None]
         if self.figure == "auc":

@@ -13,11 +13,11 @@ from keras_agegender.evaluation.array_metrics import CUMULATIVE_SCORE_YEARS, EPS
 
 @registered
 class ExactAccuracy(FaceMean):
-    """Share of faces answered right. See `detailed_metrics`."""
+    """Share of faces answered right."""
 
     logged = "exact_accuracy"
 
-    def of_faces(self, answers: Answers) -> Any:
+    def _of_faces(self, answers: Answers) -> Any:
         """Returns 1 for faces answered right."""
         return ops.equal(answers.answer, answers.truth)
 
@@ -39,18 +39,18 @@ class OneOffAccuracy(FaceMean):
 
     logged = "one_off_accuracy"
 
-    def of_faces(self, answers: Answers) -> Any:
+    def _of_faces(self, answers: Answers) -> Any:
         """Returns 1 for faces answered at most one class off."""
         return ops.abs(answers.answer - answers.truth) <= 1
 
 
 @registered
 class MeanAbsoluteGroupError(FaceMean):
-    """Mean distance between answer and truth, in groups. See `detailed_metrics`."""
+    """Mean distance between answer and truth, in groups."""
 
     logged = "mean_absolute_error"
 
-    def of_faces(self, answers: Answers) -> Any:
+    def _of_faces(self, answers: Answers) -> Any:
         """Returns distances in groups."""
         return ops.abs(answers.answer - answers.truth)
 
@@ -62,7 +62,7 @@ class AgeYearsError(FaceMean):
     logged = "mean_absolute_error_years"
     column = "age_years"
 
-    def of_faces(self, answers: Answers) -> Any:
+    def _of_faces(self, answers: Answers) -> Any:
         """Returns distances in years."""
         return ops.abs(answers.answer - answers.truth)
 
@@ -78,7 +78,7 @@ class CumulativeScore(FaceMean):
     logged = "cumulative_score_5"
     column = "age_years"
 
-    def of_faces(self, answers: Answers) -> Any:
+    def _of_faces(self, answers: Answers) -> Any:
         """Returns 1 for faces answered within 5 years."""
         return ops.abs(answers.answer - answers.truth) <= CUMULATIVE_SCORE_YEARS
 
@@ -89,7 +89,7 @@ class AllHeadsAccuracy(FaceMean):
 
     logged = "all_heads_accuracy"
 
-    def of_faces(self, answers: Answers) -> Any:
+    def _of_faces(self, answers: Answers) -> Any:
         """Returns 1 for faces whose questions are all answered right."""
         right = ops.equal(answers.median, answers.truth)
         return ops.logical_and(right, answers.agree)
@@ -104,18 +104,18 @@ class RankViolationRate(FaceMean):
 
     logged = "rank_violation_rate"
 
-    def of_faces(self, answers: Answers) -> Any:
+    def _of_faces(self, answers: Answers) -> Any:
         """Returns 1 for faces whose answers contradict each other."""
         return ops.logical_not(answers.agree)
 
 
 @registered
 class NegativeLogLikelihood(FaceMean):
-    """Mean of -log P(true class), in nats. See `detailed_metrics`."""
+    """Mean of -log P(true class), in nats."""
 
     logged = "negative_log_likelihood"
 
-    def of_faces(self, answers: Answers) -> Any:
+    def _of_faces(self, answers: Answers) -> Any:
         """Returns -log P(true class)."""
         truth = ops.one_hot(answers.truth, answers.num_classes)
         probability = ops.sum(answers.probabilities * truth, axis=-1)
@@ -124,14 +124,14 @@ class NegativeLogLikelihood(FaceMean):
 
 @registered
 class BrierScore(FaceMean):
-    """Mean squared error of the probabilities (Brier 1950). See `detailed_metrics`.
+    """Mean squared error of the probabilities (Brier 1950).
 
     Summed over the classes; of two classes the squared error of one probability.
     """
 
     logged = "brier_score"
 
-    def of_faces(self, answers: Answers) -> Any:
+    def _of_faces(self, answers: Answers) -> Any:
         """Returns squared errors."""
         truth = ops.one_hot(answers.truth, answers.num_classes)
         errors = ops.sum(ops.square(answers.probabilities - truth), axis=-1)
