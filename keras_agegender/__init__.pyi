@@ -27,6 +27,10 @@ from .datasets.splits import (
     report_splits as report_splits,
 )
 from .datasets.utkface import read_utkface as read_utkface
+from .encodings.calibration import (
+    AnswerSets as AnswerSets,
+    Calibration as Calibration,
+)
 from .encodings.catalogue import (
     get_encoding as get_encoding,
     list_encodings as list_encodings,
@@ -35,8 +39,11 @@ from .encodings.class_weights import balanced_class_weights as balanced_class_we
 from .encodings.decoding import Decoded as Decoded, HeadAnswer as HeadAnswer
 from .encodings.encoding import Encoding as Encoding
 from .encodings.head import Head as Head
+from .evaluation.calibrate import calibrate as calibrate
+from .evaluation.calibration_scores import calibration_scores as calibration_scores
 from .evaluation.detailed_metrics import detailed_metrics as detailed_metrics
 from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.fit_calibration import fit_calibration as fit_calibration
 from .evaluation.keras_count_metrics import (
     BalancedAccuracy as BalancedAccuracy,
     ExpectedCalibrationError as ExpectedCalibrationError,

@@ -37,6 +37,7 @@ EXPERIMENT = "tests/training/test_experiment.py"
 ENCODING = "tests/encodings"
 PIXELS = "tests/integration/test_one_pixel_path.py"
 LABELS = "tests/test_labels.py"
+CALIBRATION = "tests/encodings/test_calibration.py tests/evaluation/test_calibration.py"
 METRICS = "tests/evaluation/test_metrics.py"
 SPLITS = "tests/datasets/test_splits.py"
 CALLBACKS = "tests/callbacks"
@@ -106,6 +107,18 @@ MUTANTS = [
            "2.0 * head.sigma**2", "8.0 * head.sigma**2", ENCODING),
     Mutant("old people are not clipped", "encodings/kinds.py",
            "truth = np.minimum(truth, head.num_classes - 1)", "pass", ENCODING),
+    Mutant("temperatures multiply", "encodings/calibration.py",
+           "ops.softmax(logits / temperature", "ops.softmax(logits * temperature",
+           CALIBRATION),
+    Mutant("a class counts itself", "encodings/calibration.py",
+           "scores = scores + joining * ops.minimum(inside, 1.0)",
+           "scores = scores + joining * (inside + ops.where(down, below, above))",
+           CALIBRATION),
+    Mutant("conformal without its finite-sample correction",
+           "evaluation/fit_calibration.py",
+           "(len(scores) + 1) * (1 - alpha)", "len(scores) * (1 - alpha)", CALIBRATION),
+    Mutant("years are fitted beyond the oldest", "evaluation/fit_calibration.py",
+           "np.minimum(ages, head.num_classes - 1)", "ages", CALIBRATION),
     Mutant("reserved names pass", "encodings/head.py",
            "if self.name in RESERVED_NAMES:", "if False:", ENCODING),
     Mutant("pairs swap their columns", "encodings/head.py",

@@ -85,7 +85,7 @@ def check_new_dataset(path: str) -> None:
     holds(Path(path), PREPARATION_FILE, "prepared dataset")
 
 
-def check_new_run(path: str, overwrite: bool) -> None:
+def check_new_run(path: str | Path, overwrite: bool) -> None:
     """Raises a `ValueError` if a run cannot begin or be resumed in a folder."""
     run = RunDirectory(Path(path))
     run.check_folder()

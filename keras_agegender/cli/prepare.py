@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from typing import Any
 
-from keras_agegender.cli.argument_types import pixels, seed, share
+from keras_agegender.cli.argument_types import pixels, seed
 from keras_agegender.cli.checks import check_new_dataset
 from keras_agegender.cli.console import add_verb, load_frameworks, say
-from keras_agegender.labels import AGE_GROUP_PRESETS, GAPS, GENDERS
+from keras_agegender.cli.csv_options import (
+    add_csv_options,
+    add_sampling_options,
+    read_csv_as_asked,
+)
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
@@ -104,41 +107,7 @@ def _read_celeba(arguments: argparse.Namespace) -> tuple:
 
 
 def _read_csv(arguments: argparse.Namespace) -> tuple:
-    from keras_agegender.datasets.csv import read_csv
-    from keras_agegender.datasets.splits import check_shares
-
-    check_shares(arguments.validation, arguments.test)
-    manifest, report = read_csv(
-        arguments.file,
-        image_column=arguments.image_column,
-        age_column=arguments.age_column,
-        gender_column=arguments.gender_column,
-        subject_column=arguments.subject_column,
-        split_column=arguments.split_column,
-        images_dir=arguments.images,
-        gender_values={
-            value: gender for gender in GENDERS for value in getattr(arguments, gender)
-        },
-        age_groups=arguments.age_groups,
-        gaps=arguments.gaps,
-        extra=_extra_columns(arguments.extra),
-        validation=arguments.validation,
-        test=arguments.test,
-        seed=arguments.seed,
-    )
-    return manifest, report, None
-
-
-def _extra_columns(texts: Sequence[str] | None) -> Any:
-    """Reads `--extra COLUMN[:KIND[:CLASS,…]] …`; not given: all evident columns."""
-    if texts is None:
-        return "auto"
-    columns = {}
-    for text in texts:
-        name, kind, classes = [*text.split(":", 2), "", ""][:3]
-        names = [part.strip() for part in classes.split(",")] if classes else []
-        columns[name] = {"kind": kind or None, "classes": names}
-    return columns
+    return (*read_csv_as_asked(arguments), None)
 
 
 def add_prepare(verbs: Any) -> None:
@@ -188,7 +157,7 @@ def _add_adience(sources: Any) -> argparse.ArgumentParser:
 def _add_utkface(sources: Any) -> argparse.ArgumentParser:
     source = sources.add_parser("utkface", help="UTKFace by its file names")
     source.add_argument("images", help="folder with <age>_<gender>_<race>_… files")
-    _add_sampling(source, gaps="omit")
+    add_sampling_options(source, gaps="omit")
     source.set_defaults(read=_read_utkface)
     return source
 
@@ -208,51 +177,9 @@ def _add_celeba(sources: Any) -> argparse.ArgumentParser:
 
 def _add_csv(sources: Any) -> argparse.ArgumentParser:
     source = sources.add_parser("csv", help="any CSV with a column of images")
-    source.add_argument("file")
-    source.add_argument("--image-column", help="picture files [image, file, path]")
-    source.add_argument("--age-column", help="years or groups [age, age_group]")
-    source.add_argument("--gender-column", help="[gender, sex]")
-    source.add_argument(
-        "--subject-column", help="who it is [subject, identity, person]"
-    )
-    source.add_argument("--split-column", help="train, validation or test [split]")
-    source.add_argument("--images", help="folder picture files start from [the CSV's]")
-    for gender in GENDERS:
-        source.add_argument(
-            f"--{gender}",
-            action="append",
-            default=[],
-            metavar="VALUE",
-            help=f"a value of the gender column that means {gender}",
-        )
-    source.add_argument(
-        "--extra",
-        nargs="*",
-        metavar="COLUMN[:KIND[:CLASSES]]",
-        help="columns that become outputs: size:coral:small,medium,large; none: no "
-        "outputs [all whose kind is evident]",
-    )
-    _add_sampling(source, gaps="mask")
+    add_csv_options(source)
     source.set_defaults(read=_read_csv)
     return source
-
-
-def _add_sampling(source: argparse.ArgumentParser, gaps: str) -> None:
-    source.add_argument(
-        "--gaps",
-        choices=GAPS,
-        default=gaps,
-        help="ages between two groups: leave the picture out, keep it without an age "
-        f"group, or take the nearest group [{gaps}]",
-    )
-    source.add_argument("--validation", type=share, default=0.1, metavar="SHARE")
-    source.add_argument("--test", type=share, default=0.1, metavar="SHARE")
-    source.add_argument(
-        "--age-groups",
-        metavar="GROUPS",
-        help=f"{', '.join(AGE_GROUP_PRESETS)}, or ranges such as 0-17,18-64,65+ "
-        "[adience]",
-    )
 
 
 def _add_crop_options(source: argparse.ArgumentParser) -> None:

@@ -117,27 +117,41 @@ def brier_score_of(answers: Answers) -> float | None:
     return mean(errors / 2 if answers.num_classes == 2 else errors)
 
 
-def expected_calibration_error_of(
-    answers: Answers, bins: int = CALIBRATION_BINS, equal_mass: bool = False
-) -> float | None:
+def expected_calibration_error_of(answers: Answers) -> float | None:
+    """Returns the mean distance between confidence and accuracy, over 15 bins."""
+    if answers.probabilities is None or not len(answers.truth):
+        return None
+    return expected_calibration_error(answers.probabilities, answers.truth)
+
+
+def expected_calibration_error(
+    probabilities: Any,
+    classes: Any,
+    bins: int = CALIBRATION_BINS,
+    equal_mass: bool = False,
+) -> float:
     """Returns the mean distance between confidence and accuracy, over bins.
 
     The confidence is the probability of the most probable class. Bins are of equal
     width and open below, or hold equally many faces if `equal_mass`.
 
-    Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017; equal
-    mass: Nguyen & O'Connor, "Posterior calibration and exploratory analysis for natural
-    language processing models", EMNLP 2015.
+    Args:
+        probabilities: Of each class. Shape (num_faces, num_classes).
+        classes: True class ids. Shape (num_faces,), at least one.
+        bins: Number of bins. Defaults to 15.
+        equal_mass: Whether bins hold equally many faces. Defaults to `False`.
+
+    Source: Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian
+    Binning", AAAI 2015; Guo et al., "On Calibration of Modern Neural Networks", ICML
+    2017; equal mass: Nguyen & O'Connor, "Posterior calibration and exploratory analysis
+    for natural language processing models", EMNLP 2015.
     """
-    if answers.probabilities is None or not len(answers.truth):
-        return None
-    confidence = np.max(answers.probabilities, axis=-1).astype("float32")
-    right = answers.answer == answers.truth
+    confidence = np.max(probabilities, axis=-1).astype("float32")
+    right = np.argmax(probabilities, axis=-1) == classes
     if equal_mass:
         order = np.argsort(confidence, kind="stable")
-        position = np.empty(len(order), "int64")
-        position[order] = np.arange(len(order))
-        index = position * bins // len(order)
+        index = np.empty(len(order), "int64")
+        index[order] = np.arange(len(order)) * bins // len(order)
     else:  # in float32, so that edges are where the Keras metric has them
         index = np.ceil(confidence * np.float32(bins)).astype("int64") - 1
     gaps = np.bincount(

@@ -13,6 +13,7 @@ from keras import ops
 from keras_agegender.datasets.face_index import FaceIndex, index_faces, seen_before
 from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
 from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.evaluation.calibration_scores import calibration_scores
 from keras_agegender.evaluation.confusion_plot import plot_confusion_matrices
 from keras_agegender.evaluation.metrics import Evaluation, evaluate_predictions
 from keras_agegender.files import directory_hash, replacing, write_json
@@ -35,7 +36,9 @@ def evaluate(
     In the run directory it writes metrics.json, confusion.png and predictions.csv (one
     row per face), named after dataset and split where they are not the run's own test
     split. Faces whose picture or person the model was trained or selected on are
-    counted in the scores (`num_seen_in_training`, `num_seen_in_validation`).
+    counted in the scores (`num_seen_in_training`, `num_seen_in_validation`). Of a run
+    that was calibrated (`calibrate`), the best model's calibrated answers are scored,
+    as its export gives them, and `scores.calibration` says what they are worth.
 
     Args:
         run: A run or its directory.
@@ -61,23 +64,18 @@ def evaluate(
     if not isinstance(run, RunDirectory):
         run = RunDirectory.open(run)
     recipe, encoding = run.recipe(), run.encoding()
-    data, same = _open_data(run, data)
-    check_same_pixels(run, data)
+    data, same = open_data(run, data)
     splits = run.info()["splits"] if same else data.splits
     split = splits.get(split, split)
-    images = make_eval_dataset(
-        data,
-        encoding,
-        split=split,
-        pipeline=recipe.data.pipeline,
-        image_size=recipe.model.image_size,
-        batch_size=recipe.data.batch_size,
-    ).map(lambda image, targets, weights: image)
-    labels = read_labels(data, split, columns=encoding.columns)
-    outputs = run.load_model(checkpoint).predict(images, verbose=0)
+    calibration = run.calibration() if checkpoint == "best" else None
+    raw, labels = predict_split(run, data, split, checkpoint)
+    outputs = calibration.apply(raw, encoding) if calibration else raw
     positive = positive_gender or recipe.evaluation.positive_gender
     scores = score(outputs, labels, encoding, positive)
     scores = replace(scores, **count_seen(run, data, split))
+    if calibration is not None:
+        found = calibration_scores(raw, labels, encoding, calibration)
+        scores = replace(scores, calibration=found)
     suffix = "" if checkpoint == "best" else f"_{checkpoint}"
     if not same:
         suffix += f"_{_slug(_name(data))}"
@@ -99,7 +97,30 @@ def evaluate(
     return scores
 
 
-def _open_data(
+def predict_split(
+    run: RunDirectory, data: PreparedDataset, split: str, checkpoint: str = "best"
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Returns a model's outputs about the faces of a split, and their labels.
+
+    Raises:
+        ValueError: If the split or the model does not exist, or the model was trained
+            on other pixels.
+    """
+    check_same_pixels(run, data)
+    recipe, encoding = run.recipe(), run.encoding()
+    images = make_eval_dataset(
+        data,
+        encoding,
+        split=split,
+        pipeline=recipe.data.pipeline,
+        image_size=recipe.model.image_size,
+        batch_size=recipe.data.batch_size,
+    ).map(lambda image, targets, weights: image)
+    labels = read_labels(data, split, columns=encoding.columns)
+    return run.load_model(checkpoint).predict(images, verbose=0), labels
+
+
+def open_data(
     run: RunDirectory, data: PreparedDataset | str | Path | None
 ) -> tuple[PreparedDataset, bool]:
     """Returns a dataset, and whether it is the one that the run was trained on."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from keras_agegender.evaluation.calibration_scores import calibration_lines
+
 BAR = 20  # characters of a recall of 1
 MANY_OUTPUTS = 12
 # `decode` takes the most probable group; `heads_agree` looks at each head by itself.
@@ -25,6 +27,8 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
         blocks.append(_age_groups(metrics["age"]["groups"], metrics.get("cells") or []))
     if metrics.get("extra"):
         blocks.append(_extra(metrics["extra"], metrics.get("extra_mean_accuracy")))
+    if metrics.get("calibration"):
+        blocks.append(calibration_lines(metrics["calibration"]))
     if _counts_all_heads(metrics.get("age")):
         blocks.append([*ALL_HEADS_NOTE])
     return "\n\n".join("\n".join(block) for block in blocks if block)

@@ -253,6 +253,8 @@ class Predictor:
             heads_agree=None if agree is None else bool(agree),
             heads=heads,
             extra=_extra(self.metadata["extra_heads"], heads, answer),
+            age_set=_members(groups, answer.get("age_group_set")),
+            gender_set=_members(genders, answer.get("gender_set")),
         )
 
 
@@ -349,6 +351,15 @@ def _extra(
         else:
             extra[name] = _rounded(answers[f"{name}_answer"])
     return extra
+
+
+def _members(
+    names: Sequence[str], members: np.ndarray | None
+) -> tuple[str, ...] | None:
+    """Returns the names that are in a set of answers."""
+    if members is None:
+        return None
+    return tuple(name for name, there in zip(names, members, strict=True) if there)
 
 
 def _plain(values: np.ndarray) -> float | list[float]:

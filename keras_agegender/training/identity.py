@@ -22,7 +22,13 @@ def identity_of(description: Mapping[str, Any]) -> str:
 
 def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """Returns a line for each part in which two experiments' `to_dict()` differ."""
-    flat = [flatten(description) for description in (there, wanted)]
+    both = [dict(there), dict(wanted)]
+    begins = [description.get("begins_with") for description in both]
+    if begins[0] != begins[1] and None in begins:
+        # One line, not one for each setting of what one of them begins with.
+        for description, first in zip(both, begins, strict=True):
+            description["begins_with"] = "nothing" if first is None else "other weights"
+    flat = [flatten(description) for description in both]
     lines = []
     for key in sorted({*flat[0], *flat[1]}):
         first, second = (values.get(key, "not set") for values in flat)

@@ -45,6 +45,8 @@ def open_run(run: RunDirectory, experiment: Experiment, overwrite: bool) -> None
     data = experiment.data
     if resumes:
         run.update_info(data=str(data.prepared.directory))  # it may have been moved
+        # Training goes on: it would belong to an older best model.
+        run.calibration_file.unlink(missing_ok=True)
     else:
         _empty(run.path)
         run.update_info(

@@ -28,9 +28,8 @@ from keras_agegender.distribution import (
 from keras_agegender.encodings.head import Head
 from keras_agegender.evaluation.evaluate import evaluate
 from keras_agegender.evaluation.plots import plot_history
-from keras_agegender.files import now, write_text
+from keras_agegender.files import now
 from keras_agegender.input_pipeline.labels import read_labels
-from keras_agegender.models.weights import transfer_weights
 from keras_agegender.recipes.loading import load_recipe, override_recipe
 from keras_agegender.recipes.needs import check_pretraining_data
 from keras_agegender.recipes.recipe import Recipe
@@ -44,6 +43,7 @@ from keras_agegender.training.fitting import (
     validation_dataset,
 )
 from keras_agegender.training.identity import differences
+from keras_agegender.training.pretrained import transfer
 from keras_agegender.training.resuming import (
     check_place,
     make_run_directory,
@@ -60,7 +60,7 @@ def train(
     *,
     overrides: Sequence[str] = (),
     pretraining_data: PreparedDataset | str | Path | None = None,
-    pretrained: str | Path | None = None,
+    pretrained: Experiment | str | Path | None = None,
     extra_heads: Sequence[Head] | str = "auto",
     splits: Mapping[str, str] | None = None,
     seed: int = 0,
@@ -87,7 +87,8 @@ def train(
             with another one: that one is trained first, in `pretraining/` of the run's
             folder, unless it is finished. A recipe whose own role is `"pretrain"` is
             trained on it instead of `data`.
-        pretrained: A finished run, or a `.keras` file, to begin with instead.
+        pretrained: A finished run, a `.keras` file, or an experiment that is trained
+            first, in `pretraining/` of the run's folder, to begin with instead.
         extra_heads: Outputs for further columns of the dataset; `"auto"` (default)
             makes one for each column that the preparation declared.
         splits: `train`, `validation` and `test` as TensorFlow Datasets split
@@ -225,7 +226,9 @@ def _fit(
     callbacks += own_callbacks
     backup = RunBackup(run.backup, callbacks, writes)
     if backup.first_epoch == 0 and pretrained is not None:
-        transfer(model, pretrained, run)
+        report = transfer(model, pretrained, run)
+        if verbose and writes:
+            print(f"Weights from {pretrained}: {report.summary}")
     if writes:
         truncate_history(run.history_file, backup.first_epoch)
     wait_for_all("backup read")
@@ -280,17 +283,6 @@ def _pretrain(
         print(f"Pretraining: {first.recipe.title}")
     train_experiment(first, path, verbose=verbose)
     return path
-
-
-def transfer(model: keras.Model, path: Path, run: RunDirectory) -> None:
-    """Copies what fits from a pretrained model and writes down what did."""
-    if path.suffix == ".keras":
-        source = keras.saving.load_model(path)
-    else:
-        source = RunDirectory.open(path).load_model()
-    report = transfer_weights(source, model)
-    text = f"from {path}\n{report}\n"
-    write_text(run.path / "transfer.txt", text)
 
 
 def _needed_bytes(model: keras.Model, recipe: Recipe) -> int:

@@ -1,0 +1,96 @@
+"""A CSV file and how it is read, as options of `prepare csv` and of scripts."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from keras_agegender.cli.argument_types import share
+from keras_agegender.labels import AGE_GROUP_PRESETS, GAPS, GENDERS
+
+
+def add_csv_options(source: argparse.ArgumentParser) -> None:
+    """Adds a CSV file and the options that say how it is read."""
+    source.add_argument("file", help="the CSV file")
+    source.add_argument("--image-column", help="picture files [image, file, path]")
+    source.add_argument("--age-column", help="years or groups [age, age_group]")
+    source.add_argument("--gender-column", help="[gender, sex]")
+    source.add_argument(
+        "--subject-column", help="who it is [subject, identity, person]"
+    )
+    source.add_argument("--split-column", help="train, validation or test [split]")
+    source.add_argument("--images", help="folder picture files start from [the CSV's]")
+    for gender in GENDERS:
+        source.add_argument(
+            f"--{gender}",
+            action="append",
+            default=[],
+            metavar="VALUE",
+            help=f"a value of the gender column that means {gender}",
+        )
+    source.add_argument(
+        "--extra",
+        nargs="*",
+        metavar="COLUMN[:KIND[:CLASSES]]",
+        help="columns that become outputs: size:coral:small,medium,large; none: no "
+        "outputs [all whose kind is evident]",
+    )
+    add_sampling_options(source, gaps="mask")
+
+
+def add_sampling_options(source: argparse.ArgumentParser, gaps: str) -> None:
+    """Adds ages between groups, age groups, and shares of the splits."""
+    source.add_argument(
+        "--gaps",
+        choices=GAPS,
+        default=gaps,
+        help="ages between two groups: leave the picture out, keep it without an age "
+        f"group, or take the nearest group [{gaps}]",
+    )
+    source.add_argument("--validation", type=share, default=0.1, metavar="SHARE")
+    source.add_argument("--test", type=share, default=0.1, metavar="SHARE")
+    source.add_argument(
+        "--age-groups",
+        metavar="GROUPS",
+        help=f"{', '.join(AGE_GROUP_PRESETS)}, or ranges such as 0-17,18-64,65+ "
+        "[adience]",
+    )
+
+
+def read_csv_as_asked(arguments: argparse.Namespace) -> tuple:
+    """Returns what `read_csv` does; takes `add_csv_options` and a `seed`."""
+    from keras_agegender.datasets.csv import read_csv
+    from keras_agegender.datasets.splits import check_shares
+
+    check_shares(arguments.validation, arguments.test)
+    return read_csv(
+        arguments.file,
+        image_column=arguments.image_column,
+        age_column=arguments.age_column,
+        gender_column=arguments.gender_column,
+        subject_column=arguments.subject_column,
+        split_column=arguments.split_column,
+        images_dir=arguments.images,
+        gender_values={
+            value: gender for gender in GENDERS for value in getattr(arguments, gender)
+        },
+        age_groups=arguments.age_groups,
+        gaps=arguments.gaps,
+        extra=_extra_columns(arguments.extra),
+        validation=arguments.validation,
+        test=arguments.test,
+        seed=arguments.seed,
+    )
+
+
+def _extra_columns(texts: Sequence[str] | None) -> Any:
+    """Reads `--extra COLUMN[:KIND[:CLASS,…]] …`; not given: all evident columns."""
+    if texts is None:
+        return "auto"
+    columns = {}
+    for text in texts:
+        name, kind, classes = [*text.split(":", 2), "", ""][:3]
+        names = [part.strip() for part in classes.split(",")] if classes else []
+        columns[name] = {"kind": kind or None, "classes": names}
+    return columns
