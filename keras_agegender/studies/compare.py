@@ -103,7 +103,7 @@ class Comparison:
             lines.append(
                 f"{d.question:<11}{d.num_faces:>7}{d.first:>8.3f}{d.second:>8.3f}"
                 f"{d.difference:>+9.3f}  {interval:<18}{d.only_first:>7}"
-                f"{d.only_second:>7}{d.p_value:>9.2g}"
+                f"{d.only_second:>7}{d.p_value:>9.3g}"
             )
         lines += [
             f"{d.question}: {d.num_clusters} {self.cluster}s, the largest holds "

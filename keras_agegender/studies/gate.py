@@ -149,7 +149,7 @@ def gate_lines(cells: tuple[CellDifference, ...]) -> list[str]:
         if c.p_value is None or c.level is None:
             line += f"{'few':>9}"
         else:
-            line += f"{c.p_value:>9.2g}{c.level:>9.2g}{'  WORSE' if c.worse else ''}"
+            line += f"{c.p_value:>9.3g}{c.level:>9.3g}{'  WORSE' if c.worse else ''}"
         lines.append(line)
     if worse:
         names = ", ".join(f"{c.cell} ({c.question})" for c in worse)

@@ -295,7 +295,7 @@ def test_paired_differences_by_hand(two_runs):
         "model.encoding": ("ordinal", "coral"),
         "model.question": ("older", None),
     }
-    assert "+0.300" in str(found) and "0.38" in str(found)
+    assert "+0.300" in str(found) and "0.375" in str(found)
 
 
 def test_how_two_experiments_differ_is_said(two_runs):
