@@ -112,7 +112,7 @@ def read_adience(
             f"No picture of {report.rows_read} rows in {labels_dir} is usable: "
             f"{dict(report.left_out)}."
         )
-    return make_manifest(rows), report
+    return make_manifest(rows, cleaning=report), report
 
 
 def _number_repeats(
