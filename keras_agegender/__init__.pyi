@@ -35,6 +35,8 @@ from .encodings.class_weights import balanced_class_weights as balanced_class_we
 from .encodings.decoding import Decoded as Decoded, HeadAnswer as HeadAnswer
 from .encodings.encoding import Encoding as Encoding
 from .encodings.head import Head as Head
+from .evaluation.audit import Audit as Audit, audit as audit
+from .evaluation.duplicates import PairCounts as PairCounts
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.metrics import (
     evaluate_predictions as evaluate_predictions,

@@ -1,7 +1,8 @@
 """The `agegender` command: parse, call one library function, print.
 
 Exit codes: 0 done, 1 something was wrong with the input (one line on stderr), 2 the
-command line was wrong, 130 interrupted.
+command line was wrong, 130 interrupted. `audit` answers with them: 1 is leakage, and 2
+is input that is wrong too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from keras_agegender import __version__
+from keras_agegender.cli.audit import add_audit
 from keras_agegender.cli.compare import add_compare
 from keras_agegender.cli.evaluate import add_evaluate
 from keras_agegender.cli.export import add_export
@@ -31,13 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     arguments = parser.parse_args(argv)
+    error_code = getattr(arguments, "error_code", 1)
     try:
         return arguments.run(arguments) or 0
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("AGEGENDER_TRACEBACK"):
             raise
         print(f"agegender: {_one_line(error)}", file=sys.stderr)
-        return 1
+        return error_code
     except Exception as error:
         if os.environ.get("AGEGENDER_TRACEBACK"):
             raise
@@ -46,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "(AGEGENDER_TRACEBACK=1 shows where)",
             file=sys.stderr,
         )
-        return 1
+        return error_code
     except KeyboardInterrupt:
         print(
             "agegender: interrupted; the same command goes on from here",
@@ -71,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="verbs", dest="verb", required=True)
     add_quickstart(verbs)
     add_prepare(verbs)
+    add_audit(verbs)
     add_recipes(verbs)
     add_train(verbs)
     add_evaluate(verbs)

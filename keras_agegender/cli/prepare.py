@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_agegender.cli.console import add_verb, load_frameworks, say
-from keras_agegender.labels import AGE_GROUP_PRESETS, GAPS, GENDERS
+from keras_agegender.cli.csv_options import add_age_groups, add_csv_columns, csv_options
+from keras_agegender.labels import GAPS
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
@@ -89,15 +90,7 @@ def _read_csv(arguments: argparse.Namespace) -> tuple:
 
     manifest, report = read_csv(
         arguments.file,
-        image_column=arguments.image_column,
-        age_column=arguments.age_column,
-        gender_column=arguments.gender_column,
-        subject_column=arguments.subject_column,
-        split_column=arguments.split_column,
-        images_dir=arguments.images,
-        gender_values={
-            value: gender for gender in GENDERS for value in getattr(arguments, gender)
-        },
+        **csv_options(arguments),
         age_groups=arguments.age_groups,
         gaps=arguments.gaps,
         extra=_extra_columns(arguments.extra),
@@ -188,22 +181,7 @@ def _add_celeba(sources: Any) -> argparse.ArgumentParser:
 def _add_csv(sources: Any) -> argparse.ArgumentParser:
     source = sources.add_parser("csv", help="any CSV with a column of images")
     source.add_argument("file")
-    source.add_argument("--image-column", help="picture files [image, file, path]")
-    source.add_argument("--age-column", help="years or groups [age, age_group]")
-    source.add_argument("--gender-column", help="[gender, sex]")
-    source.add_argument(
-        "--subject-column", help="who it is [subject, identity, person]"
-    )
-    source.add_argument("--split-column", help="train, validation or test [split]")
-    source.add_argument("--images", help="folder picture files start from [the CSV's]")
-    for gender in GENDERS:
-        source.add_argument(
-            f"--{gender}",
-            action="append",
-            default=[],
-            metavar="VALUE",
-            help=f"a value of the gender column that means {gender}",
-        )
+    add_csv_columns(source)
     source.add_argument(
         "--extra",
         nargs="*",
@@ -226,12 +204,7 @@ def _add_sampling(source: argparse.ArgumentParser, gaps: str) -> None:
     )
     source.add_argument("--validation", type=float, default=0.1, metavar="SHARE")
     source.add_argument("--test", type=float, default=0.1, metavar="SHARE")
-    source.add_argument(
-        "--age-groups",
-        metavar="GROUPS",
-        help=f"{', '.join(AGE_GROUP_PRESETS)}, or ranges such as 0-17,18-64,65+ "
-        "[adience]",
-    )
+    add_age_groups(source)
 
 
 def _add_crop_options(source: argparse.ArgumentParser) -> None:

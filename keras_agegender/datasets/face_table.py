@@ -26,7 +26,8 @@ from keras_agegender.datasets.manifest import (
 from keras_agegender.datasets.prepared import STATUS_FILE, check_prepared
 from keras_agegender.labels import MISSING, AgeGroups
 
-COLUMNS = ("key", "split", "subject", "source", "age_group", "gender")
+_IDS = ("fold", "age_group", "gender")
+COLUMNS = ("key", "split", "subject", "source", *_IDS)
 KINDS = ("manifest", "csv", "adience", "prepared")
 NO_SPLIT = "all"  # where nobody says what trains and what tests
 
@@ -81,7 +82,9 @@ def kind_of(data: str | Path) -> str:
         with path.open(encoding="utf-8-sig", newline="") as file:
             names = next(csv.reader(file), [])
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"Invalid data {path}. Expected a CSV file: {error}.") from None
+        raise ValueError(
+            f"Invalid data {path}. Expected a CSV file: {error}."
+        ) from None
     return "manifest" if set(MANIFEST_COLUMNS) <= set(names) else "csv"
 
 
@@ -124,7 +127,7 @@ def read_faces(
     if splits is not None:
         manifest = _with_splits(manifest, splits)
     cleaning = report.counts() if report else manifest.attrs.get("cleaning")
-    wanted = [*COLUMNS, *(c for c in ("age_years",) if c in manifest)]
+    wanted = [*COLUMNS, *({"age_years"} & set(manifest))]
     paths = manifest["path"].tolist()
     return FaceTable(
         kind,
@@ -209,7 +212,7 @@ def _read_prepared(directory: Path, splits: Mapping[str, str] | None) -> FaceTab
     table = pd.DataFrame(rows)
     for column in COLUMNS:
         if column not in table:
-            table[column] = MISSING if column in ("age_group", "gender") else ""
+            table[column] = MISSING if column in _IDS else ""
 
     def pictures() -> Iterator[bytes]:
         for expression in names.values():

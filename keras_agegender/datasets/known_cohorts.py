@@ -130,5 +130,7 @@ def make_known_cohorts(labels_dir: str | Path) -> dict[str, Any]:
             }
             for part, folds in parts.items():
                 rows = manifest[manifest["split"].isin(folds)]
-                known["fingerprints"][fingerprint(rows, groups)] = [name, part]
+                # Folds that two cohorts share are named after the first.
+                value = fingerprint(rows, groups)
+                known["fingerprints"].setdefault(value, [name, part])
     return known
