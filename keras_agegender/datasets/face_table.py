@@ -147,7 +147,7 @@ def _read_adience(
         images = directory
     known = {k: v for k, v in options.items() if k in ("tree", "strict", "keep")}
     _check_options(options, {"images_dir", *known}, "Adience's label files")
-    return read_adience(directory, images, **known)
+    return read_adience(directory, images, shared_subjects=True, **known)
 
 
 def _read_csv(

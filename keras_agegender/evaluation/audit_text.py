@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from keras_agegender.datasets.known_cohorts import ALL
-from keras_agegender.evaluation.duplicates import EXACT, NEAR
+from keras_agegender.evaluation.duplicates import EXACT, MANY_YEARS, NEAR
 from keras_agegender.labels import GENDERS, MISSING
 
 if TYPE_CHECKING:
@@ -46,10 +46,14 @@ def audit_text(audit: Audit) -> str:
 
 
 def _no_leakage(found: Audit) -> str:
+    names = [name for name in found.fingerprints if name != ALL]
+    if not names:
+        return "Nothing says which faces train and which test: nothing can leak yet."
     if found.exact is None:
-        return "No subject is in two splits. No picture is there to be compared."
-    searched = "" if found.near else " Near duplicates were not searched."
-    return f"No leakage found between splits.{searched}"
+        return "No leakage found, but no picture is there to be compared."
+    return "No leakage found." + (
+        "" if found.near else " Near duplicates were not searched."
+    )
 
 
 def _cleaning(found: Audit) -> list[str]:
@@ -87,7 +91,9 @@ def _subjects(found: Audit) -> list[str]:
 
 
 def _pictures(found: Audit) -> list[str]:
-    counts = ", ".join(f"{n:,} {what}" for what, n in found.pictures.items())
+    counts = ", ".join(
+        f"{n:,} {what}" for what, n in found.pictures.items() if n or what == "there"
+    )
     lines = [f"Pictures: {counts}"]
     for key, reason in [*found.unreadable.items()][:NUM_EXAMPLES]:
         lines.append(f"{_INDENT}{key}: {reason}")
@@ -102,7 +108,7 @@ def _duplicates(found: Audit) -> list[str]:
         "num_within": "in one split",
         "num_across": "in two splits",
         "age_groups_differ": "age groups differ",
-        "many_years_differ": "years differ by > 5",
+        "many_years_differ": f"years differ by > {MANY_YEARS}",
         "genders_differ": "genders differ",
     }
     kinds = {"same bytes": found.exact, "same look": found.near}
@@ -124,7 +130,9 @@ def _duplicates(found: Audit) -> list[str]:
 
 
 def _disagree(pairs: pd.DataFrame) -> pd.Series:
-    differ = pd.Series(False, index=pairs.index)
+    years = (pairs["age_years_1"] - pairs["age_years_2"]).abs() > MANY_YEARS
+    known = (pairs["age_years_1"] != MISSING) & (pairs["age_years_2"] != MISSING)
+    differ = years & known
     for column in ("age_group", "gender"):
         first, second = pairs[f"{column}_1"], pairs[f"{column}_2"]
         differ |= (first != second) & (first != MISSING) & (second != MISSING)
@@ -163,11 +171,12 @@ def _cohort(found: Audit) -> list[str]:
     for name, value in found.fingerprints.items():
         known = f"  {found.cohorts[name]}" if name in found.cohorts else ""
         lines.append(f"{_INDENT}{name:<{width}}  {value}{known}")
-    if ALL not in found.cohorts:
-        lines.append(f"{_INDENT}All faces together are no known cohort.")
     for name, differences in found.nearest.items():
         more = ", ".join(f"{k} {n:+,}" for k, n in differences.items() if n)
-        lines.append(f"{_INDENT}The nearest in numbers: {name}; faces more: {more}")
+        lines.append(
+            f"{_INDENT}No known cohort of Adience; the nearest in numbers: {name} "
+            f"(more than there: {more or 'none, but other faces or labels'})"
+        )
     return lines
 
 

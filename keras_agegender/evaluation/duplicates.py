@@ -105,7 +105,9 @@ def near_pairs(
 
 def _near_contents(looks: Mapping[str, bytes]) -> pd.DataFrame:
     """Returns pairs of contents `a`, `b` whose looks are `distance` bits apart."""
-    table = pd.DataFrame({"content": [*looks], "look": [*looks.values()]})
+    table = pd.DataFrame(
+        {"content": [*looks], "look": [*looks.values()]}, dtype="object"
+    )
     table["number"], unique = pd.factorize(table["look"])
     pairs, distances = find_near_pairs(rows_of(unique))
     same = np.flatnonzero(np.bincount(table["number"], minlength=1) > 1)
