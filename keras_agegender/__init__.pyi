@@ -14,6 +14,10 @@ from .datasets.celeba import (
 )
 from .datasets.cleaning_report import CleaningReport as CleaningReport
 from .datasets.csv import read_csv as read_csv
+from .datasets.manifest import (
+    read_manifest as read_manifest,
+    write_manifest as write_manifest,
+)
 from .datasets.preparation import (
     PreparationReport as PreparationReport,
     prepare as prepare,

@@ -184,7 +184,18 @@ def summarize(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_manifest(manifest: pd.DataFrame, file: str | Path) -> None:
-    """Writes a manifest as CSV, with what its extra columns mean beside it (.json)."""
+    """Writes a manifest as CSV, with what its extra columns mean beside it (.json).
+
+    Args:
+        manifest: What a reader returned.
+        file: The CSV file to write.
+
+    Raises:
+        ValueError: If it is no manifest, or a subject is in two splits.
+
+    Example:
+    >>> write_manifest(manifest, "manifest.csv")  # doctest: +SKIP
+    """
     validate_manifest(manifest)
     file = Path(file)
     with replacing(file) as partial:
@@ -202,10 +213,14 @@ def read_manifest(file: str | Path, *, shared_subjects: bool = False) -> pd.Data
 
     Args:
         file: The CSV file.
-        shared_subjects: As `validate_manifest` takes it.
+        shared_subjects: Whether a subject may be in two splits: an audit tells which.
+            Defaults to `False`.
 
     Raises:
         ValueError: If it is no manifest.
+
+    Example:
+    >>> manifest = read_manifest("manifest.csv")  # doctest: +SKIP
     """
     file = Path(file)
     if not file.is_file():

@@ -94,12 +94,13 @@ class Audit:
     @property
     def leaks(self) -> list[str]:
         """What is in more than one split, in words; empty where nothing is."""
+        exact, near = (c.num_across if c else 0 for c in (self.exact, self.near))
         found = [
-            (len(self.shared_subjects), "subjects"),
-            (self.exact.num_across if self.exact else 0, "pairs of exact duplicates"),
-            (self.near.num_across if self.near else 0, "pairs of near duplicates"),
+            _counted(len(self.shared_subjects), "subject"),
+            _counted(exact, "pair", " of exact duplicates"),
+            _counted(near, "pair", " of near duplicates"),
         ]
-        return [f"{count} {what}" for count, what in found if count]
+        return [text for text in found if text]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns everything as plain values, for JSON."""
@@ -129,6 +130,10 @@ class Audit:
 
     def __str__(self) -> str:
         return audit_text(self)
+
+
+def _counted(count: int, what: str, of: str = "") -> str:
+    return f"{count:,} {what}{'s' if count > 1 else ''}{of}" if count else ""
 
 
 def audit(

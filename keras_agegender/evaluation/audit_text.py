@@ -37,7 +37,7 @@ def audit_text(audit: Audit) -> str:
         _duplicates(found),
         _cohort(found),
         [
-            f"LEAKAGE: {', '.join(found.leaks)} are in more than one split."
+            f"LEAKAGE: in more than one split: {', '.join(found.leaks)}."
             if found.leaks
             else _no_leakage(found)
         ],

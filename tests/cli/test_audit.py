@@ -64,7 +64,9 @@ def test_leakage(tmp_path, capsys, cache):
     file = write_csv(tmp_path, {0: "train", 1: "val", 2: "test", 9: "test"})
     code, out, _ = run(capsys, file, "--no-cache")
     assert code == 1
-    assert out.splitlines()[-1].startswith("LEAKAGE: 1 pairs of near duplicates")
+    assert out.splitlines()[-1].startswith(
+        "LEAKAGE: in more than one split: 1 pair of near"
+    )
     assert not cache.exists()
     code, out, _ = run(capsys, file, "--no-near")
     assert code == 0 and "Near duplicates were not searched." in out

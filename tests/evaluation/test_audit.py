@@ -68,13 +68,13 @@ def test_copies_are_found(manifest, tmp_path):
     assert found.exact.genders_differ == 1 and found.exact.age_groups_differ == 0
     assert found.near.pairs == 1 and found.near.num_across == 0
     assert found.near.age_groups_differ == 1 and found.near.genders_differ == 0
-    assert found.leaks == ["1 pairs of exact duplicates"]
+    assert found.leaks == ["1 pair of exact duplicates"]
     listed = found.duplicates
     assert list(listed["kind"]) == ["exact", "near"]
     assert list(listed["key_2"]) == ["copy.jpg", "near.jpg"]
     assert listed["distance"][0] == 0 < listed["distance"][1] <= 84
     text = str(found)
-    assert "LEAKAGE: 1 pairs of exact duplicates are in more than one split." in text
+    assert "LEAKAGE: in more than one split: 1 pair of exact duplicates." in text
     assert "near.jpg (fold_0, " in text
 
 
@@ -83,7 +83,7 @@ def test_a_near_duplicate_in_two_splits_is_leakage(manifest, tmp_path):
     made = made[made["key"] != "copy.jpg"]
     made.loc[made["key"] == "near.jpg", "split"] = "fold_3"
     found = kag.audit(made, progress=False)
-    assert found.leaks == ["1 pairs of near duplicates"]
+    assert found.leaks == ["1 pair of near duplicates"]
     assert kag.audit(made, near_duplicates=False, progress=False).leaks == []
 
 
@@ -93,7 +93,7 @@ def test_shared_subjects_are_leakage(manifest):
     made.loc[made.index[:2], "split"] = ["fold_0", "fold_3"]
     found = kag.audit(made, near_duplicates=False, progress=False)
     assert found.shared_subjects == {"twin": ["fold_0", "fold_3"]}
-    assert found.leaks == ["1 subjects"]
+    assert found.leaks == ["1 subject"]
     assert "'twin' in fold_0, fold_3" in str(found)
     # In the report's protocol both of them train.
     made.loc[made.index[1], "split"] = "fold_1"
@@ -150,7 +150,7 @@ def test_label_files_without_pictures(tmp_path):
     assert found.left_out[0][1] == "no gender"
     assert list(found.nearest) == [[*ADIENCE_COHORTS][1]]  # that has fewer faces
     assert "no picture is there to be compared" in str(found)
-    assert kag.audit(tmp_path, keep="any", progress=False).leaks == ["1 subjects"]
+    assert kag.audit(tmp_path, keep="any", progress=False).leaks == ["1 subject"]
 
 
 def test_the_fingerprint_is_of_faces_and_labels(manifest):
