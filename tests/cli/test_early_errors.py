@@ -61,6 +61,9 @@ def folder(tmp_path):
         ("prepare adience missing --out out", "no folder"),
         ("prepare utkface missing --out out", "no folder"),
         ("prepare celeba missing --out out", "missing"),
+        ("audit missing", "no file or folder missing"),
+        ("audit data --strict", "Received: strict"),
+        ("audit data --no-near --json no/found.json", "no folder for --json"),
     ],
 )
 def test_errors_come_before_frameworks(folder, command, message):
@@ -68,7 +71,8 @@ def test_errors_come_before_frameworks(folder, command, message):
         [sys.executable, "-c", CODE, *command.split()],
         capture_output=True, text=True, cwd=folder,
     )  # fmt: skip
-    assert done.stdout.splitlines()[-1] == "1 []", done
+    code = 2 if command.startswith("audit") else 1
+    assert done.stdout.splitlines()[-1] == f"{code} []", done
     (line,) = done.stderr.splitlines()
     assert message in line
     assert not (folder / "out").exists() and not (folder / "x").exists()
