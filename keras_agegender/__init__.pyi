@@ -31,6 +31,10 @@ from .datasets.splits import (
     report_splits as report_splits,
 )
 from .datasets.utkface import read_utkface as read_utkface
+from .encodings.calibration import (
+    AnswerSets as AnswerSets,
+    Calibration as Calibration,
+)
 from .encodings.catalogue import (
     get_encoding as get_encoding,
     list_encodings as list_encodings,
@@ -40,11 +44,26 @@ from .encodings.decoding import Decoded as Decoded, HeadAnswer as HeadAnswer
 from .encodings.encoding import Encoding as Encoding
 from .encodings.head import Head as Head
 from .evaluation.audit import Audit as Audit, audit as audit
+from .evaluation.calibrate import calibrate as calibrate
+from .evaluation.calibration_scores import calibration_scores as calibration_scores
+from .evaluation.clusters import Clusters as Clusters, Estimate as Estimate
 from .evaluation.duplicates import PairCounts as PairCounts
 from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.fit_calibration import fit_calibration as fit_calibration
+from .evaluation.groups import score_groups as score_groups
 from .evaluation.metrics import (
     evaluate_predictions as evaluate_predictions,
     format_metrics as format_metrics,
+)
+from .evaluation.paired_test import (
+    holm_levels as holm_levels,
+    paired_test as paired_test,
+)
+from .evaluation.resampling import (
+    bootstrap_interval as bootstrap_interval,
+    interval_over_runs as interval_over_runs,
+    mean_interval as mean_interval,
+    proportion_interval as proportion_interval,
 )
 from .evaluation.scores import (
     AgeScores as AgeScores,
@@ -118,6 +137,7 @@ from .studies.compare import (
     PairedDifference as PairedDifference,
     compare as compare,
 )
+from .studies.gate import CellDifference as CellDifference
 from .studies.quickstart import (
     QuickstartResult as QuickstartResult,
     quickstart as quickstart,

@@ -12,7 +12,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -77,6 +77,36 @@ def write_json(file: Path, content: Any) -> None:
 def partial_directory(directory: Path) -> Path:
     """Returns where a folder is made before it gets its name: `<name>.partial`."""
     return directory.with_name(directory.name + ".partial")
+
+
+def holds(
+    directory: Path, marker: str, what: str, besides: Collection[str] = ()
+) -> bool:
+    """Returns whether a folder holds a thing already; one to be made holds nothing.
+
+    Args:
+        directory: Where something is to be made.
+        marker: Name of the file by which such a thing is known.
+        what: What it is called.
+        besides: Names of files that do not count.
+
+    Raises:
+        ValueError: If it is a file, or a folder of other things: those are never
+            replaced, not even if overwriting was asked for.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise ValueError(
+            f"Invalid directory. {directory} is a file. Expected a folder, there or to "
+            "make."
+        )
+    if (directory / marker).is_file():
+        return True
+    if directory.is_dir() and any(e.name not in besides for e in directory.iterdir()):
+        raise ValueError(
+            f"{directory} is not empty and holds no {what}, so it is left alone "
+            f"(--overwrite replaces {what}s, nothing else). Choose another directory."
+        )
+    return False
 
 
 def replace_directory(new: Path, directory: Path) -> None:

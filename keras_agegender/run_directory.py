@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from keras_agegender.faces.pixel_path import PixelPath
-from keras_agegender.files import write_json
+from keras_agegender.files import file_hash, holds, write_json
 from keras_agegender.labels import AgeGroups
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
+    from keras_agegender.encodings.calibration import Calibration
     from keras_agegender.encodings.encoding import Encoding
     from keras_agegender.encodings.head import Head
 
@@ -81,6 +82,13 @@ class RunDirectory:
         return json.loads(file.read_text("utf-8"))
 
     @property
+    def kept_epoch(self) -> int | None:
+        """The epoch of the best model, counted from 0; `None` before there is one."""
+        if not self.best_model.with_suffix(".json").is_file():
+            return None
+        return self.checkpoint_info()["epoch"]
+
+    @property
     def faces_file(self) -> Path:
         """Key, subject and picture hash of every face of its dataset."""
         return self.path / "faces.csv.gz"
@@ -89,6 +97,11 @@ class RunDirectory:
     def identity(self) -> str | None:
         """Identity of the experiment; `None` before the run began."""
         return self.info().get("identity")
+
+    @property
+    def calibration_file(self) -> Path:
+        """The calibration of the best model, if `calibrate` was called."""
+        return self.path / "calibration.json"
 
     @property
     def backup(self) -> Path:
@@ -111,6 +124,15 @@ class RunDirectory:
         if not run.best_model.is_file():
             raise ValueError(f"The run in {path} has no model yet (best.keras).")
         return run
+
+    def check_folder(self) -> None:
+        """Makes sure that a run can be made, or lies, in the folder.
+
+        Raises:
+            ValueError: If it is a file, or a folder of other things.
+        """
+        # What a process left that was killed at once is nothing.
+        holds(self.path, "run.json", "run", besides=(".lock",))
 
     def recipe(self) -> Recipe:
         """Returns the resolved recipe."""
@@ -143,6 +165,26 @@ class RunDirectory:
             return Encoding.from_dict(info["encoding"])
         heads = [Head(**head) for head in info.get("extra_heads", [])]  # before 0.2
         return recipe_encoding(self.recipe(), heads)
+
+    def calibration(self) -> Calibration | None:
+        """Returns the calibration of the best model; `None` before `calibrate`.
+
+        Raises:
+            ValueError: If it was fitted on another model than the one there now.
+        """
+        from keras_agegender.encodings.calibration import Calibration
+
+        if not self.calibration_file.is_file():
+            return None
+        values = json.loads(self.calibration_file.read_text("utf-8"))
+        found = Calibration.from_dict(values)
+        if found.fitted_on.get("model_sha256") != file_hash(self.best_model):
+            raise ValueError(
+                f"The calibration in {self.path} belongs to another model: best.keras "
+                "was written since. Calibrate again (agegender calibrate), or remove "
+                f"{self.calibration_file.name}."
+            )
+        return found
 
     def load_model(self, which: str = "best") -> Any:
         """Returns a trained Keras model: `"best"`, `"last"` or one kept by name.

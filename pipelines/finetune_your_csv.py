@@ -1,105 +1,138 @@
 """
 Title: Your own CSV, your own outputs, on top of a trained model
-Description: Two stages: new heads on a frozen backbone, then everything, slowly.
+Description: Two stages: new heads on a frozen trunk, then everything, slowly.
 
-    python pipelines/finetune_your_csv.py labels.csv [--pretrained run/best.keras]
+    python pipelines/finetune_your_csv.py labels.csv --pretrained runs/celeba/best.keras
 
 The CSV has a column of picture files and any of: age, gender, subject, split. Every
-further column whose kind is evident becomes an output.
+further column whose kind is evident becomes an output. The options that say how it is
+read are those of `agegender prepare csv`, `--female 0 --male 1` for instance.
+
+The same command goes on where it was stopped. Without `--pretrained` there is just the
+second stage, from random weights.
 """
 
 import argparse
+import sys
+from dataclasses import replace
 from pathlib import Path
 
-import keras
-
 import keras_agegender as kag
+from keras_agegender.cli.argument_types import pixels, seed
+from keras_agegender.cli.checks import check_model, check_new_run
+from keras_agegender.cli.console import exit_code, load_frameworks
+from keras_agegender.cli.csv_options import add_csv_options, read_csv_as_asked
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[2])
-parser.add_argument("csv", type=Path)
-parser.add_argument("--pretrained", type=Path, help="a .keras file with the same trunk")
-parser.add_argument("--model", default="resnet_se", help="as `build_model` takes it")
+add_csv_options(parser)
+parser.add_argument("--pretrained", help="finished run or .keras file, the same trunk")
+parser.add_argument("--model", default="resnet34", help="as `build_model` takes it")
 parser.add_argument("--encoding", default="categorical")
 parser.add_argument("--directory", type=Path, default=Path("runs/finetuned"))
-parser.add_argument("--size", type=int, default=224, help="side of the input in pixels")
+parser.add_argument("--size", type=pixels, help="side of the input [the model's own]")
 parser.add_argument("--epochs", type=int, nargs=2, default=(3, 10), metavar="N")
-args = parser.parse_args()
+parser.add_argument("--seed", type=seed, default=0)
+parser.add_argument("--overwrite", action="store_true", help="replace what is there")
 
 """
-## Data
+## Two recipes
+
+The second differs from the first in what trains, how fast and how long.
 """
 
-manifest, report = kag.read_csv(args.csv)
-print(report)
-prepared = kag.prepare(
-    manifest, args.directory / "prepared", crop_options=kag.CropOptions()
-)
-print(prepared)
-data = kag.load_prepared(prepared.directory)
 
-pipeline = "resnet" if args.model.startswith("resnet") else "caffe"
-size = (args.size, args.size)
-encoding = kag.get_encoding(args.encoding, heads=data.extra_heads())
-options = {"pipeline": pipeline, "image_size": size, "batch_size": 32}
-train_ds = kag.make_train_dataset(data, encoding, **options)
-val_ds = kag.make_eval_dataset(data, encoding, **options)
-test_ds = kag.make_eval_dataset(data, encoding, split="test", **options)
+def make_recipes(args: argparse.Namespace) -> tuple[kag.Recipe, kag.Recipe]:
+    pipeline, side = ("resnet", args.size or 224)
+    if args.model.startswith("caffe"):
+        pipeline, side = ("caffe", args.size or 227)
+    heads = kag.Recipe(
+        name="heads",
+        title="new heads on a frozen trunk",
+        model=kag.ModelSettings(
+            backbone=args.model,
+            encoding=args.encoding,
+            image_size=(side, side),
+            trainable_layers=0,
+        ),
+        data=kag.DataSettings(pipeline=pipeline, faces="cropped", batch_size=32),
+        training=kag.TrainingSettings(
+            epochs=args.epochs[0], learning_rate=1e-3, keep_monitor="val_loss"
+        ),
+    )
+    everything = replace(
+        heads,
+        name="everything",
+        title="all layers",
+        model=replace(heads.model, trainable_layers=None),
+        training=replace(
+            heads.training, epochs=args.epochs[1], learning_rate=1e-4, patience=3
+        ),
+    )
+    return heads, everything
 
-"""
-## Stage one: the heads alone
-"""
-
-model = kag.build_model(args.model, encoding, image_size=size)
-trunk = [layer for layer in model.layers if layer.name not in encoding.output_names]
-if args.pretrained:
-    print(kag.transfer_weights(keras.saving.load_model(args.pretrained), model))
-    for layer in trunk:
-        layer.trainable = False
-    model.compile(keras.optimizers.Adam(1e-3), **encoding.compile_arguments())
-    model.fit(train_ds, validation_data=val_ds, epochs=args.epochs[0], verbose=2)
-
-"""
-## Stage two: everything, with a small learning rate
-"""
-
-for layer in trunk:
-    layer.trainable = True
-model.compile(keras.optimizers.Adam(1e-4), **encoding.compile_arguments())
-model.fit(
-    train_ds,
-    validation_data=val_ds,
-    epochs=args.epochs[1],
-    verbose=2,
-    callbacks=[keras.callbacks.EarlyStopping(patience=3, restore_best_weights=True)],
-)
 
 """
-## Scores and SavedModel
+## Do the weights fit?
+
+That is asked before the faces are cropped, which takes longest.
 """
 
-labels = kag.read_labels(data, "test", columns=encoding.columns)
-outputs = model.predict(test_ds, verbose=0)
-scores = kag.evaluate_predictions(
-    labels["age_group"],
-    labels["gender"],
-    encoding.decode(outputs),
-    extra={
-        head.name: (
-            head.kind,
-            labels[head.columns[0]],
-            encoding.answer(head.name, outputs).values,
-        )
-        for head in encoding.extra_heads
-    },
-)
-print(kag.format_metrics(scores))
-model.save(args.directory / "model.keras")
-saved_model = kag.export(
-    model,
-    args.directory / "saved_model",
-    encoding=encoding,
-    pipeline=pipeline,
-    pixels=data.pixels,
-    overwrite=True,
-)
-print("SavedModel:", saved_model)
+
+def check_trunk(recipe: kag.Recipe, pretrained: str | None) -> None:
+    from keras_agegender.training.pretrained import load_pretrained
+
+    settings, encoding = recipe.model, kag.get_encoding(recipe.model.encoding)
+    model = kag.build_model(settings.backbone, encoding, image_size=settings.image_size)
+    if pretrained:
+        kag.freeze_all_but_last(model, 0, encoding.output_names)
+        kag.transfer_weights(load_pretrained(pretrained), model)
+
+
+"""
+## Data, training, scores, SavedModel
+
+An experiment that begins with another one has one identity with it: the folder of
+another model, CSV or beginning is not gone on with, but refused.
+"""
+
+
+def main(args: argparse.Namespace) -> None:
+    check_new_run(args.directory / "run", args.overwrite)
+    if args.pretrained:
+        check_model(args.pretrained)
+    manifest, report = read_csv_as_asked(args)
+    print(report)
+    load_frameworks()
+    heads, everything = make_recipes(args)
+    check_trunk(heads, args.pretrained)
+
+    prepared = kag.prepare(
+        manifest,
+        args.directory / "prepared",
+        crop_options=kag.CropOptions(),
+        overwrite=args.overwrite,
+    )
+    print(prepared)
+    data = kag.load_prepared(prepared.directory)
+    options = {"extra_heads": data.extra_heads(), "seed": args.seed}
+
+    first = None
+    if args.pretrained:
+        first = kag.make_experiment(heads, data, pretrained=args.pretrained, **options)
+    run = kag.train(
+        everything,
+        data,
+        args.directory / "run",
+        pretrained=first,
+        overwrite=args.overwrite,
+        **options,
+    )
+    if "test" in data.splits:
+        print(kag.format_metrics(kag.evaluate(run)))
+    saved_model = kag.export(run, args.directory / "saved_model", overwrite=True)
+    print("SavedModel:", saved_model)
+
+
+if __name__ == "__main__":
+    arguments = parser.parse_args()
+    sys.exit(exit_code(lambda: main(arguments), parser.prog))

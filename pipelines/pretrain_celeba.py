@@ -41,7 +41,7 @@ print(report)
 prepared = kag.prepare(manifest, args.directory / "prepared", name="celeba")
 print(prepared)
 
-pipeline = "resnet" if args.model.startswith("resnet") else "caffe"
+pipeline = "caffe" if args.model.startswith("caffe") else "resnet"
 encoding = kag.get_encoding(args.encoding)
 size = (args.size, args.size) if args.size else None
 model = kag.build_model(args.model, encoding, image_size=size)

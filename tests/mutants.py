@@ -37,7 +37,9 @@ EXPERIMENT = "tests/training/test_experiment.py"
 ENCODING = "tests/encodings"
 PIXELS = "tests/integration/test_one_pixel_path.py"
 LABELS = "tests/test_labels.py"
+CALIBRATION = "tests/encodings/test_calibration.py tests/evaluation/test_calibration.py"
 METRICS = "tests/evaluation/test_metrics.py"
+RESAMPLING = "tests/evaluation/test_resampling.py"
 SPLITS = "tests/datasets/test_splits.py"
 CALLBACKS = "tests/callbacks"
 BUILDER = "tests/models/test_builder.py"
@@ -75,8 +77,14 @@ MUTANTS = [
            'mode="max",\n            )\n        )', "tests/training"),
     Mutant("positive class always male", "evaluation/evaluate.py",
            "positive_gender or recipe.evaluation.positive_gender", '"male"', EXPERIMENT),
-    Mutant("95 % interval is one of 50 %", "studies/compare.py",
-           "[2.5, 97.5]", "[25, 75]", "tests/studies"),
+    Mutant("95 % interval is one of 50 %", "evaluation/resampling.py",
+           "t.ppf((1 + confidence) / 2, freedom)", "t.ppf(0.75, freedom)", RESAMPLING),
+    Mutant("faces of unknown subject are one person", "evaluation/clusters.py",
+           "np.arange(alone)", "0", RESAMPLING),
+    Mutant("no agreement within people", "evaluation/resampling.py",
+           "sandwich + modeled", "1 + 1", RESAMPLING),
+    Mutant("no correction over cells", "evaluation/paired_test.py",
+           "alpha / (len(p_values) - rank)", "alpha", RESAMPLING),
     Mutant("the stored size is skipped", "faces/pixel_graph.py",
            "size = self.path.stored_size or own_size(box)", "size = own_size(box)",
            f"tests/faces {PIXELS}"),
@@ -106,6 +114,18 @@ MUTANTS = [
            "2.0 * head.sigma**2", "8.0 * head.sigma**2", ENCODING),
     Mutant("old people are not clipped", "encodings/kinds.py",
            "truth = np.minimum(truth, head.num_classes - 1)", "pass", ENCODING),
+    Mutant("temperatures multiply", "encodings/calibration.py",
+           "ops.softmax(logits / temperature", "ops.softmax(logits * temperature",
+           CALIBRATION),
+    Mutant("a class counts itself", "encodings/calibration.py",
+           "scores = scores + joining * ops.minimum(inside, 1.0)",
+           "scores = scores + joining * (inside + ops.where(down, below, above))",
+           CALIBRATION),
+    Mutant("conformal without its finite-sample correction",
+           "evaluation/fit_calibration.py",
+           "(len(scores) + 1) * (1 - alpha)", "len(scores) * (1 - alpha)", CALIBRATION),
+    Mutant("years are fitted beyond the oldest", "evaluation/fit_calibration.py",
+           "np.minimum(ages, head.num_classes - 1)", "ages", CALIBRATION),
     Mutant("reserved names pass", "encodings/head.py",
            "if self.name in RESERVED_NAMES:", "if False:", ENCODING),
     Mutant("pairs swap their columns", "encodings/head.py",

@@ -10,7 +10,7 @@ from keras_agegender.cli.console import add_verb, read_splits, say
 from keras_agegender.cli.csv_options import (
     add_age_groups,
     add_csv_columns,
-    csv_options,
+    csv_columns,
 )
 
 LEAKAGE = 1
@@ -53,7 +53,7 @@ def _reader_options(arguments: argparse.Namespace, kind: str) -> dict[str, Any]:
         "strict": arguments.strict,
         "keep": "any" if arguments.keep_partial else None,
     }
-    csv = {**csv_options(arguments), "age_groups": arguments.age_groups}
+    csv = {**csv_columns(arguments), "age_groups": arguments.age_groups}
     images = {"images_dir": csv.pop("images_dir")}
     given = {k: v for k, v in {**adience, **csv, **images}.items() if v}
     belong = {"adience": {*adience, *images}, "csv": {*csv, *images}}.get(kind, set())

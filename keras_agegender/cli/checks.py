@@ -8,8 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_agegender.datasets.prepared import check_prepared
+from keras_agegender.datasets.prepared import PREPARATION_FILE, check_prepared
+from keras_agegender.files import holds
 from keras_agegender.recipes.loading import load_recipe
+from keras_agegender.recipes.needs import (
+    check_beginning,
+    check_pretraining_data,
+    training_data,
+)
 from keras_agegender.run_directory import RunDirectory
 
 
@@ -39,6 +45,23 @@ def check_recipes(names: Sequence[str], overrides: Sequence[str]) -> None:
         load_recipe(name, overrides)
 
 
+def check_training(
+    name: str,
+    overrides: Sequence[str],
+    data: str | None,
+    pretraining_data: str | None,
+    pretrained: str | None,
+) -> None:
+    """Raises a `ValueError` if a recipe lacks what it is trained on or begins with."""
+    recipe = load_recipe(name, overrides)
+    check_pretraining_data(recipe, pretraining_data)
+    training_data(recipe, data, pretraining_data)
+    check_beginning(recipe, pretraining_data, pretrained)
+    check_data(data, pretraining_data)
+    if pretrained is not None:
+        check_model(pretrained)
+
+
 def check_saved_model(directory: str) -> None:
     """Raises a `ValueError` if a folder holds no exported model."""
     if not (Path(directory) / "saved_model.pb").is_file():
@@ -57,11 +80,15 @@ def check_photos(photos: Sequence[str]) -> None:
         raise ValueError(f"There is no photo {', '.join(photos)}.")
 
 
-def check_new_run(path: str, overwrite: bool) -> None:
+def check_new_dataset(path: str) -> None:
+    """Raises a `ValueError` if a dataset can't be made in a folder of other things."""
+    holds(Path(path), PREPARATION_FILE, "prepared dataset")
+
+
+def check_new_run(path: str | Path, overwrite: bool) -> None:
     """Raises a `ValueError` if a run cannot begin or be resumed in a folder."""
     run = RunDirectory(Path(path))
-    if run.path.exists() and not run.path.is_dir():
-        raise ValueError(f"Invalid run directory. {path} is a file.")
+    run.check_folder()
     if run.info().get("status") == "finished" and not overwrite:
         raise ValueError(
             f"The run in {path} is finished. Choose another directory, or overwrite "

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras_agegender.quiet import quiet_start
@@ -22,6 +23,50 @@ def load_frameworks() -> None:
         import tensorflow  # noqa: F401
     logging.getLogger("absl").setLevel(logging.ERROR)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+def exit_code(
+    work: Callable[[], int | None], program: str, wrong_input: int = 1
+) -> int:
+    """Runs a program; what goes wrong becomes one line on stderr.
+
+    Args:
+        work: The program, its command line parsed; returns an exit code or `None`.
+        program: Its name, which the line begins with.
+        wrong_input: Exit code of an error, where 1 is an answer. Defaults to 1.
+
+    Returns:
+        0 done, `wrong_input` if something was wrong with it, 130 interrupted.
+    """
+    try:
+        return work() or 0
+    except (ValueError, OSError, ImportError) as error:
+        if os.environ.get("AGEGENDER_TRACEBACK"):
+            raise
+        print(f"{program}: {_one_line(error)}", file=sys.stderr)
+        return wrong_input
+    except Exception as error:
+        if os.environ.get("AGEGENDER_TRACEBACK"):
+            raise
+        print(
+            f"{program}: unexpected {type(error).__name__}: {_one_line(error)[:300]} "
+            "(AGEGENDER_TRACEBACK=1 shows where)",
+            file=sys.stderr,
+        )
+        return wrong_input
+    except KeyboardInterrupt:
+        print(
+            f"{program}: interrupted; the same command goes on from here",
+            file=sys.stderr,
+        )
+        return 130
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.strerror}: {error.filename}"
+    return text
 
 
 def read_splits(texts: Sequence[str]) -> dict[str, str]:

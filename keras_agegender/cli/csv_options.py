@@ -1,11 +1,41 @@
-"""Options for CSV files that several verbs have."""
+"""A CSV file and how it is read, as options of `prepare csv`, `audit` and scripts."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
-from keras_agegender.labels import AGE_GROUP_PRESETS, GENDERS
+from keras_agegender.cli.argument_types import share
+from keras_agegender.labels import AGE_GROUP_PRESETS, GAPS, GENDERS
+
+
+def add_csv_options(source: argparse.ArgumentParser) -> None:
+    """Adds a CSV file and the options that say how it is read."""
+    source.add_argument("file", help="the CSV file")
+    add_csv_columns(source)
+    source.add_argument(
+        "--extra",
+        nargs="*",
+        metavar="COLUMN[:KIND[:CLASSES]]",
+        help="columns that become outputs: size:coral:small,medium,large; none: no "
+        "outputs [all whose kind is evident]",
+    )
+    add_sampling_options(source, gaps="mask")
+
+
+def add_sampling_options(source: argparse.ArgumentParser, gaps: str) -> None:
+    """Adds ages between groups, age groups, and shares of the splits."""
+    source.add_argument(
+        "--gaps",
+        choices=GAPS,
+        default=gaps,
+        help="ages between two groups: leave the picture out, keep it without an age "
+        f"group, or take the nearest group [{gaps}]",
+    )
+    source.add_argument("--validation", type=share, default=0.1, metavar="SHARE")
+    source.add_argument("--test", type=share, default=0.1, metavar="SHARE")
+    add_age_groups(source)
 
 
 def add_csv_columns(verb: Any) -> None:
@@ -36,7 +66,25 @@ def add_age_groups(verb: Any) -> None:
     )
 
 
-def csv_options(arguments: argparse.Namespace) -> dict[str, Any]:
+def read_csv_as_asked(arguments: argparse.Namespace) -> tuple:
+    """Returns what `read_csv` does; takes `add_csv_options` and a `seed`."""
+    from keras_agegender.datasets.csv import read_csv
+    from keras_agegender.datasets.splits import check_shares
+
+    check_shares(arguments.validation, arguments.test)
+    return read_csv(
+        arguments.file,
+        **csv_columns(arguments),
+        age_groups=arguments.age_groups,
+        gaps=arguments.gaps,
+        extra=_extra_columns(arguments.extra),
+        validation=arguments.validation,
+        test=arguments.test,
+        seed=arguments.seed,
+    )
+
+
+def csv_columns(arguments: argparse.Namespace) -> dict[str, Any]:
     """Returns what `add_csv_columns` read, as `read_csv` takes it."""
     return {
         "image_column": arguments.image_column,
@@ -49,3 +97,15 @@ def csv_options(arguments: argparse.Namespace) -> dict[str, Any]:
             value: gender for gender in GENDERS for value in getattr(arguments, gender)
         },
     }
+
+
+def _extra_columns(texts: Sequence[str] | None) -> Any:
+    """Reads `--extra COLUMN[:KIND[:CLASS,…]] …`; not given: all evident columns."""
+    if texts is None:
+        return "auto"
+    columns = {}
+    for text in texts:
+        name, kind, classes = [*text.split(":", 2), "", ""][:3]
+        names = [part.strip() for part in classes.split(",")] if classes else []
+        columns[name] = {"kind": kind or None, "classes": names}
+    return columns

@@ -23,6 +23,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         split=arguments.split,
         checkpoint=arguments.checkpoint,
         positive_gender=arguments.positive_gender,
+        by=arguments.by,
     )
     if arguments.json:
         print(json.dumps(scores.to_dict(), indent=2))
@@ -44,5 +45,13 @@ def add_evaluate(verbs: Any) -> None:
         "--positive-gender",
         choices=("male", "female"),
         help="positive class of precision, recall and f1 [the recipe's]",
+    )
+    verb.add_argument(
+        "--by",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="score groups by a column of the dataset too, for instance race; "
+        "race,gender crosses two; may be repeated",
     )
     verb.add_argument("--json", action="store_true")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from keras_agegender.cli.checks import check_model
 from keras_agegender.cli.console import add_verb, load_frameworks, say
+from keras_agegender.serving.export_folder import check_new_export
 
 
 def _export(arguments: argparse.Namespace) -> int:
     check_model(arguments.run_directory)
+    check_new_export(Path(arguments.out), arguments.overwrite)
     load_frameworks()
     from keras_agegender.serving.export import export
 

@@ -8,13 +8,14 @@ is input that is wrong too.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
 from keras_agegender import __version__
 from keras_agegender.cli.audit import add_audit
+from keras_agegender.cli.calibrate import add_calibrate
 from keras_agegender.cli.compare import add_compare
+from keras_agegender.cli.console import exit_code
 from keras_agegender.cli.evaluate import add_evaluate
 from keras_agegender.cli.export import add_export
 from keras_agegender.cli.predict import add_predict
@@ -31,38 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: Arguments without the program's name; `None` takes the process's own.
     """
-    parser = _parser()
-    arguments = parser.parse_args(argv)
-    error_code = getattr(arguments, "error_code", 1)
-    try:
-        return arguments.run(arguments) or 0
-    except (ValueError, OSError, ImportError) as error:
-        if os.environ.get("AGEGENDER_TRACEBACK"):
-            raise
-        print(f"agegender: {_one_line(error)}", file=sys.stderr)
-        return error_code
-    except Exception as error:
-        if os.environ.get("AGEGENDER_TRACEBACK"):
-            raise
-        print(
-            f"agegender: unexpected {type(error).__name__}: {_one_line(error)[:300]} "
-            "(AGEGENDER_TRACEBACK=1 shows where)",
-            file=sys.stderr,
-        )
-        return error_code
-    except KeyboardInterrupt:
-        print(
-            "agegender: interrupted; the same command goes on from here",
-            file=sys.stderr,
-        )
-        return 130
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.strerror}: {error.filename}"
-    return text
+    arguments = _parser().parse_args(argv)
+    wrong_input = getattr(arguments, "error_code", 1)
+    return exit_code(lambda: arguments.run(arguments), "agegender", wrong_input)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     add_audit(verbs)
     add_recipes(verbs)
     add_train(verbs)
+    add_calibrate(verbs)
     add_evaluate(verbs)
     add_reproduce(verbs)
     add_compare(verbs)

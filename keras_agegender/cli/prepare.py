@@ -3,45 +3,64 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from typing import Any
 
+from keras_agegender.cli.argument_types import pixels, seed
+from keras_agegender.cli.checks import check_new_dataset
 from keras_agegender.cli.console import add_verb, load_frameworks, say
-from keras_agegender.cli.csv_options import add_age_groups, add_csv_columns, csv_options
-from keras_agegender.labels import GAPS
+from keras_agegender.cli.csv_options import (
+    add_csv_options,
+    add_sampling_options,
+    read_csv_as_asked,
+)
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
+    # `prepare` in its parts: the first one finds all mistakes, and needs no framework.
+    from keras_agegender.datasets.preparation import (
+        BLOCK_SIZE,
+        JPEG_QUALITY,
+        PreparationReport,
+        begin,
+        carry_out,
+        make_cropper,
+    )
+
+    check_new_dataset(arguments.out)
+    size = (arguments.size, arguments.size)
+    cropper = make_cropper(None, _crop_options(arguments), size, JPEG_QUALITY)
     manifest, report, splits = arguments.read(arguments)
     say(str(report))
-    load_frameworks()
-
-    from keras_agegender.datasets.preparation import prepare
-    from keras_agegender.faces.cropping import CropOptions
-    from keras_agegender.faces.detector import MtcnnDetector
-
-    crop = None
-    if not arguments.no_crop:
-        crop = CropOptions(
-            margin=arguments.margin,
-            square=not arguments.no_square,
-            keep=arguments.keep,
-            fallback=arguments.fallback,
-            align=arguments.align,
-            pad=arguments.pad,
-        )
-    prepared = prepare(
+    prepared = begin(
         manifest,
         arguments.out,
-        detector=MtcnnDetector() if crop else None,
-        crop_options=crop,
-        output_size=(arguments.size, arguments.size),
+        cropper,
         splits=splits,
         name=arguments.source,
+        description="",
+        block_size=BLOCK_SIZE,
         overwrite=arguments.overwrite,
     )
+    if not isinstance(prepared, PreparationReport):
+        load_frameworks()
+        prepared = carry_out(prepared, cropper)
     say(str(prepared))
     return 0
+
+
+def _crop_options(arguments: argparse.Namespace) -> Any:
+    from keras_agegender.faces.cropping import CropOptions
+
+    if arguments.no_crop:
+        return None
+    return CropOptions(
+        margin=arguments.margin,
+        square=not arguments.no_square,
+        keep=arguments.keep,
+        fallback=arguments.fallback,
+        align=arguments.align,
+        pad=arguments.pad,
+    )
 
 
 def _read_adience(arguments: argparse.Namespace) -> tuple:
@@ -51,21 +70,23 @@ def _read_adience(arguments: argparse.Namespace) -> tuple:
         report_splits,
     )
 
+    splits = report_splits()
+    if arguments.test_fold is not None:
+        splits = cross_validation_splits(arguments.test_fold)
     manifest, report = read_adience(
         arguments.labels,
         arguments.images or arguments.labels,
         strict=arguments.strict,
         keep="any" if arguments.keep_partial else "both",
     )
-    splits = report_splits()
-    if arguments.test_fold is not None:
-        splits = cross_validation_splits(arguments.test_fold)
     return manifest, report, splits
 
 
 def _read_utkface(arguments: argparse.Namespace) -> tuple:
+    from keras_agegender.datasets.splits import check_shares
     from keras_agegender.datasets.utkface import read_utkface
 
+    check_shares(arguments.validation, arguments.test)
     manifest, report = read_utkface(
         arguments.images,
         age_groups=arguments.age_groups,
@@ -86,31 +107,7 @@ def _read_celeba(arguments: argparse.Namespace) -> tuple:
 
 
 def _read_csv(arguments: argparse.Namespace) -> tuple:
-    from keras_agegender.datasets.csv import read_csv
-
-    manifest, report = read_csv(
-        arguments.file,
-        **csv_options(arguments),
-        age_groups=arguments.age_groups,
-        gaps=arguments.gaps,
-        extra=_extra_columns(arguments.extra),
-        validation=arguments.validation,
-        test=arguments.test,
-        seed=arguments.seed,
-    )
-    return manifest, report, None
-
-
-def _extra_columns(texts: Sequence[str] | None) -> Any:
-    """Reads `--extra COLUMN[:KIND[:CLASS,…]] …`; not given: all evident columns."""
-    if texts is None:
-        return "auto"
-    columns = {}
-    for text in texts:
-        name, kind, classes = [*text.split(":", 2), "", ""][:3]
-        names = [part.strip() for part in classes.split(",")] if classes else []
-        columns[name] = {"kind": kind or None, "classes": names}
-    return columns
+    return (*read_csv_as_asked(arguments), None)
 
 
 def add_prepare(verbs: Any) -> None:
@@ -126,7 +123,7 @@ def add_prepare(verbs: Any) -> None:
         source = add_source(sources)
         _add_crop_options(source)
         source.add_argument("--out", required=True, help="folder to make")
-        source.add_argument("--seed", type=int, default=0)
+        source.add_argument("--seed", type=seed, default=0)
         source.add_argument(
             "--overwrite",
             action="store_true",
@@ -160,7 +157,7 @@ def _add_adience(sources: Any) -> argparse.ArgumentParser:
 def _add_utkface(sources: Any) -> argparse.ArgumentParser:
     source = sources.add_parser("utkface", help="UTKFace by its file names")
     source.add_argument("images", help="folder with <age>_<gender>_<race>_… files")
-    _add_sampling(source, gaps="omit")
+    add_sampling_options(source, gaps="omit")
     source.set_defaults(read=_read_utkface)
     return source
 
@@ -180,35 +177,13 @@ def _add_celeba(sources: Any) -> argparse.ArgumentParser:
 
 def _add_csv(sources: Any) -> argparse.ArgumentParser:
     source = sources.add_parser("csv", help="any CSV with a column of images")
-    source.add_argument("file")
-    add_csv_columns(source)
-    source.add_argument(
-        "--extra",
-        nargs="*",
-        metavar="COLUMN[:KIND[:CLASSES]]",
-        help="columns that become outputs: size:coral:small,medium,large; none: no "
-        "outputs [all whose kind is evident]",
-    )
-    _add_sampling(source, gaps="mask")
+    add_csv_options(source)
     source.set_defaults(read=_read_csv)
     return source
 
 
-def _add_sampling(source: argparse.ArgumentParser, gaps: str) -> None:
-    source.add_argument(
-        "--gaps",
-        choices=GAPS,
-        default=gaps,
-        help="ages between two groups: leave the picture out, keep it without an age "
-        f"group, or take the nearest group [{gaps}]",
-    )
-    source.add_argument("--validation", type=float, default=0.1, metavar="SHARE")
-    source.add_argument("--test", type=float, default=0.1, metavar="SHARE")
-    add_age_groups(source)
-
-
 def _add_crop_options(source: argparse.ArgumentParser) -> None:
-    source.add_argument("--size", type=int, default=256, help="side of a crop in px")
+    source.add_argument("--size", type=pixels, default=256, help="side of a crop in px")
     source.add_argument(
         "--margin",
         type=float,

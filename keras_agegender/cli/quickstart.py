@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from keras_agegender.cli.argument_types import seed
 from keras_agegender.cli.checks import check_recipes
 from keras_agegender.cli.console import add_set_option, add_verb, load_frameworks, say
 
 
 def _quickstart(arguments: argparse.Namespace) -> int:
     check_recipes(["quickstart"], arguments.set)
-    load_frameworks()
-    from keras_agegender.studies.quickstart import quickstart
+    from keras_agegender.studies.quickstart import check_quickstart, quickstart
 
+    check_quickstart(arguments.directory, arguments.faces, arguments.seed)
+    load_frameworks()
     quickstart(
         arguments.directory,
         num_faces=arguments.faces,
@@ -31,5 +33,5 @@ def add_quickstart(verbs: Any) -> None:
     )
     verb.add_argument("--directory", default="quickstart", help="where everything goes")
     verb.add_argument("--faces", type=int, default=2400, help="faces to draw")
-    verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--seed", type=seed, default=0)
     add_set_option(verb)

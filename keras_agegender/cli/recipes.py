@@ -11,6 +11,12 @@ from keras_agegender.cli.console import add_set_option, add_verb, say
 def _recipes(arguments: argparse.Namespace) -> int:
     from keras_agegender.recipes.loading import list_recipes, load_recipe
 
+    if arguments.more:
+        given = [arguments.name, *arguments.more]
+        raise ValueError(
+            "Invalid arguments. Expected one recipe's name or number, as in "
+            f"`agegender recipes {given[-1]}`. Received: {' '.join(given)!r}."
+        )
     if arguments.name:
         say(load_recipe(arguments.name, arguments.set).to_toml())
         return 0
@@ -36,5 +42,7 @@ def add_recipes(verbs: Any) -> None:
     verb = add_verb(
         verbs, "recipes", _recipes, "list the recipes, or print one resolved"
     )
-    verb.add_argument("name", nargs="?")
+    verb.add_argument("name", nargs="?", help="a recipe's name or number, or a file")
+    # Read, so that `recipes show 14` is told what to say instead.
+    verb.add_argument("more", nargs="*", help=argparse.SUPPRESS)
     add_set_option(verb)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from keras_agegender.cli.argument_types import fold, seed
 from keras_agegender.cli.checks import check_data, check_recipes
 from keras_agegender.cli.console import add_set_option, add_verb, load_frameworks, say
 from keras_agegender.recipes.loading import report_recipes
@@ -58,12 +59,12 @@ def add_reproduce(verbs: Any) -> None:
     )
     verb.add_argument(
         "--folds",
-        type=int,
+        type=fold,
         nargs="+",
         metavar="FOLD",
         help="test folds of a cross-validation [the dataset's own splits]",
     )
-    verb.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="SEED")
+    verb.add_argument("--seeds", type=seed, nargs="+", default=[0], metavar="SEED")
     verb.add_argument(
         "--quick",
         action="store_true",

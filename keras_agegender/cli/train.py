@@ -6,12 +6,8 @@ import argparse
 import json
 from typing import Any
 
-from keras_agegender.cli.checks import (
-    check_data,
-    check_model,
-    check_new_run,
-    check_recipes,
-)
+from keras_agegender.cli.argument_types import seed
+from keras_agegender.cli.checks import check_new_run, check_training
 from keras_agegender.cli.console import (
     add_set_option,
     add_verb,
@@ -23,17 +19,24 @@ from keras_agegender.cli.console import (
 
 def _train(arguments: argparse.Namespace) -> int:
     splits = read_splits(arguments.split)
-    check_recipes([arguments.recipe], arguments.set)
-    check_data(arguments.data, arguments.pretraining_data)
-    if arguments.pretrained:
-        check_model(arguments.pretrained)
+    check_training(
+        arguments.recipe,
+        arguments.set,
+        arguments.data,
+        arguments.pretraining_data,
+        arguments.pretrained,
+    )
     check_new_run(arguments.run_directory, arguments.overwrite)
     load_frameworks()
     from keras_agegender.distribution import initialize_processes, process_index
     from keras_agegender.evaluation.metrics import format_metrics
+    from keras_agegender.training.following import tensorboard_callback
     from keras_agegender.training.train import train
 
     initialize_processes()
+    callbacks = []
+    if arguments.tensorboard and process_index() == 0:
+        callbacks.append(tensorboard_callback(arguments.run_directory))
     run = train(
         arguments.recipe,
         arguments.data,
@@ -44,6 +47,7 @@ def _train(arguments: argparse.Namespace) -> int:
         splits=splits,
         seed=arguments.seed,
         overwrite=arguments.overwrite,
+        callbacks=callbacks,
     )
     if process_index() > 0:
         return 0
@@ -80,7 +84,12 @@ def add_train(verbs: Any) -> None:
         metavar="NAME=EXPRESSION",
         help="for instance test=fold_3",
     )
-    verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write RUN/tensorboard to follow the training with TensorBoard",
+    )
+    verb.add_argument("--seed", type=seed, default=0)
     verb.add_argument(
         "--overwrite",
         action="store_true",

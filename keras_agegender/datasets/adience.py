@@ -87,7 +87,7 @@ def read_adience(
 
     Returns:
         `(manifest, report)`. Splits are `fold_0` … `fold_4`, the subject is `face_id`,
-        as Adience numbers people.
+        as Adience numbers people, the album `user_id`, whose pictures they are.
 
     Raises:
         ValueError: If a file is absent or damaged, a label unknown, a name unsafe, or
@@ -209,6 +209,7 @@ def _clean(
         "age_group": age,
         "gender": gender,
         "source": "adience",
+        "album": values["user_id"],
     }
 
 

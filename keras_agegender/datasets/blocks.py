@@ -174,7 +174,7 @@ def make_example(
     Args:
         record: A record with a picture.
         labels: The manifest's row of the same key.
-        extra: Extra column -> `"int64"` or `"float32"`.
+        extra: Extra column -> `"int64"`, `"float32"` or `"str"`.
     """
     return {
         "image": io.BytesIO(record["jpeg"]),

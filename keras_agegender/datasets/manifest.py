@@ -5,7 +5,8 @@ columns of whole numbers (classes) or fractions (regression) that heads may lear
 `manifest.attrs["extra_heads"]` says which of those are meant as outputs;
 `manifest.attrs["age_groups"]` what age-group ids stand for (`AgeGroups.to_list`), and
 `manifest.attrs["cleaning"]` what its reader did (`CleaningReport.counts`). The column
-`age_years` is there where a source knows ages: -1 where one is unknown.
+`age_years` is there where a source knows ages: -1 where one is unknown; `album`, a
+text, where it knows whose collection a picture is of.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ MANIFEST_COLUMNS: dict[str, str] = {
     "source": "what it was read from",
 }
 _TEXT = ("key", "path", "subject", "split", "source")
+OPTIONAL_TEXT = ("album",)
 _IDS = ("fold", "age_group", "gender")
 
 
@@ -75,7 +77,11 @@ def make_manifest(
             manifest[column] = defaults.get(column, "")
     extra = [c for c in manifest if c not in MANIFEST_COLUMNS]
     manifest = manifest[[*MANIFEST_COLUMNS, *extra]].astype(
-        {**dict.fromkeys(_TEXT, "object"), **dict.fromkeys(_IDS, "int64")}
+        {
+            **dict.fromkeys(_TEXT, "object"),
+            **dict.fromkeys(_IDS, "int64"),
+            **{name: "object" for name in OPTIONAL_TEXT if name in extra},
+        }
     )
     manifest.attrs["extra_heads"] = {k: dict(v) for k, v in (extra_heads or {}).items()}
     manifest.attrs["age_groups"] = age_groups.to_list()
@@ -118,6 +124,8 @@ def validate_manifest(manifest: pd.DataFrame, *, shared_subjects: bool = False) 
     if "age_years" in manifest:
         _check_years(manifest)
     for column in extra_columns(manifest):
+        if column in OPTIONAL_TEXT:
+            continue
         if not pd.api.types.is_numeric_dtype(manifest[column]):
             raise ValueError(
                 f"Invalid manifest. Extra column {column!r} must hold numbers. "
@@ -227,7 +235,7 @@ def read_manifest(file: str | Path, *, shared_subjects: bool = False) -> pd.Data
         raise ValueError(f"There is no manifest file {file}.")
     manifest = pd.read_csv(
         file,
-        dtype=dict.fromkeys(_TEXT, "object"),
+        dtype=dict.fromkeys((*_TEXT, *OPTIONAL_TEXT), "object"),
         keep_default_na=False,
         na_values={c: [""] for c in _numeric_candidates(file)},
     )
@@ -242,4 +250,5 @@ def read_manifest(file: str | Path, *, shared_subjects: bool = False) -> pd.Data
 
 
 def _numeric_candidates(file: Path) -> list[str]:
-    return [c for c in pd.read_csv(file, nrows=0).columns if c not in _TEXT]
+    columns = pd.read_csv(file, nrows=0).columns
+    return [c for c in columns if c not in (*_TEXT, *OPTIONAL_TEXT)]

@@ -7,7 +7,6 @@ dataset itself appears under its name only when it is complete.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -31,15 +30,21 @@ from keras_agegender.datasets.blocks import (
 )
 from keras_agegender.datasets.contact_sheet import contact_sheet
 from keras_agegender.datasets.manifest import (
+    OPTIONAL_TEXT,
     extra_columns,
     manifest_age_groups,
     validate_manifest,
+)
+from keras_agegender.datasets.preparation_request import (
+    finished_before,
+    manifest_hash,
+    open_partial,
 )
 from keras_agegender.datasets.prepared import (
     CONTACT_SHEET_FILE,
     PREPARATION_FILE,
     STATUS_FILE,
-    load_prepared,
+    check_prepared,
     write_tfds,
 )
 from keras_agegender.datasets.splits import check_subject_exclusive
@@ -51,6 +56,7 @@ from keras_agegender.files import replace_directory, versions, write_json
 from keras_agegender.progress import progress_bar
 
 BLOCK_SIZE = 128
+JPEG_QUALITY = 95
 
 
 @dataclass(frozen=True)
@@ -61,11 +67,13 @@ class PreparationReport:
         directory: The prepared dataset.
         counts: Status -> pictures.
         written: Pictures in the dataset.
+        already_there: Whether an earlier call had made it; nothing was done now.
     """
 
     directory: Path
     counts: dict[str, int]
     written: int
+    already_there: bool = False
 
     @property
     def status(self) -> pd.DataFrame:
@@ -75,9 +83,15 @@ class PreparationReport:
     def __str__(self) -> str:
         total = sum(self.counts.values())
         counts = ", ".join(f"{n} {name}" for name, n in sorted(self.counts.items()))
+        files = f"per picture: {self.directory / STATUS_FILE}{self._sheet()}"
+        if self.already_there:
+            return (
+                f"Already there: {self.directory} holds {self.written} of {total} "
+                f"pictures ({counts}); {files}"
+            )
         return (
             f"{total} pictures: {counts}; {self.written} written to {self.directory} "
-            f"(per picture: {self.directory / STATUS_FILE}{self._sheet()})"
+            f"({files})"
         )
 
     def _sheet(self) -> str:
@@ -132,12 +146,15 @@ class Preparation:
         return sorted(self.manifest["split"].unique())
 
     def extra_columns(self) -> dict[str, str]:
-        """Returns extra column -> `"int64"` or `"float32"`."""
-        columns = extra_columns(self.manifest)
+        """Returns extra column -> `"int64"`, `"float32"` or `"str"`."""
         integer = pd.api.types.is_integer_dtype
         return {
-            name: "int64" if integer(self.manifest[name]) else "float32"
-            for name in columns
+            name: "str"
+            if name in OPTIONAL_TEXT
+            else "int64"
+            if integer(self.manifest[name])
+            else "float32"
+            for name in extra_columns(self.manifest)
         }
 
     def finish(
@@ -198,7 +215,7 @@ def prepare(
     detector: FaceDetector | None = None,
     crop_options: CropOptions | None = None,
     output_size: tuple[int, int] = (256, 256),
-    jpeg_quality: int = 95,
+    jpeg_quality: int = JPEG_QUALITY,
     splits: Mapping[str, str] | None = None,
     name: str = "faces",
     description: str = "",
@@ -256,6 +273,13 @@ def prepare(
     )
     if isinstance(task, PreparationReport):
         return task
+    return carry_out(task, cropper, progress)
+
+
+def carry_out(
+    task: Preparation, cropper: BlockCropper, progress: bool = True
+) -> PreparationReport:
+    """Does what `begin` began; this, and nothing before it, needs TensorFlow."""
     _crop_blocks(task, cropper, progress)
     return task.finish(_write_splits)
 
@@ -302,7 +326,7 @@ def begin(
 ) -> Preparation | PreparationReport:
     """Returns a preparation, begun or resumed, or the report of a finished one.
 
-    Takes the arguments of `prepare`.
+    Takes the arguments of `prepare`, and needs no framework.
     """
     directory = Path(directory)
     if block_size < 1:
@@ -314,18 +338,19 @@ def begin(
     check_subject_exclusive(manifest, splits)
     request = {
         "name": name,
-        "manifest_sha256": _manifest_hash(manifest),
+        "manifest_sha256": manifest_hash(manifest),
         "splits": dict(splits or {s: s for s in sorted(manifest["split"].unique())}),
         "pixels": cropper.path.to_dict(),
         "block_size": block_size,
     }
-    done = _already_done(directory, request, overwrite)
-    if done is not None:
-        return done
+    if finished_before(directory, request, overwrite):
+        check_prepared(directory)
+        found = json.loads((directory / PREPARATION_FILE).read_text("utf-8"))
+        return PreparationReport(directory, found["counts"], found["written"], True)
     made = "Face crops" if cropper.path.crop else "Whole pictures"
     text = description or f"{made} made by keras_agegender from {name}."
     task = Preparation(manifest, directory, request, text)
-    _open_partial(task.partial, request, overwrite)
+    open_partial(task.partial, request, overwrite)
     return task
 
 
@@ -389,60 +414,3 @@ def _write_splits(task: Preparation, built: Path) -> None:
         extra,
         manifest_age_groups(task.manifest),
     )
-
-
-# -- requests --------------------------------------------------------------------------
-
-
-def _already_done(
-    directory: Path, request: Mapping[str, Any], overwrite: bool
-) -> PreparationReport | None:
-    if not directory.exists() or overwrite:
-        return None
-    if not directory.is_dir():
-        raise ValueError(f"Invalid directory. {directory} is a file.")
-    file = directory / PREPARATION_FILE
-    if not file.is_file():
-        if not any(directory.iterdir()):
-            return None
-        raise ValueError(f"{directory} is not empty and holds no prepared dataset.")
-    found = json.loads(file.read_text("utf-8"))
-    differing = sorted(k for k, v in request.items() if found.get(k) != v)
-    if "pixels" in differing and isinstance(found.get("pixels"), dict):
-        differing.remove("pixels")
-        made, asked = found["pixels"], request["pixels"]
-        differing += [f"pixels.{k}" for k in asked if made.get(k) != asked[k]]
-    if differing:
-        raise ValueError(
-            f"{directory} holds a dataset prepared otherwise ({', '.join(differing)}). "
-            "Choose another directory, or overwrite it."
-        )
-    load_prepared(directory)
-    return PreparationReport(directory, found["counts"], found["written"])
-
-
-def _open_partial(partial: Path, request: Mapping[str, Any], overwrite: bool) -> None:
-    file = partial / "request.json"
-    if partial.exists():
-        same = file.is_file() and json.loads(file.read_text("utf-8")) == request
-        if not same and not overwrite and file.is_file():
-            raise ValueError(
-                f"{partial} holds an unfinished preparation with other settings. "
-                "Remove it, or overwrite it."
-            )
-        if not same:
-            shutil.rmtree(partial)
-    partial.mkdir(parents=True, exist_ok=True)
-    write_json(file, request)
-
-
-def _manifest_hash(manifest: pd.DataFrame) -> str:
-    # Without paths: pictures may be moved between two calls.
-    text = manifest.drop(columns="path").to_csv(index=False) + json.dumps(
-        [
-            manifest.attrs.get("extra_heads", {}),
-            manifest_age_groups(manifest).to_list(),
-        ],
-        sort_keys=True,
-    )
-    return hashlib.sha256(text.encode()).hexdigest()

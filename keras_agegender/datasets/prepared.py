@@ -170,7 +170,7 @@ def write_tfds(
         splits: Split name -> an iterable of (key, example) pairs, or a Beam transform
             that yields them, with the keys' order that of the examples. An example's
             image is a file object of a JPEG.
-        extra: Extra column -> `"int64"` or `"float32"`.
+        extra: Extra column -> `"int64"`, `"float32"` or `"str"`.
         age_groups: What age-group ids stand for.
         beam_options: Beam's `PipelineOptions`, for transforms.
     """
@@ -210,7 +210,12 @@ def _features(tfds: Any, extra: Mapping[str, str], age_groups: AgeGroups) -> Any
             "face_score": features.Scalar(np.float32),
             "face_status": features.Text(),
             "num_faces": features.Scalar(np.int64),
-            **{name: features.Scalar(np.dtype(kind)) for name, kind in extra.items()},
+            **{
+                name: features.Text()
+                if kind == "str"
+                else features.Scalar(np.dtype(kind))
+                for name, kind in extra.items()
+            },
         }
     )
 

@@ -76,11 +76,7 @@ def random_splits(
     Raises:
         ValueError: If the shares are impossible or leave a split empty.
     """
-    if validation < 0 or test < 0 or validation + test >= 1:
-        raise ValueError(
-            "Invalid shares. Expected validation and test in [0, 1) with a sum below 1."
-            f" Received: validation={validation}, test={test}."
-        )
+    check_shares(validation, test)
     subject = pd.Series(_connected(manifest), index=manifest.index)
     ages = manifest["age_group"]
     if "age_years" in manifest:
@@ -110,6 +106,15 @@ def random_splits(
             "would be empty."
         )
     return split
+
+
+def check_shares(validation: float, test: float) -> None:
+    """Raises ValueError unless shares of validation and test leave one to train on."""
+    if validation < 0 or test < 0 or not validation + test < 1:
+        raise ValueError(
+            "Invalid shares. Expected validation and test in [0, 1) with a sum below 1."
+            f" Received: validation={validation}, test={test}."
+        )
 
 
 def _connected(manifest: pd.DataFrame) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_agegender.encodings.encoding import check_ids
+from keras_agegender.encodings.targets import check_ids
 from keras_agegender.labels import MISSING
 
 

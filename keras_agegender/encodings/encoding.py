@@ -10,7 +10,6 @@ hashes, pickles, and becomes JSON, which `build_model` stores in the model.
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -19,8 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_agegender.encodings.head import Head, check_class_ids
+from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.kinds import KINDS
+from keras_agegender.encodings.output_names import check_output_names, check_outputs
+from keras_agegender.encodings.targets import (
+    check_ids,
+    head_targets,
+    known_targets,
+    split_outputs,
+)
 from keras_agegender.labels import (
     ADIENCE_AGE_GROUPS,
     GENDERS,
@@ -357,7 +363,7 @@ class Encoding:
                         f"Missing column {column!r} of head {head.name!r}. "
                         f"Received columns: {sorted(columns or {})}."
                     )
-            raw.append((head, _head_targets(head, [given[c] for c in head.columns])))
+            raw.append((head, head_targets(head, [given[c] for c in head.columns])))
         return raw
 
     # -- compiling ---------------------------------------------------------------------
@@ -471,43 +477,6 @@ class Encoding:
         return json.dumps(self.to_dict(), separators=(",", ":"))
 
 
-def split_outputs(head: Head, targets: Any) -> dict[str, Any]:
-    """Returns a head's targets by output name, shaped as losses take them.
-
-    Args:
-        head: The head.
-        targets: NumPy array or tensor. Shape (batch,) or (batch, units).
-    """
-    if head.kind in ("categorical", "years"):
-        return {head.name: targets}
-    if KINDS[head.kind].several_outputs:
-        return {name: targets[:, k : k + 1] for k, name in enumerate(head.output_names)}
-    return {head.name: targets[..., None]}
-
-
-def known_targets(head: Head, known: Any) -> Any:
-    """Returns which targets count: one entry per face, or per question asked of it."""
-    # Units of these are known together, or none is.
-    return known[:, 0] if head.kind in ("ordinal", "years") else known
-
-
-def _head_targets(head: Head, columns: Sequence[Any]) -> np.ndarray:
-    table = head.target_table
-    if table is None:
-        values = np.atleast_1d(np.asarray(columns[0], dtype="float64"))
-        return (values - head.mean) / head.scale
-    sizes = [head.num_values]
-    if len(columns) > 1:
-        sizes = [len(GENDERS), head.num_values // len(GENDERS)]
-    if head.kind == "years":
-        columns = [np.floor(np.asarray(columns[0], "float64"))]
-    ids = [
-        check_class_ids(head.name, name, values, size)
-        for name, values, size in zip(head.columns, columns, sizes, strict=True)
-    ]
-    return table[head.class_ids(ids, lambda known: known.astype("int64"))]
-
-
 def _checked_class_weights(weights: Any, count: int, name: str) -> tuple[float, ...]:
     values = np.asarray(weights, "float64")
     if values.shape != (count,) or not (np.isfinite(values) & (values >= 0)).all():
@@ -516,48 +485,3 @@ def _checked_class_weights(weights: Any, count: int, name: str) -> tuple[float, 
             f"Received: {weights!r}."
         )
     return tuple(float(value) for value in values)
-
-
-def check_output_names(given: Any, expected: Sequence[str], argument: str) -> None:
-    """Raises ValueError if `given` holds a name that is not among `expected`."""
-    for name in given:
-        if name not in expected:
-            close = difflib.get_close_matches(str(name), expected, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ValueError(
-                f"Invalid `{argument}`. There is no output named {name!r}.{hint} "
-                f"Outputs: {list(expected)}."
-            )
-
-
-def check_outputs(outputs: Mapping[str, Any], names: Sequence[str], name: str) -> None:
-    """Raises ValueError if an output is missing, or an array of them holds NaN."""
-    missing = [n for n in names if n not in outputs]
-    if missing:
-        raise ValueError(
-            f"Invalid `outputs` for encoding {name!r}. Expected the keys "
-            f"{list(names)}. Missing: {missing}."
-        )
-    for key in names:
-        values = outputs[key]  # tensors of a graph have no values yet
-        if isinstance(values, np.ndarray) and values.dtype.kind == "f":
-            wrong = np.flatnonzero(np.isnan(values.reshape(len(values), -1)).any(1))
-            if len(wrong):
-                raise ValueError(
-                    f"Invalid `outputs`. Output {key!r} is NaN for {len(wrong)} of "
-                    f"{len(values)} faces, first at position {wrong[0]}: the model's "
-                    "weights, or its input, are no numbers (did training diverge?)."
-                )
-
-
-def check_ids(ids: Any, num_classes: int, name: str) -> np.ndarray:
-    """Returns ids as int64; raises ValueError where one is out of range."""
-    ids = np.atleast_1d(np.asarray(ids))
-    wrong = ~np.isin(ids, np.arange(MISSING, num_classes))
-    if wrong.any():
-        first = int(np.flatnonzero(wrong)[0])
-        raise ValueError(
-            f"Invalid `{name}`. Expected ids in [0, {num_classes}) or {MISSING} for "
-            f"unknown. Received: {ids[first]} at position {first}."
-        )
-    return ids.astype("int64")

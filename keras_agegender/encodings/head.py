@@ -26,7 +26,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 RESERVED_NAMES = (
     "boxes", "scores", "landmarks", "age_group", "age_group_probabilities", "age_years",
     "heads_agree", "gender_id", "male_probability", "median_age_group", "key", "path",
-    "image", "subject", "fold", "split", "source", "face_box", "face_score",
+    "image", "subject", "album", "fold", "split", "source", "face_box", "face_score",
+    "age_group_set", "gender_set",
     "face_status", "num_faces", "encoding", "loss",
 )  # fmt: skip
 

@@ -9,14 +9,18 @@ from typing import Any
 import numpy as np
 
 from keras_agegender.evaluation.figures import (
+    GRID,
     INK,
     MUTED,
+    PALE,
     new_figure,
     save_figure,
     style,
 )
 from keras_agegender.evaluation.metrics import Evaluation
 from keras_agegender.labels import GENDERS
+
+DARK = 0.66  # above this share, white is easier to read on "Blues" than INK
 
 
 def plot_confusion_matrices(
@@ -25,7 +29,8 @@ def plot_confusion_matrices(
     """Draws the confusion matrices of gender and age group.
 
     Colors are shares of the true class, so that rare groups are visible too. A cell
-    shows the share in percent and, below it, the number of faces.
+    shows the share in percent and, below it, the number of faces; no face, no figures.
+    Rows of classes without a single face are hatched.
 
     Args:
         metrics: An `Evaluation`, or what `metrics.json` holds.
@@ -76,23 +81,63 @@ def _draw_confusion(
     axis.set_title(f"{title}: {shown}")
     axis.set_xlabel("answered")
     axis.set_ylabel("true")
-    axis.set_xticks(range(len(names)), names, rotation=45 if len(names) > 2 else 0)
+    turned: dict[str, Any] = {}
+    if len(names) > 2:
+        turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    axis.set_xticks(range(len(names)), names, **turned)
     axis.set_yticks(range(len(names)), names)
-    axis.grid(False)
-    axis.tick_params(length=0)
+    _draw_cell_lines(axis, len(names))
+    axis.tick_params(which="both", length=0)
     for side in axis.spines.values():
         side.set_visible(False)
     small = 8.5 if len(names) > 2 else 11
+    for row in np.flatnonzero(totals[:, 0] == 0):
+        _draw_no_faces(axis, int(row), len(names), small)
     for row, column in np.ndindex(counts.shape):
-        share, count = shares[row, column], int(counts[row, column])
+        share, count = float(shares[row, column]), int(counts[row, column])
         if count:
             axis.text(
                 column,
                 row,
-                f"{share:.0%}\n{count}",
+                f"{_percent(share)}\n{count}",
                 ha="center",
                 va="center",
-                color="white" if share > 0.55 else INK,
+                color="white" if share > DARK else INK,
                 fontsize=small,
                 linespacing=1.35,
             )
+
+
+def _draw_cell_lines(axis: Any, count: int) -> None:
+    edges = np.arange(count + 1) - 0.5
+    axis.set_xticks(edges, minor=True)
+    axis.set_yticks(edges, minor=True)
+    axis.grid(False)
+    axis.grid(which="minor", color=GRID, linewidth=0.8)
+
+
+def _draw_no_faces(axis: Any, row: int, count: int, size: float) -> None:
+    """Hatches a row: no face of that class, which is not a share of 0."""
+    from matplotlib.patches import Rectangle
+
+    cells = Rectangle((-0.5, row - 0.5), count, 1, hatch="///", linewidth=0.8, zorder=2)
+    cells.set(facecolor="#f4f4f4", edgecolor=PALE)
+    axis.add_patch(cells)
+    axis.text(
+        (count - 1) / 2,
+        row,
+        "no faces",
+        ha="center",
+        va="center",
+        color=MUTED,
+        fontsize=size,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 2.5},
+        zorder=3,
+    )
+
+
+def _percent(share: float) -> str:
+    """Returns a share that is above 0, and 100% only where it is all."""
+    if share < 0.005:
+        return "<1%"
+    return ">99%" if 0.995 <= share < 1 else f"{share:.0%}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,18 @@ from keras import ops
 from keras_agegender.datasets.face_index import FaceIndex, index_faces, seen_before
 from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
 from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.evaluation.calibration_scores import calibration_scores
 from keras_agegender.evaluation.confusion_plot import plot_confusion_matrices
+from keras_agegender.evaluation.descriptions import read_descriptions
+from keras_agegender.evaluation.groups import score_groups
 from keras_agegender.evaluation.metrics import Evaluation, evaluate_predictions
-from keras_agegender.files import directory_hash, replacing, write_json
+from keras_agegender.evaluation.predictions import (
+    prediction_table,
+    write_predictions,
+)
+from keras_agegender.files import directory_hash, write_json
 from keras_agegender.input_pipeline.eval_dataset import make_eval_dataset
 from keras_agegender.input_pipeline.labels import read_labels
-from keras_agegender.labels import GENDERS
 from keras_agegender.run_directory import RunDirectory
 
 
@@ -29,13 +35,16 @@ def evaluate(
     split: str = "test",
     checkpoint: str = "best",
     positive_gender: str | None = None,
+    by: str | Sequence[str] = (),
 ) -> Evaluation:
     """Scores a run's best model on held-out faces and writes what it found.
 
     In the run directory it writes metrics.json, confusion.png and predictions.csv (one
     row per face), named after dataset and split where they are not the run's own test
     split. Faces whose picture or person the model was trained or selected on are
-    counted in the scores (`num_seen_in_training`, `num_seen_in_validation`).
+    counted in the scores (`num_seen_in_training`, `num_seen_in_validation`). Of a run
+    that was calibrated (`calibrate`), the best model's calibrated answers are scored,
+    as its export gives them, and `scores.calibration` says what they are worth.
 
     Args:
         run: A run or its directory.
@@ -47,13 +56,15 @@ def evaluate(
         positive_gender: Positive class of precision, recall and f1, `"male"` or
             `"female"`. `None` (default) takes the recipe's
             `evaluation.positive_gender`.
+        by: Columns of the dataset to score groups by, beside age group and gender:
+            `"race"`, or `"race,gender"` for both crossed. Defaults to none.
 
     Returns:
         The scores.
 
     Raises:
-        ValueError: If the run, the dataset or the split does not exist, or the dataset
-            trained on is another one by now.
+        ValueError: If the run, the dataset, the split or a column does not exist, or
+            the dataset trained on is another one by now.
 
     Example:
     >>> evaluate("runs/1", split="fold_4")  # doctest: +SKIP
@@ -61,23 +72,20 @@ def evaluate(
     if not isinstance(run, RunDirectory):
         run = RunDirectory.open(run)
     recipe, encoding = run.recipe(), run.encoding()
-    data, same = _open_data(run, data)
-    check_same_pixels(run, data)
+    data, same = open_data(run, data)
     splits = run.info()["splits"] if same else data.splits
     split = splits.get(split, split)
-    images = make_eval_dataset(
-        data,
-        encoding,
-        split=split,
-        pipeline=recipe.data.pipeline,
-        image_size=recipe.model.image_size,
-        batch_size=recipe.data.batch_size,
-    ).map(lambda image, targets, weights: image)
-    labels = read_labels(data, split, columns=encoding.columns)
-    outputs = run.load_model(checkpoint).predict(images, verbose=0)
+    calibration = run.calibration() if checkpoint == "best" else None
+    raw, labels = predict_split(run, data, split, checkpoint)
+    outputs = calibration.apply(raw, encoding) if calibration else raw
     positive = positive_gender or recipe.evaluation.positive_gender
     scores = score(outputs, labels, encoding, positive)
     scores = replace(scores, **count_seen(run, data, split))
+    table = prediction_table(outputs, labels, encoding, read_descriptions(data, split))
+    scores = replace(scores, groups=score_groups(table, by))
+    if calibration is not None:
+        found = calibration_scores(raw, labels, encoding, calibration)
+        scores = replace(scores, calibration=found)
     suffix = "" if checkpoint == "best" else f"_{checkpoint}"
     if not same:
         suffix += f"_{_slug(_name(data))}"
@@ -95,11 +103,34 @@ def evaluate(
         },
     )
     plot_confusion_matrices(scores, run.path / f"confusion{suffix}.png")
-    write_predictions(run.path / f"predictions{suffix}.csv", outputs, labels, encoding)
+    write_predictions(run.path / f"predictions{suffix}.csv", table)
     return scores
 
 
-def _open_data(
+def predict_split(
+    run: RunDirectory, data: PreparedDataset, split: str, checkpoint: str = "best"
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Returns a model's outputs about the faces of a split, and their labels.
+
+    Raises:
+        ValueError: If the split or the model does not exist, or the model was trained
+            on other pixels.
+    """
+    check_same_pixels(run, data)
+    recipe, encoding = run.recipe(), run.encoding()
+    images = make_eval_dataset(
+        data,
+        encoding,
+        split=split,
+        pipeline=recipe.data.pipeline,
+        image_size=recipe.model.image_size,
+        batch_size=recipe.data.batch_size,
+    ).map(lambda image, targets, weights: image)
+    labels = read_labels(data, split, columns=encoding.columns)
+    return run.load_model(checkpoint).predict(images, verbose=0), labels
+
+
+def open_data(
     run: RunDirectory, data: PreparedDataset | str | Path | None
 ) -> tuple[PreparedDataset, bool]:
     """Returns a dataset, and whether it is the one that the run was trained on."""
@@ -213,40 +244,6 @@ def score(
         age_groups=encoding.age_groups,
         age_years_true=labels.get("age_years"),
     )
-
-
-def write_predictions(
-    file: Path,
-    outputs: Mapping[str, Any],
-    labels: Mapping[str, np.ndarray],
-    encoding: Encoding,
-) -> None:
-    """Writes one CSV row per face: its key, the truth, the answer, every output."""
-    import pandas as pd
-
-    decoded = _to_numpy(encoding.decode(outputs))
-    table: dict[str, Any] = {"key": labels["key"]}
-    for name, names in (("age_group", encoding.age_groups.names), ("gender", GENDERS)):
-        lookup = np.array([*names, ""])  # MISSING = -1 is the last
-        table[name] = lookup[labels[name]]
-        answer = getattr(decoded, name)
-        if answer is not None:
-            table[f"predicted_{name}"] = lookup[answer]
-    if decoded.age_years is not None:
-        if "age_years" in labels:
-            table["age_years"] = labels["age_years"]
-        table["predicted_age_years"] = decoded.age_years.round(2)
-    if decoded.gender_probability is not None:
-        table["male_probability"] = decoded.gender_probability.round(4)
-    if decoded.heads_agree is not None:
-        table["heads_agree"] = decoded.heads_agree
-    for name, values in outputs.items():
-        values = np.asarray(values).reshape(len(labels["key"]), -1)
-        for unit in range(values.shape[1]):
-            column = name if values.shape[1] == 1 else f"{name}[{unit}]"
-            table[f"output_{column}"] = values[:, unit].round(4)
-    with replacing(file) as partial:
-        pd.DataFrame(table).to_csv(partial, index=False)
 
 
 def _to_numpy(decoded: Any) -> Any:

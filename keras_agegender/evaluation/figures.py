@@ -12,7 +12,9 @@ from keras_agegender.files import replacing
 
 # Okabe and Ito's colors, told apart by most color-blind people too.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
-INK, MUTED, GRID = "#222222", "#6b6b6b", "#e4e4e4"
+INK, MUTED, GRID, PALE = "#222222", "#6b6b6b", "#e4e4e4", "#b9b9b9"
+# As many outputs are told apart: every color solid, then every color dashed.
+MOST_OUTPUTS = 2 * len(COLORS)
 STYLE = {
     "font.size": 10.5,
     "axes.titlesize": 12,
@@ -29,6 +31,7 @@ STYLE = {
     "ytick.color": MUTED,
     "legend.frameon": False,
     "legend.fontsize": 9.5,
+    "hatch.linewidth": 0.6,
 }
 
 
@@ -37,6 +40,24 @@ def style() -> Any:
     import matplotlib
 
     return matplotlib.rc_context(dict(STYLE))  # type: ignore[arg-type]
+
+
+def output_style(index: int) -> dict[str, Any]:
+    """Returns how the curve of an encoding's output looks; 0 is the first output.
+
+    It depends on nothing else, so an output looks the same in every run. From
+    `MOST_OUTPUTS` on, all are pale and thin.
+
+    Example:
+    >>> output_style(0) == output_style(7) | {"linestyle": "-"}
+    True
+    """
+    if index >= MOST_OUTPUTS:
+        return {"color": PALE, "linestyle": "-", "linewidth": 1, "zorder": 1}
+    return {
+        "color": COLORS[index % len(COLORS)],
+        "linestyle": "-" if index < len(COLORS) else "--",
+    }
 
 
 def new_figure(size: tuple[float, float]) -> Any:

@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from keras_agegender.evaluation.calibration_scores import calibration_lines
+from keras_agegender.evaluation.groups import group_lines
+
 BAR = 20  # characters of a recall of 1
 MANY_OUTPUTS = 12
+# `decode` takes the most probable group; `heads_agree` looks at each head by itself.
+ALL_HEADS_NOTE = (
+    "* every age head, cut at one half, answers as for the true group; accuracy takes",
+    "  the most probable group, by all heads. A face can be right in only one of them.",
+)
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:
@@ -15,11 +23,16 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
     Args:
         metrics: What `Evaluation.to_dict` returned, with `recipe` and `split` if known.
     """
-    blocks = [[_title(metrics), *_warnings(metrics)], _summary(metrics)]
+    blocks = [[_title(metrics), *_warnings(metrics)]]
+    blocks += [*group_lines(metrics.get("groups") or {}), _summary(metrics)]
     if metrics.get("age"):
         blocks.append(_age_groups(metrics["age"]["groups"], metrics.get("cells") or []))
     if metrics.get("extra"):
         blocks.append(_extra(metrics["extra"], metrics.get("extra_mean_accuracy")))
+    if metrics.get("calibration"):
+        blocks.append(calibration_lines(metrics["calibration"]))
+    if _counts_all_heads(metrics.get("age")):
+        blocks.append([*ALL_HEADS_NOTE])
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
@@ -60,10 +73,9 @@ def _summary(metrics: Mapping[str, Any]) -> list[str]:
             f"age group   accuracy {_figure(age['accuracy'])}{_balanced(age)}"
             + (f", quadratic kappa {_figure(kappa)}" if kappa is not None else "")
         )
-        if age["all_heads_accuracy"] is not None:
-            lines.append(
-                f"            all age heads right {_figure(age['all_heads_accuracy'])}"
-            )
+        if _counts_all_heads(age):
+            right = _figure(age["all_heads_accuracy"])
+            lines.append(f"            all age heads right {right} *")
         lines += [
             f"            within one group {_figure(age['one_off_accuracy'])}, mean "
             f"error {_figure(age['mean_absolute_error'], 2)} groups",
@@ -79,6 +91,10 @@ def _summary(metrics: Mapping[str, Any]) -> list[str]:
     if gender and age:
         lines.append(f"mean        accuracy {_figure(metrics['mean_accuracy'])}")
     return lines
+
+
+def _counts_all_heads(age: Mapping[str, Any] | None) -> bool:
+    return age is not None and age["all_heads_accuracy"] is not None
 
 
 def _balanced(scores: Mapping[str, Any]) -> str:
@@ -99,7 +115,8 @@ def _age_groups(
 ) -> list[str]:
     by_cell = {(c["age_group"], c["gender"]): c["age_accuracy"] for c in cells}
     recalls = [g["recall"] for g in groups if g["recall"] is not None]
-    lowest = min(recalls, default=None)
+    # Where all are the same, none is lower than another.
+    lowest = min(recalls) if len(set(recalls)) > 1 else None
     lines = [
         f"{'age group':<10}{'faces':>7}{'recall':>8}  {'':<{BAR}}"
         f"{'female':>8}{'male':>7}"
@@ -110,8 +127,9 @@ def _age_groups(
         line = f"{name:<10}{group['num_faces']:>7}{_figure(recall):>8}  {bar:<{BAR}}"
         line += f"{_figure(by_cell.get((name, 'female'))):>8}"
         line += f"{_figure(by_cell.get((name, 'male'))):>7}"
-        if len(recalls) > 1 and recall == lowest:
-            line += "  lowest"
+        if lowest is not None and recall == lowest:
+            # Not only "lowest": the figure in front of it is one of a gender.
+            line += "  lowest recall"
         lines.append(line)
     return lines
 

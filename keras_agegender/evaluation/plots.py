@@ -1,10 +1,9 @@
-"""Pictures of training: learning curves of one run, and figures over many runs."""
+"""Learning curves of a run."""
 
 from __future__ import annotations
 
 import csv
 import re
-import textwrap
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,36 +15,52 @@ from keras_agegender.callbacks.loss_weight_state import LOG_SUFFIX
 from keras_agegender.evaluation.figures import (
     COLORS,
     INK,
+    MOST_OUTPUTS,
     MUTED,
+    PALE,
     new_figure,
+    output_style,
     save_figure,
     style,
 )
 
-# The figures of decoded answers, which every encoding has; see `DecodedAccuracy`.
+# The figures of decoded answers, which every encoding has; see `DecodedAccuracy`. The
+# first has the first color, and so on, whichever of them a run has.
 ACCURACIES = {
     "gender_accuracy": "gender",
     "age_accuracy": "age group",
     "age_all_heads_accuracy": "age, all heads right",
     "mean_accuracy": "mean of gender and age",
 }
+LONGEST_LABEL = 32  # characters; two columns of the legend fit below a panel
 
 
 def plot_history(
-    history: Mapping[str, Sequence[float]] | str | Path, path: str | Path
+    history: Mapping[str, Sequence[float]] | str | Path,
+    path: str | Path,
+    *,
+    outputs: Sequence[str] = (),
+    kept_epoch: int | None = None,
 ) -> Path:
     """Draws loss, accuracies and the loss weights in force, epoch by epoch.
+
+    A dot marks the epoch whose model was kept. Where that is not known, it marks the
+    lowest validation loss; the legend says which.
 
     Args:
         history: Name -> one value per epoch, as Keras' `History.history` has them, or
             the CSV file that `CSVLogger` wrote.
         path: PNG file to write, whole or not at all.
+        outputs: The encoding's output names in their order, which the colors of loss
+            weights follow. Empty by default: the order of the history.
+        kept_epoch: The epoch whose model was kept, counted from 0; `None` (default)
+            where that is not known.
 
     Returns:
         That path.
 
     Raises:
-        ValueError: If the history holds no epoch.
+        ValueError: If the history holds no epoch, or not the one kept.
 
     Example:
     >>> plot_history("runs/1/history.csv", "curves.png")  # doctest: +SKIP
@@ -61,7 +76,18 @@ def plot_history(
         raise ValueError(
             "Invalid `history`. Expected at least one epoch. Received none."
         )
-    weights = {n: v for n, v in columns.items() if n.endswith(LOG_SUFFIX)}
+    count = max(map(len, columns.values()))
+    known = min(map(len, columns.values()))
+    if kept_epoch is not None and not 0 <= kept_epoch < known:
+        raise ValueError(
+            f"Invalid `kept_epoch`. Expected one of {known} epochs, counted from 0. "
+            f"Received: kept_epoch={kept_epoch}."
+        )
+    weights = {
+        n.removesuffix(LOG_SUFFIX): v
+        for n, v in columns.items()
+        if n.endswith(LOG_SUFFIX)
+    }
     accuracies = _accuracy_curves(columns)
     panels = ["loss"] + ["accuracy"] * bool(accuracies) + ["weights"] * bool(weights)
     with style():
@@ -69,66 +95,14 @@ def plot_history(
         axes = dict(
             zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True)
         )
-        _draw_losses(axes["loss"], columns)
+        _draw_losses(axes["loss"], columns, kept_epoch)
         if accuracies:
-            _draw_accuracies(axes["accuracy"], accuracies)
+            _draw_accuracies(axes["accuracy"], accuracies, kept_epoch)
         if weights:
-            _draw_loss_weights(axes["weights"], weights)
+            _draw_loss_weights(axes["weights"], weights, outputs)
         for axis in axes.values():
-            _finish_panel(axis, max(map(len, columns.values())))
+            _finish_panel(axis, count)
         return save_figure(figure, Path(path))
-
-
-def plot_reproduction(rows: Sequence[Any], path: str | Path, note: str = "") -> Path:
-    """Draws published beside measured accuracies, a line for each row of the table.
-
-    Hollow circles are published figures; dots are measured means, bars their standard
-    deviations over folds and seeds. A row without a finished run says so.
-
-    Args:
-        rows: Rows of a `Reproduction`.
-        path: PNG file to write, whole or not at all.
-        note: What the measured figures are of.
-
-    Returns:
-        That path.
-    """
-    panels = (("gender accuracy", COLORS[0]), ("age accuracy", COLORS[1]))
-    with style():
-        figure = new_figure((11, 1.9 + 0.34 * len(rows)))
-        axes = figure.subplots(1, len(panels), sharey=True)
-        labels = [
-            f"{r.recipe}{f' ({r.checkpoint})' if r.checkpoint else ''}" for r in rows
-        ]
-        for axis, (name, color) in zip(axes, panels, strict=True):
-            for position, row in enumerate(rows):
-                _draw_figures(axis, position, row, name, color)
-            axis.set_title(name.capitalize())
-            axis.set_xlim(0, 1)
-            axis.grid(axis="y", visible=False)
-        axes[0].set_yticks(range(len(rows)), labels)
-        axes[0].invert_yaxis()
-        handles = [
-            axes[0].plot([], [], "o", mfc="none", color=INK, label="published")[0],
-            axes[0].plot([], [], "o", color=INK, label="measured here")[0],
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=2)
-        if note:
-            figure.suptitle(
-                textwrap.fill(note, 150), x=0.01, ha="left", fontsize=8.5, color=MUTED
-            )
-        return save_figure(figure, Path(path))
-
-
-def _draw_figures(axis: Any, position: int, row: Any, name: str, color: str) -> None:
-    published, measured = row.published.get(name), row.measured.get(name, [])
-    if published is not None:
-        axis.plot([published], [position], "o", mfc="none", color=color, markersize=8)
-    if measured:
-        spread = np.std(measured, ddof=1) if len(measured) > 1 else 0.0
-        axis.errorbar(np.mean(measured), position, xerr=spread, fmt="o", color=color)
-    elif row.failed and not row.measured:
-        axis.text(0.02, position, "failed", color=MUTED, va="center", fontsize=9)
 
 
 def _read_csv(file: Path) -> dict[str, list[float]]:
@@ -141,15 +115,17 @@ def _read_csv(file: Path) -> dict[str, list[float]]:
 def _accuracy_curves(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     """Returns the curves of the accuracy panel: the decoded ones, others in gray."""
     curves = []
-    shown = dict(ACCURACIES)
-    if np.array_equal(
+    covering = np.array_equal(
         columns.get("val_age_accuracy", ()),
         columns.get("val_age_all_heads_accuracy", np.nan),
-    ):
-        del shown["age_all_heads_accuracy"]  # would cover the curve of the age group
-    for color, (name, label) in zip(COLORS, shown.items(), strict=False):
+    )
+    for color, (name, label) in zip(COLORS, ACCURACIES.items(), strict=False):
+        if name == "age_all_heads_accuracy" and covering:
+            continue  # it would cover the curve of the age group
         if f"val_{name}" in columns:
-            curves.append({"y": columns[f"val_{name}"], "color": color, "label": label})
+            values = columns[f"val_{name}"]
+            look = {"color": color, "label": label}
+            curves.append({"y": values, "decoded": True, **look})
         if name in columns:
             curves.append(
                 {
@@ -172,7 +148,7 @@ def _accuracy_curves(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         curves.append(
             {
                 "y": columns[name],
-                "color": "#b9b9b9",
+                "color": PALE,
                 "linewidth": 1,
                 "label": shared,
                 "zorder": 1,
@@ -181,56 +157,83 @@ def _accuracy_curves(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     return curves
 
 
-def _draw_losses(axis: Any, columns: Mapping[str, np.ndarray]) -> None:
+def _draw_losses(
+    axis: Any, columns: Mapping[str, np.ndarray], kept_epoch: int | None
+) -> None:
     if "val_loss" in columns:
         _curve(axis, columns["val_loss"], label="validation", color=COLORS[0])
     if "loss" in columns:
         _curve(axis, columns["loss"], label="training", color=MUTED, linestyle="--")
     if "val_loss" in columns and np.isfinite(columns["val_loss"]).any():
-        best = int(np.nanargmin(columns["val_loss"]))
-        value = columns["val_loss"][best]
-        axis.plot(best + 1, value, "o", color=COLORS[0], zorder=3)
-        axis.annotate(
-            f"{value:.3g}",
-            (best + 1, value),
-            (0, 8),
-            ha="center",
-            textcoords="offset points",
-            color=COLORS[0],
-            fontsize=9.5,
-        )
+        lowest = int(np.nanargmin(columns["val_loss"]))
+        epoch, what = (lowest, "lowest") if kept_epoch is None else (kept_epoch, "kept")
+        value = columns["val_loss"][epoch]
+        label = f"{what}: epoch {epoch + 1} ({value:.3g})"
+        _dot(axis, epoch, value, color=COLORS[0], label=label)
     axis.set_title("Loss, all outputs")
 
 
-def _draw_accuracies(axis: Any, curves: Sequence[dict[str, Any]]) -> None:
+def _draw_accuracies(
+    axis: Any, curves: Sequence[dict[str, Any]], kept_epoch: int | None
+) -> None:
+    label = None
     for curve in curves:
-        _curve(axis, curve.pop("y"), **curve)
+        values, decoded = curve.pop("y"), curve.pop("decoded", False)
+        _curve(axis, values, **curve)
+        if decoded and kept_epoch is not None:
+            _dot(axis, kept_epoch, values[kept_epoch], color=curve["color"])
+            label = f"kept: epoch {kept_epoch + 1}"
+    if label:
+        _dot(axis, np.nan, np.nan, color="white", label=label)  # in the legend alone
     axis.set_title("Accuracy, validation data")
     axis.set_ylim(top=min(1.0, axis.get_ylim()[1]))
 
 
-def _draw_loss_weights(axis: Any, weights: Mapping[str, np.ndarray]) -> None:
-    """Draws one line for all outputs whose weights are the same in every epoch."""
+def _draw_loss_weights(
+    axis: Any, weights: Mapping[str, np.ndarray], outputs: Sequence[str]
+) -> None:
+    """Draws one line for all outputs whose weights are the same in every epoch.
+
+    It looks as its first output does: by the place among all outputs of the encoding.
+    """
+    order = list(dict.fromkeys([*outputs, *weights]))
     same = defaultdict(list)
-    for name, values in weights.items():
-        same[tuple(values.round(6))].append(name.removesuffix(LOG_SUFFIX))
-    for number, (level, names) in enumerate(same.items()):
-        label = ", ".join(names) if len(names) <= 4 else f"{names[0]} … {names[-1]}"
-        _curve(
-            axis,
-            np.array(level),
-            drawstyle="steps-mid",
-            label=label,
-            color=COLORS[number % len(COLORS)],
-        )
+    for name in sorted(weights, key=order.index):
+        same[tuple(weights[name].round(6))].append(name)
+    pale = [n for n in same.values() if order.index(n[0]) >= MOST_OUTPUTS]
+    for level, names in same.items():
+        label: str | None = _label(names, order)
+        if len(pale) > 1 and names in pale:
+            count = sum(map(len, pale))
+            label = f"{count} more outputs" if names is pale[0] else None
+        look = output_style(order.index(names[0]))
+        _curve(axis, np.array(level), drawstyle="steps-mid", label=label, **look)
     axis.set_ylim(0, 1.05 * axis.get_ylim()[1])
     axis.set_title("Loss weights in force")
 
 
+def _label(names: Sequence[str], order: Sequence[str]) -> str:
+    """Returns a short text for outputs; `a … d` only if those between are meant too."""
+    text, first = ", ".join(names), order.index(names[0])
+    if len(names) == 1 or (len(names) <= 4 and len(text) <= LONGEST_LABEL):
+        return text
+    if list(order[first : first + len(names)]) == list(names):
+        return f"{names[0]} … {names[-1]}"
+    return f"{names[0]} and {len(names) - 1} more"
+
+
 def _curve(axis: Any, values: np.ndarray, **style: Any) -> None:
     marker = "o" if len(values) == 1 else None  # a line through one point is nothing
+    if style.get("linestyle") == "--":
+        style["markerfacecolor"] = "white"
     epochs = np.arange(1, len(values) + 1)
     axis.plot(epochs, values, marker=marker, **{"linewidth": 2, **style})
+
+
+def _dot(axis: Any, epoch: Any, value: float, color: str, **label: Any) -> None:
+    """Marks an epoch of a curve; the dark edge tells it from a curve of one epoch."""
+    edge = {"markeredgecolor": INK, "markeredgewidth": 1.2, "markersize": 7.5}
+    axis.plot(epoch + 1, value, "o", color=color, zorder=3, **edge, **label)
 
 
 def _finish_panel(axis: Any, count: int) -> None:

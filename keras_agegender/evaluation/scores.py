@@ -93,6 +93,9 @@ class Evaluation:
         num_seen_in_training: Faces whose picture or person the model was trained on;
             `None` where nobody knows.
         num_seen_in_validation: Faces whose picture or person the model was selected on.
+        groups: Scores of groups of people, as `score_groups` returns them.
+        calibration: Of a calibrated run, how good its probabilities and sets are here:
+            see `calibration_scores`; else `None`.
     """
 
     num_faces: int
@@ -104,6 +107,8 @@ class Evaluation:
     extra_mean_accuracy: float | None = None
     num_seen_in_training: int | None = None
     num_seen_in_validation: int | None = None
+    groups: dict[str, dict[str, Any]] = field(default_factory=dict)
+    calibration: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the scores as plain values, ready for JSON."""

@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
-from keras_agegender.encodings.encoding import Encoding, known_targets, split_outputs
+from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
+from keras_agegender.encodings.targets import known_targets, split_outputs
 from keras_agegender.input_pipeline.reading import read_columns
 from keras_agegender.labels import MISSING
 

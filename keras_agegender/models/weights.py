@@ -21,8 +21,13 @@ class WeightTransfer:
     loaded: tuple[str, ...]
     skipped: dict[str, str]
 
+    @property
+    def summary(self) -> str:
+        """How many layers were loaded and skipped, in a line."""
+        return f"{len(self.loaded)} layers loaded, {len(self.skipped)} skipped"
+
     def __str__(self) -> str:
-        lines = [f"{len(self.loaded)} layers loaded, {len(self.skipped)} skipped"]
+        lines = [self.summary]
         lines += [f"  {name}: {reason}" for name, reason in self.skipped.items()]
         return "\n".join(lines)
 
@@ -38,7 +43,8 @@ def transfer_weights(source: keras.Model, target: keras.Model) -> WeightTransfer
         Which layers were copied, and which not and why.
 
     Raises:
-        ValueError: If not a single layer fits.
+        ValueError: If not a single layer fits, or a frozen one (`trainable` is False)
+            finds no weights: it would never learn any. Nothing is copied then.
 
     Example:
         >>> from keras_agegender.models.builder import build_model
@@ -47,7 +53,7 @@ def transfer_weights(source: keras.Model, target: keras.Model) -> WeightTransfer
         ['age1', 'age2']
     """
     given = {layer.name: layer for layer in source.layers if layer.weights}
-    loaded, skipped = [], {}
+    fitting, skipped = [], {}
     for layer in target.layers:
         if not layer.weights:
             continue
@@ -59,11 +65,21 @@ def transfer_weights(source: keras.Model, target: keras.Model) -> WeightTransfer
         if shapes != other:
             skipped[layer.name] = f"shapes {shapes} here, {other} in the source"
             continue
-        copy_weights(given[layer.name], layer)
-        loaded.append(layer.name)
-    if not loaded:
+        fitting.append(layer)
+    frozen = {layer.name for layer in target.layers if not layer.trainable}
+    missing = [name for name in skipped if name in frozen]
+    if missing:
+        num_frozen = len(missing) + sum(layer.name in frozen for layer in fitting)
+        raise ValueError(
+            f"The weights are those of {source.name!r}, another trunk than "
+            f"{target.name!r}: {len(missing)} of {num_frozen} frozen layers found none "
+            f"there. {missing[0]!r}: {skipped[missing[0]]}."
+        )
+    if not fitting:
         raise ValueError(
             f"No layer of {source.name!r} fits one of {target.name!r}: "
             f"{next(iter(skipped.items()), 'the target has no weights')}."
         )
-    return WeightTransfer(tuple(loaded), skipped)
+    for layer in fitting:
+        copy_weights(given[layer.name], layer)
+    return WeightTransfer(tuple(layer.name for layer in fitting), skipped)

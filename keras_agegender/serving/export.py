@@ -10,7 +10,9 @@ are prepared and answers decoded inside it; augmentation is not in it.
 
 All answer with every output of the model under its name and, where the encoding knows
 them, `age_group`, `age_group_probabilities`, `heads_agree`, `gender_id` and
-`male_probability`, a row per face. `photo` adds `boxes` (left, top, right, bottom in
+`male_probability`, a row per face; of a calibrated model all probabilities are
+calibrated, and `age_group_set` and `gender_set` say which are in the set of answers.
+`photo` adds `boxes` (left, top, right, bottom in
 pixels of the upright photo), `scores` and `landmarks`, from left to right; of a model
 that was trained on whole pictures it answers in one row, about the whole picture.
 
@@ -34,6 +36,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_agegender.encodings.calibration import Calibration
 from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
@@ -48,7 +51,7 @@ from keras_agegender.labels import GENDERS
 from keras_agegender.models.augmentation import strip_augmentation
 from keras_agegender.models.heads import stored_encoding
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.serving.predictor import METADATA_FILE
+from keras_agegender.serving.export_folder import METADATA_FILE, check_new_export
 
 FORMAT = 2
 
@@ -62,6 +65,8 @@ DECODED_NAMES = {
     "age_years": "age_years",
     "median_age_group": "median_age_group",
 }
+# The same of `AnswerSets`: bool masks, a column for each age group or gender.
+SET_NAMES = {"age_group": "age_group_set", "gender": "gender_set"}
 # Behind the name of an extra head: its most probable class, or its number in its unit.
 ANSWER = "_answer"
 
@@ -76,6 +81,7 @@ def export(
     crop_options: CropOptions | None = None,
     crop_size: tuple[int, int] | None = None,
     detector: MtcnnDetector | None = None,
+    calibration: Calibration | None = None,
     metadata: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -97,6 +103,8 @@ def export(
         crop_options: Replaces how faces were cut out.
         crop_size: Replaces the (height, width) that pictures were stored with.
         detector: Replaces the detector whose settings faces are found by.
+        calibration: Temperatures and sets to answer with. `None` takes the run's
+            calibration.json, if `calibrate` was called.
         metadata: Anything else to keep in agegender.json, under `"user"`.
         overwrite: Whether an export in that folder may be replaced.
 
@@ -113,7 +121,7 @@ def export(
     """
     _check_backend()
     directory = Path(directory)
-    _check_target(directory, overwrite)
+    check_new_export(directory, overwrite)
     source = _open(model)
     encoding = encoding or source.get("encoding") or stored_encoding(source["model"])
     if encoding is None:
@@ -127,9 +135,12 @@ def export(
     image_size = _check_model(network, encoding)
     path = _stored_path(pixels, source, crop_options, crop_size, detector)
     path = path.with_input(image_size, _enlarge(path, source, pipeline))
-    functions = serving_functions(network, encoding, graph := PixelGraph(path))
+    graph = PixelGraph(path)
+    calibration = calibration or source.get("calibration")
+    functions = serving_functions(network, encoding, graph, calibration)
     description = {
         **_describe(network, encoding, source),
+        "calibration": calibration.to_dict() if calibration else None,
         "pixels": path.to_dict(),
         "signatures": list(functions),
         "user": dict(metadata or {}),
@@ -179,7 +190,10 @@ def _enlarge(path: PixelPath, source: Mapping[str, Any], pipeline: str | None) -
 
 
 def serving_functions(
-    model: keras.Model, encoding: Encoding, graph: PixelGraph
+    model: keras.Model,
+    encoding: Encoding,
+    graph: PixelGraph,
+    calibration: Calibration | None = None,
 ) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
     """Returns the functions behind the signatures, by name.
 
@@ -187,14 +201,22 @@ def serving_functions(
         model: A model without augmentation.
         encoding: What decodes its outputs.
         graph: What is done to the pixels, the model's input included.
+        calibration: What makes its probabilities honest; `None` (default) leaves them.
     """
     path = graph.path
     shape = (None, *graph.image_size, 3)
 
     def faces(faces: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = _named_outputs(model(faces, training=False), encoding)
+        if calibration is not None:
+            outputs = calibration.apply(outputs, encoding)
         answers = dict(outputs)
-        for field, value in encoding.decode(outputs)._asdict().items():
+        decoded = encoding.decode(outputs)
+        if calibration is not None:
+            for field, members in calibration.sets(decoded)._asdict().items():
+                if members is not None:
+                    answers[SET_NAMES[field]] = members
+        for field, value in decoded._asdict().items():
             if value is not None:
                 is_id = field in ("age_group", "gender", "median_age_group")
                 value = tf.cast(value, tf.int64) if is_id else value
@@ -283,6 +305,7 @@ def _open(model: RunDirectory | keras.Model | str | Path) -> dict[str, Any]:
         "encoding": run.encoding(),
         "pipeline": recipe.data.pipeline,
         "pixels": run.pixels(),
+        "calibration": run.calibration(),
         "recipe": recipe.to_dict(),
         "training": {
             key: info[key]
@@ -360,11 +383,12 @@ def _check_model(model: keras.Model, encoding: Encoding) -> tuple[int, int]:
             f"Invalid `encoding`. The model's outputs are {sorted(names)}, those of "
             f"{encoding.name!r} are {sorted(encoding.output_names)}."
         )
-    clash = sorted(set(names) & set(DECODED_NAMES.values()))
+    taken = sorted({*DECODED_NAMES.values(), *SET_NAMES.values()})
+    clash = sorted(set(names) & set(taken))
     if clash:
         raise ValueError(
             f"Invalid model. An output is named {clash[0]!r}, which is the name of a "
-            f"decoded answer. Taken: {sorted(DECODED_NAMES.values())}."
+            f"decoded answer. Taken: {taken}."
         )
     shape = model.input_shape
     if len(shape) != 4 or shape[-1] != 3 or None in shape[1:]:
@@ -373,21 +397,6 @@ def _check_model(model: keras.Model, encoding: Encoding) -> tuple[int, int]:
             f"Received: {shape}."
         )
     return shape[1], shape[2]
-
-
-def _check_target(directory: Path, overwrite: bool) -> None:
-    if not directory.exists():
-        return
-    ours = directory.is_dir() and (
-        (directory / METADATA_FILE).is_file() or not any(directory.iterdir())
-    )
-    if not ours:
-        raise ValueError(f"{directory} exists and is no export; it is left alone.")
-    if not overwrite and any(directory.iterdir()):
-        raise ValueError(
-            f"There is an export in {directory} already. Choose another directory, or "
-            "overwrite it."
-        )
 
 
 def _check_backend() -> None:

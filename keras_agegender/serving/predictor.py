@@ -23,8 +23,7 @@ from keras_agegender.faces.images import UnreadableImageError, read_image
 from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.quiet import quiet_start
 from keras_agegender.serving.answers import FacePrediction, PhotoPrediction
-
-METADATA_FILE = "agegender.json"
+from keras_agegender.serving.export_folder import METADATA_FILE
 
 __all__ = ["FacePrediction", "PhotoPrediction", "Predictor"]
 
@@ -254,6 +253,8 @@ class Predictor:
             heads_agree=None if agree is None else bool(agree),
             heads=heads,
             extra=_extra(self.metadata["extra_heads"], heads, answer),
+            age_set=_members(groups, answer.get("age_group_set")),
+            gender_set=_members(genders, answer.get("gender_set")),
         )
 
 
@@ -350,6 +351,15 @@ def _extra(
         else:
             extra[name] = _rounded(answers[f"{name}_answer"])
     return extra
+
+
+def _members(
+    names: Sequence[str], members: np.ndarray | None
+) -> tuple[str, ...] | None:
+    """Returns the names that are in a set of answers."""
+    if members is None:
+        return None
+    return tuple(name for name, there in zip(names, members, strict=True) if there)
 
 
 def _plain(values: np.ndarray) -> float | list[float]:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from keras_agegender.evaluation.clusters import Clusters
+from keras_agegender.evaluation.groups import known_values
+from keras_agegender.evaluation.paired_test import paired_test
+from keras_agegender.evaluation.predictions import read_predictions
+from keras_agegender.evaluation.resampling import difference_interval
 from keras_agegender.run_directory import RunDirectory
+from keras_agegender.studies.gate import CellDifference, compare_cells, gate_lines
 from keras_agegender.training.identity import differences, flatten
 
-RESAMPLES = 10_000
+CLUSTERS = ("subject", "album", "face")
 
 
 @dataclass(frozen=True)
@@ -28,9 +33,13 @@ class PairedDifference:
         second: Accuracy of the second.
         only_first: Faces that just the first run got right.
         only_second: Faces that just the second run got right.
-        interval: 95 % interval of second minus first, by a bootstrap over faces.
-        p_value: Of McNemar's exact test: how likely this difference, or a larger one,
-            is if neither run is better.
+        interval: 95 % interval of second minus first, clustered; `None` of fewer than
+            two clusters.
+        p_value: Of the sign-flip test over clusters, McNemar's exact test where each
+            face is its own: how likely this difference, or a larger one, is if neither
+            run is better.
+        num_clusters: Subjects (or albums) that the faces are of.
+        largest_share: Share of the faces that the largest of them holds.
     """
 
     question: str
@@ -39,8 +48,10 @@ class PairedDifference:
     second: float
     only_first: int
     only_second: int
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     p_value: float
+    num_clusters: int
+    largest_share: float
 
     @property
     def difference(self) -> float:
@@ -57,12 +68,26 @@ class Comparison:
         differences: One for each question that both answer.
         settings: Recipe setting -> its values in both, where they differ.
         warnings: Reasons why the comparison may be unfair.
+        cluster: What intervals and tests take for independent: `"subject"`, `"album"`
+            or `"face"`.
+        cells: The differences of every age group of a gender, the worst first.
     """
 
     runs: tuple[str, str]
     differences: tuple[PairedDifference, ...]
     settings: dict[str, tuple[Any, Any]]
     warnings: tuple[str, ...] = ()
+    cluster: str = "subject"
+    cells: tuple[CellDifference, ...] = ()
+
+    @property
+    def worse(self) -> tuple[CellDifference, ...]:
+        """The cells in which the second run is worse beyond noise."""
+        return tuple(cell for cell in self.cells if cell.worse)
+
+    def gate(self) -> str:
+        """Returns the verdict over the cells, as `agegender compare --gate` prints."""
+        return "\n".join(gate_lines(self.cells))
 
     def __str__(self) -> str:
         lines = [f"A {self.runs[0]}", f"B {self.runs[1]}"]
@@ -73,12 +98,18 @@ class Comparison:
             f"{'only A':>7}{'only B':>7}{'p':>9}"
         )
         for d in self.differences:
-            interval = f"[{d.interval[0]:+.3f}, {d.interval[1]:+.3f}]"
+            ends = d.interval
+            interval = f"[{ends[0]:+.3f}, {ends[1]:+.3f}]" if ends else "-"
             lines.append(
                 f"{d.question:<11}{d.num_faces:>7}{d.first:>8.3f}{d.second:>8.3f}"
                 f"{d.difference:>+9.3f}  {interval:<18}{d.only_first:>7}"
                 f"{d.only_second:>7}{d.p_value:>9.2g}"
             )
+        lines += [
+            f"{d.question}: {d.num_clusters} {self.cluster}s, the largest holds "
+            f"{d.largest_share:.1%} of the faces"
+            for d in self.differences
+        ]
         return "\n".join(lines)
 
 
@@ -87,33 +118,42 @@ def compare(
     second: str | Path | RunDirectory,
     *,
     predictions: str = "predictions.csv",
-    seed: int = 0,
+    cluster: str = "subject",
 ) -> Comparison:
     """Compares two runs face by face, from the predictions they left behind.
 
-    Interval and test describe these two models on other faces of the same kind. They
+    Interval and test describe these two models on other people of the same kind: the
+    errors on two faces of one person agree, so that people are drawn, not faces. They
     do not cover other seeds: `reproduce` shows the spread over seeds.
 
     Args:
         first: A run or its directory.
         second: Another one, scored on the same faces.
         predictions: File of both to read. Defaults to that of the test split.
-        seed: Seed of the bootstrap. Defaults to 0.
+        cluster: What is independent: `"subject"` (default), `"album"` (whose pictures
+            they are, for Adience) or `"face"`. A face whose subject nobody knows counts
+            as a subject of its own.
 
     Returns:
         Accuracies, paired differences, and the settings that differ.
 
     Raises:
-        ValueError: If a run has no predictions, or the two have no face in common.
+        ValueError: If a run has no predictions, they do not say who is on the faces,
+            or the two have no face in common.
 
     Example:
     >>> print(compare("runs/categorical", "runs/ordinal"))  # doctest: +SKIP
     """
+    if cluster not in CLUSTERS:
+        raise ValueError(
+            f"Invalid `cluster`. Expected one of {CLUSTERS}. "
+            f"Received: cluster={cluster!r}."
+        )
     runs = [
         r if isinstance(r, RunDirectory) else RunDirectory.open(r)
         for r in (first, second)
     ]
-    tables = [_read_predictions(run, predictions) for run in runs]
+    tables = [_read(run, predictions) for run in runs]
     shared = tables[0].index.intersection(tables[1].index)
     if shared.empty:
         raise ValueError(
@@ -130,60 +170,75 @@ def compare(
     warnings += _unlike(*(run.info() for run in runs))
     for run in runs:
         warnings += _seen(run, predictions)
-    differences = [
-        _difference(question, tables[0].loc[shared], tables[1].loc[shared], seed)
+    both = tables[0].loc[shared], tables[1].loc[shared]
+    clusters = _clusters(both, runs, cluster)
+    if cluster != "face" and clusters.num_clusters == len(shared) > 1:
+        warnings.append(f"every face counts as a {cluster} of its own")
+    questions = tuple(
+        question
         for question in ("gender", "age_group")
         if all(f"predicted_{question}" in table for table in tables)
-    ]
+    )
+    found = [_difference(question, *both, clusters) for question in questions]
     return Comparison(
         (str(runs[0].path), str(runs[1].path)),
-        tuple(d for d in differences if d is not None),
+        tuple(d for d in found if d is not None),
         _differing(*(run.recipe().to_dict() for run in runs)),
         tuple(warnings),
+        cluster,
+        compare_cells(*both, clusters, questions),
     )
 
 
-def _read_predictions(run: RunDirectory, name: str) -> pd.DataFrame:
+def _read(run: RunDirectory, name: str) -> pd.DataFrame:
     file = run.path / name
     if not file.is_file():
         raise ValueError(
             f"The run in {run.path} has no {name}. Make it with `agegender evaluate`."
         )
-    return pd.read_csv(file, keep_default_na=False, dtype={"key": str}).set_index("key")
+    return read_predictions(file)
+
+
+def _clusters(
+    tables: Sequence[pd.DataFrame], runs: Sequence[RunDirectory], cluster: str
+) -> Clusters:
+    """Returns which faces belong together, by the first table that says so."""
+    if cluster == "face":
+        return Clusters.of([""] * len(tables[0]))
+    for table in tables:
+        if cluster in table:
+            return Clusters.of(table[cluster])
+    raise ValueError(
+        f"The predictions of {runs[0].path} have no column {cluster!r}: they are "
+        "older, or their dataset does not know it. `agegender evaluate` writes them "
+        "anew; cluster='face' (--cluster face) takes faces for independent: too narrow "
+        "where people have several."
+    )
 
 
 def _difference(
-    question: str, first: pd.DataFrame, second: pd.DataFrame, seed: int
+    question: str, first: pd.DataFrame, second: pd.DataFrame, clusters: Clusters
 ) -> PairedDifference | None:
-    from scipy.stats import binomtest
-
-    known = (first[question] != "").to_numpy()
+    known = known_values(first[question])
     if not known.any():
         return None
     truth = first[question].to_numpy()[known]
     right = [
         t[f"predicted_{question}"].to_numpy()[known] == truth for t in (first, second)
     ]
-    only_first = int((right[0] & ~right[1]).sum())
-    only_second = int((right[1] & ~right[0]).sum())
-    count = len(truth)
-    # A bootstrap sample of faces is a multinomial draw of these three counts.
-    shares = (
-        np.array([only_first, only_second, count - only_first - only_second]) / count
-    )
-    draws = np.random.default_rng(seed).multinomial(count, shares, RESAMPLES)
-    low, high = np.percentile((draws[:, 1] - draws[:, 0]) / count, [2.5, 97.5])
-    uneven = only_first + only_second
-    p_value = binomtest(only_second, uneven, 0.5).pvalue if uneven else 1.0
+    own = clusters.select(known)
+    differences = right[1].astype(int) - right[0].astype(int)
     return PairedDifference(
         question,
-        count,
+        len(truth),
         float(right[0].mean()),
         float(right[1].mean()),
-        only_first,
-        only_second,
-        (float(low), float(high)),
-        float(p_value),
+        int((differences < 0).sum()),
+        int((differences > 0).sum()),
+        difference_interval(right[0], right[1], own).interval,
+        paired_test(differences, own),
+        own.num_clusters,
+        own.largest_share,
     )
 
 

@@ -7,10 +7,13 @@ a training run, an exported model and an annotated picture.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from keras_agegender.recipes.recipe import LossWeightChange, Recipe
 
 
 @dataclass(frozen=True)
@@ -95,14 +98,15 @@ def quickstart(
     report(_indented(str(prepared)))
 
     from keras_agegender.recipes.loading import load_recipe
+    from keras_agegender.run_directory import RunDirectory
     from keras_agegender.training.experiment import make_experiment
+    from keras_agegender.training.resuming import check_place
     from keras_agegender.training.train import train_unless_finished
 
-    steps.begin(
-        "Training nine outputs (gender, age1 … age8); gender's weight drops once"
-    )
     recipe = load_recipe("quickstart", overrides)
     experiment = make_experiment(recipe, root / "prepared", seed=seed)
+    check_place(RunDirectory(root / "run"), experiment, " (--directory)")
+    steps.begin(training_title(recipe, experiment.encoding.output_names))
     run = train_unless_finished(experiment, root / "run")
 
     from keras_agegender.evaluation.evaluate import evaluate
@@ -123,8 +127,61 @@ def quickstart(
     report(_indented(_predict(saved_model, photo, annotated)))
 
     seconds = time.monotonic() - began
-    report(_closing(root, run.path, saved_model, annotated, photo, seconds))
+    report(_closing(root, run.path, saved_model, annotated, photo, num_faces, seconds))
     return QuickstartResult(root, run.path, saved_model, annotated, scores, seconds)
+
+
+def training_title(recipe: Recipe, outputs: Sequence[str]) -> str:
+    """Returns what a recipe trains, and a line for each change of loss weights to come.
+
+    Changes that the run is too short for are left out.
+
+    Args:
+        recipe: The recipe.
+        outputs: Names of the model's outputs.
+
+    Example:
+    >>> training_title(load_recipe("14", ["loss_weight_changes=[]"]), ["gender", "age"])
+    'Training 2 outputs (gender, age)'
+    """
+    names = ", ".join(outputs)
+    if len(outputs) > 3:
+        names = f"{outputs[0]}, {outputs[1]} … {outputs[-1]}"
+    what = "1 output" if len(outputs) == 1 else f"{len(outputs)} outputs"
+    lines = [f"Training {what} ({names})"]
+    for change in recipe.loss_weight_changes:
+        when = _moment(change, recipe.training.epochs)
+        if when:
+            weights = ", ".join(f"{n} {w:g}" for n, w in change.set.items())
+            lines.append(f"      loss weights change {when}: {weights}")
+    return "\n".join(lines)
+
+
+def _moment(change: LossWeightChange, epochs: int) -> str:
+    """Returns when weights change; nothing if training ends before they could."""
+    if change.step is not None:
+        return f"at step {change.step + 1}, if there are as many"
+    if change.epoch is not None:
+        return f"in epoch {change.epoch + 1}" if change.epoch < epochs else ""
+    if epochs == 1:  # a metric is looked at behind an epoch, for the next one
+        return ""
+    if change.above is not None:
+        return f"if {change.monitor} reaches {change.above:g} before the last epoch"
+    return f"if {change.monitor} falls to {change.below:g} before the last epoch"
+
+
+def check_quickstart(directory: str | Path, num_faces: int, seed: int) -> None:
+    """Makes sure that a quickstart can begin, or go on, in a folder.
+
+    Raises:
+        ValueError: If it is a file, there are too few faces, or the folder holds those
+            of another one.
+    """
+    from keras_agegender.synthetic.faces import check_synthetic_faces
+
+    if Path(directory).is_file():
+        raise ValueError(f"Invalid directory (--directory). {directory} is a file.")
+    check_synthetic_faces(Path(directory) / "faces", num_faces, seed=seed)
 
 
 def _predict(saved_model: Path, photo: Path, annotated: Path) -> str:
@@ -160,6 +217,7 @@ def _closing(
     saved_model: Path,
     annotated: Path,
     photo: Path,
+    num_faces: int,
     seconds: float,
 ) -> str:
     return f"""
@@ -173,6 +231,7 @@ Done in {seconds:.0f} s. All of it was learned from, and scored on, synthetic fa
 
 Next:
   agegender predict {saved_model} {photo} --json
+  agegender quickstart --faces {4 * num_faces} --directory {root}_{4 * num_faces}
   agegender prepare csv my_labels.csv --age-column age --out data/mine
   agegender train resnet_se_ordinal --data data/mine --run runs/mine
 """

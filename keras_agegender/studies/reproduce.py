@@ -136,7 +136,7 @@ def reproduce(
     for plan in planned:
         for run in plan:
             if run.experiment is not None:
-                check_place(RunDirectory(run.path), run.experiment)
+                check_place(RunDirectory(run.path), run.experiment, " (--out)")
     directory.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     note = _note(targets, folds, seeds, overrides, quick)

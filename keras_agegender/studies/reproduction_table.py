@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from keras_agegender.evaluation.plots import plot_reproduction
+from keras_agegender.evaluation.reproduction_plot import plot_reproduction
 from keras_agegender.files import replacing, write_text
 from keras_agegender.recipes.recipe import Published, Recipe
 

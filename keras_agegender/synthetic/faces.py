@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -98,18 +99,7 @@ def write_synthetic_faces(
     >>> write_synthetic_faces("faces", 80)  # doctest: +SKIP
     """
     directory = Path(directory)
-    request = {
-        "source": SOURCE,
-        "generator": GENERATOR_VERSION,
-        "seed": seed,
-        "num_faces": num_faces,
-        "image_size": list(image_size),
-    }
-    if num_faces < NUM_FOLDS * len(AGE_GROUPS) * len(GENDERS):
-        raise ValueError(
-            "Invalid `num_faces`. Expected at least 80: 5 folds, 8 age groups, 2 "
-            f"genders. Received: num_faces={num_faces}."
-        )
+    request = _request(num_faces, image_size, seed)
     if _is_complete(directory, request):
         return directory
     directory.mkdir(parents=True, exist_ok=True)
@@ -125,6 +115,20 @@ def write_synthetic_faces(
     _write_attributes(directory / ATTRIBUTES_FILE, rows)
     write_json(directory / MARKER, request)
     return directory
+
+
+def check_synthetic_faces(
+    directory: str | Path,
+    num_faces: int,
+    *,
+    image_size: tuple[int, int] = (256, 256),
+    seed: int = 0,
+) -> bool:
+    """Returns whether a folder holds the faces that `write_synthetic_faces` would draw.
+
+    Takes its arguments, raises what it raises, and draws nothing.
+    """
+    return _is_complete(Path(directory), _request(num_faces, image_size, seed))
 
 
 def write_synthetic_photo(
@@ -244,14 +248,36 @@ def _write_attributes(file: Path, rows: Rows) -> None:
     write_text(file, "\n".join(lines) + "\n")
 
 
-def _is_complete(directory: Path, request: dict) -> bool:
+def _request(num_faces: int, image_size: tuple[int, int], seed: int) -> dict[str, Any]:
+    """Returns what determines the faces, as the marker keeps it."""
+    if num_faces < NUM_FOLDS * len(AGE_GROUPS) * len(GENDERS):
+        raise ValueError(
+            "Invalid `num_faces` (--faces). Expected at least 80: 5 folds, 8 age "
+            f"groups, 2 genders. Received: num_faces={num_faces}."
+        )
+    return {
+        "source": SOURCE,
+        "generator": GENERATOR_VERSION,
+        "seed": seed,
+        "num_faces": num_faces,
+        "image_size": list(image_size),
+    }
+
+
+def _is_complete(directory: Path, request: dict[str, Any]) -> bool:
     marker = directory / MARKER
     if marker.is_file():
         found = json.loads(marker.read_text("utf-8"))
         if found == request:
             return True
+        other = (
+            f"{key} is {found.get(key)} there and {value} here"
+            for key, value in request.items()
+            if found.get(key) != value
+        )
         raise ValueError(
-            f"{directory} holds other synthetic faces ({found}). Choose another folder."
+            f"{directory} holds other synthetic faces: {', '.join(other)}. Choose "
+            "another directory (--directory)."
         )
     if directory.exists() and not directory.is_dir():
         raise ValueError(f"{directory} is a file.")

@@ -56,6 +56,14 @@ def select_prepared(
     return datasets[0] if datasets else None
 
 
+def pixels_of(prepared: PreparedDataset) -> dict[str, Any]:
+    """Returns how the pictures of a dataset were made, as its preparation says."""
+    info = prepared.info
+    if "pixels" in info:
+        return {"pixels": info["pixels"]}
+    return {k: info[k] for k in ("crop", "detector", "output_size") if k in info}
+
+
 def recorded_pixels(recipe: Recipe, prepared: PreparedDataset) -> dict[str, Any]:
     """Returns what run.json keeps of the dataset, so that no later one is asked.
 

@@ -8,7 +8,8 @@ import keras
 
 from keras_agegender.callbacks.loss_weight_balancer import LossWeightBalancer
 from keras_agegender.callbacks.loss_weight_scheduler import LossWeightScheduler
-from keras_agegender.encodings.encoding import Encoding, check_output_names
+from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.encodings.output_names import check_output_names
 from keras_agegender.labels import CELEBA_ATTRIBUTES
 from keras_agegender.models.builder import build_model
 from keras_agegender.models.freezing import freeze_all_but_last

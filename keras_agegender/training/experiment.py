@@ -16,14 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
-from keras_agegender.encodings.encoding import Encoding, check_output_names
+from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
+from keras_agegender.encodings.output_names import check_output_names
 from keras_agegender.files import directory_hash, file_hash
 from keras_agegender.input_pipeline.labels import read_labels
+from keras_agegender.recipes.checks import check_recipe
 from keras_agegender.recipes.loading import pretraining_recipe
+from keras_agegender.recipes.needs import check_beginning, training_data
 from keras_agegender.recipes.recipe import Recipe
 from keras_agegender.run_directory import RunDirectory, recipe_encoding
-from keras_agegender.training.check_pixels import check_pixels
+from keras_agegender.training.check_pixels import check_pixels, pixels_of
 from keras_agegender.training.identity import identity_of
 from keras_agegender.training.monitors import check_monitors
 
@@ -130,7 +133,7 @@ def make_experiment(
     data: PreparedDataset | str | Path | None = None,
     *,
     pretraining_data: PreparedDataset | str | Path | None = None,
-    pretrained: str | Path | None = None,
+    pretrained: Experiment | str | Path | None = None,
     extra_heads: Sequence[Head] | str = "auto",
     splits: Mapping[str, str] | None = None,
     pretraining_splits: Mapping[str, str] | None = None,
@@ -143,7 +146,8 @@ def make_experiment(
         data: A prepared dataset or its directory.
         pretraining_data: The same for what the recipe begins with. A recipe of role
             `"pretrain"` takes it instead of `data`.
-        pretrained: A finished run, or a `.keras` file, to begin with instead.
+        pretrained: A finished run, a `.keras` file, or an experiment that `train`
+            trains first, to begin with instead.
         extra_heads: Outputs for further columns of the dataset; `"auto"` (default)
             makes one for each column that the preparation declared.
         splits: `train`, `validation` and `test` as split expressions; `None` takes
@@ -160,15 +164,9 @@ def make_experiment(
     Example:
     >>> make_experiment(load_recipe("1"), "data/adience").identity  # doctest: +SKIP
     """
-    role = recipe.data.role
-    given = data
-    if role == "pretrain" and pretraining_data is not None:
-        given = pretraining_data
-    if given is None:
-        raise ValueError(
-            f"Missing `data` (--data). Recipe {recipe.name!r} is trained on {role} "
-            "data."
-        )
+    check_recipe(recipe, recipe.name)
+    given = training_data(recipe, data, pretraining_data)
+    check_beginning(recipe, pretraining_data, pretrained)
     prepared = given if isinstance(given, PreparedDataset) else load_prepared(given)
     check_pixels(recipe, prepared)
     heads = _resolve_heads(prepared, recipe, extra_heads)
@@ -186,7 +184,7 @@ def make_experiment(
     return Experiment(
         recipe=recipe,
         data=ExperimentData(
-            role,
+            recipe.data.role,
             prepared,
             resolved,
             directory_hash(prepared.directory),
@@ -246,22 +244,16 @@ def _expanded(expression: str, named: Mapping[str, str]) -> str:
     return "+".join(named.get(part, part) for part in expression.split("+"))
 
 
-def pixels_of(prepared: PreparedDataset) -> dict[str, Any]:
-    """Returns how the pictures of a dataset were made, as its preparation says."""
-    info = prepared.info
-    if "pixels" in info:
-        return {"pixels": info["pixels"]}
-    return {k: info[k] for k in ("crop", "detector", "output_size") if k in info}
-
-
 def _beginning(
     recipe: Recipe,
     data: Any,
-    pretrained: str | Path | None,
+    pretrained: Experiment | str | Path | None,
     splits: Mapping[str, str] | None,
     seed: int,
 ) -> tuple[Experiment | dict[str, Any] | None, Path | None]:
     """Returns what an experiment begins with, and where the weights are if they are."""
+    if isinstance(pretrained, Experiment):
+        return pretrained, None
     if pretrained is not None:
         path = Path(pretrained)
         if path.suffix == ".keras":
@@ -275,12 +267,6 @@ def _beginning(
         return experiment, path
     if recipe.pretraining is None:
         return None, None
-    if data is None:
-        raise ValueError(
-            f"Recipe {recipe.name!r} begins with {recipe.pretraining!r}. Say what to "
-            "train that on with `pretraining_data` (--pretraining-data), or give a "
-            "finished run with `pretrained` (--pretrained)."
-        )
     first = pretraining_recipe(recipe)
     experiment = make_experiment(
         first, data, pretraining_data=data, splits=splits, seed=seed

@@ -27,18 +27,8 @@ def make_run_directory(run: RunDirectory) -> None:
     Raises:
         ValueError: If it is a file, or a folder of other things.
     """
-    path = run.path
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"Invalid run directory. {path} is a file.")
-    if (
-        path.is_dir()
-        and not run.info()
-        and any(file.name != ".lock" for file in path.iterdir())
-    ):
-        raise ValueError(
-            f"Invalid run directory. {path} is not empty and holds no run."
-        )
-    path.mkdir(parents=True, exist_ok=True)
+    run.check_folder()
+    run.path.mkdir(parents=True, exist_ok=True)
 
 
 def open_run(run: RunDirectory, experiment: Experiment, overwrite: bool) -> None:
@@ -55,6 +45,8 @@ def open_run(run: RunDirectory, experiment: Experiment, overwrite: bool) -> None
     data = experiment.data
     if resumes:
         run.update_info(data=str(data.prepared.directory))  # it may have been moved
+        # Training goes on: it would belong to an older best model.
+        run.calibration_file.unlink(missing_ok=True)
     else:
         _empty(run.path)
         run.update_info(
@@ -92,12 +84,18 @@ def check_same(run: RunDirectory, experiment: Experiment) -> None:
         )
 
 
-def check_place(run: RunDirectory, experiment: Experiment) -> None:
-    """Raises ValueError if a run of another experiment, finished or not, lies there."""
+def check_place(run: RunDirectory, experiment: Experiment, option: str = "") -> None:
+    """Raises ValueError if a run of another experiment, finished or not, lies there.
+
+    Args:
+        run: Where the experiment's run would lie.
+        experiment: What would be trained.
+        option: What to say names another directory, such as `" (--out)"`.
+    """
     if run.info() and run.identity != experiment.identity:
         raise ValueError(
             f"{run.path} holds a run of another experiment: "
-            f"{other_experiment(run, experiment)}. Choose another directory."
+            f"{other_experiment(run, experiment)}. Choose another directory{option}."
         )
 
 

@@ -28,10 +28,10 @@ from keras_agegender.distribution import (
 from keras_agegender.encodings.head import Head
 from keras_agegender.evaluation.evaluate import evaluate
 from keras_agegender.evaluation.plots import plot_history
-from keras_agegender.files import now, write_text
+from keras_agegender.files import now
 from keras_agegender.input_pipeline.labels import read_labels
-from keras_agegender.models.weights import transfer_weights
 from keras_agegender.recipes.loading import load_recipe, override_recipe
+from keras_agegender.recipes.needs import check_pretraining_data
 from keras_agegender.recipes.recipe import Recipe
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.training.compiling import build_compiled_model
@@ -43,6 +43,7 @@ from keras_agegender.training.fitting import (
     validation_dataset,
 )
 from keras_agegender.training.identity import differences
+from keras_agegender.training.pretrained import transfer
 from keras_agegender.training.resuming import (
     check_place,
     make_run_directory,
@@ -59,11 +60,12 @@ def train(
     *,
     overrides: Sequence[str] = (),
     pretraining_data: PreparedDataset | str | Path | None = None,
-    pretrained: str | Path | None = None,
+    pretrained: Experiment | str | Path | None = None,
     extra_heads: Sequence[Head] | str = "auto",
     splits: Mapping[str, str] | None = None,
     seed: int = 0,
     overwrite: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int | str = "auto",
 ) -> RunDirectory:
     """Trains a recipe on a prepared dataset; evaluates the best epoch on test data.
@@ -85,13 +87,18 @@ def train(
             with another one: that one is trained first, in `pretraining/` of the run's
             folder, unless it is finished. A recipe whose own role is `"pretrain"` is
             trained on it instead of `data`.
-        pretrained: A finished run, or a `.keras` file, to begin with instead.
+        pretrained: A finished run, a `.keras` file, or an experiment that is trained
+            first, in `pretraining/` of the run's folder, to begin with instead.
         extra_heads: Outputs for further columns of the dataset; `"auto"` (default)
             makes one for each column that the preparation declared.
         splits: `train`, `validation` and `test` as TensorFlow Datasets split
             expressions; `None` takes those the dataset declares.
         seed: Seed of weights, order and augmentation. Defaults to 0.
         overwrite: Whether a finished run in that folder may be replaced.
+        callbacks: Keras callbacks of your own, `keras.callbacks.TensorBoard` for
+            instance, called after those of the recipe and before the backup; not for
+            what the recipe begins with. They are no part of the run's identity, so give
+            them again when it is resumed. Defaults to none.
         verbose: `"auto"` (default) prints a line per epoch; 0 nothing; 1 and 2 are
             Keras' own progress, with every output's figures.
 
@@ -110,15 +117,7 @@ def train(
             recipe = override_recipe(recipe, overrides)
         else:
             recipe = load_recipe(recipe, overrides)
-        if (
-            pretraining_data is not None
-            and recipe.pretraining is None
-            and recipe.data.role == "target"
-        ):
-            raise ValueError(
-                "Invalid `pretraining_data` (--pretraining-data). Recipe "
-                f"{recipe.name!r} begins with no other recipe."
-            )
+        check_pretraining_data(recipe, pretraining_data)
         experiment = make_experiment(
             recipe,
             data,
@@ -129,7 +128,11 @@ def train(
             seed=seed,
         )
         return train_experiment(
-            experiment, run_directory, overwrite=overwrite, verbose=verbose
+            experiment,
+            run_directory,
+            overwrite=overwrite,
+            callbacks=callbacks,
+            verbose=verbose,
         )
 
 
@@ -138,6 +141,7 @@ def train_experiment(
     run_directory: str | Path,
     *,
     overwrite: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int | str = "auto",
 ) -> RunDirectory:
     """Trains what `make_experiment` made; see `train`.
@@ -146,6 +150,7 @@ def train_experiment(
         experiment: What to train.
         run_directory: Folder for everything the run leaves behind.
         overwrite: Whether a finished run in that folder may be replaced.
+        callbacks: As in `train`.
         verbose: As in `train`.
 
     Returns:
@@ -161,7 +166,7 @@ def train_experiment(
         wait_for_all("run directory")
         weights = experiment.weights or _pretrain(experiment, run, verbose)
         with model_scope():
-            _fit(experiment, run, weights, verbose)
+            _fit(experiment, run, weights, callbacks, verbose)
         if writes:
             _evaluate(experiment, run)
             run.update_info(status="finished", finished=now())
@@ -196,6 +201,7 @@ def _fit(
     experiment: Experiment,
     run: RunDirectory,
     pretrained: Path | None,
+    own_callbacks: Sequence[keras.callbacks.Callback],
     verbose: int | str,
 ) -> None:
     """Trains from the beginning or from where an earlier process was stopped."""
@@ -215,9 +221,12 @@ def _fit(
     run.check_space(_needed_bytes(model, recipe))
     validation = validation_dataset(experiment)
     callbacks = make_callbacks(experiment, run, validation, labels)
+    callbacks += own_callbacks
     backup = RunBackup(run.backup, callbacks, writes)
     if backup.first_epoch == 0 and pretrained is not None:
-        transfer(model, pretrained, run)
+        report = transfer(model, pretrained, run)
+        if verbose and writes:
+            print(f"Weights from {pretrained}: {report.summary}")
     if writes:
         truncate_history(run.history_file, backup.first_epoch)
     wait_for_all("backup read")
@@ -243,7 +252,12 @@ def _fit(
     if writes:
         with undistributed():
             model.save(run.last_model)
-        plot_history(read_history(run.history_file), run.path / "curves.png")
+        plot_history(
+            read_history(run.history_file),
+            run.path / "curves.png",
+            outputs=encoding.output_names,
+            kept_epoch=run.kept_epoch,
+        )
 
 
 def _pretrain(
@@ -260,24 +274,13 @@ def _pretrain(
             found = differences(info.get("experiment", {}), first.to_dict())
             raise ValueError(
                 f"{path} holds another pretraining: {'; '.join(found)}. Choose another "
-                "directory, or overwrite it."
+                "directory, or overwrite it (--overwrite)."
             )
         return path
     if verbose and process_index() == 0:
         print(f"Pretraining: {first.recipe.title}")
     train_experiment(first, path, verbose=verbose)
     return path
-
-
-def transfer(model: keras.Model, path: Path, run: RunDirectory) -> None:
-    """Copies what fits from a pretrained model and writes down what did."""
-    if path.suffix == ".keras":
-        source = keras.saving.load_model(path)
-    else:
-        source = RunDirectory.open(path).load_model()
-    report = transfer_weights(source, model)
-    text = f"from {path}\n{report}\n"
-    write_text(run.path / "transfer.txt", text)
 
 
 def _needed_bytes(model: keras.Model, recipe: Recipe) -> int:

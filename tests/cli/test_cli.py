@@ -232,6 +232,19 @@ def test_annotations_need_a_picture_s_ending(capsys, trained, tmp_path):
     assert "Invalid --annotate" in error_of(capsys, *predict, tmp_path / "out.txt")
     assert run(capsys, *predict, tmp_path)[0] == 0
     assert (tmp_path / "photo.png").is_file()
+    assert run(capsys, *predict, tmp_path / "new")[0] == 0
+    assert (tmp_path / "new" / "photo.png").is_file()
+
+
+def test_photos_of_one_name_have_an_annotation_each(capsys, trained, tmp_path):
+    photos = [tmp_path / name for name in ("a/x.jpg", "b/x.jpg", "x_2.jpg")]
+    for photo in photos:
+        write_picture(photo, size=(64, 64))
+    code, _, _ = run(
+        capsys, "predict", trained / "model", *photos, "--annotate", tmp_path / "out"
+    )
+    names = sorted(file.name for file in (tmp_path / "out").iterdir())
+    assert code == 0 and names == ["x.png", "x_2.png", "x_2_2.png"]
 
 
 def test_the_unexpected_is_a_line_too(capsys, monkeypatch):

@@ -1,78 +1,219 @@
-"""A wrong path or recipe is an error before any framework is loaded."""
+"""Wrong input is an error before any framework is loaded."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
 import pytest
 
-CODE = """
-import sys
 from keras_agegender.cli import main as cli
-code = cli.main(sys.argv[1:])
-heavy = [m for m in ("tensorflow", "keras", "jax", "matplotlib") if m in sys.modules]
-print(code, heavy)
+from keras_agegender.datasets.csv import read_csv
+from keras_agegender.datasets.preparation import begin, make_cropper
+from keras_agegender.files import write_json
+
+# Runs one command after the other in a process; says what came of each.
+CODE = """
+import contextlib, io, json, sys
+from keras_agegender.cli import main as cli
+heavy = ("tensorflow", "keras", "jax", "matplotlib")
+for command in json.load(sys.stdin):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = cli.main(command.split())
+    loaded = [name for name in heavy if name in sys.modules]
+    said = [text.getvalue().splitlines() for text in (out, err)]
+    print(json.dumps([code, loaded, *said]))
 """
 
+CASES = [
+    ("train 7 --data missing --run x", "no prepared dataset in missing"),
+    ("train 7 --data file --run x", "no prepared dataset in file"),
+    ("train 77 --data data --run x", "no recipe named '77'"),
+    ("train 7 --data data --run x --set training.epoch=1", "'training.epochs'"),
+    ("train 7 --data data --run x --split fold_1", "Invalid --split"),
+    ("train 9 --data data --run x --pretraining-data no", "no prepared dataset"),
+    ("train 9 --data data --run x --pretrained no", "not a run directory"),
+    ("train 9 --data data --run x --pretrained no.keras", "no model file"),
+    ("train 7 --data data --run file", "file is a file"),
+    ("train 7 --data data --run run", "run is finished"),
+    ("train 14 --run x", "Missing `data` (--data)"),
+    ("train 9 --data data --run x", "(--pretraining-data)"),
+    ("train 7 --data data --run x --pretraining-data data", "no other recipe"),
+    ("train 7 --data data --run other --overwrite", "--overwrite replaces runs"),
+    ("export run --out other", "--overwrite replaces exports, nothing else"),
+    ("export run --out export", "overwrite it (--overwrite)"),
+    ("evaluate missing", "not a run directory"),
+    ("evaluate run --data missing", "no prepared dataset"),
+    ("export missing --out out", "not a run directory"),
+    ("export missing.keras --out out", "no model file"),
+    ("compare missing run", "not a run directory"),
+    ("reproduce 7 --data missing --out out", "no prepared dataset"),
+    ("reproduce 77 --data data --out out", "no recipe named"),
+    ("predict missing file", "no exported model"),
+    ("predict model missing.jpg", "no photo missing.jpg"),
+    ("predict model file --annotate out.txt", "Invalid --annotate"),
+    ("predict model file file --annotate x.png", "Expected a folder for several"),
+    ("predict model file file --annotate file", "Expected a folder for several"),
+    ("predict model file --annotate file", "Expected a folder, or a file"),
+    ("predict model other/a.png other/mine --annotate other", "would be overwritten"),
+    ("quickstart --set training.epoch=1", "'training.epochs'"),
+    ("quickstart --faces 79", "(--faces). Expected at least 80"),
+    ("quickstart --directory file", "file is a file"),
+    ("quickstart --directory drawn", "seed is 7 there and 0 here"),
+    ("quickstart --directory drawn", "Choose another directory (--directory)"),
+    ("recipes quikstart", "'quickstart'"),
+    ("recipes show 14", "as in `agegender recipes 14`"),
+    ("prepare csv faces.csv --out other", "--overwrite replaces prepared datasets"),
+    ("prepare csv faces.csv --out other --overwrite", "it is left alone"),
+    ("prepare csv faces.csv --out file", "file is a file"),
+    ("prepare csv faces.csv --out out --margin -3", "margin=-3.0"),
+    ("prepare csv faces.csv --out out --test 0.9", "a sum below 1"),
+    ("prepare utkface data --out out --test 0.9", "a sum below 1"),
+    ("prepare adience data --out out --test-fold 5", "test_fold=5"),
+    ("prepare csv missing.csv --out out", "no CSV file"),
+    ("prepare adience missing --out out", "no folder"),
+    ("prepare utkface missing --out out", "no folder"),
+    ("prepare celeba missing --out out", "missing"),
+    ("audit missing", "no file or folder missing"),
+    ("audit data --strict", "Received: strict"),
+    ("audit data --no-near --json no/found.json", "no folder for --json"),
+]
 
-@pytest.fixture
-def folder(tmp_path):
+
+def outcomes(folder, commands):
+    """Command -> exit code, frameworks loaded by then, lines of stdout and stderr."""
+    done = subprocess.run(
+        [sys.executable, "-c", CODE],
+        capture_output=True, text=True, cwd=folder, input=json.dumps(commands),
+    )  # fmt: skip
+    assert done.stderr == ""
+    lines = map(json.loads, done.stdout.splitlines())
+    return dict(zip(commands, lines, strict=True))
+
+
+def make_folder(root):
     """A finished run of nothing, an empty dataset and a photo, as far as names go."""
-    run = tmp_path / "run"
+    run = root / "run"
     run.mkdir()
     for name in ("recipe.toml", "best.keras"):
         (run / name).touch()
     (run / "run.json").write_text('{"status": "finished"}', "utf-8")
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "dataset_info.json").touch()
-    (tmp_path / "file").touch()
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "saved_model.pb").touch()
-    return tmp_path
+    (root / "data").mkdir()
+    (root / "data" / "dataset_info.json").touch()
+    (root / "file").touch()
+    (root / "model").mkdir()
+    (root / "model" / "saved_model.pb").touch()
+    (root / "export").mkdir()
+    (root / "export" / "agegender.json").touch()
+    (root / "other").mkdir()
+    (root / "other" / "mine").touch()
+    (root / "other" / "a.png").touch()
+    (root / "faces.csv").write_text("image,age\nfile,27\n", "utf-8")
+    drawn = root / "drawn" / "faces"
+    drawn.mkdir(parents=True)
+    (drawn / "synthetic.json").write_text('{"seed": 7}', "utf-8")
+    return root
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_folder(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """The outcome of every case, and the folder they ran in."""
+    root = make_folder(tmp_path_factory.mktemp("cases"))
+    return outcomes(root, list(dict.fromkeys(command for command, _ in CASES))), root
+
+
+@pytest.mark.parametrize(("command", "message"), CASES)
+def test_errors_come_before_frameworks(found, command, message):
+    code, loaded, _, errors = found[0][command]
+    assert (code, loaded) == (2 if command.startswith("audit") else 1, [])
+    (line,) = errors
+    assert message in line
+
+
+def test_nothing_is_made_or_lost(found):
+    _, root = found
+    assert not (root / "out").exists() and not (root / "x").exists()
+    assert (root / "other" / "mine").exists()
 
 
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("train 7 --data missing --run x", "no prepared dataset in missing"),
-        ("train 7 --data file --run x", "no prepared dataset in file"),
-        ("train 77 --data data --run x", "no recipe named '77'"),
-        ("train 7 --data data --run x --set training.epoch=1", "'training.epochs'"),
-        ("train 7 --data data --run x --split fold_1", "Invalid --split"),
-        ("train 9 --data data --run x --pretraining-data no", "no prepared dataset"),
-        ("train 9 --data data --run x --pretrained no", "not a run directory"),
-        ("train 9 --data data --run x --pretrained no.keras", "no model file"),
-        ("train 7 --data data --run file", "file is a file"),
-        ("train 7 --data data --run run", "run is finished"),
-        ("evaluate missing", "not a run directory"),
-        ("evaluate run --data missing", "no prepared dataset"),
-        ("export missing --out out", "not a run directory"),
-        ("export missing.keras --out out", "no model file"),
-        ("compare missing run", "not a run directory"),
-        ("reproduce 7 --data missing --out out", "no prepared dataset"),
-        ("reproduce 77 --data data --out out", "no recipe named"),
-        ("predict missing file", "no exported model"),
-        ("predict model missing.jpg", "no photo missing.jpg"),
-        ("predict model file --annotate out.txt", "Invalid --annotate"),
-        ("quickstart --set training.epoch=1", "'training.epochs'"),
-        ("recipes quikstart", "'quickstart'"),
-        ("prepare csv missing.csv --out out", "no CSV file"),
-        ("prepare adience missing --out out", "no folder"),
-        ("prepare utkface missing --out out", "no folder"),
-        ("prepare celeba missing --out out", "missing"),
-        ("audit missing", "no file or folder missing"),
-        ("audit data --strict", "Received: strict"),
-        ("audit data --no-near --json no/found.json", "no folder for --json"),
+        ("prepare csv faces.csv --out out --size 0", "--size: expected a whole number"),
+        ("prepare csv faces.csv --out out --size 48.5", "Received: '48.5'"),
+        ("prepare csv faces.csv --out out --seed -5", "--seed: expected a whole"),
+        ("prepare csv faces.csv --out out --validation 1", "--validation: expected a"),
+        ("prepare csv faces.csv --out out --test nan", "Received: 'nan'"),
+        ("prepare csv faces.csv --out out --test -0.1", "--test: expected a share"),
+        ("train 7 --data data --run x --seed 4294967296", "from 0 to 4294967295."),
+        ("reproduce 7 --data data --out out --seeds 0 -1", "--seeds: expected a"),
+        ("reproduce 7 --data data --out out --folds -1", "--folds: expected the"),
+        ("quickstart --seed one", "Received: 'one'"),
     ],
 )
-def test_errors_come_before_frameworks(folder, command, message):
-    done = subprocess.run(
-        [sys.executable, "-c", CODE, *command.split()],
-        capture_output=True, text=True, cwd=folder,
+def test_wrong_numbers_are_wrong_usage(folder, monkeypatch, capsys, command, message):
+    """Said by the parser, with the option's name and what was received."""
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(command.split())
+    assert stopped.value.code == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert message in line and "Received: '" in line
+
+
+@pytest.fixture
+def dataset(folder):
+    """The folder of a finished dataset of faces.csv, as far as its request goes."""
+    manifest, _ = read_csv(folder / "faces.csv", validation=0, test=0)
+    task = begin(
+        manifest, folder / "done", make_cropper(None, None, (48, 48), 95),
+        splits=None, name="csv", description="", block_size=128, overwrite=False,
     )  # fmt: skip
-    code = 2 if command.startswith("audit") else 1
-    assert done.stdout.splitlines()[-1] == f"{code} []", done
-    (line,) = done.stderr.splitlines()
-    assert message in line
-    assert not (folder / "out").exists() and not (folder / "x").exists()
+    (folder / "done").mkdir()
+    (folder / "done" / "dataset_info.json").touch()
+    done = {**task.request, "counts": {"not_cropped": 1}, "written": 1}
+    write_json(folder / "done" / "preparation.json", done)
+    return folder
+
+
+PREPARE = "prepare csv faces.csv --validation 0 --test 0 --no-crop --out done --size "
+
+
+def test_a_finished_dataset_is_already_there(dataset):
+    ((code, loaded, lines, errors),) = outcomes(dataset, [f"{PREPARE} 48"]).values()
+    assert (code, loaded, errors) == (0, [], [])
+    line = lines[-1]
+    assert line.startswith("Already there: done holds 1 of 1 pictures (1 not_cropped)")
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (f"{PREPARE} 64", "otherwise: its pictures have 48 x 48 pixels, not 64 x 64"),
+        (
+            f"{PREPARE} 48 --age-groups decades",
+            "otherwise: faces, labels, splits or age groups differ. Choose",
+        ),
+        (
+            f"{PREPARE.replace('--no-crop', '')} 48",
+            "otherwise: one has face crops, the other whole pictures (--no-crop). Ch",
+        ),
+    ],
+)
+def test_what_was_prepared_otherwise_is_said_in_words(
+    dataset, monkeypatch, capsys, command, message
+):
+    monkeypatch.chdir(dataset)
+    before = json.loads((dataset / "done" / "preparation.json").read_text("utf-8"))
+    assert cli.main(command.split()) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line and line.endswith("or overwrite it (--overwrite).")
+    after = json.loads((dataset / "done" / "preparation.json").read_text("utf-8"))
+    assert after == before

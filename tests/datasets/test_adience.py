@@ -32,6 +32,7 @@ def test_rows_with_both_labels(tmp_path):
     ]  # fmt: skip
     assert list(manifest["split"]) == ["fold_0", "fold_0", "fold_1", "fold_3", "fold_4"]
     assert manifest["subject"][0] == "0"
+    assert manifest["album"][0] == "user0@N00"
     assert report.rows_read == 9
     assert report.rows_kept == 5
     assert dict(report.left_out) == {

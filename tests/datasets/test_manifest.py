@@ -34,7 +34,8 @@ def test_columns_left_out_get_their_empty_value():
 
 def test_round_trip_through_a_file(tmp_path):
     rows = [
-        {"split": "train", "subject": "", "age_group": -1, "gender": -1} | row
+        {"split": "train", "subject": "", "age_group": -1, "gender": -1, "album": "01"}
+        | row
         for row in ROWS
     ]
     manifest = make_manifest(rows, {"hat": {"kind": "binary", "classes": []}})
@@ -43,6 +44,7 @@ def test_round_trip_through_a_file(tmp_path):
     pd.testing.assert_frame_equal(again, manifest)
     assert again.attrs == manifest.attrs
     assert again["subject"][0] == "007" and again["key"][1] == "NA.jpg"
+    assert again["album"][0] == "01"
     assert np.isnan(again["weight"][1])
 
 

@@ -274,11 +274,12 @@ def test_other_folders_are_left_alone(tmp_path, prepared):
     with pytest.raises(ValueError, match="prepared otherwise"):
         prepare(manifest, prepared, progress=False)
     with pytest.raises(ValueError, match="not empty and holds no prepared dataset"):
-        prepare(manifest, tmp_path / "pictures", progress=False)
+        prepare(manifest, tmp_path / "pictures", overwrite=True, progress=False)
+    assert len(list((tmp_path / "pictures").iterdir())) == 10
     file = tmp_path / "file"
     file.write_text("mine", "utf-8")
     with pytest.raises(ValueError, match="is a file"):
-        prepare(manifest, file, progress=False)
+        prepare(manifest, file, overwrite=True, progress=False)
     assert file.read_text("utf-8") == "mine"
 
 
@@ -313,3 +314,19 @@ def test_labels_may_be_missing_in_all_columns(tmp_path):
     row = next(load_prepared(report.directory).as_dataset("fold_0").as_numpy_iterator())
     assert np.isnan(row["weight"])
     assert isinstance(report.status, pd.DataFrame)
+
+
+def test_an_unfinished_one_with_other_settings_is_said_in_words(tmp_path, monkeypatch):
+    def interrupted(path):
+        raise KeyboardInterrupt
+
+    manifest = manifest_in(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(preparation, "read_picture", interrupted)
+        prepare(manifest, tmp_path / "out", progress=False)
+    with pytest.raises(ValueError, match=r"other settings: its JPEG quality is 95"):
+        prepare(manifest, tmp_path / "out", jpeg_quality=80, progress=False)
+    report = prepare(
+        manifest, tmp_path / "out", jpeg_quality=80, overwrite=True, progress=False
+    )
+    assert report.written == 10 and not report.already_there

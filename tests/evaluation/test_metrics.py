@@ -270,12 +270,54 @@ def test_scores_survive_json():
     assert text.endswith(format_metrics(scores).partition("\n")[2])
 
 
+def lowest_of(true, answered):
+    decoded = Decoded(np.array(answered), heads_agree=np.ones(len(true), bool))
+    text = format_metrics(evaluate_predictions(true, [-1] * len(true), decoded))
+    return [s.split()[0] for s in text.splitlines() if s.endswith("lowest recall")]
+
+
 def test_table_shows_the_worst_group_and_the_positive_class():
     text = format_metrics(evaluate_predictions(AGES, GENDERS, DECODED))
-    worst = [line for line in text.splitlines() if line.endswith("lowest")]
-    assert [line.split()[0] for line in worst] == ["60-100"]
+    assert [s.split()[0] for s in text.splitlines() if "lowest" in s] == ["60-100"]
     assert "positive class: male" in text
     assert "1 without a label" in text
+
+
+def test_lowest_is_said_of_ties_but_not_of_all():
+    """Groups without a face count on neither side."""
+    assert lowest_of([0, 1, 2], [0, 1, 0]) == ["8-12"]
+    assert lowest_of([0, 1, 2], [0, 0, 0]) == ["4-6", "8-12"]
+    assert lowest_of([0, 1, 2], [0, 1, 2]) == []
+    assert lowest_of([0, 1, 2], [3, 3, 3]) == []
+    # A third, and two sixths.
+    assert lowest_of([0] * 3 + [1] * 6, [0, 7, 7, 1, 1, 7, 7, 7, 7]) == []
+    assert lowest_of([4, 4], [4, 0]) == []
+
+
+def test_all_heads_right_and_the_most_probable_group_can_differ_either_way():
+    """What the note below the table says, by hand, of heads "older than group k"."""
+    encoding = get_encoding("ordinal", question="older")
+
+    def scores_of(*older):
+        outputs = {f"age{k}": np.array([[p]]) for k, p in enumerate(older, start=1)}
+        outputs["gender"] = np.array([[0.2]])
+        decoded = encoding.decode(outputs)
+        decoded = Decoded(*(None if x is None else np.asarray(x) for x in decoded))
+        return evaluate_predictions([1], [0], decoded, separate_age_heads=True)
+
+    # Heads cut at a half: 1 0 0 …, group 1; the probability of group 0 is 0.4, of
+    # group 1 0.2, of group 2 0.4.
+    right_heads = scores_of(0.6, 0.4, 0, 0, 0, 0, 0, 0)
+    assert (right_heads.age.all_heads_accuracy, right_heads.age.accuracy) == (1, 0)
+    # 1 1 0 …, group 2; the probabilities are 0.1, 0.35, 0.25, 0.2, 0.1, 0 ….
+    right_group = scores_of(0.9, 0.55, 0.3, 0.1, 0, 0, 0, 0)
+    assert (right_group.age.all_heads_accuracy, right_group.age.accuracy) == (0, 1)
+    text = format_metrics(right_heads)
+    assert "all age heads right 1.000 *" in text
+    assert text.count("* every age head, cut at one half") == 1
+    assert text.splitlines()[-2].startswith("* ")
+    one_head = format_metrics(evaluate_predictions(AGES, GENDERS, DECODED))
+    assert "*" not in one_head and "heads" not in one_head
 
 
 def test_many_further_outputs_are_listed_worst_first():

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from keras_agegender.encodings.decoding import Decoded
-from keras_agegender.evaluation import plots
+from keras_agegender.evaluation import confusion_plot, plots, reproduction_plot
 from keras_agegender.evaluation.confusion_plot import plot_confusion_matrices
+from keras_agegender.evaluation.figures import COLORS, output_style
 from keras_agegender.evaluation.metrics import evaluate_predictions
 
 HISTORY = {
@@ -34,6 +37,37 @@ def picture_of(path):
 def scores_of(**changes):
     decoded = Decoded(np.array([1, 2]), None, np.array([0, 1]), None, None)
     return evaluate_predictions([1, 3], [0, 0], decoded._replace(**changes))
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that were written."""
+    figures = []
+
+    def save(figure, path):
+        figures.append(figure)
+        return path
+
+    for module in (plots, confusion_plot, reproduction_plot):
+        monkeypatch.setattr(module, "save_figure", save)
+    return figures
+
+
+def legend_of(axis):
+    """Label -> its line, of what the legend has."""
+    handles, labels = axis.get_legend_handles_labels()
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == labels
+    return dict(zip(labels, handles, strict=True))
+
+
+def weight_looks(drawn, weights, outputs=()):
+    """Label -> (color, line style) in the panel of loss weights."""
+    history = {f"{name}_loss_weight": values for name, values in weights.items()}
+    plots.plot_history({"loss": [1.0, 1.0], **history}, "none.png", outputs=outputs)
+    lines = legend_of(drawn[-1].axes[-1])
+    return {
+        label: (line.get_color(), line.get_linestyle()) for label, line in lines.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -107,3 +141,101 @@ def test_no_figure_stays_open_and_no_style_leaks(tmp_path):
     plots.plot_history(HISTORY, tmp_path / "curves.png")
     assert plt.get_fignums() == []
     assert dict(matplotlib.rcParams) == before
+
+
+def test_an_output_looks_the_same_in_every_run(drawn):
+    """Whichever weights change, in whatever order the history has them."""
+    outputs = ["gender", "age1", "age2", "age3"]
+    one = weight_looks(drawn, {"age2": [1, 2], "gender": [2, 1]}, outputs)
+    two = weight_looks(drawn, {"age1": [2, 2], "age2": [3, 2], "age3": [1, 0]}, outputs)
+    assert one == {"gender": (COLORS[0], "-"), "age2": (COLORS[2], "-")}
+    assert two == {name: (COLORS[k], "-") for k, name in enumerate(outputs) if k}
+    # Without the outputs, the order of the history.
+    without = weight_looks(drawn, {"age2": [1, 2], "gender": [2, 1]})
+    assert without["age2"][0] == COLORS[0]
+
+
+def test_fourteen_outputs_are_told_apart_and_the_rest_is_pale(drawn):
+    names = [f"a{k}" for k in range(20)]
+    looks = weight_looks(drawn, {n: [k, 1] for k, n in enumerate(names)}, names)
+    assert list(looks) == [*names[:14], "6 more outputs"]
+    assert len(set(looks.values())) == 15
+    assert output_style(14) == output_style(39)
+
+
+def test_outputs_with_the_same_weights_are_named_rightly(drawn):
+    ages = [f"age{k}" for k in range(1, 9)]
+    same = dict.fromkeys(ages, [1, 2])
+    assert list(weight_looks(drawn, same, ["gender", *ages])) == ["age1 … age8"]
+    # age2 has other weights: "age1 … age8" would be untrue.
+    other = weight_looks(drawn, same | {"age2": [0, 3]}, ["gender", *ages])
+    assert list(other) == ["age1 and 6 more", "age2"]
+    few = weight_looks(drawn, {"age1": [1, 2], "age3": [1, 2]}, ages)
+    assert list(few) == ["age1, age3"]
+
+
+def test_accuracies_keep_their_colors(drawn):
+    """Where all heads are as right as the age group, one curve less is drawn."""
+    means = []
+    for all_heads in ([0.2, 0.3, 0.3], HISTORY["val_age_accuracy"]):
+        more = {"val_age_all_heads_accuracy": all_heads, "val_mean_accuracy": [0.5] * 3}
+        plots.plot_history(HISTORY | more, "none.png")
+        means.append(legend_of(drawn[-1].axes[1])["mean of gender and age"])
+    assert "age, all heads right" not in legend_of(drawn[-1].axes[1])
+    assert means[0].get_color() == means[1].get_color() == COLORS[3]
+
+
+def test_the_dot_is_the_kept_epoch_and_in_the_legend(drawn):
+    # The lowest validation loss is of the second epoch, the kept one is the third.
+    plots.plot_history(HISTORY, "none.png", kept_epoch=2)
+    dot = legend_of(drawn[-1].axes[0])["kept: epoch 3 (2.5)"]
+    assert (dot.get_xdata()[0], dot.get_ydata()[0]) == (3, 2.5)
+    accuracy = drawn[-1].axes[1]
+    assert "kept: epoch 3" in legend_of(accuracy)
+    dots = [line for line in accuracy.lines if line.get_marker() == "o"]
+    points = {tuple(np.ravel(dot.get_data())) for dot in dots}
+    assert {(3, 0.8), (3, 0.35)} <= points
+
+    plots.plot_history(HISTORY, "none.png")
+    dot = legend_of(drawn[-1].axes[0])["lowest: epoch 2 (2.4)"]
+    assert (dot.get_xdata()[0], dot.get_ydata()[0]) == (2, 2.4)
+    with pytest.raises(ValueError, match="one of 3 epochs.*kept_epoch=3"):
+        plots.plot_history(HISTORY, "none.png", kept_epoch=3)
+
+
+def test_rows_without_faces_are_hatched_and_zeros_are_not(drawn):
+    # True groups 1 and 3: the other six have no face; both genders have one.
+    decoded = Decoded(np.array([1, 2]), None, np.array([0, 0]), None, None)
+    plot_confusion_matrices(evaluate_predictions([1, 3], [0, 1], decoded), "none.png")
+    gender, age = drawn[-1].axes
+    assert not gender.patches
+    assert {round(p.get_y() + 0.5) for p in age.patches} == {0, 2, 4, 5, 6, 7}
+    assert all(p.get_hatch() and p.get_width() == 8 for p in age.patches)
+    assert [t.get_text() for t in age.texts].count("no faces") == 6
+    assert len(age.get_xticks(minor=True)) == 9  # the edges of eight cells
+
+
+def test_percent_is_zero_or_all_only_where_it_is(drawn):
+    """One of 300 faces is not 0 %, and the other 299 are not all."""
+    gender = np.zeros(300, int)
+    answered = np.where(np.arange(300) == 0, 1, 0)
+    decoded = Decoded(None, None, answered, None, None)
+    plot_confusion_matrices(evaluate_predictions(gender - 1, gender, decoded), "no.png")
+    texts = [text.get_text() for text in drawn[-1].axes[0].texts]
+    assert texts == ["no faces", ">99%\n299", "<1%\n1"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_rows_of_a_reproduction_lie_inside_the_panel(drawn, tmp_path, count):
+    figures = {"gender accuracy": 0.9, "age accuracy": 0.6}
+    row = SimpleNamespace(
+        recipe="14", checkpoint="", published=figures, measured={}, failed=[]
+    )
+    reproduction_plot.plot_reproduction([row] * count, "none.png", "a long note " * 80)
+    (figure,) = drawn
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib's, of panels without any height
+        figure.savefig(tmp_path / "table.png")
+    for axis in figure.axes:
+        bottom, top = axis.get_ylim()
+        assert (bottom, top) == (count - 0.5, -0.5)

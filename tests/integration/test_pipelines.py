@@ -15,14 +15,26 @@ SMALL = "sample_data:small_backbone"
 PIPELINES = Path(__file__).resolve().parents[2] / "pipelines"
 
 
-def run(script, *arguments):
-    done = subprocess.run(
+def start(script, *arguments):
+    return subprocess.run(
         [sys.executable, PIPELINES / script, *map(str, arguments)],
         capture_output=True,
         text=True,
     )
+
+
+def run(script, *arguments):
+    done = start(script, *arguments)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
+
+
+def error_of(script, *arguments):
+    """Runs what must fail: exit code 1, one line on stderr. Returns the line."""
+    done = start(script, *arguments)
+    assert done.returncode == 1, done.stderr[-3000:]
+    (line,) = done.stderr.splitlines()
+    return line
 
 
 def celeba_in(directory, count=8):
@@ -38,12 +50,12 @@ def celeba_in(directory, count=8):
     return directory
 
 
-def csv_in(directory, count=24):
+def csv_in(directory, count=24, genders="mf"):
     lines = ["image,age,gender,hat"]
     for number in range(count):
         write_picture(directory / f"{number}.jpg", value=60 + 5 * number)
         split = ("1", "27", "65")[number % 3]
-        lines.append(f"{number}.jpg,{split},{'mf'[number % 2]},{number // 2 % 2}")
+        lines.append(f"{number}.jpg,{split},{genders[number % 2]},{number // 2 % 2}")
     (directory / "labels.csv").write_text("\n".join(lines), "utf-8")
     return directory / "labels.csv"
 
@@ -58,14 +70,39 @@ def test_celeba_to_a_csv_of_one_s_own(tmp_path):
         "--directory", tmp_path / "pretrained", "--epochs", 1,
     )  # fmt: skip
     assert "8 rows read, 8 kept" in out
-    out = run(
-        "finetune_your_csv.py", csv_in(tmp_path / "mine"), *small, "--epochs", 1, 1,
-        "--pretrained", tmp_path / "pretrained" / "best.keras",
-        "--directory", tmp_path / "finetuned",
+    finetune = (
+        "finetune_your_csv.py", csv_in(tmp_path / "mine", genders="10"),
+        "--female", 0, "--male", 1, "--age-groups", "0-17,18-64,65+", *small,
+        "--epochs", 1, 1, "--directory", tmp_path / "finetuned",
     )  # fmt: skip
+    line = error_of(
+        *finetune, "--pretrained", tmp_path / "pretrained" / "best.keras",
+        "--model", "resnet34",
+    )  # fmt: skip
+    assert "'small_backbone', another trunk than 'resnet34': 72 of 72 " in line
+    assert not (tmp_path / "finetuned").exists()
+    out = run(*finetune, "--pretrained", tmp_path / "pretrained" / "best.keras")
     assert "4 layers loaded, 2 skipped" in out  # three below, gender; not age, hat
     assert "column 'hat' is an output: binary" in out
+    assert out.count("epoch  1/1") == 2  # a line for each stage, of a few figures
+    assert "val_loss" in out and "val_hat_loss" not in out
     assert (tmp_path / "finetuned" / "saved_model" / "saved_model.pb").is_file()
+    line = error_of(*finetune, "--model", "caffe_1conv")
+    assert "is finished. Choose another directory" in line
+
+
+def test_a_csv_of_one_s_own_is_read_as_by_prepare_csv(tmp_path):
+    """What numbers mean is asked, not guessed, and before any framework is loaded."""
+    labels = csv_in(tmp_path, genders="01")
+    line = error_of("finetune_your_csv.py", labels, "--directory", tmp_path / "out")
+    assert line.startswith("finetune_your_csv.py: ")
+    assert "line 2, column 'gender'" in line and "--female" in line
+    line = error_of(
+        "finetune_your_csv.py", labels, "--female", 0, "--male", 1,
+        "--directory", tmp_path / "out", "--pretrained", tmp_path / "none.keras",
+    )  # fmt: skip
+    assert "There is no model file" in line
+    assert not (tmp_path / "out").exists()
 
 
 def test_adience(tmp_path):

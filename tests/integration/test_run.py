@@ -30,6 +30,7 @@ from keras_agegender.serving.annotation import annotate_photo
 from keras_agegender.serving.export import export
 from keras_agegender.serving.predictor import Predictor
 from keras_agegender.synthetic.drawing import draw_face
+from keras_agegender.training.following import tensorboard_callback
 from keras_agegender.training.train import train
 
 SETTINGS = (
@@ -47,10 +48,38 @@ def prepared(tmp_path_factory):
     return make_prepared(tmp_path_factory.mktemp("data"), extra_heads=EXTRA_HEADS)
 
 
+class Follower(keras.callbacks.Callback):
+    """What a tracker such as Weights & Biases asks of a training."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows, self.batches = [], 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batches += "loss" in logs
+
+    def on_epoch_end(self, epoch, logs=None):
+        rate = float(self.model.optimizer.learning_rate)
+        self.rows.append({"epoch": epoch, "learning_rate": rate, **logs})
+
+
 @pytest.fixture(scope="module")
-def run(prepared, tmp_path_factory):
+def follower():
+    return Follower()
+
+
+@pytest.fixture(scope="module")
+def run(prepared, follower, tmp_path_factory):
     directory = tmp_path_factory.mktemp("runs") / "run"
-    return train("quickstart", prepared, directory, overrides=SETTINGS, verbose=0)
+    callbacks = [follower, tensorboard_callback(directory)]
+    return train(
+        "quickstart",
+        prepared,
+        directory,
+        overrides=SETTINGS,
+        callbacks=callbacks,
+        verbose=0,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +96,12 @@ def test_a_run_leaves_everything_behind(run):
         "history.csv",
         "curves.png", "metrics.json", "confusion.png", "predictions.csv",
         "faces.csv.gz",
+        "tensorboard",
     }  # fmt: skip
     info = run.info()
     assert info["status"] == "finished" and info["seed"] == 0
+    assert run.kept_epoch == run.checkpoint_info("best")["epoch"]
+    assert RunDirectory(run.path / "no").kept_epoch is None
     assert len(info["data_sha256"]) == 64
     assert info["versions"]["keras"] == keras.__version__
     assert info["outputs"][:2] == ["gender", "age1"]
@@ -91,6 +123,19 @@ def test_history_has_every_figure_of_every_epoch(run):
     assert [float(row["gender_loss_weight"]) for row in rows] == [4.0, 0.5]
     assert {"val_loss", "val_gender_accuracy", "val_age_accuracy", "val_mean_accuracy",
             "val_age_all_heads_accuracy", "val_weight_mae"} <= set(rows[0])  # fmt: skip
+
+
+def test_a_training_can_be_followed(run, follower):
+    with open(run.history_file) as file:
+        history = list(csv.DictReader(file))
+    assert [row["epoch"] for row in follower.rows] == [0, 1]
+    assert follower.batches > 2
+    for row, written in zip(follower.rows, history, strict=True):
+        assert float(written["val_loss"]) == pytest.approx(row["val_loss"])
+        assert "val_mean_accuracy" in row
+    assert follower.rows[0]["learning_rate"] > 0
+    events = list((run.path / "tensorboard").rglob("events.out.*"))
+    assert {file.parent.name for file in events} == {"train", "validation"}
 
 
 def test_metrics_are_those_of_the_predictions(run):
@@ -320,7 +365,7 @@ def test_exports_are_not_replaced_unasked(run, exported, tmp_path):
     with pytest.raises(ValueError, match="an export in .* already"):
         export(run, exported)
     (tmp_path / "mine").write_text("mine", "utf-8")
-    with pytest.raises(ValueError, match="is no export"):
+    with pytest.raises(ValueError, match="holds no export"):
         export(run, tmp_path, overwrite=True)
     with pytest.raises(ValueError, match="not a run directory"):
         export(tmp_path / "nowhere", tmp_path / "out")

@@ -257,8 +257,8 @@ def test_mean_and_deviation_by_hand():
 
 
 def predictions_in(run, answers):
-    lines = ["key,age_group,gender,predicted_age_group,predicted_gender"]
-    lines += [f"{key},0-2,{true},4-6,{answer}" for key, true, answer in answers]
+    lines = ["key,subject,age_group,gender,predicted_age_group,predicted_gender"]
+    lines += [f"{key},,0-2,{true},4-6,{answer}" for key, true, answer in answers]
     (run.path / "predictions.csv").write_text("\n".join(lines), "utf-8")
 
 
@@ -305,7 +305,7 @@ def test_how_two_experiments_differ_is_said(two_runs):
     (two_runs[1].path / "metrics.json").write_text(
         '{"num_seen_in_training": 7, "num_seen_in_validation": 0}', "utf-8"
     )
-    assert compare(*two_runs).warnings == (
+    assert compare(*two_runs, cluster="face").warnings == (
         "the two were trained on different datasets",
         "seed is 0 in A and 1 in B",
         f"{two_runs[1].path} was trained on 7 of the faces it is scored on",

@@ -56,9 +56,7 @@ def test_what_training_depends_on_is_identity(prepared, experiment, tmp_path):
             recipe, prepared, splits={"test": "fold_4[:3]"}
         ),
         "encoding.heads": make_experiment(recipe, prepared, extra_heads=()),
-        "begins_with.file_sha256": make_experiment(
-            recipe, prepared, pretrained=weights
-        ),
+        "begins_with": make_experiment(recipe, prepared, pretrained=weights),
         "data.pixels.pixels.stored_size": make_experiment(
             recipe,
             replace(
@@ -116,6 +114,32 @@ def test_the_pretraining_is_part_of_it(prepared):
         "begins_with.recipe.training.learning_rate is 0.0001 there and 0.5 here"
     ]
     with pytest.raises(ValueError, match="begins with '05_caffe_celeba'"):
+        make_experiment(recipe, prepared)
+
+
+def test_an_experiment_can_begin_with_another_one(prepared):
+    """Two stages have one identity: what changes the first changes the second."""
+    heads = load_recipe("1", [*SMALL, "model.trainable_layers=0"])
+    recipe = load_recipe("1", SMALL)
+    first = make_experiment(heads, prepared)
+    both = make_experiment(recipe, prepared, pretrained=first)
+    assert both.begins_with is first and both.weights is None
+    other = make_experiment(heads, prepared, seed=3)
+    found = differences(
+        both.to_dict(), make_experiment(recipe, prepared, pretrained=other).to_dict()
+    )
+    assert found == ["begins_with.seed is 0 there and 3 here"]
+    alone = make_experiment(recipe, prepared).to_dict()
+    (line,) = differences(both.to_dict(), alone)
+    assert line == "begins_with is 'other weights' there and 'nothing' here"
+    (line,) = differences(alone, both.to_dict())
+    assert line == "begins_with is 'nothing' there and 'other weights' here"
+
+
+def test_values_out_of_range_surface_before_work(prepared):
+    recipe = load_recipe("1", SMALL)
+    recipe = replace(recipe, training=replace(recipe.training, epochs=0))
+    with pytest.raises(ValueError, match=r"'training\.epochs'. Expected at least 1"):
         make_experiment(recipe, prepared)
 
 

@@ -19,7 +19,8 @@ from keras_agegender.run_directory import RunDirectory
 from keras_agegender.training.compiling import build_compiled_model
 from keras_agegender.training.experiment import make_experiment
 from keras_agegender.training.fitting import train_dataset, validation_dataset
-from keras_agegender.training.train import train, transfer
+from keras_agegender.training.pretrained import transfer
+from keras_agegender.training.train import train
 
 SMALL = ("model.image_size=[32, 32]", "data.batch_size=8", "model.backbone=caffe_1conv")
 

@@ -1,0 +1,272 @@
+"""Calibration: probabilities that are right as often as they say, and sets of answers.
+
+A `Calibration` holds one temperature for each head and the thresholds of the sets; how
+it is fitted is in `evaluation.calibrate`. It is applied in `keras.ops`: an exported
+model does it inside its graph.
+
+Sets grow from the most probable class, always by the more probable of the two
+neighbors, until enough probability is in them. What counts for a class is the
+probability collected before its turn: 0 for the most probable one. A set is every class
+whose turn comes at or before the threshold, so it has no holes and is never empty.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from keras_agegender.encodings.decoding import Decoded
+from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.encodings.head import Head
+from keras_agegender.encodings.kinds import KINDS
+
+# What thresholds may depend on: answers, known when a face is answered about.
+GROUPINGS = ("gender", "age_group")
+
+# Sigmoids nearer to 0 or 1 are not told apart in float32; 1e-30 is not 0 yet.
+SIGMOID_MARGIN = 1e-7
+SOFTMAX_MARGIN = 1e-30
+
+
+class AnswerSets(NamedTuple):
+    """Which answers are in each face's set; `None` where there is no threshold.
+
+    Attributes:
+        age_group: Which age groups, without holes. Shape (batch, num_groups), bool.
+        gender: Which genders. Shape (batch, 2), bool.
+    """
+
+    age_group: Any = None
+    gender: Any = None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Temperatures of heads and thresholds of answer sets, fitted on validation faces.
+
+    Get one with `calibrate` or `fit_calibration`.
+
+    Args:
+        temperatures: Head name -> temperature, above 0: logits are divided by it. 1
+            changes nothing, more than 1 makes a model less sure. Heads left out keep
+            their probabilities.
+        thresholds: `"age_group"`, `"gender"` -> one threshold in [0, 1], or with `by`
+            one for each class that was answered. Answers left out get no sets.
+        alpha: Share of the faces whose truth may lie outside the set. Defaults to 0.1.
+        by: What thresholds depend on, `"gender"` or `"age_group"` as answered, or
+            `None` (default).
+        num_faces: Head name, `"age_group_set"`, `"gender_set"` -> faces with a label
+            that it was fitted on; of sets one number for each threshold.
+        fitted_on: Where it comes from: `split`, and hashes of dataset and model.
+
+    Raises:
+        ValueError: If a number is impossible.
+
+    Example:
+    >>> calibration = Calibration({"gender": 2.0}, {"gender": (0.0,)})
+    >>> sure = {"gender": np.array([[0.9]])}
+    >>> less = calibration.apply(sure, get_encoding("gender"))
+    >>> round(float(less["gender"][0, 0]), 3)  # logit ln 9, halved: ln 3
+    0.75
+    """
+
+    temperatures: Mapping[str, float]
+    thresholds: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    alpha: float = 0.1
+    by: str | None = None
+    num_faces: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict)
+    fitted_on: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_options(self.alpha, self.by)
+        thresholds = {k: tuple(map(float, v)) for k, v in self.thresholds.items()}
+        object.__setattr__(self, "thresholds", thresholds)
+        counts = {
+            k: n if isinstance(n, int) else tuple(n) for k, n in self.num_faces.items()
+        }
+        object.__setattr__(self, "num_faces", counts)
+        for name, temperature in self.temperatures.items():
+            if not 0 < temperature < float("inf"):
+                raise ValueError(
+                    f"Invalid `temperatures`. Expected a number above 0 for {name!r}. "
+                    f"Received: {temperature}."
+                )
+        for name, values in thresholds.items():
+            fits = len(values) == 1 if self.by is None else len(values) > 1
+            if (
+                name not in GROUPINGS
+                or not fits
+                or not all(0 <= v <= 1 for v in values)
+            ):
+                raise ValueError(
+                    f"Invalid `thresholds`. Expected for {' and '.join(GROUPINGS)} one "
+                    "number in [0, 1], with `by` one for each of its classes. "
+                    f"Received: {values} for {name!r}, by={self.by!r}."
+                )
+
+    def apply(self, outputs: Mapping[str, Any], encoding: Encoding) -> dict[str, Any]:
+        """Returns a model's outputs with calibrated probabilities.
+
+        Classes of binary and categorical heads stay the most probable ones. An age
+        group that is a sum over years or pairs, and one between ordinal questions, may
+        become another where two are about equally probable.
+
+        Args:
+            outputs: Output name -> predictions. Shape (batch, units) each, NumPy or
+                backend tensors.
+            encoding: What the outputs mean.
+
+        Returns:
+            All outputs, of the same shapes. Those of temperature 1 are untouched.
+
+        Raises:
+            ValueError: If the encoding has no head of a temperature's name.
+        """
+        scaled = dict(outputs)
+        for name, temperature in self.temperatures.items():
+            scaled |= divide_logits(encoding.head(name), outputs, temperature)
+        return scaled
+
+    def sets(self, decoded: Decoded) -> AnswerSets:
+        """Returns which age groups and genders to answer with.
+
+        Args:
+            decoded: What `Encoding.decode` says of calibrated outputs.
+        """
+        return AnswerSets(
+            **{
+                name: set_scores(probabilities) <= self._thresholds_of(name, decoded)
+                for name, probabilities in answer_probabilities(decoded).items()
+                if name in self.thresholds
+            }
+        )
+
+    def _thresholds_of(self, name: str, decoded: Decoded) -> Any:
+        """Returns the threshold of every face, or the one of all. Shape (…, 1)."""
+        values = ops.convert_to_tensor(self.thresholds[name], dtype="float32")
+        if self.by is None:
+            return values[:, None]
+        return ops.take(values, getattr(decoded, self.by), axis=0)[:, None]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the calibration as plain values; `from_dict` reads them."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Calibration:
+        """Returns the calibration that `to_dict` wrote."""
+        return cls(**fields)
+
+    def __str__(self) -> str:
+        lines = []
+        for name, value in self.temperatures.items():
+            faces = self.num_faces.get(name)
+            lines.append(f"{name}: temperature {value:.3f}{_over(faces)}")
+        for name, values in self.thresholds.items():
+            shown = ", ".join(f"{value:.3f}" for value in values)
+            by = f" by {self.by} answered" if self.by else ""
+            faces = self.num_faces.get(f"{name}_set")
+            lines.append(
+                f"{name} sets, right for {1 - self.alpha:.0%}: threshold {shown}{by}"
+                f"{_over(faces)}"
+            )
+        return "\n".join(lines)
+
+
+def check_options(alpha: float, by: str | None) -> None:
+    """Raises ValueError unless sets can be made so."""
+    if not 0 < alpha < 1:
+        raise ValueError(
+            f"Invalid `alpha`. Expected a share in (0, 1). Received: alpha={alpha}."
+        )
+    if by is not None and by not in GROUPINGS:
+        raise ValueError(
+            f"Invalid `by`. Expected one of {GROUPINGS} or None. Received: by={by!r}."
+        )
+
+
+def answer_probabilities(decoded: Decoded) -> dict[str, Any]:
+    """Returns the class probabilities of `age_group` and `gender`, those answered.
+
+    Shape (batch, num_groups) and (batch, 2).
+    """
+    found = {}
+    if decoded.age_probabilities is not None:
+        found["age_group"] = decoded.age_probabilities
+    if decoded.gender_probability is not None:
+        male = decoded.gender_probability
+        found["gender"] = ops.stack([1.0 - male, male], axis=-1)
+    return found
+
+
+def divide_logits(
+    head: Head, outputs: Mapping[str, Any], temperature: Any
+) -> dict[str, Any]:
+    """Returns a head's outputs with their logits divided by a temperature.
+
+    Args:
+        head: The head; one without probabilities is left alone.
+        outputs: Output name -> predictions.
+        temperature: Above 0.
+
+    Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+    """
+    activation = KINDS[head.kind].activation
+    scaled = {name: outputs[name] for name in head.output_names}
+    if activation == "linear" or temperature == 1.0:
+        return scaled
+    for name, values in scaled.items():
+        values = ops.cast(ops.convert_to_tensor(values), "float32")
+        if activation == "softmax":
+            logits = ops.log(ops.maximum(values, SOFTMAX_MARGIN))
+            scaled[name] = ops.softmax(logits / temperature, axis=-1)
+        else:
+            inside = ops.clip(values, SIGMOID_MARGIN, 1.0 - SIGMOID_MARGIN)
+            logits = ops.log(inside) - ops.log1p(-inside)
+            scaled[name] = ops.sigmoid(logits / temperature)
+    return scaled
+
+
+def set_scores(probabilities: Any) -> Any:
+    """Returns for each class the probability in the set before the class joins it.
+
+    Args:
+        probabilities: Of classes in their order. Shape (batch, num_classes).
+
+    Returns:
+        Numbers in [0, 1], 0 for the most probable class. Shape (batch, num_classes).
+
+    Source: Lu et al., "Improving Trustworthiness of AI Disease Severity Rating in
+    Medical Imaging with Ordinal Conformal Prediction Sets", MICCAI 2022.
+    """
+    probabilities = ops.cast(ops.convert_to_tensor(probabilities), "float32")
+    num_classes = probabilities.shape[-1]
+    # Beyond the ends there is nothing to add.
+    nothing = ops.full_like(probabilities[:, :1], -1.0)
+    padded = ops.concatenate([nothing, probabilities, nothing], axis=-1)
+    left = right = ops.cast(ops.argmax(probabilities, axis=-1), "int32")[:, None]
+    inside = ops.max(probabilities, axis=-1, keepdims=True)
+    scores = ops.zeros_like(probabilities)
+    for _ in range(num_classes - 1):
+        # In `padded` class k is at k + 1.
+        below = ops.take_along_axis(padded, left, axis=-1)
+        above = ops.take_along_axis(padded, right + 2, axis=-1)
+        down = below >= above
+        left = ops.where(down, left - 1, left)
+        right = ops.where(down, right, right + 1)
+        joins = ops.where(down, left, right)
+        joining = ops.one_hot(joins[:, 0], num_classes, dtype="float32")
+        scores = scores + joining * ops.minimum(inside, 1.0)
+        inside = inside + ops.where(down, below, above)
+    return scores
+
+
+def _over(faces: int | tuple[int, ...] | None) -> str:
+    if faces is None:
+        return ""
+    counts = (faces,) if isinstance(faces, int) else faces
+    return f" (over {', '.join(map(str, counts))} faces)"

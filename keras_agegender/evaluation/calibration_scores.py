@@ -1,0 +1,181 @@
+"""What a calibration is worth on other faces: likelihood, calibration error, coverage.
+
+In: raw outputs, labels and a `Calibration`. Out: plain values for metrics.json, and
+lines for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_agegender.encodings.calibration import Calibration, answer_probabilities
+from keras_agegender.encodings.decoding import class_probabilities
+from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.evaluation.fit_calibration import (
+    negative_log_likelihood,
+    true_classes,
+)
+from keras_agegender.labels import GENDERS, MISSING
+
+BINS = 15  # as Guo et al. 2017 have it
+
+
+def calibration_scores(
+    outputs: Mapping[str, Any],
+    labels: Mapping[str, Any],
+    encoding: Encoding,
+    calibration: Calibration,
+) -> dict[str, Any]:
+    """Returns how good probabilities and sets are on labeled faces, before and after.
+
+    Args:
+        outputs: A model's own outputs. Shape (num_faces, units) each.
+        labels: As `fit_calibration` takes them.
+        encoding: What the outputs mean.
+        calibration: A calibration, fitted on other faces.
+
+    Returns:
+        - `alpha`, `by`, `temperatures`: of the calibration.
+        - `answers`: for `age_group`, `gender` and each further head `num_faces`,
+          `accuracy`, negative log-likelihood `nll` in nats and expected calibration
+          error `ece`, each with its value `_before` calibration.
+        - `sets`: for `age_group` and `gender` `num_faces`, `coverage` (share of the
+          sets that hold the truth), `mean_size`, and both again for each true age group
+          and gender in `groups`.
+    """
+    calibrated = calibration.apply(outputs, encoding)
+    before = _probabilities(outputs, encoding)
+    answers = {}
+    for name, after in _probabilities(calibrated, encoding).items():
+        classes = _classes(name, labels, encoding)
+        known = classes != MISSING
+        figures: dict[str, Any] = {"num_faces": int(known.sum())}
+        for rows, suffix in ((before[name], "_before"), (after, "")):
+            for figure, value in _fit(rows[known], classes[known]).items():
+                figures[figure + suffix] = value
+        answers[name] = figures
+    decoded = encoding.decode(calibrated)
+    sets = {}
+    for name, members in calibration.sets(decoded)._asdict().items():
+        if members is not None:
+            sets[name] = _coverage(
+                ops.convert_to_numpy(members), name, labels, encoding.age_groups.names
+            )
+    return {
+        "alpha": calibration.alpha,
+        "by": calibration.by,
+        "temperatures": dict(calibration.temperatures),
+        "answers": answers,
+        "sets": sets,
+    }
+
+
+def expected_calibration_error(
+    probabilities: np.ndarray, classes: np.ndarray, bins: int = BINS
+) -> float:
+    """Returns the mean gap between confidence and accuracy, over bins of confidence.
+
+    Args:
+        probabilities: Of each class. Shape (num_faces, num_classes).
+        classes: True class ids. Shape (num_faces,), at least one.
+        bins: Number of bins, of equal width. Defaults to 15.
+
+    Source: Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian
+    Binning", AAAI 2015; Guo et al. 2017.
+    """
+    confidence = probabilities.max(axis=1).astype("float64")
+    right = probabilities.argmax(axis=1) == classes
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = np.bincount(bin_of, weights=confidence - right, minlength=bins)
+    return float(np.abs(gaps).sum() / len(classes))
+
+
+def calibration_lines(scores: Mapping[str, Any]) -> list[str]:
+    """Returns lines of text for people.
+
+    Args:
+        scores: What `calibration_scores` returned.
+    """
+    lines = [f"{'':<12}{'nll before':>11}{'after':>7}{'ece before':>12}{'after':>7}"]
+    for name, figures in scores["answers"].items():
+        values = [figures[k] for k in ("nll_before", "nll", "ece_before", "ece")]
+        first, second, third, fourth = map(_figure, values)
+        lines.append(f"{name:<12}{first:>11}{second:>7}{third:>12}{fourth:>7}")
+    by = f", by {scores['by']} answered" if scores["by"] else ""
+    for name, figures in scores["sets"].items():
+        lines += [
+            "",
+            f"{name} sets, to hold the truth for {1 - scores['alpha']:.0%}{by}",
+            f"{'faces of':<12}{'faces':>7}{'coverage':>10}{'size':>9}",
+            *map(_set_line, [{**figures, "name": "all"}, *figures["groups"]]),
+        ]
+    return lines
+
+
+def _probabilities(
+    outputs: Mapping[str, Any], encoding: Encoding
+) -> dict[str, np.ndarray]:
+    """Returns class probabilities of everything that is answered, by name."""
+    found = answer_probabilities(encoding.decode(outputs))
+    for head in encoding.extra_heads:
+        if head.kind != "regression":
+            found[head.name] = class_probabilities(head, outputs)
+    return {name: ops.convert_to_numpy(values) for name, values in found.items()}
+
+
+def _classes(name: str, labels: Mapping[str, Any], encoding: Encoding) -> np.ndarray:
+    if name in ("age_group", "gender"):
+        return np.asarray(labels[name])
+    classes = true_classes(encoding.head(name), labels)
+    if classes is None:
+        raise ValueError(f"Invalid head. {name!r} has no classes.")
+    return classes
+
+
+def _fit(probabilities: np.ndarray, classes: np.ndarray) -> dict[str, float | None]:
+    if not len(classes):
+        return dict.fromkeys(("accuracy", "nll", "ece"))
+    return {
+        "accuracy": float((probabilities.argmax(axis=1) == classes).mean()),
+        "nll": negative_log_likelihood(probabilities, classes),
+        "ece": expected_calibration_error(probabilities, classes),
+    }
+
+
+def _coverage(
+    members: np.ndarray, name: str, labels: Mapping[str, Any], age_groups: Sequence[str]
+) -> dict[str, Any]:
+    """Returns coverage and size of sets: of all faces, by true age group and gender."""
+    truth = np.asarray(labels[name])
+    known = truth != MISSING
+    holds = known & members[np.arange(len(truth)), truth]  # of -1 nothing is known
+    sizes = members.sum(axis=1)
+
+    def figures(faces: np.ndarray) -> dict[str, Any]:
+        faces = faces & known
+        there = bool(faces.any())
+        return {
+            "num_faces": int(faces.sum()),
+            "coverage": float(holds[faces].mean()) if there else None,
+            "mean_size": float(sizes[faces].mean()) if there else None,
+        }
+
+    groups = []
+    for column, names in (("age_group", age_groups), ("gender", GENDERS)):
+        for index, group in enumerate(names):
+            chosen = np.asarray(labels[column]) == index
+            groups.append({"of": column, "name": group, **figures(chosen)})
+    return {**figures(known), "groups": groups}
+
+
+def _set_line(group: Mapping[str, Any]) -> str:
+    coverage, size = _figure(group["coverage"]), _figure(group["mean_size"], 2)
+    return f"{group['name']:<12}{group['num_faces']:>7}{coverage:>10}{size:>9}"
+
+
+def _figure(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

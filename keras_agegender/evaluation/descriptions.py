@@ -1,0 +1,49 @@
+"""Descriptions: what a dataset says of its faces beside what models learn."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_agegender.datasets.prepared import PreparedDataset
+from keras_agegender.evaluation.predictions import class_columns
+from keras_agegender.input_pipeline.reading import read_columns
+
+DESCRIBING = ("subject", "fold", "album", "source")
+# What preparation says of pictures, and what tables of labels have anyhow.
+_NOT_DESCRIBING = (
+    "image", "key", "age_group", "gender", "age_years", "face_box", "face_score",
+    "face_status", "num_faces",
+)  # fmt: skip
+
+
+def read_descriptions(data: PreparedDataset, split: str) -> dict[str, np.ndarray]:
+    """Reads what else a dataset says of the faces of a split.
+
+    Args:
+        data: A prepared dataset.
+        split: A split name or expression.
+
+    Returns:
+        `subject`, `fold`, `album` and `source` where the dataset has them, then every
+        extra column: names of classes, `""` where unknown, with the ids in
+        `<column>_id`, or numbers. Shape (num_faces,) each, in the order of
+        `read_labels`.
+    """
+    features = data.builder.info.features
+    extra = [
+        name
+        for name, feature in features.items()
+        if name not in (*_NOT_DESCRIBING, *DESCRIBING) and feature.shape == ()
+    ]
+    names = [*(name for name in DESCRIBING if name in features), *extra]
+    if not names:
+        return {}
+    rows = [*read_columns(data, split, set(names)).as_numpy_iterator()]
+    found: dict[str, np.ndarray] = {}
+    for name in names:
+        values = np.array([row[name] for row in rows])
+        if values.dtype.kind in "SO":
+            values = np.array([row[name].decode() for row in rows])
+        classes = data.info.get("extra_heads", {}).get(name, {}).get("classes", ())
+        found |= class_columns(name, values, classes)
+    return found

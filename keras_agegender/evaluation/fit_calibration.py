@@ -1,0 +1,207 @@
+"""Fitting a calibration: labeled faces give temperatures and thresholds of sets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from keras import ops
+from scipy import optimize
+
+from keras_agegender.encodings.calibration import (
+    Calibration,
+    answer_probabilities,
+    check_options,
+    divide_logits,
+    set_scores,
+)
+from keras_agegender.encodings.decoding import class_probabilities
+from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.encodings.head import Head, check_class_ids
+from keras_agegender.labels import GENDERS, MISSING
+
+# Where every face is answered right, no temperature is low enough.
+TEMPERATURES = (0.1, 10.0)
+# A probability counts for no less in the likelihood: one face must not decide.
+LEAST_PROBABILITY = 1e-7
+
+
+def fit_calibration(
+    outputs: Mapping[str, Any],
+    labels: Mapping[str, Any],
+    encoding: Encoding,
+    *,
+    alpha: float = 0.1,
+    by: str | None = None,
+    fitted_on: Mapping[str, str] | None = None,
+) -> Calibration:
+    """Returns the calibration that fits a model's outputs about labeled faces best.
+
+    Temperatures minimize the negative log-likelihood of the labels, one head at a time;
+    of a years head, that of the age in years. Thresholds are then conformal quantiles:
+    over faces drawn like these the set holds the truth with probability 1 - `alpha` at
+    least. That is a mean over all faces, not a promise for each group. It takes faces
+    one by one: of several pictures of a person, coverage varies more between samples
+    than the number of faces suggests. If the model was selected on the same faces, and
+    as temperatures are fitted on them too, it is a little lower elsewhere; on faces of
+    another kind it may be much lower. `calibration_scores` measures it.
+
+    With `by` it holds for each group of faces that are *answered* alike. Only what is
+    known at prediction time can choose a threshold: a true gender or age group cannot.
+    A group of fewer faces than 1 / `alpha` - 1 gets sets of everything. Where the most
+    probable class alone is right often enough, the threshold is 0: sets of one.
+
+    Args:
+        outputs: Output name -> predictions about faces that the model was not trained
+            on. Shape (num_faces, units) each.
+        labels: `age_group` and `gender` (-1 where unknown) and the columns of the
+            heads, `age_years` for years heads. Shape (num_faces,) each.
+        encoding: What the outputs mean.
+        alpha: Share of faces whose truth may lie outside the set, in (0, 1). Defaults
+            to 0.1.
+        by: `"gender"` or `"age_group"`: a threshold for each as answered. `None`
+            (default) is one for all.
+        fitted_on: Kept as it is, to say where the faces are from.
+
+    Returns:
+        The calibration. Heads and answers without a labeled face are left out of it.
+
+    Raises:
+        ValueError: If no face has a label, a column or an output is missing, or the
+            encoding does not answer `by`.
+
+    Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017;
+    Angelopoulos & Bates, "A Gentle Introduction to Conformal Prediction and
+    Distribution-Free Uncertainty Quantification", 2021 (arXiv 2107.07511); Romano et
+    al., "Classification with Valid and Adaptive Coverage", NeurIPS 2020, without its
+    random part; Lu et al. (MICCAI 2022) for classes in an order.
+    """
+    check_options(alpha, by)
+    temperatures: dict[str, float] = {}
+    num_faces: dict[str, int | tuple[int, ...]] = {}
+    for head in encoding.heads:
+        classes = true_classes(head, labels)
+        if classes is None or not (classes != MISSING).any():
+            continue
+        temperatures[head.name] = fit_temperature(head, outputs, classes)
+        num_faces[head.name] = int((classes != MISSING).sum())
+    if not temperatures:
+        raise ValueError(
+            "There is nothing to calibrate on. Expected at least one face with a label "
+            f"of a head with classes. Received: {len(labels['age_group'])} faces."
+        )
+    calibrated = Calibration(temperatures).apply(outputs, encoding)
+    thresholds: dict[str, tuple[float, ...]] = {}
+    for name, (scores, groups) in _true_scores(
+        calibrated, labels, encoding, by
+    ).items():
+        thresholds[name] = tuple(conformal_quantile(scores[g], alpha) for g in groups)
+        num_faces[f"{name}_set"] = tuple(int(g.sum()) for g in groups)
+    return Calibration(
+        temperatures, thresholds, alpha, by, num_faces, dict(fitted_on or {})
+    )
+
+
+def true_classes(head: Head, labels: Mapping[str, Any]) -> np.ndarray | None:
+    """Returns the class id of every face, `MISSING` where unknown.
+
+    Ages are years, those beyond the oldest year the oldest. `None` of regression heads.
+    """
+    if head.kind == "regression":
+        return None
+    missing = [column for column in head.columns if column not in labels]
+    if missing:
+        raise ValueError(
+            f"Missing column {missing[0]!r} of head {head.name!r} in `labels`. "
+            f"Received columns: {sorted(labels)}."
+        )
+    columns = [np.asarray(labels[column], "float64") for column in head.columns]
+    if head.kind == "years":
+        years = np.floor(columns[0])
+        ages = check_class_ids(head.name, head.columns[0], years, head.num_values)
+        return np.minimum(ages, head.num_classes - 1)
+    sizes = [head.num_values]
+    if len(columns) > 1:
+        sizes = [len(GENDERS), head.num_values // len(GENDERS)]
+    ids = [
+        check_class_ids(head.name, name, values, size)
+        for name, values, size in zip(head.columns, columns, sizes, strict=True)
+    ]
+    return head.class_ids(ids, lambda known: known.astype("int64"))
+
+
+def fit_temperature(
+    head: Head, outputs: Mapping[str, Any], classes: np.ndarray
+) -> float:
+    """Returns the temperature that makes the true classes of a head most likely.
+
+    Args:
+        head: A head with classes.
+        outputs: Output name -> predictions. Shape (num_faces, units) each.
+        classes: Class ids, -1 where unknown; at least one is known. Shape (num_faces,).
+    """
+    known = np.flatnonzero(classes != MISSING)
+    truth = classes[known]
+    picked = {name: np.asarray(outputs[name])[known] for name in head.output_names}
+
+    def loss(log_temperature: float) -> float:
+        divided = divide_logits(head, picked, math.exp(log_temperature))
+        rows = ops.convert_to_numpy(class_probabilities(head, divided))
+        return negative_log_likelihood(rows, truth)
+
+    low, high = (math.log(t) for t in TEMPERATURES)
+    found = optimize.minimize_scalar(
+        loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4}
+    )
+    return round(float(math.exp(found.x)), 6)
+
+
+def negative_log_likelihood(probabilities: np.ndarray, classes: np.ndarray) -> float:
+    """Returns the mean of -log(probability of the true class), in nats."""
+    true = probabilities[np.arange(len(classes)), classes].astype("float64")
+    return float(-np.log(np.maximum(true, LEAST_PROBABILITY)).mean())
+
+
+def conformal_quantile(scores: np.ndarray, alpha: float) -> float:
+    """Returns the threshold that a further score exceeds with probability `alpha`.
+
+    Args:
+        scores: Scores in [0, 1] of the true classes. Shape (num_faces,).
+        alpha: In (0, 1).
+
+    Returns:
+        The ceil((n + 1)(1 - alpha))-th smallest score; 1, which no score exceeds, where
+        there are too few for that.
+    """
+    rank = math.ceil((len(scores) + 1) * (1 - alpha) - 1e-9)  # 0.9 is not 9 / 10
+    return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else 1.0
+
+
+def _true_scores(
+    outputs: Mapping[str, Any],
+    labels: Mapping[str, Any],
+    encoding: Encoding,
+    by: str | None,
+) -> dict[str, tuple[np.ndarray, list[np.ndarray]]]:
+    """Returns for each answer the scores of the truth, and the faces of each group."""
+    decoded = encoding.decode(outputs)
+    if by is not None and getattr(decoded, by) is None:
+        raise ValueError(
+            f"Invalid `by`. The encoding {encoding.name!r} does not answer {by!r}."
+        )
+    sizes = {"age_group": len(encoding.age_groups), "gender": len(GENDERS)}
+    found = {}
+    for name, probabilities in answer_probabilities(decoded).items():
+        truth = np.asarray(labels[name])
+        known = np.flatnonzero(truth != MISSING)
+        if not len(known):
+            continue
+        scores = ops.convert_to_numpy(set_scores(probabilities))[known, truth[known]]
+        groups = [np.ones(len(known), bool)]
+        if by is not None:
+            answered = ops.convert_to_numpy(getattr(decoded, by))[known]
+            groups = [answered == group for group in range(sizes[by])]
+        found[name] = scores, groups
+    return found

@@ -1,0 +1,241 @@
+"""Scores of groups of people: who fares worse, and by how much beyond chance.
+
+In: the predictions of a split, a row per face. Out: for age group × gender, and for
+each column asked for, every group's accuracies with intervals clustered on people, and
+the gap between the best group and the worst.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from keras_agegender.evaluation.clusters import Clusters
+from keras_agegender.evaluation.resampling import (
+    bootstrap_interval,
+    proportion_interval,
+)
+
+# Below these an accuracy says little: 30 faces give ±0.18 at best, and of fewer than 10
+# people it is one of those people.
+FEW_FACES = 30
+FEW_SUBJECTS = 10
+MAX_GROUPS = 100
+QUESTIONS = ("gender", "age_group")
+CELLS = "age_group,gender"
+
+
+def score_groups(
+    table: pd.DataFrame, by: str | Sequence[str] = ()
+) -> dict[str, dict[str, Any]]:
+    """Returns the scores of groups of faces.
+
+    A group of fewer than 30 faces or 10 subjects is marked `few`; such ones come last
+    and are no part of the gap. The gap is between groups that were chosen for being
+    best and worst, so that a part of it is chance: compare its interval with 0.
+
+    Args:
+        table: A row per face, as predictions.csv has it: `subject`, the columns to
+            group by, `gender`, `age_group` and the answers `predicted_…`, by name.
+        by: Further columns to group by, `"race"` for instance; names with a comma
+            between them are crossed: `"race,gender"`. Defaults to age group and gender
+            alone.
+
+    Returns:
+        For `"age_group,gender"` (where faces have both) and each of `by`:
+        `num_faces` and `num_unlabelled` (faces without the column), `few_faces` and
+        `few_subjects` (the minimum counts), `gaps` (question -> `best`, `worst`,
+        `value`, `interval`) and `groups`, the worst first: its columns' values,
+        `num_faces`, `num_subjects`, `largest_share` (of the subject with most faces),
+        `few`, and for each question `<question>_accuracy` and `<question>_interval`.
+
+    Raises:
+        ValueError: If the table has no such column, or it has more than 100 values.
+
+    Example:
+    >>> table = pd.DataFrame({"gender": ["male", "female"], "race": ["a", "b"],
+    ...                       "predicted_gender": ["male", "male"]})
+    >>> [g["gender_accuracy"] for g in score_groups(table, "race")["race"]["groups"]]
+    [0.0, 1.0]
+    """
+    asked = [by] if isinstance(by, str) else list(by)
+    found = {}
+    for name in (CELLS, *asked):
+        columns = name.split(",")
+        absent = [c for c in columns if c not in table]
+        if absent and name == CELLS:
+            continue
+        if absent:
+            raise ValueError(
+                f"Invalid `by`. Expected columns of {_groupable(table)}. "
+                f"Received: {name!r}."
+            )
+        known = np.all([known_values(table[c]) for c in columns], axis=0)
+        if name != CELLS or known.any():
+            found[name] = _score(table[known], columns, int((~known).sum()))
+    return found
+
+
+def _groupable(table: pd.DataFrame) -> list[str]:
+    outputs = ("output_", "predicted_", "key")
+    return [str(c) for c in table if not str(c).startswith(outputs)]
+
+
+def known_values(column: pd.Series) -> np.ndarray:
+    """Returns where a column says something: neither `""`, nor -1, nor NaN."""
+    known = column.notna()
+    if pd.api.types.is_numeric_dtype(column):
+        return (known & (column != -1)).to_numpy()
+    return (known & (column.astype(str) != "")).to_numpy()
+
+
+def subjects_of(table: pd.DataFrame) -> Clusters:
+    """Returns the faces of each subject; faces of nobody known are their own."""
+    subjects = table["subject"] if "subject" in table else np.full(len(table), "")
+    return Clusters.of(subjects)
+
+
+def is_few(clusters: Clusters) -> bool:
+    """Whether a group has too few faces or people to say much about it."""
+    return len(clusters.ids) < FEW_FACES or clusters.num_clusters < FEW_SUBJECTS
+
+
+def right_answers(table: pd.DataFrame, question: str) -> np.ndarray:
+    """Returns which faces are answered right; those without a label are not."""
+    return (table[f"predicted_{question}"] == table[question]).to_numpy()
+
+
+def _score(
+    table: pd.DataFrame, columns: list[str], num_unlabelled: int
+) -> dict[str, Any]:
+    questions = [q for q in QUESTIONS if f"predicted_{q}" in table]
+    members = table.groupby(columns, sort=True, observed=True).indices
+    if len(members) > MAX_GROUPS:
+        raise ValueError(
+            f"Invalid `by`. Expected at most {MAX_GROUPS} groups. Received: "
+            f"{len(members)} different values of {','.join(columns)!r}."
+        )
+    groups = []
+    for values, rows in members.items():
+        names = values if isinstance(values, tuple) else (values,)
+        named = dict(zip(columns, map(_plain, names), strict=True))
+        groups.append(named | _score_group(table.iloc[rows], questions))
+    groups.sort(key=lambda g: (g["few"], _mean_accuracy(g, questions)))
+    return {
+        "num_faces": len(table),
+        "num_unlabelled": num_unlabelled,
+        "few_faces": FEW_FACES,
+        "few_subjects": FEW_SUBJECTS,
+        "gaps": {
+            question: gap
+            for question in questions
+            if (gap := _gap(table, columns, groups, question)) is not None
+        },
+        "groups": groups,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value as JSON has it."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _score_group(table: pd.DataFrame, questions: Sequence[str]) -> dict[str, Any]:
+    clusters = subjects_of(table)
+    scores: dict[str, Any] = {
+        "num_faces": len(table),
+        "num_subjects": clusters.num_clusters,
+        "largest_share": clusters.largest_share,
+        "few": is_few(clusters),
+    }
+    for question in questions:
+        known = known_values(table[question])
+        found = proportion_interval(
+            right_answers(table, question)[known], clusters.select(known)
+        )
+        scores[f"{question}_accuracy"] = found.value
+        scores[f"{question}_interval"] = found.interval
+    return scores
+
+
+def _mean_accuracy(group: Mapping[str, Any], questions: Sequence[str]) -> float:
+    known = [a for q in questions if (a := group[f"{q}_accuracy"]) is not None]
+    return float(np.mean(known)) if known else 2.0  # behind all that have a score
+
+
+def _gap(
+    table: pd.DataFrame, columns: list[str], groups: list[dict], question: str
+) -> dict[str, Any] | None:
+    """Returns how far the worst group is behind the best; `None` of fewer than two."""
+    name = f"{question}_accuracy"
+    scored = [g for g in groups if not g["few"] and g[name] is not None]
+    if len(scored) < 2:
+        return None
+    best, worst = (pick(scored, key=lambda g: g[name]) for pick in (max, min))
+    clusters = subjects_of(table)
+    known, right = known_values(table[question]), right_answers(table, question)
+    sums = []
+    for group in (best, worst):
+        there = known & np.all([table[c] == group[c] for c in columns], axis=0)
+        sums += [clusters.sums(there & right), clusters.sums(there)]
+
+    def difference(s: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):  # a sample may have none of a group
+            return s[:, 0] / s[:, 1] - s[:, 2] / s[:, 3]
+
+    found = bootstrap_interval(np.stack(sums, axis=1), difference, clusters)
+    return {
+        "best": _title(best, columns),
+        "worst": _title(worst, columns),
+        "value": found.value,
+        "interval": found.interval,
+    }
+
+
+def _title(group: Mapping[str, Any], columns: Sequence[str]) -> str:
+    return " ".join(str(group[c]) for c in columns)
+
+
+def group_lines(groups: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """Returns what `score_groups` found as blocks of lines, one for each grouping."""
+    return [_lines(name.split(","), found) for name, found in groups.items()]
+
+
+def _lines(columns: list[str], found: Mapping[str, Any]) -> list[str]:
+    groups = found["groups"]
+    questions = [q for q in QUESTIONS if groups and f"{q}_accuracy" in groups[0]]
+    titles = [_title(group, columns) for group in groups]
+    heading = " × ".join(c.replace("_", " ") for c in columns)
+    width = max(map(len, [heading, *titles])) + 2
+    line = f"{heading:<{width}}{'faces':>7}{'people':>8}"
+    lines = [line + "".join(f"  {q.replace('_', ' '):<21}" for q in questions).rstrip()]
+    for title, group in zip(titles, groups, strict=True):
+        line = f"{title:<{width}}{group['num_faces']:>7}{group['num_subjects']:>8}"
+        for question in questions:
+            line += f"  {_figures(group, question):<21}"
+        lines.append((line + ("few" if group["few"] else "")).rstrip())
+    for question, gap in found["gaps"].items():
+        interval = gap["interval"]
+        ends = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+        lines.append(
+            f"{question.replace('_', ' ')}: {gap['worst']} is {gap['value']:.3f}{ends} "
+            f"behind {gap['best']}"
+        )
+    lines.append(
+        "worst first, 95 % intervals over people; few: under "
+        f"{found['few_faces']} faces or {found['few_subjects']} people"
+    )
+    if found["num_unlabelled"]:
+        lines.append(f"{found['num_unlabelled']} faces without these do not count")
+    return lines
+
+
+def _figures(group: Mapping[str, Any], question: str) -> str:
+    value, interval = group[f"{question}_accuracy"], group[f"{question}_interval"]
+    if value is None:
+        return "-"
+    ends = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+    return f"{value:.3f}{ends}"

@@ -1,0 +1,71 @@
+"""Published and measured figures of many runs as one picture."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_agegender.evaluation.figures import (
+    COLORS,
+    INK,
+    MUTED,
+    new_figure,
+    save_figure,
+    style,
+)
+
+
+def plot_reproduction(rows: Sequence[Any], path: str | Path, note: str = "") -> Path:
+    """Draws published beside measured accuracies, a line for each row of the table.
+
+    Hollow circles are published figures; dots are measured means, bars their standard
+    deviations over folds and seeds. A row without a finished run says so.
+
+    Args:
+        rows: Rows of a `Reproduction`.
+        path: PNG file to write, whole or not at all.
+        note: What the measured figures are of.
+
+    Returns:
+        That path.
+    """
+    panels = (("gender accuracy", COLORS[0]), ("age accuracy", COLORS[1]))
+    lines = textwrap.wrap(note, 150)
+    with style():
+        figure = new_figure((11, 1.9 + 0.34 * len(rows) + 0.15 * len(lines)))
+        axes = figure.subplots(1, len(panels), sharey=True)
+        labels = [
+            f"{r.recipe}{f' ({r.checkpoint})' if r.checkpoint else ''}" for r in rows
+        ]
+        for axis, (name, color) in zip(axes, panels, strict=True):
+            for position, row in enumerate(rows):
+                _draw_figures(axis, position, row, name, color)
+            axis.set_title(name.capitalize())
+            axis.set_xlim(0, 1)
+            axis.grid(axis="y", visible=False)
+        axes[0].set_yticks(range(len(rows)), labels)
+        axes[0].set_ylim(len(rows) - 0.5, -0.5)  # the first on top, none at the edge
+        handles = [
+            axes[0].plot([], [], "o", mfc="none", color=INK, label="published")[0],
+            axes[0].plot([], [], "o", color=INK, label="measured here")[0],
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=2)
+        if lines:
+            text = "\n".join(lines)
+            figure.suptitle(text, x=0.01, ha="left", fontsize=8.5, color=MUTED)
+        return save_figure(figure, Path(path))
+
+
+def _draw_figures(axis: Any, position: int, row: Any, name: str, color: str) -> None:
+    published, measured = row.published.get(name), row.measured.get(name, [])
+    if published is not None:
+        axis.plot([published], [position], "o", mfc="none", color=color, markersize=8)
+    if measured:
+        spread = np.std(measured, ddof=1) if len(measured) > 1 else 0.0
+        axis.errorbar(np.mean(measured), position, xerr=spread, fmt="o", color=color)
+    elif row.failed and not row.measured:
+        axis.text(0.02, position, "failed", color=MUTED, va="center", fontsize=9)

@@ -1,0 +1,23 @@
+"""The folder of an export: how it is known, and whether one can be made there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from keras_agegender.files import holds
+
+METADATA_FILE = "agegender.json"
+
+
+def check_new_export(directory: Path, overwrite: bool) -> None:
+    """Makes sure that an export can be made in a folder.
+
+    Raises:
+        ValueError: If it is a file, holds other things, or holds an export that may not
+            be overwritten.
+    """
+    if holds(directory, METADATA_FILE, "export") and not overwrite:
+        raise ValueError(
+            f"There is an export in {directory} already. Choose another directory, or "
+            "overwrite it (--overwrite)."
+        )

@@ -1,0 +1,29 @@
+"""Pretrained weights: what a training begins with, from a file or a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+
+from keras_agegender.files import write_text
+from keras_agegender.models.weights import WeightTransfer, transfer_weights
+from keras_agegender.run_directory import RunDirectory
+
+
+def transfer(model: keras.Model, path: Path, run: RunDirectory) -> WeightTransfer:
+    """Copies what fits from a pretrained model and writes down what did.
+
+    Raises:
+        ValueError: If a frozen layer finds no weights.
+    """
+    report = transfer_weights(load_pretrained(path), model)
+    write_text(run.path / "transfer.txt", f"from {path}\n{report}\n")
+    return report
+
+
+def load_pretrained(path: str | Path) -> keras.Model:
+    """Returns the model of a `.keras` file, or the best one of a run."""
+    if Path(path).suffix == ".keras":
+        return keras.saving.load_model(path, compile=False)
+    return RunDirectory.open(path).load_model()

@@ -1,0 +1,274 @@
+"""Fitting calibrations: closed forms, known temperatures, simulated coverage."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_agegender.encodings.calibration import Calibration, divide_logits
+from keras_agegender.encodings.catalogue import get_encoding
+from keras_agegender.encodings.decoding import class_probabilities
+from keras_agegender.encodings.head import Head
+from keras_agegender.evaluation.calibration_scores import (
+    calibration_lines,
+    calibration_scores,
+    expected_calibration_error,
+)
+from keras_agegender.evaluation.fit_calibration import (
+    conformal_quantile,
+    fit_calibration,
+    fit_temperature,
+    true_classes,
+)
+from keras_agegender.evaluation.metrics import Evaluation, format_metrics
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def softmax(logits):
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def sample(draw, probabilities):
+    """One class of each row."""
+    below = probabilities.cumsum(axis=1)
+    below /= below[:, -1:]
+    return (draw.uniform(size=(len(below), 1)) > below).sum(axis=1)
+
+
+# -- temperatures ----------------------------------------------------------------------
+
+
+def test_a_temperature_in_closed_form():
+    """Logits are 2 or -2 and three of four right: 2 / T must be the logit of 3/4."""
+    male = sigmoid(np.array([2.0, 2.0, 2.0, -2.0]))[:, None]
+    genders = np.array([1, 1, 0, 0])
+    expected = 2 / math.log(3)
+    assert fit_temperature(Head("gender"), {"gender": male}, genders) == pytest.approx(
+        expected, rel=1e-3
+    )
+    rows = np.concatenate([1 - male, male], axis=1)
+    head = Head("size", "categorical", 2)
+    assert fit_temperature(head, {"size": rows}, genders) == pytest.approx(
+        expected, rel=1e-3
+    )
+
+
+@pytest.mark.parametrize("kind", ["binary", "categorical", "ordinal", "coral", "corn"])
+@pytest.mark.parametrize("temperature", [0.6, 2.5])
+def test_the_temperature_that_labels_were_drawn_with_is_found(kind, temperature):
+    draw = np.random.default_rng(3)
+    head = Head("x", kind, 1 if kind == "binary" else 4)
+    count = 4000
+    if kind == "categorical":
+        outputs = {"x": softmax(draw.normal(0, 2, (count, 4)))}
+    else:
+        # Falling logits, as those of ranks are.
+        spread = draw.normal(0, 2, (count, 1)) - np.arange(4) + 1
+        if kind == "binary":
+            outputs = {"x": sigmoid(spread[:, :1])}
+        elif kind == "ordinal":
+            outputs = {f"x{k + 1}": sigmoid(spread[:, k : k + 1]) for k in range(4)}
+        else:
+            outputs = {"x": sigmoid(spread[:, :3, None])}
+    true = class_probabilities(head, divide_logits(head, outputs, temperature))
+    classes = sample(draw, ops.convert_to_numpy(true).astype("float64"))
+    assert fit_temperature(head, outputs, classes) == pytest.approx(
+        temperature, rel=0.08
+    )
+
+
+def test_years_are_fitted_on_ages():
+    """Ages drawn from a sharper distribution than a model trained softly says."""
+    draw = np.random.default_rng(4)
+    encoding = get_encoding("years")
+    center = draw.uniform(20, 60, (3000, 1))
+    rows = softmax(-((np.arange(101) - center) ** 2) / (2 * 6.0**2))
+    # Half the variance: the same logits at T = 1/2.
+    ages = sample(draw, softmax(-((np.arange(101) - center) ** 2) / 6.0**2))
+    labels = {
+        "age_years": ages,
+        "age_group": np.full(3000, -1),
+        "gender": np.full(3000, -1),
+    }
+    outputs = {"gender": np.full((3000, 1), 0.5), "age": rows}
+    calibration = fit_calibration(outputs, labels, encoding)
+    assert calibration.temperatures == {"age": pytest.approx(0.5, rel=0.05)}
+    assert calibration.thresholds == {}  # no face has a group or a gender
+    assert calibration.num_faces == {"age": 3000}
+
+
+def test_true_classes():
+    labels = {"gender": [1, 0, -1], "age_group": [2, -1, 3], "weight": [1.5, 2.0, 0.0]}
+    joint = get_encoding("joint").heads[0]
+    np.testing.assert_array_equal(true_classes(joint, labels), [10, -1, -1])
+    years = get_encoding("years").head("age")
+    ages = {"age_years": [3.9, np.nan, 117.0]}
+    np.testing.assert_array_equal(true_classes(years, ages), [3, -1, 100])
+    assert true_classes(Head("weight", "regression"), labels) is None
+    with pytest.raises(ValueError, match="Missing column 'age_years'.*'gender'"):
+        true_classes(years, labels)
+
+
+# -- sets ------------------------------------------------------------------------------
+
+
+def test_the_conformal_quantile_of_nine_scores():
+    """Of 10 faces, the new one included, 9 must have a score no larger."""
+    scores = np.array([0.5, 0.1, 0.9, 0.3, 0.7, 0.2, 0.8, 0.4, 0.6])
+    assert conformal_quantile(scores, 0.1) == 0.9  # rank 9
+    assert conformal_quantile(scores, 0.2) == 0.8  # rank 8
+    assert conformal_quantile(scores, 0.25) == 0.8  # rank 7.5, the next one
+    assert conformal_quantile(scores, 0.5) == 0.5  # rank 5
+    assert conformal_quantile(scores, 0.05) == 1.0  # rank 9.5: too few faces
+    assert conformal_quantile(scores[:0], 0.5) == 1.0
+
+
+def simulated_faces(draw, count):
+    """Ages from a softmax that the model knows, twice as sure as it should be."""
+    encoding = get_encoding("categorical")
+    logits = -((np.arange(8) - draw.uniform(-1, 8, (count, 1))) ** 2) / 1.5
+    male = draw.normal(0, 1, (count, 1))
+    labels = {
+        "age_group": sample(draw, softmax(logits)),
+        "gender": (draw.uniform(size=count) < sigmoid(male[:, 0])).astype(int),
+    }
+    outputs = {"age": softmax(2 * logits), "gender": sigmoid(2 * male)}
+    return encoding, outputs, labels
+
+
+@pytest.mark.parametrize("by", [None, "gender"])
+@pytest.mark.parametrize("alpha", [0.1, 0.2])
+def test_coverage_on_exchangeable_faces(alpha, by):
+    draw = np.random.default_rng(7)
+    encoding, outputs, labels = simulated_faces(draw, 20000)
+    calibration = fit_calibration(outputs, labels, encoding, alpha=alpha, by=by)
+    assert calibration.temperatures == {
+        "gender": pytest.approx(2, rel=0.1),
+        "age": pytest.approx(2, rel=0.1),
+    }
+    assert len(calibration.thresholds["age_group"]) == (1 if by is None else 2)
+    encoding, outputs, labels = simulated_faces(draw, 20000)
+    decoded = encoding.decode(calibration.apply(outputs, encoding))
+    sets = calibration.sets(decoded)
+    answered = ops.convert_to_numpy(decoded.gender)
+    groups = [np.full(20000, True)] if by is None else [answered == 0, answered == 1]
+    for name in ("age_group", "gender"):
+        members = ops.convert_to_numpy(getattr(sets, name))
+        holds = members[np.arange(20000), labels[name]]
+        for group in groups:
+            assert holds[group].mean() == pytest.approx(1 - alpha, abs=0.02)
+        assert 1 < members.sum(axis=1).mean() < members.shape[1] - 0.2
+
+
+def test_a_model_that_is_right_often_enough_answers_once():
+    """Nine of ten genders are right, and four of five are asked for."""
+    outputs = {"gender": np.array([[0.7]] * 9 + [[0.6]])}
+    labels = {"gender": np.array([1] * 9 + [0]), "age_group": np.full(10, -1)}
+    encoding = get_encoding("gender")
+    calibration = fit_calibration(outputs, labels, encoding, alpha=0.2)
+    assert calibration.thresholds == {"gender": (0.0,)}
+    sets = calibration.sets(encoding.decode(outputs))
+    np.testing.assert_array_equal(sets.gender, [[False, True]] * 10)
+
+
+def test_a_group_with_too_few_faces_gets_everything():
+    draw = np.random.default_rng(1)
+    outputs = {"gender": np.concatenate([draw.uniform(0.6, 1, (30, 1)), [[0.1]] * 5])}
+    labels = {"gender": np.array([1] * 30 + [0] * 5), "age_group": np.full(35, -1)}
+    found = fit_calibration(outputs, labels, get_encoding("gender"), by="gender")
+    assert found.thresholds == {"gender": (1.0, 0.0)}
+    assert found.num_faces == {"gender": 35, "gender_set": (5, 30)}
+
+
+def test_faces_without_a_label_do_not_count():
+    draw = np.random.default_rng(5)
+    encoding, outputs, labels = simulated_faces(draw, 60)
+    some = {name: np.where(np.arange(60) < 40, v, -1) for name, v in labels.items()}
+    first = fit_calibration(outputs, some, encoding)
+    second = fit_calibration(
+        {name: rows[:40] for name, rows in outputs.items()},
+        {name: values[:40] for name, values in labels.items()},
+        encoding,
+    )
+    assert first == second and first.num_faces["age_group_set"] == (40,)
+
+
+def test_what_cannot_be_fitted():
+    outputs = {"gender": np.array([[0.7]])}
+    labels = {"gender": np.array([-1]), "age_group": np.array([-1])}
+    encoding = get_encoding("gender")
+    with pytest.raises(ValueError, match="at least one face with a label.*1 faces"):
+        fit_calibration(outputs, labels, encoding)
+    labels["gender"] = np.array([1])
+    with pytest.raises(ValueError, match="'gender' does not answer 'age_group'"):
+        fit_calibration(outputs, labels, encoding, by="age_group")
+    with pytest.raises(ValueError, match="Invalid `alpha`"):
+        fit_calibration(outputs, labels, encoding, alpha=0.0)
+
+
+# -- scores ----------------------------------------------------------------------------
+
+
+def test_expected_calibration_error_by_hand():
+    """Two faces at 0.95, one right: |0.5 - 0.95|. Two at 0.6, both right: 0.4."""
+    rows = np.array([[0.95, 0.05], [0.95, 0.05], [0.4, 0.6], [0.6, 0.4]])
+    error = expected_calibration_error(rows, np.array([0, 1, 1, 0]))
+    assert error == pytest.approx((2 * 0.45 + 2 * 0.4) / 4)
+    sure = expected_calibration_error(np.array([[1.0, 0.0]]), np.array([0]))
+    assert sure == 0.0
+
+
+def test_scores_by_hand():
+    """Four faces; of one nobody knows the gender, of another the age group."""
+    encoding = get_encoding("categorical", age_groups="0-9,10-19,20+")
+    outputs = {
+        "gender": np.array([[0.9], [0.9], [0.9], [0.9]]),
+        "age": np.array([[0.6, 0.3, 0.1]] * 3 + [[0.2, 0.2, 0.6]]),
+    }
+    labels = {
+        "gender": np.array([1, 1, 0, -1]),
+        "age_group": np.array([0, 1, -1, 0]),
+    }
+    calibration = Calibration(
+        {"gender": 2.0}, {"age_group": (0.6,), "gender": (0.5,)}, alpha=0.2
+    )
+    found = calibration_scores(outputs, labels, encoding, calibration)
+    gender = found["answers"]["gender"]
+    assert gender["num_faces"] == 3
+    assert gender["accuracy"] == gender["accuracy_before"] == pytest.approx(2 / 3)
+    assert gender["nll_before"] == pytest.approx(-math.log(0.9 * 0.9 * 0.1) / 3)
+    assert gender["nll"] == pytest.approx(-math.log(0.75 * 0.75 * 0.25) / 3, rel=1e-5)
+    assert gender["ece_before"] == pytest.approx(0.9 - 2 / 3)
+    assert gender["ece"] == pytest.approx(0.75 - 2 / 3, rel=1e-4)
+    age = found["answers"]["age_group"]
+    assert age["nll"] == age["nll_before"]
+    # {0, 1} twice, which hold 0 and 1, and {1, 2}, which does not hold 0. In float32
+    # 0.6 is not above the threshold.
+    sets = found["sets"]["age_group"]
+    assert (sets["num_faces"], sets["coverage"], sets["mean_size"]) == (
+        3, pytest.approx(2 / 3), 2.0
+    )  # fmt: skip
+    by_name = {group["name"]: group for group in sets["groups"]}
+    assert by_name["0-9"]["coverage"] == 0.5 and by_name["10-19"]["coverage"] == 1.0
+    assert by_name["20+"]["coverage"] is None
+    assert by_name["male"]["num_faces"] == 2 and by_name["female"]["num_faces"] == 0
+    assert found["sets"]["gender"]["coverage"] == pytest.approx(2 / 3)
+
+
+def test_scores_are_shown():
+    draw = np.random.default_rng(2)
+    encoding, outputs, labels = simulated_faces(draw, 50)
+    calibration = fit_calibration(outputs, labels, encoding, by="gender")
+    found = calibration_scores(outputs, labels, encoding, calibration)
+    lines = calibration_lines(found)
+    assert any(line.startswith("age_group sets, to hold the truth for 90%, by gender")
+               for line in lines)  # fmt: skip
+    assert len(lines) == 1 + 2 + 2 * (3 + 1 + 8 + 2)
+    assert "\n".join(lines) in format_metrics(Evaluation(50, calibration=found))

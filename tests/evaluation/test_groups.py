@@ -1,0 +1,87 @@
+"""Scores of groups of people, by hand, and the table that they print."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from keras_agegender.evaluation.clusters import Clusters
+from keras_agegender.evaluation.groups import group_lines, score_groups
+from keras_agegender.evaluation.resampling import proportion_interval
+
+
+def make_table():
+    """120 faces of 40 people: three each. Men are 9/10 right, women 5/10."""
+    index = np.arange(120)
+    gender = np.where(index % 2, "male", "female")
+    right = np.where(gender == "male", index // 2 % 10 < 9, index // 2 % 10 < 5)
+    other = np.where(gender == "male", "female", "male")
+    return pd.DataFrame(
+        {
+            "subject": [f"s{k // 2 % 20}{k % 2}" for k in index],
+            "age_group": np.where(index < 110, "4-6", ""),
+            "gender": gender,
+            "predicted_gender": np.where(right, gender, other),
+            "race": np.where(index < 60, "a", np.where(index < 118, "b", "")),
+            "weight": index / 7,
+            "glasses": np.where(index < 60, 1, -1),
+        }
+    )
+
+
+def test_groups_by_hand():
+    table = make_table()
+    found = score_groups(table, ["gender", "race,gender"])
+    assert list(found) == ["age_group,gender", "gender", "race,gender"]
+    genders = found["gender"]
+    assert [g["gender"] for g in genders["groups"]] == ["female", "male"]
+    female = genders["groups"][0]
+    assert (female["num_faces"], female["num_subjects"]) == (60, 20)
+    assert female["gender_accuracy"] == 0.5 and not female["few"]
+    assert female["largest_share"] == pytest.approx(3 / 60)
+    women = table[table["gender"] == "female"]
+    expected = proportion_interval(
+        women["predicted_gender"] == "female", Clusters.of(women["subject"])
+    )
+    assert female["gender_interval"] == expected.interval
+    gap = genders["gaps"]["gender"]
+    assert (gap["worst"], gap["best"]) == ("female", "male")
+    assert gap["value"] == pytest.approx(0.4)
+    assert 0 < gap["interval"][0] < 0.4 < gap["interval"][1]
+
+
+def test_faces_without_the_column_do_not_count():
+    found = score_groups(make_table(), ["race", "glasses"])
+    cells = found["age_group,gender"]
+    assert (cells["num_faces"], cells["num_unlabelled"]) == (110, 10)
+    assert (found["race"]["num_faces"], found["race"]["num_unlabelled"]) == (118, 2)
+    assert [g["glasses"] for g in found["glasses"]["groups"]] == [1]
+    assert found["glasses"]["gaps"] == {}
+
+
+def test_small_groups_are_marked_and_come_last():
+    """29 faces are too few, and so are 9 people."""
+    table = make_table()
+    table["race"] = np.where(np.arange(120) < 29, "rare", "often")
+    table.loc[table["race"] == "rare", "predicted_gender"] = ""
+    groups = score_groups(table, "race")["race"]["groups"]
+    assert [(g["race"], g["few"]) for g in groups] == [("often", False), ("rare", True)]
+    table["subject"] = [f"s{k % 9}" for k in range(120)]
+    assert all(g["few"] for g in score_groups(table, "race")["race"]["groups"])
+
+
+def test_columns_that_cannot_group():
+    with pytest.raises(ValueError, match=r"'race'.*Received: 'colour'"):
+        score_groups(make_table(), "colour")
+    with pytest.raises(ValueError, match="at most 100 groups. Received: 120"):
+        score_groups(make_table(), "weight")
+
+
+def test_the_printed_table():
+    lines = group_lines(score_groups(make_table(), "gender"))[1]
+    assert lines[0].split() == ["gender", "faces", "people", "gender"]
+    assert lines[1].startswith("female") and "0.500 [" in lines[1]
+    assert lines[3].startswith("gender: female is 0.400 [")
+    assert lines[3].endswith("behind male")
+    assert "under 30 faces or 10 people" in lines[4]

@@ -1,0 +1,68 @@
+"""predictions.csv: who, the truth, the answers, by name and by id."""
+
+from __future__ import annotations
+
+import numpy as np
+from sample_data import EXTRA_HEADS, make_rows
+
+from keras_agegender.datasets.manifest import make_manifest
+from keras_agegender.datasets.preparation import prepare
+from keras_agegender.datasets.prepared import load_prepared
+from keras_agegender.encodings.catalogue import get_encoding
+from keras_agegender.encodings.head import Head
+from keras_agegender.evaluation.descriptions import read_descriptions
+from keras_agegender.evaluation.predictions import (
+    prediction_table,
+    read_predictions,
+    write_predictions,
+)
+
+
+def test_names_stand_beside_ids(tmp_path):
+    colour = Head("shade", "categorical", column="colour", classes=("red", "green"))
+    encoding = get_encoding("categorical", heads=[colour])
+    outputs = {
+        "gender": np.array([[0.9], [0.2]]),
+        "age": np.eye(8)[[4, 0]],
+        "shade": np.array([[0.4, 0.6], [1.0, 0.0]]),
+    }
+    labels = {
+        "key": np.array(["1.jpg", "2.jpg"]),
+        "age_group": np.array([4, -1]),
+        "gender": np.array([0, 1]),
+    }
+    described = {"subject": np.array(["7", ""])}
+    table = prediction_table(outputs, labels, encoding, described)
+    write_predictions(tmp_path / "p.csv", table)
+    read = read_predictions(tmp_path / "p.csv")
+    expected = {
+        "subject": ["7", ""],
+        "age_group": ["25-32", ""],
+        "age_group_id": [4, -1],
+        "predicted_age_group": ["25-32", "0-2"],
+        "predicted_age_group_id": [4, 0],
+        "gender": ["female", "male"],
+        "gender_id": [0, 1],
+        "predicted_gender": ["male", "female"],
+        "predicted_gender_id": [1, 0],
+        "predicted_shade": ["green", "red"],
+        "predicted_shade_id": [1, 0],
+        "output_age[4]": [1.0, 0.0],
+    }
+    assert {name: read[name].tolist() for name in expected} == expected
+    assert read.index.tolist() == ["1.jpg", "2.jpg"]
+
+
+def test_a_dataset_says_who_and_what_else(tmp_path):
+    """Rows 0 and 5 are in fold 0: colours 0 and 2 of red, green, blue."""
+    rows = [{**row, "album": f"{row['fold']:03d}"} for row in make_rows(tmp_path, 10)]
+    prepare(make_manifest(rows, EXTRA_HEADS), tmp_path / "data", progress=False)
+    prepared = load_prepared(tmp_path / "data")
+    found = read_descriptions(prepared, "fold_0")
+    assert found["subject"].tolist() == ["s0", "s5"]
+    assert found["album"].tolist() == ["000", "000"]
+    assert found["fold"].tolist() == [0, 0]
+    assert found["colour"].tolist() == ["red", "blue"]
+    assert found["colour_id"].tolist() == [0, 2]
+    assert found["weight"].tolist() == [0.0, 2.5]
+    assert "face_score" not in found and "age_group" not in found

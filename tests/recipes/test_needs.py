@@ -1,0 +1,38 @@
+"""What a recipe needs: data of its role, and something to begin with."""
+
+from __future__ import annotations
+
+import pytest
+
+from keras_agegender.recipes.loading import load_recipe
+from keras_agegender.recipes.needs import (
+    check_beginning,
+    check_pretraining_data,
+    training_data,
+)
+
+
+def test_a_recipe_takes_the_data_of_its_role():
+    target, first = load_recipe("14"), load_recipe("5")
+    assert target.data.role == "target" and first.data.role == "pretrain"
+    assert training_data(target, "mine", "celeba") == "mine"
+    assert training_data(first, "mine", "celeba") == "celeba"
+    assert training_data(first, "mine", None) == "mine"
+    with pytest.raises(ValueError, match=r"Missing `data` \(--data\)"):
+        training_data(target, None, "celeba")
+
+
+def test_a_beginning_is_given_one_way_or_the_other():
+    check_beginning(load_recipe("14"), None, None)
+    check_beginning(load_recipe("9"), "celeba", None)
+    check_beginning(load_recipe("9"), None, "run")
+    with pytest.raises(ValueError, match="begins with 'celeba_attributes'"):
+        check_beginning(load_recipe("9"), None, None)
+
+
+def test_pretraining_data_must_be_of_use():
+    for name in ("5", "9", "05_caffe_finetuned"):
+        check_pretraining_data(load_recipe(name), "celeba")
+    check_pretraining_data(load_recipe("14"), None)
+    with pytest.raises(ValueError, match="begins with no other recipe"):
+        check_pretraining_data(load_recipe("14"), "celeba")
