@@ -47,10 +47,28 @@ from .evaluation.audit import Audit as Audit, audit as audit
 from .evaluation.calibrate import calibrate as calibrate
 from .evaluation.calibration_scores import calibration_scores as calibration_scores
 from .evaluation.clusters import Clusters as Clusters, Estimate as Estimate
+from .evaluation.detailed_metrics import detailed_metrics as detailed_metrics
 from .evaluation.duplicates import PairCounts as PairCounts
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.fit_calibration import fit_calibration as fit_calibration
 from .evaluation.groups import score_groups as score_groups
+from .evaluation.keras_count_metrics import (
+    BalancedAccuracy as BalancedAccuracy,
+    ExpectedCalibrationError as ExpectedCalibrationError,
+    PositiveClassMetric as PositiveClassMetric,
+    QuadraticKappa as QuadraticKappa,
+)
+from .evaluation.keras_metrics import (
+    AgeYearsError as AgeYearsError,
+    AllHeadsAccuracy as AllHeadsAccuracy,
+    BrierScore as BrierScore,
+    CumulativeScore as CumulativeScore,
+    ExactAccuracy as ExactAccuracy,
+    MeanAbsoluteGroupError as MeanAbsoluteGroupError,
+    NegativeLogLikelihood as NegativeLogLikelihood,
+    OneOffAccuracy as OneOffAccuracy,
+    RankViolationRate as RankViolationRate,
+)
 from .evaluation.metrics import (
     evaluate_predictions as evaluate_predictions,
     format_metrics as format_metrics,

@@ -1,4 +1,4 @@
-"""The accuracy of decoded answers, after every epoch."""
+"""The accuracy of decoded answers and the losses of labelled faces, every epoch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_agegender.callbacks.labelled_losses import labelled_losses
 from keras_agegender.distribution import LocalPrediction, num_shards
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.labels import MISSING
@@ -28,13 +29,18 @@ class DecodedAccuracy(keras.callbacks.Callback):
     - `val_mean_accuracy`, the mean of the first two, which the report's ResNets are
       selected by.
 
+    It also replaces `val_loss` and `val_<output>_loss` by means over the faces with a
+    label, which Keras' own are not: they count batches by their faces, with and without
+    one. That takes a model compiled with `encoding.losses()` and labels of all the
+    encoding's columns; a model with regularizers keeps Keras' `val_loss`.
+
     Put it before callbacks that monitor one of these. Figures whose labels or heads do
     not exist are not logged.
 
     Args:
         dataset: Batches whose first element is the images, in the order of `labels`.
-        labels: `age_group` and `gender` of those faces, -1 where unknown. Shape
-            (num_faces,) each.
+        labels: `age_group`, `gender` and further columns of those faces, as
+            `read_labels` has them, -1 where unknown. Shape (num_faces,) each.
         encoding: What decodes the model's outputs.
 
     Example:
@@ -59,8 +65,13 @@ class DecodedAccuracy(keras.callbacks.Callback):
         else:
             outputs = self._local.predict(self.images)
         accuracies = decoded_accuracies(outputs, self.labels, self.encoding)
-        if logs is not None:
-            logs.update({f"val_{name}": value for name, value in accuracies.items()})
+        if logs is None:
+            return
+        logs.update({f"val_{name}": value for name, value in accuracies.items()})
+        losses = labelled_losses(self.model, outputs, self.labels, self.encoding)
+        for name, value in losses.items():
+            if f"val_{name}" in logs:
+                logs[f"val_{name}"] = value
 
 
 def decoded_accuracies(

@@ -86,6 +86,20 @@ def detach_state(model: keras.Model, state: LossWeightState) -> None:
     _forget_traces(model)
 
 
+def loss_weights_in_force(model: keras.Model) -> dict[str, float]:
+    """Returns output name -> weight that its loss has in the model's next step.
+
+    Raises:
+        ValueError: If the model is not compiled with a loss.
+    """
+    state = getattr(model, ATTRIBUTE, None)
+    if state is not None:
+        return dict(state.current)
+    compile_loss = _compile_loss_of(model)
+    names = _named_losses(model, compile_loss)
+    return flatten_weights(names, compile_loss._user_loss_weights)
+
+
 def _detach_when_used_outside_fit(model: keras.Model, state: LossWeightState) -> None:
     """Lets the model's entry points detach a state that an interrupted fit left."""
     thread = threading.get_ident()

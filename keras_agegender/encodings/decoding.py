@@ -110,7 +110,7 @@ def decode(
     probabilities = _age_probabilities(age_head, outputs, age_groups)
     group = _most_probable(probabilities)
     if KINDS[age_head.kind].ranks:
-        median, agree = _counted(age_head, outputs)
+        median, agree = count_ranks(age_head, outputs)
     else:
         median, agree = _median(probabilities), ops.ones_like(group, dtype="bool")
     if age_head.kind == "years":
@@ -187,8 +187,12 @@ def _steps(at_least: Any) -> Any:
     return steps[:, :-1] - steps[:, 1:]
 
 
-def _counted(head: Head, outputs: Outputs) -> tuple[Any, Any]:
+def count_ranks(head: Head, outputs: Outputs) -> tuple[Any, Any]:
     """Counts the questions answered yes, as Niu et al. 2016 do.
+
+    Args:
+        head: A head whose kind asks questions about ranks.
+        outputs: Output name -> predictions. Shape (batch, units) each.
 
     Returns:
         The count, which is the median of the probabilities, and whether all answers,

@@ -15,13 +15,12 @@ from keras import ops
 from keras_agegender.encodings.calibration import Calibration, answer_probabilities
 from keras_agegender.encodings.decoding import class_probabilities
 from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.evaluation.array_metrics import expected_calibration_error
 from keras_agegender.evaluation.fit_calibration import (
     negative_log_likelihood,
     true_classes,
 )
 from keras_agegender.labels import GENDERS, MISSING
-
-BINS = 15  # as Guo et al. 2017 have it
 
 
 def calibration_scores(
@@ -72,26 +71,6 @@ def calibration_scores(
         "answers": answers,
         "sets": sets,
     }
-
-
-def expected_calibration_error(
-    probabilities: np.ndarray, classes: np.ndarray, bins: int = BINS
-) -> float:
-    """Returns the mean gap between confidence and accuracy, over bins of confidence.
-
-    Args:
-        probabilities: Of each class. Shape (num_faces, num_classes).
-        classes: True class ids. Shape (num_faces,), at least one.
-        bins: Number of bins, of equal width. Defaults to 15.
-
-    Source: Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian
-    Binning", AAAI 2015; Guo et al. 2017.
-    """
-    confidence = probabilities.max(axis=1).astype("float64")
-    right = probabilities.argmax(axis=1) == classes
-    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(bin_of, weights=confidence - right, minlength=bins)
-    return float(np.abs(gaps).sum() / len(classes))
 
 
 def calibration_lines(scores: Mapping[str, Any]) -> list[str]:

@@ -14,22 +14,21 @@ import numpy as np
 
 from keras_agegender.encodings.decoding import Decoded
 from keras_agegender.encodings.kinds import KINDS
-from keras_agegender.evaluation.class_scores import (
-    class_scores,
-    confusion_matrix,
-    quadratic_kappa,
-)
+from keras_agegender.evaluation.array_metrics import mean
+from keras_agegender.evaluation.class_scores import confusion_matrix
 from keras_agegender.evaluation.metrics_table import metrics_table
-from keras_agegender.evaluation.scores import AgeScores, Evaluation, GenderScores
+from keras_agegender.evaluation.question_scores import (
+    check_shape,
+    score_age,
+    score_gender,
+)
+from keras_agegender.evaluation.scores import Evaluation
 from keras_agegender.labels import (
     ADIENCE_AGE_GROUPS,
     GENDERS,
     MISSING,
     AgeGroups,
 )
-
-# Years within which an answer counts for CS@5 (Chang et al. 2011, Niu et al. 2016).
-CUMULATIVE_SCORE_YEARS = 5
 
 __all__ = [
     "Evaluation",
@@ -86,22 +85,20 @@ def evaluate_predictions(
         )
     ages = _checked_ids(age_group_true, len(age_groups), "age_group_true")
     genders = _checked_ids(gender_true, len(GENDERS), "gender_true")
-    _check_shape(genders, ages, "gender_true")
+    check_shape(genders, ages, "gender_true")
     gender = age = None
     if decoded.gender is not None:
         answers = _checked_ids(decoded.gender, len(GENDERS), "decoded.gender", lowest=0)
-        _check_shape(answers, genders, "decoded.gender")
-        gender = _score_gender(genders, answers, positive_gender)
+        check_shape(answers, genders, "decoded.gender")
+        gender = score_gender(genders, decoded, answers, positive_gender)
     if decoded.age_group is not None:
         groups = _checked_ids(
             decoded.age_group, len(age_groups), "decoded.age_group", 0
         )
-        _check_shape(groups, ages, "decoded.age_group")
-        agree = np.asarray(decoded.heads_agree, bool) if separate_age_heads else None
-        median = decoded.median_age_group
-        counted = groups if median is None else np.asarray(median)
-        years = _score_years(age_years_true, decoded.age_years, len(ages))
-        age = _score_age(ages, groups, counted, agree, age_groups, years)
+        check_shape(groups, ages, "decoded.age_group")
+        age = score_age(
+            ages, decoded, groups, separate_age_heads, age_groups, age_years_true
+        )
     further = {
         name: _score_extra(name, kind, y_true, y_pred, len(ages))
         for name, (kind, y_true, y_pred) in (extra or {}).items()
@@ -111,6 +108,9 @@ def evaluate_predictions(
         gender=gender,
         age=age,
         mean_accuracy=_mean_known([s.accuracy for s in (gender, age) if s]),
+        majority_mean_accuracy=_mean_known(
+            [s.majority.get("accuracy") for s in (gender, age) if s]
+        ),
         cells=_cells(ages, genders, decoded, age_groups),
         extra=further,
         extra_mean_accuracy=_mean_known([s.get("accuracy") for s in further.values()]),
@@ -126,87 +126,6 @@ def format_metrics(metrics: Evaluation | Mapping[str, Any]) -> str:
     return metrics_table(
         metrics.to_dict() if isinstance(metrics, Evaluation) else metrics
     )
-
-
-def _score_gender(
-    y_true: np.ndarray, y_pred: np.ndarray, positive: str
-) -> GenderScores:
-    counts = confusion_matrix(y_true, y_pred, len(GENDERS))
-    known = y_true != MISSING
-    scores = class_scores(y_true[known], y_pred[known], len(GENDERS))
-    by_positive = dict(zip(GENDERS, scores, strict=True))
-    total = int(known.sum())
-    return GenderScores(
-        num_faces=total,
-        num_unlabelled=len(y_true) - total,
-        accuracy=_mean((y_true == y_pred)[known]),
-        balanced_accuracy=_mean_known([s["recall"] for s in scores]),
-        positive=positive,
-        **by_positive[positive],
-        by_positive=by_positive,
-        confusion=counts.tolist(),
-    )
-
-
-def _score_age(
-    y_true: np.ndarray,
-    y_pred: np.ndarray,
-    counted: np.ndarray,
-    heads_agree: np.ndarray | None,
-    age_groups: AgeGroups,
-    years: Mapping[str, Any],
-) -> AgeScores:
-    num_groups = len(age_groups)
-    known = y_true != MISSING
-    counts = confusion_matrix(y_true, y_pred, num_groups)
-    errors = np.abs(y_pred - y_true)[known]
-    scores = class_scores(y_true[known], y_pred[known], num_groups)
-    all_heads = None
-    if heads_agree is not None:
-        _check_shape(heads_agree, y_true, "decoded.heads_agree")
-        # Heads that tell the story of one group all answer right if and only if it is
-        # the true one.
-        all_heads = _mean(((counted == y_true) & heads_agree)[known])
-    groups = []
-    for index, name in enumerate(age_groups.names):
-        there = int(counts[index].sum())
-        groups.append(
-            {
-                "name": name,
-                "num_faces": there,
-                "num_answered": int(counts[:, index].sum()),
-                "recall": scores[index]["recall"],
-                "mean_absolute_error": _mean(errors[y_true[known] == index]),
-            }
-        )
-    return AgeScores(
-        num_faces=int(known.sum()),
-        num_unlabelled=int((~known).sum()),
-        accuracy=_mean(errors == 0),
-        balanced_accuracy=_mean_known([s["recall"] for s in scores]),
-        quadratic_kappa=quadratic_kappa(y_true[known], y_pred[known], num_groups),
-        all_heads_accuracy=all_heads,
-        one_off_accuracy=_mean(errors <= 1),
-        mean_absolute_error=_mean(errors),
-        **years,
-        groups=groups,
-        confusion=counts.tolist(),
-    )
-
-
-def _score_years(y_true: Any, y_pred: Any, num_faces: int) -> dict[str, Any]:
-    """Returns the errors in years, `None` where no face has an age in years."""
-    truth = np.full(num_faces, MISSING) if y_true is None else np.asarray(y_true)
-    known = truth >= 0
-    if y_pred is None or not known.any():
-        return {"num_faces_with_years": 0}
-    _check_shape(np.asarray(y_pred), truth, "decoded.age_years")
-    errors = np.abs(np.asarray(y_pred, "float64") - truth)[known]
-    return {
-        "num_faces_with_years": int(known.sum()),
-        "mean_absolute_error_years": _mean(errors),
-        "cumulative_score_5": _mean(errors <= CUMULATIVE_SCORE_YEARS),
-    }
 
 
 def _cells(
@@ -226,10 +145,10 @@ def _cells(
             }
             if decoded.age_group is not None:
                 right = np.asarray(decoded.age_group)[there] == group
-                cell["age_accuracy"] = _mean(right)
+                cell["age_accuracy"] = mean(right)
             if decoded.gender is not None:
                 right = np.asarray(decoded.gender)[there] == gender
-                cell["gender_accuracy"] = _mean(right)
+                cell["gender_accuracy"] = mean(right)
             cells.append(cell)
     return cells
 
@@ -253,9 +172,12 @@ def _score_extra(
         "num_unlabelled": int((~known).sum()),
     }
     if KINDS[kind].ordered:
-        scores["mean_absolute_error"] = _mean(np.abs(answers - truth)[known])
+        scores["mean_absolute_error"] = mean(np.abs(answers - truth)[known])
     if kind not in ("regression", "years"):
-        scores["accuracy"] = _mean((answers == truth)[known])
+        scores["accuracy"] = mean((answers == truth)[known])
+        counts = np.unique(truth[known], return_counts=True)[1]
+        commonest = float(counts.max() / counts.sum()) if len(counts) else None
+        scores["majority_accuracy"] = commonest
     return scores
 
 
@@ -269,18 +191,6 @@ def _checked_ids(ids: Any, num_classes: int, name: str, lowest: int = MISSING) -
             f"(num_faces,). Received: {received}."
         )
     return ids.astype("int64")
-
-
-def _check_shape(values: np.ndarray, expected: np.ndarray, name: str) -> None:
-    if values.shape != expected.shape:
-        raise ValueError(
-            f"Invalid `{name}`. Expected shape {expected.shape}, one entry for each "
-            f"face. Received: shape {values.shape}."
-        )
-
-
-def _mean(values: np.ndarray) -> float | None:
-    return float(np.mean(values)) if len(values) else None
 
 
 def _mean_known(values: list[float | None]) -> float | None:

@@ -65,6 +65,8 @@ def _summary(metrics: Mapping[str, Any]) -> list[str]:
             f"            f1 {_figure(gender['f1'])}, precision "
             f"{_figure(gender['precision'])}, recall {_figure(gender['recall'])} "
             f"(positive class: {gender['positive']})",
+            *_probabilities(gender),
+            *_majority(gender),
             f"            {_counted(gender)}",
         ]
     if age:
@@ -76,9 +78,14 @@ def _summary(metrics: Mapping[str, Any]) -> list[str]:
         if _counts_all_heads(age):
             right = _figure(age["all_heads_accuracy"])
             lines.append(f"            all age heads right {right} *")
+        if age.get("rank_violation_rate") is not None:
+            share = _figure(age["rank_violation_rate"])
+            lines.append(f"            age heads contradict each other {share}")
         lines += [
             f"            within one group {_figure(age['one_off_accuracy'])}, mean "
             f"error {_figure(age['mean_absolute_error'], 2)} groups",
+            *_probabilities(age),
+            *_majority(age),
             f"            {_counted(age)}",
         ]
         if age.get("mean_absolute_error_years") is not None:
@@ -88,9 +95,52 @@ def _summary(metrics: Mapping[str, Any]) -> list[str]:
                 f"{_figure(age['cumulative_score_5'])}, over "
                 f"{age['num_faces_with_years']} faces"
             )
+            lines += _majority_years(age.get("majority") or {})
     if gender and age:
         lines.append(f"mean        accuracy {_figure(metrics['mean_accuracy'])}")
+        if metrics.get("majority_mean_accuracy") is not None:
+            value = _figure(metrics["majority_mean_accuracy"])
+            lines[-1] += f", always the commonest {value}"
     return lines
+
+
+def _probabilities(scores: Mapping[str, Any]) -> list[str]:
+    """Returns the figures of probabilities, those that are known."""
+    names = {
+        "auc": "auc",
+        "negative_log_likelihood": "-log likelihood",
+        "brier_score": "Brier",
+        "expected_calibration_error": "calibration error",
+    }
+    known = [
+        f"{what} {_figure(scores[name])}"
+        for name, what in names.items()
+        if scores.get(name) is not None
+    ]
+    return [f"            {', '.join(known)}"] if known else []
+
+
+def _majority(scores: Mapping[str, Any]) -> list[str]:
+    """Returns what always giving the commonest answer would score."""
+    majority = scores.get("majority")
+    if not majority:
+        return []
+    line = f"            always {majority['answer']}: accuracy "
+    line += _figure(majority["accuracy"])
+    if "one_off_accuracy" in majority:
+        line += f", within one group {_figure(majority['one_off_accuracy'])}"
+        line += f", mean error {_figure(majority['mean_absolute_error'], 2)}"
+    return [line]
+
+
+def _majority_years(majority: Mapping[str, Any]) -> list[str]:
+    if "mean_absolute_error_years" not in majority:
+        return []
+    return [
+        f"            always the middle of {majority['answer']}: "
+        f"{_figure(majority['mean_absolute_error_years'], 2)} years, within 5 years "
+        f"{_figure(majority['cumulative_score_5'])}"
+    ]
 
 
 def _counts_all_heads(age: Mapping[str, Any] | None) -> bool:
@@ -148,7 +198,10 @@ def _extra(extra: Mapping[str, Mapping[str, Any]], mean: float | None) -> list[s
     width = max(len(name) for name, _, _ in rows) + 2
     for name, value, scores in rows:
         what = "mean error" if scores["kind"] == "regression" else "accuracy"
-        lines.append(f"{name:<{width}}{what} {_figure(value)}, {_counted(scores)}")
+        line = f"{name:<{width}}{what} {_figure(value)}, "
+        if scores.get("majority_accuracy") is not None:
+            line += f"commonest {_figure(scores['majority_accuracy'])}, "
+        lines.append(line + _counted(scores))
     if sum(scores["kind"] != "regression" for scores in extra.values()) > 1:
         lines.append(f"mean accuracy of the further outputs {_figure(mean)}")
     return lines

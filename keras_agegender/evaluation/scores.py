@@ -21,6 +21,14 @@ class GenderScores:
         f1: Harmonic mean of precision and recall.
         by_positive: Precision, recall and f1 with either class as the positive one.
         confusion: Faces by true (row) and answered (column) gender id. Shape (2, 2).
+        auc: Area under the ROC curve of the positive class' probability. This and the
+            next three are `None` where nobody says probabilities.
+        negative_log_likelihood: Mean of -log P(true class), in nats.
+        brier_score: Mean squared error of the probability of male.
+        expected_calibration_error: Mean distance between confidence and accuracy, over
+            15 bins of equal width (Guo et al. 2017).
+        majority: What always answering the commonest gender of these faces would score:
+            `answer`, `accuracy`, `balanced_accuracy`.
     """
 
     num_faces: int
@@ -33,6 +41,11 @@ class GenderScores:
     f1: float | None
     by_positive: dict[str, dict[str, float | None]]
     confusion: list[list[int]]
+    auc: float | None = None
+    negative_log_likelihood: float | None = None
+    brier_score: float | None = None
+    expected_calibration_error: float | None = None
+    majority: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,15 @@ class AgeScores:
             were answered so), `recall` and `mean_absolute_error`.
         confusion: Faces by true (row) and answered (column) group. Shape
             (num_groups, num_groups).
+        rank_violation_rate: Share whose questions about ranks contradict each other;
+            `None` where none are asked.
+        negative_log_likelihood: Mean of -log P(true group), in nats. This and the next
+            two are `None` where nobody says probabilities.
+        brier_score: Mean squared error of the probabilities, summed over the groups.
+        expected_calibration_error: Mean distance between confidence and accuracy, over
+            15 bins of equal width (Guo et al. 2017).
+        majority: What always answering the commonest group of these faces, and in years
+            the middle of it, would score: `answer` and figures by their names here.
     """
 
     num_faces: int
@@ -74,6 +96,11 @@ class AgeScores:
     num_faces_with_years: int = 0
     mean_absolute_error_years: float | None = None
     cumulative_score_5: float | None = None
+    rank_violation_rate: float | None = None
+    negative_log_likelihood: float | None = None
+    brier_score: float | None = None
+    expected_calibration_error: float | None = None
+    majority: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,10 +112,12 @@ class Evaluation:
         gender: Scores of gender; `None` where the model does not answer it.
         age: Scores of the age group; `None` where the model does not answer it.
         mean_accuracy: Mean of gender and age accuracy, or the one there is.
+        majority_mean_accuracy: The same of always answering the commonest classes.
         cells: For each age group and gender: `age_group`, `gender`, `num_faces`,
             `age_accuracy`, `gender_accuracy`, over faces with both labels.
         extra: For each further output its `kind`, `num_faces`, `num_unlabelled`, and
-            `accuracy` or, for regression, `mean_absolute_error`.
+            `accuracy` and `majority_accuracy`, that of always answering the commonest
+            class, or, for regression, `mean_absolute_error`.
         extra_mean_accuracy: Mean accuracy of the further outputs that have one.
         num_seen_in_training: Faces whose picture or person the model was trained on;
             `None` where nobody knows.
@@ -105,6 +134,7 @@ class Evaluation:
     cells: list[dict[str, Any]] = field(default_factory=list)
     extra: dict[str, dict[str, Any]] = field(default_factory=dict)
     extra_mean_accuracy: float | None = None
+    majority_mean_accuracy: float | None = None
     num_seen_in_training: int | None = None
     num_seen_in_validation: int | None = None
     groups: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -216,7 +216,9 @@ def _fit(
             outputs=list(encoding.output_names),
         )
     keras.utils.set_random_seed(seed)
-    labels = read_labels(data.prepared, data.splits["validation"])
+    labels = read_labels(
+        data.prepared, data.splits["validation"], columns=encoding.columns
+    )
     model = build_compiled_model(recipe, encoding, steps, seed)
     run.check_space(_needed_bytes(model, recipe))
     validation = validation_dataset(experiment)

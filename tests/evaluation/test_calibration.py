@@ -12,10 +12,10 @@ from keras_agegender.encodings.calibration import Calibration, divide_logits
 from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.decoding import class_probabilities
 from keras_agegender.encodings.head import Head
+from keras_agegender.evaluation.array_metrics import expected_calibration_error
 from keras_agegender.evaluation.calibration_scores import (
     calibration_lines,
     calibration_scores,
-    expected_calibration_error,
 )
 from keras_agegender.evaluation.fit_calibration import (
     conformal_quantile,

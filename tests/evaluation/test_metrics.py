@@ -394,3 +394,118 @@ def test_within_one_group_is_not_within_two():
     scores = evaluate_predictions([3, 3, 4, 7], [-1] * 4, decoded)
     assert scores.age.one_off_accuracy == 0.5
     assert scores.age.mean_absolute_error == 2.5
+
+
+def test_always_the_commonest_answer():
+    """Labelled m m f f f, 0 4 4 7 2: always female is 3 of 5, always group 4 2 of 5.
+
+    From group 4 the others are 4, 0, 0, 3 and 2 groups away: two of five within one,
+    9 / 5 on average. Its middle is 28.5 years, from 30 and 40 1.5 and 11.5 away.
+    """
+    years = np.array([-1, 30, 40, -1, -1, -1])
+    decoded = DECODED._replace(age_years=np.zeros(6))
+    scores = evaluate_predictions(AGES, GENDERS, decoded, age_years_true=years)
+    assert scores.gender.majority == {
+        "answer": "female",
+        "accuracy": pytest.approx(3 / 5),
+        "balanced_accuracy": pytest.approx(1 / 2),
+    }
+    assert scores.age.majority == {
+        "answer": "25-32",
+        "accuracy": pytest.approx(2 / 5),
+        "balanced_accuracy": pytest.approx(1 / 4),  # of the four groups with a face
+        "one_off_accuracy": pytest.approx(2 / 5),
+        "mean_absolute_error": pytest.approx(9 / 5),
+        "mean_absolute_error_years": pytest.approx(6.5),
+        "cumulative_score_5": pytest.approx(1 / 2),
+    }
+    assert scores.majority_mean_accuracy == pytest.approx(1 / 2)
+    text = format_metrics(scores)
+    assert "always female: accuracy 0.600\n" in text
+    assert (
+        "always 25-32: accuracy 0.400, within one group 0.400, mean error 1.80" in text
+    )
+    assert "always the middle of 25-32: 6.50 years, within 5 years 0.500" in text
+    assert "mean        accuracy 0.600, always the commonest 0.500" in text
+
+
+def test_commonest_answer_of_further_outputs():
+    """Labelled 1 1 0: always 1 is two of three. Nobody has a label: no figure."""
+    none = Decoded(None, None, None, None, None)
+    extra = {
+        "glasses": ("binary", [1, 1, 0, -1], [0, 1, 0, 1]),
+        "hair": ("categorical", [-1] * 4, [0] * 4),
+    }
+    scores = evaluate_predictions([-1] * 4, [-1] * 4, none, extra=extra)
+    assert scores.extra["glasses"]["majority_accuracy"] == pytest.approx(2 / 3)
+    assert scores.extra["hair"]["majority_accuracy"] is None
+    assert scores.majority_mean_accuracy is None
+    assert "accuracy 0.667, commonest 0.667, over 3" in format_metrics(scores)
+
+
+def test_probabilities_by_hand():
+    """P(male) 0.8 of a man, 0.4 of a woman, 0.9 of somebody unlabelled.
+
+    -ln 0.8 and -ln 0.6; squared errors 0.04 and 0.16; confidences 0.8 and 0.6, right.
+    """
+    decoded = Decoded(
+        gender=np.array([1, 0, 1]),
+        gender_probability=np.array([0.8, 0.4, 0.9]),
+        age_group=np.array([0, 1, 2]),
+        age_probabilities=np.eye(8)[[0, 1, 2]],
+        heads_agree=np.array([True, False, True]),
+    )
+    scores = evaluate_predictions(
+        [0, 0, -1], [1, 0, -1], decoded, separate_age_heads=True
+    )
+    gender, age = scores.gender, scores.age
+    assert gender.auc == 1.0
+    expected = -np.log([0.8, 0.6]).mean()
+    assert gender.negative_log_likelihood == pytest.approx(expected)
+    assert gender.brier_score == pytest.approx(0.1)
+    assert gender.expected_calibration_error == pytest.approx(0.3)
+    # The second face is answered group 1 for sure, and is of group 0.
+    assert age.brier_score == pytest.approx(2 / 2)
+    assert age.expected_calibration_error == pytest.approx(1 / 2)
+    assert age.rank_violation_rate == pytest.approx(1 / 2)
+    text = format_metrics(scores)
+    assert (
+        "auc 1.000, -log likelihood 0.367, Brier 0.100, calibration error 0.300" in text
+    )
+    assert "age heads contradict each other 0.500" in text
+    assert max(map(len, text.splitlines())) <= 88
+    males = evaluate_predictions([-1] * 3, [1, -1, 1], decoded).gender
+    assert males.auc is None and males.majority["accuracy"] == 1.0
+
+
+def test_a_table_is_narrow():
+    """Of groups with the longest names of the presets, and everything known."""
+    groups = get_age_groups("adience")
+    count = 30_000
+    truth = np.full(count, 7)
+    decoded = Decoded(
+        truth,
+        np.full((count, 8), 1 / 8),
+        np.ones(count, int),
+        np.full(count, 0.5),
+        np.ones(count, bool),
+        np.full(count, 30.0),
+        truth,
+    )
+    scores = evaluate_predictions(
+        truth,
+        np.ones(count, int),
+        decoded,
+        separate_age_heads=True,
+        age_groups=groups,
+        age_years_true=np.full(count, 99),
+        positive_gender="female",
+    )
+    assert max(map(len, format_metrics(scores).splitlines())) <= 88
+
+
+@pytest.mark.parametrize("field", ["gender_probability", "age_probabilities"])
+def test_probabilities_of_other_faces_are_refused(field):
+    decoded = DECODED._replace(**{field: np.full((5, 8), 0.1)[:, 0]})
+    with pytest.raises(ValueError, match=f"decoded.{field}"):
+        evaluate_predictions(AGES, GENDERS, decoded)

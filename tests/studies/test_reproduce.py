@@ -291,7 +291,10 @@ def test_paired_differences_by_hand(two_runs):
     assert gender.p_value == pytest.approx(0.375)
     assert gender.interval[0] < 0.3 < gender.interval[1]
     assert age.p_value == 1.0 and age.interval == (0.0, 0.0)
-    assert found.settings == {"model.encoding": ("ordinal", "coral")}
+    assert found.settings == {
+        "model.encoding": ("ordinal", "coral"),
+        "model.question": ("older", None),
+    }
     assert "+0.300" in str(found) and "0.38" in str(found)
 
 
