@@ -14,6 +14,10 @@ from .datasets.celeba import (
 )
 from .datasets.cleaning_report import CleaningReport as CleaningReport
 from .datasets.csv import read_csv as read_csv
+from .datasets.manifest import (
+    read_manifest as read_manifest,
+    write_manifest as write_manifest,
+)
 from .datasets.preparation import (
     PreparationReport as PreparationReport,
     prepare as prepare,
@@ -39,10 +43,12 @@ from .encodings.class_weights import balanced_class_weights as balanced_class_we
 from .encodings.decoding import Decoded as Decoded, HeadAnswer as HeadAnswer
 from .encodings.encoding import Encoding as Encoding
 from .encodings.head import Head as Head
+from .evaluation.audit import Audit as Audit, audit as audit
 from .evaluation.calibrate import calibrate as calibrate
 from .evaluation.calibration_scores import calibration_scores as calibration_scores
 from .evaluation.clusters import Clusters as Clusters, Estimate as Estimate
 from .evaluation.detailed_metrics import detailed_metrics as detailed_metrics
+from .evaluation.duplicates import PairCounts as PairCounts
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.fit_calibration import fit_calibration as fit_calibration
 from .evaluation.groups import score_groups as score_groups

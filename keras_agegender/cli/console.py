@@ -25,15 +25,18 @@ def load_frameworks() -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
-def exit_code(work: Callable[[], int | None], program: str) -> int:
+def exit_code(
+    work: Callable[[], int | None], program: str, wrong_input: int = 1
+) -> int:
     """Runs a program; what goes wrong becomes one line on stderr.
 
     Args:
         work: The program, its command line parsed; returns an exit code or `None`.
         program: Its name, which the line begins with.
+        wrong_input: Exit code of an error, where 1 is an answer. Defaults to 1.
 
     Returns:
-        0 done, 1 something was wrong with the input, 130 interrupted.
+        0 done, `wrong_input` if something was wrong with it, 130 interrupted.
     """
     try:
         return work() or 0
@@ -41,7 +44,7 @@ def exit_code(work: Callable[[], int | None], program: str) -> int:
         if os.environ.get("AGEGENDER_TRACEBACK"):
             raise
         print(f"{program}: {_one_line(error)}", file=sys.stderr)
-        return 1
+        return wrong_input
     except Exception as error:
         if os.environ.get("AGEGENDER_TRACEBACK"):
             raise
@@ -50,7 +53,7 @@ def exit_code(work: Callable[[], int | None], program: str) -> int:
             "(AGEGENDER_TRACEBACK=1 shows where)",
             file=sys.stderr,
         )
-        return 1
+        return wrong_input
     except KeyboardInterrupt:
         print(
             f"{program}: interrupted; the same command goes on from here",

@@ -1,4 +1,4 @@
-"""A CSV file and how it is read, as options of `prepare csv` and of scripts."""
+"""A CSV file and how it is read, as options of `prepare csv`, `audit` and scripts."""
 
 from __future__ import annotations
 
@@ -13,22 +13,7 @@ from keras_agegender.labels import AGE_GROUP_PRESETS, GAPS, GENDERS
 def add_csv_options(source: argparse.ArgumentParser) -> None:
     """Adds a CSV file and the options that say how it is read."""
     source.add_argument("file", help="the CSV file")
-    source.add_argument("--image-column", help="picture files [image, file, path]")
-    source.add_argument("--age-column", help="years or groups [age, age_group]")
-    source.add_argument("--gender-column", help="[gender, sex]")
-    source.add_argument(
-        "--subject-column", help="who it is [subject, identity, person]"
-    )
-    source.add_argument("--split-column", help="train, validation or test [split]")
-    source.add_argument("--images", help="folder picture files start from [the CSV's]")
-    for gender in GENDERS:
-        source.add_argument(
-            f"--{gender}",
-            action="append",
-            default=[],
-            metavar="VALUE",
-            help=f"a value of the gender column that means {gender}",
-        )
+    add_csv_columns(source)
     source.add_argument(
         "--extra",
         nargs="*",
@@ -50,7 +35,30 @@ def add_sampling_options(source: argparse.ArgumentParser, gaps: str) -> None:
     )
     source.add_argument("--validation", type=share, default=0.1, metavar="SHARE")
     source.add_argument("--test", type=share, default=0.1, metavar="SHARE")
-    source.add_argument(
+    add_age_groups(source)
+
+
+def add_csv_columns(verb: Any) -> None:
+    """Adds which columns are what, and what values of the gender column mean."""
+    verb.add_argument("--image-column", help="picture files [image, file, path]")
+    verb.add_argument("--age-column", help="years or groups [age, age_group]")
+    verb.add_argument("--gender-column", help="[gender, sex]")
+    verb.add_argument("--subject-column", help="who it is [subject, identity, person]")
+    verb.add_argument("--split-column", help="train, validation or test [split]")
+    verb.add_argument("--images", help="folder picture files start from [the CSV's]")
+    for gender in GENDERS:
+        verb.add_argument(
+            f"--{gender}",
+            action="append",
+            default=[],
+            metavar="VALUE",
+            help=f"a value of the gender column that means {gender}",
+        )
+
+
+def add_age_groups(verb: Any) -> None:
+    """Adds `--age-groups`."""
+    verb.add_argument(
         "--age-groups",
         metavar="GROUPS",
         help=f"{', '.join(AGE_GROUP_PRESETS)}, or ranges such as 0-17,18-64,65+ "
@@ -66,15 +74,7 @@ def read_csv_as_asked(arguments: argparse.Namespace) -> tuple:
     check_shares(arguments.validation, arguments.test)
     return read_csv(
         arguments.file,
-        image_column=arguments.image_column,
-        age_column=arguments.age_column,
-        gender_column=arguments.gender_column,
-        subject_column=arguments.subject_column,
-        split_column=arguments.split_column,
-        images_dir=arguments.images,
-        gender_values={
-            value: gender for gender in GENDERS for value in getattr(arguments, gender)
-        },
+        **csv_columns(arguments),
         age_groups=arguments.age_groups,
         gaps=arguments.gaps,
         extra=_extra_columns(arguments.extra),
@@ -82,6 +82,21 @@ def read_csv_as_asked(arguments: argparse.Namespace) -> tuple:
         test=arguments.test,
         seed=arguments.seed,
     )
+
+
+def csv_columns(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Returns what `add_csv_columns` read, as `read_csv` takes it."""
+    return {
+        "image_column": arguments.image_column,
+        "age_column": arguments.age_column,
+        "gender_column": arguments.gender_column,
+        "subject_column": arguments.subject_column,
+        "split_column": arguments.split_column,
+        "images_dir": arguments.images,
+        "gender_values": {
+            value: gender for gender in GENDERS for value in getattr(arguments, gender)
+        },
+    }
 
 
 def _extra_columns(texts: Sequence[str] | None) -> Any:

@@ -1,7 +1,8 @@
 """The `agegender` command: parse, call one library function, print.
 
 Exit codes: 0 done, 1 something was wrong with the input (one line on stderr), 2 the
-command line was wrong, 130 interrupted.
+command line was wrong, 130 interrupted. `audit` answers with them: 1 is leakage, and 2
+is input that is wrong too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from keras_agegender import __version__
+from keras_agegender.cli.audit import add_audit
 from keras_agegender.cli.calibrate import add_calibrate
 from keras_agegender.cli.compare import add_compare
 from keras_agegender.cli.console import exit_code
@@ -31,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; `None` takes the process's own.
     """
     arguments = _parser().parse_args(argv)
-    return exit_code(lambda: arguments.run(arguments), "agegender")
+    wrong_input = getattr(arguments, "error_code", 1)
+    return exit_code(lambda: arguments.run(arguments), "agegender", wrong_input)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="verbs", dest="verb", required=True)
     add_quickstart(verbs)
     add_prepare(verbs)
+    add_audit(verbs)
     add_recipes(verbs)
     add_train(verbs)
     add_calibrate(verbs)

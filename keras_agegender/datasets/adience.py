@@ -65,6 +65,7 @@ def read_adience(
     tree: str = "auto",
     strict: bool = False,
     keep: str = "both",
+    shared_subjects: bool = False,
 ) -> tuple[pd.DataFrame, CleaningReport]:
     """Reads Adience's fold files, cleaned by the report's rules.
 
@@ -81,13 +82,16 @@ def read_adience(
         strict: Whether exactly Table 0 applies, so that `(25, 23)` has no age.
         keep: `"both"` (default) keeps pictures with age and gender; `"any"` those with
             one of them too, the other -1, which training masks.
+        shared_subjects: Whether a person may be in two folds, which an audit reports.
+            Defaults to `False`: that is an error. In the published files nobody is.
 
     Returns:
         `(manifest, report)`. Splits are `fold_0` … `fold_4`, the subject is `face_id`,
         as Adience numbers people, the album `user_id`, whose pictures they are.
 
     Raises:
-        ValueError: If a file is absent or damaged, a label unknown, a name unsafe.
+        ValueError: If a file is absent or damaged, a label unknown, a name unsafe, or
+            a person in two folds.
 
     Example:
     >>> manifest, report = read_adience("data/adience")  # doctest: +SKIP
@@ -112,7 +116,8 @@ def read_adience(
             f"No picture of {report.rows_read} rows in {labels_dir} is usable: "
             f"{dict(report.left_out)}."
         )
-    return make_manifest(rows), report
+    manifest = make_manifest(rows, cleaning=report, shared_subjects=shared_subjects)
+    return manifest, report
 
 
 def _number_repeats(

@@ -81,7 +81,7 @@ def read_celeba(directory: str | Path) -> tuple[pd.DataFrame, CleaningReport]:
         )
     if not rows:
         raise ValueError(f"None of {report.rows_read} listed pictures is in {folder}.")
-    return make_manifest(rows), report
+    return make_manifest(rows, cleaning=report), report
 
 
 def write_celeba_from_tfds(

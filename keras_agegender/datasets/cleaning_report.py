@@ -48,6 +48,10 @@ class CleaningReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns everything as plain values, for JSON."""
+        return {**self.counts(), "items": [list(item) for item in self.items]}
+
+    def counts(self) -> dict[str, Any]:
+        """Returns everything but the rows one by one, as plain values."""
         return {
             "source": self.source,
             "rows_read": self.rows_read,
@@ -59,7 +63,6 @@ class CleaningReport:
             "totals": dict(self.totals),
             "left_out": dict(self.left_out),
             "num_between_groups": self.num_between_groups,
-            "items": [list(item) for item in self.items],
         }
 
     def __str__(self) -> str:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from keras_agegender.datasets.cleaning_report import CleaningReport
 from keras_agegender.datasets.csv_columns import UNKNOWN, read_extra_column
-from keras_agegender.datasets.manifest import make_manifest
+from keras_agegender.datasets.manifest import check_subjects, make_manifest
 from keras_agegender.datasets.splits import SPLITS, random_splits
 from keras_agegender.labels import (
     GENDERS,
@@ -123,26 +123,56 @@ def read_csv(
     Example:
     >>> manifest, report = read_csv("labels.csv", age_column="years")  # doctest: +SKIP
     """
+    manifest, report, has_splits = read_csv_as_is(
+        file,
+        image_column=image_column,
+        age_column=age_column,
+        gender_column=gender_column,
+        subject_column=subject_column,
+        split_column=split_column,
+        images_dir=images_dir,
+        gender_values=gender_values,
+        age_groups=age_groups,
+        gaps=gaps,
+        extra=extra,
+    )
+    if not has_splits:
+        return random_splits(manifest, validation, test, seed), report
+    check_subjects(manifest["subject"], manifest["split"])
+    return manifest, report
+
+
+def read_csv_as_is(
+    file: str | Path,
+    *,
+    images_dir: str | Path | None = None,
+    gender_values: Mapping[str, str] | None = None,
+    age_groups: AgeGroups | str | Sequence[tuple[int, int]] | None = None,
+    gaps: str = "mask",
+    extra: str | Sequence[str] | Mapping[str, str | Mapping | None] = "auto",
+    **columns: str | None,
+) -> tuple[pd.DataFrame, CleaningReport, bool]:
+    """Reads a CSV file, draws no splits and lets a subject be in two.
+
+    Takes the arguments of `read_csv`, but those for drawing splits.
+
+    Returns:
+        `(manifest, report, has_splits)`. Without splits, all rows are in `train`.
+    """
     check_gaps(gaps)
     file = Path(file)
     names, rows = _read_rows(file)
     roles = _find_roles(
         file,
         names,
-        {
-            "image": image_column,
-            "age": age_column,
-            "gender": gender_column,
-            "subject": subject_column,
-            "split": split_column,
-        },
+        {role: columns.get(f"{role}_column") for role in USUAL_NAMES},
     )
     if not {"age", "gender"} & set(roles) and not extra:
         raise ValueError(
             f"{file} has no column to learn from. Say which with `age_column`, "
             f"`gender_column` or `extra`. Columns: {names}."
         )
-    if age_column is None and roles.get("age") == "age_group":
+    if not columns.get("age_column") and roles.get("age") == "age_group":
         _check_not_ids(file, [row["age_group"].strip() for _, row in rows])
     report = CleaningReport("csv", rows_read=len(rows))
     genders = _gender_words(gender_values)
@@ -175,10 +205,14 @@ def read_csv(
     if all(row.get("age_years", MISSING) == MISSING for row in made):
         for row in made:
             row.pop("age_years", None)
-    manifest = make_manifest(made, extra_heads=heads, age_groups=groups)
-    if "split" not in roles:
-        manifest = random_splits(manifest, validation, test, seed)
-    return manifest, report
+    manifest = make_manifest(
+        made,
+        extra_heads=heads,
+        age_groups=groups,
+        cleaning=report,
+        shared_subjects=True,
+    )
+    return manifest, report, "split" in roles
 
 
 def _read_rows(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:

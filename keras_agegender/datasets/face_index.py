@@ -91,7 +91,8 @@ def index_faces(prepared: PreparedDataset, file: Path | None = None) -> FaceInde
     for split in prepared.builder.info.splits:
         if not prepared.builder.info.splits[split].num_examples:
             continue
-        for face in _compressed(prepared, split).as_numpy_iterator():
+        wanted = {"image", "key", "subject", "source"}
+        for face in read_compressed(prepared, split, wanted).as_numpy_iterator():
             rows["split"].append(split)
             rows["picture"].append(hashlib.sha256(face["image"]).hexdigest()[:32])
             for name in ("key", "subject", "source"):
@@ -102,16 +103,22 @@ def index_faces(prepared: PreparedDataset, file: Path | None = None) -> FaceInde
     return index
 
 
-def _compressed(prepared: PreparedDataset, split: str) -> Any:
-    """Returns a split with its pictures undecoded, in the order of the shards."""
+def read_compressed(prepared: PreparedDataset, split: str, columns: set[str]) -> Any:
+    """Returns a split in the order of the shards, its pictures undecoded.
+
+    Args:
+        prepared: The dataset.
+        split: A split name or expression.
+        columns: Features to read, those that the dataset has.
+    """
     import tensorflow_datasets as tfds
 
-    features = set(prepared.builder.info.features)
-    wanted = {"image", "key", "subject", "source"} & features
+    wanted = columns & set(prepared.builder.info.features)
+    skipped = {"image": tfds.decode.SkipDecoding()} if "image" in wanted else None
     return prepared.builder.as_dataset(
         split=split,
         decoders=tfds.decode.PartialDecoding(
-            dict.fromkeys(wanted, True), decoders={"image": tfds.decode.SkipDecoding()}
+            dict.fromkeys(wanted, True), decoders=skipped
         ),
         read_config=tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1),
     )

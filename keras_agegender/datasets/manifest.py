@@ -3,9 +3,10 @@
 A manifest is a pandas DataFrame with the columns of `MANIFEST_COLUMNS`, and any further
 columns of whole numbers (classes) or fractions (regression) that heads may learn.
 `manifest.attrs["extra_heads"]` says which of those are meant as outputs;
-`manifest.attrs["age_groups"]` what age-group ids stand for (`AgeGroups.to_list`). The
-column `age_years` is there where a source knows ages: -1 where one is unknown; `album`,
-a text, where it knows whose collection a picture is of.
+`manifest.attrs["age_groups"]` what age-group ids stand for (`AgeGroups.to_list`), and
+`manifest.attrs["cleaning"]` what its reader did (`CleaningReport.counts`). The column
+`age_years` is there where a source knows ages: -1 where one is unknown; `album`, a
+text, where it knows whose collection a picture is of.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 
+from keras_agegender.datasets.cleaning_report import CleaningReport
 from keras_agegender.files import replacing, write_json
 from keras_agegender.labels import (
     ADIENCE_AGE_GROUPS,
@@ -45,6 +47,9 @@ def make_manifest(
     rows: Iterable[Mapping[str, Any]],
     extra_heads: Mapping[str, Mapping[str, Any]] | None = None,
     age_groups: AgeGroups = ADIENCE_AGE_GROUPS,
+    *,
+    cleaning: CleaningReport | None = None,
+    shared_subjects: bool = False,
 ) -> pd.DataFrame:
     """Returns a valid manifest of rows; columns left out get their empty value.
 
@@ -52,6 +57,8 @@ def make_manifest(
         rows: Values by column name; `key` and `path` are required.
         extra_heads: Extra column -> `{"kind": …, "classes": […]}`, as outputs.
         age_groups: What age-group ids stand for. Defaults to Adience's eight.
+        cleaning: What a reader did to the rows; the manifest keeps its counts.
+        shared_subjects: As `validate_manifest` takes it.
 
     Raises:
         ValueError: As `validate_manifest` does.
@@ -78,14 +85,21 @@ def make_manifest(
     )
     manifest.attrs["extra_heads"] = {k: dict(v) for k, v in (extra_heads or {}).items()}
     manifest.attrs["age_groups"] = age_groups.to_list()
-    validate_manifest(manifest)
+    if cleaning is not None:
+        manifest.attrs["cleaning"] = cleaning.counts()
+    validate_manifest(manifest, shared_subjects=shared_subjects)
     return manifest
 
 
-def validate_manifest(manifest: pd.DataFrame) -> None:
+def validate_manifest(manifest: pd.DataFrame, *, shared_subjects: bool = False) -> None:
     """Raises ValueError unless a DataFrame is a manifest that can be prepared.
 
     Checks columns, ranges, unique keys, and that no subject is in two splits.
+
+    Args:
+        manifest: What to check.
+        shared_subjects: Whether a subject may be in two splits: an audit tells which.
+            Defaults to `False`.
     """
     absent = [c for c in MANIFEST_COLUMNS if c not in manifest]
     if absent:
@@ -117,7 +131,8 @@ def validate_manifest(manifest: pd.DataFrame) -> None:
                 f"Invalid manifest. Extra column {column!r} must hold numbers. "
                 f"Received: {manifest[column].iloc[0]!r}."
             )
-    check_subjects(manifest["subject"], manifest["split"])
+    if not shared_subjects:
+        check_subjects(manifest["subject"], manifest["split"])
 
 
 def manifest_age_groups(manifest: pd.DataFrame) -> AgeGroups:
@@ -177,7 +192,18 @@ def summarize(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_manifest(manifest: pd.DataFrame, file: str | Path) -> None:
-    """Writes a manifest as CSV, with what its extra columns mean beside it (.json)."""
+    """Writes a manifest as CSV, with what its extra columns mean beside it (.json).
+
+    Args:
+        manifest: What a reader returned.
+        file: The CSV file to write.
+
+    Raises:
+        ValueError: If it is no manifest, or a subject is in two splits.
+
+    Example:
+    >>> write_manifest(manifest, "manifest.csv")  # doctest: +SKIP
+    """
     validate_manifest(manifest)
     file = Path(file)
     with replacing(file) as partial:
@@ -185,15 +211,24 @@ def write_manifest(manifest: pd.DataFrame, file: str | Path) -> None:
     meanings = {
         "extra_heads": manifest.attrs.get("extra_heads", {}),
         "age_groups": manifest_age_groups(manifest).to_list(),
+        **{k: manifest.attrs[k] for k in ("cleaning",) if k in manifest.attrs},
     }
     write_json(file.with_suffix(".json"), meanings)
 
 
-def read_manifest(file: str | Path) -> pd.DataFrame:
+def read_manifest(file: str | Path, *, shared_subjects: bool = False) -> pd.DataFrame:
     """Reads what `write_manifest` wrote; equal to what was written.
+
+    Args:
+        file: The CSV file.
+        shared_subjects: Whether a subject may be in two splits: an audit tells which.
+            Defaults to `False`.
 
     Raises:
         ValueError: If it is no manifest.
+
+    Example:
+    >>> manifest = read_manifest("manifest.csv")  # doctest: +SKIP
     """
     file = Path(file)
     if not file.is_file():
@@ -208,7 +243,9 @@ def read_manifest(file: str | Path) -> pd.DataFrame:
     meanings = json.loads(sidecar.read_text("utf-8")) if sidecar.is_file() else {}
     manifest.attrs["extra_heads"] = meanings.get("extra_heads", {})
     manifest.attrs["age_groups"] = meanings.get("age_groups")
-    validate_manifest(manifest)
+    if "cleaning" in meanings:
+        manifest.attrs["cleaning"] = meanings["cleaning"]
+    validate_manifest(manifest, shared_subjects=shared_subjects)
     return manifest
 
 

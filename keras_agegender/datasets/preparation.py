@@ -191,6 +191,7 @@ class Preparation:
                 "written": written,
                 "extra_heads": self.manifest.attrs.get("extra_heads", {}),
                 "age_groups": manifest_age_groups(self.manifest).to_list(),
+                "cleaning": self.manifest.attrs.get("cleaning"),
                 "versions": versions(),
             },
         )

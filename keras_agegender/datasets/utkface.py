@@ -87,7 +87,7 @@ def read_utkface(
             f"No picture of {report.rows_read} in {directory} is usable: expected "
             "names such as 27_1_0_20170116220224657.jpg."
         )
-    manifest = make_manifest(rows, age_groups=groups)
+    manifest = make_manifest(rows, age_groups=groups, cleaning=report)
     return random_splits(manifest, validation, test, seed), report
 
 

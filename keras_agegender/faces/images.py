@@ -57,7 +57,7 @@ def read_image(source: str | Path | bytes) -> np.ndarray:
                 if pixels is not None:
                     return pixels
             picture.load()
-            return _to_rgb(ImageOps.exif_transpose(picture))
+            return pillow_to_rgb(ImageOps.exif_transpose(picture))
     except UnidentifiedImageError:
         raise UnreadableImageError(f"{name}: not a picture.") from None
     except Image.DecompressionBombError as error:
@@ -111,7 +111,8 @@ def _read_bytes(source: str | Path | bytes) -> tuple[bytes, str]:
     return data, name
 
 
-def _to_rgb(picture: Image.Image) -> np.ndarray:
+def pillow_to_rgb(picture: Image.Image) -> np.ndarray:
+    """Returns the pixels of a Pillow picture of any mode as RGB, on white."""
     if picture.mode.startswith("I") or picture.mode == "F":  # 16 or 32 bits of gray
         values = np.asarray(picture, dtype="float64")
         top = 255.0 if values.max(initial=0) <= 255 else 65535.0

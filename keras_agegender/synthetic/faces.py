@@ -191,7 +191,7 @@ def read_synthetic(directory: str | Path) -> tuple[pd.DataFrame, CleaningReport]
         joined[name] = (joined[name].astype(int) > 0).astype("int64")
     joined["source"] = SOURCE
     report.source = SOURCE
-    return make_manifest(joined.to_dict("records")), report
+    return make_manifest(joined.to_dict("records"), cleaning=report), report
 
 
 def _plans(num_faces: int) -> Iterator[_Plan]:

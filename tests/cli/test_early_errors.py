@@ -76,6 +76,9 @@ CASES = [
     ("prepare adience missing --out out", "no folder"),
     ("prepare utkface missing --out out", "no folder"),
     ("prepare celeba missing --out out", "missing"),
+    ("audit missing", "no file or folder missing"),
+    ("audit data --strict", "Received: strict"),
+    ("audit data --no-near --json no/found.json", "no folder for --json"),
 ]
 
 
@@ -129,7 +132,7 @@ def found(tmp_path_factory):
 @pytest.mark.parametrize(("command", "message"), CASES)
 def test_errors_come_before_frameworks(found, command, message):
     code, loaded, _, errors = found[0][command]
-    assert (code, loaded) == (1, [])
+    assert (code, loaded) == (2 if command.startswith("audit") else 1, [])
     (line,) = errors
     assert message in line
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from keras_agegender.datasets.cleaning_report import CleaningReport
 from keras_agegender.datasets.manifest import (
     MANIFEST_COLUMNS,
     make_manifest,
@@ -75,6 +76,36 @@ def test_missing_columns_and_rows():
         validate_manifest(make_manifest(ROWS[:1]).iloc[:0])
     with pytest.raises(ValueError, match="no manifest file"):
         read_manifest("nowhere.csv")
+
+
+def two_rows(**values):
+    return [
+        {"key": "a.jpg", "path": "a.jpg", "split": "train", **values},
+        {"key": "b.jpg", "path": "b.jpg", "split": "test", **values},
+    ]
+
+
+def test_a_file_keeps_what_cleaning_did(tmp_path):
+    report = CleaningReport("csv", rows_read=3)
+    report.leave_out("c.jpg", "no picture file")
+    manifest = make_manifest(two_rows(), cleaning=report)
+    write_manifest(manifest, tmp_path / "m.csv")
+    cleaning = read_manifest(tmp_path / "m.csv").attrs["cleaning"]
+    assert cleaning["left_out"] == {"no picture file": 1}
+    assert cleaning["rows_kept"] == 2 and "items" not in cleaning
+    write_manifest(make_manifest(two_rows()), tmp_path / "n.csv")
+    assert "cleaning" not in read_manifest(tmp_path / "n.csv").attrs
+
+
+def test_shared_subjects_are_read_on_request(tmp_path):
+    rows = two_rows(subject="007")
+    with pytest.raises(ValueError, match="1 subjects are in more than one split"):
+        make_manifest(rows)
+    manifest = make_manifest(rows, shared_subjects=True)
+    manifest.to_csv(tmp_path / "m.csv", index=False)
+    with pytest.raises(ValueError, match="subject '007' in"):
+        read_manifest(tmp_path / "m.csv")
+    assert len(read_manifest(tmp_path / "m.csv", shared_subjects=True)) == 2
 
 
 def test_summary_counts_every_row():

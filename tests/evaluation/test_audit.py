@@ -1,0 +1,188 @@
+"""Audits: what is in two splits is found, in every form that data comes in."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import pytest
+from sample_data import MiddleDetector, adience_row, write_adience
+
+import keras_agegender as kag
+from keras_agegender.datasets.known_cohorts import ADIENCE_COHORTS, find_cohort
+from keras_agegender.datasets.manifest import make_manifest
+from keras_agegender.faces.images import encode_jpeg, read_image
+
+pytest.importorskip("imagehash")
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    """80 drawn faces, none like another."""
+    directory = tmp_path_factory.mktemp("faces")
+    return kag.write_synthetic_faces(directory / "faces", 80, image_size=(64, 64))
+
+
+@pytest.fixture(scope="module")
+def manifest(faces):
+    found, _ = kag.read_synthetic(faces)
+    made = make_manifest(found[found.columns[:8]].to_dict("records"))
+    made.attrs["cleaning"] = found.attrs["cleaning"]
+    return made
+
+
+def with_copies(manifest, folder):
+    """Adds an exact copy in another split and a near one in the same, other labels."""
+    first, second = manifest.iloc[0], manifest.iloc[1]
+    copy = folder / "copy.jpg"
+    copy.write_bytes(open(first["path"], "rb").read())
+    near = folder / "near.jpg"
+    image = read_image(second["path"])
+    near.write_bytes(encode_jpeg(cv2.resize(image, (100, 100)), 50))
+    exact_row = {**first, "key": "copy.jpg", "path": str(copy), "subject": "new"}
+    near_row = {**second, "key": "near.jpg", "path": str(near), "subject": "other"}
+    exact_row |= {"fold": 4, "split": "fold_4", "gender": 1 - first["gender"]}
+    near_row |= {"age_group": (second["age_group"] + 1) % 8}
+    rows = [*manifest.to_dict("records"), exact_row, near_row]
+    return make_manifest(rows)
+
+
+def test_nothing_is_found_in_good_data(manifest):
+    found = kag.audit(manifest, progress=False)
+    assert found.leaks == []
+    assert found.num_faces == 80
+    assert found.exact.pairs == found.near.pairs == 0
+    assert found.counts.to_numpy().sum() == 80
+    assert found.num_subjects == len(set(manifest["subject"]))
+    assert found.pictures == {
+        "there": 80, "absent": 0, "unreadable": 0, "of one color": 0
+    }  # fmt: skip
+    assert found.cleaning["rows_kept"] == 80
+    assert "No leakage found." in str(found)
+
+
+def test_copies_are_found(manifest, tmp_path):
+    found = kag.audit(with_copies(manifest, tmp_path), progress=False)
+    assert found.exact.pairs == 1
+    assert found.exact.across == {"fold_0, fold_4": 1}
+    assert found.exact.genders_differ == 1 and found.exact.age_groups_differ == 0
+    assert found.near.pairs == 1 and found.near.num_across == 0
+    assert found.near.age_groups_differ == 1 and found.near.genders_differ == 0
+    assert found.leaks == ["1 pair of exact duplicates"]
+    listed = found.duplicates
+    assert list(listed["kind"]) == ["exact", "near"]
+    assert list(listed["key_2"]) == ["copy.jpg", "near.jpg"]
+    assert listed["distance"][0] == 0 < listed["distance"][1] <= 84
+    text = str(found)
+    assert "LEAKAGE: in more than one split: 1 pair of exact duplicates." in text
+    assert "near.jpg (fold_0, " in text
+
+
+def test_a_near_duplicate_in_two_splits_is_leakage(manifest, tmp_path):
+    made = with_copies(manifest, tmp_path)
+    made = made[made["key"] != "copy.jpg"]
+    made.loc[made["key"] == "near.jpg", "split"] = "fold_3"
+    found = kag.audit(made, progress=False)
+    assert found.leaks == ["1 pair of near duplicates"]
+    assert kag.audit(made, near_duplicates=False, progress=False).leaks == []
+
+
+def test_shared_subjects_are_leakage(manifest):
+    made = manifest.copy()
+    made.loc[made.index[:2], "subject"] = ["twin", "twin"]
+    made.loc[made.index[:2], "split"] = ["fold_0", "fold_3"]
+    found = kag.audit(made, near_duplicates=False, progress=False)
+    assert found.shared_subjects == {"twin": ["fold_0", "fold_3"]}
+    assert found.leaks == ["1 subject"]
+    assert "'twin' in fold_0, fold_3" in str(found)
+    # In the report's protocol both of them train.
+    made.loc[made.index[1], "split"] = "fold_1"
+    splits = kag.report_splits()
+    assert kag.audit(made, near_duplicates=False, progress=False).leaks
+    assert not kag.audit(
+        made, splits=splits, near_duplicates=False, progress=False
+    ).leaks
+
+
+def test_unreadable_and_absent_pictures_are_counted(manifest, tmp_path):
+    made = manifest.head(6).copy()
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    made.loc[made.index[0], "path"] = str(tmp_path / "broken.jpg")
+    made.loc[made.index[1], "path"] = str(tmp_path / "gone.jpg")
+    found = kag.audit(made, progress=False)
+    assert found.pictures["unreadable"] == found.pictures["absent"] == 1
+    assert list(found.unreadable) == [made["key"].iloc[0]]
+    assert made["key"].iloc[0] in str(found)
+
+
+def test_a_prepared_dataset(manifest, tmp_path):
+    """Its splits and status are its own, its crops are compared."""
+    made = manifest.copy()
+    path = made["path"].iloc[0]
+    dark = tmp_path / "dark.jpg"
+    dark.write_bytes(encode_jpeg(read_image(path) // 16))
+    made.loc[made.index[0], "path"] = str(dark)
+    kag.prepare(
+        made, tmp_path / "prepared", detector=MiddleDetector(),
+        crop_options=kag.CropOptions(), output_size=(64, 64),
+        splits=kag.report_splits(), progress=False,
+    )  # fmt: skip
+    found = kag.audit(tmp_path / "prepared", progress=False)
+    assert found.kind == "prepared" and found.num_faces == 80
+    assert found.leaks == []
+    assert found.status["train"] == {"no_face": 1, "ok": 47}
+    assert found.status["test"] == {"ok": 16} == found.status["validation"] | {}
+    assert found.cleaning["source"] == "synthetic"
+    # Split expressions that share faces are leakage; slices work as in training.
+    overlap = {"train": "fold_0", "test": "fold_0[:2]"}
+    found = kag.audit(tmp_path / "prepared", splits=overlap, progress=False)
+    assert found.exact.across == {"test, train": 2}
+    assert len(found.shared_subjects) >= 1
+    assert "Faces found in pictures:" in str(found)
+
+
+def test_label_files_without_pictures(tmp_path):
+    rows = {0: [adience_row(0)], 4: [adience_row(1, 4, subject=0, gender="u")]}
+    write_adience(tmp_path, rows, tree=None)
+    found = kag.audit(tmp_path, progress=False)
+    assert found.exact is found.near is None
+    assert found.cleaning["left_out"] == {"no gender": 1}
+    assert found.left_out[0][1] == "no gender"
+    assert list(found.nearest) == [[*ADIENCE_COHORTS][1]]  # that has fewer faces
+    assert "no picture is there to be compared" in str(found)
+    assert kag.audit(tmp_path, keep="any", progress=False).leaks == ["1 subject"]
+
+
+def test_the_fingerprint_is_of_faces_and_labels(manifest):
+    options = {"near_duplicates": False, "progress": False}
+    first = kag.audit(manifest, **options).fingerprints
+    assert set(first) == {"all", *(f"fold_{k}" for k in range(5))}
+    other = manifest.iloc[::-1].assign(path="elsewhere")
+    assert kag.audit(other, **options).fingerprints == first
+    other["gender"] = 1 - other["gender"]
+    assert kag.audit(other, **options).fingerprints["all"] != first["all"]
+    assert find_cohort(first["all"]) is None
+
+
+def test_everything_is_in_the_json(manifest, tmp_path):
+    found = kag.audit(with_copies(manifest, tmp_path), progress=False)
+    values = json.loads(json.dumps(found.to_dict()))
+    assert values["leaks"] == found.leaks
+    assert values["exact"]["num_across"] == 1 and values["near"]["num_within"] == 1
+    assert [pair["key_2"] for pair in values["duplicates"]] == ["copy.jpg", "near.jpg"]
+    assert sum(
+        n for row in values["counts"] for k, n in row.items()
+        if k not in ("split", "gender")
+    ) == 82  # fmt: skip
+
+
+def test_a_second_audit_decodes_nothing(manifest, tmp_path, monkeypatch):
+    first = kag.audit(manifest, cache=tmp_path / "hashes.sqlite", progress=False)
+
+    def refuse(picture):
+        raise AssertionError("decoded again")
+
+    name = "keras_agegender.datasets.near_duplicates.perceptual_hash"
+    monkeypatch.setattr(name, refuse)
+    second = kag.audit(manifest, cache=tmp_path / "hashes.sqlite", progress=False)
+    assert second.to_dict() == first.to_dict()
