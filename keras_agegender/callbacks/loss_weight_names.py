@@ -96,6 +96,13 @@ def _pairs(names: Any, weights: Any) -> list[tuple[str, float]]:
     if isinstance(names, str):
         if isinstance(weights, Mapping):  # a list of losses with a dict of weights
             weights = weights.get(names)
+        elif isinstance(weights, (list, tuple)):  # one loss with a list of its weight
+            if len(weights) != 1:
+                raise ValueError(
+                    f"Invalid `loss_weights` of output {names!r}. Expected one weight "
+                    f"for its loss. Received: {weights!r}."
+                )
+            weights = weights[0]
         return [(names, 1.0 if weights is None else float(weights))]
     keys = list(names) if isinstance(names, Mapping) else list(range(len(names)))
     pairs = []

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 from keras_agegender.encodings.head import check_class_ids
 from keras_agegender.labels import AgeGroups
 
+# Kinds of heads that read numbers; the others read class ids.
+NUMBER_KINDS = ("regression", "years")
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -23,8 +26,8 @@ def check_encoding(
     """Raises ValueError unless data has what an encoding's heads ask for.
 
     Args:
-        encoding: Its age groups must be the data's, and a head must have as many
-            classes as the column that it is read from.
+        encoding: Its age groups must be the data's, and a head must have the classes,
+            in their order, of the column that it is read from.
         age_groups: What the data's age-group ids stand for.
         extra_heads: Extra column -> `{"kind": …, "classes": […]}`.
         where: What to call the data in the message.
@@ -38,13 +41,22 @@ def check_encoding(
             )
     for head in encoding.extra_heads:
         column = head.columns[0]
-        classes = extra_heads.get(column, {}).get("classes") or ()
-        if classes and head.kind != "regression" and len(classes) != head.num_values:
-            raise ValueError(
-                f"Invalid head {head.name!r}. Column {column!r} of {where} has "
-                f"{len(classes)} classes ({', '.join(classes)}). Received: "
-                f"kind={head.kind!r}, num_classes={head.num_classes}."
-            )
+        declared = extra_heads.get(column, {})
+        classes = tuple(declared.get("classes") or ())
+        holds = f"{len(classes)} classes ({', '.join(classes)})" if classes else ""
+        if declared.get("kind") == "regression" and head.kind not in NUMBER_KINDS:
+            holds = "numbers, no classes"
+        elif not classes or (
+            head.kind != "regression"
+            and len(classes) == head.num_values
+            and head.classes in ((), classes)
+        ):
+            continue
+        raise ValueError(
+            f"Invalid head {head.name!r}. Column {column!r} of {where} has {holds}. "
+            f"Received: kind={head.kind!r}, num_classes={head.num_classes}"
+            + (f", classes={head.classes}." if head.classes else ".")
+        )
 
 
 def check_manifest_encoding(manifest: pd.DataFrame, encoding: Encoding) -> None:
@@ -58,5 +70,5 @@ def check_manifest_encoding(manifest: pd.DataFrame, encoding: Encoding) -> None:
     check_encoding(encoding, groups, declared or {}, "the manifest")
     for head in encoding.extra_heads:
         column = head.columns[0]
-        if head.kind != "regression" and column in manifest:
+        if head.kind not in NUMBER_KINDS and column in manifest:
             check_class_ids(head.name, column, manifest[column], head.num_values)

@@ -22,8 +22,10 @@ from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.kinds import KINDS
 from keras_agegender.encodings.output_names import check_output_names, check_outputs
 from keras_agegender.encodings.targets import (
+    LABEL_COLUMNS,
     check_ids,
     head_targets,
+    known_numbers,
     known_targets,
     split_outputs,
 )
@@ -36,9 +38,6 @@ from keras_agegender.labels import (
 
 if TYPE_CHECKING:
     from keras_agegender.encodings.decoding import Decoded, HeadAnswer
-
-# Columns that every manifest has; heads of any other are "extra".
-LABEL_COLUMNS = ("age_group", "gender", "age_years")
 
 
 @dataclass(frozen=True)
@@ -86,14 +85,14 @@ class Encoding:
     def _check_classes(self, head: Head) -> None:
         """Raises ValueError if a head has other classes than age groups and genders."""
         sizes = {"age_group": len(self.age_groups), "gender": len(GENDERS)}
-        if not KINDS[head.kind].classes or not set(head.columns) <= set(sizes):
+        if head.kind == "regression" or not set(head.columns) <= set(sizes):
             return
         expected = math.prod(sizes[column] for column in head.columns)
-        if head.num_classes != expected:
+        if max(head.num_classes, 2) != expected:
             raise ValueError(
                 f"Invalid `num_classes` of head {head.name!r}. Expected {expected} for "
                 f"the column {head.column!r} with the age groups {self.age_groups}. "
-                f"Received: num_classes={head.num_classes}."
+                f"Received: kind={head.kind!r}, num_classes={head.num_classes}."
             )
 
     @property
@@ -123,8 +122,13 @@ class Encoding:
 
     @property
     def extra_heads(self) -> tuple[Head, ...]:
-        """Heads of columns beside age and gender."""
-        return tuple(h for h in self.heads if not set(h.columns) & set(LABEL_COLUMNS))
+        """Heads beside those that `decode` reads age group and gender from."""
+        main = {
+            head.name
+            for head in (self.age_head, self.gender_head)
+            if head is not None and set(head.columns) & set(LABEL_COLUMNS)
+        }
+        return tuple(head for head in self.heads if head.name not in main)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -229,7 +233,7 @@ class Encoding:
         for head in self.heads:
             values = columns.get(head.columns[0])
             if head.kind == "regression" and values is not None:
-                known = np.asarray(values, "float64")
+                known = known_numbers(head, values)
                 known = known[~np.isnan(known)]
                 if len(known):
                     spread = float(known.std()) or 1.0

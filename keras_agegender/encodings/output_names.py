@@ -31,6 +31,8 @@ def check_outputs(outputs: Mapping[str, Any], names: Sequence[str], name: str) -
         )
     for key in names:
         values = outputs[key]  # tensors of a graph have no values yet
+        if isinstance(values, (list, tuple)):
+            values = np.asarray(values, "float64")
         if isinstance(values, np.ndarray) and values.dtype.kind == "f":
             wrong = np.flatnonzero(np.isnan(values.reshape(len(values), -1)).any(1))
             if len(wrong):

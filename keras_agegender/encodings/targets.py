@@ -11,6 +11,9 @@ from keras_agegender.encodings.head import Head, check_class_ids
 from keras_agegender.encodings.kinds import KINDS
 from keras_agegender.labels import GENDERS, MISSING
 
+# Columns of every manifest, MISSING where unknown; heads of any other are "extra".
+LABEL_COLUMNS = ("age_group", "gender", "age_years")
+
 
 def head_targets(head: Head, columns: Sequence[Any]) -> np.ndarray:
     """Returns a head's targets, NaN where unknown.
@@ -21,7 +24,7 @@ def head_targets(head: Head, columns: Sequence[Any]) -> np.ndarray:
     """
     table = head.target_table
     if table is None:
-        values = np.atleast_1d(np.asarray(columns[0], dtype="float64"))
+        values = known_numbers(head, columns[0])
         return (values - head.mean) / head.scale
     sizes = [head.num_values]
     if len(columns) > 1:
@@ -33,6 +36,19 @@ def head_targets(head: Head, columns: Sequence[Any]) -> np.ndarray:
         for name, values, size in zip(head.columns, columns, sizes, strict=True)
     ]
     return table[head.class_ids(ids, lambda known: known.astype("int64"))]
+
+
+def known_numbers(head: Head, values: Any) -> np.ndarray:
+    """Returns the numbers that a regression head reads, NaN where unknown.
+
+    Args:
+        head: The head.
+        values: What its column holds. Shape (batch,).
+    """
+    numbers = np.atleast_1d(np.asarray(values, dtype="float64"))
+    if head.columns[0] not in LABEL_COLUMNS:
+        return numbers  # -1 is a number like another
+    return np.where(numbers == MISSING, np.nan, numbers)
 
 
 def split_outputs(head: Head, targets: Any) -> dict[str, Any]:

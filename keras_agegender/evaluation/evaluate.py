@@ -76,6 +76,11 @@ def evaluate(
     splits = run.info()["splits"] if same else data.splits
     split = splits.get(split, split)
     calibration = run.calibration() if checkpoint == "best" else None
+    if encoding.age_groups.bounds != data.age_groups.bounds:
+        # Years are answered in any groups; the sets were fitted in others.
+        data.check_encoding(encoding)
+        encoding = replace(encoding, age_groups=data.age_groups)
+        calibration = None
     raw, labels = predict_split(run, data, split, checkpoint)
     outputs = calibration.apply(raw, encoding) if calibration else raw
     positive = positive_gender or recipe.evaluation.positive_gender

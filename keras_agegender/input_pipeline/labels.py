@@ -11,7 +11,11 @@ import tensorflow as tf
 from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
-from keras_agegender.encodings.targets import known_targets, split_outputs
+from keras_agegender.encodings.targets import (
+    LABEL_COLUMNS,
+    known_targets,
+    split_outputs,
+)
 from keras_agegender.input_pipeline.reading import read_columns
 from keras_agegender.labels import MISSING
 
@@ -51,8 +55,12 @@ def _raw_targets(head: Head, example: Mapping[str, tf.Tensor]) -> tf.Tensor:
     """Returns a head's targets, NaN where unknown; see `Encoding.encode`."""
     table = head.target_table
     if table is None:
-        return (tf.cast(example[head.columns[0]], tf.float32) - head.mean) / head.scale
-    ids = [_class_ids(example[column]) for column in head.columns]
+        number = tf.cast(example[head.columns[0]], tf.float32)
+        if head.columns[0] in LABEL_COLUMNS:
+            number = tf.where(number == MISSING, np.nan, number)
+        return (number - head.mean) / head.scale
+    whole = head.kind != "years"
+    ids = [_class_ids(example[column], head.name, whole) for column in head.columns]
     one = head.class_ids(ids, lambda known: tf.cast(known, tf.int64))
     # An id beyond the classes must not be taken for another class.
     check = tf.debugging.Assert(
@@ -67,10 +75,18 @@ def _raw_targets(head: Head, example: Mapping[str, tf.Tensor]) -> tf.Tensor:
         return _look_up(table, tf.identity(one))
 
 
-def _class_ids(values: tf.Tensor) -> tf.Tensor:
-    if values.dtype.is_floating:
-        values = tf.where(tf.math.is_nan(values), float(MISSING), tf.floor(values))
-    return tf.cast(values, tf.int64)
+def _class_ids(values: tf.Tensor, head_name: str, whole: bool) -> tf.Tensor:
+    """Returns ids, `MISSING` for NaN; fractions are completed years, or an error."""
+    if not values.dtype.is_floating:
+        return tf.cast(values, tf.int64)
+    values = tf.where(tf.math.is_nan(values), float(MISSING), values)
+    floor = tf.floor(values)
+    if whole:
+        message = f"Invalid target of head {head_name!r}. Expected class ids. Received:"
+        check = tf.debugging.Assert(tf.reduce_all(values == floor), [message, values])
+        with tf.control_dependencies([check] if check is not None else []):
+            floor = tf.identity(floor)
+    return tf.cast(floor, tf.int64)
 
 
 def _look_up(table: np.ndarray, ids: tf.Tensor) -> tf.Tensor:

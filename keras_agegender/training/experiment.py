@@ -78,6 +78,8 @@ class Experiment:
             `to_dict()` of a finished run's, or the hash of a file; `None` for random
             weights.
         weights: Finished run or `.keras` file of those weights, if it is there already.
+        backbone_weights_sha256: Hash of the file that the recipe's backbone begins
+            with; `None` without one.
     """
 
     recipe: Recipe
@@ -87,6 +89,7 @@ class Experiment:
     steps_per_epoch: int
     begins_with: Experiment | Mapping[str, Any] | None = None
     weights: Path | None = None
+    backbone_weights_sha256: str | None = None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Experiment) and self.identity == other.identity
@@ -114,6 +117,8 @@ class Experiment:
             if key not in NOT_TRAINING
         }
         recipe.pop("pretraining", None)  # `begins_with` says it in full
+        if self.backbone_weights_sha256 is not None:
+            recipe["model"]["backbone_weights"] = self.backbone_weights_sha256
         first = self.begins_with
         if isinstance(first, Experiment):
             first = first.to_dict()
@@ -195,6 +200,7 @@ def make_experiment(
         steps_per_epoch=-(-faces // recipe.data.batch_size),
         begins_with=begins_with,
         weights=weights,
+        backbone_weights_sha256=_weights_hash(recipe),
     )
 
 
@@ -272,6 +278,14 @@ def _beginning(
         first, data, pretraining_data=data, splits=splits, seed=seed
     )
     return experiment, None
+
+
+def _weights_hash(recipe: Recipe) -> str | None:
+    """Returns the hash of the backbone's file; `"imagenet"` names no file."""
+    weights = recipe.model.backbone_weights
+    if weights is None or not Path(weights).is_file():
+        return None
+    return file_hash(Path(weights))
 
 
 def _resolve_heads(

@@ -34,6 +34,7 @@ def test_names(losses, outputs, names):
     [
         ("out", None, {"out": 1.0}, 1.0),
         ("out", 3, {"out": 3.0}, 3.0),
+        ("out", [2.0], {"out": 2.0}, 2.0),
         (["x", None, "z"], [2.0, 7.0, 4.0], {"x": 2.0, "z": 4.0}, [2.0, 1.0, 4.0]),
         (["x", "y"], {"y": 5.0}, {"x": 1.0, "y": 5.0}, [1.0, 5.0]),
         ({"b": "b", "a": "a"}, {"a": 2.0, "b": 3.0}, {"a": 2.0, "b": 3.0}, None),
@@ -48,6 +49,11 @@ def test_names(losses, outputs, names):
 def test_weights(names, weights, flat, packed):
     assert flatten_weights(names, weights) == flat
     assert pack_weights(names, flat) == (weights if packed is None else packed)
+
+
+def test_more_weights_than_the_one_loss():
+    with pytest.raises(ValueError, match=r"output 'out'.*one weight.*\[2\.0, 3\.0\]"):
+        flatten_weights("out", [2.0, 3.0])
 
 
 def test_a_list_of_losses_that_does_not_fit():

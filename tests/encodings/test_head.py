@@ -196,8 +196,9 @@ def test_predictions_that_are_no_numbers_have_no_answer():
     age = np.full((3, 8), 0.125, "float32")
     age[1, 4] = np.nan
     outputs = {"gender": np.full((3, 1), 0.5, "float32"), "age": age}
-    with pytest.raises(ValueError, match="'age' is NaN for 1 of 3 faces.*position 1"):
-        encoding.decode(outputs)
+    for given in (outputs, {name: value.tolist() for name, value in outputs.items()}):
+        with pytest.raises(ValueError, match="'age' is NaN for 1 of 3 faces.*ion 1"):
+            encoding.decode(given)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +212,24 @@ def test_predictions_that_are_no_numbers_have_no_answer():
 def test_ids_beyond_the_classes_are_named(head, values, message):
     with pytest.raises(ValueError, match=message):
         Encoding("one", (head,)).encode(columns={head.columns[0]: values})
+
+
+def test_unknown_ages_are_no_numbers():
+    encoding = Encoding("one", (Head("years", "regression", column="age_years"),))
+    (head,) = encoding.with_statistics({"age_years": [-1, 30, -1, 32]}).heads
+    assert (head.mean, head.scale) == (31.0, 1.0)
+
+
+def test_two_classes_of_eight_groups_are_refused():
+    with pytest.raises(ValueError, match="'old'. Expected 8.*kind='binary'"):
+        Encoding("one", (Head("old", column="age_group"),))
+
+
+def test_a_second_age_head_is_an_output_of_its_own():
+    again = Head("again", "years", column="age_years")
+    encoding = get_encoding("categorical", heads=[again])
+    assert encoding.age_head.name == "age"
+    assert encoding.extra_heads == (again,)
 
 
 def test_an_encoding_is_a_value():

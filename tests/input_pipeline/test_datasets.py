@@ -13,6 +13,7 @@ from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.datasets.preparation import prepare
 from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.encodings.catalogue import get_encoding, list_encodings
+from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.faces.cropping import CropOptions
 from keras_agegender.faces.decoding import decode_jpeg, decode_picture
@@ -332,6 +333,34 @@ def test_ids_beyond_the_classes_are_errors_in_the_graph_too(value):
     dataset = tf.data.Dataset.from_tensors(example)
     with pytest.raises(tf.errors.InvalidArgumentError, match="Invalid race of head"):
         list(dataset.map(lambda e: encode_labels(e, encoding)))
+
+
+@pytest.mark.parametrize("kind", ["coral", "regression"])
+def test_fractions_and_unknown_ages_are_the_same_eagerly_and_in_the_graph(kind):
+    """A fraction is no class; -1 is no age, and no number to learn."""
+    head = Head("x", kind, 4, column="dose") if kind == "coral" else None
+    head = head or Head("x", kind, column="age_years", mean=30.0, scale=10.0)
+    encoding = Encoding("one", (head,))
+    values = [1.5, 2.0] if kind == "coral" else [-1.0, 40.0]
+    example = {"age_group": [-1, -1], "gender": [-1, -1], head.columns[0]: values}
+    tensors = {
+        name: tf.constant(value, tf.float32 if name == head.columns[0] else tf.int64)
+        for name, value in example.items()
+    }
+    dataset = tf.data.Dataset.from_tensors(tensors)
+    encoded = dataset.map(lambda e: encode_labels(e, encoding))
+    if kind == "coral":
+        with pytest.raises(ValueError, match="1.5"):
+            encoding.encode(columns={"dose": values})
+        with pytest.raises(tf.errors.InvalidArgumentError, match="Expected class ids"):
+            list(encoded)
+        return
+    targets, weights = next(iter(encoded))
+    np.testing.assert_allclose(targets["x"], [[0.0], [1.0]])  # (40 - 30) / 10
+    np.testing.assert_allclose(weights["x"], [0.0, 1.0])
+    eager = {"age_years": values}
+    np.testing.assert_allclose(encoding.encode(columns=eager)["x"], [[0.0], [1.0]])
+    np.testing.assert_allclose(encoding.sample_weights(columns=eager)["x"], [0.0, 1.0])
 
 
 def test_epochs_in_a_row_have_orders_of_their_own(prepared):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 
@@ -11,8 +12,11 @@ from sample_data import MiddleDetector, picture, write_picture
 
 from keras_agegender.cli.main import main
 from keras_agegender.datasets.csv import read_csv
+from keras_agegender.datasets.preparation import prepare
 from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.encodings.head import Head
+from keras_agegender.evaluation.evaluate import evaluate
+from keras_agegender.labels import ADIENCE_AGE_GROUPS
 from keras_agegender.models.heads import stored_encoding
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.serving.export import export
@@ -91,8 +95,45 @@ def test_groups_reach_the_answer(prepared, encoding, tmp_path):
 
 def test_a_kind_that_contradicts_its_column_is_an_error(prepared, tmp_path):
     recipe = load_recipe("quickstart", TINY)
-    with pytest.raises(ValueError, match="Column 'size' has 3 classes.*kind='binary'"):
-        train(recipe, prepared, tmp_path / "run", extra_heads=[Head("size")], verbose=0)
+    cases = (
+        (Head("size"), "'size' of .* has 3 classes.*kind='binary'"),
+        (Head("size", "regression"), "'size' of .* has 3 classes.*kind='regression'"),
+        (
+            Head("size", "coral", classes=SIZES),  # the column's are in the alphabet's
+            r"3 classes \(large, medium, small\).*classes=\('small', 'medium', 'large'",
+        ),
+        (Head("kilos", "coral", 90), "'kilos' of .* has numbers, no classes.*'coral'"),
+    )
+    for head, message in cases:
+        with pytest.raises(ValueError, match=message):
+            train(recipe, prepared, tmp_path / "run", extra_heads=[head], verbose=0)
+
+
+def test_years_are_scored_in_the_groups_of_the_data(tmp_path):
+    """Trained with three groups, scored on Adience's eight, by years it knows."""
+    folders = {}
+    for groups in (GROUPS, "adience"):
+        lines = ["image,age,split"]
+        for number in range(12):
+            name = f"{number:02d}.jpg"
+            write_picture(tmp_path / name, value=20 * number)
+            split = ("train", "validation", "test")[number // 4]
+            lines.append(f"{name},{[1, 5, 30, 70][number % 4]},{split}")
+        (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+        manifest, _ = read_csv(tmp_path / "labels.csv", age_groups=groups)
+        folder = tmp_path / groups[:3]
+        folders[groups] = prepare(manifest, folder, output_size=(48, 48)).directory
+    recipe = load_recipe("quickstart", [*TINY, "model.encoding=years"])
+    run = train(recipe, folders[GROUPS], tmp_path / "run", verbose=0)
+    scores = evaluate(run, folders["adience"], split="test")
+    assert [group["name"] for group in scores.age.groups][:2] == ["0-2", "4-6"]
+    with open(run.path / "predictions_faces_test.csv", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["age_group"] for row in rows] == ["0-2", "4-6", "25-32", "60-100"]
+    for row in rows:
+        years = float(row["predicted_age_years"])
+        near = ADIENCE_AGE_GROUPS.from_years(round(years), gaps="nearest")
+        assert abs(near - int(row["predicted_age_group_id"])) <= 2
 
 
 def test_adience_s_groups_do_not_fit_a_dataset_of_others(prepared):
@@ -107,6 +148,4 @@ def test_a_csv_says_how_ages_between_groups_are_kept(tmp_path):
         write_picture(tmp_path / f"{name}.jpg")
     (tmp_path / "labels.csv").write_text("image,age\na.jpg,3\nb.jpg,27\nc.jpg,13\n")
     _, report = read_csv(tmp_path / "labels.csv", validation=0, test=0)
-    assert (
-        "2 ages lie between two groups (--gaps nearest" in str(report).splitlines()[0]
-    )
+    assert "2 ages lie between two groups (--gaps" in str(report).splitlines()[0]

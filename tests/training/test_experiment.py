@@ -83,6 +83,17 @@ def test_data_of_other_content_is_another_experiment(experiment, tmp_path):
     assert line.startswith("data.sha256 is ")
 
 
+def test_weights_of_the_backbone_count_by_their_content(prepared, tmp_path):
+    def made(name, content):
+        (tmp_path / name).write_bytes(content)
+        weights = f"model.backbone_weights={tmp_path / name}"
+        return make_experiment(load_recipe("7", [*SMALL, weights]), prepared)
+
+    first, moved = made("a.keras", b"one"), made("b.keras", b"one")
+    assert first.identity == moved.identity
+    assert made("a.keras", b"two").identity != first.identity
+
+
 def test_where_data_lies_and_what_is_said_of_it_is_not(prepared, experiment, tmp_path):
     moved = shutil.copytree(prepared.directory, tmp_path / "moved")
     recipe = experiment.recipe
