@@ -14,6 +14,7 @@ GAP = "age between two groups"
 NO_AGE_GROUP = "no age group"
 # How many ages or rows a printed report names, and how much of each name.
 MOST_NAMES, MOST_LETTERS = 3, 100
+WIDEST = 72  # of its first column; a longer text pushes its number to the right
 _LEFT_OUT = "left out: "
 
 
@@ -113,7 +114,7 @@ class CleaningReport:
                 "nearer one (--gaps nearest)"
             )
         rows = cleaning_rows(self.counts())
-        width = max((len(text) for text, _ in rows), default=0)
+        width = min(max((len(text) for text, _ in rows), default=0), WIDEST)
         lines = [first]
         for text, count in rows:
             lines.append(f"  {text:<{width}}  {count:>7}")

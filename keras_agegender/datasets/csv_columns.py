@@ -144,7 +144,7 @@ def order_hint(name: str, classes: Sequence[str]) -> str:
 
     Example:
     >>> order_hint("size", ["large", "medium", "small"])
-    '; in order, all outputs named: --extra size:coral:small,medium,large'
+    '; if ordered: --extra size:coral:small,medium,large, and other outputs behind it'
     >>> order_hint("colour", ["blue", "green", "red"])
     ''
     """
@@ -153,7 +153,7 @@ def order_hint(name: str, classes: Sequence[str]) -> str:
         if len(words) == len(classes) >= 3 and set(words) <= set(order):
             ordered = ",".join(words[word] for word in order if word in words)
             option = shlex.quote(f"{name}:coral:{ordered}")
-            return f"; in order, all outputs named: --extra {option}"
+            return f"; if ordered: --extra {option}, and other outputs behind it"
     return ""
 
 

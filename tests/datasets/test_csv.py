@@ -222,7 +222,10 @@ def test_classes_that_look_ordered_are_pointed_out(tmp_path):
     file = write(tmp_path, *lines, header="image,sex,size,colour")
     _, report = read_csv(file, **ALL)
     said = {text.split("'")[1]: text for text in report.totals}
-    assert said["size"].endswith("--extra size:coral:Small,Medium,Large")
+    assert said["size"].endswith(
+        "; if ordered: --extra size:coral:Small,Medium,Large, and other outputs "
+        "behind it"
+    )
     assert said["colour"].endswith("categorical (blue, green, red)")
     _, report = read_csv(file, extra={"size": "categorical"}, **ALL)
     assert not any("--extra" in text for text in report.totals)
