@@ -88,6 +88,32 @@ class RunDirectory:
             return None
         return self.checkpoint_info()["epoch"]
 
+    def describe_model(self, which: str = "best") -> dict[str, Any]:
+        """Returns which of all models this is, for whoever reads its scores.
+
+        Args:
+            which: `"best"`, `"last"`, or the name of a model that the recipe keeps.
+
+        Returns:
+            `recipe`, `seed`, `trained_on` and `selected_on` (split expressions: the
+            folds), `epoch` (counted from 1), and `monitor` and `value`, the metric that
+            chose it; `None` of what is not written down.
+        """
+        info, chosen = self.info(), {}
+        if self.model_file(which).with_suffix(".json").is_file() and which != "last":
+            chosen = self.checkpoint_info(which)
+        epoch, splits = chosen.get("epoch"), info.get("splits", {})
+        return {
+            "recipe": self.recipe().name,
+            "seed": info.get("seed"),
+            "trained_on": splits.get("train"),
+            "selected_on": splits.get("validation"),
+            "checkpoint": which,
+            "epoch": None if epoch is None else epoch + 1,
+            "monitor": chosen.get("monitor"),
+            "value": chosen.get("value"),
+        }
+
     @property
     def faces_file(self) -> Path:
         """Key, subject and picture hash of every face of its dataset."""

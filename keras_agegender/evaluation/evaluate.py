@@ -81,6 +81,7 @@ def evaluate(
     positive = positive_gender or recipe.evaluation.positive_gender
     scores = score(outputs, labels, encoding, positive)
     scores = replace(scores, **count_seen(run, data, split))
+    scores = replace(scores, model=run.describe_model(checkpoint))
     table = prediction_table(outputs, labels, encoding, read_descriptions(data, split))
     scores = replace(scores, groups=score_groups(table, by))
     if calibration is not None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_agegender.evaluation.calibration_scores import calibration_lines
 from keras_agegender.evaluation.groups import group_lines
 
+LINE_WIDTH = 88
 BAR = 20  # characters of a recall of 1
 MANY_OUTPUTS = 12
 # `decode` takes the most probable group; `heads_agree` looks at each head by itself.
@@ -23,7 +25,7 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
     Args:
         metrics: What `Evaluation.to_dict` returned, with `recipe` and `split` if known.
     """
-    blocks = [[_title(metrics), *_warnings(metrics)]]
+    blocks = [[_title(metrics), *_model(metrics), *_warnings(metrics)]]
     blocks += [*group_lines(metrics.get("groups") or {}), _summary(metrics)]
     if metrics.get("age"):
         blocks.append(_age_groups(metrics["age"]["groups"], metrics.get("cells") or []))
@@ -41,6 +43,22 @@ def _title(metrics: Mapping[str, Any]) -> str:
     count = metrics["num_faces"]
     faces = f"{count} face" if count == 1 else f"{count} faces"
     return f"{title}: {faces}" if title else faces
+
+
+def _model(metrics: Mapping[str, Any]) -> list[str]:
+    """Says which of a recipe's models it is."""
+    model = metrics.get("model")
+    if not model:
+        return []
+    parts = [f"seed {model['seed']}", f"trained on {model['trained_on']}"]
+    if model["epoch"] is None:
+        parts.append(f"the {model['checkpoint']} model")
+    else:
+        parts.append(
+            f"epoch {model['epoch']}, the best {model['monitor']} on "
+            f"{model['selected_on']} ({model['value']:.3f})"
+        )
+    return textwrap.wrap(f"model: {model['recipe']}, {', '.join(parts)}", LINE_WIDTH)
 
 
 def _warnings(metrics: Mapping[str, Any]) -> list[str]:

@@ -125,6 +125,8 @@ class Evaluation:
         groups: Scores of groups of people, as `score_groups` returns them.
         calibration: Of a calibrated run, how good its probabilities and sets are here:
             see `calibration_scores`; else `None`.
+        model: Which model was scored: see `RunDirectory.describe_model`; `None` where
+            nobody said.
     """
 
     num_faces: int
@@ -139,6 +141,7 @@ class Evaluation:
     num_seen_in_validation: int | None = None
     groups: dict[str, dict[str, Any]] = field(default_factory=dict)
     calibration: dict[str, Any] | None = None
+    model: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the scores as plain values, ready for JSON."""

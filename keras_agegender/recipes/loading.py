@@ -17,8 +17,9 @@ from keras_agegender.recipes.checks import check_recipe
 from keras_agegender.recipes.overrides import (
     PREFIX,
     apply_override,
+    encoding_of,
+    follow_encoding,
     for_pretraining,
-    split_override,
 )
 from keras_agegender.recipes.recipe import Recipe
 
@@ -43,7 +44,9 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         name: One of `list_recipes()`, or the number it begins with (`"14"`), or what
             follows its number (`"resnet_se_ordinal"`), or the path of a TOML file.
         overrides: Settings that replace the file's, as `"section.key=value"`; the value
-            is TOML, a bare word counts as a string, and no value unsets the key. Those
+            is TOML, a bare word counts as a string, and no value unsets the key. With
+            another `model.encoding`, the question and loss weights of outputs that
+            there are no more go, and so do the published scores. Those
             of the network, the batches and the optimizer hold for the recipe that this
             one begins with as well; `"pretraining.section.key=value"` is for that one
             alone.
@@ -92,10 +95,12 @@ def pretraining_recipe(recipe: Recipe) -> Recipe:
 def _overridden(
     settings: dict[str, Any], overrides: Sequence[str], source: str
 ) -> Recipe:
+    before = encoding_of(settings)
     for override in overrides:
         if not override.strip().startswith(PREFIX):
             apply_override(settings, override)
-    _drop_question(settings, overrides)
+    if encoding_of(settings) != before:
+        follow_encoding(settings, before, overrides)
     reaching = for_pretraining(overrides)
     if settings.get("pretraining") is not None:
         before = settings.get("pretraining_overrides", [])
@@ -110,15 +115,6 @@ def _overridden(
     if recipe.pretraining is not None:
         pretraining_recipe(recipe)  # its mistakes surface now
     return recipe
-
-
-def _drop_question(settings: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Takes the ordinal encoding's question away where an override chose another."""
-    keys = [split_override(override)[0] for override in overrides]
-    model = settings.get("model")
-    if "model.encoding" in keys and "model.question" not in keys:
-        if isinstance(model, dict) and model.get("encoding") != "ordinal":
-            model.pop("question", None)
 
 
 def _folder() -> Any:

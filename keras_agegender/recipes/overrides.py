@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from keras_agegender.encodings.catalogue import ENCODINGS
+from keras_agegender.recipes.recipe import ModelSettings
+
 PREFIX = "pretraining."
+MOST_AGE_GROUPS = 130  # an ordinal output for each year would be the most there can be
 
 # What speaks of a recipe's own outputs, data or name does not reach the recipe that it
 # begins with; all else does.
@@ -52,7 +56,57 @@ def apply_override(settings: dict[str, Any], override: str) -> None:
         target = target.setdefault(section, {})
         if not isinstance(target, dict):
             raise ValueError(f"Invalid override {override!r}. {section!r} has no keys.")
-    target[last] = value
+    if value is None and isinstance(target.get(last), (dict, list)):
+        del target[last]  # an empty table or list is the default
+    else:
+        target[last] = value
+
+
+def encoding_of(settings: Mapping[str, Any]) -> Any:
+    """Returns the encoding that a recipe's settings name, or the default."""
+    model = settings.get("model")
+    named = model if isinstance(model, Mapping) else {}
+    return named.get("encoding", ModelSettings.encoding)
+
+
+def follow_encoding(
+    settings: dict[str, Any], before: Any, overrides: Sequence[str]
+) -> None:
+    """Takes away what was said of outputs that another encoding does not have.
+
+    What an override says itself stays, right or wrong.
+
+    Args:
+        settings: A recipe's settings with overrides.
+        before: Its encoding without them.
+        overrides: The overrides.
+    """
+    keys = {split_override(override)[0] for override in overrides}
+    after = encoding_of(settings)
+    if after != "ordinal" and "model.question" not in keys:
+        settings["model"].pop("question", None)
+    gone = _outputs(before) - _outputs(after)
+    weights: Any = settings.get("loss_weights")
+    if isinstance(weights, dict) and "loss_weights" not in keys:
+        said = {key.removeprefix("loss_weights.") for key in keys}
+        for name in gone - said:
+            weights.pop(name, None)
+    if "loss_weight_changes" not in keys:
+        changes = []
+        for change in settings.get("loss_weight_changes", ()):
+            kept = {k: v for k, v in change.get("set", {}).items() if k not in gone}
+            if kept:
+                changes.append({**change, "set": kept})
+        settings["loss_weight_changes"] = changes
+    settings.pop("published", None)  # of another model
+
+
+def _outputs(encoding: Any) -> set[str]:
+    """Returns the names of an encoding's outputs, whatever the age groups."""
+    if encoding not in ENCODINGS:
+        return set()  # told by `check_recipe`
+    heads = ENCODINGS[encoding](MOST_AGE_GROUPS)
+    return {name for head in heads for name in head.output_names}
 
 
 def split_override(override: str) -> tuple[str, str]:

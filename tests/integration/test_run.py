@@ -18,6 +18,7 @@ from sample_data import EXTRA_HEADS, MiddleDetector, make_prepared, picture
 from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.evaluation.evaluate import evaluate
+from keras_agegender.evaluation.metrics import format_metrics
 from keras_agegender.faces.cropping import CropOptions
 from keras_agegender.faces.detector import MtcnnDetector
 from keras_agegender.faces.images import encode_jpeg
@@ -144,6 +145,19 @@ def test_metrics_are_those_of_the_predictions(run):
     with (run.path / "predictions.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert metrics["num_faces"] == len(rows) == 8
+    assert metrics["model"] == {
+        "recipe": "quickstart",
+        "seed": 0,
+        "trained_on": run.info()["splits"]["train"],
+        "selected_on": run.info()["splits"]["validation"],
+        "checkpoint": "best",
+        "epoch": run.kept_epoch + 1,
+        "monitor": "val_mean_accuracy",
+        "value": run.checkpoint_info()["value"],
+    }
+    lines = format_metrics(metrics).splitlines()
+    assert lines[1].startswith("model: quickstart, seed 0, trained on ")
+    assert f"epoch {run.kept_epoch + 1}, the best val_mean_accuracy" in " ".join(lines)
     for name, scores in (("gender", metrics["gender"]), ("age_group", metrics["age"])):
         known = [row for row in rows if row[name]]
         right = [row for row in known if row[name] == row[f"predicted_{name}"]]

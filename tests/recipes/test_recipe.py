@@ -119,6 +119,20 @@ def test_mistakes_name_file_and_key(tmp_path, text, message):
         load_recipe(path)
 
 
+def test_another_encoding_by_override_leaves_what_was_said_of_the_outputs():
+    before = load_recipe("14", ["loss_weights.race=0.3"])
+    assert before.loss_weights["age5"] == 1.8 and before.published
+    recipe = load_recipe("14", ["model.encoding=years", "loss_weights.race=0.3"])
+    assert recipe.loss_weights == {"gender": 2.0, "race": 0.3}
+    assert recipe.published == ()  # of another model
+    assert recipe.loss_weight_changes == before.loss_weight_changes  # of gender
+    change = "loss_weight_changes=[{epoch=1, set={age9=2.0}}]"
+    named = load_recipe("14", ["model.encoding=years", change, "loss_weights.age9=1"])
+    assert named.loss_weights["age9"] == 1.0  # told when it meets the data
+    assert named.loss_weight_changes[0].set == {"age9": 2.0}
+    assert load_recipe("14", ["loss_weights="]).loss_weights == {}
+
+
 def test_another_encoding_by_override_leaves_the_question():
     for encoding in ("coral", "categorical", "years"):
         recipe = load_recipe("14", [f"model.encoding={encoding}"])
