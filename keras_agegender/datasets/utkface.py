@@ -60,7 +60,8 @@ def read_utkface(
 
     Returns:
         `(manifest, report)`. The column `age_years` holds the age, `race` the index in
-        `RACES`; neither is an output unless asked for.
+        `RACES`; neither is an output unless asked for. The report counts ages that
+        were moved to the nearer group (`num_moved`) or have none.
 
     Raises:
         ValueError: If there is no such folder, or no usable picture in it.
