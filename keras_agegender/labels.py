@@ -57,9 +57,9 @@ class AgeGroups:
         possible = all(0 <= year <= MAX_AGE for year in flat)
         if len(bounds) < 2 or not ascending or not apart or not possible:
             raise ValueError(
-                "Invalid `bounds` of age groups. Expected at least two groups "
-                f"(youngest, oldest) in years from 0 to {MAX_AGE}, ascending and "
-                f"without overlap. Received: bounds={bounds}."
+                "Invalid `bounds` of age groups (--age-groups). Expected at least two "
+                f"groups (youngest, oldest) in years from 0 to {MAX_AGE}, ascending "
+                f"and without overlap. Received: bounds={bounds}."
             )
         if len(names) != len(bounds) or len(set(names)) != len(names):
             raise ValueError(
@@ -231,8 +231,9 @@ def get_age_groups(
         found = _parse_range(text)
         if found is None:
             raise ValueError(
-                f"Invalid `age_groups`. Expected one of {sorted(AGE_GROUP_PRESETS)} or "
-                "ranges of years such as '0-9,10-19,20+'. "
+                "Invalid `age_groups` (--age-groups). Expected one of "
+                f"{sorted(AGE_GROUP_PRESETS)} or ranges of years such as "
+                "'0-9,10-19,20+'. "
                 f"Received: {text.strip()!r} in {groups!r}."
             )
         low, high = found

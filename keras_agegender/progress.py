@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, TextIO
+
+# A line of a log: what is done, how much of it, time so far and time to come.
+LINE = "{desc}: {n_fmt} of {total_fmt} {unit}s in {elapsed}, {remaining} to go"
 
 
 def progress_bar(
@@ -16,8 +19,8 @@ def progress_bar(
 ) -> Any:
     """Returns a tqdm bar that is calm where nobody watches it.
 
-    On a terminal it moves once a second; in a log file it writes a line every 20
-    seconds.
+    On a terminal it moves once a second; elsewhere, in a log file for instance, there
+    is no bar but a line of its own every 20 seconds.
 
     Args:
         total: How many units there are; `None` if unknown.
@@ -38,4 +41,22 @@ def progress_bar(
         mininterval=1 if watched else 20,
         delay=0 if watched else 20,
         dynamic_ncols=watched,
+        file=sys.stderr if watched else _Lines(sys.stderr),
+        bar_format=None if watched else LINE,
     )
+
+
+class _Lines:
+    """Takes what tqdm writes over its last text, and writes a line for each text."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Writes a line; nothing where tqdm just clears its own."""
+        if line := text.strip("\r\n").rstrip():
+            self._stream.write(f"{line}\n")
+
+    def flush(self) -> None:
+        """Writes what waits."""
+        self._stream.flush()

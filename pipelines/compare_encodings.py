@@ -16,7 +16,7 @@ from pathlib import Path
 
 import keras_agegender as kag
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[2])
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[2].partition(": ")[2])
 parser.add_argument("data", type=Path, help="prepared dataset")
 parser.add_argument("--out", type=Path, required=True)
 parser.add_argument("--recipe", default="7", help="whose trunk and training to take")

@@ -24,7 +24,9 @@ import keras_agegender as kag
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[2])
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[2].partition(": ")[2]
+    )
     parser.add_argument("labels", type=Path, help="CSV with a column of pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument("--margin", type=float, default=0.25)

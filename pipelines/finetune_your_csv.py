@@ -23,15 +23,37 @@ from keras_agegender.cli.checks import check_model, check_new_run
 from keras_agegender.cli.console import exit_code, load_frameworks
 from keras_agegender.cli.csv_options import add_csv_options, read_csv_as_asked
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[2])
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[2].partition(": ")[2])
 add_csv_options(parser)
-parser.add_argument("--pretrained", help="finished run or .keras file, the same trunk")
-parser.add_argument("--model", default="resnet34", help="as `build_model` takes it")
-parser.add_argument("--encoding", default="categorical")
-parser.add_argument("--directory", type=Path, default=Path("runs/finetuned"))
+parser.add_argument(
+    "--pretrained", help="finished run or .keras file, the same trunk [none]"
+)
+parser.add_argument(
+    "--model", default="resnet34", help="as `build_model` takes it [%(default)s]"
+)
+parser.add_argument(
+    "--encoding",
+    default="categorical",
+    help="of age group and gender, as `get_encoding` takes it [%(default)s]",
+)
+parser.add_argument(
+    "--directory",
+    type=Path,
+    default=Path("runs/finetuned"),
+    help="where everything goes [%(default)s]",
+)
 parser.add_argument("--size", type=pixels, help="side of the input [the model's own]")
-parser.add_argument("--epochs", type=int, nargs=2, default=(3, 10), metavar="N")
-parser.add_argument("--seed", type=seed, default=0)
+parser.add_argument(
+    "--epochs",
+    type=int,
+    nargs=2,
+    default=(3, 10),
+    metavar="N",
+    help="of the new heads, and of everything [3 10]",
+)
+parser.add_argument(
+    "--seed", type=seed, default=0, help="of splits and training [%(default)s]"
+)
 parser.add_argument("--overwrite", action="store_true", help="replace what is there")
 
 """

@@ -16,7 +16,7 @@ import keras
 
 import keras_agegender as kag
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[2])
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[2].partition(": ")[2])
 parser.add_argument("celeba", type=Path, help="folder of lists and pictures")
 parser.add_argument("--download", action="store_true")
 parser.add_argument("--model", default="resnet34", help="as `build_model` takes it")

@@ -16,7 +16,7 @@ from PIL import Image
 
 import keras_agegender as kag
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[2])
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[2].partition(": ")[2])
 parser.add_argument("--directory", type=Path, default=Path("quickstart_pipeline"))
 parser.add_argument("--faces", type=int, default=2400)
 parser.add_argument("--epochs", type=int, default=12)

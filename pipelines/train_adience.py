@@ -13,7 +13,7 @@ from pathlib import Path
 
 import keras_agegender as kag
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[2])
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[2].partition(": ")[2])
 parser.add_argument("adience", type=Path, help="folder of fold files and pictures")
 parser.add_argument("--recipe", default="resnet_se_ordinal")
 parser.add_argument("--test-fold", type=int)

@@ -37,7 +37,9 @@ def add_calibrate(verbs: Any) -> None:
     )
     verb.add_argument("run_directory", metavar="run")
     verb.add_argument("--data", help="prepared dataset [the one trained on]")
-    verb.add_argument("--split", default="validation")
+    verb.add_argument(
+        "--split", default="validation", help="whose faces are looked at [%(default)s]"
+    )
     verb.add_argument(
         "--alpha",
         type=float,

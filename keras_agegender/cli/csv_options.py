@@ -4,24 +4,55 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from keras_agegender.cli.argument_types import share
 from keras_agegender.labels import AGE_GROUP_PRESETS, GAPS, GENDERS
 
+_FILE_ENDINGS = (".csv", ".tsv", ".txt")
+
 
 def add_csv_options(source: argparse.ArgumentParser) -> None:
     """Adds a CSV file and the options that say how it is read."""
-    source.add_argument("file", help="the CSV file")
+    source.add_argument(
+        "file", metavar="FILE", help="the CSV file; it stands before --extra"
+    )
     add_csv_columns(source)
     source.add_argument(
         "--extra",
+        action=_ExtraColumns,
         nargs="*",
         metavar="COLUMN[:KIND[:CLASSES]]",
-        help="columns that become outputs: size:coral:small,medium,large; none: no "
-        "outputs [all whose kind is evident]",
+        help="columns that become outputs: size:coral:small,medium,large; several, or "
+        "--extra again; none: no outputs [all whose kind is evident]",
     )
     add_sampling_options(source, gaps="mask")
+
+
+class _ExtraColumns(argparse.Action):
+    """Collects columns of one `--extra` or several; none at all is a list too.
+
+    The option takes everything up to the next one: a file that stands behind it is
+    taken for a column, which the parser would call a file that is missing.
+    """
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Adds columns; ends the program where one of them is the file."""
+        for value in values if namespace.file is None else ():
+            if Path(value).is_file() or Path(value).suffix in _FILE_ENDINGS:
+                parser.error(
+                    f"argument {option_string}: expected columns. Received a file, "
+                    f"{value!r}: put FILE before {option_string}"
+                )
+        columns = [*(getattr(namespace, self.dest) or ()), *values]
+        setattr(namespace, self.dest, columns)
 
 
 def add_sampling_options(source: argparse.ArgumentParser, gaps: str) -> None:
@@ -33,16 +64,26 @@ def add_sampling_options(source: argparse.ArgumentParser, gaps: str) -> None:
         help="ages between two groups: leave the picture out, keep it without an age "
         f"group, or take the nearest group [{gaps}]",
     )
-    source.add_argument("--validation", type=share, default=0.1, metavar="SHARE")
-    source.add_argument("--test", type=share, default=0.1, metavar="SHARE")
+    for split, does in (("validation", "validate"), ("test", "test")):
+        source.add_argument(
+            f"--{split}",
+            type=share,
+            default=0.1,
+            metavar="SHARE",
+            help=f"of people, or of pictures, that {does} [%(default)s]",
+        )
     add_age_groups(source)
 
 
 def add_csv_columns(verb: Any) -> None:
     """Adds which columns are what, and what values of the gender column mean."""
-    verb.add_argument("--image-column", help="picture files [image, file, path]")
-    verb.add_argument("--age-column", help="years or groups [age, age_group]")
-    verb.add_argument("--gender-column", help="[gender, sex]")
+    verb.add_argument(
+        "--image-column", help="picture files [image, file, path, filename]"
+    )
+    verb.add_argument(
+        "--age-column", help="years or groups [age, age_group, age_years]"
+    )
+    verb.add_argument("--gender-column", help="female and male [gender, sex]")
     verb.add_argument("--subject-column", help="who it is [subject, identity, person]")
     verb.add_argument("--split-column", help="train, validation or test [split]")
     verb.add_argument("--images", help="folder picture files start from [the CSV's]")

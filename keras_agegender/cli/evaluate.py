@@ -37,9 +37,13 @@ def add_evaluate(verbs: Any) -> None:
     verb = add_verb(verbs, "evaluate", _evaluate, "score a run on held-out faces")
     verb.add_argument("run_directory", metavar="run")
     verb.add_argument("--data", help="prepared dataset [the one trained on]")
-    verb.add_argument("--split", default="test")
     verb.add_argument(
-        "--checkpoint", default="best", help="best, last, or one that the recipe keeps"
+        "--split", default="test", help="whose faces are scored [%(default)s]"
+    )
+    verb.add_argument(
+        "--checkpoint",
+        default="best",
+        help="best, last, or one that the recipe keeps [%(default)s]",
     )
     verb.add_argument(
         "--positive-gender",

@@ -123,7 +123,9 @@ def add_prepare(verbs: Any) -> None:
         source = add_source(sources)
         _add_crop_options(source)
         source.add_argument("--out", required=True, help="folder to make")
-        source.add_argument("--seed", type=seed, default=0)
+        source.add_argument(
+            "--seed", type=seed, default=0, help="draws the splits [%(default)s]"
+        )
         source.add_argument(
             "--overwrite",
             action="store_true",
@@ -183,24 +185,30 @@ def _add_csv(sources: Any) -> argparse.ArgumentParser:
 
 
 def _add_crop_options(source: argparse.ArgumentParser) -> None:
-    source.add_argument("--size", type=pixels, default=256, help="side of a crop in px")
+    source.add_argument(
+        "--size",
+        type=pixels,
+        default=256,
+        help="side of a crop in px [%(default)s]",
+    )
     source.add_argument(
         "--margin",
         type=float,
         default=0.25,
-        help="added around the face, of the box's side",
+        help="added around the face, of the box's side [%(default)s]",
     )
     source.add_argument(
         "--keep",
         choices=("largest", "center"),
         default="largest",
-        help="which face, where several are found",
+        help="which face, where several are found [%(default)s]",
     )
     source.add_argument(
         "--fallback",
         choices=("center", "full", "skip"),
         default="center",
-        help="where none is found",
+        help="where none is found: cut the middle square out, keep the whole picture, "
+        "or leave it out [%(default)s]",
     )
     source.add_argument(
         "--align", action="store_true", help="turn pictures until eyes are level"

@@ -31,7 +31,19 @@ def add_quickstart(verbs: Any) -> None:
     verb = add_verb(
         verbs, "quickstart", _quickstart, "the whole way on synthetic faces, in minutes"
     )
-    verb.add_argument("--directory", default="quickstart", help="where everything goes")
-    verb.add_argument("--faces", type=int, default=2400, help="faces to draw")
-    verb.add_argument("--seed", type=seed, default=0)
+    verb.add_argument(
+        "--directory", default="quickstart", help="where everything goes [%(default)s]"
+    )
+    verb.add_argument(
+        "--faces",
+        type=int,
+        default=2400,
+        help="faces to draw, at least 80 [%(default)s]",
+    )
+    verb.add_argument(
+        "--seed",
+        type=seed,
+        default=0,
+        help="draws the faces and begins the training [%(default)s]",
+    )
     add_set_option(verb)

@@ -64,7 +64,14 @@ def add_reproduce(verbs: Any) -> None:
         metavar="FOLD",
         help="test folds of a cross-validation [the dataset's own splits]",
     )
-    verb.add_argument("--seeds", type=seed, nargs="+", default=[0], metavar="SEED")
+    verb.add_argument(
+        "--seeds",
+        type=seed,
+        nargs="+",
+        default=[0],
+        metavar="SEED",
+        help="a training for each [0]",
+    )
     verb.add_argument(
         "--quick",
         action="store_true",

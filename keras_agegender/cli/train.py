@@ -89,7 +89,9 @@ def add_train(verbs: Any) -> None:
         action="store_true",
         help="write RUN/tensorboard to follow the training with TensorBoard",
     )
-    verb.add_argument("--seed", type=seed, default=0)
+    verb.add_argument(
+        "--seed", type=seed, default=0, help="of weights and batches [%(default)s]"
+    )
     verb.add_argument(
         "--overwrite",
         action="store_true",

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+# Field and outcomes of the rules about ages that lie between two groups; any other
+# outcome is the group that was nearer.
+GAP = "age between two groups"
+NO_AGE_GROUP = "no age group"
+# How many ages or rows a printed report names, and how much of each name.
+MOST_NAMES, MOST_LETTERS = 3, 100
+WIDEST = 72  # of its first column; a longer text pushes its number to the right
+_LEFT_OUT = "left out: "
 
 
 @dataclass
@@ -19,6 +30,7 @@ class CleaningReport:
         left_out: Reason -> rows left out.
         items: (item, reason) of rows left out or reported one by one.
         num_between_groups: Ages that no group holds, and that none was found for.
+        num_moved: Ages that no group holds, and that became the nearer one.
     """
 
     source: str
@@ -28,11 +40,25 @@ class CleaningReport:
     left_out: Counter[str] = field(default_factory=Counter)
     items: list[tuple[str, str]] = field(default_factory=list)
     num_between_groups: int = 0
+    num_moved: int = 0
 
     def leave_out(self, item: str, reason: str) -> None:
         """Counts a row that is left out, and remembers which."""
         self.left_out[reason] += 1
         self.items.append((item, reason))
+
+    def find_between_groups(self, years: str, group: str | None) -> None:
+        """Counts an age that no group holds, of a row that is kept.
+
+        Args:
+            years: The age, as it is written.
+            group: Name of the nearer group, which it became; `None` if it has none.
+        """
+        self.rules[GAP, years, group or NO_AGE_GROUP] += 1
+        if group is None:
+            self.num_between_groups += 1
+        else:
+            self.num_moved += 1
 
     @property
     def rows_kept(self) -> int:
@@ -63,7 +89,16 @@ class CleaningReport:
             "totals": dict(self.totals),
             "left_out": dict(self.left_out),
             "num_between_groups": self.num_between_groups,
+            "num_moved": self.num_moved,
         }
+
+    def items_text(self) -> str:
+        """Returns the items as CSV: item, reason, and whether the row was left out."""
+        import pandas as pd
+
+        rows = [(item, why, why in self.left_out) for item, why in self.items]
+        table = pd.DataFrame(rows, columns=["item", "reason", "left_out"])
+        return table.to_csv(index=False)
 
     def __str__(self) -> str:
         first = f"{self.source}: {self.rows_read} rows read, {self.rows_kept} kept"
@@ -73,13 +108,54 @@ class CleaningReport:
                 "mask keeps them without a group, nearest takes the nearer one, omit "
                 "leaves them out; --age-groups decades has no gaps)"
             )
+        if self.num_moved:
+            first += (
+                f"; {self.num_moved} ages lie between two groups and were moved to the "
+                "nearer one (--gaps nearest)"
+            )
+        rows = cleaning_rows(self.counts())
+        width = min(max((len(text) for text, _ in rows), default=0), WIDEST)
         lines = [first]
-        rows = [
-            (f"{field} {a!r} -> {b}", n)
-            for (field, a, b), n in sorted(self.rules.items())
-        ]
-        rows += list(self.totals.items())
-        rows += [(f"left out: {reason}", n) for reason, n in self.left_out.items()]
-        width = max((len(text) for text, _ in rows), default=0)
-        lines += [f"  {text:<{width}}  {count:>7}" for text, count in rows]
+        for text, count in rows:
+            lines.append(f"  {text:<{width}}  {count:>7}")
+            reason = text.removeprefix(_LEFT_OUT)
+            named = [item for item, why in self.items if why == reason]
+            if named:
+                apart = "; " if "," in named[0] else ", "
+                lines.append(f"    {_first_few(named, apart)}")
         return "\n".join(lines)
+
+
+def cleaning_rows(counts: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Returns what cleaning did as (text, rows), for a table to print.
+
+    Rules about ages between two groups are one row for each outcome: there may be one
+    for every year.
+
+    Args:
+        counts: What `CleaningReport.counts` returned.
+    """
+    rows: list[tuple[str, int]] = []
+    gaps: dict[str, list[Mapping[str, Any]]] = {}
+    for rule in counts["rules"]:
+        if rule["field"] == GAP:
+            kept = rule["to"] == NO_AGE_GROUP
+            gaps.setdefault(NO_AGE_GROUP if kept else "the nearer group", []).append(
+                rule
+            )
+        else:
+            text = f"{rule['field']} {rule['from']!r} -> {rule['to']}"
+            rows.append((text, rule["rows"]))
+    for to, rules in gaps.items():
+        years = sorted({rule["from"] for rule in rules}, key=float)
+        text = f"{GAP} ({_first_few(years)}) -> {to}"
+        rows.append((text, sum(rule["rows"] for rule in rules)))
+    rows += counts["totals"].items()
+    return rows + [(f"{_LEFT_OUT}{why}", n) for why, n in counts["left_out"].items()]
+
+
+def _first_few(names: list[str], apart: str = ", ") -> str:
+    short = (n if len(n) <= MOST_LETTERS else n[:MOST_LETTERS] + "…" for n in names)
+    text = apart.join(itertools.islice(short, MOST_NAMES))
+    more = len(names) - MOST_NAMES
+    return f"{text} and {more} more" if more > 0 else text

@@ -7,27 +7,25 @@ become further outputs. What a value means is declared or evident, never guessed
 from __future__ import annotations
 
 import csv
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from keras_agegender.datasets.cleaning_report import CleaningReport
-from keras_agegender.datasets.csv_columns import UNKNOWN, read_extra_column
-from keras_agegender.datasets.manifest import check_subjects, make_manifest
-from keras_agegender.datasets.splits import SPLITS, random_splits
-from keras_agegender.labels import (
-    GENDERS,
-    MAX_AGE,
-    MISSING,
-    AgeGroups,
-    check_gaps,
-    get_age_groups,
+from keras_agegender.datasets.cleaning_report import GAP, CleaningReport
+from keras_agegender.datasets.csv_columns import order_hint, read_extra_column
+from keras_agegender.datasets.csv_labels import (
+    Cell,
+    check_not_ids,
+    gender_words,
+    read_labels,
 )
+from keras_agegender.datasets.manifest import check_subjects, make_manifest
+from keras_agegender.datasets.repeated_pictures import report_repeated_pictures
+from keras_agegender.datasets.splits import random_splits
+from keras_agegender.labels import MISSING, AgeGroups, check_gaps, get_age_groups
 
 DELIMITERS = ",;\t|"
 # Role -> names of the columns that have it where the caller does not say.
@@ -38,23 +36,6 @@ USUAL_NAMES = {
     "subject": ("subject", "identity", "person"),
     "split": ("split",),
 }
-GENDER_WORDS = {
-    "f": "female", "female": "female", "woman": "female",
-    "m": "male", "male": "male", "man": "male",
-}  # fmt: skip
-SPLIT_WORDS = {name: name for name in SPLITS} | {
-    "val": "validation",
-    "valid": "validation",
-}
-_YEARS = re.compile(r"^\d+(\.\d+)?$")
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """A value and where it stands, for messages."""
-
-    text: str
-    where: str
 
 
 def read_csv(
@@ -113,8 +94,9 @@ def read_csv(
         seed: Seed of the splits drawn. Defaults to 0.
 
     Returns:
-        `(manifest, report)`. The report says which columns became what, and counts
-        rows left out because their picture is not there.
+        `(manifest, report)`. The report says which columns became what, how many ages
+        were moved to the nearer group, which rows were left out because their picture
+        is not there, and which pictures are there twice with other labels.
 
     Raises:
         ValueError: If file, columns or a value cannot be understood; the message says
@@ -169,13 +151,14 @@ def read_csv_as_is(
     )
     if not {"age", "gender"} & set(roles) and not extra:
         raise ValueError(
-            f"{file} has no column to learn from. Say which with `age_column`, "
-            f"`gender_column` or `extra`. Columns: {names}."
+            f"{file} has no column to learn from. Say which with `age_column` "
+            "(--age-column), `gender_column` (--gender-column) or `extra` (--extra). "
+            f"Columns: {names}."
         )
     if not columns.get("age_column") and roles.get("age") == "age_group":
-        _check_not_ids(file, [row["age_group"].strip() for _, row in rows])
+        check_not_ids(file, [row["age_group"].strip() for _, row in rows])
     report = CleaningReport("csv", rows_read=len(rows))
-    genders = _gender_words(gender_values)
+    genders = gender_words(gender_values)
     groups = get_age_groups(age_groups)
     base = Path(images_dir) if images_dir is not None else file.parent
     made: list[dict[str, Any]] = []
@@ -183,13 +166,13 @@ def read_csv_as_is(
     seen: Counter[str] = Counter()
     for number, row in rows:
         cells = {
-            role: _Cell(row[name].strip(), f"{file}, line {number}, column {name!r}")
+            role: Cell(row[name].strip(), f"{file}, line {number}, column {name!r}")
             for role, name in roles.items()
         }
-        labels = _read_labels(cells, genders, groups, gaps, report)
+        labels = read_labels(cells, genders, groups, gaps, report)
         years = labels.get("age_years", MISSING)
         if gaps == "omit" and years != MISSING and labels["age_group"] == MISSING:
-            report.leave_out(cells["image"].text, "age between two groups")
+            report.leave_out(cells["image"].text, GAP)
             continue
         made_row = _find_picture(cells["image"], base, seen, report)
         if made_row is not None:
@@ -198,10 +181,11 @@ def read_csv_as_is(
     if not made:
         raise ValueError(
             f"None of the {len(rows)} pictures in {file} is there. Relative files "
-            f"start from {base}; say where with `images_dir`. "
-            f"First: {rows[0][1][roles['image']]!r}."
+            f"start from {base}; say where with `images_dir` "
+            f"(--images). First: {rows[0][1][roles['image']]!r}."
         )
     heads = _add_extra_columns(made, kept, file, names, roles, extra, report)
+    report_repeated_pictures(made, heads, report)
     if all(row.get("age_years", MISSING) == MISSING for row in made):
         for row in made:
             row.pop("age_years", None)
@@ -257,7 +241,8 @@ def _find_roles(
         if column is not None:
             if column not in names:
                 raise ValueError(
-                    f"{file} has no column {column!r}. Columns: {list(names)}."
+                    f"{file} has no column {column!r} for `{role}_column` "
+                    f"(--{role}-column). Columns: {list(names)}."
                 )
             roles[role] = column
             continue
@@ -267,104 +252,14 @@ def _find_roles(
     if "image" not in roles:
         raise ValueError(
             f"{file} has no column called {', '.join(USUAL_NAMES['image'])}. Say which "
-            f"holds the pictures with `image_column`. Columns: {list(names)}."
+            "holds the pictures with `image_column` (--image-column). "
+            f"Columns: {list(names)}."
         )
     return roles
 
 
-def _gender_words(values: Mapping[str, str] | None) -> dict[str, str]:
-    for value, gender in (values or {}).items():
-        if gender not in GENDERS:
-            raise ValueError(
-                f"Invalid `gender_values`. Expected 'female' or 'male' for {value!r}. "
-                f"Received: {gender!r}."
-            )
-    return GENDER_WORDS | {str(k).lower(): v for k, v in (values or {}).items()}
-
-
-def _read_labels(
-    cells: Mapping[str, _Cell],
-    genders: Mapping[str, str],
-    groups: AgeGroups,
-    gaps: str,
-    report: CleaningReport,
-) -> dict[str, Any]:
-    labels: dict[str, Any] = {"source": "csv"}
-    if "age" in cells:
-        labels["age_group"], labels["age_years"] = _age(
-            cells["age"], groups, gaps, report
-        )
-    if "gender" in cells:
-        labels["gender"] = _gender(cells["gender"], genders, report)
-    if "subject" in cells:
-        labels["subject"] = cells["subject"].text
-    if "split" in cells:
-        split = SPLIT_WORDS.get(cells["split"].text.lower())
-        if split is None:
-            raise ValueError(
-                f"{cells['split'].where}: expected train, validation or test. "
-                f"Received: {cells['split'].text!r}."
-            )
-        labels["split"] = split
-    return labels
-
-
-def _check_not_ids(file: Path, texts: list[str]) -> None:
-    """Raises ValueError where a column `age_group` holds just numbers."""
-    known = [text for text in texts if text.lower() not in UNKNOWN]
-    if known and all(_YEARS.match(text) for text in known):
-        raise ValueError(
-            f"{file}: column 'age_group' holds numbers, which may be ids or years. "
-            "Expected names such as '25-32'. If they are years, name the column with "
-            f"`age_column` (--age-column age_group). Received: {known[0]!r}."
-        )
-
-
-def _age(
-    cell: _Cell, groups: AgeGroups, gaps: str, report: CleaningReport
-) -> tuple[int, float]:
-    """Returns an age group and years, `MISSING` where they are not known."""
-    if cell.text.lower() in UNKNOWN:
-        report.rules["age", cell.text, "no age"] += 1
-        return MISSING, MISSING
-    if _YEARS.match(cell.text) and float(cell.text) <= MAX_AGE:
-        years = float(cell.text)
-        group = groups.from_years(years, gaps)
-        if group == MISSING:
-            report.rules["age", cell.text, "no age group (between two groups)"] += 1
-            report.num_between_groups += 1
-        return group, years
-    named = groups.from_text(cell.text)
-    if named is not None:
-        return named, MISSING
-    raise ValueError(
-        f"{cell.where}: expected years in [0, {MAX_AGE}] or one of the groups "
-        f"{groups}. Received: {cell.text!r}. Other groups: `age_groups` "
-        "(--age-groups), for instance 'decades'."
-    )
-
-
-def _gender(cell: _Cell, genders: Mapping[str, str], report: CleaningReport) -> int:
-    word = cell.text.lower()
-    if word in genders:
-        return GENDERS.index(genders[word])
-    if word in UNKNOWN:
-        report.rules["gender", cell.text, "no gender"] += 1
-        return MISSING
-    hint = (
-        " Numbers mean different things in different datasets; say which with "
-        "`gender_values` (--female, --male)."
-        if word.isdigit()
-        else ""
-    )
-    raise ValueError(
-        f"{cell.where}: expected one of {', '.join(genders)}.{hint} "
-        f"Received: {cell.text!r}."
-    )
-
-
 def _find_picture(
-    cell: _Cell, base: Path, seen: Counter[str], report: CleaningReport
+    cell: Cell, base: Path, seen: Counter[str], report: CleaningReport
 ) -> dict[str, str] | None:
     if not cell.text:
         raise ValueError(f"{cell.where}: expected a picture file, found nothing.")
@@ -375,8 +270,6 @@ def _find_picture(
         return None
     seen[key] += 1
     if seen[key] > 1:
-        repeats = "repeated pictures, kept"
-        report.totals[repeats] = report.totals.get(repeats, 0) + 1
         key = f"{key}#{seen[key]}"
     return {"key": key, "path": str(path)}
 
@@ -397,8 +290,8 @@ def _add_extra_columns(
     for name in chosen:
         if name not in free:
             raise ValueError(
-                f"Invalid `extra`. Expected columns of {file} without another role: "
-                f"{free}. Received: {name!r}."
+                "Invalid `extra` (--extra). Expected columns without another role of "
+                f"{file}: {free}. Received: {name!r}."
             )
         wanted = extra.get(name) if isinstance(extra, Mapping) else None
         if not isinstance(wanted, Mapping):
@@ -422,8 +315,10 @@ def _add_extra_columns(
         for row, value in zip(made, column.values, strict=True):
             row[name] = value
         heads[name] = {"kind": column.kind, "classes": list(column.classes)}
-        classes = f" ({', '.join(column.classes)})" if column.classes else ""
-        report.totals[f"column {name!r} is an output: {column.kind}{classes}"] = (
-            column.num_known
-        )
+        text = f"column {name!r} is an output: {column.kind}"
+        if column.classes:
+            text += f" ({', '.join(column.classes)})"
+        if not any(wanted.values()):
+            text += order_hint(name, column.classes)
+        report.totals[text] = column.num_known
     return heads

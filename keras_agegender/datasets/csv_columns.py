@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,18 @@ UNKNOWN = ("", "na", "nan", "none", "unknown", "-1", "?")
 NO = ("0", "false", "no", "n")
 YES = ("1", "true", "yes", "y")
 MAX_CLASSES = 50
+# Words that have an order, lowest first; a column of three or more of one line may too.
+ORDERED_WORDS = (
+    ("xxs", "xs", "s", "m", "l", "xl", "xxl", "xxxl"),
+    ("tiny", "small", "medium", "large", "huge"),
+    ("short", "medium", "long"),
+    ("very low", "low", "medium", "moderate", "high", "very high"),
+    ("no", "mild", "moderate", "severe"),
+    ("light", "medium", "dark"),
+    ("never", "rarely", "sometimes", "often", "always"),
+    ("very bad", "bad", "poor", "fair", "ok", "good", "very good", "excellent"),
+    ("first", "second", "third", "fourth", "fifth"),
+)
 # Outputs of the encodings: age1 … are the ordinal heads of any number of groups.
 _ENCODINGS_OUTPUTS = re.compile(r"gender|age\d*|gender_age")
 
@@ -120,6 +133,28 @@ def read_extra_column(
     if kind is not None and KINDS[kind].classes:
         return replace(_categorical(cells), kind=kind)
     return f"it holds {len(texts)} different texts"
+
+
+def order_hint(name: str, classes: Sequence[str]) -> str:
+    """Returns how to declare the order of classes that look ordered, or `""`.
+
+    Args:
+        name: The column's name.
+        classes: Names of its classes.
+
+    Example:
+    >>> order_hint("size", ["large", "medium", "small"])
+    '; if ordered: --extra size:coral:small,medium,large, and other outputs behind it'
+    >>> order_hint("colour", ["blue", "green", "red"])
+    ''
+    """
+    words = {text.lower().replace("_", " "): text for text in classes}
+    for order in ORDERED_WORDS:
+        if len(words) == len(classes) >= 3 and set(words) <= set(order):
+            ordered = ",".join(words[word] for word in order if word in words)
+            option = shlex.quote(f"{name}:coral:{ordered}")
+            return f"; if ordered: --extra {option}, and other outputs behind it"
+    return ""
 
 
 def _evident_kind(texts: Sequence[str]) -> str | None:

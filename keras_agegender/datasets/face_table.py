@@ -135,7 +135,7 @@ def read_faces(
         manifest_age_groups(manifest),
         lambda: (_bytes_of(path) for path in paths),
         cleaning,
-        report.items if report else [],
+        [item for item in report.items if item[1] in report.left_out] if report else [],
     )
 
 

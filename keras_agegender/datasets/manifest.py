@@ -3,10 +3,12 @@
 A manifest is a pandas DataFrame with the columns of `MANIFEST_COLUMNS`, and any further
 columns of whole numbers (classes) or fractions (regression) that heads may learn.
 `manifest.attrs["extra_heads"]` says which of those are meant as outputs;
-`manifest.attrs["age_groups"]` what age-group ids stand for (`AgeGroups.to_list`), and
-`manifest.attrs["cleaning"]` what its reader did (`CleaningReport.counts`). The column
-`age_years` is there where a source knows ages: -1 where one is unknown; `album`, a
-text, where it knows whose collection a picture is of.
+`manifest.attrs["age_groups"]` what age-group ids stand for (`AgeGroups.to_list`),
+`manifest.attrs["cleaning"]` what its reader did (`CleaningReport.counts`), and
+`manifest.attrs["cleaning_items"]` to which rows (`CleaningReport.items_text`: one text,
+as pandas copies lists with every row that is taken). The column `age_years` is there
+where a source knows ages: -1 where one is unknown; `album`, a text, where it knows
+whose collection a picture is of.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ MANIFEST_COLUMNS: dict[str, str] = {
 }
 _TEXT = ("key", "path", "subject", "split", "source")
 OPTIONAL_TEXT = ("album",)
+_CLEANING = ("cleaning", "cleaning_items")
 _IDS = ("fold", "age_group", "gender")
 
 
@@ -57,7 +60,7 @@ def make_manifest(
         rows: Values by column name; `key` and `path` are required.
         extra_heads: Extra column -> `{"kind": …, "classes": […]}`, as outputs.
         age_groups: What age-group ids stand for. Defaults to Adience's eight.
-        cleaning: What a reader did to the rows; the manifest keeps its counts.
+        cleaning: What a reader did to the rows; the manifest keeps counts and items.
         shared_subjects: As `validate_manifest` takes it.
 
     Raises:
@@ -87,6 +90,8 @@ def make_manifest(
     manifest.attrs["age_groups"] = age_groups.to_list()
     if cleaning is not None:
         manifest.attrs["cleaning"] = cleaning.counts()
+        if cleaning.items:
+            manifest.attrs["cleaning_items"] = cleaning.items_text()
     validate_manifest(manifest, shared_subjects=shared_subjects)
     return manifest
 
@@ -211,7 +216,7 @@ def write_manifest(manifest: pd.DataFrame, file: str | Path) -> None:
     meanings = {
         "extra_heads": manifest.attrs.get("extra_heads", {}),
         "age_groups": manifest_age_groups(manifest).to_list(),
-        **{k: manifest.attrs[k] for k in ("cleaning",) if k in manifest.attrs},
+        **{k: manifest.attrs[k] for k in _CLEANING if k in manifest.attrs},
     }
     write_json(file.with_suffix(".json"), meanings)
 
@@ -243,8 +248,7 @@ def read_manifest(file: str | Path, *, shared_subjects: bool = False) -> pd.Data
     meanings = json.loads(sidecar.read_text("utf-8")) if sidecar.is_file() else {}
     manifest.attrs["extra_heads"] = meanings.get("extra_heads", {})
     manifest.attrs["age_groups"] = meanings.get("age_groups")
-    if "cleaning" in meanings:
-        manifest.attrs["cleaning"] = meanings["cleaning"]
+    manifest.attrs |= {k: meanings[k] for k in _CLEANING if k in meanings}
     validate_manifest(manifest, shared_subjects=shared_subjects)
     return manifest
 

@@ -41,6 +41,7 @@ from keras_agegender.datasets.preparation_request import (
     open_partial,
 )
 from keras_agegender.datasets.prepared import (
+    CLEANING_FILE,
     CONTACT_SHEET_FILE,
     PREPARATION_FILE,
     STATUS_FILE,
@@ -55,6 +56,12 @@ from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.files import replace_directory, versions, write_json
 from keras_agegender.progress import progress_bar
 
+# What became of pictures without a face, by `CropOptions.fallback`.
+WITHOUT_FACE = {
+    "center": "cropped at the center",
+    "full": "kept whole",
+    "skip": "left out",
+}
 BLOCK_SIZE = 128
 JPEG_QUALITY = 95
 
@@ -68,12 +75,14 @@ class PreparationReport:
         counts: Status -> pictures.
         written: Pictures in the dataset.
         already_there: Whether an earlier call had made it; nothing was done now.
+        fallback: As `CropOptions.fallback`; `None` where whole pictures were kept.
     """
 
     directory: Path
     counts: dict[str, int]
     written: int
     already_there: bool = False
+    fallback: str | None = None
 
     @property
     def status(self) -> pd.DataFrame:
@@ -82,8 +91,11 @@ class PreparationReport:
 
     def __str__(self) -> str:
         total = sum(self.counts.values())
-        counts = ", ".join(f"{n} {name}" for name, n in sorted(self.counts.items()))
-        files = f"per picture: {self.directory / STATUS_FILE}{self._sheet()}"
+        counts = ", ".join(
+            f"{n} {name}{self._done_with(name)}"
+            for name, n in sorted(self.counts.items())
+        )
+        files = f"per picture: {self.directory / STATUS_FILE}{self._other_files()}"
         if self.already_there:
             return (
                 f"Already there: {self.directory} holds {self.written} of {total} "
@@ -94,9 +106,18 @@ class PreparationReport:
             f"({files})"
         )
 
-    def _sheet(self) -> str:
-        sheet = self.directory / CONTACT_SHEET_FILE
-        return f"; the doubtful ones: {sheet}" if sheet.is_file() else ""
+    def _done_with(self, status: str) -> str:
+        if status != "no_face" or self.fallback is None:
+            return ""
+        return f" ({WITHOUT_FACE[self.fallback]}: --fallback {self.fallback})"
+
+    def _other_files(self) -> str:
+        names = {
+            "the doubtful ones": CONTACT_SHEET_FILE,
+            "left out before, or repeated": CLEANING_FILE,
+        }
+        files = {text: self.directory / name for text, name in names.items()}
+        return "".join(f"; {t}: {file}" for t, file in files.items() if file.is_file())
 
 
 @dataclass(frozen=True)
@@ -182,6 +203,8 @@ class Preparation:
             (built / CONTACT_SHEET_FILE).write_bytes(encode_jpeg(sheet, 90))
         table["box"] = [" ".join(map(str, box)) for box in table["box"]]
         table.to_csv(built / STATUS_FILE, index=False)
+        if items := self.manifest.attrs.get("cleaning_items"):
+            (built / CLEANING_FILE).write_text(items, "utf-8")
         written = int(has_picture.sum())
         write_json(
             built / PREPARATION_FILE,
@@ -197,7 +220,9 @@ class Preparation:
         )
         replace_directory(built, self.directory)
         shutil.rmtree(self.partial)
-        return PreparationReport(self.directory, counts, written)
+        return PreparationReport(
+            self.directory, counts, written, fallback=_fallback(self.request)
+        )
 
     def _status(self) -> tuple[pd.DataFrame, np.ndarray]:
         """Returns a row per picture, and which of them are kept."""
@@ -230,7 +255,8 @@ def prepare(
 
     The same call again resumes an interrupted preparation; after it is complete, it
     returns its report at once. Beside the dataset lie `status.csv`, with a row per
-    picture, `doubtful.jpg`, which shows those to look at, and `preparation.json`, with
+    picture, `doubtful.jpg`, which shows those to look at, `cleaning.csv`, with what the
+    reader left out or found repeated with other labels, and `preparation.json`, with
     everything that determined the result.
 
     Args:
@@ -346,12 +372,19 @@ def begin(
     if finished_before(directory, request, overwrite):
         check_prepared(directory)
         found = json.loads((directory / PREPARATION_FILE).read_text("utf-8"))
-        return PreparationReport(directory, found["counts"], found["written"], True)
+        return PreparationReport(
+            directory, found["counts"], found["written"], True, _fallback(request)
+        )
     made = "Face crops" if cropper.path.crop else "Whole pictures"
     text = description or f"{made} made by keras_agegender from {name}."
     task = Preparation(manifest, directory, request, text)
     open_partial(task.partial, request, overwrite)
     return task
+
+
+def _fallback(request: Mapping[str, Any]) -> str | None:
+    crop = request["pixels"]["crop"]
+    return crop["fallback"] if crop else None
 
 
 # -- blocks ----------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from keras_agegender.faces.pixel_path import PixelPath
 
 PREPARATION_FILE = "preparation.json"
 STATUS_FILE = "status.csv"
+CLEANING_FILE = "cleaning.csv"
 CONTACT_SHEET_FILE = "doubtful.jpg"
 
 

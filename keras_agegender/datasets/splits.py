@@ -112,8 +112,9 @@ def check_shares(validation: float, test: float) -> None:
     """Raises ValueError unless shares of validation and test leave one to train on."""
     if validation < 0 or test < 0 or not validation + test < 1:
         raise ValueError(
-            "Invalid shares. Expected validation and test in [0, 1) with a sum below 1."
-            f" Received: validation={validation}, test={test}."
+            "Invalid shares. Expected `validation` (--validation) and `test` (--test) "
+            f"in [0, 1) with a sum below 1. Received: validation={validation}, "
+            f"test={test}."
         )
 
 

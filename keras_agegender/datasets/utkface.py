@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from keras_agegender.datasets.cleaning_report import CleaningReport
+from keras_agegender.datasets.cleaning_report import GAP, CleaningReport
 from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.datasets.splits import random_splits
 from keras_agegender.labels import (
@@ -60,7 +60,8 @@ def read_utkface(
 
     Returns:
         `(manifest, report)`. The column `age_years` holds the age, `race` the index in
-        `RACES`; neither is an output unless asked for.
+        `RACES`; neither is an output unless asked for. The report counts ages that
+        were moved to the nearer group (`num_moved`) or have none.
 
     Raises:
         ValueError: If there is no such folder, or no usable picture in it.
@@ -103,17 +104,14 @@ def _read_name(
     if years > MAX_AGE:
         report.leave_out(key, "impossible age")
         return None
-    group = groups.from_years(years)
-    if group == MISSING:
-        report.num_between_groups += gaps != "nearest"
+    group = groups.from_years(years, gaps)
+    if groups.from_years(years) == MISSING:
         if gaps == "omit":
-            report.leave_out(key, "age between two groups")
+            report.num_between_groups += 1
+            report.leave_out(key, GAP)
             return None
-        to = "no age"
-        if gaps == "nearest":
-            group = groups.from_years(years, gaps="nearest")
-            to = groups.names[group]
-        report.rules["age", str(years), to] += 1
+        moved_to = None if group == MISSING else groups.names[group]
+        report.find_between_groups(str(years), moved_to)
     return {
         "key": key,
         "age_group": group,

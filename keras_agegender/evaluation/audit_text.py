@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from keras_agegender.datasets.cleaning_report import cleaning_rows
 from keras_agegender.datasets.known_cohorts import ALL
 from keras_agegender.evaluation.duplicates import EXACT, MANY_YEARS, NEAR
 from keras_agegender.labels import GENDERS, MISSING
@@ -60,17 +61,11 @@ def _cleaning(found: Audit) -> list[str]:
     if found.cleaning is None:
         return ["Labels: what was corrected and left out before is not known."]
     cleaning = found.cleaning
-    rows = [
-        (f"{rule['field']} {rule['from']!r} -> {rule['to']}", rule["rows"])
-        for rule in cleaning["rules"]
-    ]
-    rows += cleaning["totals"].items()
-    rows += [(f"left out: {why}", n) for why, n in cleaning["left_out"].items()]
     first = (
         f"Labels ({cleaning['source']}): {cleaning['rows_read']:,} rows read, "
         f"{cleaning['rows_kept']:,} kept"
     )
-    return [first, *_table(rows)]
+    return [first, *_table(cleaning_rows(cleaning))]
 
 
 def _status(status: Mapping[str, Mapping[str, int]]) -> list[str]:

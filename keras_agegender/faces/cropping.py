@@ -48,7 +48,7 @@ class CropOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.margin <= 4:
             raise ValueError(
-                "Invalid `margin`. Expected a float in [0, 4]. "
+                "Invalid `margin` (--margin). Expected a float in [0, 4]. "
                 f"Received: margin={self.margin}."
             )
         for name, allowed in (("keep", KEEP), ("fallback", FALLBACKS)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -68,11 +69,13 @@ CASES = [
     ("prepare csv faces.csv --out other", "--overwrite replaces prepared datasets"),
     ("prepare csv faces.csv --out other --overwrite", "it is left alone"),
     ("prepare csv faces.csv --out file", "file is a file"),
-    ("prepare csv faces.csv --out out --margin -3", "margin=-3.0"),
+    ("prepare csv faces.csv --out out --margin -3", "`margin` (--margin)"),
     ("prepare csv faces.csv --out out --test 0.9", "a sum below 1"),
     ("prepare utkface data --out out --test 0.9", "a sum below 1"),
     ("prepare adience data --out out --test-fold 5", "test_fold=5"),
     ("prepare csv missing.csv --out out", "no CSV file"),
+    ("prepare csv pics.csv --out out", "`image_column` (--image-column)"),
+    ("prepare csv faces.csv --out out --age-groups x", "`age_groups` (--age-groups)"),
     ("prepare adience missing --out out", "no folder"),
     ("prepare utkface missing --out out", "no folder"),
     ("prepare celeba missing --out out", "missing"),
@@ -111,6 +114,7 @@ def make_folder(root):
     (root / "other" / "mine").touch()
     (root / "other" / "a.png").touch()
     (root / "faces.csv").write_text("image,age\nfile,27\n", "utf-8")
+    (root / "pics.csv").write_text("pic,age\nfile,27\n", "utf-8")
     drawn = root / "drawn" / "faces"
     drawn.mkdir(parents=True)
     (drawn / "synthetic.json").write_text('{"seed": 7}', "utf-8")
@@ -166,6 +170,59 @@ def test_wrong_numbers_are_wrong_usage(folder, monkeypatch, capsys, command, mes
     assert stopped.value.code == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert message in line and "Received: '" in line
+
+
+@pytest.mark.parametrize(
+    "options", ["--extra age faces.csv", "--extra faces.csv", "--extra age missing.csv"]
+)
+def test_a_file_behind_extra_is_asked_to_stand_before_it(
+    folder, monkeypatch, capsys, options
+):
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(f"prepare csv --out out {options}".split())
+    assert stopped.value.code == 2
+    assert "put FILE before --extra" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [
+        ("faces.csv", None),
+        ("faces.csv --extra", []),
+        ("faces.csv --extra a b:coral:x,y", ["a", "b:coral:x,y"]),
+        ("faces.csv --extra a --extra b", ["a", "b"]),
+        ("--extra a --extra b --size 48 faces.csv", ["a", "b"]),
+        ("faces.csv --extra x.csv", ["x.csv"]),
+    ],
+)
+def test_extra_columns_of_one_option_or_several(command, extra):
+    arguments = cli._parser().parse_args(
+        ["prepare", "csv", "--out", "o", *command.split()]
+    )
+    assert (arguments.file, arguments.extra) == ("faces.csv", extra)
+
+
+def parsers(parser, name="agegender"):
+    yield name, parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for verb, inner in action.choices.items():
+                yield from parsers(inner, f"{name} {verb}")
+
+
+def test_help_says_defaults():
+    """`[value]`, for every option that has one and is no switch."""
+    lacking = [
+        (name, action.option_strings[0])
+        for name, parser in parsers(cli._parser())
+        for action in parser._actions
+        if action.option_strings
+        and action.nargs != 0
+        and action.default not in (None, [], argparse.SUPPRESS)
+        and "[" not in (action.help or "")
+    ]
+    assert lacking == []
 
 
 @pytest.fixture

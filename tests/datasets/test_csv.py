@@ -14,7 +14,7 @@ HEADER = "image,age,gender,subject"
 
 def write(directory, *lines, header=HEADER, pictures=4):
     for number in range(pictures):
-        write_picture(directory / f"{number}.jpg")
+        write_picture(directory / f"{number}.jpg", value=100 + number)
     file = directory / "labels.csv"
     file.write_text("\n".join([header, *lines]) + "\n", "utf-8")
     return file
@@ -35,7 +35,7 @@ def test_usual_names_are_found(tmp_path):
     assert list(manifest["age_group"]) == [4, 7, -1, -1]
     assert list(manifest["gender"]) == [0, 1, 0, -1]
     assert list(manifest["subject"]) == ["anna", "ben", "cleo", "dan"]
-    assert report.rules["age", "35", "no age group (between two groups)"] == 1
+    assert report.rules["age between two groups", "35", "no age group"] == 1
     assert list(manifest["age_years"]) == [27, -1, 35, -1]
     assert "1 ages lie between two groups (--gaps" in str(report)
     assert report.rules["gender", "unknown", "no gender"] == 1
@@ -152,6 +152,107 @@ def test_ages_between_two_groups(tmp_path, gaps, kept, groups):
     assert report.rows_kept == len(manifest) == kept
     assert list(manifest["age_group"]) == groups  # an unknown age is in no gap
     assert report.left_out["age between two groups"] == 3 - kept
+
+
+def test_ages_moved_to_the_nearer_group_are_counted(tmp_path):
+    lines = ("0.jpg,4", "1.jpg,7", "2.jpg,33", "3.jpg,7.0")
+    file = write(tmp_path, *lines, header="image,age")
+    manifest, report = read_csv(file, gaps="nearest", **ALL)
+    assert list(manifest["age_group"]) == [1, 1, 4, 1]
+    assert (report.num_moved, report.num_between_groups) == (3, 0)
+    assert manifest.attrs["cleaning"]["num_moved"] == 3
+    assert "3 ages lie between two groups and were moved" in str(report)
+    assert report.rules["age between two groups", "33", "25-32"] == 1
+    _, report = read_csv(file, gaps="mask", **ALL)
+    assert (report.num_moved, report.num_between_groups) == (0, 3)
+
+
+def test_ages_in_gaps_are_one_line(tmp_path):
+    gaps = (3, 7, 13, 14, 21, 33)
+    lines = (f"{n % 4}.jpg,{age}" for n, age in enumerate(gaps))
+    file = write(tmp_path, *lines, header="image,age")
+    for way, to in (("mask", "no age group"), ("nearest", "the nearer group")):
+        _, report = read_csv(file, gaps=way, **ALL)
+        (line,) = (x for x in str(report).splitlines() if "age between" in x)
+        assert line.split("->")[0] == "  age between two groups (3, 7, 13 and 3 more) "
+        assert line.split("->")[1].split("  ")[0] == f" {to}" and line.endswith(" 6")
+        assert len(report.to_frame()) == 6
+
+
+def test_rows_without_a_picture_are_named(tmp_path):
+    lines = ("0.jpg,4", *(f"no{n}.jpg,4" for n in range(5)))
+    _, report = read_csv(write(tmp_path, *lines, header="image,age"), **ALL)
+    lines = str(report).splitlines()
+    assert lines[-2].split() == ["left", "out:", "no", "picture", "file", "5"]
+    assert lines[-1] == "    no0.jpg, no1.jpg, no2.jpg and 2 more"
+    text = report.items_text().splitlines()
+    assert text[0] == "item,reason,left_out" and len(text) == 6
+    assert text[5] == "no4.jpg,no picture file,True"
+
+
+def test_repeated_pictures_with_other_labels_are_named(tmp_path):
+    """By path and by content; what is not known contradicts nothing."""
+    for name in ("a", "b", "c"):
+        write_picture(tmp_path / f"{name}.jpg", value=77)
+    file = write(
+        tmp_path,
+        "0.jpg,27,f,yes,1.5", "0.jpg,27,m,yes,1.5",
+        "1.jpg,27,f,yes,1.5", "1.jpg,,unknown,,",
+        "2.jpg,25-32,f,no,1.5", "2.jpg,30,f,no,-1",
+        "3.jpg,27,f,no,1.5",
+        "a.jpg,27,f,yes,1.5", "b.jpg,50,f,no,1.5", "c.jpg,,f,no,1.5",
+        header="image,age,gender,hat,depth",
+    )  # fmt: skip
+    manifest, report = read_csv(file, **ALL)
+    assert report.totals["repeated pictures, kept"] == 5
+    contradicted = "repeated pictures with other labels, kept"
+    assert report.totals[contradicted] == 3
+    assert report.items == [
+        ("0.jpg, 0.jpg#2 (gender)", contradicted),
+        ("2.jpg, 2.jpg#2 (depth)", contradicted),
+        ("a.jpg, b.jpg, c.jpg (age_group, age_years, hat)", contradicted),
+    ]
+    assert report.rows_kept == len(manifest) == 10
+    assert "    0.jpg, 0.jpg#2 (gender); 2.jpg, 2.jpg#2 (depth); a" in str(report)
+    assert report.items_text().endswith(",False\n")
+
+
+def test_classes_that_look_ordered_are_pointed_out(tmp_path):
+    lines = ("0.jpg,m,Small,red", "1.jpg,f,Large,blue", "2.jpg,f,Medium,green")
+    file = write(tmp_path, *lines, header="image,sex,size,colour")
+    _, report = read_csv(file, **ALL)
+    said = {text.split("'")[1]: text for text in report.totals}
+    assert said["size"].endswith(
+        "; if ordered: --extra size:coral:Small,Medium,Large, and other outputs "
+        "behind it"
+    )
+    assert said["colour"].endswith("categorical (blue, green, red)")
+    _, report = read_csv(file, extra={"size": "categorical"}, **ALL)
+    assert not any("--extra" in text for text in report.totals)
+
+
+def test_whole_numbers_that_do_not_begin_at_0_are_a_regression(tmp_path):
+    lines = (f"{n % 4}.jpg,m,{2000 + n % 20}" for n in range(60))
+    manifest, _ = read_csv(write(tmp_path, *lines, header="image,sex,year"), **ALL)
+    assert manifest.attrs["extra_heads"]["year"]["kind"] == "regression"
+    assert manifest["year"][19] == 2019
+
+
+@pytest.mark.parametrize(
+    ("header", "options", "named"),
+    [
+        ("pic,sex", {}, "`image_column` (--image-column)"),
+        ("image,sex", {"age_column": "years"}, "`age_column` (--age-column)"),
+        ("image", {"extra": ()}, "`gender_column` (--gender-column)"),
+        ("image,sex", {"images_dir": "no"}, "`images_dir` (--images)"),
+        ("image,sex", {"extra": ["hat"]}, "`extra` (--extra)"),
+    ],
+)
+def test_errors_name_argument_and_option(tmp_path, header, options, named):
+    line = ",".join(("0.jpg", "m")[: header.count(",") + 1])
+    with pytest.raises(ValueError) as error:
+        read_csv(write(tmp_path, line, header=header), **options)
+    assert named in str(error.value)
 
 
 def test_unknown_ways_with_gaps(tmp_path):

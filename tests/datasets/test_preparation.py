@@ -23,8 +23,13 @@ from sample_data import (
 
 from keras_agegender.datasets import preparation
 from keras_agegender.datasets.contact_sheet import contact_sheet, doubtful
-from keras_agegender.datasets.manifest import make_manifest
-from keras_agegender.datasets.preparation import prepare
+from keras_agegender.datasets.csv import read_csv
+from keras_agegender.datasets.manifest import (
+    make_manifest,
+    read_manifest,
+    write_manifest,
+)
+from keras_agegender.datasets.preparation import PreparationReport, prepare
 from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.datasets.splits import report_splits
 from keras_agegender.faces.cropping import CropOptions
@@ -107,6 +112,8 @@ def test_status_of_every_picture(tmp_path):
     assert status.loc["003.jpg", "reason"] == "skipped: no face"
     assert status.loc["004.jpg", "box"] == "1.0 5.0 31.0 35.0"
     assert "2 unreadable" in str(report)
+    assert "1 no_face (left out: --fallback skip)" in str(report)
+    assert "cleaning.csv" not in str(report)
     info = json.loads((tmp_path / "out" / "preparation.json").read_text("utf-8"))
     pixels = load_prepared(tmp_path / "out").pixels
     assert pixels.to_dict() == info["pixels"]
@@ -199,6 +206,37 @@ prepare(manifest_in(Path({str(tmp_path)!r})), {str(tmp_path / "b")!r}, detector=
     assert report.status.equals(whole.status) and report.counts == whole.counts
     for shard in sorted((tmp_path / "a").glob("*.tfrecord*")):
         assert shard.read_bytes() == (tmp_path / "b" / shard.name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("fallback", "said"), [("center", "cropped at the center"), ("full", "kept whole")]
+)
+def test_what_became_of_pictures_without_a_face_is_said(tmp_path, fallback, said):
+    report = PreparationReport(tmp_path, {"no_face": 3}, 3, fallback=fallback)
+    assert f"3 no_face ({said}: --fallback {fallback})" in str(report)
+
+
+def test_rows_that_cleaning_left_out_lie_beside_the_dataset(tmp_path):
+    """All of them, also after a manifest was written and read."""
+    for number in range(6):
+        write_picture(tmp_path / f"{number}.jpg", value=90 + 7 * number)
+    rows = [f"{n}.jpg,{n % 2},f" for n in range(6)] + ["gone.jpg,0,f", "0.jpg,1,m"]
+    file = tmp_path / "labels.csv"
+    file.write_text("\n".join(["image,hat,sex", *rows]), "utf-8")
+    manifest, _ = read_csv(file, validation=0, test=0)
+    write_manifest(manifest, tmp_path / "manifest.csv")
+    manifest = read_manifest(tmp_path / "manifest.csv")
+    options = {"output_size": (32, 32), "progress": False}
+    report = prepare(manifest, tmp_path / "out", **options)
+    file = tmp_path / "out" / "cleaning.csv"
+    assert file.read_text("utf-8").splitlines() == [
+        "item,reason,left_out",
+        "gone.jpg,no picture file,True",
+        '"0.jpg, 0.jpg#2 (gender, hat)","repeated pictures with other labels, kept",'
+        "False",
+    ]
+    assert f"left out before, or repeated: {file}" in str(report)
+    assert str(file) in str(prepare(manifest, tmp_path / "out", **options))
 
 
 def test_the_doubtful_are_shown(tmp_path):

@@ -105,6 +105,14 @@ def test_a_csv_of_one_s_own_is_read_as_by_prepare_csv(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_the_help_of_finetuning_says_what_it_does_and_its_defaults():
+    text = " ".join(run("finetune_your_csv.py", "--help").split())
+    assert " Two stages: new heads on a frozen trunk" in text
+    assert "Description" not in text
+    for default in ("resnet34", "categorical", "runs/finetuned", "3 10", "0"):
+        assert f"[{default}]" in text
+
+
 def test_adience(tmp_path):
     rows = {
         fold: [adience_row(n, fold, "(25, 32)", "fm"[n % 2]) for n in range(4)]
