@@ -86,12 +86,12 @@ def group_title(group: Mapping[str, Any], columns: Sequence[str]) -> str:
     return " ".join(str(group[column]) for column in columns)
 
 
-def _draw_group(
-    axis: Any, place: int, group: Mapping[str, Any], question: str
-) -> None:
+def _draw_group(axis: Any, place: int, group: Mapping[str, Any], question: str) -> None:
     value, ends = group[f"{question}_accuracy"], group[f"{question}_interval"]
     look = {"color": PALE, "hatch": "///", "edgecolor": "white"}
-    axis.barh(place, value, height=0.72, **(look if group["few"] else {"color": COLORS[0]}))
+    axis.barh(
+        place, value, height=0.72, **(look if group["few"] else {"color": COLORS[0]})
+    )
     if ends:
         low, high = ends
         reach = [[max(value - low, 0)], [max(high - value, 0)]]
@@ -109,6 +109,3 @@ def _draw_group(
         if group["few"]
         else None,
     )
-
-
-
