@@ -9,7 +9,6 @@ from typing import Any
 from keras_agegender.evaluation.figures import (
     COLORS,
     INK,
-    MUTED,
     PALE,
     new_figure,
     save_figure,
@@ -63,13 +62,17 @@ def plot_groups(
         axis = figure.subplots()
         for place, group in enumerate(drawn):
             _draw_group(axis, place, group, question)
-        names = [group_title(group, columns.split(",")) for group in drawn]
+        names = [
+            f"{group_title(group, columns.split(','))} ({group['num_faces']:,})"
+            for group in drawn
+        ]
         axis.set_yticks(range(len(drawn)), names)
         axis.tick_params(axis="y", length=0, labelcolor=INK)
         axis.invert_yaxis()
         axis.grid(axis="y", visible=False)
         axis.set_xlim(0, 1.0)
-        axis.set_xlabel("accuracy, 95 % interval over people")
+        axis.set_axisbelow(True)
+        axis.set_xlabel("accuracy, 95 % interval over people (faces in brackets)")
         left = len(scored) - len(drawn)
         more = f", the worst {len(drawn)} of {len(scored)}" if left else ""
         axis.set_title(f"{question.replace('_', ' ').capitalize()} accuracy{more}")
@@ -90,7 +93,7 @@ def _draw_group(axis: Any, place: int, group: Mapping[str, Any], question: str) 
     value, ends = group[f"{question}_accuracy"], group[f"{question}_interval"]
     look = {"color": PALE, "hatch": "///", "edgecolor": "white"}
     axis.barh(
-        place, value, height=0.72, **(look if group["few"] else {"color": COLORS[0]})
+        place, value, height=0.72, **(look if group["few"] else {"color": COLORS[5]})
     )
     if ends:
         low, high = ends
@@ -98,14 +101,3 @@ def _draw_group(axis: Any, place: int, group: Mapping[str, Any], question: str) 
         axis.errorbar(
             value, place, xerr=reach, fmt="none", ecolor=INK, elinewidth=1.3, capsize=3
         )
-    axis.text(
-        0.012,
-        place,
-        f"n = {group['num_faces']:,}",
-        va="center",
-        fontsize=8.5,
-        color=MUTED if group["few"] else "white",
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.2}
-        if group["few"]
-        else None,
-    )

@@ -14,6 +14,7 @@ import numpy as np
 
 STEPS = 12  # places along a side
 SQUARE = 0.25  # side of the square, as a share of the picture's
+SMALLEST_SCALE = 0.02  # smaller changes of a probability are drawn as what they are
 
 
 def occlusion_map(
@@ -87,7 +88,7 @@ def draw_occlusion(picture: np.ndarray, fall: np.ndarray, size: int = 224) -> An
     from PIL import Image
 
     base = Image.fromarray(picture).resize((size, size), Image.Resampling.LANCZOS)
-    reach = max(float(np.abs(fall).max()), 1e-6)
+    reach = max(float(np.abs(fall).max()), SMALLEST_SCALE)
     scaled = Image.fromarray((fall / reach).astype("float32"))
     values = np.asarray(scaled.resize((size, size), Image.Resampling.BICUBIC))
     colors = matplotlib.colormaps["RdBu_r"](np.clip(values, -1, 1) / 2 + 0.5)[..., :3]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras_agegender.callbacks.loss_weight_state import LOG_SUFFIX
+from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.evaluation.figures import (
     COLORS,
     INK,
@@ -101,7 +102,7 @@ def plot_history(
 
 
 def history_panels(
-    history: Mapping[str, Sequence[float]] | str | Path,
+    history: Mapping[str, Any] | str | Path,
 ) -> list[str]:
     """Returns what can be drawn of a history: `loss`, `accuracy` and `weights`.
 
@@ -115,7 +116,7 @@ def history_panels(
 
 def _read_columns(history: Mapping[str, Any] | str | Path) -> dict[str, np.ndarray]:
     if not isinstance(history, Mapping):
-        history = _read_csv(Path(history))
+        history = read_history(Path(history))
     columns = {
         name: np.asarray(values, "float64")
         for name, values in history.items()
@@ -136,7 +137,19 @@ def _loss_weights(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
-def _read_csv(file: Path) -> dict[str, list[float]]:
+def decoded_history(file: Path, encoding: Encoding) -> dict[str, list[float]]:
+    """Returns a history without the share of exact years that training faces have.
+
+    Keras logs it under the name of the accuracy of age groups, which it is not.
+    """
+    history, head = read_history(file), encoding.age_head
+    if head is not None and head.kind == "years":
+        history.pop(f"{head.name}_accuracy", None)
+    return history
+
+
+def read_history(file: Path) -> dict[str, list[float]]:
+    """Returns what `CSVLogger` wrote: name -> one value per epoch."""
     with file.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     names = rows[0] if rows else ()

@@ -1,4 +1,4 @@
-"""Answers with probabilities, read back from predictions.csv, one table per question."""
+"""Answers and their probabilities, read back from predictions.csv, by question."""
 
 from __future__ import annotations
 

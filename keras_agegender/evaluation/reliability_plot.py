@@ -63,7 +63,7 @@ def reliability_bins(
     rows = []
     for number in range(bins):
         there = known & (index == number)
-        row = {
+        row: dict[str, Any] = {
             "lower": number / bins,
             "upper": (number + 1) / bins,
             "num_faces": int(there.sum()),
@@ -131,6 +131,7 @@ def plot_reliability(
         width = (table["upper"] - table["lower"]) * 0.9
         middles = (table["upper"] + table["lower"]) / 2
         lower.bar(middles, table["num_faces"], width, color=COLORS[5])
+        lower.set_axisbelow(True)
         lower.set_ylabel("faces")
         lower.set_xlabel("confidence of the answer")
         return save_figure(figure, Path(path))

@@ -10,18 +10,19 @@ import importlib.resources
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from keras_agegender.datasets.prepared import PreparedDataset
+from keras_agegender.evaluation.confusion_plot import plot_confusion_matrices
 from keras_agegender.evaluation.evaluate import file_suffix, open_data
 from keras_agegender.evaluation.figures import COLORS
 from keras_agegender.evaluation.mistakes import confident_mistakes, read_pictures
 from keras_agegender.evaluation.predictions import read_predictions
 from keras_agegender.evaluation.question_answers import read_question_answers
+from keras_agegender.evaluation.report_facts import loss_weights_text, run_facts
 from keras_agegender.evaluation.report_figures import (
     draw_curves,
     draw_groups,
@@ -186,16 +187,17 @@ def _context(found: _Evaluated, explain: int) -> dict[str, Any]:
     reliability, bins = draw_reliability(answers, subjects, metrics, folder)
     found.tables["reliability"] = bins
     confusions = confusion_tables(metrics, answers)
+    plot_confusion_matrices(metrics, folder / "confusion.png")
     found.tables |= {f"confusion_{file_name(n)}": t for n, t in confusions.items()}
     return {
         "title": run.recipe().title or run.recipe().name or "A run",
-        "facts": _facts(found),
+        "facts": run_facts(run, found.checkpoint, metrics, found.split),
         "metrics": metrics,
         "split": found.split,
         "groups": _groups(found),
         "scores": _records(scores),
         "curves": draw_curves(run, folder),
-        "loss_weights": _loss_weights(run),
+        "loss_weights": loss_weights_text(run),
         "confusions": {
             name.replace("_", " "): {
                 "names": [*table.columns],
@@ -267,70 +269,6 @@ def _faces(found: _Evaluated, answers: list[Any], explain: int) -> dict[str, Any
         "num_faces_shown": len(pictures or ()),
         "maps": maps,
     }
-
-
-def _facts(found: _Evaluated) -> list[tuple[str, str]]:
-    """Returns where the scores come from: what was trained on what, and chosen how."""
-    run, info, recipe = found.run, found.run.info(), found.run.recipe()
-    model = f"{recipe.model.backbone}, encoding {recipe.model.encoding}"
-    if recipe.model.image_size:
-        model += ", {} × {} pixels".format(*recipe.model.image_size)
-    trained = f"{info.get('data_name') or info.get('data', '')}"
-    splits = ", ".join(f"{k}: {v}" for k, v in info.get("splits", {}).items())
-    facts = {
-        "Recipe": recipe.name,
-        "Model": model,
-        "Scored on": f"{found.metrics['data']}, split {found.split}: "
-        f"{found.metrics['num_faces']:,} faces",
-        "Trained on": f"{trained} ({splits})" if splits else trained,
-        "Begun with": info.get("begins_with", ""),
-        "Seed": info.get("seed", ""),
-        "Model kept": _kept(found),
-        "Trained": _duration(info),
-        "Versions": ", ".join(
-            f"{name} {version}"
-            for name, version in info.get("versions", {}).items()
-            if name in ("keras-agegender", "keras", "tensorflow", "python")
-        ),
-        "Data": str(info.get("data_sha256") or "")[:12],
-        "Experiment": str(run.identity or "")[:12],
-    }
-    return [(name, str(fact)) for name, fact in facts.items() if fact not in ("", None)]
-
-
-def _kept(found: _Evaluated) -> str:
-    epochs = found.run.recipe().training.epochs
-    if found.checkpoint == "last":
-        return f"last, epoch {epochs} of {epochs}"
-    try:
-        kept = found.run.checkpoint_info(found.checkpoint)
-    except ValueError:  # of a run that wrote none
-        return found.checkpoint
-    sign = {"max": "highest", "min": "lowest"}.get(kept.get("mode"), "best")
-    value = kept.get("value")
-    shown = "" if value is None else f" ({value:.4f})"
-    return (
-        f"{found.checkpoint}, epoch {kept['epoch'] + 1} of {epochs}: {sign} "
-        f"{kept['monitor']}{shown}"
-    )
-
-
-def _duration(info: Mapping[str, Any]) -> str:
-    started, finished = info.get("started"), info.get("finished")
-    if not started or not finished:
-        return str(started or "")[:10]
-    begin, end = map(datetime.fromisoformat, (started, finished))
-    minutes = round((end - begin).total_seconds() / 60)
-    took = f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
-    return f"{begin:%Y-%m-%d}, finished after {took}"
-
-
-def _loss_weights(run: RunDirectory) -> str:
-    """Returns the loss weights that training began with, in words."""
-    weights = run.encoding().loss_weights
-    if len(set(weights.values())) == 1:
-        return f"{next(iter(weights.values())):g} for every output"
-    return ", ".join(f"{name} {value:g}" for name, value in weights.items())
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -11,7 +11,11 @@ from typing import Any
 import pandas as pd
 
 from keras_agegender.evaluation.group_plot import group_title, plot_groups
-from keras_agegender.evaluation.plots import history_panels, plot_history
+from keras_agegender.evaluation.plots import (
+    decoded_history,
+    history_panels,
+    plot_history,
+)
 from keras_agegender.evaluation.question_answers import QuestionAnswers
 from keras_agegender.evaluation.reliability_plot import (
     plot_reliability,
@@ -53,10 +57,11 @@ def draw_curves(run: RunDirectory, folder: Path) -> list[Picture]:
     """Draws what history.csv has, a picture for each panel; none without a history."""
     if not run.history_file.is_file() or not run.history_file.read_text("utf-8"):
         return []
+    history = decoded_history(run.history_file, run.encoding())
     pictures = []
-    for panel in history_panels(run.history_file):
+    for panel in history_panels(history):
         path = plot_history(
-            run.history_file,
+            history,
             folder / f"curves_{panel}.png",
             outputs=run.encoding().output_names,
             kept_epoch=run.kept_epoch,
@@ -107,7 +112,8 @@ def draw_reliability(
     folder: Path,
 ) -> tuple[list[Picture], pd.DataFrame]:
     """Draws the diagrams of the first 12 questions; returns the bins of all."""
-    pictures, tables = [], []
+    pictures: list[Picture] = []
+    tables = []
     for question in answers:
         bins = reliability_bins(
             question.probabilities, question.truth, subjects=subjects
@@ -124,8 +130,8 @@ def draw_reliability(
         )
         shown = "" if error is None else f" Expected calibration error {error:.3f}."
         alt = (
-            f"Reliability diagram of {question.title.lower()}: share that is right over "
-            f"confidence, of {int(bins['num_faces'].sum()):,} faces.{shown}"
+            f"Reliability diagram of {question.title.lower()}: share that is right "
+            f"over confidence, of {int(bins['num_faces'].sum()):,} faces.{shown}"
         )
         pictures.append(embed(path.read_bytes(), alt))
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

@@ -103,11 +103,11 @@ def occlusion_pictures(
         alt = (
             f"Occlusion map of a face that is {row['true']}, answered "
             f"{row['answered']}; covering a part lowers the probability by "
-            f"{max(float(fall.max()), 0):.2f} at most"
+            f"{max(float(fall.max()), 0):.3f} at most"
         )
         caption = (
             f"{row['answered']} ({row['probability']:.3f}), true {row['true']}; "
-            f"covered, at least {row['probability'] - max(float(fall.max()), 0):.2f}"
+            f"covered it falls to {row['probability'] - max(float(fall.max()), 0):.3f}"
         )
         found.append(
             embed(_jpeg(draw_occlusion(shown, fall)), alt, caption, kind="jpeg")

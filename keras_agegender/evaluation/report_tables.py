@@ -187,7 +187,7 @@ def confusion_tables(
     for name, key in (("gender", "gender"), ("age_group", "age")):
         if metrics.get(key):
             scores = metrics[key]
-            names = GENDERS
+            names: Sequence[str] = GENDERS
             if key == "age":
                 names = [group["name"] for group in scores["groups"]]
             tables[name] = pd.DataFrame(scores["confusion"], names, names)
