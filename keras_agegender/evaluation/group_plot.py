@@ -72,7 +72,7 @@ def plot_groups(
         axis.grid(axis="y", visible=False)
         axis.set_xlim(0, 1.0)
         axis.set_axisbelow(True)
-        axis.set_xlabel("accuracy, 95 % interval over people (faces in brackets)")
+        axis.set_xlabel("accuracy, 95 % interval (faces in brackets)")
         left = len(scored) - len(drawn)
         more = f", the worst {len(drawn)} of {len(scored)}" if left else ""
         axis.set_title(f"{question.replace('_', ' ').capitalize()} accuracy{more}")
