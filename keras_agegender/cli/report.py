@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from keras_agegender.cli.checks import check_data, check_run
+from keras_agegender.cli.checks import check_data, check_evaluated
 from keras_agegender.cli.console import add_verb, load_frameworks, say
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    check_run(arguments.run_directory)
+    check_evaluated(arguments.run_directory)
     check_data(arguments.data)
     load_frameworks()
     from keras_agegender.evaluation.report import write_report
