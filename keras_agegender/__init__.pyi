@@ -51,6 +51,7 @@ from .evaluation.detailed_metrics import detailed_metrics as detailed_metrics
 from .evaluation.duplicates import PairCounts as PairCounts
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.fit_calibration import fit_calibration as fit_calibration
+from .evaluation.group_plot import plot_groups as plot_groups
 from .evaluation.groups import score_groups as score_groups
 from .evaluation.keras_count_metrics import (
     BalancedAccuracy as BalancedAccuracy,
@@ -73,10 +74,16 @@ from .evaluation.metrics import (
     evaluate_predictions as evaluate_predictions,
     format_metrics as format_metrics,
 )
+from .evaluation.occlusion import occlusion_map as occlusion_map
 from .evaluation.paired_test import (
     holm_levels as holm_levels,
     paired_test as paired_test,
 )
+from .evaluation.reliability_plot import (
+    plot_reliability as plot_reliability,
+    reliability_bins as reliability_bins,
+)
+from .evaluation.report import write_report as write_report
 from .evaluation.resampling import (
     bootstrap_interval as bootstrap_interval,
     interval_over_runs as interval_over_runs,

@@ -33,6 +33,7 @@ COMMANDS = (
     "train quickstart --data prepared --run run --set training.epochs=1 "
     "--set model.backbone=caffe_1conv --set data.faces=any",
     "evaluate run",
+    "report run",
     "export run --out saved_model",
     "predict saved_model photo.jpg --whole-image --annotate answered.png",
 )

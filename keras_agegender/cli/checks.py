@@ -31,6 +31,16 @@ def check_run(path: str) -> None:
     RunDirectory.open(path)
 
 
+def check_evaluated(path: str) -> None:
+    """Raises a `ValueError` if a folder is no run, or one that nobody evaluated."""
+    run = RunDirectory.open(path)
+    if not any(run.path.glob("predictions*.csv")):
+        raise ValueError(
+            f"The run in {path} has no predictions: it was not evaluated yet. "
+            f"`agegender evaluate {path}` writes them."
+        )
+
+
 def check_model(path: str) -> None:
     """Raises a `ValueError` if a path is neither a `.keras` file nor a run."""
     if Path(path).suffix != ".keras":

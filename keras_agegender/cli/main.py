@@ -22,6 +22,7 @@ from keras_agegender.cli.predict import add_predict
 from keras_agegender.cli.prepare import add_prepare
 from keras_agegender.cli.quickstart import add_quickstart
 from keras_agegender.cli.recipes import add_recipes
+from keras_agegender.cli.report import add_report
 from keras_agegender.cli.reproduce import add_reproduce
 from keras_agegender.cli.train import add_train
 
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     add_train(verbs)
     add_calibrate(verbs)
     add_evaluate(verbs)
+    add_report(verbs)
     add_reproduce(verbs)
     add_compare(verbs)
     add_export(verbs)

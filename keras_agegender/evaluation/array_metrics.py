@@ -152,14 +152,26 @@ def expected_calibration_error(
         order = np.argsort(confidence, kind="stable")
         index = np.empty(len(order), "int64")
         index[order] = np.arange(len(order)) * bins // len(order)
-    else:  # in float32, so that edges are where the Keras metric has them
-        index = np.ceil(confidence * np.float32(bins)).astype("int64") - 1
+    else:
+        index = confidence_bins(confidence, bins)
     gaps = np.bincount(
-        np.clip(index, 0, bins - 1),
+        index,
         weights=right - confidence.astype("float64"),
         minlength=bins,
     )
     return float(np.abs(gaps).sum() / len(right))
+
+
+def confidence_bins(confidence: Any, bins: int = CALIBRATION_BINS) -> np.ndarray:
+    """Returns the bin of equal width that each confidence lies in, open below.
+
+    Args:
+        confidence: In [0, 1]. Shape (num_faces,).
+        bins: Number of bins. Defaults to 15.
+    """
+    # In float32, so that edges are where the Keras metric has them.
+    scaled = np.asarray(confidence, "float32") * np.float32(bins)
+    return np.clip(np.ceil(scaled).astype("int64") - 1, 0, bins - 1)
 
 
 def _probability_of_truth(answers: Answers) -> Any:

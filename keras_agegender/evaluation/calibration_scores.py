@@ -47,9 +47,9 @@ def calibration_scores(
           and gender in `groups`.
     """
     calibrated = calibration.apply(outputs, encoding)
-    before = _probabilities(outputs, encoding)
+    before = all_probabilities(outputs, encoding)
     answers = {}
-    for name, after in _probabilities(calibrated, encoding).items():
+    for name, after in all_probabilities(calibrated, encoding).items():
         classes = _classes(name, labels, encoding)
         known = classes != MISSING
         figures: dict[str, Any] = {"num_faces": int(known.sum())}
@@ -95,7 +95,7 @@ def calibration_lines(scores: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _probabilities(
+def all_probabilities(
     outputs: Mapping[str, Any], encoding: Encoding
 ) -> dict[str, np.ndarray]:
     """Returns class probabilities of everything that is answered, by name."""

@@ -92,16 +92,12 @@ def evaluate(
     if calibration is not None:
         found = calibration_scores(raw, labels, encoding, calibration)
         scores = replace(scores, calibration=found)
-    suffix = "" if checkpoint == "best" else f"_{checkpoint}"
-    if not same:
-        suffix += f"_{_slug(_name(data))}"
-    if not same or split != splits.get("test"):
-        suffix += f"_{_slug(split)}"
+    suffix = file_suffix(run, split, checkpoint, data=None if same else data)
     write_json(
         run.path / f"metrics{suffix}.json",
         {
             "split": split,
-            "data": _name(data),
+            "data": data_name(data),
             "recipe": recipe.name,
             "identity": run.identity,
             "checkpoint": checkpoint,
@@ -111,6 +107,28 @@ def evaluate(
     plot_confusion_matrices(scores, run.path / f"confusion{suffix}.png")
     write_predictions(run.path / f"predictions{suffix}.csv", table)
     return scores
+
+
+def file_suffix(
+    run: RunDirectory,
+    split: str,
+    checkpoint: str = "best",
+    data: PreparedDataset | None = None,
+) -> str:
+    """Returns what the names of an evaluation's files end in.
+
+    Args:
+        run: A run.
+        split: A split expression.
+        checkpoint: Which of the run's models.
+        data: The dataset; `None` (default) is the one trained on.
+    """
+    suffix = "" if checkpoint == "best" else f"_{checkpoint}"
+    if data is not None:
+        suffix += f"_{_slug(data_name(data))}"
+    if data is not None or split != run.info()["splits"].get("test"):
+        suffix += f"_{_slug(split)}"
+    return suffix
 
 
 def predict_split(
@@ -197,7 +215,8 @@ def _beginnings(run: RunDirectory) -> list[RunDirectory]:
     return [first, *_beginnings(first)] if first.info() else []
 
 
-def _name(data: PreparedDataset) -> str:
+def data_name(data: PreparedDataset) -> str:
+    """Returns what a dataset is called."""
     return data.info.get("name", data.builder.name)
 
 

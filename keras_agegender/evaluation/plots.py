@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras_agegender.callbacks.loss_weight_state import LOG_SUFFIX
+from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.evaluation.figures import (
     COLORS,
     INK,
@@ -41,6 +42,7 @@ def plot_history(
     *,
     outputs: Sequence[str] = (),
     kept_epoch: int | None = None,
+    only: str | None = None,
 ) -> Path:
     """Draws loss, accuracies and the loss weights in force, epoch by epoch.
 
@@ -55,18 +57,66 @@ def plot_history(
             weights follow. Empty by default: the order of the history.
         kept_epoch: The epoch whose model was kept, counted from 0; `None` (default)
             where that is not known.
+        only: One of `history_panels(history)` to draw alone; `None` (default) draws
+            all beside each other.
 
     Returns:
         That path.
 
     Raises:
-        ValueError: If the history holds no epoch, or not the one kept.
+        ValueError: If the history holds no epoch, not the one kept, or not the panel.
 
     Example:
     >>> plot_history("runs/1/history.csv", "curves.png")  # doctest: +SKIP
     """
+    columns = _read_columns(history)
+    count = max(map(len, columns.values()))
+    known = min(map(len, columns.values()))
+    if kept_epoch is not None and not 0 <= kept_epoch < known:
+        raise ValueError(
+            f"Invalid `kept_epoch`. Expected one of {known} epochs, counted from 0. "
+            f"Received: kept_epoch={kept_epoch}."
+        )
+    weights = _loss_weights(columns)
+    accuracies = _accuracy_curves(columns)
+    panels = history_panels(columns)
+    if only is not None and only not in panels:
+        raise ValueError(
+            f"Invalid `only`. Expected one of {panels}. Received: only={only!r}."
+        )
+    panels = panels if only is None else [only]
+    with style():
+        figure = new_figure((5.4 * len(panels), 4.9))
+        axes = dict(
+            zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True)
+        )
+        if "loss" in axes:
+            _draw_losses(axes["loss"], columns, kept_epoch)
+        if "accuracy" in axes:
+            _draw_accuracies(axes["accuracy"], accuracies, kept_epoch)
+        if "weights" in axes:
+            _draw_loss_weights(axes["weights"], weights, outputs)
+        for axis in axes.values():
+            _finish_panel(axis, count)
+        return save_figure(figure, Path(path))
+
+
+def history_panels(
+    history: Mapping[str, Any] | str | Path,
+) -> list[str]:
+    """Returns what can be drawn of a history: `loss`, `accuracy` and `weights`.
+
+    Args:
+        history: As in `plot_history`.
+    """
+    columns = _read_columns(history)
+    found = {"accuracy": _accuracy_curves(columns), "weights": _loss_weights(columns)}
+    return ["loss", *(name for name, curves in found.items() if curves)]
+
+
+def _read_columns(history: Mapping[str, Any] | str | Path) -> dict[str, np.ndarray]:
     if not isinstance(history, Mapping):
-        history = _read_csv(Path(history))
+        history = read_history(Path(history))
     columns = {
         name: np.asarray(values, "float64")
         for name, values in history.items()
@@ -76,36 +126,30 @@ def plot_history(
         raise ValueError(
             "Invalid `history`. Expected at least one epoch. Received none."
         )
-    count = max(map(len, columns.values()))
-    known = min(map(len, columns.values()))
-    if kept_epoch is not None and not 0 <= kept_epoch < known:
-        raise ValueError(
-            f"Invalid `kept_epoch`. Expected one of {known} epochs, counted from 0. "
-            f"Received: kept_epoch={kept_epoch}."
-        )
-    weights = {
+    return columns
+
+
+def _loss_weights(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {
         n.removesuffix(LOG_SUFFIX): v
         for n, v in columns.items()
         if n.endswith(LOG_SUFFIX)
     }
-    accuracies = _accuracy_curves(columns)
-    panels = ["loss"] + ["accuracy"] * bool(accuracies) + ["weights"] * bool(weights)
-    with style():
-        figure = new_figure((5.4 * len(panels), 4.9))
-        axes = dict(
-            zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True)
-        )
-        _draw_losses(axes["loss"], columns, kept_epoch)
-        if accuracies:
-            _draw_accuracies(axes["accuracy"], accuracies, kept_epoch)
-        if weights:
-            _draw_loss_weights(axes["weights"], weights, outputs)
-        for axis in axes.values():
-            _finish_panel(axis, count)
-        return save_figure(figure, Path(path))
 
 
-def _read_csv(file: Path) -> dict[str, list[float]]:
+def decoded_history(file: Path, encoding: Encoding) -> dict[str, list[float]]:
+    """Returns a history without the share of exact years that training faces have.
+
+    Keras logs it under the name of the accuracy of age groups, which it is not.
+    """
+    history, head = read_history(file), encoding.age_head
+    if head is not None and head.kind == "years":
+        history.pop(f"{head.name}_accuracy", None)
+    return history
+
+
+def read_history(file: Path) -> dict[str, list[float]]:
+    """Returns what `CSVLogger` wrote: name -> one value per epoch."""
     with file.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     names = rows[0] if rows else ()

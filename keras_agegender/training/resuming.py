@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from pathlib import Path
 
@@ -135,15 +134,6 @@ def faces_of(prepared: PreparedDataset) -> FaceIndex:
             _INDEXES.pop(next(iter(_INDEXES)))
         _INDEXES[content] = index_faces(prepared)
     return _INDEXES[content]
-
-
-def read_history(file: Path) -> dict[str, list[float]]:
-    """Reads history.csv: name -> one value per epoch."""
-    with file.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    return {
-        name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ())
-    }
 
 
 def truncate_history(file: Path, epochs: int) -> None:

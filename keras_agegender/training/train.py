@@ -27,7 +27,7 @@ from keras_agegender.distribution import (
 )
 from keras_agegender.encodings.head import Head
 from keras_agegender.evaluation.evaluate import evaluate
-from keras_agegender.evaluation.plots import plot_history
+from keras_agegender.evaluation.plots import decoded_history, plot_history
 from keras_agegender.files import now
 from keras_agegender.input_pipeline.labels import read_labels
 from keras_agegender.recipes.loading import load_recipe, override_recipe
@@ -48,7 +48,6 @@ from keras_agegender.training.resuming import (
     check_place,
     make_run_directory,
     open_run,
-    read_history,
     truncate_history,
 )
 
@@ -255,7 +254,7 @@ def _fit(
         with undistributed():
             model.save(run.last_model)
         plot_history(
-            read_history(run.history_file),
+            decoded_history(run.history_file, encoding),
             run.path / "curves.png",
             outputs=encoding.output_names,
             kept_epoch=run.kept_epoch,

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from sample_data import make_prepared
 
+from keras_agegender.evaluation.plots import read_history
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.training.train import read_history, train
+from keras_agegender.training.train import train
 
 SHARED = (
     "model.image_size=[32, 32]",
