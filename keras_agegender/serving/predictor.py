@@ -253,6 +253,7 @@ class Predictor:
             heads_agree=None if agree is None else bool(agree),
             heads=heads,
             extra=_extra(self.metadata["extra_heads"], heads, answer),
+            binary=_binary(self.metadata["extra_heads"], answer),
             age_set=_members(groups, answer.get("age_group_set")),
             gender_set=_members(genders, answer.get("gender_set")),
         )
@@ -340,7 +341,7 @@ def _extra(
     outputs: Mapping[str, Any],
     answers: Mapping[str, Any],
 ) -> dict[str, float | str]:
-    """Returns the outputs that are read from a column of their own, in words."""
+    """Returns the outputs that are read from a column of their own."""
     extra: dict[str, float | str] = {}
     for head in heads:
         name, classes = head["name"], head["classes"]
@@ -351,6 +352,17 @@ def _extra(
         else:
             extra[name] = _rounded(answers[f"{name}_answer"])
     return extra
+
+
+def _binary(
+    heads: Sequence[Mapping[str, Any]], answers: Mapping[str, Any]
+) -> dict[str, str]:
+    """Returns the classes that binary outputs answer with."""
+    return {
+        head["name"]: head["classes"][int(answers[f"{head['name']}_answer"])]
+        for head in heads
+        if head["kind"] == "binary"
+    }
 
 
 def _members(
