@@ -24,7 +24,7 @@ from keras_agegender.serving.label_layout import (
 
 COLORS = ("#ffb000", "#4fc3f7", "#7ddf64", "#ff8a80", "#ce93d8", "#fff176")
 CARD, TEXT, NUMBER = (18, 20, 26, 232), (255, 255, 255), (18, 20, 26)
-SMALLEST_FONT = 11
+SMALLEST_FONT, SMALLEST_STRIP_FONT = 11, 13
 SMALLEST_SIDE, LONGEST_ENLARGED = 240, 2000
 
 
@@ -41,9 +41,9 @@ def annotate_photo(image: np.ndarray, prediction: PhotoPrediction) -> np.ndarray
         prediction: What `Predictor` answered about it.
 
     Returns:
-        An annotated copy, of the same size, or higher by the strip. One whose shorter
-        side is below 240 pixels is enlarged by a whole factor, so that text can be
-        read; below the strip of a picture that stays narrower there is more width.
+        An annotated copy, of the same size, or higher by the strip. A picture whose
+        shorter side is below 240 pixels is enlarged by a whole factor, so that text
+        can be read; a strip is at least 240 pixels wide.
 
     Raises:
         ValueError: If the prediction is of a picture of another size.
@@ -166,7 +166,7 @@ def _with_strip(
     picture: Image.Image, texts: Sequence[Sequence[str]], *, numbered: bool
 ) -> Image.Image:
     """Returns the picture above a strip of texts, in as many columns as have room."""
-    font = _font(picture.size)
+    font = ImageFont.load_default(max(SMALLEST_STRIP_FONT, _font(picture.size).size))
     width, gap = max(picture.width, SMALLEST_SIDE), 2 * padding(font)
     marker = extent((str(len(texts)),), font) if numbered else (0.0, 0.0)
     before = marker[0] + gap if numbered else 0.0

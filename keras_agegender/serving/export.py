@@ -31,7 +31,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -119,9 +119,67 @@ def export(
     Example:
     >>> export("runs/1", "saved_models/first")  # doctest: +SKIP
     """
-    _check_backend()
     directory = Path(directory)
     check_new_export(directory, overwrite)
+    served = serve(
+        model,
+        encoding=encoding,
+        pixels=pixels,
+        pipeline=pipeline,
+        crop_options=crop_options,
+        crop_size=crop_size,
+        detector=detector,
+        calibration=calibration,
+        metadata=metadata,
+    )
+    path = served.graph.path
+    if "photo" not in served.functions:
+        warnings.warn(
+            f"The export has no signature `photo`: faces were found by {path.detector}"
+            ", which no SavedModel can hold. `detector` of `export` names another.",
+            stacklevel=2,
+        )
+    partial = directory.with_name(directory.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    _write_saved_model(served, partial)
+    write_json(partial / METADATA_FILE, served.metadata)
+    if directory.exists():
+        shutil.rmtree(directory)
+    os.replace(partial, directory)
+    return directory
+
+
+class Served(NamedTuple):
+    """What an export holds.
+
+    Attributes:
+        network: The model without augmentation.
+        graph: What is done to the pixels.
+        functions: Signature -> function.
+        metadata: What agegender.json says.
+    """
+
+    network: keras.Model
+    graph: PixelGraph
+    functions: dict[str, Callable[..., dict[str, tf.Tensor]]]
+    metadata: dict[str, Any]
+
+
+def serve(
+    model: RunDirectory | keras.Model | str | Path,
+    *,
+    encoding: Encoding | str | None = None,
+    pixels: PixelPath | None = None,
+    pipeline: str | None = None,
+    crop_options: CropOptions | None = None,
+    crop_size: tuple[int, int] | None = None,
+    detector: MtcnnDetector | None = None,
+    calibration: Calibration | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> Served:
+    """Returns what `export` writes, of the same arguments, without writing it."""
+    _check_backend()
     source = _open(model)
     encoding = encoding or source.get("encoding") or stored_encoding(source["model"])
     if encoding is None:
@@ -145,15 +203,7 @@ def export(
         "signatures": list(functions),
         "user": dict(metadata or {}),
     }
-    partial = directory.with_name(directory.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    _write_saved_model(network, functions, graph, partial)
-    write_json(partial / METADATA_FILE, description)
-    if directory.exists():
-        shutil.rmtree(directory)
-    os.replace(partial, directory)
-    return directory
+    return Served(network, graph, functions, description)
 
 
 def _stored_path(
@@ -261,31 +311,20 @@ def serving_functions(
         functions["photo"] = whole_photo
     elif path.uses_mtcnn:
         functions["photo"] = photo
-    else:
-        warnings.warn(
-            f"The export has no signature `photo`: faces were found by {path.detector}"
-            ", which no SavedModel can hold. `detector` of `export` names another.",
-            stacklevel=3,
-        )
     return functions
 
 
-def _write_saved_model(
-    model: keras.Model,
-    functions: Mapping[str, Callable[..., dict[str, tf.Tensor]]],
-    graph: PixelGraph,
-    directory: Path,
-) -> None:
-    shape = (None, *graph.image_size, 3)
+def _write_saved_model(served: Served, directory: Path) -> None:
+    shape = (None, *served.graph.image_size, 3)
     inputs = {
         "serving_default": tf.TensorSpec((None,), tf.string, name="image_bytes"),
         "faces": tf.TensorSpec(shape, tf.float32, name="faces"),
         "photo": tf.TensorSpec((), tf.string, name="photo_bytes"),
     }
     archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.pixels = graph  # its networks' weights are saved too
-    for name, function in functions.items():
+    archive.track(served.network)
+    archive.pixels = served.graph  # its networks' weights are saved too
+    for name, function in served.functions.items():
         archive.add_endpoint(name, function, input_signature=[inputs[name]])
     archive.write_out(str(directory), verbose=False)
 

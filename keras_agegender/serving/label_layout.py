@@ -13,8 +13,9 @@ import numpy as np
 BETWEEN = " · "
 # Between a label and what it must not touch, in pixels.
 DISTANCE = 2.0
-# Widths to break a text at, as multiples of its face's, the preferred first.
-FACE_WIDTHS = (1.6, 1.0, 2.5, 4.0)
+# Widths to break a text at, as multiples of its face's, the preferred first. Parts stay
+# whole where the longest is no wider than the second.
+FACE_WIDTHS = (1.6, 2.5, 4.0)
 
 
 class Label(NamedTuple):
@@ -107,18 +108,10 @@ def place_labels(
     """
     options = []
     for face, (box, parts) in enumerate(zip(boxes, texts, strict=True)):
-        edges = 2 * padding(font) + stripe(font)
-        wraps = [
-            wrap(parts, min(share * (box[2] - box[0]), size[0]) - edges, font)
-            for share in FACE_WIDTHS
-        ]
-        # A word cut in the middle is worse than a wider label.
-        whole = [lines for lines in wraps if _keeps_words(lines, parts)]
-        variants = dict.fromkeys([*whole, wrap(parts, size[0] - edges, font)])
         options.append(
             [
                 Label(*corners, lines, face)
-                for lines in variants
+                for lines in _ways_to_wrap(parts, box[2] - box[0], size[0], font)
                 for corners in _beside(box, extent(lines, font), size)
             ]
         )
@@ -159,8 +152,23 @@ def overlap(a: Sequence[float], b: Sequence[float]) -> float:
     return max(width, 0.0) * max(height, 0.0)
 
 
-def _keeps_words(lines: Sequence[str], parts: Sequence[str]) -> bool:
-    return set(" ".join(parts).split()) <= set(" ".join(lines).split())
+def _ways_to_wrap(
+    parts: Sequence[str], face_width: float, picture_width: int, font: Any
+) -> list[tuple[str, ...]]:
+    """Returns a text in lines, in several ways, the preferred first."""
+    edges = 2 * padding(font) + stripe(font)
+    widths = [share * face_width - edges for share in FACE_WIDTHS]
+    longest = max(font.getlength(part) for part in parts)
+    if longest <= widths[1]:
+        widths = [max(longest, face_width - edges), *widths]
+    words = set(" ".join(parts).split())
+    ways = []
+    for width in widths:
+        lines = wrap(parts, min(width, picture_width - edges), font)
+        # A word cut in the middle is worse than a wider label.
+        if words <= set(" ".join(lines).split()):
+            ways.append(lines)
+    return list(dict.fromkeys([*ways, wrap(parts, picture_width - edges, font)]))
 
 
 def _clamped(

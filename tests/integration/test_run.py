@@ -421,8 +421,10 @@ def test_all_faces_of_a_photo(exported, tmp_path):
         "gender"
     ] == (pytest.approx(prediction.faces[1].male_probability))
     annotated = annotate_photo(photo, prediction)
-    assert annotated.shape == photo.shape
-    assert (annotated != photo).any(axis=2).mean() > 0.02
+    # Two halves leave no room for labels: the answers are below.
+    assert annotated.shape[0] > 300 and annotated.shape[1] == 400
+    annotated = annotated[:300]
+    assert (annotated != photo).any(axis=2).mean() > 0.01
 
 
 def test_a_prediction_sees_what_training_saw(exported, prepared):
