@@ -52,6 +52,8 @@ CASES = [
     ("reproduce 7 --data missing --out out", "no prepared dataset"),
     ("reproduce 77 --data data --out out", "no recipe named"),
     ("predict missing file", "no exported model"),
+    ("predict missing file", "`agegender export RUN --out MODEL`"),
+    ("predict begun file", "The run in begun has no model yet"),
     ("predict model missing.jpg", "no photo missing.jpg"),
     ("predict model file --annotate out.txt", "Invalid --annotate"),
     ("predict model file file --annotate x.png", "Expected a folder for several"),
@@ -100,6 +102,8 @@ def make_folder(root):
     for name in ("recipe.toml", "best.keras"):
         (run / name).touch()
     (run / "run.json").write_text('{"status": "finished"}', "utf-8")
+    (root / "begun").mkdir()
+    (root / "begun" / "recipe.toml").touch()
     (root / "data").mkdir()
     (root / "data" / "dataset_info.json").touch()
     (root / "file").touch()
