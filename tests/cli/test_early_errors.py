@@ -160,6 +160,9 @@ def test_nothing_is_made_or_lost(found):
         ("reproduce 7 --data data --out out --seeds 0 -1", "--seeds: expected a"),
         ("reproduce 7 --data data --out out --folds -1", "--folds: expected the"),
         ("quickstart --seed one", "Received: 'one'"),
+        ("calibrate run --alpha 2", "--alpha: expected a share above 0 and below 1"),
+        ("calibrate run --alpha 0", "--alpha: expected a share above 0 and below 1"),
+        ("calibrate run --alpha ten", "Received: 'ten'"),
     ],
 )
 def test_wrong_numbers_are_wrong_usage(folder, monkeypatch, capsys, command, message):
