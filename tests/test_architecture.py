@@ -52,7 +52,6 @@ LONG_MODULES = {
     "datasets/preparation.py": "one preparation, in blocks and resumable",
     "encodings/encoding.py": "one class",
     "recipes/recipe.py": "every section of one schema, documented",
-    "serving/export.py": "the signatures of one SavedModel",
     "serving/predictor.py": "one class",
 }
 MAX_FUNCTION_LINES = 70  # without its docstring; about 40 is the aim

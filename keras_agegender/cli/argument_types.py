@@ -50,3 +50,16 @@ def share(text: str) -> float:
             f"expected a share from 0 to below 1, such as 0.1. Received: {text!r}"
         )
     return value
+
+
+def inner_share(text: str) -> float:
+    """Reads a share in (0, 1)."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < 1:
+        raise ArgumentTypeError(
+            f"expected a share above 0 and below 1, such as 0.1. Received: {text!r}"
+        )
+    return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from keras_agegender.cli.argument_types import inner_share
 from keras_agegender.cli.checks import check_data, check_run
 from keras_agegender.cli.console import add_verb, load_frameworks, say
 
@@ -14,6 +15,8 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     check_data(arguments.data)
     load_frameworks()
     from keras_agegender.evaluation.calibrate import calibrate
+    from keras_agegender.evaluation.calibration_warnings import calibration_warnings
+    from keras_agegender.run_directory import RunDirectory
 
     found = calibrate(
         arguments.run_directory,
@@ -23,6 +26,9 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         by=arguments.by,
     )
     say(str(found))
+    encoding = RunDirectory.open(arguments.run_directory).encoding()
+    for line in calibration_warnings(found, encoding):
+        say(f"WARNING: {line}")
     say(f"What it is worth on test faces: agegender evaluate {arguments.run_directory}")
     return 0
 
@@ -42,7 +48,7 @@ def add_calibrate(verbs: Any) -> None:
     )
     verb.add_argument(
         "--alpha",
-        type=float,
+        type=inner_share,
         default=0.1,
         metavar="SHARE",
         help="faces whose truth may lie outside the set [0.1]",

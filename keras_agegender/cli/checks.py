@@ -17,6 +17,7 @@ from keras_agegender.recipes.needs import (
     training_data,
 )
 from keras_agegender.run_directory import RunDirectory
+from keras_agegender.serving.export_folder import check_export
 
 
 def check_data(*directories: str | None) -> None:
@@ -72,13 +73,12 @@ def check_training(
         check_model(pretrained)
 
 
-def check_saved_model(directory: str) -> None:
-    """Raises a `ValueError` if a folder holds no exported model."""
-    if not (Path(directory) / "saved_model.pb").is_file():
-        raise ValueError(
-            f"There is no exported model in {directory}. Make one with "
-            "`agegender export`."
-        )
+def check_predictor(directory: str) -> None:
+    """Raises a `ValueError` if a folder is neither an exported model nor a run."""
+    if RunDirectory(Path(directory)).recipe_file.is_file():
+        check_run(directory)
+    else:
+        check_export(Path(directory))
 
 
 def check_photos(photos: Sequence[str]) -> None:

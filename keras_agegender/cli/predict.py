@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_agegender.cli.checks import check_photos, check_saved_model
+from keras_agegender.cli.checks import check_photos, check_predictor
 from keras_agegender.cli.console import add_verb, load_frameworks, say
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    check_saved_model(arguments.model)
+    check_predictor(arguments.model)
     check_photos(arguments.photos)
     files = []
     if arguments.annotate:
@@ -104,7 +104,7 @@ def add_predict(verbs: Any) -> None:
     verb = add_verb(
         verbs, "predict", _predict, "age group and gender of the faces in photos"
     )
-    verb.add_argument("model", help="exported SavedModel")
+    verb.add_argument("model", help="exported SavedModel, or a run")
     verb.add_argument("photos", nargs="+")
     verb.add_argument("--json", action="store_true")
     verb.add_argument(

@@ -16,6 +16,7 @@ from keras_agegender.encodings.calibration import Calibration, answer_probabilit
 from keras_agegender.encodings.decoding import class_probabilities
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.evaluation.array_metrics import expected_calibration_error
+from keras_agegender.evaluation.calibration_warnings import calibration_warnings
 from keras_agegender.evaluation.fit_calibration import (
     negative_log_likelihood,
     true_classes,
@@ -39,6 +40,7 @@ def calibration_scores(
 
     Returns:
         - `alpha`, `by`, `temperatures`: of the calibration.
+        - `warnings`: what is not to be trusted about it, a line each.
         - `answers`: for `age_group`, `gender` and each further head `num_faces`,
           `accuracy`, negative log-likelihood `nll` in nats and expected calibration
           error `ece`, each with its value `_before` calibration.
@@ -68,6 +70,7 @@ def calibration_scores(
         "alpha": calibration.alpha,
         "by": calibration.by,
         "temperatures": dict(calibration.temperatures),
+        "warnings": calibration_warnings(calibration, encoding),
         "answers": answers,
         "sets": sets,
     }
@@ -92,7 +95,9 @@ def calibration_lines(scores: Mapping[str, Any]) -> list[str]:
             f"{'faces of':<12}{'faces':>7}{'coverage':>10}{'size':>9}",
             *map(_set_line, [{**figures, "name": "all"}, *figures["groups"]]),
         ]
-    return lines
+    # Runs scored long ago have none.
+    warnings = [f"WARNING: {line}" for line in scores.get("warnings", ())]
+    return [*lines, "", *warnings] if warnings else lines
 
 
 def all_probabilities(

@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from keras_agegender.serving.answers import FacePrediction, PhotoPrediction
+from keras_agegender.serving.answers import PhotoPrediction
+from keras_agegender.serving.label_layout import (
+    BETWEEN,
+    Label,
+    extent,
+    line_height,
+    padding,
+    place_labels,
+    place_markers,
+    stripe,
+    wrap,
+)
 
 COLORS = ("#ffb000", "#4fc3f7", "#7ddf64", "#ff8a80", "#ce93d8", "#fff176")
-CARD, CARD_TEXT = (18, 20, 26, 222), (255, 255, 255, 255)
-SMALLEST_FONT = 13
+CARD, TEXT, NUMBER = (18, 20, 26, 232), (255, 255, 255), (18, 20, 26)
+SMALLEST_FONT, SMALLEST_STRIP_FONT = 11, 13
 SMALLEST_SIDE, LONGEST_ENLARGED = 240, 2000
 
 
-class _Card(NamedTuple):
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-
 def annotate_photo(image: np.ndarray, prediction: PhotoPrediction) -> np.ndarray:
-    """Draws every face's box and a card with its answers: `25-32 · female 93 %`.
+    """Draws every face's box and a label with its answers, in the words of `predict`.
 
-    The per cent are the probability of the gender answered. A question mark behind the
-    age group says that the age outputs contradict each other.
+    Labels lie beside the faces and cover none. Where there is no room for that, faces
+    have numbers, as in the printed answers, and the answers are in a strip below the
+    photo; so they are where no face was found or looked for.
 
     Args:
         image: The upright photo, as `read_image` gives it. Shape (height, width, 3),
@@ -36,8 +41,9 @@ def annotate_photo(image: np.ndarray, prediction: PhotoPrediction) -> np.ndarray
         prediction: What `Predictor` answered about it.
 
     Returns:
-        An annotated copy, of the same size; one whose shorter side is below 240 pixels
-        is enlarged by a whole factor, so that text can be read.
+        An annotated copy, of the same size, or higher by the strip. A picture whose
+        shorter side is below 240 pixels is enlarged by a whole factor, so that text
+        can be read; a strip is at least 240 pixels wide.
 
     Raises:
         ValueError: If the prediction is of a picture of another size.
@@ -52,39 +58,41 @@ def annotate_photo(image: np.ndarray, prediction: PhotoPrediction) -> np.ndarray
             f"{size}. Received: {tuple(prediction.image_size)}."
         )
     factor = _enlargement(size)
-    picture = Image.fromarray(image).convert("RGBA")
+    picture = Image.fromarray(image).convert("RGB")
     if factor > 1:
         picture = picture.resize(
             (picture.width * factor, picture.height * factor), Image.Resampling.BICUBIC
         )
-    layer = Image.new("RGBA", picture.size, (0, 0, 0, 0))
-    draw = ImageDraw.Draw(layer)
-    faces = [np.array(face.box) * factor for face in prediction.faces]
-    font_size = _font_size(picture.size, faces)
-    for place, box in enumerate(faces):
-        _draw_box(draw, box, COLORS[place % len(COLORS)], max(2, font_size // 8))
-    if not faces:
-        text = {"unreadable": "unreadable"}.get(prediction.status, "no face found")
-        _draw_cards(draw, picture.size, [_corner(picture.size)], [text], font_size)
-    else:
-        texts = [_text(face) for face in prediction.faces]
-        _draw_cards(draw, picture.size, faces, texts, font_size)
-    return np.array(Image.alpha_composite(picture, layer).convert("RGB"))
+    texts = [face.words or ("face",) for face in prediction.faces]
+    if prediction.status != "ok":
+        lines = [prediction.found, *(part for text in texts for part in text)]
+        return np.array(_with_strip(picture, [lines], numbered=False))
+    boxes = [_inside(face.box, factor, picture.size) for face in prediction.faces]
+    font, labels = _labels(picture.size, boxes, texts)
+    if labels is None:
+        font = _font(picture.size)
+        labels = place_markers(picture.size, boxes, font) if len(boxes) > 1 else []
+        _draw_faces(picture, boxes, labels, font, numbers=True)
+        return np.array(_with_strip(picture, texts, numbered=len(boxes) > 1))
+    _draw_faces(picture, boxes, labels, font, numbers=False)
+    return np.array(picture)
 
 
-def _text(face: FacePrediction) -> str:
-    """Returns a face's answers, at most two parts with `·` between them."""
-    parts = []
-    if face.age_group is not None:
-        parts.append(face.age_group + ("" if face.heads_agree else "?"))
-    if face.gender is not None and face.gender_confidence is not None:
-        parts.append(f"{face.gender} {100 * face.gender_confidence:.0f} %")
-    if not parts:
-        parts = [
-            f"{name} {value if isinstance(value, str) else format(value, '.2f')}"
-            for name, value in list(face.extra.items())[:2]
-        ]
-    return " · ".join(parts) or "face"
+def _labels(
+    size: tuple[int, int], boxes: Sequence[Any], texts: Sequence[Sequence[str]]
+) -> tuple[Any, list[Label] | None]:
+    """Returns the largest font whose labels have room, and the labels."""
+    largest = 1.3 * _font(size).size
+    width = float(np.median([box[2] - box[0] for box in boxes]))
+    wanted = min(largest, max(0.14 * width, 0.6 * largest))
+    # Smaller than that it could not be read when the whole picture is looked at.
+    smallest = max(SMALLEST_FONT, round(0.5 * largest))
+    for points in range(max(smallest, round(wanted)), smallest - 1, -1):
+        font = ImageFont.load_default(points)
+        labels = place_labels(size, boxes, texts, font)
+        if labels is not None:
+            return font, labels
+    return font, None
 
 
 def _enlargement(size: tuple[int, int]) -> int:
@@ -92,123 +100,97 @@ def _enlargement(size: tuple[int, int]) -> int:
     return max(1, min(wanted, LONGEST_ENLARGED // max(size)))
 
 
-def _font_size(size: tuple[int, int], faces: Sequence[np.ndarray]) -> int:
-    """Returns pixels of text that suits the picture, smaller where faces are."""
-    wanted = 0.032 * math.sqrt(size[0] * size[1])
-    if faces:
-        width = float(np.median([box[2] - box[0] for box in faces]))
-        wanted = min(wanted, max(0.24 * width, 0.6 * wanted))
-    return max(SMALLEST_FONT, round(wanted))
+def _font(size: tuple[int, int]) -> Any:
+    """Returns a font that suits the picture."""
+    points = round(0.021 * math.sqrt(size[0] * size[1]))
+    return ImageFont.load_default(max(SMALLEST_FONT, points))
 
 
-def _corner(size: tuple[int, int]) -> np.ndarray:
-    return np.array([0, size[1], size[0] * 0.5, size[1]], "float32")
+def _inside(
+    box: Sequence[float], factor: int, size: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """Returns a face's box in the enlarged picture; detectors go beyond its edges."""
+    limits = np.array([*size, *size]) - 1
+    left, top, right, bottom = np.clip(np.array(box) * factor, 0, limits).tolist()
+    return left, top, right, bottom
 
 
-def _draw_box(draw: Any, box: np.ndarray, color: str, width: int) -> None:
-    """Draws an outline that is seen on light and dark ground."""
-    left, top, right, bottom = (float(x) for x in box)
-    draw.rectangle(
-        (left - 1, top - 1, right + 1, bottom + 1),
-        outline=(0, 0, 0, 150),
-        width=width + 2,
-    )
-    draw.rectangle((left, top, right, bottom), outline=color, width=width)
+# -- drawing ---------------------------------------------------------------------------
 
 
-# -- cards -----------------------------------------------------------------------------
-
-
-def _draw_cards(
-    draw: Any,
-    size: tuple[int, int],
-    faces: Sequence[np.ndarray],
-    texts: Sequence[str],
-    font_size: int,
+def _draw_faces(
+    picture: Image.Image,
+    boxes: Sequence[Any],
+    labels: Sequence[Label],
+    font: Any,
+    *,
+    numbers: bool,
 ) -> None:
-    placed: list[_Card] = []
-    # From the top of the picture down: a card above its face rarely has one above it.
-    for index in sorted(range(len(faces)), key=lambda i: float(faces[i][1])):
-        box, text = faces[index], texts[index]
-        others = [face for i, face in enumerate(faces) if i != index]
-        font, text, extent = _fit(draw, text, box, size, font_size)
-        pad = max(3, round(font.size * 0.35))
-        stripe = max(2, round(font.size * 0.2))
-        card = _place(
-            box,
-            (extent[0] + 2 * pad + stripe, extent[1] + 2 * pad),
-            size,
-            placed,
-            others,
-        )
-        placed.append(card)
-        radius = round(font.size * 0.2)
-        draw.rounded_rectangle(card, radius, fill=CARD)
-        draw.rectangle(
-            (card.left, card.top, card.left + stripe, card.bottom),
-            fill=COLORS[index % len(COLORS)],
-        )
-        draw.multiline_text(
-            (card.left + stripe + pad, card.top + pad),
-            text,
-            font=font,
-            fill=CARD_TEXT,
-            spacing=round(font.size * 0.25),
-            anchor="la",
-        )
+    draw = ImageDraw.Draw(picture, "RGBA")
+    width = max(2, round(font.size / 8))
+    for face, (left, top, right, bottom) in enumerate(boxes):
+        # Dark around the color: seen on light and dark ground.
+        around = (left - 1, top - 1, right + 1, bottom + 1)
+        draw.rectangle(around, outline=(0, 0, 0, 150), width=width + 2)
+        color = COLORS[face % len(COLORS)]
+        draw.rectangle((left, top, right, bottom), outline=color, width=width)
+    for label in labels:
+        _draw_label(draw, label, font, filled=numbers)
 
 
-def _fit(
-    draw: Any, text: str, box: np.ndarray, size: tuple[int, int], font_size: int
-) -> tuple[Any, str, tuple[float, float]]:
-    """Returns font, text and its extent; narrow faces get two lines."""
-    while True:
-        font = ImageFont.load_default(font_size)
-        width, height = _extent(draw, text, font)
-        if "·" in text and width > 1.4 * (box[2] - box[0]):
-            stacked = text.replace(" · ", "\n")
-            width, height = _extent(draw, stacked, font)
-        else:
-            stacked = text
-        if width + font_size <= size[0] or font_size <= 6:
-            return font, stacked, (width, height)
-        font_size -= 1
+def _draw_label(draw: Any, label: Label, font: Any, *, filled: bool) -> None:
+    """Draws a text behind a stripe of its face's color, or a number on that color."""
+    color, edge = COLORS[label.face % len(COLORS)], stripe(font)
+    # What is drawn includes the last pixel; a rectangle ends before it.
+    right, bottom = label.right - 1, label.bottom - 1
+    if filled:
+        draw.rectangle((label.left, label.top, right, bottom), fill=color)
+        middle = ((label.left + label.right) / 2, (label.top + label.bottom) / 2)
+        draw.text(middle, label.lines[0], font=font, fill=NUMBER, anchor="mm")
+        return
+    draw.rectangle((label.left, label.top, right, bottom), fill=CARD)
+    draw.rectangle((label.left, label.top, label.left + edge - 1, bottom), fill=color)
+    start = (label.left + edge + padding(font), label.top + padding(font))
+    _draw_lines(draw, start, label.lines, font)
 
 
-def _extent(draw: Any, text: str, font: Any) -> tuple[float, float]:
-    _, _, right, bottom = draw.multiline_textbbox(
-        (0, 0), text, font=font, spacing=round(font.size * 0.25), anchor="la"
-    )
-    return right, bottom
+def _draw_lines(
+    draw: Any, start: tuple[float, float], lines: Sequence[str], font: Any
+) -> None:
+    for number, line in enumerate(lines):
+        y = start[1] + (number + 0.5) * line_height(font)
+        draw.text((start[0], y), line, font=font, fill=TEXT, anchor="lm")
 
 
-def _place(
-    box: np.ndarray,
-    extent: tuple[float, float],
-    size: tuple[int, int],
-    placed: Sequence[_Card],
-    others: Sequence[np.ndarray],
-) -> _Card:
-    """Returns the best place for a card: inside the picture, off faces and cards."""
-    left, top, right, bottom = (float(x) for x in box)
-    width, height = extent
-    gap = height * 0.08
-    columns = (left, (left + right - width) / 2, right - width)
-    rows = (top - height - gap, bottom + gap, top + gap, bottom - height - gap)
-    best, least = _Card(0, 0, width, height), math.inf
-    for rank, (y, x) in enumerate((y, x) for y in rows for x in columns):
-        x = min(max(x, 0.0), max(size[0] - width - 1, 0.0))
-        y = min(max(y, 0.0), max(size[1] - height - 1, 0.0))
-        card = _Card(x, y, x + width, y + height)
-        cost = 8.0 * sum(_overlap(card, other) for other in placed)
-        cost += 3 * sum(_overlap(card, other) for other in others)
-        cost += _overlap(card, box) + rank * 0.01 * width * height
-        if cost < least:
-            best, least = card, cost
-    return best
-
-
-def _overlap(a: Any, b: Any) -> float:
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    return float(max(width, 0) * max(height, 0))
+def _with_strip(
+    picture: Image.Image, texts: Sequence[Sequence[str]], *, numbered: bool
+) -> Image.Image:
+    """Returns the picture above a strip of texts, in as many columns as have room."""
+    font = ImageFont.load_default(max(SMALLEST_STRIP_FONT, _font(picture.size).size))
+    width, gap = max(picture.width, SMALLEST_SIDE), 2 * padding(font)
+    marker = extent((str(len(texts)),), font) if numbered else (0.0, 0.0)
+    before = marker[0] + gap if numbered else 0.0
+    widest = max(font.getlength(BETWEEN.join(parts)) for parts in texts) + before + gap
+    columns = min(max(1, int((width - gap) // widest)), len(texts))
+    column = (width - gap) / columns
+    entries = [wrap(parts, column - before - gap, font) for parts in texts]
+    rows = math.ceil(len(entries) / columns)
+    heights = [
+        max(len(lines) * line_height(font), marker[1]) + padding(font)
+        for lines in entries
+    ]
+    height = max(sum(heights[i : i + rows]) for i in range(0, len(entries), rows))
+    whole = Image.new("RGB", (width, picture.height + math.ceil(height) + gap), NUMBER)
+    whole.paste(picture, (0, 0))
+    draw = ImageDraw.Draw(whole, "RGBA")
+    for index, lines in enumerate(entries):
+        x = gap + index // rows * column
+        y = picture.height + gap - padding(font) / 2
+        y += sum(heights[index // rows * rows : index])
+        if numbered:
+            corners = (x, y, x + marker[0], y + marker[1])
+            label = Label(*corners, (str(index + 1),), index)
+            _draw_label(draw, label, font, filled=True)
+        middle = max(0.0, (marker[1] - line_height(font)) / 2)
+        _draw_lines(draw, (x + before, y + middle), lines, font)
+    return whole

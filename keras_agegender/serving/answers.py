@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 LISTED_OUTPUTS = 6
@@ -27,11 +26,14 @@ class FacePrediction:
         male_probability: Probability of male; that of female is the rest.
         heads_agree: Whether the age outputs tell one story.
         heads: Output -> what the model said: one number, or one for each class.
-        extra: The outputs beside age and gender, in words: a number for regression,
-            the probability of yes, or the most probable class.
+        extra: The outputs beside age and gender: a number for regression, the
+            probability of the second class (yes) of a binary one, or the most probable
+            class.
         age_set: Of a calibrated model, neighboring age groups of which one is right
             for 90 % of the faces, or as `calibrate` was told; else `None`.
         gender_set: The same of gender: one, or both where the model cannot tell.
+        binary: Binary output of `extra` -> the class answered, `"yes"` or `"no"` where
+            the classes have no names.
     """
 
     box: tuple[float, float, float, float]
@@ -47,6 +49,7 @@ class FacePrediction:
     extra: dict[str, float | str]
     age_set: tuple[str, ...] | None = None
     gender_set: tuple[str, ...] | None = None
+    binary: dict[str, str] = field(default_factory=dict)
 
     @property
     def age_confidence(self) -> float | None:
@@ -67,7 +70,12 @@ class FacePrediction:
         """Returns the answers as plain values, ready for JSON."""
         return asdict(self)
 
-    def __str__(self) -> str:
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The answers in words, as they are printed and drawn.
+
+        Of many further outputs the first six, and how many more there are.
+        """
         parts = []
         if self.age_group is not None:
             doubt = "" if self.heads_agree else ", age outputs disagree"
@@ -76,9 +84,23 @@ class FacePrediction:
         if self.gender is not None:
             share = f"{self.gender_confidence:.0%}"
             parts.append(_answer_text(self.gender, share, self.gender_set))
-        parts += _extra_texts(self.extra)
+        names = list(self.extra)
+        parts += [self._extra_text(name) for name in names[:LISTED_OUTPUTS]]
+        if len(names) > LISTED_OUTPUTS:
+            parts.append(f"… and {len(names) - LISTED_OUTPUTS} more outputs")
+        return tuple(parts)
+
+    def __str__(self) -> str:
         corners = " ".join(f"{x:.0f}" for x in self.box)
-        return f"{'  '.join(parts)}  [{corners}]"
+        return f"{'  '.join(self.words)}  [{corners}]"
+
+    def _extra_text(self, name: str) -> str:
+        value = self.extra[name]
+        if isinstance(value, str):
+            return f"{name} {value}"
+        if name in self.binary:
+            return f"{name} {self.binary[name]} ({max(value, 1 - value):.0%})"
+        return f"{name} {_number(value)}"
 
 
 @dataclass(frozen=True)
@@ -105,18 +127,21 @@ class PhotoPrediction:
         """Returns the prediction as plain values, ready for JSON."""
         return asdict(self)
 
+    @property
+    def found(self) -> str:
+        """What was found in the photo, in words."""
+        count = len(self.faces)
+        return {
+            "unreadable": f"unreadable: {self.reason}",
+            "no_face": "no face found",
+            "whole_image": "no face found; the whole picture",
+            "not_cropped": "the whole picture, as the model was trained",
+        }.get(self.status, "1 face" if count == 1 else f"{count} faces")
+
     def __str__(self) -> str:
         if self.status == "unreadable":
-            return f"unreadable: {self.reason}"
-        if self.status == "no_face":
-            return f"{self.source}: no face found"
-        count = len(self.faces)
-        found = "1 face" if count == 1 else f"{count} faces"
-        if self.status == "whole_image":
-            found = "no face found; the whole picture"
-        if self.status == "not_cropped":
-            found = "the whole picture, as the model was trained"
-        lines = [f"{self.source}: {found}"]
+            return self.found
+        lines = [f"{self.source}: {self.found}"]
         lines += [f"  {place}  {face}" for place, face in enumerate(self.faces, 1)]
         return "\n".join(lines)
 
@@ -130,12 +155,7 @@ def _answer_text(answer: str, share: str, answers: tuple[str, ...] | None) -> st
     return f"{answers[0]} {between} {answers[-1]} ({answer}: {share})"
 
 
-def _extra_texts(extra: Mapping[str, float | str]) -> list[str]:
-    texts = [
-        f"{name} {value}" if isinstance(value, str) else f"{name} {value:.2f}"
-        for name, value in extra.items()
-    ]
-    if len(texts) > LISTED_OUTPUTS:
-        rest = len(texts) - LISTED_OUTPUTS
-        texts = [*texts[:LISTED_OUTPUTS], f"… and {rest} more outputs"]
-    return texts
+def _number(value: float) -> str:
+    """Returns three digits of a number, and all of those before the point."""
+    digits = ".0f" if abs(value) >= 100 else ".3g"
+    return format(float(format(value, digits)) + 0.0, digits)  # no minus before 0

@@ -21,3 +21,16 @@ def check_new_export(directory: Path, overwrite: bool) -> None:
             f"There is an export in {directory} already. Choose another directory, or "
             "overwrite it (--overwrite)."
         )
+
+
+def check_export(directory: Path) -> None:
+    """Makes sure that a folder holds a SavedModel.
+
+    Raises:
+        ValueError: If it does not; it says how to make one.
+    """
+    if not (directory / "saved_model.pb").is_file():
+        raise ValueError(
+            f"There is no exported model in {directory}, and no run. Expected what "
+            "`agegender export RUN --out MODEL` wrote, or a run."
+        )

@@ -3,14 +3,15 @@
 In: a SavedModel that `export` wrote, and photos. Out: a `PhotoPrediction` each, with a
 `FacePrediction` for every face found. Neither Keras nor the code of any network is
 needed: the SavedModel brings everything. Pixels take the path that training wrote down,
-through the graph that the SavedModel's own signatures hold.
+through the graph that the SavedModel's own signatures hold. A run answers as its export
+would; it needs Keras, and takes longer to load.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,8 +23,9 @@ from keras_agegender.faces.detector import Detections, FaceDetector
 from keras_agegender.faces.images import UnreadableImageError, read_image
 from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.quiet import quiet_start
+from keras_agegender.run_directory import RunDirectory
 from keras_agegender.serving.answers import FacePrediction, PhotoPrediction
-from keras_agegender.serving.export_folder import METADATA_FILE
+from keras_agegender.serving.export_folder import METADATA_FILE, check_export
 
 __all__ = ["FacePrediction", "PhotoPrediction", "Predictor"]
 
@@ -35,19 +37,21 @@ class Predictor:
     no face is looked for, unless `detector` or `crop_options` is given.
 
     Args:
-        directory: What `export` wrote.
+        directory: What `export` wrote, or a run, of which the best model answers as its
+            export would.
         detector: Finds the faces; `None` (default) is the one the model was trained
             with.
         crop_options: How faces are cut out. `None` (default) is how it was done for
             training.
 
     Attributes:
-        metadata: What the model's agegender.json says.
+        metadata: What the model's agegender.json says, or a run's would.
         pixels: What is done to the pixels, a `PixelPath`.
 
     Raises:
-        ValueError: If there is no exported model in that folder, or its faces were
-            found by a detector that is not `MtcnnDetector` and none is given.
+        ValueError: If there is neither an exported model nor a finished run in that
+            folder, or its faces were found by a detector that is not `MtcnnDetector`
+            and none is given.
 
     Example:
     >>> print(Predictor("saved_models/first").predict("photo.jpg"))  # doctest: +SKIP
@@ -61,7 +65,7 @@ class Predictor:
         detector: FaceDetector | None = None,
         crop_options: CropOptions | None = None,
     ) -> None:
-        self.metadata, self._model = _load(Path(directory))
+        self.metadata, self._answer = _load(Path(directory))
         path = PixelPath.from_dict(self.metadata["pixels"])
         if detector is not None or crop_options is not None:
             path = replace(
@@ -216,10 +220,9 @@ class Predictor:
         """Yields for each face the box cut out and what the model says about it."""
         import tensorflow as tf
 
-        answer = self._model.signatures["faces"]
         for start in range(0, len(crops), batch_size):
             batch = [self._prepare(*c) for c in crops[start : start + batch_size]]
-            outputs = answer(faces=tf.stack([pixels for pixels, _ in batch]))
+            outputs = self._answer(faces=tf.stack([pixels for pixels, _ in batch]))
             outputs = {name: value.numpy() for name, value in outputs.items()}
             for row, (_, box) in enumerate(batch):
                 yield box.numpy(), {n: value[row] for n, value in outputs.items()}
@@ -253,18 +256,17 @@ class Predictor:
             heads_agree=None if agree is None else bool(agree),
             heads=heads,
             extra=_extra(self.metadata["extra_heads"], heads, answer),
+            binary=_binary(self.metadata["extra_heads"], answer),
             age_set=_members(groups, answer.get("age_group_set")),
             gender_set=_members(genders, answer.get("gender_set")),
         )
 
 
-def _load(directory: Path) -> tuple[dict[str, Any], Any]:
-    """Returns an export's metadata and the SavedModel itself."""
-    if not (directory / "saved_model.pb").is_file():
-        raise ValueError(
-            f"There is no exported model in {directory}. Make one with "
-            "`agegender export`."
-        )
+def _load(directory: Path) -> tuple[dict[str, Any], Callable[..., Any]]:
+    """Returns the metadata and the function that answers about prepared faces."""
+    if RunDirectory(directory).recipe_file.is_file():
+        return _load_run(directory)
+    check_export(directory)
     file = directory / METADATA_FILE
     if not file.is_file():
         raise ValueError(
@@ -277,7 +279,7 @@ def _load(directory: Path) -> tuple[dict[str, Any], Any]:
     try:
         metadata = json.loads(file.read_text("utf-8"))
         loaded = tf.saved_model.load(str(directory))
-        loaded.signatures["faces"]
+        answer = loaded.signatures["faces"]
     except (ValueError, KeyError, OSError, tf.errors.OpError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"The export in {directory} is damaged: {reason}") from None
@@ -286,7 +288,20 @@ def _load(directory: Path) -> tuple[dict[str, Any], Any]:
             f"The export in {directory} is of an older version, which did not write "
             "down its pixels. Export the run again."
         )
-    return metadata, loaded
+    return metadata, answer
+
+
+def _load_run(directory: Path) -> tuple[dict[str, Any], Callable[..., Any]]:
+    with quiet_start():
+        import tensorflow as tf
+
+        from keras_agegender.serving.served_model import serve
+
+    served = serve(RunDirectory.open(directory))
+    shape = (None, *served.graph.image_size, 3)
+    faces = tf.TensorSpec(shape, tf.float32, name="faces")
+    answer = tf.function(served.functions["faces"], input_signature=[faces])
+    return served.metadata, answer
 
 
 def _read(photo: Any) -> np.ndarray | str:
@@ -340,7 +355,7 @@ def _extra(
     outputs: Mapping[str, Any],
     answers: Mapping[str, Any],
 ) -> dict[str, float | str]:
-    """Returns the outputs that are read from a column of their own, in words."""
+    """Returns the outputs that are read from a column of their own."""
     extra: dict[str, float | str] = {}
     for head in heads:
         name, classes = head["name"], head["classes"]
@@ -351,6 +366,17 @@ def _extra(
         else:
             extra[name] = _rounded(answers[f"{name}_answer"])
     return extra
+
+
+def _binary(
+    heads: Sequence[Mapping[str, Any]], answers: Mapping[str, Any]
+) -> dict[str, str]:
+    """Returns the classes that binary outputs answer with."""
+    return {
+        head["name"]: head["classes"][int(answers[f"{head['name']}_answer"])]
+        for head in heads
+        if head["kind"] == "binary"
+    }
 
 
 def _members(

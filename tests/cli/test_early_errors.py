@@ -56,6 +56,8 @@ CASES = [
     ("reproduce 7 --data missing --out out", "no prepared dataset"),
     ("reproduce 77 --data data --out out", "no recipe named"),
     ("predict missing file", "no exported model"),
+    ("predict missing file", "`agegender export RUN --out MODEL`"),
+    ("predict begun file", "The run in begun has no model yet"),
     ("predict model missing.jpg", "no photo missing.jpg"),
     ("predict model file --annotate out.txt", "Invalid --annotate"),
     ("predict model file file --annotate x.png", "Expected a folder for several"),
@@ -106,6 +108,8 @@ def make_folder(root):
     for name in ("recipe.toml", "best.keras"):
         (run / name).touch()
     (run / "run.json").write_text('{"status": "finished"}', "utf-8")
+    (root / "begun").mkdir()
+    (root / "begun" / "recipe.toml").touch()
     (root / "data").mkdir()
     (root / "data" / "dataset_info.json").touch()
     (root / "file").touch()
@@ -163,6 +167,9 @@ def test_nothing_is_made_or_lost(found):
         ("reproduce 7 --data data --out out --seeds 0 -1", "--seeds: expected a"),
         ("reproduce 7 --data data --out out --folds -1", "--folds: expected the"),
         ("quickstart --seed one", "Received: 'one'"),
+        ("calibrate run --alpha 2", "--alpha: expected a share above 0 and below 1"),
+        ("calibrate run --alpha 0", "--alpha: expected a share above 0 and below 1"),
+        ("calibrate run --alpha ten", "Received: 'ten'"),
     ],
 )
 def test_wrong_numbers_are_wrong_usage(folder, monkeypatch, capsys, command, message):

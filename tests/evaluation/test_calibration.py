@@ -17,6 +17,10 @@ from keras_agegender.evaluation.calibration_scores import (
     calibration_lines,
     calibration_scores,
 )
+from keras_agegender.evaluation.calibration_warnings import (
+    calibration_warnings,
+    least_faces,
+)
 from keras_agegender.evaluation.fit_calibration import (
     conformal_quantile,
     fit_calibration,
@@ -272,3 +276,70 @@ def test_scores_are_shown():
                for line in lines)  # fmt: skip
     assert len(lines) == 1 + 2 + 2 * (3 + 1 + 8 + 2)
     assert "\n".join(lines) in format_metrics(Evaluation(50, calibration=found))
+
+
+# -- what is not to be trusted ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.1, 0.15, 0.3, 0.5, 0.7])
+def test_the_least_faces_are_the_first_that_leave_an_answer_out(alpha):
+    least = least_faces(alpha)
+    assert conformal_quantile(np.full(least, 0.5), alpha) == 0.5
+    assert conformal_quantile(np.full(least - 1, 0.5), alpha) == 1.0
+
+
+def test_the_least_faces_by_hand():
+    assert [least_faces(a) for a in (0.05, 0.1, 0.3, 0.5)] == [19, 9, 3, 1]
+
+
+def test_eleven_faces_that_are_answered_wrong():
+    """No temperature is high enough; sets for 95 % need 19 faces."""
+    labels = {"gender": np.zeros(11, int), "age_group": np.full(11, -1)}
+    encoding = get_encoding("gender")
+    wrong = {"gender": np.full((11, 1), 0.9)}
+    found = fit_calibration(wrong, labels, encoding, alpha=0.05)
+    assert calibration_warnings(found, encoding) == [
+        "gender: temperature 10.000 is at its bound: too few faces (11), or the model "
+        "answers no better than chance",
+        "gender sets: too few faces (11) for 95%: sets hold every answer; at least 19 "
+        "needed",
+    ]
+    right = {"gender": np.full((11, 1), 0.1)}
+    found = fit_calibration(right, labels, encoding)  # for 90 % 9 are enough
+    (line,) = calibration_warnings(found, encoding)
+    assert line.startswith("gender: temperature 0.100 is at its bound: too few faces")
+    assert line.endswith("(11), or all of them are answered right")
+
+
+def test_groups_without_a_face():
+    encoding = get_encoding("categorical")
+    found = Calibration(
+        {"age": 1.5},
+        {"age_group": (1.0, 0.7), "gender": (1.0, 1.0)},
+        by="gender",
+        num_faces={"age_group_set": (0, 40), "gender_set": (3, 40)},
+    )
+    assert calibration_warnings(found, encoding) == [
+        "age_group sets of faces answered female: no face: sets hold every answer; at "
+        "least 9 needed",
+        "gender sets of faces answered female: too few faces (3) for 90%: sets hold "
+        "every answer; at least 9 needed",
+        "gender sets of faces answered male: threshold 1: sets hold every answer",
+    ]
+    ages = Calibration(
+        {}, {"gender": (0.5,) * 7 + (1.0,)}, by="age_group",
+        num_faces={"gender_set": (20,) * 7 + (0,)},
+    )  # fmt: skip
+    (line,) = calibration_warnings(ages, encoding)
+    assert line.startswith("gender sets of faces answered 60-100: no face:")
+    assert calibration_warnings(Calibration({"age": 1.5}), encoding) == []
+
+
+def test_evaluate_says_it_in_the_same_words():
+    encoding, outputs, labels = simulated_faces(np.random.default_rng(1), 12)
+    found = fit_calibration(outputs, labels, encoding, alpha=0.05)
+    scores = calibration_scores(outputs, labels, encoding, found)
+    warnings = calibration_warnings(found, encoding)
+    assert scores["warnings"] == warnings and len(warnings) >= 2
+    lines = calibration_lines(scores)
+    assert lines[-len(warnings) :] == [f"WARNING: {line}" for line in warnings]

@@ -137,5 +137,15 @@ def test_the_command(run, tmp_path, capsys):
     assert cli.main(arguments) == 0
     assert "age_group sets, right for 70%: threshold" in capsys.readouterr().out
     assert copy.calibration().by == "gender"
-    assert cli.main(["calibrate", str(copy.path), "--alpha", "2"]) == 1
-    assert "Invalid `alpha`" in capsys.readouterr().err
+
+
+def test_too_few_faces_are_said_by_calibrate_and_evaluate(run, tmp_path, capsys):
+    """Sets that are wrong for 5 % need 19 faces; there are 8."""
+    copy = RunDirectory(tmp_path / "run")
+    shutil.copytree(run.path, copy.path)
+    said = "WARNING: gender sets: too few faces (8) for 95%: sets hold every answer; "
+    said += "at least 19 needed"
+    assert cli.main(["calibrate", str(copy.path), "--alpha", "0.05"]) == 0
+    assert said in capsys.readouterr().out.splitlines()
+    assert cli.main(["evaluate", str(copy.path)]) == 0
+    assert said in capsys.readouterr().out.splitlines()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from keras_agegender.serving.answers import FacePrediction
+import pytest
+
+from keras_agegender.serving.answers import FacePrediction, PhotoPrediction
 
 FACE = FacePrediction(
     box=(1.0, 2.0, 3.0, 4.0),
@@ -34,3 +36,43 @@ def test_sets_of_answers_are_shown():
         "15-20 to 38-43 (25-32: 60%, age outputs disagree)  male (80%)"
     )
     assert two.to_dict()["age_set"] == ("25-32", "38-43")
+
+
+def test_further_outputs_are_words():
+    face = replace(
+        FACE,
+        extra={"glasses": 0.54, "hat": 0.03, "sex": 0.8, "race": "Asian", "size": 3.0},
+        binary={"glasses": "yes", "hat": "no", "sex": "m"},
+    )
+    assert face.words == (
+        "25-32 (60%)", "male (80%)",
+        "glasses yes (54%)", "hat no (97%)", "sex m (80%)", "race Asian", "size 3",
+    )  # fmt: skip
+    assert str(face) == "  ".join([*face.words, "[1 2 3 4]"])
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0.0, "0"), (2.0, "2"), (2.7345, "2.73"), (71.25, "71.2"), (-0.001, "-0.001"),
+        (99.96, "100"), (178.4, "178"), (54321.6, "54322"), (-3.0, "-3"), (-0.0, "0"),
+    ],
+)  # fmt: skip
+def test_numbers_have_three_digits_or_all_before_the_point(number, text):
+    assert replace(FACE, extra={"kilos": number}).words[-1] == f"kilos {text}"
+
+
+def test_of_many_outputs_six_are_listed():
+    extra = {f"a{k}": "x" for k in range(9)}
+    words = replace(FACE, extra=extra).words
+    assert words[2:] == (*(f"a{k} x" for k in range(6)), "… and 3 more outputs")
+
+
+def test_what_was_found():
+    photo = PhotoPrediction("a.jpg", "ok", (FACE, FACE), (9, 9))
+    assert str(photo).splitlines()[0] == "a.jpg: 2 faces"
+    whole = replace(photo, status="whole_image", faces=(FACE,))
+    assert str(whole).splitlines()[0] == "a.jpg: no face found; the whole picture"
+    assert str(PhotoPrediction("a.jpg", "no_face")) == "a.jpg: no face found"
+    broken = PhotoPrediction("a.jpg", "unreadable", reason="a.jpg: empty file")
+    assert str(broken) == "unreadable: a.jpg: empty file"
