@@ -134,10 +134,10 @@ def place_markers(
     for face, (box, labels) in enumerate(zip(boxes, options, strict=True)):
         width, height = extent((str(face + 1),), font)
         inside = [
-            Label(*corners, (str(face + 1),), face)
+            Label(*place, (str(face + 1),), face)
             for x in (box[0], box[2] - width)
             for y in (box[1], box[3] - height)
-            if (corners := _clamped(x, y, width, height, size))
+            if (place := _clamped(x, y, width, height, size))
         ]
         labels = labels + inside or [Label(0, 0, width, height, (str(face + 1),), face)]
         areas = _common_areas(labels, [*boxes, *(label[:4] for label in placed)])
@@ -187,8 +187,8 @@ def _beside(
     """Yields rectangles at the four sides of a face, the preferred ones first."""
     left, top, right, bottom = box
     width, height = extents
-    columns = (left, right - width, (left + right - width) / 2)
-    columns += (left - width / 2, right - width / 2)
+    columns = [left, right - width, (left + right - width) / 2]
+    columns += [left - width / 2, right - width / 2]
     rows = (top, (top + bottom - height) / 2, bottom - height)
     gap = DISTANCE + 1
     places = [(x, top - gap - height) for x in columns]
@@ -231,6 +231,6 @@ def _choose(
             return None
         placed[face] = labels[0]
         for other, rest in free.items():
-            clear = _common_areas(rest, [labels[0][:4]])[:, 0] == 0
+            clear = ~(_common_areas(rest, [labels[0][:4]]) > 0).any(axis=1)
             free[other] = [x for x, yes in zip(rest, clear, strict=True) if yes]
     return [placed[face] for face in sorted(placed)]
