@@ -212,6 +212,12 @@ def _common_areas(labels: Sequence[Label], others: Sequence[Any]) -> np.ndarray:
     return np.maximum(sides, 0).prod(axis=-1)
 
 
+def _clear(labels: Sequence[Label], others: Sequence[Any]) -> list[Label]:
+    """Returns the labels that touch none of the others."""
+    areas = _common_areas(labels, others).sum(axis=1)
+    return [labels[index] for index in np.flatnonzero(areas == 0)]
+
+
 def _choose(
     options: Sequence[Sequence[Label]], boxes: Sequence[Any]
 ) -> list[Label] | None:
@@ -221,8 +227,7 @@ def _choose(
     """
     free = {}
     for face, labels in enumerate(options):
-        clear = ~(_common_areas(labels, boxes) > 0).any(axis=1)
-        free[face] = [label for label, yes in zip(labels, clear, strict=True) if yes]
+        free[face] = _clear(labels, boxes)
     placed = {}
     while free:
         face = min(free, key=lambda f: len(free[f]))
@@ -231,6 +236,5 @@ def _choose(
             return None
         placed[face] = labels[0]
         for other, rest in free.items():
-            clear = ~(_common_areas(rest, [labels[0][:4]]) > 0).any(axis=1)
-            free[other] = [x for x, yes in zip(rest, clear, strict=True) if yes]
+            free[other] = _clear(rest, [labels[0][:4]])
     return [placed[face] for face in sorted(placed)]
