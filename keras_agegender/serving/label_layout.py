@@ -215,7 +215,7 @@ def _common_areas(labels: Sequence[Label], others: Sequence[Any]) -> np.ndarray:
 def _clear(labels: Sequence[Label], others: Sequence[Any]) -> list[Label]:
     """Returns the labels that touch none of the others."""
     areas = _common_areas(labels, others).sum(axis=1)
-    return [labels[index] for index in np.flatnonzero(areas == 0)]
+    return [labels[int(index)] for index in np.flatnonzero(areas == 0)]
 
 
 def _choose(
