@@ -155,6 +155,9 @@ def fit_temperature(
     found = optimize.minimize_scalar(
         loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4}
     )
+    # Below some temperature all right answers are equally sure, and so is the bound.
+    if loss(low) <= found.fun:
+        return TEMPERATURES[0]
     return round(float(math.exp(found.x)), 6)
 
 

@@ -134,10 +134,10 @@ def place_markers(
     for face, (box, labels) in enumerate(zip(boxes, options, strict=True)):
         width, height = extent((str(face + 1),), font)
         inside = [
-            Label(*corners, (str(face + 1),), face)
+            Label(*place, (str(face + 1),), face)
             for x in (box[0], box[2] - width)
             for y in (box[1], box[3] - height)
-            if (corners := _clamped(x, y, width, height, size))
+            if (place := _clamped(x, y, width, height, size))
         ]
         labels = labels + inside or [Label(0, 0, width, height, (str(face + 1),), face)]
         areas = _common_areas(labels, [*boxes, *(label[:4] for label in placed)])
@@ -187,8 +187,8 @@ def _beside(
     """Yields rectangles at the four sides of a face, the preferred ones first."""
     left, top, right, bottom = box
     width, height = extents
-    columns = (left, right - width, (left + right - width) / 2)
-    columns += (left - width / 2, right - width / 2)
+    columns = [left, right - width, (left + right - width) / 2]
+    columns += [left - width / 2, right - width / 2]
     rows = (top, (top + bottom - height) / 2, bottom - height)
     gap = DISTANCE + 1
     places = [(x, top - gap - height) for x in columns]
@@ -212,6 +212,12 @@ def _common_areas(labels: Sequence[Label], others: Sequence[Any]) -> np.ndarray:
     return np.maximum(sides, 0).prod(axis=-1)
 
 
+def _clear(labels: Sequence[Label], others: Sequence[Any]) -> list[Label]:
+    """Returns the labels that touch none of the others."""
+    areas = _common_areas(labels, others).sum(axis=1)
+    return [labels[int(index)] for index in np.flatnonzero(areas == 0)]
+
+
 def _choose(
     options: Sequence[Sequence[Label]], boxes: Sequence[Any]
 ) -> list[Label] | None:
@@ -221,8 +227,7 @@ def _choose(
     """
     free = {}
     for face, labels in enumerate(options):
-        clear = ~(_common_areas(labels, boxes) > 0).any(axis=1)
-        free[face] = [label for label, yes in zip(labels, clear, strict=True) if yes]
+        free[face] = _clear(labels, boxes)
     placed = {}
     while free:
         face = min(free, key=lambda f: len(free[f]))
@@ -231,6 +236,5 @@ def _choose(
             return None
         placed[face] = labels[0]
         for other, rest in free.items():
-            clear = _common_areas(rest, [labels[0][:4]])[:, 0] == 0
-            free[other] = [x for x, yes in zip(rest, clear, strict=True) if yes]
+            free[other] = _clear(rest, [labels[0][:4]])
     return [placed[face] for face in sorted(placed)]
