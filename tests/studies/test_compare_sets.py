@@ -54,13 +54,14 @@ def make_run(folder, fold, seed, right, settings=()):
 @pytest.fixture
 def sets(tmp_path):
     """B - A: fold 0 seed 0 +2/4, seed 1 +1/4; fold 1 seed 0 0, seed 1 -1/2."""
+    places = ((0, 0), (0, 1), (1, 0), (1, 1))
     answers = {
-        "a": {(0, 0): [0, 0, 1, 1], (0, 1): [0, 1, 1, 1], (1, 0): [1, 0], (1, 1): [1, 1]},
-        "b": {(0, 0): [1, 1, 1, 1], (0, 1): [1, 1, 1, 1], (1, 0): [1, 0], (1, 1): [0, 1]},
-    }  # fmt: skip
+        "a": ([0, 0, 1, 1], [0, 1, 1, 1], [1, 0], [1, 1]),
+        "b": ([1, 1, 1, 1], [1, 1, 1, 1], [1, 0], [0, 1]),
+    }
     for name, runs in answers.items():
         settings = ["training.learning_rate=0.5"] if name == "b" else []
-        for (fold, seed), right in runs.items():
+        for (fold, seed), right in zip(places, runs, strict=True):
             make_run(tmp_path / "runs" / name, fold, seed, right, settings)
     return tmp_path / "runs" / "a", tmp_path / "runs" / "b"
 
