@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,7 +39,7 @@ def runs_interval(
     folds: Sequence[Any],
     *,
     test_to_train: float | None = 0.0,
-    faces: Callable[[], Estimate | None] | None = None,
+    faces: Estimate | None = None,
 ) -> RunsInterval:
     """Returns the mean of a figure over runs with the interval that they allow.
 
@@ -53,13 +53,19 @@ def runs_interval(
         folds: Test fold of each run.
         test_to_train: Test faces by training faces; `None` where nobody knows, so that
             there is no interval over folds.
-        faces: Called for a single run: its figure with an interval over its faces.
+        faces: A single run's figure with an interval over its faces; `None` where
+            nobody knows it.
+
+    Returns:
+        The mean and its interval. Runs that all score the same have none: it would
+        have no width, as if nothing else could be.
     """
     if len(values) == 1:
-        found = faces() if faces is not None else None
-        if found is None or found.low is None or found.high is None:
+        if faces is None or faces.low is None or faces.high is None:
             return RunsInterval(float(values[0]), None, None, "")
-        return RunsInterval(float(values[0]), found.low, found.high, "faces")
+        return RunsInterval(float(values[0]), faces.low, faces.high, "faces")
+    if len(set(values)) == 1:
+        return RunsInterval(float(values[0]), None, None, "")
     if len(set(folds)) == 1:
         return RunsInterval(*interval_over_runs(values), "seeds")
     if test_to_train is None:

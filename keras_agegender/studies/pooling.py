@@ -147,7 +147,10 @@ def training_lines(d: PooledDifference) -> list[str]:
     over = {
         "folds": "over folds, corrected for shared training faces",
         "seeds": "over seeds of one fold",
-    }.get(found.over, "no interval: one fold and one seed, or unknown training faces")
+    }.get(
+        found.over,
+        "no interval: a single pair, pairs all alike, or unknown training faces",
+    )
     return [
         f"{d.question}, other trainings: mean of folds {found.mean:+.3f}  "
         f"{ends_text(interval)} ({over})",

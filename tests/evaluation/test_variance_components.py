@@ -97,6 +97,8 @@ def test_the_interval_that_runs_allow():
     unknown = runs_interval([0.5, 0.7], [0, 1], test_to_train=None)
     assert (unknown.low, unknown.over) == (None, "")
     of_faces = mean_interval([0, 1, 2, 3], Clusters.of([""] * 4))
-    alone = runs_interval([1.5], [0], faces=lambda: of_faces)
+    alone = runs_interval([1.5], [0], faces=of_faces)
     assert (alone.over, alone.low, alone.high) == ("faces", *of_faces.interval)
     assert runs_interval([1.5], [0]).over == ""
+    same = runs_interval([0.5, 0.5, 0.5], [0, 1, 2])  # no width is no interval
+    assert (same.mean, same.low, same.over) == (0.5, None, "")
