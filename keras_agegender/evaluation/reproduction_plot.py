@@ -47,16 +47,22 @@ def plot_reproduction(rows: Sequence[Any], path: str | Path, note: str = "") -> 
             for position, row in enumerate(rows):
                 _draw_figures(axis, position, row, name, color)
             axis.set_title(title)
-            axis.set_xlim(0, 1)
+            axis.set_xlim(-0.02, 1.02)  # dots at the ends are whole
             axis.grid(axis="y", visible=False)
         axes[0].set_yticks(range(len(rows)), labels)
         axes[0].set_ylim(len(rows) - 0.5, -0.5)  # the first on top, none at the edge
-        measured = {"color": INK, "label": "measured here, 95 % interval"}
+        over = sorted({row.interval_over for row in rows} - {""})
+        interval = f", 95 % interval over {' or '.join(over)}" if over else ""
+        measured = {"color": INK, "label": f"measured here{interval}"}
         handles = [axes[0].plot([], [], "o-", **measured)[0]]
         if any(row.published for row in rows):
             hollow = {"mfc": "none", "color": INK, "label": "published"}
             handles.insert(0, axes[0].plot([], [], "o", **hollow)[0])
-        figure.legend(handles=handles, loc="outside lower center", ncols=2)
+        if any(row.one_class for row in rows):
+            text = "answers (almost) always one class"
+            dagger = {"marker": "$\\dagger$", "color": INK, "label": text}
+            handles.append(axes[0].plot([], [], linestyle="", **dagger)[0])
+        figure.legend(handles=handles, loc="outside lower center", ncols=3)
         if lines:
             text = "\n".join(lines)
             figure.suptitle(text, x=0.01, ha="left", fontsize=8.5, color=MUTED)

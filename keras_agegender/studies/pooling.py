@@ -149,7 +149,7 @@ def training_lines(d: PooledDifference) -> list[str]:
         "seeds": "over seeds of one fold",
     }.get(
         found.over,
-        "no interval: a single pair, pairs all alike, or unknown training faces",
+        "no interval: one pair, all pairs alike, or training faces not known",
     )
     return [
         f"{d.question}, other trainings: mean of folds {found.mean:+.3f}  "

@@ -56,9 +56,9 @@ def conditions_note(
         + (
             "the dataset's own splits"
             if conditions.folds is None
-            else f"test folds {_listed(conditions.folds)} of a cross-validation"
+            else f"test {_listed('fold', conditions.folds)} of a cross-validation"
         )
-        + f"; seeds {_listed(conditions.seeds)}."
+        + f"; {_listed('seed', conditions.seeds)}."
     ]
     if any(SYNTHETIC in _sources(data) for data in (*targets, *firsts)):
         parts.append("SYNTHETIC faces, drawn by a program: no figure is one of people.")
@@ -110,5 +110,6 @@ def _names(datasets: Sequence[PreparedDataset]) -> str:
     return ", ".join(dict.fromkeys(texts))
 
 
-def _listed(values: Sequence[int]) -> str:
-    return ", ".join(map(str, values))
+def _listed(what: str, values: Sequence[int]) -> str:
+    plural = "" if len(values) == 1 else "s"
+    return f"{what}{plural} {', '.join(map(str, values))}"

@@ -20,7 +20,7 @@ from keras_agegender.studies.table_formats import (
     to_markdown_lines,
 )
 
-LONGEST_LABEL = 11
+LONGEST_LABEL = 10
 INTERVALS = {
     "folds": "over folds, Student's t with Nadeau and Bengio's correction for shared "
     "training faces",
