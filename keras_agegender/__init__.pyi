@@ -162,7 +162,16 @@ from .studies.compare import (
     PairedDifference as PairedDifference,
     compare as compare,
 )
+from .studies.compare_reproduction import (
+    ReproductionComparison as ReproductionComparison,
+    compare_reproduction as compare_reproduction,
+)
+from .studies.compare_sets import (
+    SetComparison as SetComparison,
+    compare_sets as compare_sets,
+)
 from .studies.gate import CellDifference as CellDifference
+from .studies.pooling import PooledDifference as PooledDifference
 from .studies.quickstart import (
     QuickstartResult as QuickstartResult,
     quickstart as quickstart,

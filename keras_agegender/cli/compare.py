@@ -17,8 +17,23 @@ RULE = (
 
 def _compare(arguments: argparse.Namespace) -> int:
     from keras_agegender.studies.compare import compare
+    from keras_agegender.studies.compare_reproduction import compare_reproduction
+    from keras_agegender.studies.compare_sets import compare_sets
+    from keras_agegender.studies.run_sets import holds_runs
 
-    found = compare(*arguments.runs, cluster=arguments.cluster)
+    runs, cluster = arguments.runs, arguments.cluster
+    if len(runs) > 2:
+        raise ValueError(
+            f"Expected two runs, two folders of runs, or one folder that `agegender "
+            f"reproduce` made. Received: {len(runs)}."
+        )
+    if len(runs) == 1 or any(map(holds_runs, runs)):
+        if arguments.gate:
+            raise ValueError("--gate takes two runs, not folders of runs.")
+        together = compare_reproduction if len(runs) == 1 else compare_sets
+        say(str(together(*runs, cluster=cluster)))
+        return 0
+    found = compare(*runs, cluster=cluster)
     say(str(found))
     if not arguments.gate:
         return 0
@@ -29,9 +44,18 @@ def _compare(arguments: argparse.Namespace) -> int:
 def add_compare(verbs: Any) -> None:
     """Adds `agegender compare`."""
     verb = add_verb(
-        verbs, "compare", _compare, "two runs side by side, with paired differences"
+        verbs,
+        "compare",
+        _compare,
+        "two runs, or two recipes over folds and seeds, side by side",
     )
-    verb.add_argument("runs", nargs=2, metavar="run")
+    verb.add_argument(
+        "runs",
+        nargs="+",
+        metavar="run",
+        help="two runs; two folders of runs, each of one recipe over folds and seeds; "
+        "or the one folder of `agegender reproduce`, for every two of its recipes",
+    )
     verb.add_argument(
         "--cluster",
         choices=("subject", "album", "face"),

@@ -124,7 +124,7 @@ def compare(
 
     Interval and test describe these two models on other people of the same kind: the
     errors on two faces of one person agree, so that people are drawn, not faces. They
-    do not cover other seeds: `reproduce` shows the spread over seeds.
+    do not cover other seeds or folds: `compare_sets` does.
 
     Args:
         first: A run or its directory.
@@ -153,7 +153,7 @@ def compare(
         r if isinstance(r, RunDirectory) else RunDirectory.open(r)
         for r in (first, second)
     ]
-    tables = [_read(run, predictions) for run in runs]
+    tables = [read_answers(run, predictions) for run in runs]
     shared = tables[0].index.intersection(tables[1].index)
     if shared.empty:
         raise ValueError(
@@ -167,9 +167,9 @@ def compare(
             warnings.append(
                 f"{len(table) - len(shared)} faces of {run.path} are not in the other"
             )
-    warnings += _unlike(*(run.info() for run in runs))
+    warnings += why_unlike(*(run.info() for run in runs))
     for run in runs:
-        warnings += _seen(run, predictions)
+        warnings += seen_faces(run, predictions)
     both = tables[0].loc[shared], tables[1].loc[shared]
     clusters = _clusters(both, runs, cluster)
     if cluster != "face" and clusters.num_clusters == len(shared) > 1:
@@ -183,14 +183,15 @@ def compare(
     return Comparison(
         (str(runs[0].path), str(runs[1].path)),
         tuple(d for d in found if d is not None),
-        _differing(*(run.recipe().to_dict() for run in runs)),
+        differing_settings(*(run.recipe().to_dict() for run in runs)),
         tuple(warnings),
         cluster,
         compare_cells(*both, clusters, questions),
     )
 
 
-def _read(run: RunDirectory, name: str) -> pd.DataFrame:
+def read_answers(run: RunDirectory, name: str) -> pd.DataFrame:
+    """Reads the predictions that a run left behind."""
     file = run.path / name
     if not file.is_file():
         raise ValueError(
@@ -242,7 +243,9 @@ def _difference(
     )
 
 
-def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+def differing_settings(
+    first: Mapping[str, Any], second: Mapping[str, Any]
+) -> dict[str, Any]:
     """Returns the settings of two recipes that differ, by dotted key."""
     flat = [flatten(settings) for settings in (first, second)]
     keys = sorted({*flat[0], *flat[1]} - {"name", "title", "published"})
@@ -253,7 +256,7 @@ def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str,
     }
 
 
-def _unlike(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+def why_unlike(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """Returns how two runs' experiments differ beside their recipes' settings."""
     identities = [info.get("identity") for info in (first, second)]
     if None in identities:
@@ -274,7 +277,7 @@ def _unlike(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     return warnings
 
 
-def _seen(run: RunDirectory, predictions: str) -> list[str]:
+def seen_faces(run: RunDirectory, predictions: str) -> list[str]:
     """Says that a run was scored on faces that it knows."""
     file = run.path / predictions.replace("predictions", "metrics").replace(
         ".csv", ".json"

@@ -1,7 +1,7 @@
 """Reproduction: recipes × folds × seeds become one table, published beside measured.
 
 In: names of recipes and prepared datasets by role. Out: a folder with a run directory
-for each combination, and `table.csv`, `table.md` and `table.png` over all of them. The
+for each combination, and `table.csv`, `.md`, `.tex` and `.png` over all of them. The
 same call again goes on where it was stopped; a run that failed is in the table as
 failed.
 """
@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import keras
@@ -26,23 +27,20 @@ from keras_agegender.recipes.overrides import PREFIX
 from keras_agegender.recipes.recipe import Recipe
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.studies.planning import (
-    QUICK_EPOCHS,
-    QUICK_FACES,
-    QUICK_SIZE,
     PlannedRun,
     plan_runs,
     quick_overrides,
     shared_path,
 )
+from keras_agegender.studies.reproduction_note import Conditions, conditions_note
 from keras_agegender.studies.reproduction_table import (
     FIGURES,
     Row,
     ScoredData,
     figure,
     table_rows,
-    to_markdown,
-    write_table,
 )
+from keras_agegender.studies.reproduction_text import to_markdown, write_table
 from keras_agegender.training.check_pixels import select_prepared
 from keras_agegender.training.experiment import Experiment
 from keras_agegender.training.resuming import check_place, faces_of
@@ -139,7 +137,12 @@ def reproduce(
                 check_place(RunDirectory(run.path), run.experiment, " (--out)")
     directory.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
-    note = _note(targets, folds, seeds, overrides, quick)
+    note = conditions_note(
+        loaded,
+        targets,
+        firsts,
+        Conditions(folds, tuple(seeds), tuple(overrides), quick),
+    )
     for recipe, datasets, plan in zip(loaded, by_role, planned, strict=True):
         found: list[dict[str, Any]] = []
         for run in plan:
@@ -203,7 +206,8 @@ def _train(run: PlannedRun, directory: Path) -> dict[str, Any]:
     files = {"best": "metrics.json"} | {
         name: f"metrics_{name}.json" for name in experiment.recipe.training.keep
     }
-    return {
+    place = {"fold": run.test_split, "seed": experiment.seed, "path": run.path}
+    return place | {
         checkpoint: json.loads((run.path / file).read_text("utf-8"))
         for checkpoint, file in files.items()
     }
@@ -218,44 +222,27 @@ def _test_data(
     prepared = by_role[recipe.data.role]
     if prepared is None:
         return ScoredData((), ())
-    splits = tuple(dict.fromkeys(run.test_split for run in plan))
-    faces = faces_of(prepared).faces("+".join(splits))
+    by_split = {run.test_split: run.experiment for run in plan}
+    index = faces_of(prepared)
+    faces = index.faces("+".join(by_split))
     name = prepared.info.get("name", prepared.builder.name)
-    return ScoredData(tuple(sorted({s or name for s in faces["source"]})), splits)
+    ratios = [
+        len(index.faces(split)) / len(index.faces(experiment.data.splits["train"]))
+        for split, experiment in by_split.items()
+        if experiment is not None
+    ]
+    return ScoredData(
+        tuple(sorted({s or name for s in faces["source"]})),
+        tuple(by_split),
+        fmean(ratios) if ratios else None,
+    )
 
 
 def _summary(run: Mapping[str, Any]) -> str:
     scores = run["best"]
     parts = [
         f"{name} {value:.3f}"
-        for name in ("gender accuracy", "age accuracy, decoded")
+        for name in ("gender accuracy", "age exact")
         if (value := figure(scores, FIGURES[name][1], "male")) is not None
     ]
     return ", ".join(parts) or f"mean accuracy {scores.get('extra_mean_accuracy')}"
-
-
-def _note(
-    datasets: Sequence[PreparedDataset],
-    folds: Sequence[int] | None,
-    seeds: Sequence[int],
-    overrides: Sequence[str],
-    quick: bool,
-) -> str:
-    name = datasets[0].info.get("name", datasets[0].builder.name)
-    parts = [
-        f"Measured on {name} ({', '.join(str(d.directory) for d in datasets)}), "
-        + ("declared splits" if folds is None else f"test folds {list(folds)}")
-        + f", seeds {list(seeds)}; mean ± standard deviation over runs."
-    ]
-    if "synthetic" in name:
-        parts.append("These faces are synthetic: no figure here is one of people.")
-    if overrides:
-        parts.append(f"Changed in every recipe: {', '.join(overrides)}.")
-    if quick:
-        parts.append(
-            f"QUICK: {QUICK_SIZE[0]} x {QUICK_SIZE[1]} pixels, {QUICK_EPOCHS} epochs, "
-            f"at most {QUICK_FACES} faces a split. It shows that recipes run, not what "
-            "they are worth."
-        )
-    parts.append("A published figure stands only beside data that it is of.")
-    return " ".join(parts)

@@ -1,16 +1,20 @@
-"""A reproduction's table: published figures beside measured ones of the same data."""
+"""A reproduction's rows: published figures beside measured ones of the same data."""
 
 from __future__ import annotations
 
 import math
-import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from keras_agegender.evaluation.reproduction_plot import plot_reproduction
-from keras_agegender.files import replacing, write_text
+from keras_agegender.evaluation.answer_estimates import answer_estimates
+from keras_agegender.evaluation.clusters import Estimate
+from keras_agegender.evaluation.one_class import one_class_answer
+from keras_agegender.evaluation.predictions import read_predictions
+from keras_agegender.evaluation.run_intervals import RunsInterval, runs_interval
+from keras_agegender.labels import GENDERS
 from keras_agegender.recipes.recipe import Published, Recipe
 
 # Column of the table -> (attribute of `Published`, path in metrics.json).
@@ -21,8 +25,12 @@ FIGURES: dict[str, tuple[str, tuple[str, str]]] = {
     "gender recall": ("gender_recall", ("gender", "recall")),
     # The report counts an ordinal answer as right only if all heads are.
     "age accuracy": ("age_accuracy", ("age", "all_heads_accuracy")),
-    "age accuracy, decoded": ("", ("age", "accuracy")),
+    "age exact": ("", ("age", "accuracy")),
+    "age one-off": ("", ("age", "one_off_accuracy")),
+    "age error": ("", ("age", "mean_absolute_error")),  # in groups
 }
+# What is not a share: it may be above 1.
+UNBOUNDED = ("age error",)
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,11 @@ class Row:
         measured: Column -> a figure of each finished run.
         failed: Reasons of the runs that failed.
         notes: What a reader must know of this row.
+        intervals: Column -> mean of the runs, with the interval that they allow.
+        one_class: `"gender"` or `"age"` -> what runs answer (almost) always, and how
+            many of them.
+        num_folds: Test folds of the finished runs.
+        num_seeds: Their seeds.
     """
 
     recipe: str
@@ -49,6 +62,15 @@ class Row:
     measured: dict[str, list[float]] = field(default_factory=dict)
     failed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    intervals: dict[str, RunsInterval] = field(default_factory=dict)
+    one_class: dict[str, str] = field(default_factory=dict)
+    num_folds: int = 0
+    num_seeds: int = 0
+
+    @property
+    def interval_over(self) -> str:
+        """`"folds"`, `"seeds"` or `"faces"`; `""` without any interval."""
+        return next((found.over for found in self.intervals.values() if found.over), "")
 
     @property
     def num_runs(self) -> int:
@@ -63,10 +85,13 @@ class ScoredData:
     Attributes:
         sources: What those faces were read from, `"adience"` for instance.
         splits: The split of each run.
+        test_to_train: Test faces by training faces, the mean over folds; `None` where
+            nobody knows.
     """
 
     sources: tuple[str, ...]
     splits: tuple[str, ...]
+    test_to_train: float | None = None
 
 
 def table_rows(
@@ -77,7 +102,7 @@ def table_rows(
     Args:
         recipe: Its published rows are those of the table, or one without any.
         found: Of each run the content of its metrics files by checkpoint, `"best"` for
-            metrics.json, or `failed`.
+            metrics.json, or `failed`; `fold`, `seed` and `path`, its directory.
         data: What the runs are scored on.
     """
     failed = tuple(run["failed"] for run in found if "failed" in run)
@@ -87,15 +112,8 @@ def table_rows(
         Published(positive=recipe.evaluation.positive_gender),
     ):
         checkpoint = line.checkpoint or "best"
-        scores = [run[checkpoint] for run in finished if checkpoint in run]
-        measured = {
-            name: [
-                value
-                for s in scores
-                if (value := figure(s, path, line.positive)) is not None
-            ]
-            for name, (_, path) in FIGURES.items()
-        }
+        there = [run for run in finished if checkpoint in run]
+        scores = [run[checkpoint] for run in there]
         reason = unlike(line, data) if recipe.published else ""
         published = {
             name: getattr(line, attribute)
@@ -105,6 +123,7 @@ def table_rows(
         notes = [reason] if reason else []
         if line.checkpoint is not None and line.checkpoint not in recipe.training.keep:
             notes.append(f"no model named {line.checkpoint} is kept")
+        measured, intervals = _measured(there, checkpoint, line.positive, data)
         rows.append(
             Row(
                 recipe.name,
@@ -112,12 +131,92 @@ def table_rows(
                 line.checkpoint,
                 line.positive,
                 published,
-                {k: v for k, v in measured.items() if v},
+                measured,
                 failed,
                 (*notes, *_seen(scores)),
+                intervals,
+                _one_class(scores),
+                len({run.get("fold") for run in there}),
+                len({run.get("seed") for run in there}),
             )
         )
     return rows
+
+
+def _measured(
+    runs: Sequence[Mapping[str, Any]], checkpoint: str, positive: str, data: ScoredData
+) -> tuple[dict[str, list[float]], dict[str, RunsInterval]]:
+    """Returns every figure of each run, and its mean with an interval."""
+    alone = _face_estimates(runs[0], checkpoint) if len(runs) == 1 else []
+    measured, intervals = {}, {}
+    for name, (_, path) in FIGURES.items():
+        known = [
+            (value, run.get("fold"))
+            for run in runs
+            if (value := figure(run[checkpoint], path, positive)) is not None
+        ]
+        if not known:
+            continue
+        values, folds = map(list, zip(*known, strict=True))
+        measured[name] = values
+        faces = [e for n, e in alone if n == name and _same(e.value, values[0])]
+        found = runs_interval(
+            values,
+            folds,
+            test_to_train=data.test_to_train,
+            faces=faces[0] if faces else None,
+        )
+        intervals[name] = found.within(0, math.inf if name in UNBOUNDED else 1)
+    return measured, intervals
+
+
+def _face_estimates(
+    run: Mapping[str, Any], checkpoint: str
+) -> list[tuple[str, Estimate]]:
+    """Returns columns and their figures by a run's predictions, if it has them."""
+    suffix = "" if checkpoint == "best" else f"_{checkpoint}"
+    file = Path(run.get("path", "")) / f"predictions{suffix}.csv"
+    if not file.is_file():
+        return []
+    found = answer_estimates(read_predictions(file))
+    columns = {
+        "gender accuracy": ["gender_accuracy"],
+        "age accuracy": ["age_all_heads_accuracy", "age_accuracy"],  # a single head
+        "age exact": ["age_accuracy"],
+        "age one-off": ["age_one_off_accuracy"],
+        "age error": ["age_mean_absolute_error"],
+    }
+    return [
+        (column, found[name])
+        for column, names in columns.items()
+        for name in names
+        if name in found
+    ]
+
+
+def _same(first: float | None, second: float) -> bool:
+    """Whether predictions are of the very answers that were scored."""
+    return first is not None and math.isclose(first, second, abs_tol=1e-6)
+
+
+def _one_class(scores: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Says of how many runs the answers are (almost) always the same class."""
+    found = {}
+    for section in ("gender", "age"):
+        answers: Counter[str] = Counter()
+        for metrics in scores:
+            part = metrics.get(section) or {}
+            names = GENDERS if section == "gender" else [
+                group["name"] for group in part.get("groups", ())
+            ]  # fmt: skip
+            answer = one_class_answer(part.get("confusion", [[0]]), names)
+            answers.update([answer] if answer is not None else [])
+        if answers:
+            found[section] = ", ".join(
+                f"{answer} in {count} of {len(scores)} runs"
+                for answer, count in answers.most_common()
+            )
+    return found
 
 
 def unlike(line: Published, data: ScoredData) -> str:
@@ -154,80 +253,3 @@ def figure(
     if value is None and key == "all_heads_accuracy":  # one head answers
         value = values.get("accuracy")
     return value
-
-
-def to_markdown(rows: Sequence[Row], note: str) -> str:
-    """Returns the table as Markdown, published and measured in columns of their own."""
-    header = ["recipe", "model kept", "runs", "failed", "positive"]
-    for name in FIGURES:
-        header += ([f"{name}, published"] if FIGURES[name][0] else []) + [
-            f"{name}, measured"
-        ]
-    lines = [note, "", _line(header), _line(["---"] * len(header))]
-    for row in rows:
-        cells = [
-            row.recipe,
-            row.checkpoint or "best",
-            str(row.num_runs),
-            str(len(row.failed)),
-            row.positive,
-        ]
-        for name in FIGURES:
-            if FIGURES[name][0]:
-                value = row.published.get(name)
-                cells.append("" if value is None else f"{value:.3f}")
-            cells.append(_mean_and_deviation(row.measured.get(name, [])))
-        lines.append(_line(cells))
-    notes = dict.fromkeys(f"- {row.recipe}: {n}" for row in rows for n in row.notes)
-    if notes:
-        lines += ["", "Notes:", *notes]
-    failures = sorted({reason for row in rows for reason in row.failed})
-    if failures:
-        lines += ["", "Failed:", *(f"- {reason}" for reason in failures)]
-    return "\n".join(lines)
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _mean_and_deviation(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    mean = statistics.fmean(values)
-    if len(values) == 1:
-        return f"{mean:.3f}"
-    return f"{mean:.3f} ± {statistics.stdev(values):.3f}"
-
-
-def write_table(directory: Path, rows: Sequence[Row], note: str) -> None:
-    """Writes table.csv, table.md and table.png."""
-    import pandas as pd
-
-    table = []
-    for row in rows:
-        line: dict[str, Any] = {
-            "recipe": row.recipe,
-            "title": row.title,
-            "checkpoint": row.checkpoint or "best",
-            "positive": row.positive,
-            "runs": row.num_runs,
-            "failed": len(row.failed),
-        }
-        for name in FIGURES:
-            values = row.measured.get(name, [])
-            if FIGURES[name][0]:
-                line[f"{name}, published"] = row.published.get(name)
-            line[f"{name}, measured mean"] = (
-                statistics.fmean(values) if values else None
-            )
-            several = len(values) > 1
-            line[f"{name}, measured sd"] = (
-                statistics.stdev(values) if several else math.nan
-            )
-        line["notes"] = "; ".join(row.notes)
-        table.append(line)
-    with replacing(directory / "table.csv") as partial:
-        pd.DataFrame(table).to_csv(partial, index=False)
-    write_text(directory / "table.md", to_markdown(rows, note) + "\n")
-    plot_reproduction(rows, directory / "table.png", note)

@@ -229,8 +229,9 @@ def test_percent_is_zero_or_all_only_where_it_is(drawn):
 def test_rows_of_a_reproduction_lie_inside_the_panel(drawn, tmp_path, count):
     figures = {"gender accuracy": 0.9, "age accuracy": 0.6}
     row = SimpleNamespace(
-        recipe="14", checkpoint="", published=figures, measured={}, failed=[]
-    )
+        recipe="14", checkpoint="", published=figures, measured={}, failed=[],
+        intervals={}, one_class={}, interval_over="",
+    )  # fmt: skip
     reproduction_plot.plot_reproduction([row] * count, "none.png", "a long note " * 80)
     (figure,) = drawn
     with warnings.catch_warnings():

@@ -17,10 +17,8 @@ from keras_agegender.studies.compare import compare
 from keras_agegender.studies.planning import plan_runs, shared_path
 from keras_agegender.studies.reproduce import reproduce
 from keras_agegender.studies.reproduction_table import (
-    Row,
     ScoredData,
     table_rows,
-    to_markdown,
     unlike,
 )
 
@@ -71,7 +69,15 @@ def test_published_and_measured_have_columns_of_their_own(reproduced):
     mean = sum(first.measured["gender accuracy"]) / 2
     assert float(rows[0]["gender accuracy, measured mean"]) == pytest.approx(mean)
     assert (found.directory / "table.png").stat().st_size > 10_000
-    assert "seeds [0, 1]" in (found.directory / "table.md").read_text("utf-8")
+    text = (found.directory / "table.md").read_text("utf-8")
+    assert "the dataset's own splits; seeds 0, 1." in " ".join(text.split())
+    # What the recipe object changed is said, though it was no override.
+    assert "Changed in 07_caffe_categorical: data.batch_size=8, data.faces='any'" in (
+        " ".join(text.split())
+    )
+    assert (rows[0]["folds"], rows[0]["seeds"]) == ("1", "2")
+    latex = (found.directory / "table.tex").read_text("utf-8")
+    assert "07\\_caffe\\_categorical" in latex and "\\toprule" in latex
     assert any("gender accuracy" in line for line in said)
 
 
@@ -98,7 +104,7 @@ def test_a_published_figure_stands_beside_no_other_data(reproduced):
     assert row.published == {} and "0.738" not in str(found)
     (note,) = row.notes
     assert note == "published figures are of adience, measured ones of test"
-    assert f"- {row.recipe}: {note}" in str(found)
+    assert f"- {row.recipe}: {note}" in str(found).replace("\n  ", " ")
     assert row.notes[0] in (found.directory / "table.csv").read_text("utf-8")
 
 
@@ -245,12 +251,6 @@ def test_folds_and_quick_and_pretraining(prepared, tmp_path):
     assert "8 test faces are ones that it was trained on" in found.rows[0].notes
     with pytest.raises(ValueError, match="no fold 7"):
         reproduce([recipe], prepared, tmp_path / "out", folds=[7])
-
-
-def test_mean_and_deviation_by_hand():
-    """0.5 and 0.7: mean 0.6, sample standard deviation 0.1414."""
-    row = Row("r", "t", None, "male", {}, {"gender accuracy": [0.5, 0.7]})
-    assert "| 0.600 ± 0.141 |" in to_markdown([row], "")
 
 
 # -- comparison ------------------------------------------------------------------------
