@@ -1,11 +1,16 @@
 """Decoding inside a TensorFlow graph: a file's bytes to upright RGB.
 
-EXIF orientation is read from JPEG and PNG files; transparency of PNG files is put on
-white; gray, palette, CMYK and 16-bit pictures become RGB of 8 bits; of an animation the
-first picture counts.
+`FORMATS` says which files are read; all others are refused by name. EXIF orientation is
+read from JPEG, PNG and WebP files; transparency of PNG and WebP files is put on white,
+that of GIF files on their own background; gray, palette, CMYK and 16-bit pictures
+become RGB of 8 bits; of a GIF or PNG animation the first picture counts.
 """
 
 from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -13,29 +18,92 @@ EXIF_MARKER = 0xFFE1  # APP1
 SCAN_MARKER = 0xFFDA  # where pixels begin: no marker after it is read
 ORIENTATION_TAG = 0x0112
 MAX_ENTRIES = 512
+HEADER_SIZE = 32  # bytes that tell a file's format
+WEBP_ALPHA, WEBP_ANIMATION = 0x10, 0x02  # flags of a VP8X header
+LOSSLESS_ALPHA = 0x10  # in the fifth byte of a VP8L chunk
+
+
+class Format(NamedTuple):
+    """A kind of file.
+
+    Attributes:
+        name: What it is called in messages.
+        magic: The bytes by which it is known.
+        offset: Where they are.
+        decode: Bytes to upright RGB; `None` for what TensorFlow cannot read.
+        limits: Which of its files are read, if not all.
+    """
+
+    name: str
+    magic: bytes
+    offset: int = 0
+    decode: Callable[[tf.Tensor], tf.Tensor] | None = None
+    limits: str = ""
 
 
 def decode_picture(data: tf.Tensor) -> tf.Tensor:
-    """Decodes a JPEG, PNG, GIF or 24-bit BMP file; any other is an error.
+    """Decodes a file of the formats that are read; any other is an error naming it.
 
     Args:
         data: The file's bytes. A string scalar.
 
     Returns:
         Upright RGB. Shape (height, width, 3), uint8.
+
+    Raises:
+        tf.errors.InvalidArgumentError: If `refusal` says why not, or it is damaged.
     """
-    is_jpeg = tf.strings.substr(data, 0, 2) == b"\xff\xd8"
-    is_png = tf.strings.substr(data, 0, 4) == b"\x89PNG"
-    kind = tf.where(is_jpeg, 0, tf.where(is_png, 1, 2))
+    reason = refusal(data)
+
+    def refuse() -> tf.Tensor:
+        with tf.control_dependencies([tf.debugging.Assert(False, [reason])]):
+            return tf.zeros((0, 0, 3), tf.uint8)
+
+    readers = list(dict.fromkeys(f.decode for f in FORMATS if f.decode is not None))
+    places = [readers.index(f.decode) if f.decode else len(readers) for f in FORMATS]
+    place = tf.gather([*places, len(readers)], _format_index(_header(data)))
+    branches = [functools.partial(decode, data) for decode in readers]
     image = tf.switch_case(
-        kind,
-        [
-            lambda: make_upright(decode_jpeg(data), _jpeg_orientation(data)),
-            lambda: make_upright(_decode_png(data), _png_orientation(data)),
-            lambda: tf.io.decode_image(data, channels=3, expand_animations=False),
-        ],
+        tf.where(reason == "", place, len(readers)), [*branches, refuse]
     )
     return tf.ensure_shape(image, (None, None, 3))
+
+
+def refusal(data: tf.Tensor) -> tf.Tensor:
+    """Returns why a file is not read, with what would be; empty for one that is.
+
+    Args:
+        data: The file's bytes. A string scalar.
+    """
+    header = _header(data)
+    reasons = [f"{f.name} is not read" if f.decode is None else "" for f in FORMATS]
+    reason = tf.gather([*reasons, "not a picture"], _format_index(header))
+    content = tf.cast(tf.io.decode_raw(header, tf.uint8), tf.int32)
+    is_moving = (_part(header, 8, 8) == b"WEBPVP8X") & (
+        content[20] & WEBP_ANIMATION > 0
+    )
+    reason = tf.where(is_moving, "animated WebP is not read", reason)
+    bits, is_plain = content[28], (content[14] >= 40) & (content[30] == 0)
+    is_known = (bits == 24) | (bits == 32) | ((bits == 8) & is_plain)
+    is_odd = (_part(header, 0, 2) == b"BM") & ~is_known
+    reason = tf.where(is_odd, "this kind of BMP is not read", reason)
+    return tf.where(reason == "", "", reason + f". Expected {EXPECTED}.")
+
+
+def _format_index(header: tf.Tensor) -> tf.Tensor:
+    """Returns which of `FORMATS` a file has, their number if none."""
+    matches = [_part(header, f.offset, len(f.magic)) == f.magic for f in FORMATS]
+    return tf.argmax(tf.cast([*matches, True], tf.int32), output_type=tf.int32)
+
+
+def _header(data: tf.Tensor) -> tf.Tensor:
+    """Returns a file's first bytes, filled up with zeros."""
+    start = tf.strings.substr(data, 0, HEADER_SIZE) + b"\0" * HEADER_SIZE
+    return tf.strings.substr(start, 0, HEADER_SIZE)
+
+
+def _part(header: tf.Tensor, offset: int, length: int) -> tf.Tensor:
+    return tf.strings.substr(header, offset, length)
 
 
 def decode_jpeg(data: tf.Tensor) -> tf.Tensor:
@@ -62,13 +130,46 @@ def make_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_png(data: tf.Tensor) -> tf.Tensor:
-    """Decodes a PNG file, transparency on white."""
     pixels = tf.cast(tf.io.decode_png(data, channels=4), tf.float32)
     # For opaque pictures of fewer than 8 bits, libpng fills in too small an alpha.
     header = tf.io.decode_raw(tf.strings.substr(data, 24, 1), tf.uint8)
     depth = tf.cast(header[0], tf.int32)
     top = tf.cast(tf.bitwise.left_shift(1, tf.minimum(depth, 8)) - 1, tf.float32)
-    alpha = pixels[..., 3:] / tf.where(tf.reduce_all(pixels[..., 3] == top), top, 255.0)
+    top = tf.where(tf.reduce_all(pixels[..., 3] == top), top, 255.0)
+    content = tf.io.decode_raw(data, tf.uint8)
+    return make_upright(_on_white(pixels, top), _png_orientation(content))
+
+
+def _decode_webp(data: tf.Tensor) -> tf.Tensor:
+    content = tf.io.decode_raw(data, tf.uint8)
+
+    def opaque() -> tf.Tensor:
+        return tf.io.decode_image(data, channels=3, expand_animations=False)
+
+    def transparent() -> tf.Tensor:
+        pixels = tf.io.decode_image(data, channels=4, expand_animations=False)
+        return _on_white(tf.cast(pixels, tf.float32), 255.0)
+
+    # TensorFlow decodes to the number of channels that a file has, and to no other.
+    image = tf.cond(_webp_has_alpha(content), transparent, opaque)
+    return make_upright(image, _tiff_orientation(content, _riff_chunk(content, "EXIF")))
+
+
+def _decode_bmp(data: tf.Tensor) -> tf.Tensor:
+    content = tf.io.decode_raw(data, tf.uint8)
+    image = tf.io.decode_bmp(data)
+
+    def colored() -> tf.Tensor:  # TensorFlow takes places in the palette for grays
+        start = 14 + _number(content, tf.constant(14), 4, little=True)
+        places = start + 4 * tf.cast(image, tf.int32) + tf.constant([2, 1, 0])
+        return tf.gather(content, places)
+
+    return tf.cond(tf.shape(image)[-1] == 1, colored, lambda: image[..., :3])
+
+
+def _on_white(pixels: tf.Tensor, top: tf.Tensor | float) -> tf.Tensor:
+    """Puts RGBA pixels, float, whose opaque alpha is `top`, on white; uint8."""
+    alpha = pixels[..., 3:] / top
     white = pixels[..., :3] * alpha + 255.0 * (1.0 - alpha)
     return tf.saturate_cast(tf.round(white), tf.uint8)
 
@@ -76,9 +177,8 @@ def _decode_png(data: tf.Tensor) -> tf.Tensor:
 # -- EXIF ------------------------------------------------------------------------------
 
 
-def _jpeg_orientation(data: tf.Tensor) -> tf.Tensor:
+def _jpeg_orientation(content: tf.Tensor) -> tf.Tensor:
     """Walks over the segments in front of the pixels until one is EXIF."""
-    content = tf.io.decode_raw(data, tf.uint8)
 
     def is_segment(position: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
         marker = _number(content, position, 2)
@@ -90,16 +190,15 @@ def _jpeg_orientation(data: tf.Tensor) -> tf.Tensor:
             _number(content, position + 4, 4) == int.from_bytes(b"Exif", "big")
         )
         length = tf.maximum(_number(content, position + 2, 2), 2)
-        found = tf.where(is_exif, position + 10, 0)
+        found = tf.where(is_exif, position + 4, 0)
         return position + 2 + length, found
 
     _, start = tf.while_loop(is_segment, step, (tf.constant(2), tf.constant(0)))
     return _tiff_orientation(content, start)
 
 
-def _png_orientation(data: tf.Tensor) -> tf.Tensor:
+def _png_orientation(content: tf.Tensor) -> tf.Tensor:
     """Walks over the chunks until one is eXIf."""
-    content = tf.io.decode_raw(data, tf.uint8)
 
     def is_chunk(position: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
         return (found == 0) & (position + 12 < tf.size(content))
@@ -115,8 +214,39 @@ def _png_orientation(data: tf.Tensor) -> tf.Tensor:
     return _tiff_orientation(content, start)
 
 
+def _webp_has_alpha(content: tf.Tensor) -> tf.Tensor:
+    """Returns whether a still WebP picture has an alpha channel, as libwebp does."""
+    lossless = _riff_chunk(content, "VP8L")
+    of_lossless = _number(content, lossless + 4, 1) & LOSSLESS_ALPHA > 0
+    flags = tf.where(
+        _riff_chunk(content, "VP8X") > 0, _number(content, tf.constant(20), 1), 0
+    )
+    of_lossy = (flags & WEBP_ALPHA > 0) | (_riff_chunk(content, "ALPH") > 0)
+    return tf.where(lossless > 0, of_lossless, of_lossy)
+
+
+def _riff_chunk(content: tf.Tensor, name: str) -> tf.Tensor:
+    """Returns where the content of a WebP file's first chunk `name` begins, or 0."""
+    wanted = int.from_bytes(name.encode().ljust(4), "little")
+
+    def is_chunk(position: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
+        return (found == 0) & (position + 8 < tf.size(content))
+
+    def step(position: tf.Tensor, found: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        length = tf.maximum(_number(content, position + 4, 4, little=True), 0)
+        length = tf.minimum(length, tf.size(content))  # see `_png_orientation`
+        is_it = _number(content, position, 4, little=True) == wanted
+        return position + 8 + length + length % 2, tf.where(is_it, position + 8, 0)
+
+    _, start = tf.while_loop(is_chunk, step, (tf.constant(12), tf.constant(0)))
+    return start
+
+
 def _tiff_orientation(content: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
-    """Returns the orientation of the TIFF block at `start`, 1 where there is none."""
+    """Returns the orientation of the EXIF block at `start`, 1 where there is none."""
+    # JPEG files name the block once more, and some programs do so in others.
+    is_named = _number(content, start, 4) == int.from_bytes(b"Exif", "big")
+    start = tf.where(is_named, start + 6, start)
     little = _number(content, start, 2) == int.from_bytes(b"II", "big")
 
     def number(position: tf.Tensor, count: int) -> tf.Tensor:
@@ -145,3 +275,47 @@ def _number(
     values = tf.cast(tf.gather(content, places), tf.int32)
     order = range(count) if little else range(count - 1, -1, -1)
     return tf.reduce_sum(values * [1 << (8 * k) for k in order], axis=-1)
+
+
+# -- the formats -----------------------------------------------------------------------
+
+
+def _decode_upright_jpeg(data: tf.Tensor) -> tf.Tensor:
+    orientation = _jpeg_orientation(tf.io.decode_raw(data, tf.uint8))
+    return make_upright(decode_jpeg(data), orientation)
+
+
+def _decode_gif(data: tf.Tensor) -> tf.Tensor:
+    return tf.io.decode_image(data, channels=3, expand_animations=False)
+
+
+FORMATS = (
+    Format("JPEG", b"\xff\xd8", decode=_decode_upright_jpeg),
+    Format("PNG", b"\x89PNG", decode=_decode_png),
+    Format("GIF", b"GIF8", decode=_decode_gif),
+    # The oldest versions of TensorFlow that are supported may lack it.
+    Format(
+        "WebP", b"WEBP", 8, _decode_webp if hasattr(tf.io, "decode_webp") else None,
+        "not animated",
+    ),
+    Format("BMP", b"BM", decode=_decode_bmp, limits="8, 24 or 32 bits"),
+    Format("TIFF", b"II*\0"),
+    Format("TIFF", b"MM\0*"),
+    Format("EPS", b"%!PS"),
+    Format("EPS", b"\xc5\xd0\xd3\xc6"),
+    Format("PDF", b"%PDF"),
+    Format("AVIF", b"ftypavif", 4),
+    Format("HEIC", b"ftyphei", 4),
+    Format("HEIC", b"ftypmif1", 4),
+    Format("JPEG XL", b"\0\0\0\x0cJXL "),
+    Format("JPEG XL", b"\xff\x0a"),
+    Format("JPEG 2000", b"\0\0\0\x0cjP  "),
+    Format("Photoshop", b"8BPS"),
+    Format("Windows icon", b"\0\0\1\0"),
+    *(Format("Netpbm", b"P%d" % n) for n in range(1, 8)),
+)  # fmt: skip
+EXPECTED = "one of " + ", ".join(
+    f"{f.name} ({f.limits})" if f.limits else f.name
+    for f in FORMATS
+    if f.decode is not None
+)

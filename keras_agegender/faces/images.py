@@ -1,7 +1,8 @@
 """Reading pictures of any kind as RGB, or saying in one line why not.
 
-JPEG, PNG and GIF files are decoded by the graph that exported models hold, so that both
-see the same pixels; all other kinds by Pillow.
+Files are decoded by the graph that exported models hold, so that both see the same
+pixels and refuse the same files; Pillow says how large a picture is and what is wrong
+with a damaged one.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import functools
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 MAX_PIXELS = 200_000_000
-GRAPH_FORMATS = ("JPEG", "PNG", "GIF")
 
 
 class UnreadableImageError(ValueError):
@@ -24,10 +25,12 @@ class UnreadableImageError(ValueError):
 
 
 def read_image(source: str | Path | bytes) -> np.ndarray:
-    """Reads a picture as RGB, upright.
+    """Reads a JPEG, PNG, GIF, WebP or BMP file as RGB, upright.
 
     EXIF orientation is applied; grayscale, palette, CMYK and 16-bit pictures become RGB
-    of 8 bits; transparency is put on white; of an animation the first frame counts.
+    of 8 bits; transparency of PNG and WebP files is put on white, that of GIF files on
+    their own background; of a GIF or PNG animation the first picture counts. Exported
+    models see the same pixels and refuse the same files.
 
     Args:
         source: A file, or the bytes of one.
@@ -37,14 +40,18 @@ def read_image(source: str | Path | bytes) -> np.ndarray:
 
     Raises:
         UnreadableImageError: If there is no such file, or it is empty, truncated, no
-            picture, or larger than 200 megapixels.
+            picture, of a format that is not read (TIFF, EPS, animated WebP …), or
+            larger than 200 megapixels.
 
     Example:
     >>> read_image("photo.jpg").shape  # doctest: +SKIP
     (480, 640, 3)
     """
     data, name = _read_bytes(source)
-    decode = _graph_decoder()
+    graph = _graph()
+    reason = graph.refusal(data)
+    if reason:
+        raise UnreadableImageError(f"{name}: {reason}")
     try:
         with Image.open(io.BytesIO(data)) as picture:
             if picture.width * picture.height > MAX_PIXELS:
@@ -52,12 +59,10 @@ def read_image(source: str | Path | bytes) -> np.ndarray:
                     f"{name}: {picture.width} x {picture.height} pixels are more than "
                     f"{MAX_PIXELS}."
                 )
-            if picture.format in GRAPH_FORMATS:
-                pixels = decode(data)
-                if pixels is not None:
-                    return pixels
+            pixels = graph.decode(data)
+            if pixels is not None:
+                return pixels
             picture.load()
-            return pillow_to_rgb(ImageOps.exif_transpose(picture))
     except UnidentifiedImageError:
         raise UnreadableImageError(f"{name}: not a picture.") from None
     except Image.DecompressionBombError as error:
@@ -67,21 +72,27 @@ def read_image(source: str | Path | bytes) -> np.ndarray:
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UnreadableImageError(f"{name}: damaged picture ({reason}).") from None
+    raise UnreadableImageError(
+        f"{name}: damaged picture (TensorFlow cannot decode it)."
+    )
+
+
+class _Graph(NamedTuple):
+    """What exported models do with a file, for bytes."""
+
+    refusal: Callable[[bytes], str]
+    decode: Callable[[bytes], np.ndarray | None]  # `None` for a damaged file
 
 
 @functools.cache
-def _graph_decoder() -> Callable[[bytes], np.ndarray | None]:
-    """Returns what decodes as exported models do.
-
-    It returns `None` for a file that TensorFlow cannot read.
-    """
+def _graph() -> _Graph:
     import tensorflow as tf
 
-    from keras_agegender.faces.decoding import decode_picture
+    from keras_agegender.faces.decoding import decode_picture, refusal
 
-    decode = tf.function(
-        decode_picture, input_signature=[tf.TensorSpec((), tf.string)]
-    ).get_concrete_function()
+    file = [tf.TensorSpec((), tf.string)]
+    refuse = tf.function(refusal, input_signature=file).get_concrete_function()
+    decode = tf.function(decode_picture, input_signature=file).get_concrete_function()
 
     def decode_or_none(data: bytes) -> np.ndarray | None:
         try:
@@ -89,7 +100,9 @@ def _graph_decoder() -> Callable[[bytes], np.ndarray | None]:
         except (tf.errors.OpError, UnicodeDecodeError):  # the latter of a message
             return None
 
-    return decode_or_none
+    return _Graph(
+        lambda data: refuse(tf.constant(data)).numpy().decode(), decode_or_none
+    )
 
 
 def _read_bytes(source: str | Path | bytes) -> tuple[bytes, str]:

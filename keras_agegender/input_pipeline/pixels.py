@@ -11,12 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
 import tensorflow as tf
 
 from keras_agegender.faces.cropping import CropOptions
 from keras_agegender.faces.decoding import decode_jpeg, decode_picture
-from keras_agegender.faces.images import read_image
 from keras_agegender.faces.pixel_graph import (
     PixelGraph,
     enlarged_size,
@@ -132,13 +130,11 @@ def picture_reader(
     """Returns what turns a file's bytes into the picture that is preprocessed.
 
     Args:
-        data: A manifest, whose pictures may be of any kind, or a prepared dataset.
+        data: A manifest or a prepared dataset.
         face_crop: How to find and cut out the face; `None` takes pictures as they are.
     """
     decode: Callable[[tf.Tensor], tf.Tensor] = decode_picture
-    if isinstance(data, pd.DataFrame):
-        decode = _decode_any
-    elif getattr(data, "pixels", None) is not None:
+    if getattr(data, "pixels", None) is not None:
         decode = decode_jpeg  # `prepare` wrote it
     if face_crop is None:
         return decode
@@ -160,22 +156,6 @@ def _check_on_the_fly(path: PixelPath) -> None:
             "Invalid `face_crop`. Expected the detector 'mtcnn': no other works inside "
             f"tf.data. Received: {path.detector}."
         )
-
-
-def _decode_any(data: tf.Tensor) -> tf.Tensor:
-    """Decodes a picture of any kind, upright; see `read_image`."""
-    is_known = tf.reduce_any(
-        [
-            tf.strings.substr(data, 0, len(magic)) == magic
-            for magic in (b"\xff\xd8", b"\x89PNG", b"GIF8")
-        ]
-    )
-    image = tf.cond(
-        is_known,
-        lambda: decode_picture(data),
-        lambda: tf.numpy_function(read_image, [data], tf.uint8),
-    )
-    return tf.ensure_shape(image, (None, None, 3))
 
 
 def checked_image_size(

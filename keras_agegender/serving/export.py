@@ -16,10 +16,9 @@ calibrated, and `age_group_set` and `gender_set` say which are in the set of ans
 pixels of the upright photo), `scores` and `landmarks`, from left to right; of a model
 that was trained on whole pictures it answers in one row, about the whole picture.
 
-Files are JPEG (any, EXIF orientation applied), PNG (transparency on white), GIF (first
-picture) or BMP of 24 bits. `Predictor` reads other kinds too, and sees the same pixels:
-both carry out the `PixelPath` in `agegender.json`, which also says what the numbers
-mean.
+Files are those that `read_image` reads: JPEG, PNG, GIF, WebP and BMP; others are errors
+that name their format. `Predictor` sees the same pixels: both carry out the `PixelPath`
+in `agegender.json`, which also says what the numbers mean.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 
 import numpy as np
@@ -10,13 +11,16 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from keras_agegender.faces.decoding import decode_picture
+from keras_agegender.faces.decoding import EXPECTED, FORMATS, decode_picture
+from keras_agegender.faces.images import UnreadableImageError, read_image
 
 RNG = np.random.default_rng(1)
 COLORS = np.asarray(
     Image.fromarray(RNG.integers(0, 256, (5, 7, 3), "uint8")).resize((32, 24))
 )
 PICTURE = Image.fromarray(COLORS)
+HAS_WEBP = hasattr(tf.io, "decode_webp")
+WEBP = pytest.mark.skipif(not HAS_WEBP, reason="this TensorFlow reads no WebP")
 DECODE = tf.function(decode_picture, input_signature=[tf.TensorSpec((), tf.string)])
 
 
@@ -87,6 +91,57 @@ def test_other_kinds(kind):
     np.testing.assert_array_equal(DECODE(data), expected)
 
 
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA"])
+def test_bmp_of_8_and_32_bits(mode):
+    data = saved(PICTURE.convert(mode), "BMP")
+    expected = PICTURE.convert(mode).convert("RGB")
+    np.testing.assert_array_equal(DECODE(data), np.array(expected))
+
+
+@WEBP
+@pytest.mark.parametrize("lossless", [True, False])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_webp_with_alpha_is_on_white(lossless, orientation):
+    """Its alpha is in another chunk where it is lossless, or has no EXIF."""
+    block = {"exif": exif(orientation)} if orientation > 1 else {}
+    data = saved(with_alpha(), "WEBP", lossless=lossless, **block)
+    expected = on_white(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    np.testing.assert_allclose(DECODE(data), expected, atol=1)
+    np.testing.assert_array_equal(read_image(data), DECODE(data))
+    assert expected.shape == ((24, 32, 3) if orientation == 1 else (32, 24, 3))
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "options"),
+    [
+        ("TIFF", "TIFF is not read", {}),
+        ("EPS", "EPS is not read", {}),
+        ("PPM", "Netpbm is not read", {}),
+        ("TGA", "not a picture", {}),
+        ("BMP", "this kind of BMP is not read", {"mode": "1"}),
+        ("WEBP", "animated WebP is not read", {"save_all": True}),
+        ("WEBP", "animated WebP is not read", {"save_all": True, "mode": "RGBA"}),
+    ],
+)
+def test_other_formats_are_refused_alike(kind, reason, options):
+    picture = PICTURE.convert(options.pop("mode", "RGB"))
+    if "save_all" in options:
+        options = {**options, "append_images": [picture.rotate(180)]}
+    data = saved(picture, kind, **options)
+    message = f"{reason}. Expected {EXPECTED}."
+    with pytest.raises(tf.errors.InvalidArgumentError, match=re.escape(message)):
+        DECODE(data)
+    with pytest.raises(UnreadableImageError) as caught:
+        read_image(data)
+    assert str(caught.value) == f"picture: {message}"
+
+
+def test_the_formats_that_are_read():
+    read = [f.name for f in FORMATS if f.decode is not None]
+    assert read == ["JPEG", "PNG", "GIF", "WebP", "BMP"] or not HAS_WEBP
+    assert all(name in EXPECTED for name in read) and "TIFF" not in EXPECTED
+
+
 def exif(orientation, order="<", entries=3):
     """An EXIF block whose orientation is the last of its entries."""
     rows = [struct.pack(order + "HHII", 0x100 + k, 4, 1, 9) for k in range(entries - 1)]
@@ -98,16 +153,45 @@ def exif(orientation, order="<", entries=3):
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("JPEG", {"quality": 95}),
+        ("PNG", {}),
+        pytest.param("WEBP", {"lossless": True}, marks=WEBP),
+        pytest.param("WEBP", {"quality": 90}, marks=WEBP),
+    ],
+)
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation(orientation, order):
-    """Both byte orders, JPEG and PNG, and as Pillow turns it."""
-    block = exif(orientation, order)
-    for kind, options in (("JPEG", {"quality": 95}), ("PNG", {})):
-        data = saved(PICTURE, kind, exif=b"Exif\0\0" + block, **options)
-        expected = np.array(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
-        np.testing.assert_allclose(DECODE(data), expected, atol=1)
-        assert expected.shape == ((24, 32, 3) if orientation < 5 else (32, 24, 3))
+def test_orientation(orientation, order, kind, options):
+    """Both byte orders, as Pillow turns it, and the same pixels on both ways."""
+    data = saved(PICTURE, kind, exif=b"Exif\0\0" + exif(orientation, order), **options)
+    expected = np.array(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    np.testing.assert_allclose(DECODE(data), expected, atol=1)
+    np.testing.assert_array_equal(read_image(data), DECODE(data))
+    assert expected.shape == ((24, 32, 3) if orientation < 5 else (32, 24, 3))
+
+
+@WEBP
+def test_webp_whose_exif_names_itself():
+    """Some programs write the six bytes that belong into JPEG files."""
+    data = saved(PICTURE, "WEBP", lossless=True, exif=exif(6))
+    place = data.index(b"EXIF")
+    block = b"Exif\0\0" + exif(6)
+    chunks = data[8:place] + b"EXIF" + struct.pack("<I", len(block)) + block
+    named = b"RIFF" + struct.pack("<I", len(chunks)) + chunks
+    np.testing.assert_array_equal(DECODE(named), DECODE(data))
+    np.testing.assert_array_equal(DECODE(named), np.rot90(COLORS, -1))
+
+
+@WEBP
+@pytest.mark.parametrize("length", [0, 7, 2**31 - 1, 2**32 - 1])
+def test_a_damaged_length_of_a_webp_chunk_ends(length):
+    data = bytearray(saved(PICTURE, "WEBP", lossless=True, exif=exif(6)))
+    data[16:20] = struct.pack("<I", length)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        DECODE(bytes(data))
 
 
 @pytest.mark.parametrize(
