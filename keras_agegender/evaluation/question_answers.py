@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.encodings.kinds import KINDS
 from keras_agegender.evaluation.fit_calibration import true_classes
 from keras_agegender.labels import GENDERS, MISSING
 
@@ -108,6 +109,11 @@ def _ids(table: pd.DataFrame, name: str) -> np.ndarray:
 def _outputs(table: pd.DataFrame, encoding: Encoding) -> dict[str, Any]:
     """Returns what a model said, from the columns `output_…`."""
     outputs = {}
+    ranked = {
+        head.name
+        for head in encoding.heads
+        if KINDS[head.kind].ranks and not KINDS[head.kind].several_outputs
+    }
     for name in encoding.output_names:
         columns = [f"output_{name}"]
         if columns[0] not in table:
@@ -118,5 +124,7 @@ def _outputs(table: pd.DataFrame, encoding: Encoding) -> dict[str, Any]:
                 f"The predictions have no output {name!r}, which the run's model has. "
                 "`agegender evaluate RUN` writes them anew."
             )
-        outputs[name] = table[columns].to_numpy("float32")
+        values = table[columns].to_numpy("float32")
+        # Such heads have an axis more: (num_faces, num_classes - 1, 1).
+        outputs[name] = values[:, :, None] if name in ranked else values
     return outputs

@@ -49,9 +49,9 @@ def reliability_bins(
         the ends `low` and `high` of its 95 % interval; NaN in empty bins.
 
     Example:
-    >>> found = reliability_bins([[0.9, 0.1], [0.2, 0.8]], [0, 0], bins=2)
+    >>> found = reliability_bins([[0.75, 0.25], [0.25, 0.75]], [0, 0], bins=2)
     >>> found[["num_faces", "confidence", "accuracy"]].iloc[1].tolist()
-    [2.0, 0.85, 0.5]
+    [2.0, 0.75, 0.5]
     """
     probabilities, classes = np.asarray(probabilities), np.asarray(classes)
     known = classes >= 0

@@ -9,6 +9,8 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from keras_agegender.encodings.catalogue import get_encoding
+from keras_agegender.encodings.head import Head
+from keras_agegender.encodings.kinds import KINDS
 from keras_agegender.evaluation import group_plot, reliability_plot
 from keras_agegender.evaluation.array_metrics import expected_calibration_error
 from keras_agegender.evaluation.mistakes import confident_mistakes, thumbnail
@@ -18,7 +20,15 @@ from keras_agegender.evaluation.plots import (
     history_panels,
     plot_history,
 )
-from keras_agegender.evaluation.question_answers import QuestionAnswers
+from keras_agegender.evaluation.predictions import (
+    prediction_table,
+    read_predictions,
+    write_predictions,
+)
+from keras_agegender.evaluation.question_answers import (
+    QuestionAnswers,
+    read_question_answers,
+)
 from keras_agegender.evaluation.reliability_plot import reliability_bins
 from keras_agegender.evaluation.report_pictures import chosen_faces
 from keras_agegender.evaluation.report_tables import (
@@ -116,6 +126,46 @@ def test_bars_are_worst_first_and_few_ones_last(monkeypatch, tmp_path):
     assert axis.yaxis_inverted()
     with pytest.raises(ValueError, match="question='age_group'"):
         group_plot.plot_groups(given, "x.png", columns="race", question="age_group")
+
+
+@pytest.mark.parametrize("name", ["gender", "joint", "ordinal", "coral", "years"])
+def test_answers_come_back_from_a_file(name, tmp_path):
+    """What predictions.csv says is what the outputs say, but for four decimals."""
+    glasses = Head("glasses", "binary")
+    question = "older" if name == "ordinal" else None
+    encoding = get_encoding(name, question=question, heads=[glasses])
+    random = np.random.default_rng(0)
+    outputs = {}
+    for head in encoding.heads:
+        for output in head.output_names:
+            if head.kind == "coral":
+                shape = (20, head.num_classes - 1, 1)
+                outputs[output] = -np.sort(-random.random(shape), axis=1)
+            elif KINDS[head.kind].activation == "softmax":
+                outputs[output] = random.dirichlet(np.ones(head.num_classes), 20)
+            else:
+                outputs[output] = random.random((20, 1))
+    labels = {
+        "key": np.array([f"k{n}" for n in range(20)]),
+        "age_group": random.integers(-1, 8, 20),
+        "gender": random.integers(-1, 2, 20),
+        "age_years": random.integers(0, 90, 20),
+    }
+    described = {"glasses": np.array([0, 1, -1, 1] * 5)}
+    table = prediction_table(outputs, labels, encoding, described)
+    write_predictions(tmp_path / "p.csv", table)
+    found = read_question_answers(read_predictions(tmp_path / "p.csv"), encoding)
+    by_name = {question.name: question for question in found}
+    decoded = encoding.decode(outputs)
+    assert by_name["gender"].answer.tolist() == np.asarray(decoded.gender).tolist()
+    assert by_name["gender"].truth.tolist() == labels["gender"].tolist()
+    assert ("age_group" in by_name) == (decoded.age_group is not None)
+    if decoded.age_group is not None:
+        assert by_name["age_group"].probabilities == pytest.approx(
+            np.asarray(decoded.age_probabilities), abs=5e-3
+        )
+    assert by_name["glasses"].classes == ("no", "yes")
+    assert by_name["glasses"].truth.tolist() == described["glasses"].tolist()
 
 
 def test_surest_mistakes_by_hand():
