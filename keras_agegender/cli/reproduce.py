@@ -29,7 +29,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
         quick=arguments.quick,
         report=say,
     )
-    say(f"\n{found}\n\nTable: {found.directory / 'table.md'}, .csv, .png")
+    say(f"\n{found}\n\nTable: {found.directory / 'table.md'}, .tex, .csv, .png")
     return 1 if found.num_failed else 0
 
 

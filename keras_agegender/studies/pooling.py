@@ -124,12 +124,13 @@ def pooled_difference(
     folds, seeds = zip(*by_run, strict=True)
     values = list(by_run.values())
     means = (faces["second"] - faces["first"]).to_numpy()
+    ends = mean_interval(means, clusters).interval
     return PooledDifference(
         question,
         len(faces),
         float(faces["first"].mean()),
         float(faces["second"].mean()),
-        mean_interval(means, clusters).interval,
+        None if ends is None else (max(ends[0], -1.0), min(ends[1], 1.0)),
         paired_test(whole.to_numpy(), clusters),
         clusters.num_clusters,
         runs_interval(values, folds, test_to_train=ratio).within(-1.0, 1.0),
