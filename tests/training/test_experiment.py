@@ -190,6 +190,7 @@ def test_steps_of_an_epoch(prepared):
         ("loss_weight_changes=[{epoch=1, set={agee=1}}]", "'age'"),
         ("loss_weights={agee=1}", "'age'"),
         ("model.encoding=categoricl", "categorical"),
+        ("model.backbone_weights=no.pth", r"no weights file no\.pth"),
     ],
 )  # fmt: skip
 def test_names_that_do_not_exist_surface_before_work(prepared, settings, message):
