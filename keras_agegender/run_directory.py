@@ -161,7 +161,7 @@ class RunDirectory:
         holds(self.path, "run.json", "run", besides=(".lock",))
 
     def has_trained(self) -> bool:
-        """Returns whether an epoch was trained, here or of what the run begins with."""
+        """Returns whether an epoch was trained, of what it begins with too."""
         if self.info().get("status") == "finished" or self.backup.is_dir():
             return True
         pretraining = RunDirectory(self.path / "pretraining")
