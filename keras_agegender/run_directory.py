@@ -160,6 +160,15 @@ class RunDirectory:
         # What a process left that was killed at once is nothing.
         holds(self.path, "run.json", "run", besides=(".lock",))
 
+    def has_trained(self) -> bool:
+        """Returns whether an epoch was trained, of what it begins with too."""
+        if self.info().get("status") == "finished" or self.backup.is_dir():
+            return True
+        pretraining = RunDirectory(self.path / "pretraining")
+        return any(self.path.glob("*.keras")) or (
+            bool(pretraining.info()) and pretraining.has_trained()
+        )
+
     def recipe(self) -> Recipe:
         """Returns the resolved recipe."""
         return load_recipe(self.recipe_file)

@@ -33,6 +33,7 @@ class Mutant(NamedTuple):
 
 
 FIT = "tests/training/test_fitting.py"
+SETTINGS = "tests/training/test_every_setting.py"
 EXPERIMENT = "tests/training/test_experiment.py"
 ENCODING = "tests/encodings"
 PIXELS = "tests/integration/test_one_pixel_path.py"
@@ -211,6 +212,30 @@ MUTANTS = [
            "tests/recipes"),
     Mutant("augmentation of the data dropped", "training/fitting.py",
            "augment=recipe.data_augmentation()", "augment=None", "tests/recipes"),
+    Mutant("setting ignored: model.dropout_rate", "training/compiling.py",
+           "dropout_rate=recipe.model.dropout_rate,", "", SETTINGS),
+    Mutant("setting ignored: training.mixed_precision", "training/compiling.py",
+           '"mixed_float16" if recipe.training.mixed_precision else "float32"',
+           '"float32"', SETTINGS),
+    Mutant("setting ignored: training.jit_compile", "training/compiling.py",
+           '"auto" if (jit := recipe.training.jit_compile) is None else jit', '"auto"',
+           SETTINGS),
+    Mutant("setting ignored: data.shuffle_buffer", "training/fitting.py",
+           "shuffle_buffer=recipe.data.shuffle_buffer,", "", SETTINGS),
+    Mutant("setting ignored: data.cache", "training/fitting.py",
+           '"cache": recipe.data.cache,', "", SETTINGS),
+    Mutant("early stopping by the lowest accuracy", "training/fitting.py",
+           '"min" if settings.stop_monitor.endswith("loss") else "max"', '"min"',
+           SETTINGS),
+    Mutant("wrong settings block the folder", "training/resuming.py",
+           "run.identity != experiment.identity and not run.has_trained()", "False",
+           EXPERIMENT),
+    Mutant("another experiment replaces what was trained", "training/resuming.py",
+           "run.identity != experiment.identity and not run.has_trained()",
+           "run.identity != experiment.identity", EXPERIMENT),
+    Mutant("missing weights files pass", "recipes/needs.py",
+           'file not in (None, "imagenet") and not Path(str(file)).is_file()', "False",
+           "tests/recipes/test_needs.py"),
 ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.recipes.needs import (
     check_beginning,
     check_pretraining_data,
+    check_weights_file,
     training_data,
 )
 from keras_agegender.run_directory import RunDirectory
@@ -51,9 +52,9 @@ def check_model(path: str) -> None:
 
 
 def check_recipes(names: Sequence[str], overrides: Sequence[str]) -> None:
-    """Raises a `ValueError` if a recipe or one of its settings does not exist."""
+    """Raises a `ValueError` if a recipe, a setting or a weights file does not exist."""
     for name in names:
-        load_recipe(name, overrides)
+        check_weights_file(load_recipe(name, overrides))
 
 
 def check_training(
@@ -68,6 +69,7 @@ def check_training(
     check_pretraining_data(recipe, pretraining_data)
     training_data(recipe, data, pretraining_data)
     check_beginning(recipe, pretraining_data, pretrained)
+    check_weights_file(recipe, pretrained)
     check_data(data, pretraining_data)
     if pretrained is not None:
         check_model(pretrained)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
+if TYPE_CHECKING:
+    import keras
 
 PREFIX = "keras.applications:"
 
@@ -73,6 +75,8 @@ def build_application(
     Raises:
         ValueError: If the weights can neither be downloaded nor read.
     """
+    import keras  # recipes read the names before Keras loads
+
     constructor = getattr(keras.applications, name)
     arguments = {"include_top": False, "input_shape": (*image_size, 3)}
     if weights is None:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from keras import layers, ops
-
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 # Means of blue, green and red that Caffe's ImageNet models take off.
@@ -78,6 +76,8 @@ def scale_input(image: Any, scaling: InputScaling) -> Any:
     Returns:
         A tensor of the same shape; the same tensor where nothing changes.
     """
+    from keras import layers, ops  # recipes read the names before Keras loads
+
     if scaling.reverses_channels:
         image = ops.flip(image, axis=-1)
     if scaling.scale == 1.0 and scaling.offset == 0.0:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from keras_agegender.encodings.catalogue import ENCODINGS
-from keras_agegender.recipes.recipe import Recipe
+from keras_agegender.models.applications import APPLICATIONS, PREFIX
+from keras_agegender.models.input_scaling import INPUT_SCALINGS
+from keras_agegender.models.network_names import NETWORK_NAMES
+from keras_agegender.recipes.recipe import LossWeightBalancing, Recipe
 
 # By the names that `keras.optimizers.get` knows; a recipe loads without Keras.
 OPTIMIZERS = (
@@ -26,6 +30,16 @@ OPTIMIZERS = (
     "sgd",
 )
 
+APPLICATION_NAMES = [PREFIX + name for names in APPLICATIONS.values() for name in names]
+
+# What a name that does not exist may have been meant to be.
+CHOICES: dict[str, Iterable[str]] = {
+    "model.backbone": (*NETWORK_NAMES, *APPLICATION_NAMES),
+    "model.encoding": ENCODINGS,
+    "model.input_scaling": INPUT_SCALINGS,
+    "training.optimizer": OPTIMIZERS,
+}
+
 Finding = tuple[str, str, object]  # key, what is expected, what there is
 
 
@@ -38,12 +52,14 @@ def check_recipe(recipe: Recipe, source: str) -> None:
     """
     found = chain(
         _model(recipe), _data(recipe), _training(recipe), _weights(recipe),
-        _published(recipe),
+        _balancing(recipe), _published(recipe),
     )  # fmt: skip
     for key, expected, received in found:
+        close = difflib.get_close_matches(str(received), CHOICES.get(key, ()), n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(
             f"Recipe {source} has an invalid value of {key!r}. Expected {expected}. "
-            f"Received: {received!r}."
+            f"Received: {received!r}.{hint}"
         )
 
 
@@ -51,6 +67,21 @@ def _model(recipe: Recipe) -> Iterator[Finding]:
     model = recipe.model
     if min(model.image_size) < 1:
         yield "model.image_size", "positive numbers of pixels", list(model.image_size)
+    is_application = model.backbone.startswith(PREFIX)
+    known = APPLICATION_NAMES if is_application else NETWORK_NAMES
+    if model.backbone not in known and (is_application or ":" not in model.backbone):
+        yield (
+            "model.backbone",
+            f"one of {list(NETWORK_NAMES)}, a network of Keras as '{PREFIX}ResNet50', "
+            "or 'module:function'",
+            model.backbone,
+        )
+    if model.input_scaling not in (None, *INPUT_SCALINGS):
+        yield (
+            "model.input_scaling",
+            f"one of {list(INPUT_SCALINGS)}, or no such key for the backbone's own",
+            model.input_scaling,
+        )
     if model.encoding not in ENCODINGS:
         yield "model.encoding", f"one of {list(ENCODINGS)}", model.encoding
     if model.question is not None and model.encoding != "ordinal":
@@ -90,12 +121,16 @@ def _training(recipe: Recipe) -> Iterator[Finding]:
             f"the name of a Keras optimizer, one of {list(OPTIMIZERS)}",
             training.optimizer,
         )
-    if not training.learning_rate > 0:
-        yield "training.learning_rate", "a positive number", training.learning_rate
-    if not training.weight_decay >= 0:
+    if not 0 < training.learning_rate < math.inf:
+        yield (
+            "training.learning_rate",
+            "a positive, finite number",
+            training.learning_rate,
+        )
+    if not 0 <= training.weight_decay < math.inf:
         yield (
             "training.weight_decay",
-            "a number that is not negative",
+            "a finite number that is not negative",
             training.weight_decay,
         )
     if training.patience is not None and training.patience < 1:
@@ -107,8 +142,12 @@ def _training(recipe: Recipe) -> Iterator[Finding]:
     for step, rate in training.learning_rate_changes.items():
         if not step.isdecimal() or int(step) < 1:
             yield "training.learning_rate_changes", "optimizer steps from 1 on", step
-        if not rate > 0:
-            yield f"training.learning_rate_changes.{step}", "a positive number", rate
+        if not 0 < rate < math.inf:
+            yield (
+                f"training.learning_rate_changes.{step}",
+                "a positive, finite number",
+                rate,
+            )
     if training.learning_rate_changes and training.cosine_decay:
         yield (
             "training.cosine_decay",
@@ -127,8 +166,12 @@ def _training(recipe: Recipe) -> Iterator[Finding]:
 
 def _weights(recipe: Recipe) -> Iterator[Finding]:
     for name, weight in recipe.loss_weights.items():
-        if not weight >= 0:
-            yield f"loss_weights.{name}", "a number that is not negative", weight
+        if not 0 <= weight < math.inf:
+            yield (
+                f"loss_weights.{name}",
+                "a finite number that is not negative",
+                weight,
+            )
     if recipe.training.normalize_loss and recipe.loss_weight_changes:
         yield (
             "training.normalize_loss",
@@ -153,8 +196,38 @@ def _weights(recipe: Recipe) -> Iterator[Finding]:
         limits = [v for v in (change.above, change.below) if v is not None]
         if len(limits) != (change.monitor is not None):
             yield key, "one of above and below with a monitor, none without", change
-        if not change.set or not all(w >= 0 for w in change.set.values()):
+        if not change.set or not all(0 <= w < math.inf for w in change.set.values()):
             yield f"{key}.set", "output names and weights, not negative", change.set
+
+
+def _balancing(recipe: Recipe) -> Iterator[Finding]:
+    balancing = recipe.loss_weight_balancing or LossWeightBalancing()
+    outputs, by_uncertainty = balancing.outputs, balancing.method == "uncertainty"
+    if outputs is not None and not 2 <= len(outputs) == len(set(outputs)):
+        yield (
+            "loss_weight_balancing.outputs",
+            "two or more different names, or no such key for all outputs",
+            list(outputs),
+        )
+    if balancing.temperature is not None and not 0 < balancing.temperature < math.inf:
+        yield (
+            "loss_weight_balancing.temperature",
+            "a positive, finite number",
+            balancing.temperature,
+        )
+    if balancing.by == "step" and not by_uncertainty:
+        yield (
+            "loss_weight_balancing.by",
+            "'epoch', or 'step' with method 'uncertainty'",
+            balancing.by,
+        )
+    momentum = balancing.momentum
+    if momentum is not None and not (by_uncertainty and 0 <= momentum < 1):
+        yield (
+            "loss_weight_balancing.momentum",
+            "a number in [0, 1), with method 'uncertainty'",
+            momentum,
+        )
 
 
 def _published(recipe: Recipe) -> Iterator[Finding]:

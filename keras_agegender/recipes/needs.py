@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from keras_agegender.recipes.loading import pretraining_recipe
 from keras_agegender.recipes.recipe import Recipe
 
 
@@ -59,3 +61,25 @@ def check_pretraining_data(recipe: Recipe, pretraining_data: object) -> None:
             "Invalid `pretraining_data` (--pretraining-data). Recipe "
             f"{recipe.name!r} begins with no other recipe."
         )
+
+
+def check_weights_file(recipe: Recipe, pretrained: object = None) -> None:
+    """Makes sure that the file of weights that the backbone begins with is there.
+
+    Args:
+        recipe: What would be trained.
+        pretrained: What it begins with instead of the recipe it names, if anything.
+
+    Raises:
+        ValueError: If there is no such file, for the recipe or what it begins with.
+    """
+    trained = [recipe]
+    if recipe.pretraining is not None and pretrained is None:
+        trained.append(pretraining_recipe(recipe))
+    for one in trained:
+        file = one.model.backbone_weights
+        if file not in (None, "imagenet") and not Path(str(file)).is_file():
+            raise ValueError(
+                f"There is no weights file {file}. Recipe {one.name!r} names it as "
+                "'model.backbone_weights'."
+            )

@@ -199,14 +199,15 @@ class LossWeightBalancing:
         method: `"dwa"` or `"uncertainty"`.
         outputs: The outputs to balance, two or more; all if left out.
         temperature: Above 0; the higher, the more equal the weights.
-        by: `"epoch"` or `"step"`.
-        momentum: Share of the running average that stays at an update, in [0, 1).
+        by: `"epoch"`, or `"step"` with `"uncertainty"`.
+        momentum: Share of the running average that stays at an update, in [0, 1); with
+            `"uncertainty"`.
     """
 
-    method: str = "dwa"
+    method: Literal["dwa", "uncertainty"] = "dwa"
     outputs: tuple[str, ...] | None = None
     temperature: float | None = None
-    by: str = "epoch"
+    by: Literal["epoch", "step"] = "epoch"
     momentum: float | None = None
 
 

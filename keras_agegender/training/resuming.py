@@ -33,11 +33,14 @@ def make_run_directory(run: RunDirectory) -> None:
 def open_run(run: RunDirectory, experiment: Experiment, overwrite: bool) -> None:
     """Begins a run in its folder, or makes sure that it is the one to be resumed.
 
+    One that stopped before an epoch was trained, by a wrong setting for instance, is
+    begun anew by another experiment.
+
     Raises:
         ValueError: If two of the splits share a face, or the folder holds a finished
             run or an unfinished one of another experiment.
     """
-    resumes = bool(run.info()) and not overwrite
+    resumes = bool(run.info()) and not overwrite and not is_vacant(run, experiment)
     if resumes:
         check_same(run, experiment)
     index = checked_faces(experiment)
@@ -83,15 +86,24 @@ def check_same(run: RunDirectory, experiment: Experiment) -> None:
         )
 
 
+def is_vacant(run: RunDirectory, experiment: Experiment) -> bool:
+    """Returns whether another experiment stopped there before it trained anything."""
+    return run.identity != experiment.identity and not run.has_trained()
+
+
 def check_place(run: RunDirectory, experiment: Experiment, option: str = "") -> None:
     """Raises ValueError if a run of another experiment, finished or not, lies there.
+
+    One that has not trained anything is in nobody's way.
 
     Args:
         run: Where the experiment's run would lie.
         experiment: What would be trained.
         option: What to say names another directory, such as `" (--out)"`.
     """
-    if run.info() and run.identity != experiment.identity:
+    if not run.info() or is_vacant(run, experiment):
+        return
+    if run.identity != experiment.identity:
         raise ValueError(
             f"{run.path} holds a run of another experiment: "
             f"{other_experiment(run, experiment)}. Choose another directory{option}."

@@ -78,6 +78,7 @@ def train(
         run_directory: Folder for everything the run leaves behind. One with an
             unfinished run of the same experiment is resumed: the same recipe, content
             of the data, splits, seed and beginning, wherever the data lies.
+            One that stopped before an epoch was trained is begun anew by any.
         overrides: Settings that replace the recipe's, `"training.epochs=3"` for
             instance. Those of the network, the batches and the optimizer reach the
             recipe that it begins with; `"pretraining.training.epochs=3"` is for that

@@ -8,6 +8,7 @@ from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.recipes.needs import (
     check_beginning,
     check_pretraining_data,
+    check_weights_file,
     training_data,
 )
 
@@ -36,3 +37,17 @@ def test_pretraining_data_must_be_of_use():
     check_pretraining_data(load_recipe("14"), None)
     with pytest.raises(ValueError, match="begins with no other recipe"):
         check_pretraining_data(load_recipe("14"), "celeba")
+
+
+def test_a_weights_file_must_be_there(tmp_path):
+    """For what the recipe begins with too, unless that is trained already."""
+    (tmp_path / "some.pth").touch()
+    for there in (tmp_path / "some.pth", "imagenet", ""):
+        check_weights_file(load_recipe("7", [f"model.backbone_weights={there}"]))
+    missing = load_recipe("7", ["model.backbone_weights=no.pth"])
+    with pytest.raises(ValueError, match=r"no weights file no\.pth\. Recipe '07_"):
+        check_weights_file(missing)
+    first = load_recipe("9", ["pretraining.model.backbone_weights=no.pth"])
+    check_weights_file(first, "run")
+    with pytest.raises(ValueError, match=r"no weights file no\.pth\. Recipe 'celeba_"):
+        check_weights_file(first)

@@ -13,6 +13,7 @@ from keras_agegender.recipes.loading import (
     override_recipe,
     pretraining_recipe,
 )
+from keras_agegender.recipes.recipe import LossWeightBalancing
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -84,6 +85,56 @@ def test_overrides():
         ),
         ("[training]\nkeep = {best = 'val_loss'}", r"'training\.keep'.*'best'"),
         ("[training]\nkeep_monitor = ''", r"'training\.keep_monitor'.*metric"),
+        ("[training]\nlearning_rate = inf", r"'training\.learning_rate'.*finite.*inf"),
+        ("[training]\nlearning_rate = nan", r"'training\.learning_rate'.*finite.*nan"),
+        ("[training]\nweight_decay = inf", r"'training\.weight_decay'.*finite.*inf"),
+        ("[training]\nweight_decay = nan", r"'training\.weight_decay'.*finite.*nan"),
+        ("[training]\nlearning_rate_changes = {9 = inf}", r"changes\.9'.*finite.*inf"),
+        ("[loss_weights]\nage = inf", r"'loss_weights\.age'.*finite.*inf"),
+        (
+            "[[loss_weight_changes]]\nepoch = 1\nset = {age = inf}",
+            r"\[0\]\.set'.*inf",
+        ),
+        (
+            "[training]\noptimizer = 'adamm'",
+            r"Received: 'adamm'\. Did you mean 'adam.*'",
+        ),
+        # A network and its input.
+        (
+            "[model]\nbackbone = 'resnet43'",
+            r"'model\.backbone'.*'caffe'.*module:function.*Did you mean 'resnet34'\?",
+        ),
+        (
+            "[model]\nbackbone = 'keras.applications:EfficientNetB9'",
+            r"'model\.backbone'.*Did you mean 'keras\.applications:EfficientNetB",
+        ),
+        ("[model]\nbackbone = ''", r"'model\.backbone'.*Received: ''\.$"),
+        (
+            "[model]\ninput_scaling = '-1..2'",
+            r"'model\.input_scaling'.*'0\.\.255'.*no such key.*Did you mean '-1\.\.1'",
+        ),
+        # How losses are balanced.
+        (
+            "[loss_weight_balancing]\nmethod = 'gradnorm'",
+            r"'loss_weight_balancing\.method'.*'dwa', 'uncertainty'.*'gradnorm'",
+        ),
+        (
+            "[loss_weight_balancing]\nby = 'batch'",
+            r"'loss_weight_balancing\.by'.*'epoch', 'step'.*'batch'",
+        ),
+        (
+            "[loss_weight_balancing]\nby = 'step'",
+            r"'loss_weight_balancing\.by'.*with method 'uncertainty'",
+        ),
+        ("[loss_weight_balancing]\ntemperature = 0", r"\.temperature'.*positive"),
+        ("[loss_weight_balancing]\ntemperature = inf", r"\.temperature'.*finite.*inf"),
+        ("[loss_weight_balancing]\nmomentum = 0.5", r"\.momentum'.*with method"),
+        (
+            "[loss_weight_balancing]\nmethod = 'uncertainty'\nmomentum = 1",
+            r"\.momentum'.*\[0, 1\)",
+        ),
+        ("[loss_weight_balancing]\noutputs = ['age']", r"\.outputs'.*two or more"),
+        ("[loss_weight_balancing]\noutputs = ['age', 'age']", r"\.outputs'.*different"),
         ("[model]\ndropout_rate = 1.0", r"'model\.dropout_rate'.*\[0, 1\)"),
         ("[model]\nwidth = 0.0", r"'model\.width'.*above 0"),
         ("[model]\nencoding = 'x'", r"'model\.encoding'.*'joint', 'categorical'"),
@@ -117,6 +168,35 @@ def test_mistakes_name_file_and_key(tmp_path, text, message):
     path.write_text(text, "utf-8")
     with pytest.raises(ValueError, match=message):
         load_recipe(path)
+
+
+def test_names_known_before_keras_are_those_of_the_library():
+    """Networks and methods of balancing: what there is, in its order."""
+    import typing
+
+    from keras_agegender.callbacks.loss_weight_balancer import METHODS
+    from keras_agegender.models.network_names import NETWORK_NAMES
+    from keras_agegender.models.networks import list_models
+
+    assert list(NETWORK_NAMES) == list_models()
+    hints = typing.get_type_hints(LossWeightBalancing)
+    assert typing.get_args(hints["method"]) == METHODS
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "model.backbone=keras.applications:ResNet50V2",
+        "model.backbone=any.module:of_your_own",
+        "model.input_scaling=-1..1",
+        "model.backbone_weights=not_there.pth",  # recipes are shown without it
+        "training.optimizer=AdamW",
+        "loss_weight_balancing={method='uncertainty', by='step', momentum=0.0}",
+        "loss_weight_balancing={temperature=0.5, outputs=['gender', 'age']}",
+    ],
+)
+def test_what_may_be_right_is_let_through(settings):
+    assert load_recipe("7", ["training.normalize_loss=false", settings])
 
 
 def test_another_encoding_by_override_leaves_what_was_said_of_the_outputs():

@@ -17,7 +17,11 @@ from keras_agegender.recipes.recipe import Published
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.training.experiment import make_experiment
 from keras_agegender.training.identity import differences, identity_of
-from keras_agegender.training.resuming import make_run_directory, open_run
+from keras_agegender.training.resuming import (
+    check_place,
+    make_run_directory,
+    open_run,
+)
 from keras_agegender.training.train import train, train_unless_finished
 
 SMALL = ("model.image_size=[32, 32]", "data.batch_size=8", "training.epochs=1",
@@ -197,6 +201,7 @@ def test_steps_of_an_epoch(prepared):
         ("loss_weight_changes=[{epoch=1, set={agee=1}}]", "'age'"),
         ("loss_weights={agee=1}", "'age'"),
         ("model.encoding=categoricl", "categorical"),
+        ("model.backbone_weights=no.pth", r"no weights file no\.pth"),
     ],
 )  # fmt: skip
 def test_names_that_do_not_exist_surface_before_work(prepared, settings, message):
@@ -229,6 +234,7 @@ def test_another_experiment_is_not_resumed(prepared, experiment, tmp_path):
     moved = shutil.copytree(prepared.directory, tmp_path / "moved")
     opened(run.path, make_experiment(experiment.recipe, moved))  # the same one
     assert run.info()["data"] == str(moved)
+    run.backup.mkdir()  # an epoch was trained
     other = make_experiment(experiment.recipe, prepared, seed=3)
     with pytest.raises(ValueError, match=r"another experiment: seed is 0 there and 3"):
         opened(run.path, other)
@@ -236,6 +242,40 @@ def test_another_experiment_is_not_resumed(prepared, experiment, tmp_path):
     run.update_info(status="finished")
     with pytest.raises(ValueError, match="is finished"):
         opened(run.path, other)
+
+
+@pytest.mark.parametrize(
+    "trained", ["backup", "best_age.keras", "pretraining/backup", ""]
+)
+def test_a_run_that_trained_nothing_is_begun_anew(
+    prepared, experiment, tmp_path, trained
+):
+    """By another experiment; what one epoch made, of the pretraining too, is kept."""
+    run = opened(tmp_path / "run", experiment)
+    opened(run.path / "pretraining", experiment)
+    other = make_experiment(experiment.recipe, prepared, seed=3)
+    if trained:
+        (run.path / trained).mkdir()
+        with pytest.raises(ValueError, match="unfinished run of another experiment"):
+            opened(run.path, other)
+        with pytest.raises(ValueError, match="holds a run of another experiment"):
+            check_place(run, other)
+        assert run.identity == experiment.identity
+    else:
+        check_place(run, other)
+        assert opened(run.path, other).identity == other.identity
+        assert not (run.path / "pretraining").exists()
+
+
+def test_a_wrong_setting_leaves_no_run_that_blocks_the_right_one(prepared, tmp_path):
+    """The layer that refuses it is made when the run's folder is there already."""
+    missing = "model.backbone=sample_data:no_such_function"
+    with pytest.raises(ValueError, match="no_such_function"):
+        train("7", prepared, tmp_path / "run", overrides=[*SMALL, missing], verbose=0)
+    assert RunDirectory(tmp_path / "run").info()["status"] == "running"
+    run = train("7", prepared, tmp_path / "run", overrides=SMALL, verbose=0)
+    assert run.info()["status"] == "finished"
+    assert run.recipe().model.backbone == "sample_data:small_backbone"
 
 
 def test_a_finished_run_is_taken_for_its_own_experiment_only(
