@@ -85,6 +85,84 @@ def test_few_rows_need_a_name_that_says_it():
         assert identifier_reason(name, numbers) is None
 
 
+# Column -> the text of row n of 30; each became an output once.
+MORE_IDENTIFIERS = {
+    "user_id": lambda n: f"u{n // 2}",
+    "photo_no": lambda n: str(n // 2),
+    "ID_2": lambda n: str(n % 15),
+    "serial": lambda n: f"A{n // 3:04d}",
+    "userid": lambda n: str(100 + n // 2),
+    "imageid": lambda n: str(100 + n // 2),
+    "PersonID": lambda n: str(7 * (n // 2)),
+    "customer": lambda n: str(4711 + n // 2),
+    "zip": lambda n: str(10115 + 3 * (n // 5)),
+    "epoch_ms": lambda n: str(1_600_000_000_000 + 1000 * (n // 4)),
+}
+ATTRIBUTES = {
+    "race": lambda n: ("asian", "black", "white")[n % 3],
+    "hair": lambda n: ("red", "blond", "black")[n % 3],
+    "size": lambda n: ("s", "m", "l", "xl")[n % 4],
+    "smile": lambda n: str(n % 2),
+    "weight": lambda n: str(50 + n % 25),
+    "height": lambda n: str(150 + n % 25),
+    "year": lambda n: str(1990 + n % 20),
+    "number_of_children": lambda n: str(n % 5),
+    "video": lambda n: str(20 + n % 20),
+    "acid": lambda n: str(20 + n % 20),
+    "grid": lambda n: str(20 + n % 20),
+    "hybrid": lambda n: str(20 + n % 20),
+    "humid": lambda n: str(20 + n % 20),
+    "casino": lambda n: str(20 + n % 20),
+    "zip": lambda n: str(n % 2),  # of a jacket
+    "user": lambda n: "yn"[n % 2],
+    "emotion_id": lambda n: str(n % 7),
+}
+
+
+@pytest.mark.parametrize("name", MORE_IDENTIFIERS)
+def test_ids_of_thirty_rows(name):
+    reason = identifier_reason(name, [MORE_IDENTIFIERS[name](n) for n in range(30)])
+    assert reason.startswith("it looks like an id: ")
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_attributes_of_thirty_rows(name):
+    texts = [ATTRIBUTES[name](n) for n in range(30)]
+    assert identifier_reason(name, texts) is None
+
+
+def test_thirty_rows_of_a_file(tmp_path):
+    file = table(
+        tmp_path,
+        {k: (f, "") for k, f in {**ATTRIBUTES, **MORE_IDENTIFIERS}.items()},
+        count=30,
+    )
+    manifest, report = read_csv(file)
+    assert set(manifest.attrs["extra_heads"]) == set(ATTRIBUTES) - {"zip"}
+    (told,) = [t for t in report.totals if t.startswith("column 'user_id' not")]
+    assert "15 different values in 30 rows" in told
+    assert "--subject-column user_id keeps one person in one split" in told
+    named, _ = read_csv(file, extra=["user_id"])
+    assert list(named.attrs["extra_heads"]) == ["user_id"]
+
+
+@pytest.mark.parametrize(
+    ("values", "rows", "is_output"),
+    [(11, 54, False), (11, 55, True), (10, 20, True), (12, 24, False)],
+)
+def test_texts_need_five_rows_per_value(values, rows, is_output):
+    texts = [f"city {n % values}" for n in range(rows)]
+    reason = identifier_reason("city", texts)
+    told = f"too few rows per value: {values} different texts in {rows} rows"
+    assert reason == (None if is_output else told)
+    assert identifier_reason("floor", [t.split()[1] for t in texts]) is None
+
+
+def test_a_subject_column_is_no_hint_where_nothing_repeats():
+    assert "--subject" not in identifier_reason("user_id", [f"u{n}" for n in range(30)])
+    assert "--subject" not in identifier_reason("zip", ["10115", "10117", "10119"] * 9)
+
+
 @pytest.mark.parametrize("different", [8, 9, 10])
 def test_nine_in_ten_is_nearly_all(different):
     texts = [str(100 + min(n, different - 1)) for n in range(10)]
