@@ -69,7 +69,6 @@ def check_training(
     check_pretraining_data(recipe, pretraining_data)
     training_data(recipe, data, pretraining_data)
     check_beginning(recipe, pretraining_data, pretrained)
-    check_weights_file(recipe, pretrained)
     check_data(data, pretraining_data)
     if pretrained is not None:
         check_model(pretrained)

@@ -38,7 +38,8 @@ def check_beginning(
     """Makes sure that what a recipe begins with is there or can be trained.
 
     Raises:
-        ValueError: If neither data nor weights are given for it.
+        ValueError: If neither data nor weights are given for it, or there is no file of
+            weights that a recipe names.
     """
     given = pretraining_data is not None or pretrained is not None
     if recipe.pretraining is not None and not given:
@@ -47,6 +48,7 @@ def check_beginning(
             "train that on with `pretraining_data` (--pretraining-data), or give a "
             "finished run with `pretrained` (--pretrained)."
         )
+    check_weights_file(recipe, pretrained)
 
 
 def check_pretraining_data(recipe: Recipe, pretraining_data: object) -> None:

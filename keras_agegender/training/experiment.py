@@ -23,11 +23,7 @@ from keras_agegender.files import directory_hash, file_hash
 from keras_agegender.input_pipeline.labels import read_labels
 from keras_agegender.recipes.checks import check_recipe
 from keras_agegender.recipes.loading import pretraining_recipe
-from keras_agegender.recipes.needs import (
-    check_beginning,
-    check_weights_file,
-    training_data,
-)
+from keras_agegender.recipes.needs import check_beginning, training_data
 from keras_agegender.recipes.recipe import Recipe
 from keras_agegender.run_directory import RunDirectory, recipe_encoding
 from keras_agegender.training.check_pixels import check_pixels, pixels_of
@@ -176,7 +172,6 @@ def make_experiment(
     check_recipe(recipe, recipe.name)
     given = training_data(recipe, data, pretraining_data)
     check_beginning(recipe, pretraining_data, pretrained)
-    check_weights_file(recipe, pretrained)
     prepared = given if isinstance(given, PreparedDataset) else load_prepared(given)
     check_pixels(recipe, prepared)
     heads = _resolve_heads(prepared, recipe, extra_heads)
