@@ -51,6 +51,7 @@ LONG_MODULES = {
     "datasets/csv.py": "one reader: roles, labels, splits and columns of one format",
     "datasets/preparation.py": "one preparation, in blocks and resumable",
     "encodings/encoding.py": "one class",
+    "faces/decoding.py": "the formats of one graph, and their EXIF",
     "recipes/recipe.py": "every section of one schema, documented",
     "serving/predictor.py": "one class",
 }
@@ -145,6 +146,7 @@ WRITES_ITSELF = {
     "datasets/preparation.py": "into a folder that gets its name when it is whole",
     "datasets/prepared.py": "into a folder that gets its name when it is whole",
     "run_directory.py": "a probe of the disk, removed at once",
+    "faces/decoding.py": "the formats of one graph, and their EXIF",
     "recipes/recipe.py": "every section of one schema, documented",
     "serving/export.py": "into a folder that gets its name when it is whole",
 }
