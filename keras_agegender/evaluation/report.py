@@ -253,9 +253,10 @@ def _faces(found: _Evaluated, answers: list[Any], explain: int) -> dict[str, Any
     """Returns the surest mistakes about gender and age group, or else further heads."""
     asked = [a for a in answers if a.name in ("gender", "age_group")] or answers[:2]
     mistakes = confident_mistakes(asked, found.predictions.index)
-    found.tables["mistakes"] = mistakes
+    found.tables["mistakes"] = mistakes.drop(columns="key")  # a key may name somebody
     pictures = None
     if found.data is not None:
+        found.tables["mistakes"] = mistakes
         pictures = read_pictures(found.data, found.split, mistakes["key"])
     maps = []
     if pictures is not None and explain:
