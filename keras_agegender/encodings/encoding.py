@@ -122,7 +122,7 @@ class Encoding:
 
     @property
     def extra_heads(self) -> tuple[Head, ...]:
-        """Heads beside those that `decode` reads age group and gender from."""
+        """Heads beside those that age group and gender are read from."""
         main = {
             head.name
             for head in (self.age_head, self.gender_head)
