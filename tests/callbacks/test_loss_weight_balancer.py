@@ -195,6 +195,7 @@ def test_a_loss_that_is_no_number_leaves_the_weights():
     assert logged(history).tolist() == [[1.0, 1.0], [1.0, 1.0]]
 
 
+@pytest.mark.slow
 def test_of_losses_1000_times_apart_both_are_learned():
     """Two linear regressions; the best possible losses are known in closed form."""
     rng = np.random.default_rng(0)

@@ -113,6 +113,7 @@ def test_the_help_of_finetuning_says_what_it_does_and_its_defaults():
         assert f"[{default}]" in text
 
 
+@pytest.mark.slow
 def test_adience(tmp_path):
     rows = {
         fold: [adience_row(n, fold, "(25, 32)", "fm"[n % 2]) for n in range(4)]

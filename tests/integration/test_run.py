@@ -215,6 +215,7 @@ def interrupted(epoch):
     return on_epoch_begin
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_to_the_same_model(prepared, tmp_path, monkeypatch):
     settings = (*SMALL, "training.epochs=3")
     whole = train("quickstart", prepared, tmp_path / "a", overrides=settings, verbose=0)
