@@ -12,7 +12,7 @@ MODULES = {file.relative_to(PACKAGE).as_posix(): file for file in PACKAGE.rglob(
 
 # A room imports itself and rooms of earlier lines, never one of its own line.
 FLOORS = (
-    ("quiet", "labels", "files", "progress", "distribution"),
+    ("quiet", "labels", "files", "progress", "suggestion", "distribution"),
     ("faces",),
     ("encodings",),
     ("models", "callbacks", "datasets"),
@@ -36,6 +36,7 @@ WITHOUT_TENSORFLOW = (
     "callbacks",
     "labels",
     "files",
+    "suggestion",
     "recipes",
     "evaluation/answer_metric.py",
     "evaluation/answers.py",

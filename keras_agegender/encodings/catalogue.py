@@ -5,7 +5,6 @@ Each is a few heads; nothing else in the library knows which encodings exist.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -17,6 +16,7 @@ from keras_agegender.labels import (
     AgeGroups,
     get_age_groups,
 )
+from keras_agegender.suggestion import did_you_mean
 
 GENDER = Head("gender")
 
@@ -107,8 +107,7 @@ def get_encoding(
     if isinstance(name, Encoding):
         return _given(name, question, age_groups).with_heads(heads)
     if name not in ENCODINGS:
-        close = difflib.get_close_matches(str(name), ENCODINGS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(name, ENCODINGS)
         raise ValueError(
             f"Invalid `encoding`. Expected one of {list_encodings()}. "
             f"Received: encoding={name!r}.{hint}"

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from keras_agegender.suggestion import did_you_mean
 
 
 def check_output_names(given: Any, expected: Sequence[str], argument: str) -> None:
     """Raises ValueError if `given` holds a name that is not among `expected`."""
     for name in given:
         if name not in expected:
-            close = difflib.get_close_matches(str(name), expected, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(name, expected)
             raise ValueError(
                 f"Invalid `{argument}`. There is no output named {name!r}.{hint} "
                 f"Outputs: {list(expected)}."

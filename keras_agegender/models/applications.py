@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from keras_agegender.suggestion import did_you_mean
 
 if TYPE_CHECKING:
     import keras
@@ -52,8 +53,7 @@ def application_scaling(name: str) -> str:
     """
     scalings = {known: key for key, names in APPLICATIONS.items() for known in names}
     if name not in scalings:
-        close = difflib.get_close_matches(name, scalings, n=1)
-        hint = f" Did you mean {PREFIX + close[0]!r}?" if close else ""
+        hint = did_you_mean(name, scalings, PREFIX)
         raise ValueError(
             "Invalid `backbone`. Expected the name of a network of "
             f"keras.applications. Received: backbone={PREFIX + name!r}.{hint}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from keras_agegender.models.input_scaling import (
 from keras_agegender.models.networks import NETWORKS, list_models
 from keras_agegender.models.torch_weights import load_torch_weights
 from keras_agegender.models.weights import transfer_weights
+from keras_agegender.suggestion import did_you_mean
 
 BackboneLike: TypeAlias = str | keras.Model | Callable[[Any], Any]
 IMAGE_SIZE = (224, 224)
@@ -158,8 +158,7 @@ def _named(
     scaling: InputScaling | None,
 ) -> Backbone:
     if name not in NETWORKS:
-        close = difflib.get_close_matches(name, NETWORKS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(name, NETWORKS)
         raise ValueError(
             f"Invalid `backbone`. Expected one of {list_models()}, a network of Keras "
             f"as '{PREFIX}ResNet50', your own function as 'module:function', a "

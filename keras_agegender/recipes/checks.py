@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -12,6 +11,7 @@ from keras_agegender.models.applications import APPLICATIONS, PREFIX
 from keras_agegender.models.input_scaling import INPUT_SCALINGS
 from keras_agegender.models.network_names import NETWORK_NAMES
 from keras_agegender.recipes.recipe import LossWeightBalancing, Recipe
+from keras_agegender.suggestion import did_you_mean
 
 # By the names that `keras.optimizers.get` knows; a recipe loads without Keras.
 OPTIMIZERS = (
@@ -55,8 +55,7 @@ def check_recipe(recipe: Recipe, source: str) -> None:
         _balancing(recipe), _published(recipe),
     )  # fmt: skip
     for key, expected, received in found:
-        close = difflib.get_close_matches(str(received), CHOICES.get(key, ()), n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(received, CHOICES.get(key, ()))
         raise ValueError(
             f"Recipe {source} has an invalid value of {key!r}. Expected {expected}. "
             f"Received: {received!r}.{hint}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import tomllib
 import types
 import typing
@@ -22,6 +21,7 @@ from keras_agegender.recipes.overrides import (
     for_pretraining,
 )
 from keras_agegender.recipes.recipe import Recipe
+from keras_agegender.suggestion import did_you_mean
 
 
 def list_recipes() -> dict[str, str]:
@@ -151,8 +151,7 @@ def _read(name: str, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], str]:
         name = _full_name(name)
         entry = _folder() / f"{name}.toml"
         if not entry.is_file():
-            close = difflib.get_close_matches(name, _names(), n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(name, _names())
             raise ValueError(
                 f"There is no recipe named {name!r}.{hint} Recipes: {_names()}; "
                 "or give the path of a .toml file."
@@ -205,8 +204,7 @@ def _build(kind: type, settings: Mapping[str, Any], source: str, prefix: str) ->
     hints = typing.get_type_hints(kind)
     unknown = sorted(set(settings) - set(hints))
     if unknown:
-        close = difflib.get_close_matches(unknown[0], hints, n=1)
-        hint = f" Did you mean {prefix + close[0]!r}?" if close else ""
+        hint = did_you_mean(unknown[0], hints, prefix)
         raise ValueError(
             f"Recipe {source} has an unknown key {prefix + unknown[0]!r}.{hint}"
         )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.recipes.recipe import Recipe
+from keras_agegender.suggestion import did_you_mean
 
 
 def logged_names(encoding: Encoding) -> list[str]:
@@ -61,8 +60,7 @@ def check_monitors(recipe: Recipe, encoding: Encoding) -> None:
     known = logged_names(encoding)
     for key, monitor in watched.items():
         if monitor not in known:
-            close = difflib.get_close_matches(monitor, known, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(monitor, known)
             raise ValueError(
                 f"Invalid `{key}` of recipe {recipe.name!r}. Expected one of {known}. "
                 f"Received: {monitor!r}.{hint}"

@@ -1,0 +1,22 @@
+"""What a misspelled name was meant to be."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(name: object, known: Iterable[str], prefix: str = "") -> str:
+    """Returns " Did you mean …?" with the name nearest to one; `""` if none is near.
+
+    Args:
+        name: What was given.
+        known: What there is.
+        prefix: Stands before the name in the answer.
+
+    Example:
+    >>> did_you_mean("ordinl", ["ordinal", "joint"])
+    " Did you mean 'ordinal'?"
+    """
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" Did you mean {prefix + close[0]!r}?" if close else ""
