@@ -1,0 +1,96 @@
+"""
+Title: A run becomes a folder that may be passed on
+Description: Weights in half precision, no local paths, no faces.
+
+    python pipelines/release_run.py runs/utkface/utkface_compact saved_models/compact
+
+What is left out: pictures, predictions and keys of faces, and the optimizer. The model
+still loads with `keras.saving.load_model`, in float32, and the folder with
+`kag.Predictor` and `agegender predict`.
+"""
+
+import argparse
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import h5py
+
+WEIGHTS = "model.weights.h5"
+COPIED = ("best.json", "history.csv", "curves.png", "confusion.png", "calibration.json")
+
+
+def halve(source: Path, target: Path) -> None:
+    """Writes a `.keras` file with weights of 16 bits, which Keras reads as float32."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == WEIGHTS:
+                content = halve_weights(content)
+            new.writestr(name, content, zipfile.ZIP_DEFLATED)
+
+
+def halve_weights(content: bytes) -> bytes:
+    halved = io.BytesIO()
+    with h5py.File(io.BytesIO(content)) as old, h5py.File(halved, "w") as new:
+
+        def copy(name: str, item: h5py.Group | h5py.Dataset) -> None:
+            if name.split("/")[0] == "optimizer":
+                return
+            if isinstance(item, h5py.Dataset):
+                value = item[()]
+                kind = "float16" if item.dtype == "float32" else item.dtype
+                new.create_dataset(name, data=value.astype(kind))
+                made = new[name]
+            else:
+                made = new.require_group(name)
+            made.attrs.update(item.attrs)
+
+        old.visititems(copy)
+        new.attrs.update(old.attrs)
+    return halved.getvalue()
+
+
+def without_paths(value):
+    """Returns plain values with absolute paths cut to their last part."""
+    if isinstance(value, dict):
+        return {key: without_paths(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_paths(item) for item in value]
+    if isinstance(value, str) and value.startswith("/"):
+        return Path(value).name
+    return value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[2][13:])
+    parser.add_argument("run", type=Path, help="a finished run")
+    parser.add_argument("out", type=Path, help="folder to write")
+    arguments = parser.parse_args()
+    # Keras takes seconds to load; the arguments are right by now.
+    from keras_agegender.recipes.loading import override_recipe
+    from keras_agegender.run_directory import RunDirectory
+
+    run = RunDirectory.open(arguments.run)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for name in ("run.json", "metrics.json"):
+        values = without_paths(json.loads((run.path / name).read_text("utf-8")))
+        text = json.dumps(values, indent=1) + "\n"
+        (arguments.out / name).write_text(text, "utf-8")
+    recipe, overrides = run.recipe(), []
+    if recipe.model.backbone_weights:
+        name = Path(recipe.model.backbone_weights).name
+        overrides = [f"model.backbone_weights={name}"]
+    toml = override_recipe(recipe, overrides).to_toml()
+    (arguments.out / "recipe.toml").write_text(toml, "utf-8")
+    for name in COPIED:
+        if (run.path / name).is_file():
+            (arguments.out / name).write_bytes((run.path / name).read_bytes())
+    halve(run.best_model, arguments.out / "best.keras")
+    size = sum(file.stat().st_size for file in arguments.out.iterdir()) / 1e6
+    print(f"{arguments.out}: {size:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
