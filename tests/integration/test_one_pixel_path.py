@@ -116,7 +116,10 @@ PATHS = {
 }
 
 
-@pytest.fixture(scope="module", params=PATHS)
+@pytest.fixture(
+    scope="module",
+    params=["mtcnn", pytest.param("settings", marks=pytest.mark.slow), "whole"],
+)
 def ways(request, tmp_path_factory):
     """Files by name, pixels of training by name, and the export."""
     pipeline, arguments = PATHS[request.param]
