@@ -63,16 +63,12 @@ def _raw_targets(head: Head, example: Mapping[str, tf.Tensor]) -> tf.Tensor:
     ids = [_class_ids(example[column], head.name, whole) for column in head.columns]
     one = head.class_ids(ids, lambda known: tf.cast(known, tf.int64))
     # An id beyond the classes must not be taken for another class.
-    check = tf.debugging.Assert(
-        tf.reduce_all((one >= MISSING) & (one < head.num_values)),
-        [
-            f"Invalid {' or '.join(head.columns)} of head {head.name!r}. Expected ids "
-            f"in [0, {head.num_values}) or {MISSING} for unknown. Received:",
-            tf.reduce_max(one),
-        ],
+    message = (
+        f"Invalid {' or '.join(head.columns)} of head {head.name!r}. Expected ids in "
+        f"[0, {head.num_values}) or {MISSING} for unknown. Received:"
     )
-    with tf.control_dependencies([check] if check is not None else []):
-        return _look_up(table, tf.identity(one))
+    possible = (one >= MISSING) & (one < head.num_values)
+    return _look_up(table, _checked(one, possible, [message, tf.reduce_max(one)]))
 
 
 def _class_ids(values: tf.Tensor, head_name: str, whole: bool) -> tf.Tensor:
@@ -83,10 +79,15 @@ def _class_ids(values: tf.Tensor, head_name: str, whole: bool) -> tf.Tensor:
     floor = tf.floor(values)
     if whole:
         message = f"Invalid target of head {head_name!r}. Expected class ids. Received:"
-        check = tf.debugging.Assert(tf.reduce_all(values == floor), [message, values])
-        with tf.control_dependencies([check] if check is not None else []):
-            floor = tf.identity(floor)
+        floor = _checked(floor, values == floor, [message, values])
     return tf.cast(floor, tf.int64)
+
+
+def _checked(values: tf.Tensor, right: tf.Tensor, message: list) -> tf.Tensor:
+    """Returns the values, once it is sure, in a graph too, that all are right."""
+    check = tf.debugging.Assert(tf.reduce_all(right), message)
+    with tf.control_dependencies([check] if check is not None else []):
+        return tf.identity(values)
 
 
 def _look_up(table: np.ndarray, ids: tf.Tensor) -> tf.Tensor:
