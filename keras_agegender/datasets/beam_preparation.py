@@ -8,20 +8,15 @@ same path, and so do the pictures: a network file system or a mounted bucket.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from keras_agegender.datasets.blocks import (
-    BlockCropper,
-    block_file,
-    make_example,
-    read_block,
-    read_picture,
-    write_block,
-)
+from keras_agegender.datasets.block_files import BlockFiles
+from keras_agegender.datasets.blocks import BlockCropper, make_example, read_picture
 from keras_agegender.datasets.manifest import manifest_age_groups
 from keras_agegender.datasets.preparation import (
     BLOCK_SIZE,
@@ -103,7 +98,7 @@ def prepare_with_beam(
     blocks = task.blocks()
     missing = [(k, blocks[k]) for k in task.missing_blocks()]
     with beam.Pipeline(options=options) as pipeline:
-        _ = pipeline | _over_blocks(beam, missing, _CropBlock(cropper, task.partial))
+        _ = pipeline | _over_blocks(beam, missing, _CropBlock(cropper, task))
     return task.finish(partial(_write_splits, beam=beam, options=options))
 
 
@@ -127,21 +122,26 @@ def _over_blocks(beam: Any, blocks: Sequence[Any], work: Callable) -> Any:
     )
 
 
+def _seen_by_workers(task: Preparation) -> BlockFiles:
+    """Returns a task's blocks under a path that does not depend on where one is."""
+    return replace(task.block_files, folder=task.partial.absolute())
+
+
 class _CropBlock:
     """Crops the pictures of a block and writes its records."""
 
-    def __init__(self, cropper: BlockCropper, folder: Path) -> None:
+    def __init__(self, cropper: BlockCropper, task: Preparation) -> None:
         self.cropper = cropper
-        self.folder = folder.absolute()
+        self.files = _seen_by_workers(task)
 
     def __call__(self, element: tuple[int, pd.DataFrame]) -> tuple[()]:
         """Does nothing where the block is there: Beam may give it out twice."""
         number, block = element
-        if not block_file(self.folder, number).is_file():
+        if not self.files.is_finished(number, block):
             pictures = [read_picture(path) for path in block["path"]]
             found = self.cropper.detect(pictures)
             records = self.cropper.records(block, pictures, found)
-            write_block(self.folder, number, records)
+            self.files.write(number, records)
         return ()
 
 
@@ -154,7 +154,7 @@ class _ReadExamples:
 
     def __init__(self, task: Preparation, split: str) -> None:
         self.block_size = task.request["block_size"]
-        self.folder = task.partial.absolute()
+        self.files = _seen_by_workers(task)
         self.extra = task.extra_columns()
         self.split = split
 
@@ -163,7 +163,7 @@ class _ReadExamples:
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         number, block = element
         rows = block.set_index("key")
-        for place, record in enumerate(read_block(self.folder, number)):
+        for place, record in enumerate(self.files.read(number)):
             if record["split"] == self.split and record["jpeg"] is not None:
                 example = make_example(record, rows.loc[record["key"]], self.extra)
                 yield number * self.block_size + place, example

@@ -1,18 +1,16 @@
 """Blocks: what preparation does to some pictures at a time, wherever it runs.
 
 In: a slice of a manifest. Out: one record per picture, its status and, unless it has
-none, its JPEG. A finished block is a file, written whole or not at all, so that work
-that was interrupted goes on behind it. Local and Beam preparation share all of this.
+none, its JPEG, which `BlockFiles` keep, so that work that was interrupted goes on
+behind it. Local and Beam preparation share all of this.
 """
 
 from __future__ import annotations
 
 import functools
 import io
-import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,6 @@ import pandas as pd
 from keras_agegender.faces.detector import Detections, FaceDetector
 from keras_agegender.faces.images import UnreadableImageError, read_image
 from keras_agegender.faces.pixel_path import PixelPath
-from keras_agegender.files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -137,31 +134,6 @@ def _unreadable(reason: str) -> dict[str, Any]:
         "box": [0.0] * 4,
         "jpeg": None,
     }
-
-
-# -- files -----------------------------------------------------------------------------
-
-
-def block_file(partial: Path, number: int) -> Path:
-    """Returns where block `number` of an unfinished preparation lies."""
-    return partial / f"block-{number:06d}.pickle"
-
-
-def write_block(partial: Path, number: int, records: list[dict[str, Any]]) -> None:
-    """Writes a finished block."""
-    # Two workers of a cluster may have been given the same block.
-    write_bytes(block_file(partial, number), pickle.dumps(records))
-
-
-def read_block(partial: Path, number: int) -> list[dict[str, Any]]:
-    """Returns the records of a finished block."""
-    return pickle.loads(block_file(partial, number).read_bytes())
-
-
-def read_blocks(partial: Path, num_blocks: int) -> Iterator[dict[str, Any]]:
-    """Yields the records of all blocks, in the order of the manifest."""
-    for number in range(num_blocks):
-        yield from read_block(partial, number)
 
 
 def make_example(

@@ -20,14 +20,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from keras_agegender.datasets.blocks import (
-    BlockCropper,
-    block_file,
-    make_example,
-    read_blocks,
-    read_picture,
-    write_block,
-)
+from keras_agegender.datasets.block_files import BlockFiles
+from keras_agegender.datasets.blocks import BlockCropper, make_example, read_picture
 from keras_agegender.datasets.contact_sheet import contact_sheet
 from keras_agegender.datasets.manifest import (
     OPTIONAL_TEXT,
@@ -39,6 +33,7 @@ from keras_agegender.datasets.preparation_request import (
     finished_before,
     manifest_hash,
     open_partial,
+    request_hash,
 )
 from keras_agegender.datasets.prepared import (
     CLEANING_FILE,
@@ -146,6 +141,11 @@ class Preparation:
         """How many blocks there are."""
         return -(-len(self.manifest) // self.request["block_size"])
 
+    @property
+    def block_files(self) -> BlockFiles:
+        """Its finished blocks."""
+        return BlockFiles(self.partial, request_hash(self.request))
+
     def blocks(self) -> list[pd.DataFrame]:
         """Returns the manifest cut into blocks."""
         size = self.request["block_size"]
@@ -155,12 +155,9 @@ class Preparation:
         ]
 
     def missing_blocks(self) -> list[int]:
-        """Returns the numbers of the blocks that are not finished yet."""
-        return [
-            k
-            for k in range(self.num_blocks)
-            if not block_file(self.partial, k).is_file()
-        ]
+        """Returns the numbers of the blocks that are not finished yet, or damaged."""
+        files = self.block_files
+        return [k for k, b in enumerate(self.blocks()) if not files.is_finished(k, b)]
 
     def splits(self) -> list[str]:
         """Returns the names of the manifest's splits."""
@@ -227,7 +224,7 @@ class Preparation:
     def _status(self) -> tuple[pd.DataFrame, np.ndarray]:
         """Returns a row per picture, and which of them are kept."""
         rows, kept = [], []
-        for record in read_blocks(self.partial, self.num_blocks):
+        for record in self.block_files.read_all(self.num_blocks):
             kept.append(record.pop("jpeg") is not None)
             rows.append(record)
         return pd.DataFrame(rows), np.array(kept)
@@ -392,10 +389,10 @@ def _fallback(request: Mapping[str, Any]) -> str | None:
 
 def _crop_blocks(task: Preparation, cropper: BlockCropper, progress: bool) -> None:
     """Reads the next block and stores the last one while this one's faces are found."""
-    blocks, missing = task.blocks(), task.missing_blocks()
+    blocks, missing, files = task.blocks(), task.missing_blocks(), task.block_files
 
     def store(k: int, pictures: list, found: Any) -> int:
-        write_block(task.partial, k, cropper.records(blocks[k], pictures, found))
+        files.write(k, cropper.records(blocks[k], pictures, found))
         return len(pictures)
 
     bar = progress_bar(len(task.manifest), "faces", "image", shown=progress)
@@ -431,10 +428,10 @@ def _read_ahead(
 
 def _write_splits(task: Preparation, built: Path) -> None:
     extra = task.extra_columns()
-    rows = task.manifest.set_index("key")
+    rows, files = task.manifest.set_index("key"), task.block_files
 
     def examples(split: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        for record in read_blocks(task.partial, task.num_blocks):
+        for record in files.read_all(task.num_blocks):
             if record["split"] == split and record["jpeg"] is not None:
                 labels = rows.loc[record["key"]]
                 yield record["key"], make_example(record, labels, extra)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,6 +31,8 @@ DIFFERENCES = {
     "pixels.stored_size": "its pictures have {there} pixels, not {here} (--size)",
     "pixels.jpeg_quality": "its JPEG quality is {there}, not {here}",
 }
+# What lies in the folder of an unfinished preparation; `.block` was `.pickle` once.
+OWN = re.compile(r"\.?(block-\d{6}|request)\..*|dataset")
 # Compared part by part, where both sides have them.
 NESTED = ("pixels", "pixels.crop")
 
@@ -47,6 +50,11 @@ def manifest_hash(manifest: pd.DataFrame) -> str:
         sort_keys=True,
     )
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def request_hash(request: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of a request, by which its blocks are known."""
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
 def differences(made: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
@@ -83,22 +91,45 @@ def finished_before(
 def open_partial(partial: Path, request: Mapping[str, Any], overwrite: bool) -> None:
     """Makes the folder of finished blocks, or finds those of the same request in it.
 
+    A damaged request.json is written anew: the blocks say of which request they are.
+
     Raises:
-        ValueError: If it holds those of another one, unless they may be overwritten.
+        ValueError: If it holds those of another one, unless they may be overwritten; or
+            other things, which are never removed.
     """
     file = partial / "request.json"
+    if partial.is_symlink() or (partial.exists() and not partial.is_dir()):
+        raise ValueError(
+            f"{partial} is a link or a file. Expected a folder of finished blocks, or "
+            "nothing. Remove it, or choose another directory."
+        )
     if partial.exists():
-        made = json.loads(file.read_text("utf-8")) if file.is_file() else None
-        if made is not None and made != request and not overwrite:
+        foreign = sorted(e.name for e in partial.iterdir() if not OWN.fullmatch(e.name))
+        if foreign:
             raise ValueError(
-                f"{partial} holds an unfinished preparation with other settings: "
-                f"{'; '.join(differences(made, request))}. Choose another directory, "
-                "or overwrite it (--overwrite)."
+                f"{partial} holds other things than finished blocks: {foreign[0]!r}. "
+                "Move them away, or choose another directory."
             )
-        if made != request:
+        made = _made_before(file)
+        if made is not None and made != request:
+            if not overwrite:
+                raise ValueError(
+                    f"{partial} holds an unfinished preparation with other settings: "
+                    f"{'; '.join(differences(made, request))}. Choose another "
+                    "directory, or overwrite it (--overwrite)."
+                )
             shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)
     write_json(file, request)
+
+
+def _made_before(file: Path) -> dict[str, Any] | None:
+    """Returns an earlier request; `None` where there is none, or a damaged one."""
+    try:
+        made = json.loads(file.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return made if isinstance(made, dict) else None
 
 
 def _differing(

@@ -83,7 +83,7 @@ def test_it_goes_on_where_prepare_stopped(manifest, tmp_path):
         prepare(
             manifest, tmp_path / "a", detector=Interrupted(), progress=False, **shared
         )
-    first = tmp_path / "a.partial" / "block-000000.pickle"
+    first = tmp_path / "a.partial" / "block-000000.block"
     assert first.is_file()
     before = first.stat().st_mtime_ns
     seen = []

@@ -186,12 +186,12 @@ prepare(manifest_in(Path({str(tmp_path)!r})), {str(tmp_path / "b")!r}, detector=
     )
     partial = tmp_path / "b.partial"
     while process.poll() is None:
-        if len(list(partial.glob("block-*.pickle"))) >= blocks_before:
+        if len(list(partial.glob("block-*.block"))) >= blocks_before:
             process.kill()
             break
         time.sleep(0.01)
     assert process.wait() == -signal.SIGKILL
-    finished = len(list(partial.glob("block-*.pickle")))
+    finished = len(list(partial.glob("block-*.block")))
     assert blocks_before <= finished < 5 and not (tmp_path / "b").exists()
 
     class Counting(MiddleDetector):

@@ -1,0 +1,197 @@
+"""Block files: read back as written, and never believed when they are not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+
+import pandas as pd
+import pytest
+from sample_data import MiddleDetector, make_rows
+
+from keras_agegender.datasets.block_files import BlockFiles, DamagedBlockError
+from keras_agegender.datasets.manifest import make_manifest
+from keras_agegender.datasets.preparation import begin, make_cropper, prepare
+from keras_agegender.faces.cropping import CropOptions
+
+RECORDS = [
+    {
+        "key": "ä/1.jpg", "split": "train", "status": "ok", "reason": "",
+        "num_faces": 1, "score": 0.9, "box": [0.0, 1.0, 2.0, 3.5], "jpeg": b"\xff\n\0",
+    },
+    {
+        "key": "2.jpg", "split": "test", "status": "unreadable", "reason": "no",
+        "num_faces": 0, "score": 0.0, "box": [0.0] * 4, "jpeg": None,
+    },
+]  # fmt: skip
+ROWS = pd.DataFrame({"key": ["ä/1.jpg", "2.jpg"], "split": ["train", "test"]})
+
+
+@pytest.fixture
+def files(tmp_path):
+    files = BlockFiles(tmp_path, "asked")
+    files.write(0, RECORDS)
+    return files
+
+
+def test_what_was_written_is_read(files):
+    assert files.read(0) == RECORDS
+    assert files.is_finished(0, ROWS)
+    assert not files.is_finished(1, ROWS)
+
+
+def test_every_changed_bit_and_every_cut_is_noticed(files):
+    whole = files.file(0).read_bytes()
+    for place in range(len(whole)):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << place % 8
+        files.file(0).write_bytes(changed)
+        assert not files.is_finished(0, ROWS), place
+        files.file(0).write_bytes(whole[:place])
+        assert not files.is_finished(0, ROWS), place
+    with pytest.raises(DamagedBlockError, match="is damaged.*again makes it anew"):
+        files.read(0)
+
+
+def test_blocks_of_other_rows_or_requests_do_not_count(files, tmp_path):
+    assert not files.is_finished(0, ROWS.iloc[:1])
+    assert not files.is_finished(0, ROWS.assign(split="train"))
+    with pytest.raises(DamagedBlockError, match="other settings"):
+        BlockFiles(tmp_path, "something else").read(0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"jpeg": 4}, "not all there"),
+        ({"jpeg": 2}, "1 bytes belong to no picture"),
+        ({"jpeg": -3}, "not all there"),
+        ({"box": "0 0 1 1"}, "expected the fields"),
+        ({"more": 1}, "expected the fields"),
+        ({"key": None}, "expected the fields"),
+    ],
+)
+def test_strange_content_with_a_right_checksum(files, change, message):
+    record = {**RECORDS[0], "jpeg": 3, **change}
+    write_content(files, {"request": "asked", "records": [record]}, b"\xff\n\0")
+    with pytest.raises(DamagedBlockError, match=message):
+        files.read(0)
+
+
+@pytest.mark.parametrize("header", [[], {}, 3, {"request": "asked", "records": [7]}])
+def test_other_json_with_a_right_checksum(files, header):
+    write_content(files, header, b"")
+    with pytest.raises(DamagedBlockError, match="is damaged"):
+        files.read(0)
+
+
+def write_content(files, header, jpegs):
+    content = json.dumps(header).encode() + b"\n" + jpegs
+    digest = hashlib.sha256(content).hexdigest().encode()
+    files.file(0).write_bytes(digest + b"\n" + content)
+
+
+# -- a preparation that goes on --------------------------------------------------------
+
+
+class Command:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """Arguments of `prepare`, and the folder of its blocks, two of them finished."""
+    manifest = make_manifest(make_rows(tmp_path / "pictures", 8))
+
+    class Interrupted(MiddleDetector):
+        calls = 0
+
+        def detect(self, images):
+            type(self).calls += 1
+            if self.calls == 4:
+                raise KeyboardInterrupt
+            return super().detect(images)
+
+    options = {"crop_options": CropOptions(), "block_size": 2, "progress": False}
+    arguments = {"manifest": manifest, "directory": tmp_path / "out", **options}
+    with pytest.raises(KeyboardInterrupt):
+        prepare(detector=Interrupted(), **arguments)
+    return arguments, tmp_path / "out.partial"
+
+
+class Counting(MiddleDetector):
+    def __init__(self):
+        self.calls = 0
+
+    def detect(self, images):
+        self.calls += 1
+        return super().detect(images)
+
+
+def test_damaged_blocks_are_made_again(begun):
+    arguments, partial = begun
+    finished = sorted(partial.glob("block-*"))
+    assert len(finished) == 3
+    finished[0].write_bytes(b"")
+    finished[1].write_bytes(finished[2].read_bytes())
+    detector = Counting()
+    report = prepare(detector=detector, **arguments)
+    assert detector.calls == 3 and report.counts == {"ok": 8}
+
+
+def test_no_block_runs_a_command(begun, tmp_path):
+    arguments, partial = begun
+    evil = pickle.dumps([Command(f"touch {tmp_path / 'ran'}")])
+    for name in ("block-000000.pickle", "block-000000.block"):
+        (partial / name).write_bytes(evil)
+    assert prepare(detector=MiddleDetector(), **arguments).counts == {"ok": 8}
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]"])
+def test_a_damaged_request_loses_no_block(begun, content):
+    arguments, partial = begun
+    (partial / "request.json").write_bytes(content)
+    detector = Counting()
+    prepare(detector=detector, **arguments)
+    assert detector.calls == 1
+
+
+def test_blocks_of_other_settings_do_not_count_without_a_request(begun):
+    arguments, partial = begun
+    (partial / "request.json").unlink()
+    detector = Counting()
+    prepare(detector=detector, **(arguments | {"jpeg_quality": 90}))
+    assert detector.calls == 4
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_of_other_things_is_never_removed(tmp_path, overwrite):
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "diary.txt").write_text("mine", "utf-8")
+    with pytest.raises(ValueError, match=r"other things.*'diary.txt'"):
+        start(tmp_path, overwrite)
+    assert (tmp_path / "out.partial" / "diary.txt").is_file()
+
+
+def test_a_link_is_not_followed(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out.partial").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="is a link or a file"):
+        start(tmp_path, overwrite=False)
+
+
+def start(tmp_path, overwrite):
+    begin(
+        make_manifest(make_rows(tmp_path / "pictures", 2)), tmp_path / "out",
+        make_cropper(MiddleDetector(), CropOptions(), (32, 32), 95),
+        splits=None, name="faces", description="", block_size=2, overwrite=overwrite,
+    )  # fmt: skip
