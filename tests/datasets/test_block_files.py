@@ -13,7 +13,7 @@ from sample_data import MiddleDetector, make_rows
 
 from keras_agegender.datasets.block_files import BlockFiles, DamagedBlockError
 from keras_agegender.datasets.manifest import make_manifest
-from keras_agegender.datasets.preparation import begin, make_cropper, prepare
+from keras_agegender.datasets.preparation import begin, make_cropper
 from keras_agegender.faces.cropping import CropOptions
 
 RECORDS = [
@@ -108,69 +108,43 @@ class Command:
 
 @pytest.fixture
 def begun(tmp_path):
-    """Arguments of `prepare`, and the folder of its blocks, two of them finished."""
-    manifest = make_manifest(make_rows(tmp_path / "pictures", 8))
-
-    class Interrupted(MiddleDetector):
-        calls = 0
-
-        def detect(self, images):
-            type(self).calls += 1
-            if self.calls == 4:
-                raise KeyboardInterrupt
-            return super().detect(images)
-
-    options = {"crop_options": CropOptions(), "block_size": 2, "progress": False}
-    arguments = {"manifest": manifest, "directory": tmp_path / "out", **options}
-    with pytest.raises(KeyboardInterrupt):
-        prepare(detector=Interrupted(), **arguments)
-    return arguments, tmp_path / "out.partial"
+    """An unfinished preparation with three of its four blocks, and its folder."""
+    task = start(tmp_path, count=8)
+    for number, rows in enumerate(task.blocks()[:3]):
+        made = zip(rows["key"], rows["split"], strict=True)
+        records = [{**RECORDS[1], "key": key, "split": split} for key, split in made]
+        task.block_files.write(number, records)
+    assert task.missing_blocks() == [3]
+    return task.partial
 
 
-class Counting(MiddleDetector):
-    def __init__(self):
-        self.calls = 0
-
-    def detect(self, images):
-        self.calls += 1
-        return super().detect(images)
+def test_damaged_blocks_are_made_again(begun, tmp_path):
+    blocks = sorted(begun.glob("block-*"))
+    blocks[0].write_bytes(b"")
+    blocks[1].write_bytes(blocks[2].read_bytes())
+    assert start(tmp_path, count=8).missing_blocks() == [0, 1, 3]
 
 
-def test_damaged_blocks_are_made_again(begun):
-    arguments, partial = begun
-    finished = sorted(partial.glob("block-*"))
-    assert len(finished) == 3
-    finished[0].write_bytes(b"")
-    finished[1].write_bytes(finished[2].read_bytes())
-    detector = Counting()
-    report = prepare(detector=detector, **arguments)
-    assert detector.calls == 3 and report.counts == {"ok": 8}
+def test_a_damaged_request_loses_no_block(begun, tmp_path):
+    for content in (b"", b"{", b"\xff\xfe", b"[]"):
+        (begun / "request.json").write_bytes(content)
+        task = start(tmp_path, count=8)
+        assert task.missing_blocks() == [3]
+        assert json.loads((begun / "request.json").read_text("utf-8")) == task.request
+
+
+def test_blocks_of_other_settings_do_not_count_without_a_request(begun, tmp_path):
+    (begun / "request.json").unlink()
+    task = start(tmp_path, count=8, jpeg_quality=90)
+    assert task.missing_blocks() == [0, 1, 2, 3]
 
 
 def test_no_block_runs_a_command(begun, tmp_path):
-    arguments, partial = begun
     evil = pickle.dumps([Command(f"touch {tmp_path / 'ran'}")])
     for name in ("block-000000.pickle", "block-000000.block"):
-        (partial / name).write_bytes(evil)
-    assert prepare(detector=MiddleDetector(), **arguments).counts == {"ok": 8}
+        (begun / name).write_bytes(evil)
+    assert start(tmp_path, count=8).missing_blocks() == [0, 3]
     assert not (tmp_path / "ran").exists()
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]"])
-def test_a_damaged_request_loses_no_block(begun, content):
-    arguments, partial = begun
-    (partial / "request.json").write_bytes(content)
-    detector = Counting()
-    prepare(detector=detector, **arguments)
-    assert detector.calls == 1
-
-
-def test_blocks_of_other_settings_do_not_count_without_a_request(begun):
-    arguments, partial = begun
-    (partial / "request.json").unlink()
-    detector = Counting()
-    prepare(detector=detector, **(arguments | {"jpeg_quality": 90}))
-    assert detector.calls == 4
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -186,12 +160,12 @@ def test_a_link_is_not_followed(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out.partial").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ValueError, match="is a link or a file"):
-        start(tmp_path, overwrite=False)
+        start(tmp_path)
 
 
-def start(tmp_path, overwrite):
-    begin(
-        make_manifest(make_rows(tmp_path / "pictures", 2)), tmp_path / "out",
-        make_cropper(MiddleDetector(), CropOptions(), (32, 32), 95),
+def start(tmp_path, overwrite=False, *, count=2, jpeg_quality=95):
+    return begin(
+        make_manifest(make_rows(tmp_path / "pictures", count)), tmp_path / "out",
+        make_cropper(MiddleDetector(), CropOptions(), (32, 32), jpeg_quality),
         splits=None, name="faces", description="", block_size=2, overwrite=overwrite,
     )  # fmt: skip
