@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +31,7 @@ from keras_agegender.input_pipeline.reading import (
     shard_examples,
 )
 
+GRAPH_SEED = 87_654_321  # TensorFlow's own where no global seed is set
 SEED_STEP = 1_000_003  # between the seeds of two epochs
 
 
@@ -108,10 +108,14 @@ def make_train_dataset(
     read = picture_reader(data, face_crop)
     count = int(examples.cardinality())
 
-    def one_epoch(epoch: int | None) -> tf.data.Dataset:
+    def one_epoch(epoch: tf.Tensor | None) -> tf.data.Dataset:
+        if epoch is not None:
+            # TensorFlow mixes its global seed into every other one, and fails to with
+            # a global seed of 0 and the seed a tensor. Here it shall not matter.
+            tf.compat.v1.set_random_seed(GRAPH_SEED)
         # Without an epoch's number tf.data counts passes by itself.
         anew = {
-            "seed": seed + (epoch or 0) * SEED_STEP,
+            "seed": seed if epoch is None else seed + epoch * SEED_STEP,
             "reshuffle_each_iteration": epoch is None,
         }
         if balanced:
@@ -142,8 +146,13 @@ def make_train_dataset(
     groups = read_age_groups(examples) if balanced else []
     if epochs is None:
         return one_epoch(None)
-    parts = [one_epoch(epoch) for epoch in epochs]
-    return functools.reduce(tf.data.Dataset.concatenate, parts)
+    # An epoch is made when the one before it ends: the dataset is as quick to build,
+    # and as small, whatever their number.
+    numbers = tf.data.Dataset.range(epochs.start, epochs.stop, epochs.step)
+    steps = -(-count // batch_size)  # of each process too: a shard is filled up
+    return numbers.flat_map(one_epoch).apply(
+        tf.data.experimental.assert_cardinality(len(epochs) * steps)
+    )
 
 
 def _balance(

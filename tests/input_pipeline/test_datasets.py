@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
-from sample_data import EXTRA_HEADS, make_prepared, picture
+from sample_data import EXTRA_HEADS, make_prepared, make_rows, picture
 
 from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.datasets.preparation import prepare
@@ -372,3 +372,61 @@ def test_epochs_in_a_row_have_orders_of_their_own(prepared):
     assert first.shape == second.shape
     assert np.abs(first - second).max() > 0.1
     np.testing.assert_allclose(np.sort(first, 0), np.sort(second, 0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"balanced": True}, {"shard": (1, 2)}, {"cache": True}]
+)
+def test_a_row_of_epochs_is_each_epoch_by_its_number(prepared, options):
+    """So that training which is resumed at any epoch goes on the same way."""
+    options = {"batch_size": 14, "image_size": (16, 16), "seed": 5, **options}
+    whole = make_train_dataset(prepared, "gender", epochs=range(3), **options)
+    apart = [
+        batch
+        for number in range(3)
+        for batch in make_train_dataset(
+            prepared, "gender", epochs=range(number, number + 1), **options
+        )
+    ]
+    assert int(whole.cardinality()) == len(apart) == 6  # 24 faces in 2 batches
+    for batch, expected in zip(whole, apart, strict=True):
+        tf.nest.map_structure(np.testing.assert_array_equal, batch, expected)
+
+
+def test_epochs_are_not_built_one_by_one(prepared, monkeypatch):
+    calls = []
+    shuffle = tf.data.Dataset.shuffle
+
+    def counted(dataset, *arguments, **options):
+        calls.append(dataset)
+        return shuffle(dataset, *arguments, **options)
+
+    monkeypatch.setattr(tf.data.Dataset, "shuffle", counted)
+    dataset = make_train_dataset(
+        prepared, "gender", epochs=range(100_000), batch_size=24, image_size=(16, 16)
+    )
+    assert len(calls) <= 2  # tracing may be done twice
+    assert int(dataset.cardinality()) == 100_000
+    next(iter(dataset))
+
+
+def test_a_cache_outlives_the_first_of_several_epochs(tmp_path):
+    manifest = make_manifest(make_rows(tmp_path, 5))
+    dataset = make_train_dataset(
+        manifest, "gender", split="fold_0+fold_1", epochs=range(3), cache=True,
+        batch_size=2, image_size=(16, 16),
+    )  # fmt: skip
+    batches = iter(dataset)
+    next(batches)
+    for file in tmp_path.glob("*.jpg"):
+        file.unlink()
+    assert len(list(batches)) == 2
+
+
+def test_the_global_seed_does_not_matter(prepared):
+    found = []
+    for global_seed in (0, 7):
+        tf.random.set_seed(global_seed)
+        found.append(train(prepared, epochs=range(2)))
+    for batch, expected in zip(*found, strict=True):
+        tf.nest.map_structure(np.testing.assert_array_equal, batch, expected)
