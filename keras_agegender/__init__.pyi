@@ -6,6 +6,7 @@ from .callbacks.epoch_lines import EpochLines as EpochLines
 from .callbacks.loss_weight_balancer import LossWeightBalancer as LossWeightBalancer
 from .callbacks.loss_weight_scheduler import LossWeightScheduler as LossWeightScheduler
 from .callbacks.run_backup import RunBackup as RunBackup
+from .checksums import Verification as Verification, verify as verify
 from .datasets.adience import read_adience as read_adience
 from .datasets.beam_preparation import prepare_with_beam as prepare_with_beam
 from .datasets.celeba import (

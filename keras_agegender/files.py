@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
@@ -72,6 +73,35 @@ def write_text(file: Path, text: str) -> None:
 def write_json(file: Path, content: Any) -> None:
     """Writes a JSON file, whole or not at all."""
     write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(file: Path, remedy: str = "Put it back, or remove it.") -> Any:
+    """Reads a JSON file; one that a fault left half-written is an error saying so.
+
+    Args:
+        file: The file.
+        remedy: What to do about a damaged one, as a sentence.
+
+    Raises:
+        ValueError: If it is not JSON.
+    """
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is damaged ({error}). {remedy}") from None
+
+
+# Letters and digits of any script, and what is harmless between them.
+FILE_NAME = re.compile(r"[^\W_][\w .+()-]{0,99}")
+FILE_NAME_RULE = (
+    "a name of at most 100 letters, digits, spaces and '_', '.', '+', '-', '(' or ')' "
+    "that begins with a letter or digit"
+)
+
+
+def is_file_name(name: str) -> bool:
+    """Returns whether a name can be part of a path without leading elsewhere."""
+    return FILE_NAME.fullmatch(name) is not None
 
 
 def partial_directory(directory: Path) -> Path:

@@ -13,6 +13,7 @@ MODULES = {file.relative_to(PACKAGE).as_posix(): file for file in PACKAGE.rglob(
 # A room imports itself and rooms of earlier lines, never one of its own line.
 FLOORS = (
     ("quiet", "labels", "files", "progress", "suggestion", "distribution"),
+    ("checksums",),
     ("faces",),
     ("encodings",),
     ("models", "callbacks", "datasets"),

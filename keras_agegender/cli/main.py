@@ -25,6 +25,7 @@ from keras_agegender.cli.recipes import add_recipes
 from keras_agegender.cli.report import add_report
 from keras_agegender.cli.reproduce import add_reproduce
 from keras_agegender.cli.train import add_train
+from keras_agegender.cli.verify import add_verify
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add_compare(verbs)
     add_export(verbs)
     add_predict(verbs)
+    add_verify(verbs)
     return parser
 
 

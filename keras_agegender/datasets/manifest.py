@@ -13,7 +13,7 @@ whose collection a picture is of.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 
 from keras_agegender.datasets.cleaning_report import CleaningReport
-from keras_agegender.files import replacing, write_json
+from keras_agegender.files import read_json, replacing, write_json
 from keras_agegender.labels import (
     ADIENCE_AGE_GROUPS,
     GENDERS,
@@ -43,6 +43,7 @@ MANIFEST_COLUMNS: dict[str, str] = {
 _TEXT = ("key", "path", "subject", "split", "source")
 OPTIONAL_TEXT = ("album",)
 _CLEANING = ("cleaning", "cleaning_items")
+SPLIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")  # files are called so
 _IDS = ("fold", "age_group", "gender")
 
 
@@ -114,6 +115,12 @@ def validate_manifest(manifest: pd.DataFrame, *, shared_subjects: bool = False) 
     twice = manifest["key"][manifest["key"].duplicated()]
     if len(twice):
         raise ValueError(f"Invalid manifest. The key {twice.iloc[0]!r} is there twice.")
+    for split in manifest["split"].unique():
+        if not SPLIT_NAME.fullmatch(str(split)):
+            raise ValueError(
+                "Invalid manifest. Expected names of splits of at most 100 letters, "
+                f"digits, '_' and '-'. Received: {split!r}."
+            )
     counts = {"age_group": len(manifest_age_groups(manifest)), "gender": len(GENDERS)}
     for column in _IDS:
         count = counts.get(column)
@@ -245,7 +252,7 @@ def read_manifest(file: str | Path, *, shared_subjects: bool = False) -> pd.Data
         na_values={c: [""] for c in _numeric_candidates(file)},
     )
     sidecar = file.with_suffix(".json")
-    meanings = json.loads(sidecar.read_text("utf-8")) if sidecar.is_file() else {}
+    meanings = read_json(sidecar) if sidecar.is_file() else {}
     manifest.attrs["extra_heads"] = meanings.get("extra_heads", {})
     manifest.attrs["age_groups"] = meanings.get("age_groups")
     manifest.attrs |= {k: meanings[k] for k in _CLEANING if k in meanings}

@@ -16,7 +16,6 @@ not found.
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +28,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from keras_agegender.datasets.hash_cache import HashCache
-from keras_agegender.faces.images import pillow_to_rgb
+from keras_agegender.faces.images import open_picture, pillow_to_rgb
 from keras_agegender.progress import progress_bar
 
 METHOD = "phash16_dhash16"
@@ -163,7 +162,7 @@ def perceptual_hash(picture: bytes) -> bytes:
     """
     import imagehash
 
-    with Image.open(io.BytesIO(picture)) as image:
+    with open_picture(picture) as image:
         image.draft("RGB", _ENOUGH_PIXELS)
         gray = Image.fromarray(pillow_to_rgb(ImageOps.exif_transpose(image)))
         gray = gray.convert("L")

@@ -7,8 +7,8 @@ dataset itself appears under its name only when it is complete.
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from keras_agegender.checksums import write_checksums
 from keras_agegender.datasets.block_files import BlockFiles
 from keras_agegender.datasets.blocks import BlockCropper, make_example, read_picture
 from keras_agegender.datasets.contact_sheet import contact_sheet
@@ -41,6 +42,7 @@ from keras_agegender.datasets.prepared import (
     PREPARATION_FILE,
     STATUS_FILE,
     check_prepared,
+    read_preparation,
     write_tfds,
 )
 from keras_agegender.datasets.splits import check_subject_exclusive
@@ -58,6 +60,7 @@ WITHOUT_FACE = {
     "skip": "left out",
 }
 BLOCK_SIZE = 128
+DATASET_NAME = re.compile(r"[A-Za-z0-9_]{1,100}")  # TFDS makes a folder of it
 JPEG_QUALITY = 95
 
 
@@ -215,6 +218,7 @@ class Preparation:
                 "versions": versions(),
             },
         )
+        write_checksums(built)  # last: whatever is not in it is not finished
         replace_directory(built, self.directory)
         shutil.rmtree(self.partial)
         return PreparationReport(
@@ -357,6 +361,11 @@ def begin(
             "Invalid `block_size`. Expected a positive integer. "
             f"Received: block_size={block_size}."
         )
+    if not DATASET_NAME.fullmatch(name):
+        raise ValueError(
+            "Invalid `name`. Expected at most 100 letters, digits and '_'. Received: "
+            f"name={name!r}."
+        )
     validate_manifest(manifest)
     check_subject_exclusive(manifest, splits)
     request = {
@@ -368,7 +377,7 @@ def begin(
     }
     if finished_before(directory, request, overwrite):
         check_prepared(directory)
-        found = json.loads((directory / PREPARATION_FILE).read_text("utf-8"))
+        found = read_preparation(directory)
         return PreparationReport(
             directory, found["counts"], found["written"], True, _fallback(request)
         )

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from keras_agegender.datasets.manifest import manifest_age_groups
-from keras_agegender.datasets.prepared import PREPARATION_FILE
+from keras_agegender.datasets.prepared import PREPARATION_FILE, read_preparation
 from keras_agegender.files import holds, write_json
 
 # Part of a request -> what it means that two differ in it. A part that is not here, or
@@ -79,7 +79,7 @@ def finished_before(
     """
     if not holds(directory, PREPARATION_FILE, "prepared dataset") or overwrite:
         return False
-    made = json.loads((directory / PREPARATION_FILE).read_text("utf-8"))
+    made = read_preparation(directory)
     if found := differences(made, request):
         raise ValueError(
             f"{directory} holds a dataset prepared otherwise: {'; '.join(found)}. "

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_agegender.checksums import check_sizes
 from keras_agegender.datasets.check_encoding import check_encoding
+from keras_agegender.datasets.check_features import check_features
 from keras_agegender.encodings.head import Head
+from keras_agegender.files import read_json
 from keras_agegender.labels import GENDERS, AgeGroups, get_age_groups
 from keras_agegender.quiet import quiet_datasets, quiet_start
 
@@ -28,6 +30,7 @@ PREPARATION_FILE = "preparation.json"
 STATUS_FILE = "status.csv"
 CLEANING_FILE = "cleaning.csv"
 CONTACT_SHEET_FILE = "doubtful.jpg"
+AGAIN = "Prepare it again (--overwrite), or put the file back."
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def load_prepared(directory: str | Path) -> PreparedDataset:
     if absent:
         raise ValueError(f"The dataset in {directory} has no feature {absent}.")
     file = directory / PREPARATION_FILE
-    info = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    info = read_preparation(directory) if file.is_file() else {}
     own = {name: name for name in builder.info.splits}
     return PreparedDataset(builder, info.get("splits") or own, info)
 
@@ -150,7 +153,21 @@ def check_prepared(directory: str | Path) -> Path:
             f"{directory} is no prepared dataset: it holds no dataset_info.json. Make "
             "one with `agegender prepare`."
         )
+    check_sizes(directory, AGAIN)
+    check_features(directory, AGAIN)
     return directory
+
+
+def read_preparation(directory: Path) -> dict[str, Any]:
+    """Returns what preparation.json says.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    info = read_json(directory / PREPARATION_FILE, AGAIN)
+    if not isinstance(info, dict):
+        raise ValueError(f"{directory / PREPARATION_FILE} is damaged. {AGAIN}")
+    return info
 
 
 def write_tfds(

@@ -20,7 +20,7 @@ from keras_agegender.labels import GENDERS, MAX_AGE, MISSING, OLDEST_YEAR
 QUESTIONS = ("older", "younger")
 
 # What TensorFlow takes as the name of an operation, less the slash of its scopes.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 # Names that prepared datasets and exported models have for other things.
 RESERVED_NAMES = (
@@ -123,8 +123,9 @@ class Head:
     def _check_name(self) -> None:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise ValueError(
-                "Invalid head `name`. Expected letters, digits, '_', '.' and '-', the "
-                f"first a letter or digit. Received: name={self.name!r}."
+                "Invalid head `name`. Expected at most 100 letters, digits, '_', '.' "
+                "and '-', the first a letter or digit. Received: "
+                f"name={self.name!r}."
             )
         if self.name in RESERVED_NAMES:
             raise ValueError(

@@ -18,6 +18,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 MAX_PIXELS = 200_000_000
+# What Pillow calls the formats of `faces/decoding.py`; MPO is a JPEG of many cameras.
+PILLOW_FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP")
 
 
 class UnreadableImageError(ValueError):
@@ -53,7 +55,7 @@ def read_image(source: str | Path | bytes) -> np.ndarray:
     if reason:
         raise UnreadableImageError(f"{name}: {reason}")
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        with open_picture(data) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise UnreadableImageError(
                     f"{name}: {picture.width} x {picture.height} pixels are more than "
@@ -75,6 +77,18 @@ def read_image(source: str | Path | bytes) -> np.ndarray:
     raise UnreadableImageError(
         f"{name}: damaged picture (TensorFlow cannot decode it)."
     )
+
+
+def open_picture(data: bytes) -> Image.Image:
+    """Opens a file with Pillow, as one of the formats that are read and no other.
+
+    Pillow would try all that it knows, some of which start other programs: EPS files
+    are PostScript, which Ghostscript carries out.
+
+    Raises:
+        UnidentifiedImageError: If it is of another format.
+    """
+    return Image.open(io.BytesIO(data), formats=PILLOW_FORMATS)
 
 
 class _Graph(NamedTuple):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from keras_agegender.encodings.catalogue import ENCODINGS
+from keras_agegender.files import FILE_NAME_RULE, is_file_name
 from keras_agegender.models.applications import APPLICATIONS, PREFIX
 from keras_agegender.models.input_scaling import INPUT_SCALINGS
 from keras_agegender.models.network_names import NETWORK_NAMES
@@ -51,8 +52,8 @@ def check_recipe(recipe: Recipe, source: str) -> None:
         source: What to call it in the message.
     """
     found = chain(
-        _model(recipe), _data(recipe), _training(recipe), _weights(recipe),
-        _balancing(recipe), _published(recipe),
+        _name(recipe), _model(recipe), _data(recipe), _training(recipe),
+        _weights(recipe), _balancing(recipe), _published(recipe),
     )  # fmt: skip
     for key, expected, received in found:
         hint = did_you_mean(received, CHOICES.get(key, ()))
@@ -60,6 +61,13 @@ def check_recipe(recipe: Recipe, source: str) -> None:
             f"Recipe {source} has an invalid value of {key!r}. Expected {expected}. "
             f"Received: {received!r}.{hint}"
         )
+
+
+def _name(recipe: Recipe) -> Iterator[Finding]:
+    if recipe.name and not is_file_name(
+        recipe.name
+    ):  # `reproduce` makes a folder of it
+        yield "name", FILE_NAME_RULE, recipe.name
 
 
 def _model(recipe: Recipe) -> Iterator[Finding]:
@@ -157,8 +165,10 @@ def _training(recipe: Recipe) -> Iterator[Finding]:
         if not getattr(training, key):
             yield f"training.{key}", "the name of a logged metric", ""
     for name, monitor in training.keep.items():
-        if name in ("best", "last") or not name.replace("_", "").isalnum():
+        if name in ("best", "last"):
             yield "training.keep", "other names than best and last", name
+        if not name.replace("_", "").isalnum() or not is_file_name(name):
+            yield "training.keep", "names of at most 100 letters, digits and '_'", name
         if not monitor:
             yield f"training.keep.{name}", "the name of a logged metric", ""
 

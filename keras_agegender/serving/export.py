@@ -33,6 +33,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_agegender.checksums import write_checksums
 from keras_agegender.encodings.calibration import Calibration
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.faces.cropping import CropOptions
@@ -117,6 +118,7 @@ def export(
     directory.parent.mkdir(parents=True, exist_ok=True)
     _write_saved_model(served, partial)
     write_json(partial / METADATA_FILE, served.metadata)
+    write_checksums(partial)  # last: whatever is not in it is not finished
     if directory.exists():
         shutil.rmtree(directory)
     os.replace(partial, directory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from keras_agegender.checksums import check_sizes
 from keras_agegender.files import holds
 
 METADATA_FILE = "agegender.json"
@@ -34,3 +35,4 @@ def check_export(directory: Path) -> None:
             f"There is no exported model in {directory}, and no run. Expected what "
             "`agegender export RUN --out MODEL` wrote, or a run."
         )
+    check_sizes(directory, "Export the run again (--overwrite).")

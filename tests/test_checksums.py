@@ -1,0 +1,116 @@
+"""Checksums: every change of a folder is found, named, and never followed outside."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+from keras_agegender.checksums import (
+    CHECKSUMS_FILE,
+    Difference,
+    check_sizes,
+    verify,
+    write_checksums,
+)
+from keras_agegender.cli.main import main
+
+ABC = hashlib.sha256(b"abc").hexdigest()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "made"
+    (folder / "variables").mkdir(parents=True)
+    (folder / "a.tfrecord").write_bytes(b"abc")
+    (folder / "variables" / "b").write_bytes(b"")
+    write_checksums(folder)
+    return folder
+
+
+def test_what_is_written(folder):
+    assert json.loads((folder / CHECKSUMS_FILE).read_text("utf-8")) == {
+        "algorithm": "sha256",
+        "files": {
+            "a.tfrecord": {
+                "bytes": 3,
+                "sha256": "ba7816bf8f01cfea414140de5dae2223"
+                "b00361a396177a9cb410ff61f20015ad",
+            },
+            "variables/b": {
+                "bytes": 0,
+                "sha256": "e3b0c44298fc1c149afbf4c8996fb924"
+                "27ae41e4649b934ca495991b7852b855",
+            },
+        },
+    }
+    assert verify(folder).differences == ()
+    assert str(verify(folder)).endswith("2 files are as they were written.")
+
+
+def test_every_kind_of_difference(folder, tmp_path, capsys):
+    (folder / "a.tfrecord").write_bytes(b"abd")
+    (folder / "variables" / "b").unlink()
+    (folder / "more").write_bytes(b"1234")
+    (tmp_path / "secret").write_text("x", "utf-8")
+    (folder / "link").symlink_to(tmp_path / "secret")
+    (folder / "links").symlink_to(tmp_path)
+    changed = hashlib.sha256(b"abd").hexdigest()
+    assert verify(folder).differences == (
+        Difference("a.tfrecord", f"SHA-256 {ABC}", changed),
+        Difference("variables/b", "0 bytes", "no such file"),
+        Difference(
+            "link",
+            "no such file",
+            f"a link out of the folder, to {tmp_path / 'secret'}",
+        ),
+        Difference("links", "no such file", f"a link out of the folder, to {tmp_path}"),
+        Difference("more", "no such file", "4 bytes"),
+    )
+    assert main(["verify", str(folder)]) == 1
+    assert "'more': expected no such file, received 4 bytes" in capsys.readouterr().out
+
+
+def test_the_command_is_content(folder, capsys):
+    assert main(["verify", str(folder)]) == 0
+    assert "2 files" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "x/../../secret"])
+def test_names_that_lead_outside_are_not_opened(folder, tmp_path, name):
+    (tmp_path / "secret").write_bytes(b"abc")
+    content = {"algorithm": "sha256", "files": {name: {"bytes": 3, "sha256": ABC}}}
+    (folder / CHECKSUMS_FILE).write_text(json.dumps(content), "utf-8")
+    found = verify(folder).differences[0]
+    assert found == (name, "a file of the folder", "a path out of the folder")
+    with pytest.raises(ValueError, match="a path out of the folder"):
+        check_sizes(folder, "")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"algorithm": "md5", "files": {}}', '{"a"',
+                '{"algorithm": "sha256", "files": {"a": 3}}', "[" * 100_000],
+)  # fmt: skip
+def test_damaged_checksums(folder, content):
+    (folder / CHECKSUMS_FILE).write_text(content, "utf-8")
+    with pytest.raises(ValueError, match="checksums.json (is damaged|holds no)"):
+        verify(folder)
+
+
+def test_folders_without_checksums(tmp_path):
+    with pytest.raises(ValueError, match="holds no checksums.json. Expected a prep"):
+        verify(tmp_path)
+    check_sizes(tmp_path, "")
+
+
+def test_sizes_are_compared_at_once(folder):
+    check_sizes(folder, "Again.")
+    (folder / "a.tfrecord").write_bytes(b"ab")
+    with pytest.raises(
+        ValueError, match=r"'a.tfrecord': expected 3 bytes, received 2 bytes. Again."
+    ):
+        check_sizes(folder, "Again.")
+    (folder / "a.tfrecord").unlink()
+    with pytest.raises(ValueError, match="received no such file"):
+        check_sizes(folder, "Again.")

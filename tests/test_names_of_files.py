@@ -1,0 +1,75 @@
+"""Names that become paths: none leads out of the folder that was asked for."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from sample_data import MiddleDetector, make_rows
+
+from keras_agegender.datasets.manifest import make_manifest
+from keras_agegender.datasets.preparation import begin, make_cropper
+from keras_agegender.encodings.head import NAME, Head
+from keras_agegender.evaluation.report_figures import file_name
+from keras_agegender.files import is_file_name
+from keras_agegender.recipes.loading import load_recipe
+
+BAD = ["../../../escaped", "/etc/x", "a/b", "..", ".", ".hidden", "a\\b", "a\nb",
+       "a\0b", "C:x", "x" * 101, " x", "-x"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_names(name):
+    assert not is_file_name(name)
+    assert "/" not in file_name(name) and "." not in file_name(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "14_resnet", "mein Rezept (2)", "é.v1+b", "x" * 100]
+)
+def test_good_names(name):
+    assert is_file_name(name)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_recipes(tmp_path, name):
+    file = tmp_path / "mine.toml"
+    # JSON's escapes are TOML's.
+
+    file.write_text(f'name = {json.dumps(name)}\nbase = "quickstart"\n', "utf-8")
+    with pytest.raises(ValueError, match=r"invalid value of 'name'. Expected a name"):
+        load_recipe(file)
+
+
+def test_a_recipe_is_called_as_its_file():
+    assert load_recipe("quickstart").name == "quickstart"
+    with pytest.raises(ValueError, match="training.keep"):
+        load_recipe("quickstart", ["training.keep={'../x'='val_loss'}"])
+    with pytest.raises(ValueError, match="training.keep"):
+        load_recipe("quickstart", [f"training.keep={{{'x' * 300}='val_loss'}}"])
+
+
+@pytest.mark.parametrize("split", ["../x", "a/b", "", "a+b", "a b", "x" * 101, "a[1:]"])
+def test_splits(tmp_path, split):
+    rows = [{"key": "1.jpg", "path": "1.jpg", "split": split}]
+    with pytest.raises(ValueError, match="Expected names of splits"):
+        make_manifest(rows)
+
+
+@pytest.mark.parametrize("name", ["../x", "", "a/b", "a b", "x" * 101])
+def test_datasets(tmp_path, name):
+    cropper = make_cropper(MiddleDetector(), None, (32, 32), 95)
+    with pytest.raises(ValueError, match="Invalid `name`"):
+        begin(
+            make_manifest(make_rows(tmp_path / "pictures", 2)), tmp_path / "out",
+            cropper, splits=None, name=name, description="", block_size=2,
+            overwrite=False,
+        )  # fmt: skip
+    assert [entry.name for entry in tmp_path.iterdir()] == ["pictures"]
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".x", "a\n", "x" * 101])
+def test_heads(name):
+    assert not NAME.fullmatch(name)
+    with pytest.raises(ValueError, match="Invalid head `name`"):
+        Head(name)
