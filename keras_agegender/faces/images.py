@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 MAX_PIXELS = 200_000_000
-# What Pillow calls the formats of `faces/decoding.py`; MPO is a JPEG of many cameras.
-PILLOW_FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP")
+# What Pillow calls the formats of `faces/decoding.py`.
+PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
 
 
 class UnreadableImageError(ValueError):
