@@ -52,7 +52,7 @@ def replacing(file: Path, *, durable: bool = True) -> Iterator[Path]:
     try:
         yield partial
         if durable:
-            _to_disk(partial)
+            to_disk(partial)
         os.replace(partial, file)
     except BaseException:
         partial.unlink(missing_ok=True)
@@ -204,7 +204,8 @@ def _hash(files: Iterable[Path], with_names: bool) -> str:
     return digest.hexdigest()
 
 
-def _to_disk(file: Path) -> None:
+def to_disk(file: Path) -> None:
+    """Returns when a file's content would outlive a power failure."""
     descriptor = os.open(file, os.O_RDWR)
     try:
         os.fsync(descriptor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from keras_agegender.faces.pixel_path import PixelPath
-from keras_agegender.files import file_hash, holds, write_json
+from keras_agegender.files import file_hash, holds, read_json, write_json
 from keras_agegender.labels import AgeGroups
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.recipes.recipe import Recipe
@@ -22,6 +21,9 @@ if TYPE_CHECKING:
     from keras_agegender.encodings.calibration import Calibration
     from keras_agegender.encodings.encoding import Encoding
     from keras_agegender.encodings.head import Head
+
+
+ANEW = "Put it back, or train anew (--overwrite)."
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class RunDirectory:
                 f"The run in {self.path} has no record of a model named {which!r} "
                 f"({file.name})."
             )
-        return json.loads(file.read_text("utf-8"))
+        return read_json(file)
 
     @property
     def kept_epoch(self) -> int | None:
@@ -176,7 +178,7 @@ class RunDirectory:
     def info(self) -> dict[str, Any]:
         """Returns what run.json says; empty before the run began."""
         file = self.path / "run.json"
-        return json.loads(file.read_text("utf-8")) if file.is_file() else {}
+        return read_json(file, ANEW) if file.is_file() else {}
 
     def update_info(self, **changes: Any) -> None:
         """Writes changes to run.json, whole or not at all."""
@@ -211,7 +213,8 @@ class RunDirectory:
 
         if not self.calibration_file.is_file():
             return None
-        values = json.loads(self.calibration_file.read_text("utf-8"))
+        remedy = "Remove it, or calibrate again (agegender calibrate)."
+        values = read_json(self.calibration_file, remedy)
         found = Calibration.from_dict(values)
         if found.fitted_on.get("model_sha256") != file_hash(self.best_model):
             raise ValueError(
@@ -227,7 +230,7 @@ class RunDirectory:
         Raises:
             ValueError: If the run has no such model.
         """
-        import keras
+        from keras_agegender.models.model_files import load_model
 
         path = self.model_file(which)
         if not path.is_file():
@@ -236,7 +239,7 @@ class RunDirectory:
                 f"The run in {self.path} has no model named {which!r}. Models: "
                 f"{[name.removeprefix('best_') for name in files]}."
             )
-        return keras.saving.load_model(path)
+        return load_model(path)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

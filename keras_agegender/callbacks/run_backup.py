@@ -7,7 +7,6 @@ on disk before the previous one is removed, and the callbacks' counters are in i
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +16,10 @@ import keras
 from keras import ops
 
 from keras_agegender.distribution import undistributed
-from keras_agegender.files import write_json
+from keras_agegender.files import file_hash, read_json, to_disk, write_json
 
 STATE_FILE = "state.json"
+STATE_KEYS = {"epoch", "weights", "sha256", "stopped", "random", "callbacks"}
 
 # What each kind of callback counts from epoch to epoch.
 COUNTERS: dict[type, tuple[str, ...]] = {
@@ -59,10 +59,28 @@ class RunBackup(keras.callbacks.Callback):
         self.directory = Path(directory)
         self.callbacks = list(callbacks)
         self.writes = writes
+        self._state: Any = self._read_state()
+
+    def _read_state(self) -> dict[str, Any] | None:
+        """Returns what was saved last, its weights whole; `None` before the first."""
         file = self.directory / STATE_FILE
-        self._state: Any = (
-            json.loads(file.read_text("utf-8")) if file.is_file() else None
-        )
+        if not file.is_file():
+            return None
+        remedy = f"Remove {self.directory} to train from the first epoch."
+        state = read_json(file, remedy)
+        if not isinstance(state, dict) or not STATE_KEYS <= set(state):
+            raise ValueError(
+                f"{file} is damaged. Expected the keys {sorted(STATE_KEYS)}. {remedy}"
+            )
+        weights = self.directory / str(state["weights"])
+        if weights.parent != self.directory or not weights.is_file():
+            raise ValueError(f"{file} names {weights}, which is not there. {remedy}")
+        if file_hash(weights) != state["sha256"]:
+            raise ValueError(
+                f"{weights} is damaged: its checksum is not that in {STATE_FILE}. "
+                f"{remedy}"
+            )
+        return state
 
     @property
     def first_epoch(self) -> int:
@@ -105,10 +123,12 @@ class RunBackup(keras.callbacks.Callback):
         partial = self.directory / "partial.weights.h5"
         with undistributed():
             self.model.save_weights(partial)
+        to_disk(partial)  # the state, which is, must not speak of lost weights
         os.replace(partial, weights)
         self._state = {
             "epoch": epoch,
             "weights": weights.name,
+            "sha256": file_hash(weights),
             "stopped": bool(self.model.stop_training),
             "random": [
                 ops.convert_to_numpy(v.value).tolist()

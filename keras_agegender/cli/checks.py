@@ -100,7 +100,7 @@ def check_new_run(path: str | Path, overwrite: bool) -> None:
     """Raises a `ValueError` if a run cannot begin or be resumed in a folder."""
     run = RunDirectory(Path(path))
     run.check_folder()
-    if run.info().get("status") == "finished" and not overwrite:
+    if not overwrite and run.info().get("status") == "finished":
         raise ValueError(
             f"The run in {path} is finished. Choose another directory, or overwrite "
             "it (--overwrite)."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from keras_agegender.cli.argument_types import seed
@@ -15,6 +14,7 @@ from keras_agegender.cli.console import (
     read_splits,
     say,
 )
+from keras_agegender.files import read_json
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -53,7 +53,7 @@ def _train(arguments: argparse.Namespace) -> int:
         return 0
     metrics = run.path / "metrics.json"
     if metrics.is_file():
-        say(format_metrics(json.loads(metrics.read_text("utf-8"))))
+        say(format_metrics(read_json(metrics)))
     say(f"Run: {run.path}")
     return 0
 

@@ -8,6 +8,7 @@ splits is found, and a score on faces that a model has trained on says so.
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -72,9 +73,22 @@ class FaceIndex:
 
     @classmethod
     def read(cls, file: Path) -> FaceIndex:
-        """Reads what `write` wrote."""
-        table = pd.read_csv(file, dtype=str, keep_default_na=False, compression="gzip")
-        return cls(table.astype("object"))
+        """Reads what `write` wrote.
+
+        Raises:
+            ValueError: If it is damaged.
+        """
+        try:
+            table = pd.read_csv(
+                file, dtype=str, keep_default_na=False, compression="gzip"
+            )
+            return cls(table[["split", *COLUMNS]].astype("object"))
+        except (OSError, EOFError, ValueError, KeyError, zlib.error) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"{file} is damaged ({reason}). Put it back, or train anew "
+                "(--overwrite)."
+            ) from None
 
 
 def index_faces(prepared: PreparedDataset, file: Path | None = None) -> FaceIndex:

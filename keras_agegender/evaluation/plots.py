@@ -149,11 +149,20 @@ def decoded_history(file: Path, encoding: Encoding) -> dict[str, list[float]]:
 
 
 def read_history(file: Path) -> dict[str, list[float]]:
-    """Returns what `CSVLogger` wrote: name -> one value per epoch."""
-    with file.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    names = rows[0] if rows else ()
-    return {name: [float(row[name] or "nan") for row in rows] for name in names}
+    """Returns what `CSVLogger` wrote: name -> one value per epoch.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        names = rows[0] if rows else ()
+        return {name: [float(row[name] or "nan") for row in rows] for name in names}
+    except (ValueError, TypeError, csv.Error) as error:
+        raise ValueError(
+            f"{file} is damaged ({error}). Put it back, or remove it."
+        ) from None
 
 
 def _accuracy_curves(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:

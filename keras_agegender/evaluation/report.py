@@ -7,7 +7,6 @@ no other, and beside it its figures as PNG and its tables as CSV files.
 from __future__ import annotations
 
 import importlib.resources
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +42,7 @@ from keras_agegender.evaluation.report_tables import (
     score_table,
     scored_questions,
 )
-from keras_agegender.files import replacing, write_text
+from keras_agegender.files import read_json, replacing, write_text
 from keras_agegender.run_directory import RunDirectory
 
 TEMPLATE = "report.html.jinja"
@@ -168,7 +167,7 @@ def _read(
             reason = f"There are no pictures of faces: {error}"
     return _Evaluated(
         run,
-        json.loads(metrics.read_text("utf-8")),
+        read_json(metrics),
         table,
         split,
         checkpoint,

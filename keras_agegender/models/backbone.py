@@ -23,6 +23,7 @@ from keras_agegender.models.input_scaling import (
     InputScaling,
     get_input_scaling,
 )
+from keras_agegender.models.model_files import load_model
 from keras_agegender.models.networks import NETWORKS, list_models
 from keras_agegender.models.torch_weights import load_torch_weights
 from keras_agegender.models.weights import transfer_weights
@@ -137,7 +138,7 @@ def load_backbone_weights(backbone: keras.Model, file: str | Path) -> None:
         return
     if not file.is_file():
         raise ValueError(f"There is no weights file {file}.")
-    source = keras.saving.load_model(file, compile=False)
+    source = load_model(file, compile=False)
     skipped = transfer_weights(source, backbone).skipped
     for name, reason in skipped.items():
         raise ValueError(

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,11 +21,12 @@ from keras_agegender.faces.cropping import CropOptions
 from keras_agegender.faces.detector import MtcnnDetector
 from keras_agegender.faces.pixel_graph import PixelGraph
 from keras_agegender.faces.pixel_path import PixelPath
-from keras_agegender.files import now, versions
+from keras_agegender.files import now, read_json, versions
 from keras_agegender.input_pipeline.pixels import get_preprocessing
 from keras_agegender.labels import GENDERS
 from keras_agegender.models.augmentation import strip_augmentation
 from keras_agegender.models.heads import stored_encoding
+from keras_agegender.models.model_files import load_model
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.serving.signatures import (
     DECODED_NAMES,
@@ -131,9 +131,7 @@ def _open(model: RunDirectory | keras.Model | str | Path) -> dict[str, Any]:
     if isinstance(model, keras.Model):
         return {"model": model}
     if isinstance(model, (str, Path)) and Path(model).suffix == ".keras":
-        if not Path(model).is_file():
-            raise ValueError(f"There is no model file {model}.")
-        return {"model": keras.saving.load_model(model)}
+        return {"model": load_model(model)}
     run = model if isinstance(model, RunDirectory) else RunDirectory.open(model)
     recipe, info = run.recipe(), run.info()
     return {
@@ -239,4 +237,4 @@ def _check_backend() -> None:
 
 
 def _read_json(file: Path) -> Any:
-    return json.loads(file.read_text("utf-8")) if file.is_file() else None
+    return read_json(file) if file.is_file() else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from keras_agegender.evaluation.groups import known_values
 from keras_agegender.evaluation.paired_test import paired_test
 from keras_agegender.evaluation.predictions import read_predictions
 from keras_agegender.evaluation.resampling import difference_interval
+from keras_agegender.files import read_json
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.studies.gate import CellDifference, compare_cells, gate_lines
 from keras_agegender.training.identity import differences, flatten
@@ -284,7 +284,7 @@ def seen_faces(run: RunDirectory, predictions: str) -> list[str]:
     )
     if not file.is_file():
         return []
-    metrics = json.loads(file.read_text("utf-8"))
+    metrics = read_json(file)
     return [
         f"{run.path} was {what} on {count} of the faces it is scored on"
         for key, what in (("training", "trained"), ("validation", "selected"))

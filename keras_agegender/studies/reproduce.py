@@ -8,7 +8,6 @@ failed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import keras
 
 from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
+from keras_agegender.files import read_json
 from keras_agegender.recipes.loading import (
     load_recipe,
     override_recipe,
@@ -208,8 +208,7 @@ def _train(run: PlannedRun, directory: Path) -> dict[str, Any]:
     }
     place = {"fold": run.test_split, "seed": experiment.seed, "path": run.path}
     return place | {
-        checkpoint: json.loads((run.path / file).read_text("utf-8"))
-        for checkpoint, file in files.items()
+        checkpoint: read_json(run.path / file) for checkpoint, file in files.items()
     }
 
 

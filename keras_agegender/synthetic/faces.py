@@ -7,7 +7,6 @@ tries; a score on them says how well drawings are told apart, nothing about peop
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from keras_agegender.datasets.adience import COLUMNS, NUM_FOLDS, TREES, read_adi
 from keras_agegender.datasets.cleaning_report import CleaningReport
 from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.faces.images import encode_jpeg
-from keras_agegender.files import write_bytes, write_json, write_text
+from keras_agegender.files import read_json, write_bytes, write_json, write_text
 from keras_agegender.labels import AGE_GROUPS, CELEBA_ATTRIBUTES, GENDERS
 from keras_agegender.progress import progress_bar
 from keras_agegender.synthetic.drawing import SyntheticFace, draw_face
@@ -267,7 +266,7 @@ def _request(num_faces: int, image_size: tuple[int, int], seed: int) -> dict[str
 def _is_complete(directory: Path, request: dict[str, Any]) -> bool:
     marker = directory / MARKER
     if marker.is_file():
-        found = json.loads(marker.read_text("utf-8"))
+        found = read_json(marker)
         if found == request:
             return True
         other = (

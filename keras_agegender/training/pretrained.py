@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 
 from keras_agegender.files import write_text
+from keras_agegender.models.model_files import load_model
 from keras_agegender.models.weights import WeightTransfer, transfer_weights
 from keras_agegender.run_directory import RunDirectory
 
@@ -25,5 +26,5 @@ def transfer(model: keras.Model, path: Path, run: RunDirectory) -> WeightTransfe
 def load_pretrained(path: str | Path) -> keras.Model:
     """Returns the model of a `.keras` file, or the best one of a run."""
     if Path(path).suffix == ".keras":
-        return keras.saving.load_model(path, compile=False)
+        return load_model(path, compile=False)
     return RunDirectory.open(path).load_model()

@@ -40,7 +40,8 @@ def open_run(run: RunDirectory, experiment: Experiment, overwrite: bool) -> None
         ValueError: If two of the splits share a face, or the folder holds a finished
             run or an unfinished one of another experiment.
     """
-    resumes = bool(run.info()) and not overwrite and not is_vacant(run, experiment)
+    # What is overwritten may be damaged: nothing of it is read.
+    resumes = not overwrite and bool(run.info()) and not is_vacant(run, experiment)
     if resumes:
         check_same(run, experiment)
     index = checked_faces(experiment)
