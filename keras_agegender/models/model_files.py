@@ -11,7 +11,10 @@ UNSAFE = ("safe_mode", "unsafe", "arbitrary code", "not a modeling function")
 
 
 def load_model(file: str | Path, *, compile: bool = True) -> Any:
-    """Returns the model of a `.keras` file, loaded in Keras' safe mode whatever is set.
+    """Returns the model of a `.keras` file, loaded in Keras' safe mode.
+
+    Only `keras.config.enable_unsafe_deserialization()`, which you would have to call
+    yourself, turns that off.
 
     Args:
         file: The file.

@@ -26,6 +26,7 @@ from keras_agegender.quiet import quiet_start
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.serving.answers import FacePrediction, PhotoPrediction
 from keras_agegender.serving.export_folder import METADATA_FILE, check_export
+from keras_agegender.serving.saved_model_check import check_operations
 
 __all__ = ["FacePrediction", "PhotoPrediction", "Predictor"]
 
@@ -276,6 +277,7 @@ def _load(directory: Path) -> tuple[dict[str, Any], Callable[..., Any]]:
     with quiet_start():
         import tensorflow as tf
 
+    check_operations(directory)
     try:
         metadata = json.loads(file.read_text("utf-8"))
         loaded = tf.saved_model.load(str(directory))
