@@ -27,6 +27,8 @@ from keras_agegender.datasets.repeated_pictures import report_repeated_pictures
 from keras_agegender.datasets.splits import random_splits
 from keras_agegender.labels import MISSING, AgeGroups, check_gaps, get_age_groups
 
+# By ../, an absolute path or a link: to be looked at in a stranger's file.
+OUTSIDE = "pictures outside of the folder, kept"
 DELIMITERS = ",;\t|"
 # Role -> names of the columns that have it where the caller does not say.
 USUAL_NAMES = {
@@ -268,6 +270,9 @@ def _find_picture(
     if not path.is_file():
         report.leave_out(key, "no picture file")
         return None
+    if not path.resolve().is_relative_to(base.resolve()):
+        report.totals[OUTSIDE] = report.totals.get(OUTSIDE, 0) + 1
+        report.items.append((key, OUTSIDE))
     seen[key] += 1
     if seen[key] > 1:
         key = f"{key}#{seen[key]}"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_agegender.encodings.head import Head
+from keras_agegender.encodings.head import ANSWER, Head
 from keras_agegender.encodings.kinds import KINDS
 from keras_agegender.encodings.output_names import check_output_names, check_outputs
 from keras_agegender.encodings.targets import (
@@ -81,6 +81,12 @@ class Encoding:
                     )
             names += [*head.output_names]
             self._check_classes(head)
+        for head in self.heads:
+            if head.name + ANSWER in names:
+                raise ValueError(
+                    f"Invalid `heads`. The name {head.name + ANSWER!r} is taken: "
+                    f"exports call the answer of {head.name!r} so."
+                )
 
     def _check_classes(self, head: Head) -> None:
         """Raises ValueError if a head has other classes than age groups and genders."""

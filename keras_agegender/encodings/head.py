@@ -22,6 +22,9 @@ QUESTIONS = ("older", "younger")
 # What TensorFlow takes as the name of an operation, less the slash of its scopes.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
+# Behind a head's name, what exports call its answer: a class, or a number in its unit.
+ANSWER = "_answer"
+
 # Names that prepared datasets and exported models have for other things.
 RESERVED_NAMES = (
     "boxes", "scores", "landmarks", "age_group", "age_group_probabilities", "age_years",

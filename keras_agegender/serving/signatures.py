@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_agegender.encodings.calibration import Calibration
 from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.encodings.head import ANSWER
 from keras_agegender.faces.boxes import full_box
 from keras_agegender.faces.pixel_graph import PhotoFaces, PixelGraph
 
@@ -25,8 +26,6 @@ DECODED_NAMES = {
 }
 # The same of `AnswerSets`: bool masks, a column for each age group or gender.
 SET_NAMES = {"age_group": "age_group_set", "gender": "gender_set"}
-# Behind the name of an extra head: its most probable class, or its number in its unit.
-ANSWER = "_answer"
 
 
 def serving_functions(

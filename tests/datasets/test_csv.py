@@ -343,3 +343,21 @@ def test_damaged_files(tmp_path):
         read_csv(write(tmp_path, "0.jpg,1,m,a"), age_column="years")
     with pytest.raises(ValueError, match="no column to learn from"):
         read_csv(write(tmp_path, "0.jpg", header="image"), extra=())
+
+
+def test_pictures_outside_of_the_folder_are_reported(tmp_path):
+    """By ../, an absolute path or a link; kept, as such files may be meant."""
+    folder = tmp_path / "given"
+    for name in ("given/in.jpg", "up.jpg", "absolute.jpg", "target.jpg"):
+        write_picture(tmp_path / name, value=len(name) * 7)
+    (folder / "link.jpg").symlink_to(tmp_path / "target.jpg")
+    names = ["in.jpg", "../given/in.jpg", "../up.jpg", str(tmp_path / "absolute.jpg"),
+             "link.jpg"]  # fmt: skip
+    rows = [f"{name},{number % 2}" for number, name in enumerate(names)]
+    (folder / "labels.csv").write_text("\n".join(["image,hat", *rows]), "utf-8")
+    manifest, report = read_csv(folder / "labels.csv", validation=0, test=0)
+    assert len(manifest) == 5
+    assert report.totals["pictures outside of the folder, kept"] == 3
+    outside = [item for item, why in report.items if why.startswith("pictures outside")]
+    assert outside == ["../up.jpg", str(tmp_path / "absolute.jpg"), "link.jpg"]
+    assert "pictures outside of the folder, kept" in str(report)

@@ -11,7 +11,7 @@ from keras import ops
 from keras_agegender.encodings.catalogue import get_encoding, list_encodings
 from keras_agegender.encodings.class_weights import balanced_class_weights
 from keras_agegender.encodings.encoding import Encoding
-from keras_agegender.encodings.head import Head
+from keras_agegender.encodings.head import RESERVED_NAMES, Head
 
 LABELS = list(itertools.product(range(8), range(2)))
 AGES, GENDERS = (np.array(x) for x in zip(*LABELS, strict=True))
@@ -370,3 +370,18 @@ def test_a_head_has_the_classes_of_its_column(head, message):
     name, kind, num_classes, column = head
     with pytest.raises(ValueError, match=message):
         Encoding("x", (Head(name, kind, num_classes, column=column),))
+
+
+@pytest.mark.parametrize("names", [("hat", "hat_answer"), ("hat_answer", "hat")])
+def test_no_head_takes_the_name_of_anothers_answer(names):
+    """The export of one would replace the other's answer by its own."""
+    with pytest.raises(ValueError, match="'hat_answer' is taken: exports call"):
+        Encoding("mine", tuple(Head(name) for name in names))
+
+
+def test_names_of_exports_are_reserved():
+    from keras_agegender.faces.pixel_graph import PhotoFaces
+    from keras_agegender.serving.signatures import DECODED_NAMES, SET_NAMES
+
+    taken = {*DECODED_NAMES.values(), *SET_NAMES.values(), *PhotoFaces._fields}
+    assert taken <= set(RESERVED_NAMES)
