@@ -118,7 +118,7 @@ def make_folder(root):
     (root / "begun").mkdir()
     (root / "begun" / "recipe.toml").touch()
     (root / "data").mkdir()
-    (root / "data" / "dataset_info.json").touch()
+    (root / "data" / "dataset_info.json").write_text("{}", "utf-8")
     (root / "file").touch()
     (root / "model").mkdir()
     (root / "model" / "saved_model.pb").touch()
@@ -251,7 +251,7 @@ def dataset(folder):
         splits=None, name="csv", description="", block_size=128, overwrite=False,
     )  # fmt: skip
     (folder / "done").mkdir()
-    (folder / "done" / "dataset_info.json").touch()
+    (folder / "done" / "dataset_info.json").write_text("{}", "utf-8")
     done = {**task.request, "counts": {"not_cropped": 1}, "written": 1}
     write_json(folder / "done" / "preparation.json", done)
     return folder

@@ -21,6 +21,7 @@ from sample_data import (
     write_picture,
 )
 
+from keras_agegender.checksums import verify
 from keras_agegender.datasets import preparation
 from keras_agegender.datasets.contact_sheet import contact_sheet, doubtful
 from keras_agegender.datasets.csv import read_csv
@@ -368,3 +369,20 @@ def test_an_unfinished_one_with_other_settings_is_said_in_words(tmp_path, monkey
         manifest, tmp_path / "out", jpeg_quality=80, overwrite=True, progress=False
     )
     assert report.written == 10 and not report.already_there
+
+
+def test_a_damaged_dataset_is_noticed(tmp_path):
+    """A cut at once, a bit by `verify`; and the same preparation does not say done."""
+    directory = make_prepared(tmp_path, count=10, overwrite=True)
+    assert verify(directory).differences == ()
+    shard = next(directory.glob("*fold_3*.tfrecord*"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 4
+    shard.write_bytes(content)
+    assert [found.file for found in verify(directory).differences] == [shard.name]
+    shard.write_bytes(content[:-1])
+    for use in (load_prepared, lambda _: make_prepared(tmp_path, count=10)):
+        with pytest.raises(ValueError, match=r"is damaged.*bytes.*Prepare it again"):
+            use(directory)
+    assert make_prepared(tmp_path, count=10, overwrite=True) == directory
+    assert verify(directory).differences == ()

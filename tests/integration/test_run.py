@@ -15,6 +15,7 @@ import tensorflow as tf
 from PIL import Image
 from sample_data import EXTRA_HEADS, MiddleDetector, make_prepared, picture
 
+from keras_agegender.checksums import verify
 from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.evaluation.evaluate import evaluate
@@ -485,9 +486,17 @@ def test_no_model_no_prediction(exported, tmp_path):
         Predictor(tmp_path)
     copy = tmp_path / "copy"
     shutil.copytree(exported, copy)
-    (copy / "saved_model.pb").write_bytes(b"damaged")
-    with pytest.raises(ValueError, match="damaged"):
+    assert verify(copy).differences == ()
+    content = bytearray((copy / "saved_model.pb").read_bytes())
+    content[:3] = b"\xff\xff\xff"
+    (copy / "saved_model.pb").write_bytes(content)
+    with pytest.raises(ValueError, match="saved_model.pb is damaged"):
         Predictor(copy)
+    assert [found.file for found in verify(copy).differences] == ["saved_model.pb"]
+    (copy / "saved_model.pb").write_bytes(content[:-1])
+    with pytest.raises(ValueError, match=r"'saved_model.pb': expected \d+ bytes, rec"):
+        Predictor(copy)
+    (copy / "checksums.json").unlink()
     (copy / "agegender.json").unlink()
     with pytest.raises(ValueError, match=r"has no agegender.json"):
         Predictor(copy)
