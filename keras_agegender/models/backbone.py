@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -224,6 +225,12 @@ def _check_own_scaling(model: keras.Model, scaling: InputScaling | None) -> None
 def _imported(name: str) -> Any:
     """Returns the object that "module:attribute" names."""
     module, _, attribute = name.partition(":")
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        # A recipe may come from a stranger: nothing in there builds a network.
+        raise ValueError(
+            "Invalid `backbone`. Expected 'module:function' of a module that builds "
+            f"networks, not of one of Python's own. Received: backbone={name!r}."
+        )
     try:
         found: Any = importlib.import_module(module)
         for part in attribute.split("."):

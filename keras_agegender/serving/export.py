@@ -23,7 +23,6 @@ in `agegender.json`, which also says what the numbers mean.
 
 from __future__ import annotations
 
-import os
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -39,7 +38,7 @@ from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.faces.cropping import CropOptions
 from keras_agegender.faces.detector import MtcnnDetector
 from keras_agegender.faces.pixel_path import PixelPath
-from keras_agegender.files import write_json
+from keras_agegender.files import partial_directory, replace_directory, write_json
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.serving.export_folder import METADATA_FILE, check_new_export
 from keras_agegender.serving.served_model import Served, serve
@@ -113,15 +112,13 @@ def export(
             ", which no SavedModel can hold. `detector` of `export` names another.",
             stacklevel=2,
         )
-    partial = directory.with_name(directory.name + ".partial")
+    partial = partial_directory(directory)
     shutil.rmtree(partial, ignore_errors=True)
     directory.parent.mkdir(parents=True, exist_ok=True)
     _write_saved_model(served, partial)
     write_json(partial / METADATA_FILE, served.metadata)
     write_checksums(partial)  # last: whatever is not in it is not finished
-    if directory.exists():
-        shutil.rmtree(directory)
-    os.replace(partial, directory)
+    replace_directory(partial, directory)
     return directory
 
 

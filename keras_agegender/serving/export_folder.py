@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from keras_agegender.checksums import check_sizes
-from keras_agegender.files import holds
+from keras_agegender.checksums import CHECKSUMS_FILE, check_sizes
+from keras_agegender.files import holds, partial_directory
 
+# What TensorFlow writes right into the folder of a SavedModel.
+SAVED_MODEL_FILES = ("saved_model.pb", "fingerprint.pb", "variables", "assets")
 METADATA_FILE = "agegender.json"
 
 
@@ -21,6 +23,14 @@ def check_new_export(directory: Path, overwrite: bool) -> None:
         raise ValueError(
             f"There is an export in {directory} already. Choose another directory, or "
             "overwrite it (--overwrite)."
+        )
+    partial = partial_directory(directory)  # what is in it will be replaced
+    known = {METADATA_FILE, CHECKSUMS_FILE, *SAVED_MODEL_FILES}
+    foreign = sorted(e.name for e in partial.glob("*") if e.name not in known)
+    if foreign:
+        raise ValueError(
+            f"{partial} holds other things than an unfinished export: {foreign[0]!r}. "
+            "Move them away, or choose another directory."
         )
 
 

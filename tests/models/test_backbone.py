@@ -139,7 +139,8 @@ def test_module_and_function(tmp_path, monkeypatch):
     (tmp_path / "my_trunks.py").write_text(
         "from keras import layers\n"
         "def tiny(image):\n    return layers.Conv2D(2, 3, name='tiny_conv')(image)\n"
-        "number = 3\n",
+        "number = 3\n"
+        "def words(text, *, more):\n    return text\n",
         "utf-8",
     )
     monkeypatch.syspath_prepend(tmp_path)
@@ -149,7 +150,7 @@ def test_module_and_function(tmp_path, monkeypatch):
         ("my_trunks:tinny", "tinny"),
         ("no_trunks:tiny", "No module named 'no_trunks'"),
         ("my_trunks:number", "a callable"),
-        ("os:system", "from an image tensor to features.*system says"),
+        ("my_trunks:words", "from an image tensor to features.*words says"),
     ):
         with pytest.raises(ValueError, match=words):
             build_model(wrong, image_size=(8, 8))
@@ -371,3 +372,9 @@ def test_attach_heads():
     assert list(attach_heads(vector, "categorical")) == ["gender", "age"]
     with pytest.raises(ValueError, match="Invalid features"):
         attach_heads(layers.Reshape((36, 4))(x))
+
+
+@pytest.mark.parametrize("name", ["os:abort", "builtins:exec", "os.path:join"])
+def test_a_recipe_calls_nothing_of_python_itself(name):
+    with pytest.raises(ValueError, match="not of one of Python's own"):
+        build_model(name, image_size=(8, 8))

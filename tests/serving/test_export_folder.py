@@ -1,0 +1,28 @@
+"""Where an export may be made: nothing else is ever removed."""
+
+from __future__ import annotations
+
+import pytest
+
+from keras_agegender.serving.export_folder import check_export, check_new_export
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_unfinished_folder_of_other_things_is_left_alone(tmp_path, overwrite):
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "saved_model.pb").touch()
+    check_new_export(tmp_path / "out", overwrite)
+    (tmp_path / "out.partial" / "request.json").touch()
+    with pytest.raises(ValueError, match=r"out.partial holds other things.*'request"):
+        check_new_export(tmp_path / "out", overwrite)
+
+
+def test_a_damaged_export_is_noticed_without_a_framework(tmp_path):
+    from keras_agegender.checksums import write_checksums
+
+    (tmp_path / "saved_model.pb").write_bytes(b"12")
+    write_checksums(tmp_path)
+    check_export(tmp_path)
+    (tmp_path / "saved_model.pb").write_bytes(b"1")
+    with pytest.raises(ValueError, match=r"expected 2 bytes, received 1 bytes. Export"):
+        check_export(tmp_path)
