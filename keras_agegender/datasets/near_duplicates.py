@@ -25,10 +25,10 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from keras_agegender.datasets.hash_cache import HashCache
-from keras_agegender.faces.images import open_picture, pillow_to_rgb
+from keras_agegender.faces.images import PILLOW_FORMATS, open_picture, pillow_to_rgb
 from keras_agegender.progress import progress_bar
 
 METHOD = "phash16_dhash16"
@@ -144,6 +144,8 @@ def _content(picture: bytes | None) -> str:
 def _hash_or_reason(picture: bytes) -> bytes | str:
     try:
         return perceptual_hash(picture)
+    except UnidentifiedImageError:
+        return f"not a picture of {', '.join(PILLOW_FORMATS)}"
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         return " ".join(str(error).split()) or type(error).__name__
 

@@ -88,7 +88,7 @@ def test_hashes_of_pictures(tmp_path):
     assert found.contents[1] == ""
     assert set(found.looks) == {found.contents[0], found.contents[2]}
     assert set(found.unreadable) == {found.contents[3]}
-    assert "identify" in found.unreadable[found.contents[3]]
+    assert "not a picture" in found.unreadable[found.contents[3]]
 
 
 def test_hashes_are_kept_by_content(tmp_path, monkeypatch):
