@@ -48,7 +48,7 @@ def _lines(columns: list[str], found: Mapping[str, Any]) -> list[str]:
         line = f"{title:<{width}}{group['num_faces']:>7}{group['num_subjects']:>8}"
         for question, size in widths.items():
             line += f"  {_figures(group, question):<{size}}"
-        lines.append((line + ("few" if group["few"] else "")).rstrip())
+        lines.append((line + (" few" if group["few"] else "")).rstrip())
     for question in questions:
         if question not in found["gaps"]:
             continue

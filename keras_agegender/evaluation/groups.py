@@ -54,9 +54,9 @@ def score_groups(
         For `"age_group,gender"` (where faces have both) and each of `by`:
         `num_faces` and `num_unlabelled` (faces without the column), `few_faces` and
         `few_subjects` (the minimum counts), `questions`, `gaps` (question -> `best`,
-        `worst`, `value`, `interval`) and `groups`, the worst first: its columns' values,
-        `num_faces`, `num_subjects`, `largest_share` (of the subject with most faces),
-        `few`, and for each question `<question>_accuracy` and `<question>_interval`.
+        `worst`, `value`, `interval`) and `groups`, the worst first: its columns'
+        values, `num_faces`, `num_subjects`, `largest_share` (of the subject with most
+        faces), `few`, and for each question `<question>_accuracy` and `<question>_interval`.
 
     Raises:
         ValueError: If the table has no such column, or it has more than 100 values.

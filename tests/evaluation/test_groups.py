@@ -131,6 +131,9 @@ def test_further_heads_are_printed_while_there_is_room():
     assert lines[0].split() == ["gender", "faces", "people", "gender", "size"]
     assert lines[1].split()[-1] == f"{right_sizes_of('female'):.3f}"
     assert any(line.startswith("size: male is ") for line in lines)
+    table["subject"] = ""
+    few = score_groups(table.iloc[:20], "gender", {"size": pair})
+    assert all(line.endswith(" few") for line in group_lines(few)[1][1:3])
     many = {name: pair for name in ("size", "b", "c")}
     lines = group_lines(score_groups(table, "gender", many))[1]
     assert lines[0].split() == ["gender", "faces", "people", "gender"]
