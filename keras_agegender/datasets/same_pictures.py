@@ -186,7 +186,7 @@ def leave_out_duplicates(
     # Content -> a row of another split that has it; the first one is named.
     others = manifest["key"] + ", " + manifest["split"]
     held = dict(zip(contents[~learned][::-1], others[~learned][::-1], strict=True))
-    alike = {}
+    alike: dict[str, str] = {}
     for a, b in zip(same.near["a"], same.near["b"], strict=True):
         alike |= {x: held[y] for x, y in ((a, b), (b, a)) if y in held}
     out = learned & contents.isin([*held, *alike])

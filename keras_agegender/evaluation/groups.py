@@ -46,9 +46,9 @@ def score_groups(
         by: Further columns to group by, `"race"` for instance; names with a comma
             between them are crossed: `"race,gender"`. Defaults to age group and gender
             alone.
-        further: Further question -> its columns of true and of answered classes, as
-            `further_questions` has them. They do not change the order of groups that
-            have a gender or an age group to be ranked by. Defaults to none.
+        further: Further question -> its columns of true and of answered classes. They
+            do not change the order of groups where gender or age group is answered.
+            Defaults to none.
 
     Returns:
         For `"age_group,gender"` (where faces have both) and each of `by`:
@@ -56,7 +56,8 @@ def score_groups(
         `few_subjects` (the minimum counts), `questions`, `gaps` (question -> `best`,
         `worst`, `value`, `interval`) and `groups`, the worst first: its columns'
         values, `num_faces`, `num_subjects`, `largest_share` (of the subject with most
-        faces), `few`, and for each question `<question>_accuracy` and `<question>_interval`.
+        faces), `few`, and for each question `<question>_accuracy` and
+        `<question>_interval`.
 
     Raises:
         ValueError: If the table has no such column, or it has more than 100 values.
