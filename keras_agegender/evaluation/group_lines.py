@@ -1,16 +1,14 @@
-"""Groups as lines of text, and which questions there is room for.
+"""Groups as lines of text.
 
 In: what `score_groups` found. Out: the tables that `agegender evaluate` prints.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from keras_agegender.evaluation.groups import QUESTIONS, group_title
-
-MOST_FURTHER = 2  # further questions that a printed table has room for
+from keras_agegender.evaluation.groups import QUESTIONS, few_further, group_title
 
 
 def group_lines(groups: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
@@ -25,12 +23,6 @@ def scored_questions(found: Mapping[str, Any]) -> list[str]:
         for question in found.get("questions", QUESTIONS)  # older files name none
         if any(g.get(f"{question}_accuracy") is not None for g in found["groups"])
     ]
-
-
-def few_further(questions: Sequence[str]) -> list[str]:
-    """Returns gender, age group and further questions if they are no more than two."""
-    further = [q for q in questions if q not in QUESTIONS]
-    return [q for q in questions if q in QUESTIONS or len(further) <= MOST_FURTHER]
 
 
 def _lines(columns: list[str], found: Mapping[str, Any]) -> list[str]:

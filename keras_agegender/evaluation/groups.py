@@ -26,6 +26,8 @@ FEW_FACES = 30
 FEW_SUBJECTS = 10
 MAX_GROUPS = 100
 QUESTIONS = ("gender", "age_group")
+# A printed table has no room for more; gaps of forty attributes take two minutes.
+MOST_FURTHER = 2
 CELLS = "age_group,gender"
 
 
@@ -48,7 +50,7 @@ def score_groups(
             alone.
         further: Further question -> its columns of true and of answered classes. They
             do not change the order of groups where gender or age group is answered.
-            Defaults to none.
+            There are no gaps of more than two. Defaults to none.
 
     Returns:
         For `"age_group,gender"` (where faces have both) and each of `by`:
@@ -115,6 +117,12 @@ def further_questions(
     return found
 
 
+def few_further(questions: Sequence[str]) -> list[str]:
+    """Returns gender, age group and further questions if they are no more than two."""
+    further = [q for q in questions if q not in QUESTIONS]
+    return [q for q in questions if q in QUESTIONS or len(further) <= MOST_FURTHER]
+
+
 def _groupable(table: pd.DataFrame) -> list[str]:
     outputs = ("output_", "predicted_", "key")
     return [str(c) for c in table if not str(c).startswith(outputs)]
@@ -171,8 +179,9 @@ def _score(
         "questions": list(questions),
         "gaps": {
             question: gap
-            for question, pair in questions.items()
-            if (gap := _gap(table, columns, groups, question, pair)) is not None
+            for question in few_further([*questions])
+            if (gap := _gap(table, columns, groups, question, questions[question]))
+            is not None
         },
         "groups": groups,
     }

@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from keras_agegender.evaluation.group_lines import few_further, scored_questions
+from keras_agegender.evaluation.group_lines import scored_questions
 from keras_agegender.evaluation.group_plot import plot_groups
-from keras_agegender.evaluation.groups import group_title
+from keras_agegender.evaluation.groups import few_further, group_title
 from keras_agegender.evaluation.plots import (
     decoded_history,
     history_panels,

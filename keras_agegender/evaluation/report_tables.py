@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from keras_agegender.evaluation.group_lines import few_further, scored_questions
-from keras_agegender.evaluation.groups import group_title
+from keras_agegender.evaluation.group_lines import scored_questions
+from keras_agegender.evaluation.groups import few_further, group_title
 from keras_agegender.evaluation.question_answers import QuestionAnswers
 from keras_agegender.labels import GENDERS, MISSING
 

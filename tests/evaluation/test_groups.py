@@ -9,8 +9,12 @@ import pytest
 from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.evaluation.clusters import Clusters
-from keras_agegender.evaluation.group_lines import few_further, group_lines
-from keras_agegender.evaluation.groups import further_questions, score_groups
+from keras_agegender.evaluation.group_lines import group_lines
+from keras_agegender.evaluation.groups import (
+    few_further,
+    further_questions,
+    score_groups,
+)
 from keras_agegender.evaluation.resampling import proportion_interval
 
 
@@ -137,6 +141,7 @@ def test_further_heads_are_printed_while_there_is_room():
     many = {name: pair for name in ("size", "b", "c")}
     lines = group_lines(score_groups(table, "gender", many))[1]
     assert lines[0].split() == ["gender", "faces", "people", "gender"]
+    assert "size" not in score_groups(table, "gender", many)["gender"]["gaps"]
     assert not any(line.startswith(("size:", "b:")) for line in lines)
     assert few_further(["gender", "b", "c"]) == ["gender", "b", "c"]
 
