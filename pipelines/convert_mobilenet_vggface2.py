@@ -8,11 +8,10 @@ Description: HSE-FaceRes' weights, as a file that a backbone begins with.
 
 The trunk learned to tell the people of VGGFace2 apart; its weights were frozen while
 heads for age and gender were trained on other faces than UTKFace's, and the heads stay
-behind. Code and weights: Apache-2.0, github.com/av-savchenko/HSE_FaceRec_tf; VGGFace2 is
-for research. Then `backbone = "keras.applications:MobileNet"` and `backbone_weights`.
+behind. Apache-2.0, github.com/av-savchenko/HSE_FaceRec_tf; VGGFace2 is for research.
+Then `backbone = "keras.applications:MobileNet"` and `backbone_weights`.
 
 The file there has batch normalization folded into its convolutions. Training needs the
-statistics: they are measured on some pictures, in a way that leaves all answers alone.
 
 Savchenko, "Efficient facial representations for age, gender and identity recognition in
 organizing photo albums using multi-output ConvNet", PeerJ Computer Science 2019.

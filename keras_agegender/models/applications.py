@@ -79,8 +79,8 @@ def build_application(
             weights without the classifier, or `None` for random weights.
 
     Raises:
-        ValueError: If the weights can neither be downloaded nor read, or the network has
-            no such layer.
+        ValueError: If the weights can neither be downloaded nor read, or there is no
+            such layer.
     """
     import keras  # recipes read the names before Keras loads
 
