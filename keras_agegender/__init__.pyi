@@ -27,6 +27,7 @@ from .datasets.prepared import (
     PreparedDataset as PreparedDataset,
     load_prepared as load_prepared,
 )
+from .datasets.same_pictures import leave_out_duplicates as leave_out_duplicates
 from .datasets.splits import (
     cross_validation_splits as cross_validation_splits,
     report_splits as report_splits,

@@ -18,6 +18,7 @@ from pathlib import Path
 import h5py
 
 WEIGHTS = "model.weights.h5"
+CONFIG = "config.json"
 COPIED = ("best.json", "history.csv", "curves.png", "confusion.png", "calibration.json")
 
 
@@ -28,7 +29,15 @@ def halve(source: Path, target: Path) -> None:
             content = old.read(name)
             if name == WEIGHTS:
                 content = halve_weights(content)
+            elif name == CONFIG:
+                content = without_optimizer(content)
             new.writestr(name, content, zipfile.ZIP_DEFLATED)
+
+
+def without_optimizer(config: bytes) -> bytes:
+    """Returns a model's config as of one that was never compiled."""
+    values = json.loads(config)
+    return json.dumps({**values, "compile_config": None}).encode()
 
 
 def halve_weights(content: bytes) -> bytes:

@@ -15,28 +15,31 @@ from pathlib import Path
 import pandas as pd
 
 import keras_agegender as kag
+from keras_agegender.datasets.hash_cache import default_cache_file
 from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.datasets.utkface import RACES
-from keras_agegender.files import file_hash
 
 
 def utkface_manifest(train: Path, test: Path) -> pd.DataFrame:
-    """Returns both folders as one manifest; race is an output beside age and gender."""
-    train_rows, report = kag.read_utkface(train, gaps="mask", validation=0.05, test=0)
-    print(report)
-    test_rows, report = kag.read_utkface(test, gaps="mask", validation=0, test=0)
-    print(report)
-    copies = picture_hashes(train_rows).isin(picture_hashes(test_rows))
-    print(f"{copies.sum()} pictures of {train} are in {test} too: not trained on")
-    train_rows = train_rows[~copies]
+    """Returns both folders as one manifest; race is an output beside age and gender.
+
+    No picture is in two splits, nor one that looks the same: the twentieth that chooses
+    keeps its copies, and what the test folder has is left out of both others.
+    """
+    cache = default_cache_file()
+    train_rows, report = kag.read_utkface(
+        train, gaps="mask", validation=0.05, test=0, duplicates="near", cache=cache
+    )
+    test_rows, test_report = kag.read_utkface(test, gaps="mask", validation=0, test=0)
+    print(test_report)
     rows = pd.concat([train_rows, test_rows.assign(split="test")])
     race = {"kind": "categorical", "classes": list(RACES)}
-    return make_manifest(rows.to_dict("records"), extra_heads={"race": race})
-
-
-def picture_hashes(manifest: pd.DataFrame) -> pd.Series:
-    """Returns the SHA-256 of every picture file; UTKFace holds some of them twice."""
-    return manifest["path"].map(lambda path: file_hash(Path(path)))
+    manifest = make_manifest(rows.to_dict("records"), extra_heads={"race": race})
+    manifest = kag.leave_out_duplicates(
+        manifest, report, splits=("train", "validation"), cache=cache
+    )
+    print(report)
+    return manifest
 
 
 def main() -> None:

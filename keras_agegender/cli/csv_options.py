@@ -56,7 +56,7 @@ class _ExtraColumns(argparse.Action):
 
 
 def add_sampling_options(source: argparse.ArgumentParser, gaps: str) -> None:
-    """Adds ages between groups, age groups, and shares of the splits."""
+    """Adds ages between groups, age groups, shares of the splits, and duplicates."""
     source.add_argument(
         "--gaps",
         choices=GAPS,
@@ -72,7 +72,28 @@ def add_sampling_options(source: argparse.ArgumentParser, gaps: str) -> None:
             metavar="SHARE",
             help=f"of people, or of pictures, that {does} [%(default)s]",
         )
+    source.add_argument(
+        "--duplicates",
+        choices=("exact", "near"),
+        help="pictures of the same bytes, or that look the same too, are in no two "
+        "splits: drawn splits keep them together, of a file's own splits training "
+        "loses them [exact where drawn; a file's splits stay]",
+    )
+    source.add_argument(
+        "--cache",
+        metavar="FILE",
+        help="where hashes of pictures are kept [~/.cache/keras_agegender]",
+    )
+    source.add_argument("--no-cache", action="store_true", help="keep no hashes")
     add_age_groups(source)
+
+
+def duplicates_as_asked(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Returns `duplicates` and `cache`, as readers take them."""
+    from keras_agegender.datasets.hash_cache import default_cache_file
+
+    cache = None if arguments.no_cache else arguments.cache or default_cache_file()
+    return {"duplicates": arguments.duplicates, "cache": cache}
 
 
 def add_csv_columns(verb: Any) -> None:
@@ -122,6 +143,7 @@ def read_csv_as_asked(arguments: argparse.Namespace) -> tuple:
         validation=arguments.validation,
         test=arguments.test,
         seed=arguments.seed,
+        **duplicates_as_asked(arguments),
     )
 
 

@@ -11,6 +11,7 @@ from keras_agegender.cli.console import add_verb, load_frameworks, say
 from keras_agegender.cli.csv_options import (
     add_csv_options,
     add_sampling_options,
+    duplicates_as_asked,
     read_csv_as_asked,
 )
 
@@ -94,6 +95,7 @@ def _read_utkface(arguments: argparse.Namespace) -> tuple:
         validation=arguments.validation,
         test=arguments.test,
         seed=arguments.seed,
+        **duplicates_as_asked(arguments),
     )
     return manifest, report, None
 

@@ -24,7 +24,11 @@ from keras_agegender.datasets.csv_labels import (
 )
 from keras_agegender.datasets.manifest import check_subjects, make_manifest
 from keras_agegender.datasets.repeated_pictures import report_repeated_pictures
-from keras_agegender.datasets.splits import random_splits
+from keras_agegender.datasets.same_pictures import (
+    check_duplicates,
+    leave_out_duplicates,
+)
+from keras_agegender.datasets.splits import draw_splits
 from keras_agegender.labels import MISSING, AgeGroups, check_gaps, get_age_groups
 
 # By ../, an absolute path or a link: to be looked at in a stranger's file.
@@ -56,6 +60,8 @@ def read_csv(
     validation: float = 0.1,
     test: float = 0.1,
     seed: int = 0,
+    duplicates: str | None = None,
+    cache: str | Path | None = None,
 ) -> tuple[pd.DataFrame, CleaningReport]:
     """Reads pictures and labels from a CSV file.
 
@@ -94,6 +100,13 @@ def read_csv(
         validation: Share of subjects that validate where splits are drawn.
         test: Share of subjects that test where splits are drawn.
         seed: Seed of the splits drawn. Defaults to 0.
+        duplicates: Which pictures are never in two splits: those of the same bytes
+            (`"exact"`), or those that look the same as well (`"near"`, which needs the
+            extra `audit`). Where splits are drawn, they stay together; where the file
+            has splits, training pictures that another split has are left out. `None`
+            (default) keeps exact ones together, and leaves the file's splits alone.
+        cache: File in which perceptual hashes are kept by content, for the next time.
+            `None` (default) keeps none.
 
     Returns:
         `(manifest, report)`. The report says which columns became what, how many ages
@@ -103,10 +116,12 @@ def read_csv(
     Raises:
         ValueError: If file, columns or a value cannot be understood; the message says
             file, line, column and value.
+        ImportError: If near duplicates are searched and `imagehash` is absent.
 
     Example:
     >>> manifest, report = read_csv("labels.csv", age_column="years")  # doctest: +SKIP
     """
+    check_duplicates(duplicates)
     manifest, report, has_splits = read_csv_as_is(
         file,
         image_column=image_column,
@@ -121,8 +136,19 @@ def read_csv(
         extra=extra,
     )
     if not has_splits:
-        return random_splits(manifest, validation, test, seed), report
+        drawn = draw_splits(
+            manifest,
+            report,
+            validation=validation,
+            test=test,
+            seed=seed,
+            duplicates=duplicates,
+            cache=cache,
+        )
+        return drawn, report
     check_subjects(manifest["subject"], manifest["split"])
+    if duplicates is not None:
+        manifest = leave_out_duplicates(manifest, report, duplicates, cache=cache)
     return manifest, report
 
 

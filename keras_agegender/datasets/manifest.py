@@ -90,11 +90,16 @@ def make_manifest(
     manifest.attrs["extra_heads"] = {k: dict(v) for k, v in (extra_heads or {}).items()}
     manifest.attrs["age_groups"] = age_groups.to_list()
     if cleaning is not None:
-        manifest.attrs["cleaning"] = cleaning.counts()
-        if cleaning.items:
-            manifest.attrs["cleaning_items"] = cleaning.items_text()
+        keep_cleaning(manifest, cleaning)
     validate_manifest(manifest, shared_subjects=shared_subjects)
     return manifest
+
+
+def keep_cleaning(manifest: pd.DataFrame, cleaning: CleaningReport) -> None:
+    """Makes a manifest keep what a reader did, in place of what it kept before."""
+    manifest.attrs["cleaning"] = cleaning.counts()
+    if cleaning.items:
+        manifest.attrs["cleaning_items"] = cleaning.items_text()
 
 
 def validate_manifest(manifest: pd.DataFrame, *, shared_subjects: bool = False) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -25,12 +25,14 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from keras_agegender.datasets.hash_cache import HashCache
 from keras_agegender.faces.images import PILLOW_FORMATS, open_picture, pillow_to_rgb
 from keras_agegender.progress import progress_bar
 
+EXACT, NEAR = "exact", "near"
 METHOD = "phash16_dhash16"
 HASH_BITS = 512
 MAX_DISTANCE = 84  # bits of HASH_BITS
@@ -69,7 +71,8 @@ def check_imagehash() -> None:
         raise ImportError(
             "Near duplicates need the package imagehash. Install it with "
             "`pip install 'keras-agegender[audit]'`, or search for exact duplicates "
-            "only (near_duplicates=False, --no-near)."
+            "only (audit: near_duplicates=False, --no-near; readers: "
+            "duplicates='exact', --duplicates exact)."
         )
 
 
@@ -235,3 +238,37 @@ def rows_of(looks: Iterable[bytes]) -> Any:
     """Returns perceptual hashes as rows of an array. Shape (num_hashes, 64), uint8."""
     joined = np.frombuffer(b"".join(looks), np.uint8)
     return joined.reshape(-1, HASH_BITS // 8)
+
+
+def near_contents(looks: Mapping[str, bytes]) -> pd.DataFrame:
+    """Returns pairs of contents `a`, `b` whose looks are `distance` bits apart.
+
+    Args:
+        looks: Content -> perceptual hash.
+    """
+    table = pd.DataFrame(
+        {"content": [*looks], "look": [*looks.values()]}, dtype="object"
+    )
+    table["number"], unique = pd.factorize(table["look"])
+    pairs, distances = find_near_pairs(rows_of(unique))
+    same = np.flatnonzero(np.bincount(table["number"], minlength=1) > 1)
+    ends = pd.DataFrame(
+        {
+            "x": [*same, *pairs[:, 0]],
+            "y": [*same, *pairs[:, 1]],
+            "distance": [*np.zeros(len(same), int), *distances],
+        },
+        dtype="int64",
+    )
+    numbers = table[["number", "content"]]
+    both = ends.merge(numbers, left_on="x", right_on="number").merge(
+        numbers, left_on="y", right_on="number"
+    )
+    once = (both["x"] != both["y"]) | (both["content_x"] < both["content_y"])
+    return pd.DataFrame(
+        {
+            "a": both["content_x"][once],
+            "b": both["content_y"][once],
+            "distance": both["distance"][once],
+        }
+    ).reset_index(drop=True)

@@ -12,11 +12,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from keras_agegender.datasets.manifest import check_subjects
-from keras_agegender.files import file_hash
+from keras_agegender.datasets.cleaning_report import CleaningReport
+from keras_agegender.datasets.manifest import check_subjects, keep_cleaning
+from keras_agegender.datasets.near_duplicates import EXACT, NEAR
+from keras_agegender.datasets.same_pictures import (
+    UNREADABLE,
+    connected,
+    find_same_pictures,
+)
 from keras_agegender.labels import MISSING
 
 SPLITS = ("train", "validation", "test")
+KEPT_TOGETHER = {
+    EXACT: "groups of exact duplicates, in one split each (near: --duplicates near)",
+    NEAR: "groups of exact and near duplicates, in one split each",
+}
 YEARS_PER_CELL = 10  # ages that are spread evenly over splits together
 
 
@@ -59,25 +69,31 @@ def random_splits(
     validation: float = 0.1,
     test: float = 0.1,
     seed: int = 0,
+    *,
+    pictures: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Returns the manifest with random splits that keep each subject in one.
 
-    Pictures of an unknown subject count as a subject each, rows of one picture (the
-    same path, or files of the same content) as one. Ages (decades where years are
-    known, age groups else) and genders are spread evenly: subjects are dealt out in the
-    order of their first picture's labels, shuffled within.
+    Pictures of an unknown subject count as a subject each, rows of one picture as one.
+    Ages (decades where years are known, age groups else) and genders are spread evenly:
+    subjects are dealt out in the order of their first picture's labels, shuffled
+    within.
 
     Args:
         manifest: A manifest; its `split` column is replaced.
         validation: Share of subjects that validate, in [0, 1).
         test: Share of subjects that test, in [0, 1).
         seed: Seed of the shuffle. Defaults to 0.
+        pictures: A number for each row, the same where rows show one picture. `None`
+            looks for the same path or the same bytes.
 
     Raises:
         ValueError: If the shares are impossible or leave a split empty.
     """
     check_shares(validation, test)
-    subject = pd.Series(_connected(manifest), index=manifest.index)
+    if pictures is None:
+        pictures = find_same_pictures(list(manifest["path"])).groups()
+    subject = pd.Series(_connected(manifest, pictures), index=manifest.index)
     ages = manifest["age_group"]
     if "age_years" in manifest:
         # The same splits whatever the age groups: runs with others can be compared.
@@ -118,30 +134,60 @@ def check_shares(validation: float, test: float) -> None:
         )
 
 
-def _connected(manifest: pd.DataFrame) -> np.ndarray:
+def draw_splits(
+    manifest: pd.DataFrame,
+    report: CleaningReport,
+    *,
+    validation: float,
+    test: float,
+    seed: int,
+    duplicates: str | None = None,
+    cache: str | Path | None = None,
+) -> pd.DataFrame:
+    """Returns random splits that no picture is in two of, and reports on them.
+
+    Args:
+        manifest: A manifest; its `split` column is replaced.
+        report: Where groups that were kept together are counted and named; the
+            manifest keeps what it says.
+        validation: As in `random_splits`.
+        test: As in `random_splits`.
+        seed: As in `random_splits`.
+        duplicates: `"exact"` keeps pictures of the same bytes together, which `None`
+            (default) does too; `"near"` those that look the same, too.
+        cache: File in which perceptual hashes are kept; `None` (default) keeps none.
+
+    Raises:
+        ValueError: If the shares are impossible or leave a split empty.
+        ImportError: If near duplicates are searched and `imagehash` is absent.
+    """
+    check_shares(validation, test)
+    if not validation and not test:
+        return random_splits(manifest, 0, 0, seed)
+    duplicates = duplicates or EXACT
+    same = find_same_pictures(list(manifest["path"]), duplicates, cache=cache)
+    pictures = same.groups()
+    members = manifest["key"].groupby(pictures).agg(list)
+    repeated = members[members.map(len) > 1]
+    name = KEPT_TOGETHER[duplicates]
+    report.totals[name] = len(repeated)
+    report.items += [(", ".join(keys), name) for keys in repeated]
+    if same.num_unreadable:
+        report.totals[UNREADABLE] = same.num_unreadable
+    drawn = random_splits(manifest, validation, test, seed, pictures=pictures)
+    keep_cleaning(drawn, report)
+    return drawn
+
+
+def _connected(manifest: pd.DataFrame, pictures: np.ndarray) -> np.ndarray:
     """Returns a number for each row, the same where rows share subject or picture."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    count = len(manifest)
-    rows = pd.Series(np.arange(count), index=manifest.index)
-    edges = []
-    for values in (manifest["subject"], manifest["path"], _contents(manifest["path"])):
-        first = rows.groupby(values).transform("min")  # that has the same value
-        edges.append(first.where(values != "", rows).to_numpy())
-    ends = np.concatenate(edges)
-    starts = np.tile(rows.to_numpy(), len(edges))
-    graph = coo_matrix((np.ones(len(ends)), (starts, ends)), shape=(count, count))
-    return connected_components(graph, directed=False)[1]
-
-
-def _contents(paths: pd.Series) -> pd.Series:
-    """Returns a hash of each file that has a twin in size; `""` for all others."""
-    sizes = paths.map(_size)
-    twins = sizes.duplicated(keep=False) & (sizes >= 0) & ~paths.duplicated()
-    found = pd.Series("", index=paths.index, dtype="object")
-    found[twins] = [file_hash(Path(path)) for path in paths[twins]]
-    return found
+    rows = pd.Series(np.arange(len(manifest)))
+    subjects = manifest["subject"].to_numpy()
+    # The first row of the same value; nobody knows who "" is.
+    same_person = rows.groupby(subjects).transform("min").where(subjects != "", rows)
+    same_picture = rows.groupby(pictures).transform("min")
+    firsts = [same_person.to_numpy(), same_picture.to_numpy()]
+    return connected(len(rows), [(rows.to_numpy(), first) for first in firsts])
 
 
 def _takes(position: np.ndarray, share: float) -> np.ndarray:
@@ -152,11 +198,6 @@ def _takes(position: np.ndarray, share: float) -> np.ndarray:
     rounding = 1e-9  # 10 * 0.3 must be 3
     before = np.floor((position - 1) * share + rounding)
     return np.floor(position * share + rounding) > before
-
-
-def _size(path: str) -> int:
-    file = Path(path)
-    return file.stat().st_size if file.is_file() else -1
 
 
 def check_subject_exclusive(

@@ -15,7 +15,8 @@ import pandas as pd
 
 from keras_agegender.datasets.cleaning_report import GAP, CleaningReport
 from keras_agegender.datasets.manifest import make_manifest
-from keras_agegender.datasets.splits import random_splits
+from keras_agegender.datasets.same_pictures import check_duplicates
+from keras_agegender.datasets.splits import draw_splits
 from keras_agegender.labels import (
     GENDERS,
     MAX_AGE,
@@ -40,6 +41,8 @@ def read_utkface(
     validation: float = 0.1,
     test: float = 0.1,
     seed: int = 0,
+    duplicates: str | None = None,
+    cache: str | Path | None = None,
 ) -> tuple[pd.DataFrame, CleaningReport]:
     """Reads UTKFace's labels off its file names.
 
@@ -57,6 +60,12 @@ def read_utkface(
         validation: Share of pictures that validate, in [0, 1). Defaults to 0.1.
         test: Share of pictures that test, in [0, 1). Defaults to 0.1.
         seed: Seed of the split. Defaults to 0.
+        duplicates: Which pictures are never in two splits: those of the same bytes
+            (`"exact"`; `None`, the default, does so too), or those that look the same
+            as well (`"near"`; UTKFace has hundreds), which needs the extra `audit`.
+            It is not the default, as splits must not depend on what is installed.
+        cache: File in which perceptual hashes are kept by content, for the next time.
+            `None` (default) keeps none.
 
     Returns:
         `(manifest, report)`. The column `age_years` holds the age, `race` the index in
@@ -65,11 +74,13 @@ def read_utkface(
 
     Raises:
         ValueError: If there is no such folder, or no usable picture in it.
+        ImportError: If near duplicates are searched and `imagehash` is absent.
 
     Example:
     >>> manifest, report = read_utkface("data/UTKFace")  # doctest: +SKIP
     """
     check_gaps(gaps)
+    check_duplicates(duplicates)
     directory = Path(directory)
     if not directory.is_dir():
         raise ValueError(f"There is no folder {directory} of UTKFace pictures.")
@@ -89,7 +100,16 @@ def read_utkface(
             "names such as 27_1_0_20170116220224657.jpg."
         )
     manifest = make_manifest(rows, age_groups=groups, cleaning=report)
-    return random_splits(manifest, validation, test, seed), report
+    drawn = draw_splits(
+        manifest,
+        report,
+        validation=validation,
+        test=test,
+        seed=seed,
+        duplicates=duplicates,
+        cache=cache,
+    )
+    return drawn, report
 
 
 def _read_name(

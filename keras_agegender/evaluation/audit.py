@@ -23,15 +23,15 @@ from keras_agegender.datasets.known_cohorts import (
 )
 from keras_agegender.datasets.manifest import summarize
 from keras_agegender.datasets.near_duplicates import (
+    EXACT,
     METHOD,
+    NEAR,
     PictureHashes,
     check_imagehash,
     hash_pictures,
 )
 from keras_agegender.evaluation.audit_text import audit_text
 from keras_agegender.evaluation.duplicates import (
-    EXACT,
-    NEAR,
     PairCounts,
     exact_pairs,
     near_pairs,

@@ -9,7 +9,8 @@ import pandas as pd
 
 from keras_agegender.datasets.cleaning_report import cleaning_rows
 from keras_agegender.datasets.known_cohorts import ALL
-from keras_agegender.evaluation.duplicates import EXACT, MANY_YEARS, NEAR
+from keras_agegender.datasets.near_duplicates import EXACT, NEAR
+from keras_agegender.evaluation.duplicates import MANY_YEARS
 from keras_agegender.labels import GENDERS, MISSING
 
 if TYPE_CHECKING:

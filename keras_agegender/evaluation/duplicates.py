@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from keras_agegender.datasets.near_duplicates import find_near_pairs, rows_of
+from keras_agegender.datasets.near_duplicates import near_contents
 from keras_agegender.labels import MISSING
 
-EXACT, NEAR = "exact", "near"
 MANY_YEARS = 5  # two ages that differ by more are not one guess twice
 _LABELS = ("split", "subject", "age_group", "gender", "age_years")
 
@@ -87,7 +86,7 @@ def near_pairs(
     Returns:
         Their counts, and a row for each pair: `first`, `second` and `distance` in bits.
     """
-    edges = _near_contents(looks)
+    edges = near_contents(looks)
     counts = _count(rows, edges)
     numbered = pd.DataFrame(
         {"content": rows["content"].to_numpy(), "number": np.arange(len(rows))}
@@ -101,36 +100,6 @@ def near_pairs(
         {"first": ends[:, 0], "second": ends[:, 1], "distance": both["distance"]}
     )
     return counts, listed.sort_values(["first", "second"], ignore_index=True)
-
-
-def _near_contents(looks: Mapping[str, bytes]) -> pd.DataFrame:
-    """Returns pairs of contents `a`, `b` whose looks are `distance` bits apart."""
-    table = pd.DataFrame(
-        {"content": [*looks], "look": [*looks.values()]}, dtype="object"
-    )
-    table["number"], unique = pd.factorize(table["look"])
-    pairs, distances = find_near_pairs(rows_of(unique))
-    same = np.flatnonzero(np.bincount(table["number"], minlength=1) > 1)
-    ends = pd.DataFrame(
-        {
-            "x": [*same, *pairs[:, 0]],
-            "y": [*same, *pairs[:, 1]],
-            "distance": [*np.zeros(len(same), int), *distances],
-        },
-        dtype="int64",
-    )
-    numbers = table[["number", "content"]]
-    both = ends.merge(numbers, left_on="x", right_on="number").merge(
-        numbers, left_on="y", right_on="number"
-    )
-    once = (both["x"] != both["y"]) | (both["content_x"] < both["content_y"])
-    return pd.DataFrame(
-        {
-            "a": both["content_x"][once],
-            "b": both["content_y"][once],
-            "distance": both["distance"][once],
-        }
-    ).reset_index(drop=True)
 
 
 def _count(rows: pd.DataFrame, edges: pd.DataFrame) -> PairCounts:

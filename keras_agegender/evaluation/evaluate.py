@@ -16,7 +16,7 @@ from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.evaluation.calibration_scores import calibration_scores
 from keras_agegender.evaluation.confusion_plot import plot_confusion_matrices
 from keras_agegender.evaluation.descriptions import read_descriptions
-from keras_agegender.evaluation.groups import score_groups
+from keras_agegender.evaluation.groups import further_questions, score_groups
 from keras_agegender.evaluation.metrics import Evaluation, evaluate_predictions
 from keras_agegender.evaluation.predictions import (
     prediction_table,
@@ -88,7 +88,8 @@ def evaluate(
     scores = replace(scores, **count_seen(run, data, split))
     scores = replace(scores, model=run.describe_model(checkpoint))
     table = prediction_table(outputs, labels, encoding, read_descriptions(data, split))
-    scores = replace(scores, groups=score_groups(table, by))
+    groups = score_groups(table, by, further_questions(table, encoding))
+    scores = replace(scores, groups=groups)
     if calibration is not None:
         found = calibration_scores(raw, labels, encoding, calibration)
         scores = replace(scores, calibration=found)

@@ -51,7 +51,8 @@ def fit_calibration(
     With `by` it holds for each group of faces that are *answered* alike. Only what is
     known at prediction time can choose a threshold: a true gender or age group cannot.
     A group of fewer faces than 1 / `alpha` - 1 gets sets of everything. Where the most
-    probable class alone is right often enough, the threshold is 0: sets of one.
+    probable class alone is right often enough, the threshold is 0: sets of one, which
+    hold the truth more often than was asked for.
 
     Args:
         outputs: Output name -> predictions about faces that the model was not trained

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from keras_agegender.evaluation.figures import (
     save_figure,
     style,
 )
+from keras_agegender.evaluation.groups import group_title
 
 MOST_GROUPS = 40  # more bars are a wall; the worst are drawn
 
@@ -35,7 +36,7 @@ def plot_groups(
         found: One of the groupings that `score_groups` returned.
         path: PNG file to write, whole or not at all.
         columns: Its name there: `"age_group,gender"`, for instance.
-        question: `"gender"` or `"age_group"`.
+        question: `"gender"`, `"age_group"` or a further one that was scored.
         overall: Accuracy over all faces, drawn as a line; `None` (default) draws none.
 
     Returns:
@@ -82,11 +83,6 @@ def plot_groups(
             axis.legend(loc="lower right", bbox_to_anchor=(1, 1), borderpad=0)
             axis.set_title(axis.get_title(loc="left"), loc="left", pad=22)
         return save_figure(figure, Path(path))
-
-
-def group_title(group: Mapping[str, Any], columns: Sequence[str]) -> str:
-    """Returns what a group is called: its columns' values, one after the other."""
-    return " ".join(str(group[column]) for column in columns)
 
 
 def _draw_group(axis: Any, place: int, group: Mapping[str, Any], question: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.evaluation.clusters import Clusters
 from keras_agegender.evaluation.resampling import (
     bootstrap_interval,
@@ -25,11 +26,15 @@ FEW_FACES = 30
 FEW_SUBJECTS = 10
 MAX_GROUPS = 100
 QUESTIONS = ("gender", "age_group")
+# A printed table has no room for more; gaps of forty attributes take two minutes.
+MOST_FURTHER = 2
 CELLS = "age_group,gender"
 
 
 def score_groups(
-    table: pd.DataFrame, by: str | Sequence[str] = ()
+    table: pd.DataFrame,
+    by: str | Sequence[str] = (),
+    further: Mapping[str, tuple[str, str]] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Returns the scores of groups of faces.
 
@@ -43,14 +48,18 @@ def score_groups(
         by: Further columns to group by, `"race"` for instance; names with a comma
             between them are crossed: `"race,gender"`. Defaults to age group and gender
             alone.
+        further: Further question -> its columns of true and of answered classes. They
+            do not change the order of groups where gender or age group is answered.
+            There are no gaps of more than two. Defaults to none.
 
     Returns:
         For `"age_group,gender"` (where faces have both) and each of `by`:
         `num_faces` and `num_unlabelled` (faces without the column), `few_faces` and
-        `few_subjects` (the minimum counts), `gaps` (question -> `best`, `worst`,
-        `value`, `interval`) and `groups`, the worst first: its columns' values,
-        `num_faces`, `num_subjects`, `largest_share` (of the subject with most faces),
-        `few`, and for each question `<question>_accuracy` and `<question>_interval`.
+        `few_subjects` (the minimum counts), `questions`, `gaps` (question -> `best`,
+        `worst`, `value`, `interval`) and `groups`, the worst first: its columns'
+        values, `num_faces`, `num_subjects`, `largest_share` (of the subject with most
+        faces), `few`, and for each question `<question>_accuracy` and
+        `<question>_interval`.
 
     Raises:
         ValueError: If the table has no such column, or it has more than 100 values.
@@ -62,6 +71,10 @@ def score_groups(
     [0.0, 1.0]
     """
     asked = [by] if isinstance(by, str) else list(by)
+    questions = {
+        q: (q, f"predicted_{q}") for q in QUESTIONS if f"predicted_{q}" in table
+    }
+    questions |= further or {}
     found = {}
     for name in (CELLS, *asked):
         columns = name.split(",")
@@ -75,8 +88,39 @@ def score_groups(
             )
         known = np.all([known_values(table[c]) for c in columns], axis=0)
         if name != CELLS or known.any():
-            found[name] = _score(table[known], columns, int((~known).sum()))
+            found[name] = _score(table[known], columns, questions, int((~known).sum()))
     return found
+
+
+def further_questions(
+    table: pd.DataFrame, encoding: Encoding
+) -> dict[str, tuple[str, str]]:
+    """Returns the further heads with classes, and their columns of ids in a table.
+
+    Args:
+        table: A row per face, as predictions.csv has it.
+        encoding: Its `extra_heads`; ages in years and other numbers are none of these.
+
+    Returns:
+        Head name -> its columns of true and of answered classes, where both are there.
+    """
+    found = {}
+    for head in encoding.extra_heads:
+        if head.kind in ("regression", "years") or len(head.columns) > 1:
+            continue
+        pair = tuple(
+            f"{name}_id" if f"{name}_id" in table else name
+            for name in (head.columns[0], f"predicted_{head.name}")
+        )
+        if set(pair) <= set(table):
+            found[head.name] = (pair[0], pair[1])
+    return found
+
+
+def few_further(questions: Sequence[str]) -> list[str]:
+    """Returns gender, age group and further questions if they are no more than two."""
+    further = [q for q in questions if q not in QUESTIONS]
+    return [q for q in questions if q in QUESTIONS or len(further) <= MOST_FURTHER]
 
 
 def _groupable(table: pd.DataFrame) -> list[str]:
@@ -109,9 +153,11 @@ def right_answers(table: pd.DataFrame, question: str) -> np.ndarray:
 
 
 def _score(
-    table: pd.DataFrame, columns: list[str], num_unlabelled: int
+    table: pd.DataFrame,
+    columns: list[str],
+    questions: Mapping[str, tuple[str, str]],
+    num_unlabelled: int,
 ) -> dict[str, Any]:
-    questions = [q for q in QUESTIONS if f"predicted_{q}" in table]
     members = table.groupby(columns, sort=True, observed=True).indices
     if len(members) > MAX_GROUPS:
         raise ValueError(
@@ -123,16 +169,19 @@ def _score(
         names = values if isinstance(values, tuple) else (values,)
         named = dict(zip(columns, map(_plain, names), strict=True))
         groups.append(named | _score_group(table.iloc[rows], questions))
-    groups.sort(key=lambda g: (g["few"], _mean_accuracy(g, questions)))
+    ranking = [q for q in questions if q in QUESTIONS] or list(questions)
+    groups.sort(key=lambda g: (g["few"], _mean_accuracy(g, ranking)))
     return {
         "num_faces": len(table),
         "num_unlabelled": num_unlabelled,
         "few_faces": FEW_FACES,
         "few_subjects": FEW_SUBJECTS,
+        "questions": list(questions),
         "gaps": {
             question: gap
-            for question in questions
-            if (gap := _gap(table, columns, groups, question)) is not None
+            for question in few_further([*questions])
+            if (gap := _gap(table, columns, groups, question, questions[question]))
+            is not None
         },
         "groups": groups,
     }
@@ -143,7 +192,17 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _score_group(table: pd.DataFrame, questions: Sequence[str]) -> dict[str, Any]:
+def _known_and_right(
+    table: pd.DataFrame, pair: tuple[str, str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns which faces have a label, and which are answered right."""
+    truth, answer = pair
+    return known_values(table[truth]), (table[answer] == table[truth]).to_numpy()
+
+
+def _score_group(
+    table: pd.DataFrame, questions: Mapping[str, tuple[str, str]]
+) -> dict[str, Any]:
     clusters = subjects_of(table)
     scores: dict[str, Any] = {
         "num_faces": len(table),
@@ -151,11 +210,9 @@ def _score_group(table: pd.DataFrame, questions: Sequence[str]) -> dict[str, Any
         "largest_share": clusters.largest_share,
         "few": is_few(clusters),
     }
-    for question in questions:
-        known = known_values(table[question])
-        found = proportion_interval(
-            right_answers(table, question)[known], clusters.select(known)
-        )
+    for question, pair in questions.items():
+        known, right = _known_and_right(table, pair)
+        found = proportion_interval(right[known], clusters.select(known))
         scores[f"{question}_accuracy"] = found.value
         scores[f"{question}_interval"] = found.interval
     return scores
@@ -167,7 +224,11 @@ def _mean_accuracy(group: Mapping[str, Any], questions: Sequence[str]) -> float:
 
 
 def _gap(
-    table: pd.DataFrame, columns: list[str], groups: list[dict], question: str
+    table: pd.DataFrame,
+    columns: list[str],
+    groups: list[dict],
+    question: str,
+    pair: tuple[str, str],
 ) -> dict[str, Any] | None:
     """Returns how far the worst group is behind the best; `None` of fewer than two."""
     name = f"{question}_accuracy"
@@ -176,7 +237,7 @@ def _gap(
         return None
     best, worst = (pick(scored, key=lambda g: g[name]) for pick in (max, min))
     clusters = subjects_of(table)
-    known, right = known_values(table[question]), right_answers(table, question)
+    known, right = _known_and_right(table, pair)
     sums = []
     for group in (best, worst):
         there = known & np.all([table[c] == group[c] for c in columns], axis=0)
@@ -188,54 +249,13 @@ def _gap(
 
     found = bootstrap_interval(np.stack(sums, axis=1), difference, clusters)
     return {
-        "best": _title(best, columns),
-        "worst": _title(worst, columns),
+        "best": group_title(best, columns),
+        "worst": group_title(worst, columns),
         "value": found.value,
         "interval": found.interval,
     }
 
 
-def _title(group: Mapping[str, Any], columns: Sequence[str]) -> str:
+def group_title(group: Mapping[str, Any], columns: Sequence[str]) -> str:
+    """Returns what a group is called: its columns' values, one after the other."""
     return " ".join(str(group[c]) for c in columns)
-
-
-def group_lines(groups: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
-    """Returns what `score_groups` found as blocks of lines, one for each grouping."""
-    return [_lines(name.split(","), found) for name, found in groups.items()]
-
-
-def _lines(columns: list[str], found: Mapping[str, Any]) -> list[str]:
-    groups = found["groups"]
-    questions = [q for q in QUESTIONS if groups and f"{q}_accuracy" in groups[0]]
-    titles = [_title(group, columns) for group in groups]
-    heading = " × ".join(c.replace("_", " ") for c in columns)
-    width = max(map(len, [heading, *titles])) + 2
-    line = f"{heading:<{width}}{'faces':>7}{'people':>8}"
-    lines = [line + "".join(f"  {q.replace('_', ' '):<21}" for q in questions).rstrip()]
-    for title, group in zip(titles, groups, strict=True):
-        line = f"{title:<{width}}{group['num_faces']:>7}{group['num_subjects']:>8}"
-        for question in questions:
-            line += f"  {_figures(group, question):<21}"
-        lines.append((line + ("few" if group["few"] else "")).rstrip())
-    for question, gap in found["gaps"].items():
-        interval = gap["interval"]
-        ends = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
-        lines.append(
-            f"{question.replace('_', ' ')}: {gap['worst']} is {gap['value']:.3f}{ends} "
-            f"behind {gap['best']}"
-        )
-    lines.append(
-        "worst first, 95 % intervals over people; few: under "
-        f"{found['few_faces']} faces or {found['few_subjects']} people"
-    )
-    if found["num_unlabelled"]:
-        lines.append(f"{found['num_unlabelled']} faces without these do not count")
-    return lines
-
-
-def _figures(group: Mapping[str, Any], question: str) -> str:
-    value, interval = group[f"{question}_accuracy"], group[f"{question}_interval"]
-    if value is None:
-        return "-"
-    ends = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
-    return f"{value:.3f}{ends}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_agegender.evaluation.calibration_scores import calibration_lines
-from keras_agegender.evaluation.groups import group_lines
+from keras_agegender.evaluation.group_lines import group_lines
 
 LINE_WIDTH = 88
 BAR = 20  # characters of a recall of 1

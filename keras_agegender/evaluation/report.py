@@ -18,6 +18,7 @@ from keras_agegender.datasets.prepared import PreparedDataset
 from keras_agegender.evaluation.confusion_plot import plot_confusion_matrices
 from keras_agegender.evaluation.evaluate import file_suffix, open_data
 from keras_agegender.evaluation.figures import COLORS
+from keras_agegender.evaluation.group_lines import scored_questions
 from keras_agegender.evaluation.mistakes import confident_mistakes, read_pictures
 from keras_agegender.evaluation.predictions import read_predictions
 from keras_agegender.evaluation.question_answers import read_question_answers
@@ -40,7 +41,6 @@ from keras_agegender.evaluation.report_tables import (
     gap_sentences,
     group_table,
     score_table,
-    scored_questions,
 )
 from keras_agegender.files import read_json, replacing, write_text
 from keras_agegender.run_directory import RunDirectory

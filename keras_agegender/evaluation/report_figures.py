@@ -10,7 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from keras_agegender.evaluation.group_plot import group_title, plot_groups
+from keras_agegender.evaluation.group_lines import scored_questions
+from keras_agegender.evaluation.group_plot import plot_groups
+from keras_agegender.evaluation.groups import few_further, group_title
 from keras_agegender.evaluation.plots import (
     decoded_history,
     history_panels,
@@ -21,7 +23,6 @@ from keras_agegender.evaluation.reliability_plot import (
     plot_reliability,
     reliability_bins,
 )
-from keras_agegender.evaluation.report_tables import scored_questions
 from keras_agegender.run_directory import RunDirectory
 
 MOST_DIAGRAMS = 12  # of forty attributes the table has the others
@@ -77,10 +78,12 @@ def draw_curves(run: RunDirectory, folder: Path) -> list[Picture]:
 def draw_groups(
     columns: str, found: Mapping[str, Any], metrics: Mapping[str, Any], folder: Path
 ) -> list[Picture]:
-    """Draws the bars of one grouping, a picture for each question."""
+    """Draws the bars of one grouping, a picture for each question; for few of them."""
     pictures = []
-    for question in scored_questions(found):
+    further = metrics.get("extra") or {}
+    for question in few_further(scored_questions(found)):
         scores = metrics.get("age" if question == "age_group" else question) or {}
+        scores = scores or further.get(question) or {}
         path = plot_groups(
             found,
             folder / f"groups_{file_name(columns)}_{question}.png",

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from keras_agegender.evaluation.group_plot import group_title
-from keras_agegender.evaluation.groups import QUESTIONS
+from keras_agegender.evaluation.group_lines import scored_questions
+from keras_agegender.evaluation.groups import few_further, group_title
 from keras_agegender.evaluation.question_answers import QuestionAnswers
 from keras_agegender.labels import GENDERS, MISSING
 
@@ -156,17 +156,12 @@ def group_table(columns: str, found: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def scored_questions(found: Mapping[str, Any]) -> list[str]:
-    """Returns the questions that groups were scored on."""
-    groups = found["groups"]
-    return [
-        q for q in QUESTIONS if any(g.get(f"{q}_accuracy") is not None for g in groups)
-    ]
-
-
 def gap_sentences(found: Mapping[str, Any]) -> Iterator[str]:
     """Yields how far the worst group is behind the best, one sentence a question."""
-    for question, gap in found["gaps"].items():
+    for question in few_further(scored_questions(found)):
+        if question not in found["gaps"]:
+            continue
+        gap = found["gaps"][question]
         ends = gap["interval"]
         shown = f" (95 % interval {ends[0]:.3f} to {ends[1]:.3f})" if ends else ""
         yield (

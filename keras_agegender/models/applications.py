@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import keras
 
 PREFIX = "keras.applications:"
+CUT = "@"  # between a network and the layer that it ends with
 
 # By input scaling. Those of 0..255 scale it themselves, in layers of their own.
 APPLICATIONS = {
@@ -42,7 +43,8 @@ def application_scaling(name: str) -> str:
     """Returns the input scaling of a `keras.applications` model.
 
     Args:
-        name: Its name there, without a prefix.
+        name: Its name there, without a prefix; a layer behind `@` is left out of
+            account.
 
     Raises:
         ValueError: If no network there has that name.
@@ -50,7 +52,10 @@ def application_scaling(name: str) -> str:
     Example:
         >>> application_scaling("ResNet50V2")
         '-1..1'
+        >>> application_scaling("MobileNet@conv_pw_11_relu")
+        '-1..1'
     """
+    name = name.partition(CUT)[0]
     scalings = {known: key for key, names in APPLICATIONS.items() for known in names}
     if name not in scalings:
         hint = did_you_mean(name, scalings, PREFIX)
@@ -67,15 +72,37 @@ def build_application(
     """Returns a network of `keras.applications` without its classifier.
 
     Args:
-        name: Its name there.
+        name: Its name there, and after an `@` the layer that it ends with, if not the
+            last: `"MobileNet@conv_pw_11_relu"`.
         image_size: (height, width) of its input in pixels.
         weights: `"imagenet"` (downloaded by Keras), the path of an `.h5` file of
             weights without the classifier, or `None` for random weights.
 
     Raises:
-        ValueError: If the weights can neither be downloaded nor read.
+        ValueError: If the weights can neither be downloaded nor read, or there is no
+            such layer.
     """
     import keras  # recipes read the names before Keras loads
+
+    name, cut, last = name.partition(CUT)
+    network = _construct(name, image_size, weights)
+    if not cut:
+        return network
+    names = [layer.name for layer in network.layers]
+    if last not in names:
+        raise ValueError(
+            f"Invalid `backbone`. Expected a layer of {name} after {CUT!r}, such as "
+            f"{names[-1]!r}. Received: backbone={PREFIX}{name}{CUT}{last}."
+            f"{did_you_mean(last, names)}"
+        )
+    output = network.get_layer(last).output
+    return keras.Model(network.input, output, name=f"{network.name}_{last}")
+
+
+def _construct(
+    name: str, image_size: tuple[int, int], weights: str | None
+) -> keras.Model:
+    import keras
 
     constructor = getattr(keras.applications, name)
     arguments = {"include_top": False, "input_shape": (*image_size, 3)}

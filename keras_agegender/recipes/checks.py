@@ -8,7 +8,7 @@ from itertools import chain
 
 from keras_agegender.encodings.catalogue import ENCODINGS
 from keras_agegender.files import FILE_NAME_RULE, is_file_name
-from keras_agegender.models.applications import APPLICATIONS, PREFIX
+from keras_agegender.models.applications import APPLICATIONS, CUT, PREFIX
 from keras_agegender.models.input_scaling import INPUT_SCALINGS
 from keras_agegender.models.network_names import NETWORK_NAMES
 from keras_agegender.recipes.recipe import LossWeightBalancing, Recipe
@@ -76,7 +76,8 @@ def _model(recipe: Recipe) -> Iterator[Finding]:
         yield "model.image_size", "positive numbers of pixels", list(model.image_size)
     is_application = model.backbone.startswith(PREFIX)
     known = APPLICATION_NAMES if is_application else NETWORK_NAMES
-    if model.backbone not in known and (is_application or ":" not in model.backbone):
+    name = model.backbone.partition(CUT)[0] if is_application else model.backbone
+    if name not in known and (is_application or ":" not in name):
         yield (
             "model.backbone",
             f"one of {list(NETWORK_NAMES)}, a network of Keras as '{PREFIX}ResNet50', "

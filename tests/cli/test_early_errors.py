@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from keras_agegender.cli import main as cli
+from keras_agegender.cli.csv_options import read_csv_as_asked
 from keras_agegender.datasets.csv import read_csv
 from keras_agegender.datasets.preparation import begin, make_cropper
 from keras_agegender.files import write_json
@@ -255,6 +256,31 @@ def dataset(folder):
     done = {**task.request, "counts": {"not_cropped": 1}, "written": 1}
     write_json(folder / "done" / "preparation.json", done)
     return folder
+
+
+@pytest.mark.parametrize("source", ["csv faces.csv", "utkface data"])
+def test_near_duplicates_need_a_package(folder, monkeypatch, capsys, source):
+    name = "keras_agegender.datasets.near_duplicates.find_spec"
+    monkeypatch.setattr(name, lambda _: None)
+    monkeypatch.chdir(folder)
+    assert cli.main(f"prepare {source} --out out --duplicates near".split()) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "`pip install 'keras-agegender[audit]'`" in line
+    assert "--duplicates exact" in line
+
+
+def test_hashes_of_duplicates_are_kept_where_asked(folder, monkeypatch, capsys):
+    pytest.importorskip("imagehash")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.chdir(folder)
+    near = ("--duplicates", "near")
+    for options in ("--cache mine.sqlite", "--no-cache", ""):
+        command = f"prepare csv faces.csv --out o --validation 0.5 --test 0 {options}"
+        arguments = cli._parser().parse_args([*command.split(), *near])
+        with pytest.raises(ValueError, match="Too few subjects"):
+            read_csv_as_asked(arguments)
+        assert (folder / "cache").exists() is (options == "")
+    assert (folder / "mine.sqlite").is_file()
 
 
 PREPARE = "prepare csv faces.csv --validation 0 --test 0 --no-crop --out done --size "

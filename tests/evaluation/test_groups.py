@@ -6,8 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from keras_agegender.encodings.catalogue import get_encoding
+from keras_agegender.encodings.head import Head
 from keras_agegender.evaluation.clusters import Clusters
-from keras_agegender.evaluation.groups import group_lines, score_groups
+from keras_agegender.evaluation.group_lines import group_lines
+from keras_agegender.evaluation.groups import (
+    few_further,
+    further_questions,
+    score_groups,
+)
 from keras_agegender.evaluation.resampling import proportion_interval
 
 
@@ -85,3 +92,61 @@ def test_the_printed_table():
     assert lines[3].startswith("gender: female is 0.400 [")
     assert lines[3].endswith("behind male")
     assert "under 30 faces or 10 people" in lines[4]
+
+
+def with_size():
+    """Sizes 0 and 1, every fourth unknown; women's are 8/10 right, men's 6/10."""
+    table = make_table()
+    tens = np.arange(120) // 2 % 10
+    table["size_id"] = np.where(np.arange(120) % 8 < 6, 1, -1)
+    right = np.where(table["gender"] == "male", tens < 6, tens < 8)
+    table["predicted_size_id"] = np.where(right, 1, 0)
+    table["size"] = table["size_id"].map({1: "large", -1: ""})
+    table["predicted_size"] = table["predicted_size_id"].map({1: "large", 0: "small"})
+    return table
+
+
+def test_a_further_head_is_scored_in_every_group():
+    table = with_size()
+    heads = (Head("size", "categorical", 2, classes=("small", "large")),
+             Head("weight", "regression"), Head("hat", "binary"))  # fmt: skip
+    encoding = get_encoding("gender", heads=heads)
+    pairs = further_questions(table, encoding)
+    assert pairs == {"size": ("size_id", "predicted_size_id")}  # no number, no column
+    found = score_groups(table, "gender", pairs)["gender"]
+    known = table["size_id"] == 1
+    for group in found["groups"]:
+        own = table[known & (table["gender"] == group["gender"])]
+        expected = (own["predicted_size"] == "large").mean()
+        assert group["size_accuracy"] == pytest.approx(expected)
+        assert group["size_interval"][0] < expected < group["size_interval"][1]
+    assert found["questions"] == ["gender", "size"]
+    # Women are the worst in gender and the best in size: gender ranks.
+    assert [g["gender"] for g in found["groups"]] == ["female", "male"]
+    assert found["gaps"]["size"]["worst"] == "male"
+    without = table.drop(columns="predicted_gender")
+    ranked = score_groups(without, "gender", pairs)["gender"]["groups"]
+    assert [g["gender"] for g in ranked] == ["male", "female"]
+
+
+def test_further_heads_are_printed_while_there_is_room():
+    table, pair = with_size(), ("size_id", "predicted_size_id")
+    lines = group_lines(score_groups(table, "gender", {"size": pair}))[1]
+    assert lines[0].split() == ["gender", "faces", "people", "gender", "size"]
+    assert lines[1].split()[-1] == f"{right_sizes_of('female'):.3f}"
+    assert any(line.startswith("size: male is ") for line in lines)
+    table["subject"] = ""
+    few = score_groups(table.iloc[:20], "gender", {"size": pair})
+    assert all(line.endswith(" few") for line in group_lines(few)[1][1:3])
+    many = {name: pair for name in ("size", "b", "c")}
+    lines = group_lines(score_groups(table, "gender", many))[1]
+    assert lines[0].split() == ["gender", "faces", "people", "gender"]
+    assert "size" not in score_groups(table, "gender", many)["gender"]["gaps"]
+    assert not any(line.startswith(("size:", "b:")) for line in lines)
+    assert few_further(["gender", "b", "c"]) == ["gender", "b", "c"]
+
+
+def right_sizes_of(gender):
+    table = with_size()
+    own = table[(table["size_id"] == 1) & (table["gender"] == gender)]
+    return (own["predicted_size_id"] == 1).mean()

@@ -6,10 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sample_data import adience_row, write_adience, write_picture
 
+import keras_agegender as kag
+from keras_agegender.faces.images import encode_jpeg
 from keras_agegender.labels import CELEBA_ATTRIBUTES
+from keras_agegender.synthetic.drawing import draw_face
 
 SMALL = "sample_data:small_backbone"
 PIPELINES = Path(__file__).resolve().parents[2] / "pipelines"
@@ -135,3 +139,27 @@ def test_quickstart(tmp_path):
     out = run("quickstart.py", "--directory", tmp_path, "--faces", 160, "--epochs", 1)
     assert "160 rows read, 160 kept" in out
     assert (tmp_path / "annotated.png").is_file()
+
+
+def test_no_picture_of_utkface_is_in_two_splits(tmp_path, monkeypatch):
+    """One test face trains, saved again; one that trains is there twice."""
+    pytest.importorskip("imagehash")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(PIPELINES)
+    from utkface_models import utkface_manifest
+
+    for folder, faces, quality in (("a", range(24), 95), ("a", (3,), 50),
+                                   ("b", (7, 30), 50)):  # fmt: skip
+        (tmp_path / folder).mkdir(exist_ok=True)
+        for face in faces:
+            rng = np.random.default_rng([4, face])
+            image = draw_face(rng, face % 8, face % 2, image_size=(48, 48)).image
+            file = tmp_path / folder / f"27_0_1_{face}{quality}.jpg.chip.jpg"
+            file.write_bytes(encode_jpeg(image, quality))
+    manifest = utkface_manifest(tmp_path / "a", tmp_path / "b")
+    counts = manifest["split"].value_counts()
+    assert counts["test"] == 2 and counts["train"] + counts["validation"] == 24
+    assert "27_0_1_795.jpg.chip.jpg" not in set(manifest["key"])
+    assert kag.audit(manifest, progress=False).leaks == []
+    assert list(manifest.attrs["extra_heads"]) == ["race"]
+    assert manifest.attrs["cleaning"]["rows_kept"] == 24

@@ -58,7 +58,8 @@ def test_every_file_is_named(run, named):
 @pytest.mark.parametrize("file", ["metrics.json", "calibration.json"])
 def test_every_field_is_named(run, named, file):
     fields = _keys(json.loads((run.path / file).read_text("utf-8"))) - DATA
-    asked = re.compile(r"(gender|age_group)_(accuracy|interval|set)")
+    questions = "|".join(["gender", "age_group", *EXTRA_HEADS])
+    asked = re.compile(f"({questions})_(accuracy|interval|set)")
     assert {f for f in fields - named if not asked.fullmatch(f)} == set()
 
 

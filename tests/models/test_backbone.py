@@ -374,6 +374,28 @@ def test_attach_heads():
         attach_heads(layers.Reshape((36, 4))(x))
 
 
+CUT_NETWORK = "keras.applications:MobileNet@conv_pw_2_relu"
+
+
+def test_an_application_may_end_with_a_layer_within(tmp_path):
+    whole = keras.applications.MobileNet((32, 32, 3), include_top=False, weights=None)
+    file = str(tmp_path / "mobilenet.weights.h5")
+    whole.save_weights(file)
+    model = build_model(
+        CUT_NETWORK, "gender", backbone_weights=file, augment=False, **SIZE
+    )
+    end = keras.Model(whole.input, whole.get_layer("conv_pw_2_relu").output)
+    x = images((32, 32))
+    expected = predict(end, 2 * x - 1).mean(axis=(1, 2))
+    np.testing.assert_allclose(predict(features(model), x), expected, atol=1e-5)
+    assert "conv_dw_3" not in [layer.name for layer in model.layers]
+
+
+def test_an_application_has_no_such_layer_to_end_with():
+    with pytest.raises(ValueError, match="a layer of MobileNet.*Did you mean 'conv_pw"):
+        build_model("keras.applications:MobileNet@conv_pw_2_rel", "gender", **SIZE)
+
+
 @pytest.mark.parametrize("name", ["os:abort", "builtins:exec", "os.path:join"])
 def test_a_recipe_calls_nothing_of_python_itself(name):
     with pytest.raises(ValueError, match="not of one of Python's own"):
