@@ -9,7 +9,7 @@ deceit.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -97,7 +97,7 @@ def verify(directory: str | Path) -> Verification:
     return Verification(directory, len(known), tuple(differences))
 
 
-def check_sizes(directory: Path, remedy: str) -> None:
+def check_sizes(directory: Path, remedy: str, besides: Collection[str] = ()) -> None:
     """Makes sure that files are there, and as long as they were written.
 
     Folders without checksums pass: others than this library make them too.
@@ -105,6 +105,7 @@ def check_sizes(directory: Path, remedy: str) -> None:
     Args:
         directory: A prepared dataset or an export.
         remedy: What to do about a damaged one, as a sentence.
+        besides: Names of files that nothing is read from; they may be gone.
 
     Raises:
         ValueError: If a file is missing, or of another size.
@@ -112,6 +113,8 @@ def check_sizes(directory: Path, remedy: str) -> None:
     if not (directory / CHECKSUMS_FILE).is_file():
         return
     for name, (size, _) in _read(directory).items():
+        if name in besides:
+            continue
         problem, file = _unsafe(directory, name), directory / name
         if not problem and not file.is_file():
             problem = "no such file"

@@ -112,5 +112,6 @@ def test_sizes_are_compared_at_once(folder):
     ):
         check_sizes(folder, "Again.")
     (folder / "a.tfrecord").unlink()
+    check_sizes(folder, "Again.", ("a.tfrecord",))
     with pytest.raises(ValueError, match="received no such file"):
         check_sizes(folder, "Again.")

@@ -153,7 +153,7 @@ def check_prepared(directory: str | Path) -> Path:
             f"{directory} is no prepared dataset: it holds no dataset_info.json. Make "
             "one with `agegender prepare`."
         )
-    check_sizes(directory, AGAIN)
+    check_sizes(directory, AGAIN, (STATUS_FILE, CLEANING_FILE, CONTACT_SHEET_FILE))
     check_features(directory, AGAIN)
     return directory
 
