@@ -10,20 +10,21 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from keras_agegender.files import directory_hash, file_hash
 from keras_agegender.quiet import quiet_start
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.serving.export_folder import METADATA_FILE, check_export
 
+if TYPE_CHECKING:
+    import numpy as np
+
 DEFAULT_MODEL_VARIABLE = "KERAS_AGEGENDER_MODEL"
 # In a checkout; wheels come without it.
 DEFAULT_MODEL = Path(__file__).parents[2] / "saved_models" / "utkface-compact"
 
-Answers = dict[str, np.ndarray]
+Answers: TypeAlias = "dict[str, np.ndarray]"
 
 
 class AnsweringModel(NamedTuple):

@@ -186,6 +186,7 @@ class VideoPrediction:
         faces: One for each person, in the order in which they appear.
         seconds: How long it is, or how much of it could be read.
         num_frames: How many frames were looked at.
+        frames_per_second: How many in a second.
     """
 
     source: str
@@ -195,6 +196,7 @@ class VideoPrediction:
     reason: str = ""
     seconds: float = 0.0
     num_frames: int = 0
+    frames_per_second: float = 4.0
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the prediction as plain values, ready for JSON."""

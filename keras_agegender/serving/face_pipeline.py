@@ -107,14 +107,14 @@ class FacePipeline:
         self._detector = detector
         self._whole_image = whole_image
         self._batch_size = batch_size
-        self._frames_per_second = frames_per_second
+        self.frames_per_second = frames_per_second
         self._overlap = overlap
 
     def run(self, sources: Iterable[Source]) -> Generator[AnsweredPicture]:
         """Yields every picture of every source, and the end of every video."""
         start = time.perf_counter()
         pictures = read_pictures(
-            sources, self._frames_per_second, self._note_reading, self._overlap
+            sources, self.frames_per_second, self._note_reading, self._overlap
         )
         chunks = self._ahead(self._chunks(pictures))
         ready = self._ahead(self._cut_out(self._ahead(self._find(chunks))))

@@ -267,7 +267,9 @@ class Predictor:
         with closing(pipeline.run(sources)) as answered:
             for picture in answered:
                 if picture.picture.source.is_video:
-                    yield self._video(picture, answered)
+                    video = self._video(picture, answered)
+                    rate = pipeline.frames_per_second
+                    yield replace(video, frames_per_second=rate)
                 else:
                     yield self._photo(picture)
 
