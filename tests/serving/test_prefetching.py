@@ -37,7 +37,10 @@ def test_no_more_than_allowed_wait():
     made = []
     results = prefetch(count(100, made), 2)
     assert next(results) == 0
-    time.sleep(0.3)  # what could be made by now is made
+    deadline = time.monotonic() + 5
+    while len(made) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)  # what could be made by now is made
     # One was taken, two wait, one is in the thread's hands.
     assert made == [0, 1, 2, 3]
     results.close()
