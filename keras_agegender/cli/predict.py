@@ -16,6 +16,7 @@ from keras_agegender.cli.argument_types import positive_number
 from keras_agegender.cli.checks import choose_model
 from keras_agegender.cli.console import add_verb, load_frameworks, say
 from keras_agegender.progress import progress_bar
+from keras_agegender.run_directory import RunDirectory
 from keras_agegender.serving.answering_model import model_identity
 from keras_agegender.serving.photo_sources import Source, find_sources
 
@@ -27,8 +28,8 @@ def _predict(arguments: argparse.Namespace) -> int:
     left_out: list[Path] = []
     sources = list(find_sources(photos, left_out))
     _check_sources(sources, photos)
-    form = _form(arguments)
     out = _out_file(arguments, sources)
+    form = _form(arguments)
     files: Sequence[Path | None] = [None] * len(sources)
     if arguments.annotate:
         files = annotation_files(sources, Path(arguments.annotate))
@@ -38,7 +39,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     from keras_agegender.serving.predictor import Predictor
 
     predictor = Predictor(model)
-    if _pixels_are_unknown(predictor):
+    if _pixels_are_unknown(model):
         _note(f"{model} does not say what its pixels were: whole pictures are taken")
     if out is None:
         show = _printer(form, len(sources), predictor.metadata)
@@ -179,9 +180,10 @@ def _out_file(arguments: argparse.Namespace, sources: Sequence[Source]) -> Path 
     return out
 
 
-def _pixels_are_unknown(predictor: Any) -> bool:
-    """Whether a model comes without a run and takes whole pictures for that reason."""
-    return predictor.metadata.get("recipe") is None and predictor.crop_options is None
+def _pixels_are_unknown(model: Path) -> bool:
+    """Whether a model is a file away from its run, which knows what its pixels were."""
+    run = RunDirectory(model.parent)
+    return model.suffix == ".keras" and not run.recipe_file.is_file()
 
 
 def _counts(statuses: Counter[str]) -> str:

@@ -151,11 +151,20 @@ class PersonPrediction(FacePrediction):
     """The answers about one person of a video: means over the frames with the face.
 
     Attributes:
-        box: As in `FacePrediction`, of the frame in which the detector was surest; so
-            are `crop_box` and `score`.
-        age_probabilities: Mean over the frames, and so are all numbers; classes
-            answered are the most probable by these means.
+        box: Face in the frame in which the detector was surest, `bbox_xyxy` in pixels.
+        crop_box: What the model saw of that frame, `bbox_xyxy`.
+        score: Confidence of the detector there, in [0, 1].
+        age_group: The most probable age group by the means.
+        age_probabilities: Age group -> mean probability.
+        age_years: Mean of the expected ages, in years.
+        gender: `"female"` or `"male"`, by the mean.
+        male_probability: Mean probability of male.
         heads_agree: Whether the age outputs tell one story in half of the frames.
+        heads: Output -> mean of what the model said.
+        extra: The outputs beside age and gender, by the means.
+        age_set: Of a calibrated model, the set that the means give.
+        gender_set: The same of gender.
+        binary: Binary output of `extra` -> the class answered.
         first_second: When the person was first seen.
         last_second: When the person was last seen.
         best_second: When the frame of `box` is shown.
