@@ -153,11 +153,15 @@ from .recipes.recipe import (
 )
 from .run_directory import RunDirectory as RunDirectory
 from .serving.annotation import annotate_photo as annotate_photo
+from .serving.answering_model import default_model as default_model
 from .serving.answers import (
     FacePrediction as FacePrediction,
+    PersonPrediction as PersonPrediction,
     PhotoPrediction as PhotoPrediction,
+    VideoPrediction as VideoPrediction,
 )
 from .serving.export import export as export
+from .serving.prediction_times import PredictionTimes as PredictionTimes
 from .serving.predictor import Predictor as Predictor
 from .studies.compare import (
     Comparison as Comparison,

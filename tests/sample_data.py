@@ -70,6 +70,17 @@ def write_picture(file: Path, value=128, size=(40, 32)) -> Path:
     return file
 
 
+def write_video(file: Path, frames, frame_rate=4, size=None) -> Path:
+    """An MP4 or AVI file of RGB frames; of none, `size` is (height, width)."""
+    height, width = size or frames[0].shape[:2]
+    code = cv2.VideoWriter_fourcc(*("mp4v" if file.suffix == ".mp4" else "MJPG"))
+    writer = cv2.VideoWriter(str(file), code, frame_rate, (width, height))
+    for frame in frames:
+        writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    writer.release()
+    return file
+
+
 def adience_row(number, fold=0, age="(25, 32)", gender="f", subject=None, **changes):
     """One row of a fold file as a dict; the subject is the fold's own by default."""
     values = dict.fromkeys(COLUMNS, "0")

@@ -63,3 +63,14 @@ def inner_share(text: str) -> float:
             f"expected a share above 0 and below 1, such as 0.1. Received: {text!r}"
         )
     return value
+
+
+def positive_number(text: str) -> float:
+    """Reads a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < float("inf"):
+        raise ArgumentTypeError(f"expected a number above 0. Received: {text!r}")
+    return value

@@ -18,7 +18,16 @@ from keras_agegender.recipes.needs import (
     training_data,
 )
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.serving.export_folder import check_export
+from keras_agegender.serving.answering_model import (
+    check_answering_model,
+    default_model,
+    model_kind,
+)
+from keras_agegender.serving.photo_sources import (
+    PHOTO_ENDINGS,
+    VIDEO_ENDINGS,
+    is_glob,
+)
 
 
 def check_data(*directories: str | None) -> None:
@@ -74,21 +83,40 @@ def check_training(
         check_model(pretrained)
 
 
-def check_predictor(directory: str) -> None:
-    """Raises a `ValueError` if a folder is neither an exported model nor a run."""
-    if RunDirectory(Path(directory)).recipe_file.is_file():
-        check_run(directory)
-    else:
-        check_export(Path(directory))
+def choose_model(
+    model: str | None, inputs: Sequence[str]
+) -> tuple[Path, Sequence[str]]:
+    """Returns what answers, and the photos.
 
+    The first input is the model, if it is one. Else it is a photo, if it is there or
+    looks like one, and the default model answers.
 
-def check_photos(photos: Sequence[str]) -> None:
-    """Raises a `ValueError` if none of the photos exists.
+    Args:
+        model: The model that was named apart, if one was.
+        inputs: A model, or not, and photos.
 
-    A missing one among others does not stop the others: its answer says so.
+    Raises:
+        ValueError: If there is no such model, or an incomplete one.
     """
-    if not any(Path(photo).exists() for photo in photos):
-        raise ValueError(f"There is no photo {', '.join(photos)}.")
+    photos = list(inputs)
+    if model is None and (model_kind(inputs[0]) or not _is_photo(inputs)):
+        model, photos = inputs[0], photos[1:]
+    if model is None:
+        return default_model(), photos
+    check_answering_model(model)
+    return Path(model), photos
+
+
+def _is_photo(inputs: Sequence[str]) -> bool:
+    """Returns whether the first input, which is no model, is meant as a photo."""
+    first = Path(inputs[0])
+    ending = first.suffix.lower()
+    return (
+        len(inputs) == 1
+        or first.exists()
+        or is_glob(first)
+        or ending in PHOTO_ENDINGS | VIDEO_ENDINGS
+    )
 
 
 def check_new_dataset(path: str) -> None:

@@ -1,102 +1,198 @@
-"""The `agegender` command: parse, call one library function, print."""
+"""`agegender predict`: photos, folders and videos in; a table, JSON or CSV out."""
 
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
+import csv
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_agegender.cli.checks import check_photos, check_predictor
+from keras_agegender.cli.annotations import annotate, annotation_files
+from keras_agegender.cli.argument_types import positive_number
+from keras_agegender.cli.checks import choose_model
 from keras_agegender.cli.console import add_verb, load_frameworks, say
+from keras_agegender.progress import progress_bar
+from keras_agegender.run_directory import RunDirectory
+from keras_agegender.serving.answering_model import model_identity
+from keras_agegender.serving.photo_sources import Source, find_sources
 
-PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+Show = Callable[[Any], None]
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    check_predictor(arguments.model)
-    check_photos(arguments.photos)
-    files = []
+    model, photos = choose_model(arguments.model, arguments.inputs)
+    left_out: list[Path] = []
+    sources = list(find_sources(photos, left_out))
+    _check_sources(sources, photos)
+    out = _out_file(arguments, sources)
+    form = _form(arguments)
+    files: Sequence[Path | None] = [None] * len(sources)
     if arguments.annotate:
-        files = _annotation_files(arguments.photos, Path(arguments.annotate))
+        files = annotation_files(sources, Path(arguments.annotate))
+    if left_out:
+        _note(f"{len(left_out)} files that are no photos by their names are left out")
     load_frameworks()
     from keras_agegender.serving.predictor import Predictor
 
-    predictor = Predictor(arguments.model)
-    predictions = predictor.predict_many(
-        arguments.photos, whole_image=arguments.whole_image
+    predictor = Predictor(model)
+    if _pixels_are_unknown(model):
+        _note(f"{model} does not say what its pixels were: whole pictures are taken")
+    if out is None:
+        show = _printer(form, len(sources), predictor.metadata)
+        return _run(arguments, predictor, sources, files, show)
+    return _run_into(out, form or "json", model, arguments, predictor, sources, files)
+
+
+def _run_into(
+    out: Path,
+    form: str,
+    model: Path,
+    arguments: argparse.Namespace,
+    predictor: Any,
+    sources: Sequence[Source],
+    files: Sequence[Path | None],
+) -> int:
+    """Predicts into a file; goes on with an interrupted one."""
+    from keras_agegender.serving.answer_file import AnswerFile
+
+    request = {
+        "model": model_identity(model),
+        "whole_image": arguments.whole_image,
+        "frames_per_second": arguments.fps,
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with AnswerFile(out, sources, request, _note) as answers:
+        done = answers.num_done
+        if done:
+            _note(f"{done} of {len(sources)} were answered before; going on")
+        _run(
+            arguments, predictor, sources[done:], files[done:],
+            lambda prediction: answers.add(prediction.to_dict()), done,
+        )  # fmt: skip
+        statuses = Counter(p["status"] for p in answers.predictions())
+        answers.finish(form, predictor.metadata)
+    _note(f"{out}: {_counts(statuses)}")
+    return 1 if statuses["unreadable"] else 0
+
+
+def _run(
+    arguments: argparse.Namespace,
+    predictor: Any,
+    sources: Sequence[Source],
+    files: Sequence[Path | None],
+    show: Show,
+    done: int = 0,
+) -> int:
+    """Predicts, shows and annotates one source after the other."""
+    from keras_agegender.serving.prediction_times import PredictionTimes
+
+    times, statuses = PredictionTimes(), Counter[str]()
+    total = done + len(sources)
+    predictions = predictor.stream(
+        (source.content for source in sources),
+        whole_image=arguments.whole_image,
+        frames_per_second=arguments.fps,
+        times=times,
     )
-    if arguments.annotate:
-        _annotate(arguments.photos, files, predictions)
-    if arguments.json:
-        print(json.dumps([p.to_dict() for p in predictions], indent=2))
-    else:
-        for prediction in predictions:
-            say(str(prediction))
-    return 1 if any(p.status == "unreadable" for p in predictions) else 0
+    with (
+        contextlib.closing(predictions),
+        progress_bar(total, "predicting", "file", shown=total > 1, keep=False) as bar,
+    ):
+        bar.update(done)
+        for source, file, prediction in zip(sources, files, predictions, strict=True):
+            show(prediction)
+            if file is not None:
+                annotate(source, file, prediction)
+            statuses[prediction.status] += 1
+            bar.update()
+    if len(sources) > 1:
+        _note(f"{_counts(statuses)}; {times}")
+    return 1 if statuses["unreadable"] else 0
 
 
-def _annotation_files(photos: Sequence[str], target: Path) -> list[Path]:
-    """Returns where each photo's picture with its answers goes.
+def _printer(form: str | None, count: int, metadata: Any) -> Show:
+    """Returns what prints a prediction: JSON, CSV, a table, or the answers of one."""
+    from keras_agegender.serving.answer_tables import (
+        csv_columns,
+        csv_rows,
+        json_line,
+        table_heading,
+        table_lines,
+    )
 
-    Raises:
-        ValueError: If that is no picture file or folder, or the photo itself.
+    if form == "json":
+        return lambda prediction: say(json_line(prediction.to_dict()))
+    if form == "csv":
+        writer = csv.DictWriter(sys.stdout, csv_columns(metadata), lineterminator="\n")
+        writer.writeheader()
+        return lambda prediction: writer.writerows(csv_rows(prediction.to_dict()))
+    if count == 1:
+        return lambda prediction: say(str(prediction))
+    say(table_heading())
+    return lambda prediction: say("\n".join(table_lines(prediction)))
+
+
+def _check_sources(sources: Sequence[Source], photos: Sequence[str]) -> None:
+    """Raises a `ValueError` if there is nothing to predict on.
+
+    A missing photo among others does not stop the others: its answer says so.
     """
-    several = len(photos) > 1
-    is_picture = target.suffix.lower() in PICTURE_ENDINGS and not target.is_dir()
-    if several and (is_picture or target.is_file()):
+    if not photos:
         raise ValueError(
-            "Invalid --annotate. Expected a folder for several photos. Received: "
-            f"{target}, the name of one file, for {len(photos)} photos."
+            "Missing PHOTO. Expected a photo, folder or video behind the model."
         )
-    is_folder = target.is_dir() or several or not (target.suffix or target.is_file())
-    if not (is_picture or is_folder):
+    if not any(Path(source.name).exists() for source in sources):
+        raise ValueError(f"There is no photo {', '.join(photos)}.")
+
+
+def _form(arguments: argparse.Namespace) -> str | None:
+    """Returns `"json"`, `"csv"` or, for the table, `None`."""
+    from keras_agegender.serving.answer_file import form_of
+
+    if arguments.json or arguments.csv:
+        return "json" if arguments.json else "csv"
+    if arguments.out is None:
+        return None
+    form = form_of(Path(arguments.out))
+    if form is None:
         raise ValueError(
-            "Invalid --annotate. Expected a folder, or a file that ends in "
-            f"{', '.join(PICTURE_ENDINGS)}. Received: {target}."
+            "Invalid --out. Expected --json or --csv, or a file that ends in .jsonl, "
+            f".json or .csv. Received: {arguments.out}."
         )
-    files = [target] if is_picture else _named_after(photos, target)
-    same = {Path(photo).resolve() for photo in photos} & {f.resolve() for f in files}
-    if same:
+    return form
+
+
+def _out_file(arguments: argparse.Namespace, sources: Sequence[Source]) -> Path | None:
+    if arguments.out is None:
+        return None
+    out = Path(arguments.out)
+    if out.is_dir():
+        raise ValueError(f"Invalid --out. Expected a file. Received: {out}, a folder.")
+    if out.resolve() in {Path(source.name).resolve() for source in sources}:
         raise ValueError(
-            "Invalid --annotate. Expected another file or folder than the photo's. "
-            f"Received: {target}; {same.pop()} would be overwritten."
+            "Invalid --out. Expected another file than the photos. Received: "
+            f"{out}; it would be overwritten."
         )
-    return files
+    return out
 
 
-def _named_after(photos: Sequence[str], folder: Path) -> list[Path]:
-    """Returns a file for each photo; a name that comes again gets a number."""
-    files: dict[Path, None] = {}
-    for photo in photos:
-        file = folder / f"{Path(photo).stem}.png"
-        number = 1
-        while file in files:
-            number += 1
-            file = folder / f"{Path(photo).stem}_{number}.png"
-        files[file] = None
-    return list(files)
+def _pixels_are_unknown(model: Path) -> bool:
+    """Whether a model is a file away from its run, which knows what its pixels were."""
+    run = RunDirectory(model.parent)
+    return model.suffix == ".keras" and not run.recipe_file.is_file()
 
 
-def _annotate(
-    photos: Sequence[str], files: Sequence[Path], predictions: Sequence[Any]
-) -> None:
-    from PIL import Image
+def _counts(statuses: Counter[str]) -> str:
+    counted = ", ".join(f"{count} {name}" for name, count in statuses.most_common())
+    return f"{statuses.total()} files: {counted}" if statuses else "0 files"
 
-    from keras_agegender.faces.images import read_image
-    from keras_agegender.files import replacing
-    from keras_agegender.serving.annotation import annotate_photo
 
-    for photo, file, prediction in zip(photos, files, predictions, strict=True):
-        if prediction.status == "unreadable":
-            continue
-        file.parent.mkdir(parents=True, exist_ok=True)
-        picture = annotate_photo(read_image(photo), prediction)
-        with replacing(file) as partial:
-            Image.fromarray(picture).save(partial)
-        print(f"Annotated: {file}", file=sys.stderr)
+def _note(text: str) -> None:
+    print(f"agegender: {text}", file=sys.stderr)
 
 
 def add_predict(verbs: Any) -> None:
@@ -104,9 +200,30 @@ def add_predict(verbs: Any) -> None:
     verb = add_verb(
         verbs, "predict", _predict, "age group and gender of the faces in photos"
     )
-    verb.add_argument("model", help="exported SavedModel, or a run")
-    verb.add_argument("photos", nargs="+")
-    verb.add_argument("--json", action="store_true")
+    verb.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="[MODEL] PHOTO",
+        help="a run, an export or a .keras file, which may be left out where there is "
+        "a default model; then photos, folders (searched with those inside), globs or "
+        "videos",
+    )
+    verb.add_argument(
+        "--model",
+        help="the model, instead of in front of the photos",
+    )
+    form = verb.add_mutually_exclusive_group()
+    form.add_argument(
+        "--json", action="store_true", help="JSON Lines: a line for each file"
+    )
+    form.add_argument(
+        "--csv", action="store_true", help="a row for each face, or person of a video"
+    )
+    verb.add_argument(
+        "--out",
+        metavar="FILE",
+        help="write into a file (.jsonl, .csv); interrupted, the same command goes on",
+    )
     verb.add_argument(
         "--annotate",
         metavar="PATH",
@@ -116,5 +233,12 @@ def add_predict(verbs: Any) -> None:
     verb.add_argument(
         "--whole-image",
         action="store_true",
-        help="where no face is found, take the whole picture for one",
+        help="where no face is found in a photo, take the whole picture for one",
+    )
+    verb.add_argument(
+        "--fps",
+        type=positive_number,
+        default=4.0,
+        metavar="N",
+        help="how many frames of a video to look at in a second [4]",
     )

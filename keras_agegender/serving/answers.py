@@ -146,6 +146,92 @@ class PhotoPrediction:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class PersonPrediction(FacePrediction):
+    """The answers about one person of a video: means over the frames with the face.
+
+    Attributes:
+        box: Face in the frame in which the detector was surest, `bbox_xyxy` in pixels.
+        crop_box: What the model saw of that frame, `bbox_xyxy`.
+        score: Confidence of the detector there, in [0, 1].
+        age_group: The most probable age group by the means.
+        age_probabilities: Age group -> mean probability.
+        age_years: Mean of the expected ages, in years.
+        gender: `"female"` or `"male"`, by the mean.
+        male_probability: Mean probability of male.
+        heads_agree: Whether the age outputs tell one story in half of the frames.
+        heads: Output -> mean of what the model said.
+        extra: The outputs beside age and gender, by the means.
+        age_set: Of a calibrated model, the set that the means give.
+        gender_set: The same of gender.
+        binary: Binary output of `extra` -> the class answered.
+        first_second: When the person was first seen.
+        last_second: When the person was last seen.
+        best_second: When the frame of `box` is shown.
+        num_frames: In how many of the frames looked at.
+    """
+
+    first_second: float = 0.0
+    last_second: float = 0.0
+    best_second: float = 0.0
+    num_frames: int = 1
+
+    def __str__(self) -> str:
+        seen = "1 frame" if self.num_frames == 1 else f"{self.num_frames} frames"
+        when = f"{self.first_second:.1f}-{self.last_second:.1f} s, {seen}"
+        return f"{'  '.join(self.words)}  [{when}]"
+
+
+@dataclass(frozen=True)
+class VideoPrediction:
+    """The answers about one video.
+
+    Attributes:
+        source: The file.
+        status: `"ok"`, `"no_face"`, `"not_cropped"` (the model was trained on whole
+            pictures; no face was looked for) or `"unreadable"`.
+        reason: Why it is unreadable or ends early, in a line; else empty.
+        image_size: (height, width) of its frames, in pixels.
+        faces: One for each person, in the order in which they appear.
+        seconds: How long it is, or how much of it could be read.
+        num_frames: How many frames were looked at.
+        frames_per_second: How many in a second.
+    """
+
+    source: str
+    status: str
+    faces: tuple[PersonPrediction, ...] = ()
+    image_size: tuple[int, int] | None = None
+    reason: str = ""
+    seconds: float = 0.0
+    num_frames: int = 0
+    frames_per_second: float = 4.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the prediction as plain values, ready for JSON."""
+        return asdict(self)
+
+    @property
+    def found(self) -> str:
+        """What was found in the video, in words."""
+        if self.status == "unreadable":
+            return f"unreadable: {self.reason}"
+        count = len(self.faces)
+        what = {
+            "no_face": "no face found",
+            "not_cropped": "whole pictures, as the model was trained",
+        }.get(self.status, "1 person" if count == 1 else f"{count} persons")
+        early = f"; {self.reason}" if self.reason else ""
+        return f"{what} in {self.seconds:.1f} s{early}"
+
+    def __str__(self) -> str:
+        if self.status == "unreadable":
+            return self.found
+        lines = [f"{self.source}: {self.found}"]
+        lines += [f"  {number}  {face}" for number, face in enumerate(self.faces, 1)]
+        return "\n".join(lines)
+
+
 def _answer_text(answer: str, share: str, answers: tuple[str, ...] | None) -> str:
     """Returns an answer with its probability, behind the set where there are more."""
     if answers is None or len(answers) < 2:

@@ -1,45 +1,56 @@
-"""Prediction: a photo becomes answers about all the faces in it.
+"""Prediction: photos and videos become answers about all the faces in them.
 
-In: a SavedModel that `export` wrote, and photos. Out: a `PhotoPrediction` each, with a
-`FacePrediction` for every face found. Neither Keras nor the code of any network is
-needed: the SavedModel brings everything. Pixels take the path that training wrote down,
-through the graph that the SavedModel's own signatures hold. A run answers as its export
-would; it needs Keras, and takes longer to load.
+In: a run, a `.keras` file or what `export` wrote, and photos. Out: a `PhotoPrediction`
+each, with a `FacePrediction` for every face found, or of a video a `VideoPrediction`
+with a `PersonPrediction` for everybody seen. Pixels take the path that training wrote
+down, through the graph that the SavedModel's own signatures hold. An export needs no
+Keras for photos; a run answers as its export would, and takes longer to load.
 """
 
 from __future__ import annotations
 
 import functools
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from keras_agegender.faces.cropping import CropOptions
-from keras_agegender.faces.detector import Detections, FaceDetector
-from keras_agegender.faces.images import UnreadableImageError, read_image
+from keras_agegender.faces.detector import FaceDetector
+from keras_agegender.faces.images import UnreadableImageError
 from keras_agegender.faces.pixel_path import PixelPath
-from keras_agegender.quiet import quiet_start
-from keras_agegender.run_directory import RunDirectory
-from keras_agegender.serving.answers import FacePrediction, PhotoPrediction
-from keras_agegender.serving.export_folder import METADATA_FILE, check_export
-from keras_agegender.serving.saved_model_check import check_operations
+from keras_agegender.serving.answering_model import default_model, load_answering_model
+from keras_agegender.serving.answers import (
+    FacePrediction,
+    PhotoPrediction,
+    VideoPrediction,
+)
+from keras_agegender.serving.face_answers import face_fields, place_fields
+from keras_agegender.serving.face_cutting import Prepare, make_preparation
+from keras_agegender.serving.face_pipeline import AnsweredPicture, FacePipeline
+from keras_agegender.serving.photo_sources import Source, find_sources, is_glob
+from keras_agegender.serving.prediction_times import PredictionTimes
 
-__all__ = ["FacePrediction", "PhotoPrediction", "Predictor"]
+if TYPE_CHECKING:
+    from keras_agegender.serving.photo_sources import Photo
+
+__all__ = ["FacePrediction", "PhotoPrediction", "Predictor", "VideoPrediction"]
+
+Prediction: TypeAlias = PhotoPrediction | VideoPrediction
 
 
 class Predictor:
-    """Answers about photos, from an exported model.
+    """Answers about photos and videos, from a trained model.
 
     A model that was trained on whole pictures answers once, about the whole photo, and
     no face is looked for, unless `detector` or `crop_options` is given.
 
     Args:
-        directory: What `export` wrote, or a run, of which the best model answers as its
-            export would.
+        model: What `export` wrote, a run, of which the best model answers as its
+            export would, or a `.keras` file. A `.keras` file outside its run does not
+            say what its pixels were: it takes whole pictures, unless `crop_options` or
+            `detector` is given. `None` (default) is `default_model()`.
         detector: Finds the faces; `None` (default) is the one the model was trained
             with.
         crop_options: How faces are cut out. `None` (default) is how it was done for
@@ -50,9 +61,8 @@ class Predictor:
         pixels: What is done to the pixels, a `PixelPath`.
 
     Raises:
-        ValueError: If there is neither an exported model nor a finished run in that
-            folder, or its faces were found by a detector that is not `MtcnnDetector`
-            and none is given.
+        ValueError: If there is no model that can be loaded, or its faces were found by
+            a detector that is not `MtcnnDetector` and none is given.
 
     Example:
     >>> print(Predictor("saved_models/first").predict("photo.jpg"))  # doctest: +SKIP
@@ -62,11 +72,13 @@ class Predictor:
 
     def __init__(
         self,
-        directory: str | Path,
+        model: str | Path | None = None,
         detector: FaceDetector | None = None,
         crop_options: CropOptions | None = None,
     ) -> None:
-        self.metadata, self._answer = _load(Path(directory))
+        model = default_model() if model is None else model
+        self._model = load_answering_model(model)
+        self.metadata = self._model.metadata
         path = PixelPath.from_dict(self.metadata["pixels"])
         if detector is not None or crop_options is not None:
             path = replace(
@@ -78,7 +90,7 @@ class Predictor:
         self._detector = detector
         if detector is None and path.crop is not None and not path.uses_mtcnn:
             raise ValueError(
-                f"The model in {directory} was trained on faces that {path.detector} "
+                f"The model in {model} was trained on faces that {path.detector} "
                 "found. Expected `detector`: that one, or another. Received: "
                 "detector=None."
             )
@@ -97,308 +109,226 @@ class Predictor:
             self._detector = MtcnnDetector.from_settings(self.pixels.detector or {})
         return self._detector
 
-    def predict(
-        self, photo: str | Path | bytes | np.ndarray, *, whole_image: bool = False
-    ) -> PhotoPrediction:
+    def predict(self, photo: Photo, *, whole_image: bool = False) -> PhotoPrediction:
         """Answers about all faces in a photo.
 
         Args:
-            photo: A file, the bytes of one, or RGB pixels of shape (height, width, 3),
-                uint8.
+            photo: A file, the bytes of one, a Pillow picture, or RGB pixels of shape
+                (height, width, 3), uint8.
             whole_image: Whether a photo in which no face is found is taken for one.
 
         Raises:
             UnreadableImageError: If the photo cannot be read.
+            ValueError: If it is a folder, a glob, a video or a list of photos.
         """
-        (prediction,) = self.predict_many([photo], whole_image=whole_image)
+        source = _one_source(photo)
+        if source is None or source.is_video:
+            what = "a video" if source else "several photos"
+            raise ValueError(
+                "Invalid `photo`. Expected one photo; `predict_many` takes lists, "
+                "folders and globs, `predict_video` a video. Received: "
+                f"{what}, {_short(photo)}."
+            )
+        (prediction,) = self._run([source], whole_image, overlap=False)
+        if isinstance(prediction, VideoPrediction):
+            raise TypeError(f"A photo was read as a video: {_short(photo)}.")
+        if prediction.status == "unreadable":
+            raise UnreadableImageError(prediction.reason)
+        return prediction
+
+    def predict_video(
+        self, video: str | Path, *, frames_per_second: float = 4.0
+    ) -> VideoPrediction:
+        """Answers about everybody in a video, once for each person.
+
+        Faces are followed over the frames looked at, and answers are means over them.
+
+        Args:
+            video: A file of a format that OpenCV reads, whatever its ending.
+            frames_per_second: How many frames to look at in a second. Defaults to 4;
+                below 2 people who move are not followed.
+
+        Raises:
+            UnreadableImageError: If the video cannot be read or has no frames.
+            ValueError: If `frames_per_second` is not above 0.
+
+        Example:
+        >>> print(Predictor(model).predict_video("video.mp4"))  # doctest: +SKIP
+        video.mp4: 1 person in 12.0 s
+          1  25-32 (64%)  female (95%)  [0.5-11.2 s, 43 frames]
+        """
+        source = Source(video, str(video), is_video=True)
+        (prediction,) = self._run([source], frames_per_second=frames_per_second)
+        if isinstance(prediction, PhotoPrediction):
+            raise TypeError(f"A video was read as a photo: {video}.")
         if prediction.status == "unreadable":
             raise UnreadableImageError(prediction.reason)
         return prediction
 
     def predict_many(
         self,
-        photos: Sequence[str | Path | bytes | np.ndarray],
+        photos: Photo | Iterable[Photo],
         *,
         whole_image: bool = False,
         batch_size: int = 16,
-    ) -> list[PhotoPrediction]:
+        frames_per_second: float = 4.0,
+    ) -> list[Prediction]:
         """Answers about many photos; one that cannot be read does not stop the others.
 
         Args:
-            photos: What `predict` takes.
+            photos: What `predict` takes, folders, which are searched with those inside
+                them, globs, videos, or an iterable of these.
             whole_image: Whether a photo in which no face is found is taken for one.
             batch_size: Photos searched, and faces answered about, at a time. Defaults
                 to 16.
+            frames_per_second: How many frames of a video to look at in a second.
+                Defaults to 4.
 
         Returns:
-            One prediction for each photo, in the order given.
+            One prediction for each photo and video, in the order given; files of a
+            folder are in order of their names.
 
         Raises:
-            ValueError: If `batch_size` is not positive.
+            ValueError: If `batch_size` or `frames_per_second` is not positive.
         """
-        if batch_size < 1:
-            raise ValueError(
-                "Invalid `batch_size`. Expected a positive integer. "
-                f"Received: batch_size={batch_size}."
+        return list(
+            self.stream(
+                photos,
+                whole_image=whole_image,
+                batch_size=batch_size,
+                frames_per_second=frames_per_second,
             )
-        predictions: list[PhotoPrediction] = []
-        for start in range(0, len(photos), batch_size):
-            chunk = photos[start : start + batch_size]
-            predictions += self._predict_chunk(chunk, whole_image, batch_size)
-        return predictions
+        )
 
-    def _predict_chunk(
-        self, photos: Sequence[Any], whole_image: bool, batch_size: int
-    ) -> list[PhotoPrediction]:
-        images = [_read(photo) for photo in photos]
-        readable = [image for image in images if not isinstance(image, str)]
-        detector = self.detector
-        found = iter(detector.detect(readable) if detector and readable else [])
-        statuses, boxes = [], []
-        for image in images:
-            detections = None
-            if detector and not isinstance(image, str):
-                detections = next(found)
-            status, faces = _boxes(image, detections, whole_image)
-            statuses.append(status)
-            boxes.append(faces)
-        crops = [
-            (image, face)
-            for image, faces in zip(images, boxes, strict=True)
-            for face in faces
-        ]
-        answers = self._answers(crops, batch_size)
-        return [
-            PhotoPrediction(
-                source=_name(photo),
-                status=status,
-                faces=tuple(
-                    self._face(face.box, face.score, *next(answers)) for face in faces
-                ),
-                image_size=None if isinstance(image, str) else image.shape[:2],
-                reason=image if isinstance(image, str) else "",
-            )
-            for photo, image, status, faces in zip(
-                photos, images, statuses, boxes, strict=True
-            )
-        ]
+    def stream(
+        self,
+        photos: Photo | Iterable[Photo],
+        *,
+        whole_image: bool = False,
+        batch_size: int = 16,
+        frames_per_second: float = 4.0,
+        times: PredictionTimes | None = None,
+    ) -> Iterator[Prediction]:
+        """Yields what `predict_many` returns, one prediction after the other.
+
+        Photos are read as they are needed, and a few of them are in memory at a time:
+        any number can be predicted on. Reading, finding faces and the network run at
+        the same time, in threads of their own.
+
+        Args:
+            photos: What `predict_many` takes; an iterable may be endless.
+            whole_image: Whether a photo in which no face is found is taken for one.
+            batch_size: Photos searched, and faces answered about, at a time. Defaults
+                to 16.
+            frames_per_second: How many frames of a video to look at in a second.
+                Defaults to 4.
+            times: Takes how long the steps took.
+
+        Raises:
+            ValueError: If `batch_size` or `frames_per_second` is not positive.
+
+        Example:
+        >>> for prediction in predictor.stream("photos"):  # doctest: +SKIP
+        ...     print(prediction)
+        """
+        return self._run(
+            find_sources(photos),
+            whole_image,
+            batch_size,
+            frames_per_second,
+            times=times,
+        )
+
+    def _run(
+        self,
+        sources: Iterable[Source],
+        whole_image: bool = False,
+        batch_size: int = 16,
+        frames_per_second: float = 4.0,
+        *,
+        overlap: bool = True,
+        times: PredictionTimes | None = None,
+    ) -> Iterator[Prediction]:
+        pipeline = FacePipeline(
+            self._model,
+            self._prepare,
+            self.detector,
+            whole_image=whole_image,
+            batch_size=batch_size,
+            frames_per_second=frames_per_second,
+            overlap=overlap,
+            times=times,
+        )
+        return self._predictions(pipeline, sources)
+
+    def _predictions(
+        self, pipeline: FacePipeline, sources: Iterable[Source]
+    ) -> Iterator[Prediction]:
+        with closing(pipeline.run(sources)) as answered:
+            for picture in answered:
+                if picture.picture.source.is_video:
+                    video = self._video(picture, answered)
+                    rate = pipeline.frames_per_second
+                    yield replace(video, frames_per_second=rate)
+                else:
+                    yield self._photo(picture)
 
     @functools.cached_property
-    def _prepare(self) -> Any:
-        """What turns picture, box and landmarks into the input and the box cut out."""
-        import tensorflow as tf
+    def _prepare(self) -> Prepare:
+        return make_preparation(self.pixels)
 
-        from keras_agegender.faces.boxes import full_box
-        from keras_agegender.faces.pixel_graph import PICTURE, PixelGraph
-
-        graph = PixelGraph(self.pixels)
-
-        @tf.function(input_signature=[PICTURE])
-        def whole(image: Any) -> Any:
-            return graph.to_input(graph.whole(image)), full_box(tf.shape(image)[:2])
-
-        @tf.function(
-            input_signature=[
-                PICTURE,
-                tf.TensorSpec((4,), tf.float32),
-                tf.TensorSpec((5, 2), tf.float32),
-            ]
+    def _photo(self, answered: AnsweredPicture) -> PhotoPrediction:
+        return PhotoPrediction(
+            source=answered.picture.source.name,
+            status=answered.status,
+            faces=tuple(
+                FacePrediction(
+                    **place_fields(face.box, face.crop_box, face.score),
+                    **face_fields(self.metadata, face.answers),
+                )
+                for face in answered.faces
+            ),
+            image_size=answered.image_size,
+            reason=answered.picture.reason,
         )
-        def face(image: Any, box: Any, landmarks: Any) -> Any:
-            picture = graph.face(image, box, landmarks)
-            return graph.to_input(picture), graph.crop_box(image, box)
 
-        def prepare(image: np.ndarray, found: _Found) -> Any:
-            if found.landmarks is None:
-                return whole(image)
-            return face(image, found.box, found.landmarks)
+    def _video(
+        self, first: AnsweredPicture, following: Iterator[AnsweredPicture]
+    ) -> VideoPrediction:
+        """Returns the prediction of a video, its frames taken up to its end."""
+        from keras_agegender.serving.people import VideoPeople
 
-        return prepare
-
-    def _answers(
-        self, crops: Sequence[tuple[Any, _Found]], batch_size: int
-    ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """Yields for each face the box cut out and what the model says about it."""
-        import tensorflow as tf
-
-        for start in range(0, len(crops), batch_size):
-            batch = [self._prepare(*c) for c in crops[start : start + batch_size]]
-            outputs = self._answer(faces=tf.stack([pixels for pixels, _ in batch]))
-            outputs = {name: value.numpy() for name, value in outputs.items()}
-            for row, (_, box) in enumerate(batch):
-                yield box.numpy(), {n: value[row] for n, value in outputs.items()}
-
-    def _face(
-        self,
-        box: np.ndarray,
-        score: float,
-        crop: np.ndarray,
-        answer: Mapping[str, np.ndarray],
-    ) -> FacePrediction:
-        groups, genders = self.metadata["age_groups"], self.metadata["genders"]
-        age, gender = answer.get("age_group"), answer.get("gender_id")
-        probabilities = answer.get("age_group_probabilities")
-        agree = answer.get("heads_agree")
-        heads = {name: _plain(answer[name]) for name in self.metadata["outputs"]}
-        years = answer.get("age_years")
-        return FacePrediction(
-            box=_corners(box),
-            crop_box=_corners(crop),
-            score=round(float(score), 4),
-            age_group=None if age is None else groups[int(age)],
-            age_probabilities=None
-            if probabilities is None
-            else {n: _rounded(p) for n, p in zip(groups, probabilities, strict=True)},
-            age_years=None if years is None else round(float(years), 1),
-            gender=None if gender is None else genders[int(gender)],
-            male_probability=None
-            if gender is None
-            else _rounded(answer["male_probability"]),
-            heads_agree=None if agree is None else bool(agree),
-            heads=heads,
-            extra=_extra(self.metadata["extra_heads"], heads, answer),
-            binary=_binary(self.metadata["extra_heads"], answer),
-            age_set=_members(groups, answer.get("age_group_set")),
-            gender_set=_members(genders, answer.get("gender_set")),
+        source = first.picture.source
+        people = VideoPeople(self.metadata)
+        frame, num_frames = first, 0
+        while not frame.picture.is_end:
+            people.add(frame.faces, frame.picture.second or 0.0)
+            num_frames += 1
+            frame = next(following)
+        persons = people.predictions()
+        status = first.status if num_frames else "unreadable"
+        if num_frames and self.detector is not None:
+            status = "ok" if persons else "no_face"
+        return VideoPrediction(
+            source=source.name,
+            status=status,
+            faces=persons,
+            image_size=first.image_size,
+            reason=frame.picture.reason,
+            seconds=round(frame.picture.second or 0.0, 3),
+            num_frames=num_frames,
         )
 
 
-def _load(directory: Path) -> tuple[dict[str, Any], Callable[..., Any]]:
-    """Returns the metadata and the function that answers about prepared faces."""
-    if RunDirectory(directory).recipe_file.is_file():
-        return _load_run(directory)
-    check_export(directory)
-    file = directory / METADATA_FILE
-    if not file.is_file():
-        raise ValueError(
-            f"The SavedModel in {directory} has no {METADATA_FILE}; it is not one that "
-            "`agegender export` wrote."
-        )
-    with quiet_start():
-        import tensorflow as tf
-
-    check_operations(directory)
-    try:
-        metadata = json.loads(file.read_text("utf-8"))
-        loaded = tf.saved_model.load(str(directory))
-        answer = loaded.signatures["faces"]
-    except (ValueError, KeyError, OSError, tf.errors.OpError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"The export in {directory} is damaged: {reason}") from None
-    if "pixels" not in metadata:
-        raise ValueError(
-            f"The export in {directory} is of an older version, which did not write "
-            "down its pixels. Export the run again."
-        )
-    return metadata, answer
-
-
-def _load_run(directory: Path) -> tuple[dict[str, Any], Callable[..., Any]]:
-    with quiet_start():
-        import tensorflow as tf
-
-        from keras_agegender.serving.served_model import serve
-
-    served = serve(RunDirectory.open(directory))
-    shape = (None, *served.graph.image_size, 3)
-    faces = tf.TensorSpec(shape, tf.float32, name="faces")
-    answer = tf.function(served.functions["faces"], input_signature=[faces])
-    return served.metadata, answer
-
-
-def _read(photo: Any) -> np.ndarray | str:
-    """Returns upright pixels, or why there are none."""
-    if isinstance(photo, np.ndarray):
-        if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
-            return (
-                "picture: expected RGB pixels of shape (height, width, 3), uint8. "
-                f"Received: shape {photo.shape}, {photo.dtype}."
-            )
-        if 0 in photo.shape:
-            return f"picture: no pixels. Received: shape {photo.shape}."
-        return photo
-    try:
-        return read_image(photo)
-    except UnreadableImageError as error:
-        return str(error)
-
-
-def _name(photo: Any) -> str:
-    return str(photo) if isinstance(photo, (str, Path)) else "picture"
-
-
-class _Found(NamedTuple):
-    """A face of a photo, or without landmarks a whole one."""
-
-    box: np.ndarray
-    score: float
-    landmarks: np.ndarray | None
-
-
-def _boxes(
-    image: np.ndarray | str, detections: Detections | None, whole_image: bool
-) -> tuple[str, list[_Found]]:
-    """Returns a photo's status and its faces, from left to right."""
-    if isinstance(image, str):
-        return "unreadable", []
-    if detections is not None and len(detections):
-        order = np.argsort(detections.boxes[:, 0], kind="stable")
-        values = (detections.boxes, detections.scores, detections.landmarks)
-        return "ok", [_Found(*(v[i] for v in values)) for i in order]
-    if detections is None or whole_image:
-        height, width = image.shape[:2]
-        whole = _Found(np.array([0, 0, width, height], "float32"), 0.0, None)
-        return "not_cropped" if detections is None else "whole_image", [whole]
-    return "no_face", []
-
-
-def _extra(
-    heads: Sequence[Mapping[str, Any]],
-    outputs: Mapping[str, Any],
-    answers: Mapping[str, Any],
-) -> dict[str, float | str]:
-    """Returns the outputs that are read from a column of their own."""
-    extra: dict[str, float | str] = {}
-    for head in heads:
-        name, classes = head["name"], head["classes"]
-        if head["kind"] == "binary":
-            extra[name] = outputs[name]
-        elif classes:
-            extra[name] = classes[int(answers[f"{name}_answer"])]
-        else:
-            extra[name] = _rounded(answers[f"{name}_answer"])
-    return extra
-
-
-def _binary(
-    heads: Sequence[Mapping[str, Any]], answers: Mapping[str, Any]
-) -> dict[str, str]:
-    """Returns the classes that binary outputs answer with."""
-    return {
-        head["name"]: head["classes"][int(answers[f"{head['name']}_answer"])]
-        for head in heads
-        if head["kind"] == "binary"
-    }
-
-
-def _members(
-    names: Sequence[str], members: np.ndarray | None
-) -> tuple[str, ...] | None:
-    """Returns the names that are in a set of answers."""
-    if members is None:
+def _one_source(photo: Any) -> Source | None:
+    """Returns the photo or video that is meant; `None` if several may be."""
+    if isinstance(photo, (str, Path)) and (is_glob(photo) or Path(photo).is_dir()):
         return None
-    return tuple(name for name, there in zip(names, members, strict=True) if there)
+    if isinstance(photo, (list, tuple, set)) or getattr(photo, "ndim", 0) == 4:
+        return None
+    return next(find_sources(photo), None)
 
 
-def _plain(values: np.ndarray) -> float | list[float]:
-    numbers = [_rounded(value) for value in np.ravel(values)]
-    return numbers[0] if len(numbers) == 1 else numbers
-
-
-def _rounded(value: Any) -> float:
-    return round(float(value), 6)
-
-
-def _corners(box: np.ndarray) -> tuple[float, float, float, float]:
-    left, top, right, bottom = (round(float(x), 1) for x in box)
-    return left, top, right, bottom
+def _short(photo: Any) -> str:
+    text = repr(photo) if isinstance(photo, (list, tuple, set)) else str(photo)
+    return text if len(text) <= 80 else f"{text[:80]}…"

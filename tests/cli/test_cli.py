@@ -90,7 +90,7 @@ def test_version(capsys):
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("traain",), ("train",), ("predict", "model"), ("prepare", "imdb", "x")],
+    [(), ("traain",), ("train",), ("predict",), ("prepare", "imdb", "x")],
 )
 def test_wrong_usage_is_exit_code_2(capsys, arguments):
     code, _, err = run(capsys, *arguments)
@@ -203,7 +203,7 @@ def test_predict(capsys, trained, tmp_path):
         "--annotate", tmp_path / "annotated.png",
     )  # fmt: skip
     assert code == 0
-    (prediction,) = json.loads(out)
+    (prediction,) = map(json.loads, out.splitlines())
     assert prediction["status"] == "whole_image"
     assert prediction["faces"][0]["gender"] in ("female", "male")
     assert (tmp_path / "annotated.png").is_file()
@@ -219,11 +219,17 @@ def test_predict_answers_what_it_can(capsys, trained, tmp_path):
         "--whole-image", "--annotate", tmp_path / "annotated",
     )  # fmt: skip
     assert code == 1
-    lines = out.splitlines()
-    assert "empty file" in lines[0] and "a directory" in lines[-1]
-    assert [file.name for file in (tmp_path / "annotated").iterdir()] == ["photo.png"]
+    heading, *lines = out.splitlines()
+    assert heading.split()[:3] == ["file", "face", "answers"]
+    # The folder holds both again.
+    assert ["empty file" in line for line in lines] == [True, False, True, False]
+    names = sorted(file.name for file in (tmp_path / "annotated").iterdir())
+    assert names == ["photo.png", "photo_2.png"]
     assert "Traceback" not in err
-    assert "no exported model" in error_of(capsys, "predict", tmp_path, photo)
+    assert "4 files: 2 unreadable, 2 whole_image" in err
+    assert "detection alone" in err
+    missing = tmp_path / "missing"
+    assert "no exported model" in error_of(capsys, "predict", missing, photo)
 
 
 def test_annotations_need_a_picture_s_ending(capsys, trained, tmp_path):

@@ -1,0 +1,55 @@
+"""Cutting out: a picture and a face in it become the model's input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from keras_agegender.faces.pixel_path import PixelPath
+
+
+class FoundFace(NamedTuple):
+    """A face of a picture, or without landmarks a whole one."""
+
+    box: np.ndarray
+    score: float
+    landmarks: np.ndarray | None
+
+
+Prepare: TypeAlias = "Callable[[np.ndarray, FoundFace], tuple[np.ndarray, np.ndarray]]"
+
+
+def make_preparation(pixels: PixelPath) -> Prepare:
+    """Returns what turns a picture and a face into the input and the box cut out."""
+    import tensorflow as tf
+
+    from keras_agegender.faces.boxes import full_box
+    from keras_agegender.faces.pixel_graph import PICTURE, PixelGraph
+
+    graph = PixelGraph(pixels)
+
+    @tf.function(input_signature=[PICTURE])
+    def whole(image: Any) -> Any:
+        return graph.to_input(graph.whole(image)), full_box(tf.shape(image)[:2])
+
+    @tf.function(
+        input_signature=[
+            PICTURE,
+            tf.TensorSpec((4,), tf.float32),
+            tf.TensorSpec((5, 2), tf.float32),
+        ]
+    )
+    def face(image: Any, box: Any, landmarks: Any) -> Any:
+        picture = graph.face(image, box, landmarks)
+        return graph.to_input(picture), graph.crop_box(image, box)
+
+    def prepare(image: np.ndarray, found: FoundFace) -> tuple[np.ndarray, np.ndarray]:
+        if found.landmarks is None:
+            values = whole(image)
+        else:
+            values = face(image, found.box, found.landmarks)
+        return values[0].numpy(), values[1].numpy()
+
+    return prepare
