@@ -4,7 +4,10 @@ The first folder trains, but for a twentieth of it that chooses the epoch; the s
 the test split. Ages between two groups stay, for the years and the gender.
 
     python pipelines/utkface_models.py data/UTKFace_train data/UTKFace_val \
-        --imagenet efficientnet_lite0.safetensors --out runs/utkface
+        --weights mobilenet_vggface2.weights.h5 --out runs/utkface
+
+convert_mobilenet_vggface2.py makes the weights, and release_run.py the folders of
+saved_models/.
 """
 
 from __future__ import annotations
@@ -18,6 +21,10 @@ import keras_agegender as kag
 from keras_agegender.datasets.hash_cache import default_cache_file
 from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.datasets.utkface import RACES
+
+# UTKFace's pictures end where MTCNN's boxes do: a face of any margin is the whole
+# picture there. In a photo a margin would make faces smaller than those learned from.
+CROPS = kag.CropOptions(margin=0.0, align=True)
 
 
 def utkface_manifest(train: Path, test: Path) -> pd.DataFrame:
@@ -47,24 +54,26 @@ def main() -> None:
     parser.add_argument("train", type=Path, help="folder of pictures to learn from")
     parser.add_argument("test", type=Path, help="folder of pictures to be scored on")
     parser.add_argument(
-        "--imagenet", help="weights that EfficientNet-Lite0 begins with"
+        "--weights", help="backbone weights of convert_mobilenet_vggface2.py"
     )
-    parser.add_argument("--recipe", default="utkface_compact")
+    parser.add_argument(
+        "--recipes", nargs="+", default=["utkface_compact", "utkface_tiny"]
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     arguments = parser.parse_args()
 
-    crops = kag.CropOptions(margin=0.25, align=True)
-    manifest = utkface_manifest(arguments.train, arguments.test)
     data = arguments.out / "data"
-    print(kag.prepare(manifest, data, crop_options=crops, output_size=(160, 160)))
+    manifest = utkface_manifest(arguments.train, arguments.test)
+    print(kag.prepare(manifest, data, crop_options=CROPS, output_size=(160, 160)))
     overrides = arguments.overrides
-    if arguments.imagenet:
-        overrides.append(f"model.backbone_weights={arguments.imagenet}")
-    run = kag.train(
-        arguments.recipe, data, arguments.out / arguments.recipe, overrides=overrides
-    )
-    print(run.path)
+    if arguments.weights:
+        overrides.append(f"model.backbone_weights={arguments.weights}")
+    for recipe in arguments.recipes:
+        run = kag.train(recipe, data, arguments.out / recipe, overrides=overrides)
+        print(kag.calibrate(run))
+        print(kag.format_metrics(kag.evaluate(run)))
+        print(run.path)
 
 
 if __name__ == "__main__":
