@@ -7,6 +7,7 @@ are prepared and answers decoded inside it; augmentation is not in it.
     signatures["serving_default"](image_bytes=…)   files of face crops
     signatures["faces"](faces=…)                   float32 in [0, 1], prepared already
     signatures["photo"](photo_bytes=…)             one photo; its faces are found inside
+    signatures["photos"](photo_bytes=…)            a batch of them
 
 All answer with every output of the model under its name and, where the encoding knows
 them, `age_group`, `age_group_probabilities`, `heads_agree`, `gender_id` and
@@ -15,6 +16,8 @@ calibrated, and `age_group_set` and `gender_set` say which are in the set of ans
 `photo` adds `boxes` (left, top, right, bottom in
 pixels of the upright photo), `scores` and `landmarks`, from left to right; of a model
 that was trained on whole pictures it answers in one row, about the whole picture.
+`photos` answers the same with a row per photo, and in it a row per face; `counts` says how
+many of them are faces. What pads the others is -1 of ids, 0 and false of all else.
 
 Files are those that `read_image` reads: JPEG, PNG, GIF, WebP and BMP; others are errors
 that name their format. `Predictor` sees the same pixels: both carry out the `PixelPath`
@@ -129,6 +132,7 @@ def _write_saved_model(served: Served, directory: Path) -> None:
         "serving_default": tf.TensorSpec((None,), tf.string, name="image_bytes"),
         "faces": tf.TensorSpec(shape, tf.float32, name="faces"),
         "photo": tf.TensorSpec((), tf.string, name="photo_bytes"),
+        "photos": tf.TensorSpec((None,), tf.string, name="photo_bytes"),
     }
     archive = keras.export.ExportArchive()
     archive.track(served.network)

@@ -12,6 +12,7 @@ from keras_agegender.encodings.calibration import Calibration
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.faces.boxes import full_box
 from keras_agegender.faces.pixel_graph import PhotoFaces, PixelGraph
+from keras_agegender.labels import MISSING
 
 # Field of `Decoded` -> name of the exported output.
 DECODED_NAMES = {
@@ -27,6 +28,8 @@ DECODED_NAMES = {
 SET_NAMES = {"age_group": "age_group_set", "gender": "gender_set"}
 # Behind the name of an extra head: its most probable class, or its number in its unit.
 ANSWER = "_answer"
+# Of `photos`: how many faces were found in each photo.
+COUNTS = "counts"
 
 
 def serving_functions(
@@ -70,14 +73,13 @@ def serving_functions(
         images = tf.map_fn(graph.face_file, image_bytes, fn_output_signature=tf.float32)
         return faces(tf.ensure_shape(images, shape))
 
-    def whole_photo(photo_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+    def whole_inputs(photo_bytes: tf.Tensor) -> tuple[tf.Tensor, PhotoFaces]:
         image = graph.decode(photo_bytes)
-        answers = faces(graph.to_input(graph.whole(image))[tf.newaxis])
         box = full_box(tf.shape(image)[:2])[tf.newaxis]
         found = PhotoFaces(box, tf.zeros((1,)), tf.zeros((1, 5, 2)))
-        return {**answers, **found._asdict()}
+        return graph.to_input(graph.whole(image))[tf.newaxis], found
 
-    def photo(photo_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+    def face_inputs(photo_bytes: tf.Tensor) -> tuple[tf.Tensor, PhotoFaces]:
         image = graph.decode(photo_bytes)
         found = graph.find(image)
         inputs = tf.map_fn(
@@ -85,23 +87,48 @@ def serving_functions(
             (found.boxes, found.landmarks),
             fn_output_signature=tf.TensorSpec(shape[1:], tf.float32),
         )
-        # Without a face a black one: fused convolutions take no empty batch.
+        return inputs, found
+
+    def any_number(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Answers about no face too."""
         count = tf.shape(inputs)[0]
-        inputs = tf.pad(
-            inputs, [[0, tf.cast(count == 0, tf.int32)], [0, 0], [0, 0], [0, 0]]
+        # Without a face a black one: fused convolutions take no empty batch.
+        padding = [[0, tf.cast(count == 0, tf.int32)], [0, 0], [0, 0], [0, 0]]
+        answers = faces(tf.ensure_shape(tf.pad(inputs, padding), shape))
+        return {name: value[:count] for name, value in answers.items()}
+
+    inputs_of = whole_inputs if path.crop is None else face_inputs
+
+    def photo(photo_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        inputs, found = inputs_of(photo_bytes)
+        return {**any_number(inputs), **found._asdict()}
+
+    def photos(photo_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        rows = (shape, (None, 4), (None,), (None, 5, 2))
+        inputs, *found = tf.map_fn(
+            lambda data: (lambda pixels, faces: (pixels, *faces))(*inputs_of(data)),
+            photo_bytes,
+            fn_output_signature=tuple(
+                tf.RaggedTensorSpec(row, tf.float32, ragged_rank=0) for row in rows
+            ),
         )
-        answers = faces(tf.ensure_shape(inputs, shape))
-        return {
-            **{name: value[:count] for name, value in answers.items()},
-            **found._asdict(),
-        }
+        # Of no photo at all the pixels have no shape.
+        together = any_number(tf.reshape(inputs.values, (-1, *shape[1:])))
+        answers = {name: inputs.with_values(value) for name, value in together.items()}
+        answers |= dict(zip(PhotoFaces._fields, found, strict=True))
+        padded = {name: _padded(value) for name, value in answers.items()}
+        return {**padded, COUNTS: tf.cast(inputs.row_lengths(), tf.int64)}
 
     functions: dict[str, Any] = {"serving_default": serving_default, "faces": faces}
-    if path.crop is None:
-        functions["photo"] = whole_photo
-    elif path.uses_mtcnn:
-        functions["photo"] = photo
+    if path.crop is None or path.uses_mtcnn:
+        functions |= {"photo": photo, "photos": photos}
     return functions
+
+
+def _padded(rows: tf.RaggedTensor) -> tf.Tensor:
+    """Makes rows of all photos equally long: ids with -1, all else with 0."""
+    fill = tf.cast(MISSING if rows.dtype == tf.int64 else 0, rows.dtype)
+    return rows.to_tensor(default_value=fill)
 
 
 def _named_outputs(outputs: Any, encoding: Encoding) -> dict[str, Any]:

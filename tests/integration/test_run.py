@@ -335,7 +335,8 @@ def test_an_export_finds_the_faces_of_a_photo_itself(exported):
     """The signature `photo` says what `Predictor` says, with no Python around it."""
     faces = [draw_face(seed, 2 * seed, seed % 2).image for seed in (1, 2, 3)]
     data = encode_jpeg(np.hstack([*faces, np.full((256, 99, 3), 90, "uint8")]))
-    photo = tf.saved_model.load(str(exported)).signatures["photo"]
+    signatures = tf.saved_model.load(str(exported)).signatures
+    photo = signatures["photo"]
     answers = photo(photo_bytes=tf.constant(data))
     expected = Predictor(exported).predict(data)
     assert len(answers["boxes"]) == len(expected.faces) == 3
@@ -344,10 +345,25 @@ def test_an_export_finds_the_faces_of_a_photo_itself(exported):
         np.testing.assert_allclose(answers["scores"][row], face.score, atol=1e-3)
         male = answers["male_probability"][row]
         np.testing.assert_allclose(male, face.male_probability, atol=1e-3)
-    empty = photo(
-        photo_bytes=tf.constant(encode_jpeg(np.full((99, 99, 3), 9, "uint8")))
-    )
+    gray = encode_jpeg(np.full((99, 99, 3), 9, "uint8"))
+    empty = photo(photo_bytes=tf.constant(gray))
     assert empty["boxes"].shape == (0, 4) and empty["age_group"].shape == (0,)
+
+    one = encode_jpeg(faces[1])
+    photos = signatures["photos"]
+    batch = photos(photo_bytes=tf.constant([gray, data, one]))
+    assert batch["counts"].numpy().tolist() == [0, 3, 1]
+    alone = photo(photo_bytes=tf.constant(one))
+    assert set(batch) == {*alone, "counts"}
+    for name, value in batch.items():
+        if name != "counts":
+            assert value.shape[:2] == (3, 3)
+            np.testing.assert_allclose(value[1], answers[name], atol=1e-5)
+            np.testing.assert_allclose(value[2, :1], alone[name], atol=1e-5)
+    assert batch["gender_id"].numpy()[2].tolist()[1:] == [-1, -1]
+    assert not batch["boxes"].numpy()[0].any()
+    none = photos(photo_bytes=tf.constant([], tf.string))
+    assert none["counts"].shape == (0,) and none["age_group"].shape[0] == 0
 
 
 def test_an_export_repeats_what_training_wrote_down(run, prepared, tmp_path):
