@@ -156,6 +156,8 @@ from .serving.answers import (
     PhotoPrediction as PhotoPrediction,
 )
 from .serving.export import export as export
+from .serving.litert_model import LiteRtModel as LiteRtModel
+from .serving.onnx_model import OnnxModel as OnnxModel
 from .serving.predictor import Predictor as Predictor
 from .studies.compare import (
     Comparison as Comparison,

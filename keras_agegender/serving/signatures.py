@@ -30,6 +30,8 @@ SET_NAMES = {"age_group": "age_group_set", "gender": "gender_set"}
 ANSWER = "_answer"
 # Of `photos`: how many faces were found in each photo.
 COUNTS = "counts"
+# The network's own operations carry this name inside the graph.
+NETWORK_SCOPE = "network"
 
 
 def serving_functions(
@@ -50,7 +52,8 @@ def serving_functions(
     shape = (None, *graph.image_size, 3)
 
     def faces(faces: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = _named_outputs(model(faces, training=False), encoding)
+        with tf.name_scope(NETWORK_SCOPE):
+            outputs = _named_outputs(model(faces, training=False), encoding)
         if calibration is not None:
             outputs = calibration.apply(outputs, encoding)
         answers = dict(outputs)
@@ -72,6 +75,23 @@ def serving_functions(
     def serving_default(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         images = tf.map_fn(graph.face_file, image_bytes, fn_output_signature=tf.float32)
         return faces(tf.ensure_shape(images, shape))
+
+    functions: dict[str, Any] = {"serving_default": serving_default, "faces": faces}
+    if path.crop is None or path.uses_mtcnn:
+        functions |= _photo_functions(faces, graph)
+    return functions
+
+
+def _photo_functions(
+    faces: Callable[..., dict[str, tf.Tensor]], graph: PixelGraph
+) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
+    """Returns `photo` and `photos`, which find the faces themselves.
+
+    Args:
+        faces: Answers about prepared faces.
+        graph: What is done to the pixels.
+    """
+    shape = (None, *graph.image_size, 3)
 
     def whole_inputs(photo_bytes: tf.Tensor) -> tuple[tf.Tensor, PhotoFaces]:
         image = graph.decode(photo_bytes)
@@ -97,7 +117,7 @@ def serving_functions(
         answers = faces(tf.ensure_shape(tf.pad(inputs, padding), shape))
         return {name: value[:count] for name, value in answers.items()}
 
-    inputs_of = whole_inputs if path.crop is None else face_inputs
+    inputs_of = whole_inputs if graph.path.crop is None else face_inputs
 
     def photo(photo_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         inputs, found = inputs_of(photo_bytes)
@@ -105,8 +125,13 @@ def serving_functions(
 
     def photos(photo_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         rows = (shape, (None, 4), (None,), (None, 5, 2))
+
+        def flat(data: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            pixels, found = inputs_of(data)
+            return pixels, *found
+
         inputs, *found = tf.map_fn(
-            lambda data: (lambda pixels, faces: (pixels, *faces))(*inputs_of(data)),
+            flat,
             photo_bytes,
             fn_output_signature=tuple(
                 tf.RaggedTensorSpec(row, tf.float32, ragged_rank=0) for row in rows
@@ -119,10 +144,7 @@ def serving_functions(
         padded = {name: _padded(value) for name, value in answers.items()}
         return {**padded, COUNTS: tf.cast(inputs.row_lengths(), tf.int64)}
 
-    functions: dict[str, Any] = {"serving_default": serving_default, "faces": faces}
-    if path.crop is None or path.uses_mtcnn:
-        functions |= {"photo": photo, "photos": photos}
-    return functions
+    return {"photo": photo, "photos": photos}
 
 
 def _padded(rows: tf.RaggedTensor) -> tf.Tensor:
