@@ -161,6 +161,8 @@ from .serving.answers import (
     VideoPrediction as VideoPrediction,
 )
 from .serving.export import export as export
+from .serving.litert_model import LiteRtModel as LiteRtModel
+from .serving.onnx_model import OnnxModel as OnnxModel
 from .serving.prediction_times import PredictionTimes as PredictionTimes
 from .serving.predictor import Predictor as Predictor
 from .studies.compare import (

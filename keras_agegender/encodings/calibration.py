@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from keras_agegender.encodings.decoding import Decoded
+from keras_agegender.encodings.decoding import Decoded, most_probable
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.kinds import KINDS
@@ -226,7 +226,8 @@ def divide_logits(
             scaled[name] = ops.softmax(logits / temperature, axis=-1)
         else:
             inside = ops.clip(values, SIGMOID_MARGIN, 1.0 - SIGMOID_MARGIN)
-            logits = ops.log(inside) - ops.log1p(-inside)
+            # Not log1p, which ONNX lacks: the two differ by less than 1e-7.
+            logits = ops.log(inside) - ops.log(1.0 - inside)
             scaled[name] = ops.sigmoid(logits / temperature)
     return scaled
 
@@ -248,7 +249,7 @@ def set_scores(probabilities: Any) -> Any:
     # Beyond the ends there is nothing to add.
     nothing = ops.full_like(probabilities[:, :1], -1.0)
     padded = ops.concatenate([nothing, probabilities, nothing], axis=-1)
-    left = right = ops.cast(ops.argmax(probabilities, axis=-1), "int32")[:, None]
+    left = right = most_probable(probabilities)[:, None]
     inside = ops.max(probabilities, axis=-1, keepdims=True)
     scores = ops.zeros_like(probabilities)
     for _ in range(num_classes - 1):

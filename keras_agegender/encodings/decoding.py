@@ -78,7 +78,7 @@ def answer_head(head: Head, outputs: Outputs) -> HeadAnswer:
     probabilities = class_probabilities(head, outputs)
     if head.kind == "years":
         return HeadAnswer(_expectation(probabilities), probabilities)
-    return HeadAnswer(_most_probable(probabilities), probabilities)
+    return HeadAnswer(most_probable(probabilities), probabilities)
 
 
 def class_probabilities(head: Head, outputs: Outputs) -> Any:
@@ -108,7 +108,7 @@ def decode(
     if age_head is None:
         return decoded
     probabilities = _age_probabilities(age_head, outputs, age_groups)
-    group = _most_probable(probabilities)
+    group = most_probable(probabilities)
     if KINDS[age_head.kind].ranks:
         median, agree = count_ranks(age_head, outputs)
     else:
@@ -213,8 +213,15 @@ def count_ranks(head: Head, outputs: Outputs) -> tuple[Any, Any]:
     return count, agree
 
 
-def _most_probable(probabilities: Any) -> Any:
-    return ops.cast(ops.argmax(probabilities, axis=-1), "int32")
+def most_probable(probabilities: Any) -> Any:
+    """Returns the id of the most probable class, of equal ones the first; int32.
+
+    `ops.argmax` tells -0 from 0 by its bits, which ONNX has no operation for.
+    """
+    best = ops.max(probabilities, axis=-1, keepdims=True)
+    num_classes = probabilities.shape[-1]
+    ids = ops.arange(num_classes, dtype="int32")
+    return ops.min(ops.where(probabilities >= best, ids, num_classes - 1), axis=-1)
 
 
 def _median(probabilities: Any) -> Any:

@@ -1,12 +1,14 @@
-"""Export: a trained model becomes one self-contained TensorFlow SavedModel.
+"""Export: a trained model becomes one self-contained TensorFlow SavedModel, or a file.
 
-In: a run directory, a `.keras` file or a model. Out: a folder that any TensorFlow
+In: a run directory, a `.keras` file or a model. Out: an ONNX or LiteRT file
+(`file_export`), or a folder that any TensorFlow
 program loads with `tf.saved_model.load`, without this package and without Keras. Pixels
 are prepared and answers decoded inside it; augmentation is not in it.
 
     signatures["serving_default"](image_bytes=…)   files of face crops
     signatures["faces"](faces=…)                   float32 in [0, 1], prepared already
     signatures["photo"](photo_bytes=…)             one photo; its faces are found inside
+    signatures["photos"](photo_bytes=…)            a batch of them
 
 All answer with every output of the model under its name and, where the encoding knows
 them, `age_group`, `age_group_probabilities`, `heads_agree`, `gender_id` and
@@ -15,6 +17,8 @@ calibrated, and `age_group_set` and `gender_set` say which are in the set of ans
 `photo` adds `boxes` (left, top, right, bottom in
 pixels of the upright photo), `scores` and `landmarks`, from left to right; of a model
 that was trained on whole pictures it answers in one row, about the whole picture.
+`photos` answers the same with a row per photo, and in it a row per face; `counts` says
+how many of them are faces. What pads the others is -1 of ids, 0 and false of all else.
 
 Files are those that `read_image` reads: JPEG, PNG, GIF, WebP and BMP; others are errors
 that name their format. `Predictor` sees the same pixels: both carry out the `PixelPath`
@@ -25,7 +29,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +45,7 @@ from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.files import partial_directory, replace_directory, write_json
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.serving.export_folder import METADATA_FILE, check_new_export
+from keras_agegender.serving.model_file import check_format, check_new_file
 from keras_agegender.serving.served_model import Served, serve
 
 
@@ -56,16 +61,22 @@ def export(
     detector: MtcnnDetector | None = None,
     calibration: Calibration | None = None,
     metadata: Mapping[str, Any] | None = None,
+    license: str | None = None,
+    format: str = "savedmodel",
+    crops: str | Path | None = None,
+    report: Callable[[str], None] | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Writes a model as a SavedModel that answers in age groups and genders.
+    """Writes a model that answers in age groups and genders, as folder or file.
 
-    The folder appears under its name only when it is complete.
+    A SavedModel is a folder; ONNX and LiteRT are one file each, which takes face crops
+    as they are stored (`OnnxModel`, `LiteRtModel`). Either appears under its name only
+    when it is complete, a file only when its runtime gave the Keras model's answers.
 
     Args:
         model: A run or its directory, of which the best model is taken; a `.keras`
             file; or a Keras model.
-        directory: Folder to make.
+        directory: Folder or file to make.
         encoding: What decodes the outputs. `None` takes the run's; needed otherwise.
         pixels: What was done to the pixels in training, which signatures and
             `Predictor` repeat: `load_prepared(…).pixels` for instance. `None` takes
@@ -79,21 +90,34 @@ def export(
         calibration: Temperatures and sets to answer with. `None` takes the run's
             calibration.json, if `calibrate` was called.
         metadata: Anything else to keep in agegender.json, under `"user"`.
-        overwrite: Whether an export in that folder may be replaced.
+        license: Terms of the weights, kept in agegender.json under `"license"`.
+        format: `"savedmodel"` (default), `"onnx"`, `"litert"`, or `"litert-int8"` with
+            the network in 8-bit integers and decoding in float.
+        crops: A prepared dataset or a folder of face crops: whom a file is compared on,
+            and its integers fitted to. `None` takes the run's dataset where it still
+            is, drawn faces otherwise.
+        report: Called with size, speed and agreement of a file, `print` for instance.
+        overwrite: Whether an export of that name may be replaced.
 
     Returns:
-        The folder. There is no signature `photo` in it if faces were found by another
-        detector than MTCNN; a warning says so.
+        The folder or file. A SavedModel has no signatures `photo` and `photos` if faces
+        were found by another detector than MTCNN; a warning says so.
 
     Raises:
-        ValueError: If the backend is not TensorFlow, the folder exists, or model,
-            encoding and pipeline do not fit together.
+        ValueError: If the backend is not TensorFlow, the folder or file exists, model,
+            encoding and pipeline do not fit together, or a file answers otherwise than
+            the Keras model.
 
     Example:
     >>> export("runs/1", "saved_models/first")  # doctest: +SKIP
+    >>> export("runs/1", "first.tflite", format="litert-int8")  # doctest: +SKIP
     """
     directory = Path(directory)
-    check_new_export(directory, overwrite)
+    check_format(format)
+    if format == "savedmodel":
+        check_new_export(directory, overwrite)
+    else:
+        check_new_file(directory, format, overwrite)
     served = serve(
         model,
         encoding=encoding,
@@ -105,12 +129,34 @@ def export(
         calibration=calibration,
         metadata=metadata,
     )
+    served.metadata["license"] = license
+    if format == "savedmodel":
+        _export_folder(served, directory)
+    else:
+        from keras_agegender.serving.file_export import export_file
+
+        comparison = export_file(
+            served, directory, format, run=_run_of(model), crops=crops, overwrite=True
+        )
+        if report is not None:
+            report(str(comparison))
+    return directory
+
+
+def _run_of(model: Any) -> RunDirectory | None:
+    if isinstance(model, RunDirectory):
+        return model
+    is_run = isinstance(model, (str, Path)) and Path(model).suffix != ".keras"
+    return RunDirectory(Path(model)) if is_run else None
+
+
+def _export_folder(served: Served, directory: Path) -> None:
     path = served.graph.path
     if "photo" not in served.functions:
         warnings.warn(
             f"The export has no signature `photo`: faces were found by {path.detector}"
             ", which no SavedModel can hold. `detector` of `export` names another.",
-            stacklevel=2,
+            stacklevel=3,
         )
     partial = partial_directory(directory)
     shutil.rmtree(partial, ignore_errors=True)
@@ -119,7 +165,6 @@ def export(
     write_json(partial / METADATA_FILE, served.metadata)
     write_checksums(partial)  # last: whatever is not in it is not finished
     replace_directory(partial, directory)
-    return directory
 
 
 def _write_saved_model(served: Served, directory: Path) -> None:
@@ -128,6 +173,7 @@ def _write_saved_model(served: Served, directory: Path) -> None:
         "serving_default": tf.TensorSpec((None,), tf.string, name="image_bytes"),
         "faces": tf.TensorSpec(shape, tf.float32, name="faces"),
         "photo": tf.TensorSpec((), tf.string, name="photo_bytes"),
+        "photos": tf.TensorSpec((None,), tf.string, name="photo_bytes"),
     }
     archive = keras.export.ExportArchive()
     archive.track(served.network)

@@ -13,6 +13,7 @@ from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import ANSWER
 from keras_agegender.faces.boxes import full_box
 from keras_agegender.faces.pixel_graph import PhotoFaces, PixelGraph
+from keras_agegender.labels import MISSING
 
 # Field of `Decoded` -> name of the exported output.
 DECODED_NAMES = {
@@ -26,6 +27,10 @@ DECODED_NAMES = {
 }
 # The same of `AnswerSets`: bool masks, a column for each age group or gender.
 SET_NAMES = {"age_group": "age_group_set", "gender": "gender_set"}
+# Of `photos`: how many faces were found in each photo.
+COUNTS = "counts"
+# The network's own operations carry this name inside the graph.
+NETWORK_SCOPE = "network"
 
 
 def serving_functions(
@@ -46,7 +51,8 @@ def serving_functions(
     shape = (None, *graph.image_size, 3)
 
     def faces(faces: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = _named_outputs(model(faces, training=False), encoding)
+        with tf.name_scope(NETWORK_SCOPE):
+            outputs = _named_outputs(model(faces, training=False), encoding)
         if calibration is not None:
             outputs = calibration.apply(outputs, encoding)
         answers = dict(outputs)
@@ -69,14 +75,30 @@ def serving_functions(
         images = tf.map_fn(graph.face_file, image_bytes, fn_output_signature=tf.float32)
         return faces(tf.ensure_shape(images, shape))
 
-    def whole_photo(photo_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+    functions: dict[str, Any] = {"serving_default": serving_default, "faces": faces}
+    if path.crop is None or path.uses_mtcnn:
+        functions |= _photo_functions(faces, graph)
+    return functions
+
+
+def _photo_functions(
+    faces: Callable[..., dict[str, tf.Tensor]], graph: PixelGraph
+) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
+    """Returns `photo` and `photos`, which find the faces themselves.
+
+    Args:
+        faces: Answers about prepared faces.
+        graph: What is done to the pixels.
+    """
+    shape = (None, *graph.image_size, 3)
+
+    def whole_inputs(photo_bytes: tf.Tensor) -> tuple[tf.Tensor, PhotoFaces]:
         image = graph.decode(photo_bytes)
-        answers = faces(graph.to_input(graph.whole(image))[tf.newaxis])
         box = full_box(tf.shape(image)[:2])[tf.newaxis]
         found = PhotoFaces(box, tf.zeros((1,)), tf.zeros((1, 5, 2)))
-        return {**answers, **found._asdict()}
+        return graph.to_input(graph.whole(image))[tf.newaxis], found
 
-    def photo(photo_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+    def face_inputs(photo_bytes: tf.Tensor) -> tuple[tf.Tensor, PhotoFaces]:
         image = graph.decode(photo_bytes)
         found = graph.find(image)
         inputs = tf.map_fn(
@@ -84,23 +106,50 @@ def serving_functions(
             (found.boxes, found.landmarks),
             fn_output_signature=tf.TensorSpec(shape[1:], tf.float32),
         )
-        # Without a face a black one: fused convolutions take no empty batch.
-        count = tf.shape(inputs)[0]
-        inputs = tf.pad(
-            inputs, [[0, tf.cast(count == 0, tf.int32)], [0, 0], [0, 0], [0, 0]]
-        )
-        answers = faces(tf.ensure_shape(inputs, shape))
-        return {
-            **{name: value[:count] for name, value in answers.items()},
-            **found._asdict(),
-        }
+        return inputs, found
 
-    functions: dict[str, Any] = {"serving_default": serving_default, "faces": faces}
-    if path.crop is None:
-        functions["photo"] = whole_photo
-    elif path.uses_mtcnn:
-        functions["photo"] = photo
-    return functions
+    def any_number(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Answers about no face too."""
+        count = tf.shape(inputs)[0]
+        # Without a face a black one: fused convolutions take no empty batch.
+        padding = [[0, tf.cast(count == 0, tf.int32)], [0, 0], [0, 0], [0, 0]]
+        answers = faces(tf.ensure_shape(tf.pad(inputs, padding), shape))
+        return {name: value[:count] for name, value in answers.items()}
+
+    inputs_of = whole_inputs if graph.path.crop is None else face_inputs
+
+    def photo(photo_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        inputs, found = inputs_of(photo_bytes)
+        return {**any_number(inputs), **found._asdict()}
+
+    def photos(photo_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        rows = (shape, (None, 4), (None,), (None, 5, 2))
+
+        def flat(data: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            pixels, found = inputs_of(data)
+            return pixels, *found
+
+        inputs, *found = tf.map_fn(
+            flat,
+            photo_bytes,
+            fn_output_signature=tuple(
+                tf.RaggedTensorSpec(row, tf.float32, ragged_rank=0) for row in rows
+            ),
+        )
+        # Of no photo at all the pixels have no shape.
+        together = any_number(tf.reshape(inputs.values, (-1, *shape[1:])))
+        answers = {name: inputs.with_values(value) for name, value in together.items()}
+        answers |= dict(zip(PhotoFaces._fields, found, strict=True))
+        padded = {name: _padded(value) for name, value in answers.items()}
+        return {**padded, COUNTS: tf.cast(inputs.row_lengths(), tf.int64)}
+
+    return {"photo": photo, "photos": photos}
+
+
+def _padded(rows: tf.RaggedTensor) -> tf.Tensor:
+    """Makes rows of all photos equally long: ids with -1, all else with 0."""
+    fill = tf.cast(MISSING if rows.dtype == tf.int64 else 0, rows.dtype)
+    return rows.to_tensor(default_value=fill)
 
 
 def _named_outputs(outputs: Any, encoding: Encoding) -> dict[str, Any]:

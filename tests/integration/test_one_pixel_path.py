@@ -166,8 +166,13 @@ def test_predictor_sees_what_training_saw(ways):
 
 def test_photo_sees_what_training_saw(ways):
     files, trained, path, *_ = ways
-    photo = tf.saved_model.load(str(path)).signatures["photo"]
-    for name in files:
+    signatures = tf.saved_model.load(str(path)).signatures
+    photo = signatures["photo"]
+    together = signatures["photos"](photo_bytes=tf.constant(list(files.values())))
+    assert together["counts"].numpy().tolist() == [1] * len(files)
+    for row, name in enumerate(files):
+        difference = np.abs(pixels_of(together["pixels"][row, 0]) - trained[name])
+        assert difference.max() < TOLERANCE, name
         answers = photo(photo_bytes=tf.constant(files[name]))
         assert len(answers["boxes"]) == 1, name
         difference = np.abs(pixels_of(answers["pixels"]) - trained[name]).max()

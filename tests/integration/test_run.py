@@ -23,13 +23,16 @@ from keras_agegender.evaluation.metrics import format_metrics
 from keras_agegender.faces.cropping import CropOptions
 from keras_agegender.faces.detector import MtcnnDetector
 from keras_agegender.faces.images import encode_jpeg
+from keras_agegender.faces.pixel_graph import PixelGraph
 from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.input_pipeline.eval_dataset import make_eval_dataset
+from keras_agegender.input_pipeline.labels import read_labels
 from keras_agegender.models.builder import build_model
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.serving.annotation import annotate_photo
 from keras_agegender.serving.export import export
+from keras_agegender.serving.faces_to_compare import find_faces
 from keras_agegender.serving.predictor import Predictor
 from keras_agegender.synthetic.drawing import draw_face
 from keras_agegender.training.following import tensorboard_callback
@@ -336,7 +339,8 @@ def test_an_export_finds_the_faces_of_a_photo_itself(exported):
     """The signature `photo` says what `Predictor` says, with no Python around it."""
     faces = [draw_face(seed, 2 * seed, seed % 2).image for seed in (1, 2, 3)]
     data = encode_jpeg(np.hstack([*faces, np.full((256, 99, 3), 90, "uint8")]))
-    photo = tf.saved_model.load(str(exported)).signatures["photo"]
+    signatures = tf.saved_model.load(str(exported)).signatures
+    photo = signatures["photo"]
     answers = photo(photo_bytes=tf.constant(data))
     expected = Predictor(exported).predict(data)
     assert len(answers["boxes"]) == len(expected.faces) == 3
@@ -345,10 +349,42 @@ def test_an_export_finds_the_faces_of_a_photo_itself(exported):
         np.testing.assert_allclose(answers["scores"][row], face.score, atol=1e-3)
         male = answers["male_probability"][row]
         np.testing.assert_allclose(male, face.male_probability, atol=1e-3)
-    empty = photo(
-        photo_bytes=tf.constant(encode_jpeg(np.full((99, 99, 3), 9, "uint8")))
-    )
+    gray = encode_jpeg(np.full((99, 99, 3), 9, "uint8"))
+    empty = photo(photo_bytes=tf.constant(gray))
     assert empty["boxes"].shape == (0, 4) and empty["age_group"].shape == (0,)
+
+    one = encode_jpeg(faces[1])
+    photos = signatures["photos"]
+    batch = photos(photo_bytes=tf.constant([gray, data, one]))
+    assert batch["counts"].numpy().tolist() == [0, 3, 1]
+    alone = photo(photo_bytes=tf.constant(one))
+    assert set(batch) == {*alone, "counts"}
+    for name, value in batch.items():
+        if name != "counts":
+            assert value.shape[:2] == (3, 3)
+            np.testing.assert_allclose(value[1], answers[name], atol=1e-5)
+            np.testing.assert_allclose(value[2, :1], alone[name], atol=1e-5)
+    assert batch["gender_id"].numpy()[2].tolist()[1:] == [-1, -1]
+    assert not batch["boxes"].numpy()[0].any()
+    none = photos(photo_bytes=tf.constant([], tf.string))
+    assert none["counts"].shape == (0,) and none["age_group"].shape[0] == 0
+
+
+def test_files_are_compared_on_the_faces_of_the_run(run, prepared):
+    graph = PixelGraph(run.pixels().with_input((32, 32)))
+    compared, fitted = find_faces(run, None, graph)
+    labels = read_labels(prepared, "validation")
+    np.testing.assert_array_equal(compared.labels["gender_id"], labels["gender"])
+    np.testing.assert_array_equal(compared.labels["age_group"], labels["age_group"])
+    assert compared.crops.shape == (len(labels["gender"]), 48, 48, 3)
+    assert len(fitted.crops) == len(read_labels(prepared, "train")["gender"])
+    assert compared.source.endswith("split fold_3") and "drawn" not in fitted.source
+    # Asked for by name, and where the dataset is gone.
+    again, _ = find_faces(None, prepared, graph)
+    np.testing.assert_array_equal(again.crops, compared.crops)
+    drawn, others = find_faces(None, None, graph)
+    assert "drawn faces" in drawn.source and not drawn.labels
+    assert (len(drawn.crops), len(others.crops)) == (32, 16)
 
 
 def test_an_export_repeats_what_training_wrote_down(run, prepared, tmp_path):

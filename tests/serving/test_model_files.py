@@ -1,0 +1,253 @@
+"""ONNX and LiteRT files: the Keras model's answers, in runtimes of their own."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from sample_data import small_backbone
+
+from keras_agegender.encodings.calibration import Calibration
+from keras_agegender.encodings.catalogue import get_encoding
+from keras_agegender.encodings.head import Head
+from keras_agegender.faces.images import encode_jpeg
+from keras_agegender.faces.pixel_graph import PixelGraph
+from keras_agegender.faces.pixel_path import PixelPath
+from keras_agegender.models.builder import build_model
+from keras_agegender.serving import file_export
+from keras_agegender.serving.comparison import (
+    TOLERANCES,
+    Comparison,
+    Tolerance,
+    check_drift,
+)
+from keras_agegender.serving.crop_graph import crop_function
+from keras_agegender.serving.export import export
+from keras_agegender.serving.litert_model import LiteRtModel
+from keras_agegender.serving.onnx_model import OnnxModel
+from keras_agegender.serving.served_model import serve
+
+PIXELS = PixelPath(stored_size=(48, 40))
+CALIBRATION = Calibration({"gender": 3.0, "age": 0.5}, {"age_group": (0.3,)})
+OPENED = {"onnx": OnnxModel, "litert": LiteRtModel, "litert-int8": LiteRtModel}
+
+
+def crops(count=5, size=(48, 40)):
+    return np.random.default_rng(0).integers(0, 256, (count, *size, 3), dtype="uint8")
+
+
+def sure(model, factor=20.0):
+    """Makes an untrained model as sure of its answers as trained ones are."""
+    for layer in model.layers:
+        if layer.name in (*model.output_names, "age_rank_score") and layer.weights:
+            layer.kernel.assign(layer.kernel * factor)
+    return model
+
+
+def mixed_encoding():
+    heads = [Head("glasses"), Head("size", "coral", classes=("s", "m", "l"))]
+    return get_encoding("categorical", heads=heads)
+
+
+@pytest.fixture(scope="module")
+def model():
+    encoding = mixed_encoding()
+    return build_model(small_backbone, encoding, image_size=(32, 32), augment=True)
+
+
+@pytest.fixture(scope="module")
+def expected(model):
+    """What the model says, calibrated and decoded, by way of the pixel path."""
+    encoding = mixed_encoding()
+    graph = PixelGraph(PIXELS.with_input((32, 32)))
+    inputs = tf.stack([graph.to_input(crop) for crop in crops()])
+    outputs = CALIBRATION.apply(model(inputs, training=False), encoding)
+    decoded = encoding.decode(outputs)
+    sets = CALIBRATION.sets(decoded)
+    return {
+        **outputs,
+        "age_group": decoded.age_group,
+        "age_group_probabilities": decoded.age_probabilities,
+        "age_group_set": sets.age_group,
+        "male_probability": decoded.gender_probability,
+        "size_answer": encoding.answer("size", outputs).values,
+    }
+
+
+def written(model, folder, format, **options):
+    name = {"onnx": "m.onnx"}.get(format, "m.tflite")
+    return export(
+        model, folder / name, format=format, pixels=PIXELS, calibration=CALIBRATION,
+        **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("size, enlarge", [((9, 70), 1.0), ((48, 40), 256 / 227)])
+def test_matrices_resize_as_the_pixel_path_does(size, enlarge):
+    encoding = get_encoding("gender")
+    network = build_model(small_backbone, encoding, image_size=(32, 32))
+    served = serve(network, pixels=PixelPath().with_input((32, 32), enlarge))
+    seen = []
+    served.functions["faces"] = lambda pixels: seen.append(pixels) or {}
+    answer = crop_function(served)
+    answer(tf.constant(crops(2, size)))
+    dynamic = tf.function(
+        lambda images: answer(images) or seen.pop(),
+        input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)],
+    )
+    right = np.stack([served.graph.to_input(crop) for crop in crops(2, size)])
+    np.testing.assert_allclose(dynamic(crops(2, size)), right, atol=1e-6)
+    np.testing.assert_allclose(seen[0], right, atol=1e-6)
+
+
+@pytest.fixture(scope="module", params=["onnx", "litert"])
+def made(request, model, tmp_path_factory):
+    """A file of each format, and what was said about it."""
+    pytest.importorskip("tf2onnx" if request.param == "onnx" else "ai_edge_litert")
+    folder, said = tmp_path_factory.mktemp(request.param), []
+    file = written(model, folder, request.param, license="CC0", report=said.append)
+    return request.param, file, said
+
+
+def test_a_file_says_what_the_model_says(made, model, expected):
+    """Of a model with augmentation, calibrated: what Keras' own export breaks."""
+    format, file, said = made
+    opened = OPENED[format](file)
+    answers = opened.answer(crops())
+    for name, value in expected.items():
+        np.testing.assert_allclose(answers[name], value, atol=1e-5, err_msg=name)
+    assert answers["age_group"].dtype == np.int64
+    one = opened.answer(crops()[2:3])
+    np.testing.assert_allclose(one["age"], expected["age"][2:3], atol=1e-5)
+
+    assert opened.metadata["license"] == "CC0"
+    assert opened.metadata["file"]["format"] == format
+    assert opened.metadata["age_groups"][4] == "25-32"
+    assert PixelPath.from_dict(opened.metadata["pixels"]).stored_size == (48, 40)
+    assert Calibration.from_dict(opened.metadata["calibration"]) == CALIBRATION
+    assert "same answer: age_group 100.0%" in said[0] and "32 drawn faces" in said[0]
+    assert [entry.name for entry in file.parent.iterdir()] == [file.name]
+
+    if format == "onnx":
+        assert opened.answer(crops(2, (30, 70)))["age"].shape == (2, 8)
+    else:
+        assert opened.crop_size == (48, 40)
+        with pytest.raises(ValueError, match=r"\(batch, 48, 40, 3\).*\(2, 30, 70, 3\)"):
+            opened.answer(crops(2, (30, 70)))
+    with pytest.raises(ValueError, match="Expected uint8.*float32"):
+        opened.answer(crops().astype("float32"))
+    with pytest.raises(ValueError, match="already"):
+        written(model, file.parent, format)
+
+
+def test_a_file_that_answers_otherwise_is_not_put_in_place(
+    made, model, tmp_path, monkeypatch
+):
+    format, file, _ = made
+    if format != "onnx":
+        pytest.skip("one format shows it")
+    monkeypatch.setattr(
+        file_export, "write_onnx", lambda served, partial: shutil.copy(file, partial)
+    )
+    kernel = model.get_layer("gender").kernel
+    before = kernel.numpy()
+    kernel.assign(before + 0.1)
+    try:
+        (tmp_path / "m.onnx").write_text("the one before")
+        with pytest.raises(ValueError, match="otherwise.*gender.*not put in place"):
+            written(model, tmp_path, "onnx", overwrite=True)
+    finally:
+        kernel.assign(before)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m.onnx"]
+    assert (tmp_path / "m.onnx").read_text() == "the one before"
+
+
+def test_drift_is_measured_against_what_was_declared():
+    fine = Comparison("9 faces", 0.2, {"age": 0.01}, {"age_group": 0.95}, {}, 10, 1.0)
+    check_drift(fine, TOLERANCES["litert-int8"], "litert-int8")
+    with pytest.raises(ValueError, match=r"differs by 0\.2 \(at most 0\.001\)"):
+        check_drift(fine, TOLERANCES["litert"], "litert")
+    with pytest.raises(ValueError, match=r"same for 95\.0% .*at least 97%"):
+        check_drift(fine, Tolerance(1.0, 1.0, 0.97), "litert-int8")
+    broken = Comparison("9 faces", float("inf"), {}, {}, {}, 10, 1.0)
+    with pytest.raises(ValueError, match="differs by inf"):
+        check_drift(broken, TOLERANCES["onnx"], "onnx")
+
+
+def test_wrong_names_and_files_are_said(model, tmp_path):
+    for format, name, message in (
+        ("onnx", "a.tflite", r"ends in \.onnx"),
+        ("litert", "a", r"ends in \.tflite"),
+        ("coreml", "a.mlmodel", "Expected one of"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            export(model, tmp_path / name, format=format)
+    with zipfile.ZipFile(tmp_path / "b.tflite", "w") as archive:
+        archive.writestr("other", "")
+    with pytest.raises(ValueError, match="says nothing about its outputs"):
+        LiteRtModel(tmp_path / "b.tflite")
+    with pytest.raises(ValueError, match="no LiteRT file"):
+        LiteRtModel(tmp_path / "c.tflite")
+
+
+@pytest.mark.slow
+def test_integers_answer_nearly_as_floats(tmp_path):
+    pytest.importorskip("ai_edge_litert")
+    folder = tmp_path / "crops"
+    folder.mkdir()
+    for number, crop in enumerate(crops(60)):
+        (folder / f"{number}.jpg").write_bytes(encode_jpeg(crop))
+    (folder / "broken.jpg").write_text("no picture")
+    said = []
+    options = {"image_size": (32, 32), "augment": True}
+    model = sure(build_model(small_backbone, mixed_encoding(), **options))
+    file = written(model, tmp_path, "litert-int8", crops=folder, report=said.append)
+    assert "40 pictures of" in said[0]
+    opened = LiteRtModel(file)
+    floats = written(model, tmp_path, "litert", crops=folder, overwrite=True)
+    expected = LiteRtModel(floats).answer(crops())
+    answers = opened.answer(crops())
+    assert answers["age"].dtype == np.float32
+    np.testing.assert_allclose(answers["age"], expected["age"], atol=0.1)
+    # Decoding is exact: sums are those of floats, not of bytes.
+    np.testing.assert_allclose(answers["age"].sum(-1), 1, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["ordinal", "coral"])
+@pytest.mark.parametrize("backbone", ["resnet_se", "caffe"])
+def test_every_network_in_every_format(backbone, encoding, tmp_path):
+    pytest.importorskip("tf2onnx")
+    options = {"width": 0.125} if backbone == "resnet_se" else {}
+    size = (64, 64) if backbone == "resnet_se" else (67, 67)
+    network = sure(build_model(backbone, encoding, image_size=size, **options))
+    for format, name in (
+        ("onnx", "m.onnx"),
+        ("litert", "m.tflite"),
+        ("litert-int8", "m8.tflite"),
+    ):
+        file = export(network, tmp_path / name, format=format, pixels=PIXELS)
+        answers = OPENED[format](file).answer(crops(3))
+        assert answers["age_group_probabilities"].shape == (3, 8)
+
+
+def test_a_file_needs_no_framework(made):
+    format, file, _ = made
+    module = f"{format}_model"
+    name = OPENED[format].__name__
+    code = f"""
+import sys
+sys.modules["keras"] = sys.modules["tensorflow"] = None
+import numpy as np
+from keras_agegender.serving.{module} import {name}
+print(*{name}({str(file)!r}).answer(np.zeros((1, 48, 40, 3), "uint8"))["age"].shape)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "1 8"
