@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_agegender.encodings.head import ANSWER
 from keras_agegender.encodings.kinds import KINDS
 from keras_agegender.labels import MISSING
 from keras_agegender.serving.model_file import ModelFile
@@ -183,8 +184,7 @@ def keras_answers(served: Served, crops: np.ndarray) -> dict[str, np.ndarray]:
 
 def served_encoding(served: Served) -> Any:
     """Returns the encoding of what is served."""
-    from keras_agegender.encodings.head import ANSWER
-from keras_agegender.encodings.encoding import Encoding
+    from keras_agegender.encodings.encoding import Encoding
 
     return Encoding.from_dict(served.metadata["encoding"])
 
