@@ -182,7 +182,7 @@ ONLY_IN = {
     "exec": "", "Image.open": "faces/images.py", "torch.load": "models/torch_files.py",
     "keras.saving.load_model": "models/model_files.py",
     "np.load": "models/torch_files.py",
-    "tf.saved_model.load": "serving/predictor.py",
+    "tf.saved_model.load": "serving/answering_model.py",
 }  # fmt: skip
 
 
