@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import keras
 
 PREFIX = "keras.applications:"
-CUT = "@"  # between a network and the layer that it ends with
+CUT = "/"  # between a network and the layer that it ends with
 
 # By input scaling. Those of 0..255 scale it themselves, in layers of their own.
 APPLICATIONS = {
@@ -43,7 +43,7 @@ def application_scaling(name: str) -> str:
     """Returns the input scaling of a `keras.applications` model.
 
     Args:
-        name: Its name there, without a prefix; a layer behind `@` is left out of
+        name: Its name there, without a prefix; a layer behind `/` is left out of
             account.
 
     Raises:
@@ -52,7 +52,7 @@ def application_scaling(name: str) -> str:
     Example:
         >>> application_scaling("ResNet50V2")
         '-1..1'
-        >>> application_scaling("MobileNet@conv_pw_11_relu")
+        >>> application_scaling("MobileNet/conv_pw_11_relu")
         '-1..1'
     """
     name = name.partition(CUT)[0]
@@ -72,8 +72,8 @@ def build_application(
     """Returns a network of `keras.applications` without its classifier.
 
     Args:
-        name: Its name there, and after an `@` the layer that it ends with, if not the
-            last: `"MobileNet@conv_pw_11_relu"`.
+        name: Its name there, and after a `/` the layer that it ends with, if not the
+            last: `"MobileNet/conv_pw_11_relu"`.
         image_size: (height, width) of its input in pixels.
         weights: `"imagenet"` (downloaded by Keras), the path of an `.h5` file of
             weights without the classifier, or `None` for random weights.

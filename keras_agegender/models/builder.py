@@ -52,7 +52,7 @@ def build_model(
     Args:
         backbone: One of `list_models()`; a network of `keras.applications`, as
             `"keras.applications:EfficientNetV2B0"`, which may end with a layer within,
-            `"keras.applications:MobileNet@conv_pw_11_relu"`; a `keras.Model` without
+            `"keras.applications:MobileNet/conv_pw_11_relu"`; a `keras.Model` without
             its classifier (KerasHub's backbones are); a callable, from image tensor to
             features tensor; or `"module:name"` of one of the last two. Features of
             shape (batch, rows, columns, channels) are averaged over rows and columns;

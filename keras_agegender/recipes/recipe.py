@@ -25,7 +25,7 @@ class ModelSettings:
     Attributes:
         backbone: One of `list_models()`, a network of Keras as
             `"keras.applications:EfficientNetV2B0"`, cut behind a layer as
-            `"keras.applications:MobileNet@conv_pw_11_relu"`, or `"module:function"`.
+            `"keras.applications:MobileNet/conv_pw_11_relu"`, or `"module:function"`.
         encoding: One of `list_encodings()`.
         question: What ordinal heads ask; `None` for the encoding's default.
         image_size: (height, width) of the input in pixels.

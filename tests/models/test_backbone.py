@@ -374,7 +374,7 @@ def test_attach_heads():
         attach_heads(layers.Reshape((36, 4))(x))
 
 
-CUT_NETWORK = "keras.applications:MobileNet@conv_pw_2_relu"
+CUT_NETWORK = "keras.applications:MobileNet/conv_pw_2_relu"
 
 
 def test_an_application_may_end_with_a_layer_within(tmp_path):
@@ -393,7 +393,7 @@ def test_an_application_may_end_with_a_layer_within(tmp_path):
 
 def test_an_application_has_no_such_layer_to_end_with():
     with pytest.raises(ValueError, match="a layer of MobileNet.*Did you mean 'conv_pw"):
-        build_model("keras.applications:MobileNet@conv_pw_2_rel", "gender", **SIZE)
+        build_model("keras.applications:MobileNet/conv_pw_2_rel", "gender", **SIZE)
 
 
 @pytest.mark.parametrize("name", ["os:abort", "builtins:exec", "os.path:join"])
