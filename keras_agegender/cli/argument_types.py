@@ -5,6 +5,7 @@ Each takes the text behind an option; argparse adds the option's name to the mes
 
 from __future__ import annotations
 
+import math
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 
@@ -34,43 +35,33 @@ def whole_number(
     return read
 
 
+def number(expected: str, accepts: Callable[[float], bool]) -> Callable[[str], float]:
+    """Returns the `type=` of an option that takes numbers; NaN is none.
+
+    Args:
+        expected: What to say is expected, for instance "a number above 0".
+        accepts: Whether a number may be taken.
+    """
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if math.isnan(value) or not accepts(value):
+            raise ArgumentTypeError(f"expected {expected}. Received: {text!r}")
+        return value
+
+    return read
+
+
 seed = whole_number(f"a whole number from 0 to {MAX_SEED}", 0, MAX_SEED)
 pixels = whole_number("a whole number of pixels from 1 on", 1)
 fold = whole_number("the number of a fold, from 0 on", 0)
 
 
-def share(text: str) -> float:
-    """Reads a share in [0, 1)."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 <= value < 1:
-        raise ArgumentTypeError(
-            f"expected a share from 0 to below 1, such as 0.1. Received: {text!r}"
-        )
-    return value
-
-
-def inner_share(text: str) -> float:
-    """Reads a share in (0, 1)."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 < value < 1:
-        raise ArgumentTypeError(
-            f"expected a share above 0 and below 1, such as 0.1. Received: {text!r}"
-        )
-    return value
-
-
-def positive_number(text: str) -> float:
-    """Reads a number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 < value < float("inf"):
-        raise ArgumentTypeError(f"expected a number above 0. Received: {text!r}")
-    return value
+share = number("a share from 0 to below 1, such as 0.1", lambda value: 0 <= value < 1)
+inner_share = number(
+    "a share above 0 and below 1, such as 0.1", lambda value: 0 < value < 1
+)
+positive_number = number("a number above 0", lambda value: 0 < value < math.inf)

@@ -8,8 +8,7 @@ from typing import Any
 
 from keras_agegender.cli.checks import check_model
 from keras_agegender.cli.console import add_verb, load_frameworks, say
-from keras_agegender.serving.export_folder import check_new_export
-from keras_agegender.serving.model_file import FORMATS, check_new_file
+from keras_agegender.serving.model_file import FORMATS, check_new_model
 
 NAMES = {
     "savedmodel": "SavedModel",
@@ -21,10 +20,7 @@ NAMES = {
 
 def _export(arguments: argparse.Namespace) -> int:
     check_model(arguments.run_directory)
-    if arguments.format == "savedmodel":
-        check_new_export(Path(arguments.out), arguments.overwrite)
-    else:
-        check_new_file(Path(arguments.out), arguments.format, arguments.overwrite)
+    check_new_model(Path(arguments.out), arguments.format, arguments.overwrite)
     load_frameworks()
     from keras_agegender.serving.export import export
 
@@ -55,7 +51,7 @@ def add_export(verbs: Any) -> None:
         "--format",
         choices=FORMATS,
         default="savedmodel",
-        help="savedmodel (default), a folder that finds faces itself; onnx, litert or "
+        help="[savedmodel], a folder that finds faces itself; onnx, litert or "
         "litert-int8: a file that takes face crops and needs no TensorFlow",
     )
     verb.add_argument(

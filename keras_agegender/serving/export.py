@@ -44,8 +44,8 @@ from keras_agegender.faces.detector import MtcnnDetector
 from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.files import partial_directory, replace_directory, write_json
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.serving.export_folder import METADATA_FILE, check_new_export
-from keras_agegender.serving.model_file import check_format, check_new_file
+from keras_agegender.serving.export_folder import METADATA_FILE
+from keras_agegender.serving.model_file import check_new_model
 from keras_agegender.serving.served_model import Served, serve
 
 
@@ -113,11 +113,7 @@ def export(
     >>> export("runs/1", "first.tflite", format="litert-int8")  # doctest: +SKIP
     """
     directory = Path(directory)
-    check_format(format)
-    if format == "savedmodel":
-        check_new_export(directory, overwrite)
-    else:
-        check_new_file(directory, format, overwrite)
+    check_new_model(directory, format, overwrite)
     served = serve(
         model,
         encoding=encoding,

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_agegender.encodings.head import ANSWER
+
 Metadata = Mapping[str, Any]
 Answers = Mapping[str, np.ndarray]
 
@@ -61,16 +63,16 @@ def _extra(
         if head["kind"] == "binary":
             extra[name] = outputs[name]
         elif classes:
-            extra[name] = classes[int(answers[f"{name}_answer"])]
+            extra[name] = classes[int(answers[f"{name}{ANSWER}"])]
         else:
-            extra[name] = _rounded(answers[f"{name}_answer"])
+            extra[name] = _rounded(answers[f"{name}{ANSWER}"])
     return extra
 
 
 def _binary(heads: Sequence[Metadata], answers: Answers) -> dict[str, str]:
     """Returns the classes that binary outputs answer with."""
     return {
-        head["name"]: head["classes"][int(answers[f"{head['name']}_answer"])]
+        head["name"]: head["classes"][int(answers[f"{head['name']}{ANSWER}"])]
         for head in heads
         if head["kind"] == "binary"
     }

@@ -9,6 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
+from keras_agegender.serving.export_folder import check_new_export
+
 # Format -> how its file's name ends; a SavedModel is a folder.
 SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "litert-int8": ".tflite"}
 FORMATS = ("savedmodel", *SUFFIXES)
@@ -35,6 +37,20 @@ def check_format(format: str) -> None:
         raise ValueError(
             f"Invalid `format`. Expected one of {FORMATS}. Received: format={format!r}."
         )
+
+
+def check_new_model(target: Path, format: str, overwrite: bool) -> None:
+    """Makes sure that an export of a format can be made: a folder or a file.
+
+    Raises:
+        ValueError: If there is no such format, or `check_new_export` or
+            `check_new_file` says so.
+    """
+    check_format(format)
+    if format == "savedmodel":
+        check_new_export(target, overwrite)
+    else:
+        check_new_file(target, format, overwrite)
 
 
 def check_new_file(file: Path, format: str, overwrite: bool) -> None:

@@ -11,11 +11,12 @@ import numpy as np
 from keras_agegender.encodings.calibration import Calibration
 from keras_agegender.encodings.decoding import Decoded, class_probabilities
 from keras_agegender.encodings.encoding import Encoding
-from keras_agegender.encodings.head import Head
+from keras_agegender.encodings.head import ANSWER, Head
 from keras_agegender.faces.tracking import FaceTracker
 from keras_agegender.serving.answers import PersonPrediction
 from keras_agegender.serving.face_answers import face_fields, place_fields
 from keras_agegender.serving.face_pipeline import AnsweredFace
+from keras_agegender.serving.output_names import DECODED_NAMES, SET_NAMES
 
 # Behind the name of a further head: the probability of each of its classes.
 PROBABILITIES = "_probabilities"
@@ -104,26 +105,20 @@ class VideoPeople:
             answers["heads_agree"] = means["heads_agree"] >= 0.5
         for head in self._heads:
             probabilities = means[f"{head.name}{PROBABILITIES}"]
-            answers[f"{head.name}_answer"] = np.argmax(probabilities)
+            answers[f"{head.name}{ANSWER}"] = np.argmax(probabilities)
         return answers | self._sets(answers)
 
     def _sets(self, answers: Mapping[str, Any]) -> dict[str, np.ndarray]:
         if self._calibration is None:
             return {}
-        # In the order of the signature's outputs, as a batch of one.
-        fields = {
-            "age_group": answers.get("age_group"),
-            "age_probabilities": answers.get("age_group_probabilities"),
-            "gender": answers.get("gender_id"),
-            "gender_probability": answers.get("male_probability"),
-        }
+        needed = ("age_group", "age_probabilities", "gender", "gender_probability")
+        fields = {field: answers.get(DECODED_NAMES[field]) for field in needed}
         batch = {
             n: np.asarray(v)[np.newaxis] for n, v in fields.items() if v is not None
         }
         sets = self._calibration.sets(Decoded(**batch))._asdict()
-        names = {"age_group": "age_group_set", "gender": "gender_set"}
         return {
-            names[field]: np.asarray(members)[0]
+            SET_NAMES[field]: np.asarray(members)[0]
             for field, members in sets.items()
             if members is not None
         }

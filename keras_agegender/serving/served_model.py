@@ -28,11 +28,8 @@ from keras_agegender.models.augmentation import strip_augmentation
 from keras_agegender.models.heads import stored_encoding
 from keras_agegender.models.model_files import load_model
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.serving.signatures import (
-    DECODED_NAMES,
-    SET_NAMES,
-    serving_functions,
-)
+from keras_agegender.serving.output_names import DECODED_NAMES, SET_NAMES
+from keras_agegender.serving.signatures import serving_functions
 
 FORMAT = 2
 

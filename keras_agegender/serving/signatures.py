@@ -14,19 +14,8 @@ from keras_agegender.encodings.head import ANSWER
 from keras_agegender.faces.boxes import full_box
 from keras_agegender.faces.pixel_graph import PhotoFaces, PixelGraph
 from keras_agegender.labels import MISSING
+from keras_agegender.serving.output_names import DECODED_NAMES, SET_NAMES
 
-# Field of `Decoded` -> name of the exported output.
-DECODED_NAMES = {
-    "age_group": "age_group",
-    "age_probabilities": "age_group_probabilities",
-    "heads_agree": "heads_agree",
-    "gender": "gender_id",
-    "gender_probability": "male_probability",
-    "age_years": "age_years",
-    "median_age_group": "median_age_group",
-}
-# The same of `AnswerSets`: bool masks, a column for each age group or gender.
-SET_NAMES = {"age_group": "age_group_set", "gender": "gender_set"}
 # Of `photos`: how many faces were found in each photo.
 COUNTS = "counts"
 # The network's own operations carry this name inside the graph.
