@@ -18,6 +18,7 @@ from keras_agegender.evaluation.resampling import (
     bootstrap_interval,
     proportion_interval,
 )
+from keras_agegender.suggestion import did_you_mean
 
 # Below these an accuracy says little: 30 faces give ±0.18 at best, and of fewer than 10
 # people it is one of those people.
@@ -61,27 +62,67 @@ def score_groups(
     >>> [g["gender_accuracy"] for g in score_groups(table, "race")["race"]["groups"]]
     [0.0, 1.0]
     """
-    asked = [by] if isinstance(by, str) else list(by)
+    asked = as_groupings(by)
+    check_columns(asked, list(table))
     found = {}
     for name in (CELLS, *asked):
         columns = name.split(",")
-        absent = [c for c in columns if c not in table]
-        if absent and name == CELLS:
+        if not set(columns) <= set(table):  # only `CELLS` can be absent by now
             continue
-        if absent:
-            raise ValueError(
-                f"Invalid `by`. Expected columns of {_groupable(table)}. "
-                f"Received: {name!r}."
-            )
         known = np.all([known_values(table[c]) for c in columns], axis=0)
         if name != CELLS or known.any():
             found[name] = _score(table[known], columns, int((~known).sum()))
     return found
 
 
-def _groupable(table: pd.DataFrame) -> list[str]:
-    outputs = ("output_", "predicted_", "key")
-    return [str(c) for c in table if not str(c).startswith(outputs)]
+def as_groupings(by: str | Sequence[str]) -> list[str]:
+    """Returns what to group by as a list; a single name may stand alone."""
+    return [by] if isinstance(by, str) else list(by)
+
+
+def group_columns(by: str | Sequence[str]) -> list[str]:
+    """Returns every column that groupings are made of.
+
+    Example:
+    >>> group_columns(["race,gender", "race"])
+    ['race', 'gender']
+    """
+    return list(dict.fromkeys(",".join(as_groupings(by)).split(","))) if by else []
+
+
+def check_columns(by: str | Sequence[str], available: Sequence[str]) -> None:
+    """Raises a `ValueError` if a grouping names a column that is not there.
+
+    Args:
+        by: Columns to group by, those to cross with a comma between them.
+        available: Columns there are. Outputs, answers and keys among them are accepted
+            and not proposed.
+    """
+    others = ("output_", "predicted_", "key")
+    proposed = [name for name in available if not name.startswith(others)]
+    for name in as_groupings(by):
+        for column in name.split(","):
+            if column not in available:
+                within = "" if column == name else f" in {name!r}"
+                raise ValueError(
+                    f"Invalid `by`. Expected columns of {proposed}. Received: "
+                    f"{column!r}{within}.{did_you_mean(column, proposed)}"
+                )
+
+
+def find_groups(table: pd.DataFrame, columns: list[str]) -> dict[tuple, np.ndarray]:
+    """Returns the rows of every combination of values of some columns.
+
+    Raises:
+        ValueError: If there are more than 100.
+    """
+    members = table.groupby(columns, sort=True, observed=True).indices
+    if len(members) > MAX_GROUPS:
+        raise ValueError(
+            f"Invalid `by`. Expected at most {MAX_GROUPS} groups. Received: "
+            f"{len(members)} different values of {','.join(columns)!r}."
+        )
+    return {v if isinstance(v, tuple) else (v,): rows for v, rows in members.items()}
 
 
 def known_values(column: pd.Series) -> np.ndarray:
@@ -112,16 +153,9 @@ def _score(
     table: pd.DataFrame, columns: list[str], num_unlabelled: int
 ) -> dict[str, Any]:
     questions = [q for q in QUESTIONS if f"predicted_{q}" in table]
-    members = table.groupby(columns, sort=True, observed=True).indices
-    if len(members) > MAX_GROUPS:
-        raise ValueError(
-            f"Invalid `by`. Expected at most {MAX_GROUPS} groups. Received: "
-            f"{len(members)} different values of {','.join(columns)!r}."
-        )
     groups = []
-    for values, rows in members.items():
-        names = values if isinstance(values, tuple) else (values,)
-        named = dict(zip(columns, map(_plain, names), strict=True))
+    for values, rows in find_groups(table, columns).items():
+        named = dict(zip(columns, map(_plain, values), strict=True))
         groups.append(named | _score_group(table.iloc[rows], questions))
     groups.sort(key=lambda g: (g["few"], _mean_accuracy(g, questions)))
     return {

@@ -79,15 +79,17 @@ def difference_interval(
     """Returns how much more faces are right in the second of two models.
 
     Args:
-        first: Which faces the first model gets right. Boolean of shape (num_faces,).
-        second: Which the second gets right.
+        first: Whether the first model gets a face right, or how often over seeds, in
+            [0, 1]. Shape (num_faces,).
+        second: The same of the second.
         clusters: Which faces belong together.
         confidence: Coverage, in (0, 1). Defaults to 0.95.
 
     Returns:
         Second minus first with the interval of `mean_interval`, within [-1, 1].
     """
-    found = mean_interval(second.astype(int) - first.astype(int), clusters, confidence)
+    differences = np.asarray(second, "float64") - np.asarray(first, "float64")
+    found = mean_interval(differences, clusters, confidence)
     if found.low is None or found.high is None:
         return found
     return replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
