@@ -15,7 +15,10 @@ from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.evaluation.calibration_scores import calibration_scores
 from keras_agegender.evaluation.confusion_plot import plot_confusion_matrices
-from keras_agegender.evaluation.descriptions import read_descriptions
+from keras_agegender.evaluation.descriptions import (
+    check_groupings,
+    read_descriptions,
+)
 from keras_agegender.evaluation.groups import score_groups
 from keras_agegender.evaluation.metrics import Evaluation, evaluate_predictions
 from keras_agegender.evaluation.predictions import (
@@ -81,13 +84,15 @@ def evaluate(
         data.check_encoding(encoding)
         encoding = replace(encoding, age_groups=data.age_groups)
         calibration = None
+    descriptions = read_descriptions(data, split)
+    check_groupings(by, descriptions, encoding)
     raw, labels = predict_split(run, data, split, checkpoint)
     outputs = calibration.apply(raw, encoding) if calibration else raw
     positive = positive_gender or recipe.evaluation.positive_gender
     scores = score(outputs, labels, encoding, positive)
     scores = replace(scores, **count_seen(run, data, split))
     scores = replace(scores, model=run.describe_model(checkpoint))
-    table = prediction_table(outputs, labels, encoding, read_descriptions(data, split))
+    table = prediction_table(outputs, labels, encoding, descriptions)
     scores = replace(scores, groups=score_groups(table, by))
     if calibration is not None:
         found = calibration_scores(raw, labels, encoding, calibration)
