@@ -47,6 +47,7 @@ from .evaluation.audit import Audit as Audit, audit as audit
 from .evaluation.calibrate import calibrate as calibrate
 from .evaluation.calibration_scores import calibration_scores as calibration_scores
 from .evaluation.clusters import Clusters as Clusters, Estimate as Estimate
+from .evaluation.decoded_metrics import DecodedMetrics as DecodedMetrics
 from .evaluation.detailed_metrics import detailed_metrics as detailed_metrics
 from .evaluation.duplicates import PairCounts as PairCounts
 from .evaluation.evaluate import evaluate as evaluate
