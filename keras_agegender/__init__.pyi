@@ -87,10 +87,10 @@ from .evaluation.reliability_plot import (
 from .evaluation.report import write_report as write_report
 from .evaluation.resampling import (
     bootstrap_interval as bootstrap_interval,
-    interval_over_runs as interval_over_runs,
     mean_interval as mean_interval,
     proportion_interval as proportion_interval,
 )
+from .evaluation.run_intervals import interval_over_runs as interval_over_runs
 from .evaluation.scores import (
     AgeScores as AgeScores,
     Evaluation as Evaluation,

@@ -89,7 +89,8 @@ def evaluate(
     raw, labels = predict_split(run, data, split, checkpoint)
     outputs = calibration.apply(raw, encoding) if calibration else raw
     positive = positive_gender or recipe.evaluation.positive_gender
-    scores = score(outputs, labels, encoding, positive)
+    subjects = descriptions.get("subject", np.full(len(labels["key"]), ""))
+    scores = score(outputs, labels, encoding, positive, subjects)
     scores = replace(scores, **count_seen(run, data, split))
     scores = replace(scores, model=run.describe_model(checkpoint))
     table = prediction_table(outputs, labels, encoding, descriptions)
@@ -247,6 +248,7 @@ def score(
     labels: Mapping[str, np.ndarray],
     encoding: Encoding,
     positive_gender: str = "male",
+    subjects: Any = None,
 ) -> Evaluation:
     """Returns the scores of a model's outputs.
 
@@ -256,6 +258,7 @@ def score(
             regression) where unknown. Shape (num_faces,) each.
         encoding: What decodes the outputs.
         positive_gender: Positive class of precision, recall and f1.
+        subjects: Who is on each face, for intervals. Shape (num_faces,).
     """
     return evaluate_predictions(
         labels["age_group"],
@@ -273,6 +276,7 @@ def score(
         },
         age_groups=encoding.age_groups,
         age_years_true=labels.get("age_years"),
+        subjects=subjects,
     )
 
 
