@@ -10,12 +10,12 @@ import pandas as pd
 from keras_agegender.datasets.prepared import PreparedDataset
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.kinds import KINDS
-from keras_agegender.evaluation.groups import (
+from keras_agegender.evaluation.grouping import (
     as_groupings,
     check_columns,
     find_groups,
-    known_values,
 )
+from keras_agegender.evaluation.groups import known_values
 from keras_agegender.evaluation.predictions import class_columns
 from keras_agegender.input_pipeline.reading import read_columns
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from keras_agegender.evaluation.clusters import Clusters
-from keras_agegender.evaluation.groups import as_groupings
+from keras_agegender.evaluation.grouping import as_groupings
 from keras_agegender.evaluation.paired_test import paired_test
 from keras_agegender.evaluation.resampling import difference_interval
 from keras_agegender.run_directory import RunDirectory

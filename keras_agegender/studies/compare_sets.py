@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from keras_agegender.evaluation.groups import as_groupings
+from keras_agegender.evaluation.grouping import as_groupings
 from keras_agegender.studies.gate import (
     CellDifference,
     MeasuredCell,

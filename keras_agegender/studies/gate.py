@@ -22,11 +22,11 @@ import numpy as np
 import pandas as pd
 
 from keras_agegender.evaluation.clusters import Clusters
+from keras_agegender.evaluation.grouping import find_groups
 from keras_agegender.evaluation.groups import (
     CELLS,
     FEW_FACES,
     FEW_SUBJECTS,
-    find_groups,
     is_few,
     known_values,
 )

@@ -10,11 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from keras_agegender.evaluation.groups import (
-    check_columns,
-    group_columns,
-    known_values,
-)
+from keras_agegender.evaluation.grouping import check_columns, group_columns
+from keras_agegender.evaluation.groups import known_values
 from keras_agegender.evaluation.predictions import read_predictions
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.training.identity import differences, flatten
