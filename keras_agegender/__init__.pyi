@@ -49,6 +49,7 @@ from .evaluation.audit import Audit as Audit, audit as audit
 from .evaluation.calibrate import calibrate as calibrate
 from .evaluation.calibration_scores import calibration_scores as calibration_scores
 from .evaluation.clusters import Clusters as Clusters, Estimate as Estimate
+from .evaluation.decoded_metrics import DecodedMetrics as DecodedMetrics
 from .evaluation.detailed_metrics import detailed_metrics as detailed_metrics
 from .evaluation.duplicates import PairCounts as PairCounts
 from .evaluation.evaluate import evaluate as evaluate
@@ -88,10 +89,10 @@ from .evaluation.reliability_plot import (
 from .evaluation.report import write_report as write_report
 from .evaluation.resampling import (
     bootstrap_interval as bootstrap_interval,
-    interval_over_runs as interval_over_runs,
     mean_interval as mean_interval,
     proportion_interval as proportion_interval,
 )
+from .evaluation.run_intervals import interval_over_runs as interval_over_runs
 from .evaluation.scores import (
     AgeScores as AgeScores,
     Evaluation as Evaluation,

@@ -4,9 +4,9 @@ Description: Two stages: new heads on a frozen trunk, then everything, slowly.
 
     python pipelines/finetune_your_csv.py labels.csv --pretrained runs/celeba/best.keras
 
-The CSV has a column of picture files and any of: age, gender, subject, split. Every
-further column whose kind is evident becomes an output. The options that say how it is
-read are those of `agegender prepare csv`, `--female 0 --male 1` for instance.
+The CSV has a column of picture files and any of: age, gender, subject, album, split.
+Every further column whose kind is evident becomes an output. The options that say how
+it is read are those of `agegender prepare csv`, `--female 0 --male 1` for instance.
 
 The same command goes on where it was stopped. Without `--pretrained` there is just the
 second stage, from random weights.

@@ -42,6 +42,7 @@ WITHOUT_TENSORFLOW = (
     "evaluation/answer_metric.py",
     "evaluation/answers.py",
     "evaluation/array_metrics.py",
+    "evaluation/decoded_metrics.py",
     "evaluation/detailed_metrics.py",
     "evaluation/keras_count_metrics.py",
     "evaluation/keras_metrics.py",

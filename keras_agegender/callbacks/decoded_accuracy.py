@@ -35,7 +35,7 @@ class DecodedAccuracy(keras.callbacks.Callback):
     encoding's columns; a model with regularizers keeps Keras' `val_loss`.
 
     Put it before callbacks that monitor one of these. Figures whose labels or heads do
-    not exist are not logged.
+    not exist are not logged. `DecodedMetrics` logs the other figures of `evaluate` too.
 
     Args:
         dataset: Batches whose first element is the images, in the order of `labels`.
@@ -64,14 +64,22 @@ class DecodedAccuracy(keras.callbacks.Callback):
             outputs = self.model.predict(self.images, verbose=0)
         else:
             outputs = self._local.predict(self.images)
-        accuracies = decoded_accuracies(outputs, self.labels, self.encoding)
+        figures = self.figures(outputs)
         if logs is None:
             return
-        logs.update({f"val_{name}": value for name, value in accuracies.items()})
+        logs.update({f"val_{name}": value for name, value in figures.items()})
         losses = labelled_losses(self.model, outputs, self.labels, self.encoding)
         for name, value in losses.items():
             if f"val_{name}" in logs:
                 logs[f"val_{name}"] = value
+
+    def figures(self, outputs: Mapping[str, Any]) -> dict[str, float]:
+        """Returns what is logged of the decoded answers, without the prefix.
+
+        Args:
+            outputs: Output name -> predictions. Shape (num_faces, units) each.
+        """
+        return decoded_accuracies(outputs, self.labels, self.encoding)
 
 
 def decoded_accuracies(

@@ -106,6 +106,7 @@ def add_csv_columns(verb: Any) -> None:
     )
     verb.add_argument("--gender-column", help="female and male [gender, sex]")
     verb.add_argument("--subject-column", help="who it is [subject, identity, person]")
+    verb.add_argument("--album-column", help="whose pictures they are [album]")
     verb.add_argument("--split-column", help="train, validation or test [split]")
     verb.add_argument("--images", help="folder picture files start from [the CSV's]")
     for gender in GENDERS:
@@ -154,6 +155,7 @@ def csv_columns(arguments: argparse.Namespace) -> dict[str, Any]:
         "age_column": arguments.age_column,
         "gender_column": arguments.gender_column,
         "subject_column": arguments.subject_column,
+        "album_column": arguments.album_column,
         "split_column": arguments.split_column,
         "images_dir": arguments.images,
         "gender_values": {

@@ -40,6 +40,7 @@ USUAL_NAMES = {
     "age": ("age", "age_group", "age_years"),
     "gender": ("gender", "sex"),
     "subject": ("subject", "identity", "person"),
+    "album": ("album",),
     "split": ("split",),
 }
 
@@ -51,6 +52,7 @@ def read_csv(
     age_column: str | None = None,
     gender_column: str | None = None,
     subject_column: str | None = None,
+    album_column: str | None = None,
     split_column: str | None = None,
     images_dir: str | Path | None = None,
     gender_values: Mapping[str, str] | None = None,
@@ -80,6 +82,8 @@ def read_csv(
         gender_column: Column of genders. `None` takes `gender` or `sex`, if any.
         subject_column: Column that says who is on the picture, so that nobody is in two
             splits. `None` takes `subject`, `identity` or `person`, if any.
+        album_column: Column that says whose pictures they are, or of which occasion,
+            for `compare(cluster="album")`. `None` takes `album`, if any.
         split_column: Column with `train`, `validation` (or `val`) and `test`. `None`
             takes `split`, if any; without one, splits are drawn.
         images_dir: Folder that relative picture files start from. `None` is the folder
@@ -128,6 +132,7 @@ def read_csv(
         age_column=age_column,
         gender_column=gender_column,
         subject_column=subject_column,
+        album_column=album_column,
         split_column=split_column,
         images_dir=images_dir,
         gender_values=gender_values,

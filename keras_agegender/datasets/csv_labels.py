@@ -78,6 +78,9 @@ def read_labels(
         labels["gender"] = _gender(cells["gender"], genders, report)
     if "subject" in cells:
         labels["subject"] = cells["subject"].text
+    if "album" in cells:
+        text = cells["album"].text
+        labels["album"] = "" if text.lower() in UNKNOWN else text
     if "split" in cells:
         split = SPLIT_WORDS.get(cells["split"].text.lower())
         if split is None:

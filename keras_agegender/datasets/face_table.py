@@ -16,7 +16,7 @@ import pandas as pd
 
 from keras_agegender.datasets.adience import TREES, read_adience
 from keras_agegender.datasets.cleaning_report import CleaningReport
-from keras_agegender.datasets.csv import read_csv_as_is
+from keras_agegender.datasets.csv import USUAL_NAMES, read_csv_as_is
 from keras_agegender.datasets.manifest import (
     MANIFEST_COLUMNS,
     manifest_age_groups,
@@ -153,8 +153,8 @@ def _read_adience(
 def _read_csv(
     file: Path, options: Mapping[str, Any]
 ) -> tuple[pd.DataFrame, CleaningReport]:
-    columns = {f"{role}_column" for role in ("image", "age", "gender", "subject")}
-    columns |= {"split_column", "images_dir", "gender_values", "age_groups", "gaps"}
+    columns = {f"{role}_column" for role in USUAL_NAMES}
+    columns |= {"images_dir", "gender_values", "age_groups", "gaps"}
     _check_options(options, columns, "a CSV file")
     manifest, report, has_splits = read_csv_as_is(file, **options)
     if not has_splits:

@@ -23,6 +23,7 @@ from keras_agegender.encodings.decoding import Decoded, most_probable
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.kinds import KINDS
+from keras_agegender.suggestion import did_you_mean
 
 # What thresholds may depend on: answers, known when a face is answered about.
 GROUPINGS = ("gender", "age_group")
@@ -186,6 +187,7 @@ def check_options(alpha: float, by: str | None) -> None:
     if by is not None and by not in GROUPINGS:
         raise ValueError(
             f"Invalid `by`. Expected one of {GROUPINGS} or None. Received: by={by!r}."
+            + did_you_mean(by, GROUPINGS)
         )
 
 

@@ -98,7 +98,7 @@ class AnswerMetric(keras.metrics.Metric):
                     f"Invalid `y_true` or `y_pred` of metric {self.name!r}. Several "
                     f"outputs answer {self.column!r}: expected a dict with the keys "
                     f"{list(names)}. Received: {type(values).__name__}. `compile` "
-                    "gives a metric one output; `DecodedAccuracy` sees all."
+                    "gives a metric one output; `DecodedMetrics` sees all."
                 )
             return {names[0]: values}
         if missing := [name for name in names if name not in values]:

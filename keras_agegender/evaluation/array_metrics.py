@@ -101,7 +101,7 @@ def negative_log_likelihood_of(answers: Answers) -> float | None:
     """Returns the mean of -log P(true class), in nats."""
     if answers.probabilities is None:
         return None
-    return mean(-np.log(np.maximum(_probability_of_truth(answers), EPSILON)))
+    return mean(log_losses(answers))
 
 
 def brier_score_of(answers: Answers) -> float | None:
@@ -112,9 +112,7 @@ def brier_score_of(answers: Answers) -> float | None:
     """
     if answers.probabilities is None:
         return None
-    one_hot = np.eye(answers.num_classes)[answers.truth]
-    errors = np.sum((answers.probabilities - one_hot) ** 2, axis=-1)
-    return mean(errors / 2 if answers.num_classes == 2 else errors)
+    return mean(squared_errors(answers))
 
 
 def expected_calibration_error_of(answers: Answers) -> float | None:
@@ -174,8 +172,18 @@ def confidence_bins(confidence: Any, bins: int = CALIBRATION_BINS) -> np.ndarray
     return np.clip(np.ceil(scaled).astype("int64") - 1, 0, bins - 1)
 
 
-def _probability_of_truth(answers: Answers) -> Any:
-    return np.take_along_axis(answers.probabilities, answers.truth[:, None], axis=1)
+def log_losses(answers: Answers) -> np.ndarray:
+    """Returns -log P(true class) of each face."""
+    truth = answers.truth[:, None]
+    probability = np.take_along_axis(answers.probabilities, truth, axis=1)[:, 0]
+    return -np.log(np.maximum(probability, EPSILON))
+
+
+def squared_errors(answers: Answers) -> np.ndarray:
+    """Returns the squared error of each face's probabilities; see `brier_score_of`."""
+    one_hot = np.eye(answers.num_classes)[answers.truth]
+    errors = np.sum((answers.probabilities - one_hot) ** 2, axis=-1)
+    return errors / 2 if answers.num_classes == 2 else errors
 
 
 def _class_scores(answers: Answers) -> list[dict[str, float | None]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from keras_agegender.datasets.prepared import PreparedDataset
 from keras_agegender.encodings.calibration import Calibration, check_options
+from keras_agegender.evaluation.calibration_warnings import calibration_warnings
 from keras_agegender.evaluation.evaluate import open_data, predict_split
-from keras_agegender.evaluation.fit_calibration import fit_calibration
+from keras_agegender.evaluation.fit_calibration import check_answered, fit_calibration
 from keras_agegender.files import directory_hash, file_hash, write_json
 from keras_agegender.run_directory import RunDirectory
 
@@ -22,7 +24,8 @@ def calibrate(
 ) -> Calibration:
     """Fits a run's calibration and writes it into the run directory.
 
-    `evaluate`, `export` and, from its export, `Predictor` take it from there.
+    `evaluate`, `export` and, from its export, `Predictor` take it from there. What is
+    weak about it, too few faces for instance, is a `UserWarning` each.
 
     Args:
         run: A run or its directory; its best model is calibrated.
@@ -46,6 +49,8 @@ def calibrate(
     check_options(alpha, by)
     if not isinstance(run, RunDirectory):
         run = RunDirectory.open(run)
+    encoding = run.encoding()
+    check_answered(by, encoding)
     data, same = open_data(run, data)
     splits = run.info()["splits"] if same else data.splits
     split = splits.get(split, split)
@@ -56,7 +61,9 @@ def calibrate(
     }
     outputs, labels = predict_split(run, data, split)
     calibration = fit_calibration(
-        outputs, labels, run.encoding(), alpha=alpha, by=by, fitted_on=fitted_on
+        outputs, labels, encoding, alpha=alpha, by=by, fitted_on=fitted_on
     )
     write_json(run.calibration_file, calibration.to_dict())
+    for line in calibration_warnings(calibration, encoding):
+        warnings.warn(line, stacklevel=2)
     return calibration

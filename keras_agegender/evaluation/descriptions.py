@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
+import pandas as pd
 
 from keras_agegender.datasets.prepared import PreparedDataset
+from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.encodings.kinds import KINDS
+from keras_agegender.evaluation.grouping import (
+    as_groupings,
+    check_columns,
+    find_groups,
+)
+from keras_agegender.evaluation.groups import known_values
 from keras_agegender.evaluation.predictions import class_columns
 from keras_agegender.input_pipeline.reading import read_columns
 
@@ -47,3 +58,29 @@ def read_descriptions(data: PreparedDataset, split: str) -> dict[str, np.ndarray
         classes = data.info.get("extra_heads", {}).get(name, {}).get("classes", ())
         found |= class_columns(name, values, classes)
     return found
+
+
+def check_groupings(
+    by: str | Sequence[str], descriptions: Mapping[str, np.ndarray], encoding: Encoding
+) -> None:
+    """Raises a `ValueError` if faces can't be grouped so: known before predicting.
+
+    Args:
+        by: Columns to group by, those to cross with a comma between them.
+        descriptions: What `read_descriptions` returned.
+        encoding: What will answer.
+    """
+    heads = {"gender": encoding.gender_head, "age_group": encoding.age_head}
+    answered = [name for name, head in heads.items() if head is not None]
+    answered += [head.name for head in encoding.extra_heads]
+    named = ["age_group", "gender", *(f"predicted_{name}" for name in answered)]
+    available = [*descriptions, *named, *(f"{name}_id" for name in named)]
+    if encoding.age_head is not None and KINDS[encoding.age_head.kind].ranks:
+        available.append("heads_agree")
+    check_columns(by, available)
+    table = pd.DataFrame(dict(descriptions))
+    for name in as_groupings(by):
+        columns = name.split(",")
+        if set(columns) <= set(table):
+            known = np.all([known_values(table[c]) for c in columns], axis=0)
+            find_groups(table[known], columns)

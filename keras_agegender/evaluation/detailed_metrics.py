@@ -135,8 +135,8 @@ def detailed_metrics(encoding: Encoding) -> dict[str, list[Any]]:
 
     A face of the joint encoding counts if both its labels are known, as in its loss.
     Several outputs that answer one question (ordinal encodings) only have the latter:
-    Keras shows a metric one output at a time. `DecodedAccuracy` logs figures of those,
-    and every class takes dicts of outputs in `update_state`.
+    Keras shows a metric one output at a time. The callback `DecodedMetrics` logs the
+    same figures of those, and every class takes dicts of outputs in `update_state`.
 
     A model saved with its compilation loads where `keras_agegender` is imported, or
     with `compile=False`.
@@ -156,15 +156,27 @@ def detailed_metrics(encoding: Encoding) -> dict[str, list[Any]]:
     for head in encoding.heads:
         if len(head.output_names) > 1:
             continue
-        columns = _columns(encoding, head)
-        for column in columns:
-            for name in metric_names(encoding, column):
-                metric = METRICS[name].of_keras(encoding, column)
-                if head.columns == ("gender", "age_group"):
-                    metric.name = f"{column}_{metric.name}"
-                if len(encoding.output_names) == 1:
-                    metric.name = f"{head.name}_{metric.name}"
-                found[head.name] = [*found[head.name], metric]
+        for metric in head_metrics(encoding, head):
+            if len(encoding.output_names) == 1:  # Keras puts no output's name in front
+                metric.name = f"{head.name}_{metric.name}"
+            found[head.name] = [*found[head.name], metric]
+    return found
+
+
+def head_metrics(encoding: Encoding, head: Head) -> list[Any]:
+    """Returns the metrics of one head's decoded answers, new ones.
+
+    Args:
+        encoding: The model's encoding.
+        head: One of its heads, of any number of outputs.
+    """
+    found = []
+    for column in _columns(encoding, head):
+        for name in metric_names(encoding, column):
+            metric = METRICS[name].of_keras(encoding, column)
+            if head.columns == ("gender", "age_group"):
+                metric.name = f"{column}_{metric.name}"
+            found.append(metric)
     return found
 
 

@@ -15,7 +15,10 @@ from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.evaluation.calibration_scores import calibration_scores
 from keras_agegender.evaluation.confusion_plot import plot_confusion_matrices
-from keras_agegender.evaluation.descriptions import read_descriptions
+from keras_agegender.evaluation.descriptions import (
+    check_groupings,
+    read_descriptions,
+)
 from keras_agegender.evaluation.groups import further_questions, score_groups
 from keras_agegender.evaluation.metrics import Evaluation, evaluate_predictions
 from keras_agegender.evaluation.predictions import (
@@ -81,13 +84,16 @@ def evaluate(
         data.check_encoding(encoding)
         encoding = replace(encoding, age_groups=data.age_groups)
         calibration = None
+    descriptions = read_descriptions(data, split)
+    check_groupings(by, descriptions, encoding)
     raw, labels = predict_split(run, data, split, checkpoint)
     outputs = calibration.apply(raw, encoding) if calibration else raw
     positive = positive_gender or recipe.evaluation.positive_gender
-    scores = score(outputs, labels, encoding, positive)
+    subjects = descriptions.get("subject", np.full(len(labels["key"]), ""))
+    scores = score(outputs, labels, encoding, positive, subjects)
     scores = replace(scores, **count_seen(run, data, split))
     scores = replace(scores, model=run.describe_model(checkpoint))
-    table = prediction_table(outputs, labels, encoding, read_descriptions(data, split))
+    table = prediction_table(outputs, labels, encoding, descriptions)
     groups = score_groups(table, by, further_questions(table, encoding))
     scores = replace(scores, groups=groups)
     if calibration is not None:
@@ -243,6 +249,7 @@ def score(
     labels: Mapping[str, np.ndarray],
     encoding: Encoding,
     positive_gender: str = "male",
+    subjects: Any = None,
 ) -> Evaluation:
     """Returns the scores of a model's outputs.
 
@@ -252,6 +259,7 @@ def score(
             regression) where unknown. Shape (num_faces,) each.
         encoding: What decodes the outputs.
         positive_gender: Positive class of precision, recall and f1.
+        subjects: Who is on each face, for intervals. Shape (num_faces,).
     """
     return evaluate_predictions(
         labels["age_group"],
@@ -269,6 +277,7 @@ def score(
         },
         age_groups=encoding.age_groups,
         age_years_true=labels.get("age_years"),
+        subjects=subjects,
     )
 
 

@@ -80,6 +80,7 @@ def fit_calibration(
     random part; Lu et al. (MICCAI 2022) for classes in an order.
     """
     check_options(alpha, by)
+    check_answered(by, encoding)
     temperatures: dict[str, float] = {}
     num_faces: dict[str, int | tuple[int, ...]] = {}
     for head in encoding.heads:
@@ -103,6 +104,15 @@ def fit_calibration(
     return Calibration(
         temperatures, thresholds, alpha, by, num_faces, dict(fitted_on or {})
     )
+
+
+def check_answered(by: str | None, encoding: Encoding) -> None:
+    """Raises a `ValueError` if an encoding gives no answer to group by."""
+    heads = {"gender": encoding.gender_head, "age_group": encoding.age_head}
+    if by is not None and heads[by] is None:
+        raise ValueError(
+            f"Invalid `by`. The encoding {encoding.name!r} does not answer {by!r}."
+        )
 
 
 def true_classes(head: Head, labels: Mapping[str, Any]) -> np.ndarray | None:
@@ -191,10 +201,6 @@ def _true_scores(
 ) -> dict[str, tuple[np.ndarray, list[np.ndarray]]]:
     """Returns for each answer the scores of the truth, and the faces of each group."""
     decoded = encoding.decode(outputs)
-    if by is not None and getattr(decoded, by) is None:
-        raise ValueError(
-            f"Invalid `by`. The encoding {encoding.name!r} does not answer {by!r}."
-        )
     sizes = {"age_group": len(encoding.age_groups), "gender": len(GENDERS)}
     found = {}
     for name, probabilities in answer_probabilities(decoded).items():

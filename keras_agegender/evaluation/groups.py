@@ -15,6 +15,11 @@ import pandas as pd
 
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.evaluation.clusters import Clusters
+from keras_agegender.evaluation.grouping import (
+    as_groupings,
+    check_columns,
+    find_groups,
+)
 from keras_agegender.evaluation.resampling import (
     bootstrap_interval,
     proportion_interval,
@@ -24,7 +29,6 @@ from keras_agegender.evaluation.resampling import (
 # people it is one of those people.
 FEW_FACES = 30
 FEW_SUBJECTS = 10
-MAX_GROUPS = 100
 QUESTIONS = ("gender", "age_group")
 # A printed table has no room for more; gaps of forty attributes take two minutes.
 MOST_FURTHER = 2
@@ -70,7 +74,8 @@ def score_groups(
     >>> [g["gender_accuracy"] for g in score_groups(table, "race")["race"]["groups"]]
     [0.0, 1.0]
     """
-    asked = [by] if isinstance(by, str) else list(by)
+    asked = as_groupings(by)
+    check_columns(asked, list(table))
     questions = {
         q: (q, f"predicted_{q}") for q in QUESTIONS if f"predicted_{q}" in table
     }
@@ -78,14 +83,8 @@ def score_groups(
     found = {}
     for name in (CELLS, *asked):
         columns = name.split(",")
-        absent = [c for c in columns if c not in table]
-        if absent and name == CELLS:
+        if not set(columns) <= set(table):  # only `CELLS` can be absent by now
             continue
-        if absent:
-            raise ValueError(
-                f"Invalid `by`. Expected columns of {_groupable(table)}. "
-                f"Received: {name!r}."
-            )
         known = np.all([known_values(table[c]) for c in columns], axis=0)
         if name != CELLS or known.any():
             found[name] = _score(table[known], columns, questions, int((~known).sum()))
@@ -123,11 +122,6 @@ def few_further(questions: Sequence[str]) -> list[str]:
     return [q for q in questions if q in QUESTIONS or len(further) <= MOST_FURTHER]
 
 
-def _groupable(table: pd.DataFrame) -> list[str]:
-    outputs = ("output_", "predicted_", "key")
-    return [str(c) for c in table if not str(c).startswith(outputs)]
-
-
 def known_values(column: pd.Series) -> np.ndarray:
     """Returns where a column says something: neither `""`, nor -1, nor NaN."""
     known = column.notna()
@@ -158,16 +152,9 @@ def _score(
     questions: Mapping[str, tuple[str, str]],
     num_unlabelled: int,
 ) -> dict[str, Any]:
-    members = table.groupby(columns, sort=True, observed=True).indices
-    if len(members) > MAX_GROUPS:
-        raise ValueError(
-            f"Invalid `by`. Expected at most {MAX_GROUPS} groups. Received: "
-            f"{len(members)} different values of {','.join(columns)!r}."
-        )
     groups = []
-    for values, rows in members.items():
-        names = values if isinstance(values, tuple) else (values,)
-        named = dict(zip(columns, map(_plain, names), strict=True))
+    for values, rows in find_groups(table, columns).items():
+        named = dict(zip(columns, map(_plain, values), strict=True))
         groups.append(named | _score_group(table.iloc[rows], questions))
     ranking = [q for q in questions if q in QUESTIONS] or list(questions)
     groups.sort(key=lambda g: (g["few"], _mean_accuracy(g, ranking)))

@@ -16,6 +16,7 @@ from keras_agegender.encodings.decoding import Decoded
 from keras_agegender.encodings.kinds import KINDS
 from keras_agegender.evaluation.array_metrics import mean
 from keras_agegender.evaluation.class_scores import confusion_matrix
+from keras_agegender.evaluation.clusters import Clusters
 from keras_agegender.evaluation.metrics_table import metrics_table
 from keras_agegender.evaluation.question_scores import (
     check_shape,
@@ -48,6 +49,7 @@ def evaluate_predictions(
     extra: Mapping[str, tuple[str, Any, Any]] | None = None,
     age_groups: AgeGroups = ADIENCE_AGE_GROUPS,
     age_years_true: Any = None,
+    subjects: Any = None,
 ) -> Evaluation:
     """Scores decoded answers.
 
@@ -65,6 +67,8 @@ def evaluate_predictions(
         age_groups: What age-group ids stand for. Defaults to Adience's eight.
         age_years_true: Ages in years, -1 where unknown, for errors in years; `None`
             (default) where nobody knows them. Shape (num_faces,).
+        subjects: Who is on each face, `""` where unknown (a person of its own), for
+            95 % intervals over people; `None` (default) gives none. Shape (num_faces,).
 
     Returns:
         The scores.
@@ -86,18 +90,28 @@ def evaluate_predictions(
     ages = _checked_ids(age_group_true, len(age_groups), "age_group_true")
     genders = _checked_ids(gender_true, len(GENDERS), "gender_true")
     check_shape(genders, ages, "gender_true")
+    clusters = None
+    if subjects is not None:
+        check_shape(np.asarray(subjects), ages, "subjects")
+        clusters = Clusters.of(subjects)
     gender = age = None
     if decoded.gender is not None:
         answers = _checked_ids(decoded.gender, len(GENDERS), "decoded.gender", lowest=0)
         check_shape(answers, genders, "decoded.gender")
-        gender = score_gender(genders, decoded, answers, positive_gender)
+        gender = score_gender(genders, decoded, answers, positive_gender, clusters)
     if decoded.age_group is not None:
         groups = _checked_ids(
             decoded.age_group, len(age_groups), "decoded.age_group", 0
         )
         check_shape(groups, ages, "decoded.age_group")
         age = score_age(
-            ages, decoded, groups, separate_age_heads, age_groups, age_years_true
+            ages,
+            decoded,
+            groups,
+            separate_age_heads,
+            age_groups,
+            age_years_true,
+            clusters,
         )
     further = {
         name: _score_extra(name, kind, y_true, y_pred, len(ages))

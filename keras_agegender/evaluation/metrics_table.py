@@ -79,29 +79,29 @@ def _summary(metrics: Mapping[str, Any]) -> list[str]:
     gender, age = metrics.get("gender"), metrics.get("age")
     if gender:
         lines += [
-            f"gender      accuracy {_figure(gender['accuracy'])}{_balanced(gender)}",
-            f"            f1 {_figure(gender['f1'])}, precision "
-            f"{_figure(gender['precision'])}, recall {_figure(gender['recall'])} "
+            f"gender      accuracy {_score(gender, 'accuracy')}{_balanced(gender)}",
+            f"            f1 {_score(gender, 'f1')} "
             f"(positive class: {gender['positive']})",
+            f"            precision {_score(gender, 'precision')}, recall "
+            f"{_score(gender, 'recall')}",
             *_probabilities(gender),
             *_majority(gender),
             f"            {_counted(gender)}",
         ]
     if age:
-        kappa = age.get("quadratic_kappa")
-        lines.append(
-            f"age group   accuracy {_figure(age['accuracy'])}{_balanced(age)}"
-            + (f", quadratic kappa {_figure(kappa)}" if kappa is not None else "")
-        )
+        lines.append(f"age group   accuracy {_score(age, 'accuracy')}{_balanced(age)}")
+        if age.get("quadratic_kappa") is not None:
+            kappa = _score(age, "quadratic_kappa")
+            lines.append(f"            quadratic kappa {kappa}")
         if _counts_all_heads(age):
-            right = _figure(age["all_heads_accuracy"])
+            right = _score(age, "all_heads_accuracy")
             lines.append(f"            all age heads right {right} *")
         if age.get("rank_violation_rate") is not None:
-            share = _figure(age["rank_violation_rate"])
+            share = _score(age, "rank_violation_rate")
             lines.append(f"            age heads contradict each other {share}")
         lines += [
-            f"            within one group {_figure(age['one_off_accuracy'])}, mean "
-            f"error {_figure(age['mean_absolute_error'], 2)} groups",
+            f"            within one group {_score(age, 'one_off_accuracy')}, mean "
+            f"error {_score(age, 'mean_absolute_error', 2)} groups",
             *_probabilities(age),
             *_majority(age),
             f"            {_counted(age)}",
@@ -109,16 +109,18 @@ def _summary(metrics: Mapping[str, Any]) -> list[str]:
         if age.get("mean_absolute_error_years") is not None:
             lines.append(
                 "age         mean error "
-                f"{_figure(age['mean_absolute_error_years'], 2)} years, within 5 years "
-                f"{_figure(age['cumulative_score_5'])}, over "
-                f"{age['num_faces_with_years']} faces"
+                f"{_score(age, 'mean_absolute_error_years', 2)} years, within 5 years "
+                f"{_score(age, 'cumulative_score_5')}"
             )
+            lines.append(f"            over {age['num_faces_with_years']} faces")
             lines += _majority_years(age.get("majority") or {})
     if gender and age:
         lines.append(f"mean        accuracy {_figure(metrics['mean_accuracy'])}")
         if metrics.get("majority_mean_accuracy") is not None:
             value = _figure(metrics["majority_mean_accuracy"])
             lines[-1] += f", always the commonest {value}"
+    if any((scores or {}).get("intervals") for scores in (gender, age)):
+        lines.append("brackets: 95 % intervals over people")
     return lines
 
 
@@ -167,8 +169,9 @@ def _counts_all_heads(age: Mapping[str, Any] | None) -> bool:
 
 def _balanced(scores: Mapping[str, Any]) -> str:
     """Returns the mean recall of the classes; runs scored long ago have none."""
-    value = scores.get("balanced_accuracy")
-    return f", mean of classes {_figure(value)}" if value is not None else ""
+    if scores.get("balanced_accuracy") is None:
+        return ""
+    return f", mean of classes {_score(scores, 'balanced_accuracy')}"
 
 
 def _counted(scores: Mapping[str, Any]) -> str:
@@ -227,6 +230,15 @@ def _extra(extra: Mapping[str, Mapping[str, Any]], mean: float | None) -> list[s
 
 def _last_if_none(accuracy: float | None) -> float:
     return 2.0 if accuracy is None else accuracy
+
+
+def _score(scores: Mapping[str, Any], name: str, digits: int = 3) -> str:
+    """Returns a figure with its interval, where there is one."""
+    interval = (scores.get("intervals") or {}).get(name)
+    text = _figure(scores[name], digits)
+    if interval is None:
+        return text
+    return f"{text} [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
 
 
 def _figure(value: float | None, digits: int = 3) -> str:

@@ -11,7 +11,9 @@ from keras_agegender.encodings.decoding import Decoded
 from keras_agegender.evaluation.answers import Answers
 from keras_agegender.evaluation.array_metrics import mean
 from keras_agegender.evaluation.class_scores import class_scores, confusion_matrix
+from keras_agegender.evaluation.clusters import Clusters
 from keras_agegender.evaluation.detailed_metrics import score_answers
+from keras_agegender.evaluation.metric_intervals import interval_ends
 from keras_agegender.evaluation.scores import AgeScores, GenderScores
 from keras_agegender.labels import GENDERS, MISSING, AgeGroups
 
@@ -39,7 +41,11 @@ YEARS_METRICS = ("mean_absolute_error_years", "cumulative_score_5")
 
 
 def score_gender(
-    y_true: np.ndarray, decoded: Decoded, y_pred: np.ndarray, positive: str
+    y_true: np.ndarray,
+    decoded: Decoded,
+    y_pred: np.ndarray,
+    positive: str,
+    clusters: Clusters | None = None,
 ) -> GenderScores:
     """Returns the scores of gender.
 
@@ -48,6 +54,7 @@ def score_gender(
         decoded: What the model says.
         y_pred: The gender ids in it, checked. Shape (num_faces,).
         positive: Positive class of precision, recall, f1 and AUC.
+        clusters: Whose faces they are; `None` (default) gives no intervals.
     """
     known = y_true != MISSING
     male = _values(decoded.gender_probability, y_true, "decoded.gender_probability")
@@ -70,6 +77,11 @@ def score_gender(
         by_positive=by_positive,
         confusion=confusion_matrix(y_true, y_pred, len(GENDERS)).tolist(),
         majority=_majority(answers, GENDERS, ("accuracy", "balanced_accuracy")),
+        intervals=interval_ends(
+            answers,
+            (*GENDER_METRICS, "precision", "recall", "f1"),
+            clusters and clusters.select(known),
+        ),
     )
 
 
@@ -80,6 +92,7 @@ def score_age(
     separate_heads: bool,
     age_groups: AgeGroups,
     years_true: Any,
+    clusters: Clusters | None = None,
 ) -> AgeScores:
     """Returns the scores of age.
 
@@ -90,6 +103,7 @@ def score_age(
         separate_heads: Whether several heads answer for age.
         age_groups: What age-group ids stand for.
         years_true: Ages in years, -1 where unknown, or `None`. Shape (num_faces,).
+        clusters: Whose faces they are; `None` (default) gives no intervals.
     """
     num_groups = len(age_groups)
     known = y_true != MISSING
@@ -109,6 +123,8 @@ def score_age(
     )
     majority = _majority(answers, age_groups.names, AGE_CLASS_METRICS)
     years = _score_years(years_true, decoded.age_years, len(y_true))
+    intervals = interval_ends(answers, AGE_METRICS, clusters and clusters.select(known))
+    intervals |= _year_intervals(years_true, decoded.age_years, clusters)
     if years["num_faces_with_years"] and majority:
         center = age_groups.centers[age_groups.names.index(majority["answer"])]
         constant = np.full(len(y_true), center)
@@ -123,6 +139,7 @@ def score_age(
         groups=_groups(answers, counts, age_groups),
         confusion=counts.tolist(),
         majority=majority,
+        intervals=intervals,
     )
 
 
@@ -165,6 +182,18 @@ def _score_years(y_true: Any, y_pred: Any, num_faces: int) -> dict[str, Any]:
     answers = Answers(truth[known], np.asarray(y_pred, "float64")[known])
     figures = score_answers(answers, YEARS_METRICS)
     return {"num_faces_with_years": int(known.sum()), **figures}
+
+
+def _year_intervals(
+    y_true: Any, y_pred: Any, clusters: Clusters | None
+) -> dict[str, tuple[float, float]]:
+    """Returns the intervals of the errors in years, if ages in years are known."""
+    if y_true is None or y_pred is None or clusters is None:
+        return {}
+    truth = np.asarray(y_true)
+    known = truth >= 0
+    answers = Answers(truth[known], np.asarray(y_pred, "float64")[known])
+    return interval_ends(answers, YEARS_METRICS, clusters.select(known))
 
 
 def _values(values: Any, expected: np.ndarray, name: str) -> Any:

@@ -61,7 +61,8 @@ def score_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
         metrics: What metrics.json holds.
 
     Returns:
-        `question`, `figure`, `value`, `majority` (NaN where that has no such figure),
+        `question`, `figure`, `value`, `low` and `high` (95 % over people; NaN where
+        there is no interval), `majority` (NaN where that has no such figure),
         `majority_answer`, `beaten` (whether the model is better; `None` where there is
         nothing to compare) and `num_faces`.
     """
@@ -86,6 +87,7 @@ def score_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
                     majority.get("answer", ""),
                     lower,
                     scores[faces],
+                    (scores.get("intervals") or {}).get(name),
                 )
             )
     for name, scores in (metrics.get("extra") or {}).items():
@@ -108,8 +110,8 @@ def score_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
                 )
             )
     columns = [
-        "question", "figure", "value", "majority", "majority_answer", "beaten",
-        "num_faces",
+        "question", "figure", "value", "low", "high", "majority", "majority_answer",
+        "beaten", "num_faces",
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
 
@@ -122,11 +124,13 @@ def _score_row(
     answer: str,
     lower: bool,
     faces: int,
+    interval: Sequence[float] | None = None,
 ) -> tuple[Any, ...]:
     beaten = None
     if majority is not None:
         beaten = value < majority if lower else value > majority
-    return question, title, value, majority, answer, beaten, faces
+    ends = (None, None) if interval is None else tuple(interval)
+    return question, title, value, *ends, majority, answer, beaten, faces
 
 
 def group_table(columns: str, found: Mapping[str, Any]) -> pd.DataFrame:

@@ -17,7 +17,7 @@ The test of a paired difference is in `paired_test.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -79,15 +79,17 @@ def difference_interval(
     """Returns how much more faces are right in the second of two models.
 
     Args:
-        first: Which faces the first model gets right. Boolean of shape (num_faces,).
-        second: Which the second gets right.
+        first: Whether the first model gets a face right, or how often over seeds, in
+            [0, 1]. Shape (num_faces,).
+        second: The same of the second.
         clusters: Which faces belong together.
         confidence: Coverage, in (0, 1). Defaults to 0.95.
 
     Returns:
         Second minus first with the interval of `mean_interval`, within [-1, 1].
     """
-    found = mean_interval(second.astype(int) - first.astype(int), clusters, confidence)
+    differences = np.asarray(second, "float64") - np.asarray(first, "float64")
+    found = mean_interval(differences, clusters, confidence)
     if found.low is None or found.high is None:
         return found
     return replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
@@ -199,6 +201,29 @@ def bootstrap_interval(
     Raises:
         ValueError: If there is not one row of sums for each cluster.
     """
+    found = bootstrap_intervals(
+        sums, {"": statistic}, clusters, confidence=confidence, seed=seed
+    )
+    return found[""]
+
+
+def bootstrap_intervals(
+    sums: Any,
+    statistics: Mapping[str, Callable[[np.ndarray], np.ndarray]],
+    clusters: Clusters,
+    *,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """Returns several statistics of the same sums, as `bootstrap_interval` does.
+
+    Args:
+        sums: As in `bootstrap_interval`, and so are the others.
+        statistics: Name -> statistic.
+        clusters: Which faces belong together.
+        confidence: Coverage, in (0, 1). Defaults to 0.95.
+        seed: Seed of the draws, the same for all. Defaults to 0.
+    """
     sums = np.asarray(sums, "float64")
     number = clusters.num_clusters
     if sums.ndim != 2 or len(sums) != number:
@@ -206,67 +231,28 @@ def bootstrap_interval(
             f"Invalid `sums`. Expected shape ({number}, num_sums), a row for each "
             f"cluster. Received: shape {sums.shape}."
         )
-    value = float(statistic(sums.sum(axis=0)[None])[0])
-    if number < 2 or np.isnan(value):
-        return Estimate.bare(None if np.isnan(value) else value, clusters)
+    total = sums.sum(axis=0)[None]
+    values = {name: float(of(total)[0]) for name, of in statistics.items()}
+    found = {
+        name: Estimate.bare(None if np.isnan(value) else value, clusters)
+        for name, value in values.items()
+    }
+    defined = [name for name, value in values.items() if not np.isnan(value)]
+    if number < 2 or not defined:
+        return found
+    drawn = np.concatenate([*_drawn_sums(sums, number, seed)])
+    tail = 50 * (1 - confidence)
+    for name in defined:
+        low, high = np.nanpercentile(statistics[name](drawn), [tail, 100 - tail])
+        found[name] = Estimate.of(values[name], low, high, clusters)
+    return found
+
+
+def _drawn_sums(sums: np.ndarray, number: int, seed: int) -> Iterator[np.ndarray]:
+    """Yields the sums of samples of whole clusters, some at a time."""
     generator = np.random.default_rng(seed)
     even = np.full(number, 1 / number)
     block = max(BOOTSTRAP_BLOCK // number, 1)
-    drawn = []
     for start in range(0, RESAMPLES, block):
         weights = generator.multinomial(number, even, min(block, RESAMPLES - start))
-        drawn.append(statistic(weights @ sums))
-    tail = 50 * (1 - confidence)
-    low, high = np.nanpercentile(np.concatenate(drawn), [tail, 100 - tail])
-    return Estimate.of(value, low, high, clusters)
-
-
-def interval_over_runs(
-    values: Sequence[float],
-    folds: Sequence[Any] | None = None,
-    *,
-    test_to_train: float = 0.0,
-    confidence: float = 0.95,
-) -> tuple[float, float | None, float | None]:
-    """Returns the mean of a figure over folds and seeds, with its t interval.
-
-    Seeds of a fold are averaged first: they are not runs on other faces. Folds share
-    training faces, which makes the plain t interval too narrow; `test_to_train` widens
-    it as Nadeau & Bengio do, "Inference for the Generalization Error", Machine Learning
-    52, 2003.
-
-    Args:
-        values: The figure of each run.
-        folds: Test fold of each run; `None` (default) takes every run for its own.
-        test_to_train: Test faces by training faces, 0.25 for five folds. Defaults to 0,
-            which is right for seeds and not for folds.
-        confidence: Coverage, in (0, 1). Defaults to 0.95.
-
-    Returns:
-        `(mean, low, high)`; the ends are `None` of a single fold.
-
-    Raises:
-        ValueError: If there is no value, or not one fold for each.
-
-    Example:
-    >>> interval_over_runs([0.5, 0.7], [0, 0])
-    (0.6, None, None)
-    """
-    from scipy.stats import t
-
-    names = list(range(len(values)) if folds is None else folds)
-    if not len(values) or len(names) != len(values):
-        raise ValueError(
-            "Invalid `values` or `folds`. Expected a value or more and a fold for "
-            f"each. Received: {len(values)} values, {len(names)} folds."
-        )
-    of_folds = [
-        np.mean([v for v, name in zip(values, names, strict=True) if name == fold])
-        for fold in dict.fromkeys(names)
-    ]
-    count, mean = len(of_folds), float(np.mean(of_folds))
-    if count < 2:
-        return mean, None, None
-    error = np.std(of_folds, ddof=1) * np.sqrt(1 / count + test_to_train)
-    margin = float(t.ppf((1 + confidence) / 2, count - 1) * error)
-    return mean, mean - margin, mean + margin
+        yield weights @ sums

@@ -29,6 +29,8 @@ class GenderScores:
             15 bins of equal width (Guo et al. 2017).
         majority: What always answering the commonest gender of these faces would score:
             `answer`, `accuracy`, `balanced_accuracy`.
+        intervals: Figure -> ends of its 95 % interval over people; empty where nobody
+            says who is on the faces. AUC and calibration error have none.
     """
 
     num_faces: int
@@ -46,6 +48,7 @@ class GenderScores:
     brier_score: float | None = None
     expected_calibration_error: float | None = None
     majority: dict[str, Any] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class AgeScores:
             15 bins of equal width (Guo et al. 2017).
         majority: What always answering the commonest group of these faces, and in years
             the middle of it, would score: `answer` and figures by their names here.
+        intervals: Figure -> ends of its 95 % interval over people, as of gender.
     """
 
     num_faces: int
@@ -101,6 +105,7 @@ class AgeScores:
     brier_score: float | None = None
     expected_calibration_error: float | None = None
     majority: dict[str, Any] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

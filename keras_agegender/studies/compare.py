@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,24 @@ from typing import Any
 import pandas as pd
 
 from keras_agegender.evaluation.clusters import Clusters
-from keras_agegender.evaluation.groups import known_values
+from keras_agegender.evaluation.grouping import as_groupings
 from keras_agegender.evaluation.paired_test import paired_test
-from keras_agegender.evaluation.predictions import read_predictions
 from keras_agegender.evaluation.resampling import difference_interval
-from keras_agegender.files import read_json
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.studies.gate import CellDifference, compare_cells, gate_lines
-from keras_agegender.training.identity import differences, flatten
-
-CLUSTERS = ("subject", "album", "face")
+from keras_agegender.studies.gate import (
+    CellDifference,
+    gate_lines,
+    judge_cells,
+    measure_cells,
+    worse_cells,
+)
+from keras_agegender.studies.paired_answers import (
+    QUESTIONS,
+    check_cluster,
+    differing_settings,
+    paired_answers,
+    pool_seeds,
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,8 @@ class Comparison:
         warnings: Reasons why the comparison may be unfair.
         cluster: What intervals and tests take for independent: `"subject"`, `"album"`
             or `"face"`.
-        cells: The differences of every age group of a gender, the worst first.
+        cells: The differences of all faces, of every age group of a gender and of the
+            groups asked for, the worst first.
     """
 
     runs: tuple[str, str]
@@ -83,11 +92,11 @@ class Comparison:
     @property
     def worse(self) -> tuple[CellDifference, ...]:
         """The cells in which the second run is worse beyond noise."""
-        return tuple(cell for cell in self.cells if cell.worse)
+        return worse_cells(self.cells)
 
     def gate(self) -> str:
         """Returns the verdict over the cells, as `agegender compare --gate` prints."""
-        return "\n".join(gate_lines(self.cells))
+        return "\n".join(gate_lines(self.cells, self.cluster))
 
     def __str__(self) -> str:
         lines = [f"A {self.runs[0]}", f"B {self.runs[1]}"]
@@ -119,6 +128,7 @@ def compare(
     *,
     predictions: str = "predictions.csv",
     cluster: str = "subject",
+    by: str | Sequence[str] = (),
 ) -> Comparison:
     """Compares two runs face by face, from the predictions they left behind.
 
@@ -133,160 +143,65 @@ def compare(
         cluster: What is independent: `"subject"` (default), `"album"` (whose pictures
             they are, for Adience) or `"face"`. A face whose subject nobody knows counts
             as a subject of its own.
+        by: Columns of the predictions that give further `cells`: `"race"`, or
+            `"race,gender"` for both crossed. Defaults to none.
 
     Returns:
-        Accuracies, paired differences, and the settings that differ.
+        Accuracies, paired differences, those of cells, and the settings that differ.
 
     Raises:
-        ValueError: If a run has no predictions, they do not say who is on the faces,
-            or the two have no face in common.
+        ValueError: If a run has no predictions, they do not say who is on the faces or
+            have no such column, or the two have no face in common.
 
     Example:
     >>> print(compare("runs/categorical", "runs/ordinal"))  # doctest: +SKIP
     """
-    if cluster not in CLUSTERS:
-        raise ValueError(
-            f"Invalid `cluster`. Expected one of {CLUSTERS}. "
-            f"Received: cluster={cluster!r}."
-        )
-    runs = [
-        r if isinstance(r, RunDirectory) else RunDirectory.open(r)
-        for r in (first, second)
-    ]
-    tables = [read_answers(run, predictions) for run in runs]
-    shared = tables[0].index.intersection(tables[1].index)
-    if shared.empty:
-        raise ValueError(
-            f"{runs[0].path} and {runs[1].path} were scored on no face in common: "
-            "other datasets, or other splits of one. `agegender evaluate --data … "
-            "--split …` scores both on the same."
-        )
-    warnings = []
-    for run, table in zip(runs, tables, strict=True):
-        if len(table) > len(shared):
-            warnings.append(
-                f"{len(table) - len(shared)} faces of {run.path} are not in the other"
-            )
-    warnings += why_unlike(*(run.info() for run in runs))
-    for run in runs:
-        warnings += seen_faces(run, predictions)
-    both = tables[0].loc[shared], tables[1].loc[shared]
-    clusters = _clusters(both, runs, cluster)
-    if cluster != "face" and clusters.num_clusters == len(shared) > 1:
+    check_cluster(cluster)
+    runs = open_run(first), open_run(second)
+    by = as_groupings(by)
+    answers, warnings = paired_answers(runs, predictions, cluster, by)
+    clusters = Clusters.of(answers["who"])
+    if cluster != "face" and clusters.num_clusters == len(answers) > 1:
         warnings.append(f"every face counts as a {cluster} of its own")
-    questions = tuple(
-        question
-        for question in ("gender", "age_group")
-        if all(f"predicted_{question}" in table for table in tables)
-    )
-    found = [_difference(question, *both, clusters) for question in questions]
+    found = [_difference(question, answers, clusters) for question in QUESTIONS]
+    measured = measure_cells(pool_seeds(answers), by)
     return Comparison(
         (str(runs[0].path), str(runs[1].path)),
         tuple(d for d in found if d is not None),
         differing_settings(*(run.recipe().to_dict() for run in runs)),
         tuple(warnings),
         cluster,
-        compare_cells(*both, clusters, questions),
+        judge_cells([measured])[0],
     )
 
 
-def read_answers(run: RunDirectory, name: str) -> pd.DataFrame:
-    """Reads the predictions that a run left behind."""
-    file = run.path / name
-    if not file.is_file():
-        raise ValueError(
-            f"The run in {run.path} has no {name}. Make it with `agegender evaluate`."
-        )
-    return read_predictions(file)
-
-
-def _clusters(
-    tables: Sequence[pd.DataFrame], runs: Sequence[RunDirectory], cluster: str
-) -> Clusters:
-    """Returns which faces belong together, by the first table that says so."""
-    if cluster == "face":
-        return Clusters.of([""] * len(tables[0]))
-    for table in tables:
-        if cluster in table:
-            return Clusters.of(table[cluster])
-    raise ValueError(
-        f"The predictions of {runs[0].path} have no column {cluster!r}: they are "
-        "older, or their dataset does not know it. `agegender evaluate` writes them "
-        "anew; cluster='face' (--cluster face) takes faces for independent: too narrow "
-        "where people have several."
-    )
+def open_run(run: str | Path | RunDirectory) -> RunDirectory:
+    """Returns a run of a folder; a run as it is."""
+    return run if isinstance(run, RunDirectory) else RunDirectory.open(run)
 
 
 def _difference(
-    question: str, first: pd.DataFrame, second: pd.DataFrame, clusters: Clusters
+    question: str, answers: pd.DataFrame, clusters: Clusters
 ) -> PairedDifference | None:
-    known = known_values(first[question])
+    if f"first_{question}" not in answers:
+        return None
+    known = answers[f"first_{question}"].notna().to_numpy()
     if not known.any():
         return None
-    truth = first[question].to_numpy()[known]
-    right = [
-        t[f"predicted_{question}"].to_numpy()[known] == truth for t in (first, second)
-    ]
+    first, second = (
+        answers[f"{side}_{question}"].to_numpy()[known] for side in ("first", "second")
+    )
     own = clusters.select(known)
-    differences = right[1].astype(int) - right[0].astype(int)
+    differences = second - first
     return PairedDifference(
         question,
-        len(truth),
-        float(right[0].mean()),
-        float(right[1].mean()),
+        len(first),
+        float(first.mean()),
+        float(second.mean()),
         int((differences < 0).sum()),
         int((differences > 0).sum()),
-        difference_interval(right[0], right[1], own).interval,
+        difference_interval(first, second, own).interval,
         paired_test(differences, own),
         own.num_clusters,
         own.largest_share,
     )
-
-
-def differing_settings(
-    first: Mapping[str, Any], second: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Returns the settings of two recipes that differ, by dotted key."""
-    flat = [flatten(settings) for settings in (first, second)]
-    keys = sorted({*flat[0], *flat[1]} - {"name", "title", "published"})
-    return {
-        key: (flat[0].get(key), flat[1].get(key))
-        for key in keys
-        if flat[0].get(key) != flat[1].get(key)
-    }
-
-
-def why_unlike(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """Returns how two runs' experiments differ beside their recipes' settings."""
-    identities = [info.get("identity") for info in (first, second)]
-    if None in identities:
-        same = first.get("data_sha256") == second.get("data_sha256")
-        return [] if same else ["the two were trained on different datasets"]
-    if identities[0] == identities[1]:
-        return ["the two are runs of one experiment: differences are chance"]
-    found = differences(first["experiment"], second["experiment"])
-    warnings = []
-    if any(line.startswith("data.sha256") for line in found):
-        warnings.append("the two were trained on different datasets")
-    for key in ("data.splits.", "data.pixels.", "begins_with", "seed"):
-        warnings += [
-            line.replace(" there and ", " in A and ").replace(" here", " in B")
-            for line in found
-            if line.startswith(key)
-        ]
-    return warnings
-
-
-def seen_faces(run: RunDirectory, predictions: str) -> list[str]:
-    """Says that a run was scored on faces that it knows."""
-    file = run.path / predictions.replace("predictions", "metrics").replace(
-        ".csv", ".json"
-    )
-    if not file.is_file():
-        return []
-    metrics = read_json(file)
-    return [
-        f"{run.path} was {what} on {count} of the faces it is scored on"
-        for key, what in (("training", "trained"), ("validation", "selected"))
-        if (count := metrics.get(f"num_seen_in_{key}"))
-    ]

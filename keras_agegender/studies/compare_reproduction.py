@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from keras_agegender.evaluation.paired_test import holm_levels
-from keras_agegender.studies.compare_sets import SetComparison, compare_sets
+from keras_agegender.studies.compare_sets import SetComparison, measure_sets
+from keras_agegender.studies.gate import CellDifference, gate_lines, judge_cells
 from keras_agegender.studies.pooling import PooledDifference
 
 ALPHA = 0.05
@@ -35,6 +37,20 @@ class ReproductionComparison:
             if d.p_value <= level
         ]
 
+    @property
+    def worse(self) -> tuple[CellDifference, ...]:
+        """The cells in which a second recipe is worse than a first beyond noise."""
+        return tuple(cell for found in self.comparisons for cell in found.worse)
+
+    def gate(self) -> str:
+        """Returns a verdict for every comparison, as `--gate` prints."""
+        blocks = []
+        for found in self.comparisons:
+            first, second = (Path(folder).name for folder in found.sets)
+            lines = gate_lines(found.cells, found.cluster, second)
+            blocks.append("\n".join([f"A {first}, B {second}", *lines]))
+        return "\n\n".join(blocks)
+
     def __str__(self) -> str:
         blocks = [str(found) for found in self.comparisons]
         if self.skipped:
@@ -55,19 +71,25 @@ def compare_reproduction(
     *,
     predictions: str = "predictions.csv",
     cluster: str = "subject",
+    by: str | Sequence[str] = (),
 ) -> ReproductionComparison:
     """Compares every two recipes of a reproduction, as `compare_sets` does.
+
+    Recipes are A and B in the order of their folders' names. Levels of cells are by one
+    Holm correction over those of all comparisons.
 
     Args:
         folder: What `reproduce` made.
         predictions: File of every run to read.
         cluster: What is independent, as in `compare_sets`.
+        by: Columns that give further cells, as in `compare_sets`.
 
     Returns:
         The comparisons, and why the others are none.
 
     Raises:
-        ValueError: If the folder holds no two recipes that can be compared.
+        ValueError: If the folder holds no two recipes that can be compared, or no
+            predictions have a column of `by`.
 
     Example:
     >>> print(compare_reproduction("reproduced"))  # doctest: +SKIP
@@ -84,10 +106,17 @@ def compare_reproduction(
     for first, second in itertools.combinations(recipes, 2):
         try:
             found.append(
-                compare_sets(first, second, predictions=predictions, cluster=cluster)
+                measure_sets(
+                    first, second, predictions=predictions, cluster=cluster, by=by
+                )
             )
         except ValueError as error:  # no faces in common: one is a pretraining
             skipped.append(f"{first.name} and {second.name}: {error}")
     if not found:
         raise ValueError(f"No two recipes of {folder} can be compared. {skipped[0]}")
-    return ReproductionComparison(tuple(found), tuple(skipped))
+    judged = judge_cells([measured for _, measured in found])
+    comparisons = (
+        replace(comparison, cells=cells)
+        for (comparison, _), cells in zip(found, judged, strict=True)
+    )
+    return ReproductionComparison(tuple(comparisons), tuple(skipped))

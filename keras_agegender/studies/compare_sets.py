@@ -8,17 +8,31 @@ would give (over folds and seeds).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from keras_agegender.studies.compare import CLUSTERS, differing_settings
+from keras_agegender.evaluation.grouping import as_groupings
+from keras_agegender.studies.gate import (
+    CellDifference,
+    MeasuredCell,
+    gate_lines,
+    judge_cells,
+    measure_cells,
+    worse_cells,
+)
+from keras_agegender.studies.paired_answers import (
+    QUESTIONS,
+    check_cluster,
+    differing_settings,
+    paired_answers,
+    pool_seeds,
+)
 from keras_agegender.studies.pooling import (
     PooledDifference,
     ends_text,
-    paired_answers,
     pooled_difference,
     training_lines,
 )
@@ -41,6 +55,8 @@ class SetComparison:
         settings: Recipe setting -> its values in both, where they differ.
         warnings: Reasons why the comparison may be unfair.
         cluster: What intervals and tests take for independent.
+        cells: The pooled differences of all faces, of every age group of a gender and
+            of the groups asked for, the worst first.
     """
 
     sets: tuple[str, str]
@@ -49,6 +65,16 @@ class SetComparison:
     settings: dict[str, tuple[Any, Any]]
     warnings: tuple[str, ...] = ()
     cluster: str = "subject"
+    cells: tuple[CellDifference, ...] = ()
+
+    @property
+    def worse(self) -> tuple[CellDifference, ...]:
+        """The cells in which the second set is worse beyond noise."""
+        return worse_cells(self.cells)
+
+    def gate(self) -> str:
+        """Returns the verdict over the cells, as `agegender compare --gate` prints."""
+        return "\n".join(gate_lines(self.cells, self.cluster))
 
     def __str__(self) -> str:
         lines = [f"A {self.sets[0]}", f"B {self.sets[1]}"]
@@ -80,6 +106,7 @@ def compare_sets(
     *,
     predictions: str = "predictions.csv",
     cluster: str = "subject",
+    by: str | Sequence[str] = (),
 ) -> SetComparison:
     """Compares two recipes over folds and seeds, by runs of the same fold and seed.
 
@@ -94,23 +121,47 @@ def compare_sets(
         predictions: File of every run to read. Defaults to that of the test split.
         cluster: What is independent: `"subject"` (default), `"album"` or `"face"`. A
             face whose subject nobody knows counts as a subject of its own.
+        by: Columns of the predictions that give further `cells`: `"race"`, or
+            `"race,gender"` for both crossed. Defaults to none.
 
     Returns:
-        Pooled differences, variances over folds and seeds, settings that differ.
+        Pooled differences, those of cells, variances over folds and seeds, settings
+        that differ.
 
     Raises:
         ValueError: If a folder holds no runs or several recipes, the two have no fold
-            and seed or no face in common, or nobody says who is on the faces.
+            and seed or no face in common, nobody says who is on the faces, or
+            predictions have no such column.
 
     Example:
     >>> print(compare_sets("reproduced/runs/13_resnet_ordinal",
     ...                    "reproduced/runs/14_resnet_se_ordinal"))  # doctest: +SKIP
     """
-    if cluster not in CLUSTERS:
-        raise ValueError(
-            f"Invalid `cluster`. Expected one of {CLUSTERS}. "
-            f"Received: cluster={cluster!r}."
-        )
+    found, measured = measure_sets(
+        first, second, predictions=predictions, cluster=cluster, by=by
+    )
+    return replace(found, cells=judge_cells([measured])[0])
+
+
+def measure_sets(
+    first: str | Path,
+    second: str | Path,
+    *,
+    predictions: str,
+    cluster: str,
+    by: str | Sequence[str],
+) -> tuple[SetComparison, list[MeasuredCell]]:
+    """Returns a comparison without cells, and its cells before they are judged.
+
+    Args:
+        first: As in `compare_sets`, and so are the others.
+        second: Another one.
+        predictions: File of every run to read.
+        cluster: What is independent.
+        by: Columns that give further cells.
+    """
+    check_cluster(cluster)
+    by = as_groupings(by)
     sets = [open_run_set(folder, predictions) for folder in (first, second)]
     pairs = {
         place: (run, sets[1].runs[place])
@@ -126,18 +177,18 @@ def compare_sets(
     warnings = [*_unpaired(sets, pairs)]
     tables = []
     for place, runs in pairs.items():
-        table, notes = paired_answers(runs, place, predictions, cluster)
-        tables.append(table)
+        table, notes = paired_answers(runs, predictions, cluster, by)
+        tables.append(table.assign(fold=place[0], seed=place[1]))
         warnings += [note for note in notes if note not in warnings]
     answers = pd.concat(tables, ignore_index=True)
     ratio = test_to_train_of({place: runs[0] for place, runs in pairs.items()})
     settings = [next(iter(found.runs.values())).recipe().to_dict() for found in sets]
-    return SetComparison(
+    found = SetComparison(
         (str(first), str(second)),
         len(pairs),
         tuple(
             pooled_difference(question, answers, ratio)
-            for question in ("gender", "age_group")
+            for question in QUESTIONS
             if f"second_{question}" in answers
             and answers[f"second_{question}"].notna().any()
         ),
@@ -145,6 +196,7 @@ def compare_sets(
         tuple(warnings),
         cluster,
     )
+    return found, measure_cells(pool_seeds(answers), by)
 
 
 def _unpaired(sets: Sequence[RunSet], pairs: dict[Place, Any]) -> list[str]:

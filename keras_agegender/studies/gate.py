@@ -1,26 +1,38 @@
-"""The gate: whether a second run is worse for some group of people, beyond noise.
+"""The gate: whether a second model is worse for some group of people, beyond noise.
 
-A cell is an age group of a gender, or all faces. It got worse if
+A cell is all faces, an age group of a gender, or a group of a column asked for. It got
+worse if
 
 - the sign-flip test over clusters finds a difference at the level that Holm's
   correction over all judged cells and questions leaves of 0.05, and
 - the interval of the paired difference at that level lies wholly below 0.
 
 The test is exact where cells are small, the interval says by how much. Cells of fewer
-than 30 faces or 10 people are shown and not judged.
+than 30 faces or 10 people are shown and not judged. Of several folds and seeds, all
+faces are judged together, each by its mean over seeds: other people are the noise, not
+other trainings.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from keras_agegender.evaluation.clusters import Clusters
-from keras_agegender.evaluation.groups import is_few, known_values
+from keras_agegender.evaluation.grouping import find_groups
+from keras_agegender.evaluation.groups import (
+    CELLS,
+    FEW_FACES,
+    FEW_SUBJECTS,
+    is_few,
+    known_values,
+)
 from keras_agegender.evaluation.paired_test import holm_levels, paired_test
 from keras_agegender.evaluation.resampling import difference_interval
+from keras_agegender.studies.paired_answers import QUESTIONS
 
 ALPHA = 0.05
 EVERYBODY = "all faces"
@@ -28,14 +40,15 @@ EVERYBODY = "all faces"
 
 @dataclass(frozen=True)
 class CellDifference:
-    """How two runs answer a question about the faces of one cell.
+    """How two runs, or two sets of runs, answer a question about one cell's faces.
 
     Attributes:
-        cell: Age group and gender, or `"all faces"`.
+        cell: `"all faces"`, age group and gender, or a column asked for and its value:
+            `"race: Asian"`.
         question: `"gender"` or `"age_group"`.
         num_faces: Its faces that have the label.
         num_clusters: People (or albums) they are of.
-        first: Accuracy of the first run.
+        first: Accuracy of the first; of a set, each face's mean over seeds.
         second: Accuracy of the second.
         p_value: Of the sign-flip test over clusters; `None` where not judged.
         level: What Holm's correction holds the p-value against; `None` likewise.
@@ -60,7 +73,7 @@ class CellDifference:
 
     @property
     def worse(self) -> bool:
-        """Whether the second run is worse here beyond noise."""
+        """Whether the second is worse here beyond noise."""
         return (
             self.p_value is not None
             and self.level is not None
@@ -70,80 +83,140 @@ class CellDifference:
         )
 
 
-def compare_cells(
-    first: pd.DataFrame,
-    second: pd.DataFrame,
-    clusters: Clusters,
-    questions: tuple[str, ...],
-) -> tuple[CellDifference, ...]:
-    """Returns every cell's difference, the worst first.
+@dataclass(frozen=True)
+class MeasuredCell:
+    """A cell before its level is known, which depends on all others.
+
+    Attributes:
+        cell: As in `CellDifference`.
+        question: As there.
+        first: How often the first gets each face right, in [0, 1]. Shape (num_faces,).
+        second: The same of the second.
+        clusters: Which faces belong together.
+        p_value: Of the sign-flip test; `None` of few faces or people.
+    """
+
+    cell: str
+    question: str
+    first: np.ndarray
+    second: np.ndarray
+    clusters: Clusters
+    p_value: float | None
+
+
+def measure_cells(faces: pd.DataFrame, by: Sequence[str] = ()) -> list[MeasuredCell]:
+    """Returns every cell of two models, or two sets of them, with its test.
 
     Args:
-        first: Predictions of the first run, as `read_predictions` returns them.
-        second: Those of the second, of the same faces in the same order.
-        clusters: Which faces belong together.
-        questions: What both answer, of `"gender"` and `"age_group"`.
+        faces: What `pool_seeds` returned.
+        by: Further columns to group by, those to cross with a comma between them.
+
+    Raises:
+        ValueError: If a column has more than 100 values.
     """
+    clusters = Clusters.of(faces["who"])
     found = []
-    for cell, faces in _cells(first).items():
-        for question in questions:
-            there = faces & known_values(first[question])
+    for cell, rows in _cells(faces, by):
+        for question in QUESTIONS:
+            if f"first_{question}" not in faces:
+                continue
+            there = np.zeros(len(faces), bool)
+            there[rows] = faces[f"first_{question}"].notna().to_numpy()[rows]
             if not there.any():
                 continue
-            right = [
-                (t[f"predicted_{question}"] == first[question]).to_numpy()[there]
-                for t in (first, second)
-            ]
-            found.append((cell, question, right, clusters.select(there)))
-    judged = [k for k, (*_, own) in enumerate(found) if not is_few(own)]
-    p_values = [
-        paired_test(b.astype(int) - a, own)
-        for _, _, (a, b), own in (found[k] for k in judged)
+            own = clusters.select(there)
+            whole = faces[f"whole_{question}"].to_numpy()[there]
+            found.append(
+                MeasuredCell(
+                    cell,
+                    question,
+                    faces[f"first_{question}"].to_numpy()[there],
+                    faces[f"second_{question}"].to_numpy()[there],
+                    own,
+                    None if is_few(own) else paired_test(whole, own),
+                )
+            )
+    return found
+
+
+def _cells(faces: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the name of each cell and its rows."""
+    yield EVERYBODY, np.arange(len(faces))
+    for grouping in dict.fromkeys((CELLS, *by)):
+        names = grouping.split(",")
+        columns = [f"group_{name}" for name in names]
+        known = np.all([known_values(faces[c]) for c in columns], axis=0)
+        title = "" if grouping == CELLS else f"{' × '.join(names)}: "
+        groups = find_groups(faces[known], columns) if known.any() else {}
+        for values, rows in groups.items():
+            name = title + " ".join(map(str, values))
+            yield name, np.flatnonzero(known)[rows]
+
+
+def judge_cells(
+    comparisons: Sequence[Sequence[MeasuredCell]],
+) -> list[tuple[CellDifference, ...]]:
+    """Returns the cells of each comparison, the worst first, by one Holm correction.
+
+    Args:
+        comparisons: What `measure_cells` returned, of every comparison that is judged
+            at once.
+    """
+    judged = [
+        c.p_value for cells in comparisons for c in cells if c.p_value is not None
     ]
-    levels = dict(zip(judged, holm_levels(p_values, ALPHA), strict=True))
-    tests = dict(zip(judged, p_values, strict=True))
-    cells = []
-    for k, (cell, question, right, own) in enumerate(found):
-        level = levels.get(k)
-        difference = difference_interval(right[0], right[1], own, 1 - (level or ALPHA))
-        cells.append(
-            CellDifference(
-                cell,
-                question,
-                difference.num_faces,
-                difference.num_clusters,
-                float(right[0].mean()),
-                float(right[1].mean()),
-                tests.get(k),
-                level,
-                difference.interval,
+    levels = iter(holm_levels(judged, ALPHA))
+    return [
+        tuple(
+            sorted(
+                (_judge(c, None if c.p_value is None else next(levels)) for c in cells),
+                key=lambda c: (not c.worse, c.difference),
             )
         )
-    return tuple(sorted(cells, key=lambda c: (not c.worse, c.difference)))
+        for cells in comparisons
+    ]
 
 
-def _cells(table: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Returns the faces of each cell."""
-    known = known_values(table["age_group"]) & known_values(table["gender"])
-    names = table["age_group"] + " " + table["gender"]
-    cells = {EVERYBODY: np.ones(len(table), bool)}
-    for name in names[known].unique():
-        cells[name] = known & (names == name).to_numpy()
-    return cells
+def _judge(cell: MeasuredCell, level: float | None) -> CellDifference:
+    confidence = 1 - (ALPHA if level is None else level)
+    found = difference_interval(cell.first, cell.second, cell.clusters, confidence)
+    return CellDifference(
+        cell.cell,
+        cell.question,
+        found.num_faces,
+        found.num_clusters,
+        float(cell.first.mean()),
+        float(cell.second.mean()),
+        cell.p_value,
+        level,
+        found.interval,
+    )
 
 
-def gate_lines(cells: tuple[CellDifference, ...]) -> list[str]:
-    """Returns a verdict, and the cells as lines of a table."""
-    worse = [c for c in cells if c.worse]
-    judged = sum(c.p_value is not None for c in cells)
+def worse_cells(cells: Sequence[CellDifference]) -> tuple[CellDifference, ...]:
+    """Returns the cells in which the second is worse beyond noise."""
+    return tuple(cell for cell in cells if cell.worse)
+
+
+def gate_lines(
+    cells: Sequence[CellDifference], cluster: str = "subject", second: str = "B"
+) -> list[str]:
+    """Returns the cells as lines of a table, and a verdict.
+
+    Args:
+        cells: What `judge_cells` returned of one comparison.
+        cluster: What was taken for independent. Defaults to `"subject"`.
+        second: What to call the second in the verdict. Defaults to `"B"`.
+    """
+    width = max([len(c.cell) for c in cells] + [16]) + 2
     lines = [
-        f"{'cell':<18}{'question':<11}{'faces':>7}{'people':>8}{'A':>8}{'B':>8}"
-        f"{'B - A':>9}  {'interval':<18}{'p':>9}{'level':>9}"
+        f"{'cell':<{width}}{'question':<11}{'faces':>7}{cluster + 's':>10}{'A':>8}"
+        f"{'B':>8}{'B - A':>9}  {'interval':<18}{'p':>9}{'level':>9}"
     ]
     for c in cells:
         ends = f"[{c.interval[0]:+.3f}, {c.interval[1]:+.3f}]" if c.interval else "-"
         line = (
-            f"{c.cell:<18}{c.question:<11}{c.num_faces:>7}{c.num_clusters:>8}"
+            f"{c.cell:<{width}}{c.question:<11}{c.num_faces:>7}{c.num_clusters:>10}"
             f"{c.first:>8.3f}{c.second:>8.3f}{c.difference:>+9.3f}  {ends:<18}"
         )
         if c.p_value is None or c.level is None:
@@ -151,9 +224,17 @@ def gate_lines(cells: tuple[CellDifference, ...]) -> list[str]:
         else:
             line += f"{c.p_value:>9.3g}{c.level:>9.3g}{'  WORSE' if c.worse else ''}"
         lines.append(line)
-    if worse:
-        names = ", ".join(f"{c.cell} ({c.question})" for c in worse)
-        lines.append(f"gate: B is worse beyond noise in {names}")
+    judged = sum(c.p_value is not None for c in cells)
+    names = ", ".join(f"{c.cell} ({c.question})" for c in worse_cells(cells))
+    if names:
+        lines.append(f"gate: {second} is worse beyond noise in {names}")
+    elif not judged:
+        lines.append(
+            f"gate: no cell is judged, each has under {FEW_FACES} faces or "
+            f"{FEW_SUBJECTS} {cluster}s"
+        )
     else:
-        lines.append(f"gate: passed; B is worse beyond noise in none of {judged} cells")
+        lines.append(
+            f"gate: passed; {second} is worse beyond noise in none of {judged} cells"
+        )
     return lines

@@ -9,7 +9,7 @@ from keras_agegender.datasets.prepared import PreparedDataset
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.recipes.overrides import PREFIX
 from keras_agegender.recipes.recipe import Recipe
-from keras_agegender.studies.compare import differing_settings
+from keras_agegender.studies.paired_answers import differing_settings
 from keras_agegender.studies.planning import (
     QUICK_EPOCHS,
     QUICK_FACES,

@@ -16,6 +16,7 @@ from keras_agegender.studies.table_formats import (
     TextTable,
     escape_latex,
     fill,
+    fill_latex,
     to_latex_lines,
     to_markdown_lines,
 )
@@ -214,7 +215,10 @@ def to_markdown(rows: Sequence[Row], note: str) -> str:
 
 
 def to_latex(rows: Sequence[Row], note: str) -> str:
-    """Returns the tables for LaTeX; a document needs `booktabs` and `textcomp`."""
+    """Returns the tables for LaTeX; a document needs `booktabs` and `textcomp`.
+
+    Names in scripts that pdfLaTeX does not know take LuaLaTeX or XeLaTeX.
+    """
     tables = text_tables(rows)
     lines = [r"% \usepackage{booktabs}, \usepackage{textcomp}"]
     for number, table in enumerate(tables):
@@ -226,10 +230,12 @@ def to_latex(rows: Sequence[Row], note: str) -> str:
         name = f"tab:reproduction-{number + 1}"
         lines += [*to_latex_lines(table, caption, name), ""]
     for title, items in _remarks(rows):
-        lines += [*fill(rf"\paragraph{{{escape_latex(title)}}}"), r"\begin{itemize}"]
-        lines += [
-            line for item in items for line in fill(escape_latex(item), r"\item ")
-        ]
+        heading = rf"\paragraph{{{escape_latex(title)}}}"
+        lines += [*fill_latex(heading), r"\begin{itemize}", r"\sloppy"]
+        for item in items:
+            # Paths are long words: they may end a line behind a slash.
+            text = escape_latex(item).replace("/", r"/\allowbreak{}")
+            lines += fill_latex(text, r"\item ")
         lines += [r"\end{itemize}"]
     return "\n".join(lines)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_agegender.datasets.face_index import FaceIndex
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.studies.compare import differing_settings
+from keras_agegender.studies.paired_answers import differing_settings
 
 Place = tuple[str, int]  # test fold (a split expression) and seed
 

@@ -22,11 +22,16 @@ _LATEX = str.maketrans(
         "<": r"\textless{}",
         ">": r"\textgreater{}",
         "|": r"\textbar{}",
-        '"': r"\textquotedbl{}",
+        '"': r"\symbol{34}",  # \textquotedbl needs another font encoding
+        "`": r"\textasciigrave{}",
         "†": r"\textdagger{}",
         "×": r"\texttimes{}",
         "±": r"\textpm{}",
         "…": r"\ldots{}",
+        "−": r"\textminus{}",
+        "→": r"\textrightarrow{}",
+        "≤": r"\ensuremath{\le}",
+        "≥": r"\ensuremath{\ge}",
     }
 )
 
@@ -81,7 +86,9 @@ def escape_latex(text: str) -> str:
     >>> print(escape_latex("07_caffe & 5 %"))
     07\_caffe \& 5 \%
     """
-    return text.translate(_LATEX)
+    # Behind \\ and \item a bracket or star is an option; -- becomes one long dash.
+    protected = "{}" if text.startswith(("[", "*")) else ""
+    return protected + text.translate(_LATEX).replace("--", "-{}-")
 
 
 def to_latex_lines(table: TextTable, caption: str, label: str) -> list[str]:
@@ -97,11 +104,13 @@ def to_latex_lines(table: TextTable, caption: str, label: str) -> list[str]:
         return " & ".join(map(escape_latex, row)) + r" \\"
 
     return [
-        r"\begin{table}[tbp]",
+        r"\begin{table}[htbp]",
         r"\centering",
-        *fill(rf"\caption{{{escape_latex(caption)}}}"),
+        r"\setlength{\belowcaptionskip}{6pt}",  # `article` has the caption on the rule
+        *fill_latex(rf"\caption{{{escape_latex(caption)}}}"),
         rf"\label{{{label}}}",
-        rf"\begin{{tabular}}{{{'l' * len(table.header)}}}",
+        r"\small",  # else the widest intervals reach beyond a column of 345 pt
+        rf"\begin{{tabular}}{{@{{}}{'l' * len(table.header)}@{{}}}}",
         r"\toprule",
         line(table.header),
         r"\midrule",
@@ -112,7 +121,7 @@ def to_latex_lines(table: TextTable, caption: str, label: str) -> list[str]:
     ]
 
 
-def fill(text: str, first: str = "") -> list[str]:
+def fill(text: str, first: str = "", *, break_long_words: bool = True) -> list[str]:
     """Returns text in lines of 88 characters; those after the first are indented."""
     return textwrap.wrap(
         text,
@@ -120,4 +129,10 @@ def fill(text: str, first: str = "") -> list[str]:
         initial_indent=first,
         subsequent_indent=" " * len(first),
         break_on_hyphens=False,
+        break_long_words=break_long_words,
     )
+
+
+def fill_latex(text: str, first: str = "") -> list[str]:
+    """Returns escaped text in lines that end between words, never within a command."""
+    return fill(text, first, break_long_words=False)

@@ -18,18 +18,17 @@ from keras_agegender.training.weight_decay import add_coupled_weight_decay
 
 
 def build_compiled_model(
-    recipe: Recipe,
-    encoding: Encoding,
-    steps_per_epoch: int = 1,
-    seed: int | None = None,
+    recipe: Recipe, encoding: Encoding, steps_per_epoch: int = 1
 ) -> keras.Model:
     """Returns the recipe's model, compiled with its optimizer, losses and metrics.
+
+    Weights and augmentation are drawn from Keras' global seed:
+    `keras.utils.set_random_seed` makes them the same again.
 
     Args:
         recipe: What to build.
         encoding: Its outputs, extra heads included.
         steps_per_epoch: Steps of an epoch, for a learning rate that decays.
-        seed: Seed of the augmentation layers.
     """
     policy = "mixed_float16" if recipe.training.mixed_precision else "float32"
     before = keras.config.dtype_policy()

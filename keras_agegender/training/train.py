@@ -219,7 +219,7 @@ def _fit(
     labels = read_labels(
         data.prepared, data.splits["validation"], columns=encoding.columns
     )
-    model = build_compiled_model(recipe, encoding, steps, seed)
+    model = build_compiled_model(recipe, encoding, steps)
     run.check_space(_needed_bytes(model, recipe))
     validation = validation_dataset(experiment)
     callbacks = make_callbacks(experiment, run, validation, labels)

@@ -14,6 +14,7 @@ from sample_data import adience_row, make_prepared, write_adience, write_picture
 from keras_agegender import __version__
 from keras_agegender.cli import main as cli
 from keras_agegender.datasets.prepared import load_prepared
+from keras_agegender.evaluation.descriptions import read_descriptions
 
 # A network and a dataset that train in a few seconds.
 TINY = ("--set", "model.image_size=[32, 32]", "--set", "model.backbone=caffe_1conv",
@@ -121,20 +122,22 @@ def test_prepare_adience(capsys, tmp_path):
 
 
 def test_prepare_csv_makes_outputs_of_columns(capsys, tmp_path):
-    lines = ["file,years,sex,hat"]
+    lines = ["file,years,sex,hat,owner"]
     for number in range(40):
         write_picture(tmp_path / f"{number}.jpg", value=60 + number)
-        lines.append(f"{number}.jpg,27,{number % 2},{number % 2}")
+        lines.append(f"{number}.jpg,27,{number % 2},{number % 2},o{number % 3}")
     (tmp_path / "labels.csv").write_text("\n".join(lines), "utf-8")
     command = ["prepare", "csv", tmp_path / "labels.csv", "--age-column", "years",
-               "--no-crop", "--out", tmp_path / "out"]  # fmt: skip
+               "--album-column", "owner", "--no-crop",
+               "--out", tmp_path / "out"]  # fmt: skip
     line = error_of(capsys, *command)
     assert "line 2, column 'sex'" in line and "--female" in line
     code, out, _ = run(capsys, *command, "--female", "0", "--male", "1")
     assert code == 0 and "column 'hat' is an output: binary" in out
-    assert [head.name for head in load_prepared(tmp_path / "out").extra_heads()] == [
-        "hat"
-    ]
+    data = load_prepared(tmp_path / "out")
+    assert [head.name for head in data.extra_heads()] == ["hat"]
+    albums = read_descriptions(data, "train")["album"]
+    assert set(albums) == {"o0", "o1", "o2"} and len(albums) == data.num_faces("train")
     code, out, _ = run(
         capsys, *command[:-1], tmp_path / "none", "--female", 0, "--male", 1, "--extra"
     )
@@ -303,5 +306,6 @@ def test_reproduce_and_compare(tmp_path, capsys):
     ]:
         code = cli.main(list(map(str, arguments)))
         errors = capsys.readouterr().err.strip().splitlines()
-        assert code == 1 and len(errors) == 1 and message in errors[0]
+        assert code == (2 if arguments[0] == "compare" else 1)
+        assert len(errors) == 1 and message in errors[0]
     assert not (tmp_path / "o").exists() and not (tmp_path / "r").exists()

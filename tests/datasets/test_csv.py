@@ -42,6 +42,20 @@ def test_usual_names_are_found(tmp_path):
     assert manifest.attrs["extra_heads"] == {}
 
 
+def test_albums_are_kept_and_are_no_output(tmp_path):
+    lines = ["0.jpg,f,ann's", "1.jpg,m,ben's", "2.jpg,f,NA", "3.jpg,f,"]
+    file = write(tmp_path, *lines, header="image,gender,album")
+    manifest, report = read_csv(file, **ALL)
+    assert list(manifest["album"]) == ["ann's", "ben's", "", ""]
+    assert manifest.attrs["extra_heads"] == {} and "album" not in str(report)
+    file = write(tmp_path, *lines, header="image,gender,owner")
+    manifest, _ = read_csv(file, album_column="owner", **ALL)
+    assert list(manifest["album"]) == ["ann's", "ben's", "", ""]
+    assert "album" not in read_csv(file, **ALL)[0]
+    with pytest.raises(ValueError, match="--album-column"):
+        read_csv(file, album_column="albun")
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_delimiters_and_a_byte_order_mark(tmp_path, delimiter):
     file = write(tmp_path)

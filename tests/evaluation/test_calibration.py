@@ -213,6 +213,8 @@ def test_what_cannot_be_fitted():
     labels["gender"] = np.array([1])
     with pytest.raises(ValueError, match="'gender' does not answer 'age_group'"):
         fit_calibration(outputs, labels, encoding, by="age_group")
+    with pytest.raises(ValueError, match="by='gendr'. Did you mean 'gender'"):
+        fit_calibration(outputs, labels, encoding, by="gendr")
     with pytest.raises(ValueError, match="Invalid `alpha`"):
         fit_calibration(outputs, labels, encoding, alpha=0.0)
 

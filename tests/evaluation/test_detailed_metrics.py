@@ -16,6 +16,7 @@ from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.kinds import KINDS
 from keras_agegender.evaluation.answers import Answers, read_answers
 from keras_agegender.evaluation.array_metrics import expected_calibration_error
+from keras_agegender.evaluation.decoded_metrics import DecodedMetrics, decoded_metrics
 from keras_agegender.evaluation.detailed_metrics import (
     METRICS,
     detailed_metrics,
@@ -332,6 +333,51 @@ def test_detailed_metrics_in_fit():
     assert {"age_accuracy", "gender_accuracy"} <= set(logs)
 
 
+class Batches(list):
+    """Batches with a dataset's `map`."""
+
+    def map(self, function):
+        return np.concatenate([function(*batch) for batch in self])
+
+
+@pytest.mark.parametrize("name", ["younger", "further"])
+def test_decoded_metrics_see_all_outputs_of_a_question(name):
+    """After an epoch the logs hold what the arrays say, of heads with many outputs."""
+    encoding, data = ENCODINGS[name], sample(name)
+    rows = np.arange(NUM_FACES, dtype="float32")[:, None]
+    x = keras.Input((1,))
+    outputs = {}
+    for output, values in data["outputs"].items():  # a model that knows the answers
+        table = keras.layers.Embedding(NUM_FACES, values.shape[1], trainable=False)
+        outputs[output] = keras.layers.Flatten(name=output)(table(x))
+        table.set_weights([values])
+    model = keras.Model(x, outputs)
+    model.compile("sgd", **encoding.compile_arguments())
+    callback = DecodedMetrics(Batches([(rows,)]), data["columns"], encoding)
+    history = model.fit(
+        rows, data["targets"], sample_weight=data["weights"], batch_size=NUM_FACES,
+        callbacks=[callback], verbose=0,
+    ).history  # fmt: skip
+    for head in encoding.heads:
+        (column,) = head.columns
+        names = metric_names(encoding, column)
+        expected = score_answers(labelled_answers(name, column), names)
+        for metric, value in expected.items():
+            key = "exact_accuracy" if metric == "accuracy" else metric
+            found = history[f"val_{head.name}_{key}"][-1]
+            assert found == pytest.approx(value, abs=TOLERANCE.get(metric, 1e-4)), key
+    # What `DecodedAccuracy` logs is there too.
+    assert "val_gender_accuracy" in history
+
+
+def test_decoded_metrics_of_no_label_are_not_logged():
+    columns = {"age_group": np.full(3, -1), "gender": np.array([0, 1, -1])}
+    outputs = {n: np.full((3, 1), 0.4) for n in ENCODINGS["older"].output_names}
+    found = decoded_metrics(outputs, columns, ENCODINGS["older"])
+    assert found["gender_exact_accuracy"] == 0.5
+    assert not [name for name in found if name.startswith("age")]
+
+
 @pytest.mark.parametrize("name", [*ENCODINGS, "gender"])
 def test_names_in_the_logs_differ(name):
     encoding = ENCODINGS.get(name) or get_encoding(name)
@@ -363,7 +409,7 @@ def test_a_compiled_model_is_saved_with_its_metrics(tmp_path):
         (lambda: PositiveClassMetric("top", BY_HAND), "figure='top'"),
         (
             lambda: OneOffAccuracy(ENCODINGS["older"]).update_state([[1]], [[1]]),
-            "'age1'.*DecodedAccuracy",
+            "'age1'.*DecodedMetrics",
         ),
         (
             lambda: OneOffAccuracy(BY_HAND).update_state({"age": [1]}, {}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from sample_data import EXTRA_HEADS, make_rows
 
 from keras_agegender.datasets.manifest import make_manifest
@@ -10,7 +11,10 @@ from keras_agegender.datasets.preparation import prepare
 from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.head import Head
-from keras_agegender.evaluation.descriptions import read_descriptions
+from keras_agegender.evaluation.descriptions import (
+    check_groupings,
+    read_descriptions,
+)
 from keras_agegender.evaluation.predictions import (
     prediction_table,
     read_predictions,
@@ -66,3 +70,24 @@ def test_a_dataset_says_who_and_what_else(tmp_path):
     assert found["colour_id"].tolist() == [0, 2]
     assert found["weight"].tolist() == [0.0, 2.5]
     assert "face_score" not in found and "age_group" not in found
+
+
+@pytest.mark.parametrize(
+    ("by", "message"),
+    [("color", "Did you mean 'colour'"), ("colour,sex", "'sex' in 'colour,sex'"),
+     ("predicted_gender", None), ("colour,gender", None), ("colour_id", None),
+     ("predicted_years", "Received: 'predicted_years'"),
+     ("subject", "at most 100 groups. Received: 101")],
+)  # fmt: skip
+def test_groupings_are_checked_before_anything_is_predicted(by, message):
+    descriptions = {
+        "subject": np.array([f"s{k}" for k in range(101)]),
+        "colour": np.full(101, "red"),
+        "colour_id": np.zeros(101, int),
+    }
+    encoding = get_encoding("categorical")
+    if message is None:
+        check_groupings(by, descriptions, encoding)
+        return
+    with pytest.raises(ValueError, match=message):
+        check_groupings(by, descriptions, encoding)

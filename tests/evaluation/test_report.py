@@ -165,8 +165,9 @@ def test_scores_stand_beside_the_majority_s(page, evaluated):
     gender, age = metrics["gender"], metrics["age"]
     answer = gender["majority"]["answer"]
     assert rows[0][:2] == [["gender"], ["accuracy"]]
+    low, high = map(three, gender["intervals"]["accuracy"])
     assert rows[0][2:4] == [
-        [three(gender["accuracy"])],
+        [three(gender["accuracy"]), low, "–", high],
         [three(gender["majority"]["accuracy"]), answer],
     ]
     first = next(place for place, row in enumerate(rows) if row[0] == ["age", "group"])

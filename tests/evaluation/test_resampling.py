@@ -10,10 +10,10 @@ from keras_agegender.evaluation.clusters import Clusters
 from keras_agegender.evaluation.paired_test import holm_levels, paired_test
 from keras_agegender.evaluation.resampling import (
     bootstrap_interval,
-    interval_over_runs,
     mean_interval,
     proportion_interval,
 )
+from keras_agegender.evaluation.run_intervals import interval_over_runs
 
 # -- golden numbers --------------------------------------------------------------------
 

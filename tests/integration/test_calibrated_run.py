@@ -130,6 +130,17 @@ def test_training_on_ends_a_calibration(run, tmp_path):
     assert copy.calibration() is None and copy.best_model.is_file()
 
 
+def test_wrong_columns_are_told_before_anything_is_predicted(run, monkeypatch):
+    def predict(*_, **__):
+        raise AssertionError("it predicted")
+
+    monkeypatch.setattr(RunDirectory, "load_model", predict)
+    with pytest.raises(ValueError, match="'subjct'. Did you mean 'subject'"):
+        evaluate(run, by=["gender", "subjct"])
+    with pytest.raises(ValueError, match="'gendr'. Did you mean 'gender'"):
+        calibrate(run, by="gendr")
+
+
 def test_the_command(run, tmp_path, capsys):
     copy = RunDirectory(tmp_path / "run")
     shutil.copytree(run.path, copy.path)
@@ -145,6 +156,10 @@ def test_too_few_faces_are_said_by_calibrate_and_evaluate(run, tmp_path, capsys)
     shutil.copytree(run.path, copy.path)
     said = "WARNING: gender sets: too few faces (8) for 95%: sets hold every answer; "
     said += "at least 19 needed"
+    with pytest.warns(UserWarning) as warned:
+        calibrate(copy, alpha=0.05)
+    own = [w for w in warned if w.filename == __file__]  # the caller's line
+    assert said in [f"WARNING: {w.message}" for w in own]
     assert cli.main(["calibrate", str(copy.path), "--alpha", "0.05"]) == 0
     assert said in capsys.readouterr().out.splitlines()
     assert cli.main(["evaluate", str(copy.path)]) == 0

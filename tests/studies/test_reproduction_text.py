@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -149,8 +150,9 @@ def test_markdown_and_latex_by_hand():
         "| c     |      |",
     ]
     assert to_latex_lines(table, "5 % & more", "tab:x") == [
-        r"\begin{table}[tbp]", r"\centering", r"\caption{5 \% \& more}",
-        r"\label{tab:x}", r"\begin{tabular}{ll}", r"\toprule",
+        r"\begin{table}[htbp]", r"\centering", r"\setlength{\belowcaptionskip}{6pt}",
+        r"\caption{5 \% \& more}", r"\label{tab:x}", r"\small",
+        r"\begin{tabular}{@{}ll@{}}", r"\toprule",
         r"model & 50 \% \\", r"\midrule", r"a\_b & 1\textbar{}2 \\", r"c &  \\",
         r"\bottomrule", r"\end{tabular}", r"\end{table}",
     ]  # fmt: skip
@@ -165,6 +167,59 @@ def test_latex_is_escaped():
     text = to_latex([row], "training.epochs=3, set={gender=0.5}")
     assert r"set=\{gender=0.5\}" in text and r"50\% \& more" in text
     assert r"C:\textbackslash{}runs\_1" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('"a"', r"\symbol{34}a\symbol{34}"),  # \textquotedbl stops pdfLaTeX
+        ("--quick", "-{}-quick"),
+        ("[x] y", "{}[x] y"),
+        ("* y", "{}* y"),
+        ("x [0, 1]", "x [0, 1]"),
+        ("−1 ≤ `a` → b", r"\textminus{}1 \ensuremath{\le} \textasciigrave{}a"
+                         r"\textasciigrave{} \textrightarrow{} b"),
+    ],
+)  # fmt: skip
+def test_what_stopped_latex_is_escaped(text, expected):
+    assert escape_latex(text) == expected
+
+
+def test_the_latex_has_cells_for_every_column_and_whole_commands():
+    """Compiled by hand with pdfLaTeX; here its structure, of the worst names."""
+    wide = RunsInterval(1.0, 1.0, 1.0, "folds")
+    figures = {"gender accuracy": wide, "age accuracy": wide, "gender f1": wide}
+    name = 'recipe_of_50%_&_more#"x"'
+    failed = ("in " + "C:\\runs_1\\" * 20 + " and " + "/a_b" * 40 + "{}~^$",)
+    rows = [
+        Row(name, "t & u", None, "male", dict.fromkeys(figures, 1.0), failed=failed,
+            intervals=figures),
+        *rows_of("13", ("fold_4", 0, scores(0.5, 0.3))),
+    ]  # fmt: skip
+    lines = to_latex(rows, f"Changed: {name}={{1}}, 5 % & ~").splitlines()[1:]
+    columns, num_rows = 0, 0
+    for line in lines:
+        if found := re.match(r"\\begin\{tabular\}\{@\{\}(l+)@\{\}\}", line):
+            columns = len(found[1])
+        elif line.endswith(r" \\"):
+            assert len(re.findall(r"(?<!\\)&", line)) == columns - 1, line
+            num_rows += 1
+    assert num_rows == 3 * 3  # a head and two rows in each of three tables
+    text = re.sub(r"\\symbol\{34\}", "", "\n".join(lines))
+    bare = re.sub(r"\\[&%$#_{}]", "", text)  # without what is escaped
+    in_cells = re.sub(r"(?m)^.*\\\\$", "", bare)
+    assert not re.search(r'[%$#_~^"]', in_cells) and "&" not in in_cells
+    # Braces close within a line's paragraph, commands are not cut by a line's end.
+    assert bare.count("{") == bare.count("}")
+    assert not any(re.search(r"(?<!\\)\\$", line) for line in lines)
+    environments = re.findall(r"\\(begin|end)\{(\w+)\}", text)
+    opened = []
+    for what, environment in environments:
+        if what == "begin":
+            opened.append(environment)
+        else:
+            assert opened.pop() == environment
+    assert not opened
 
 
 class Data:

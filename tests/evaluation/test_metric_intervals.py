@@ -1,0 +1,115 @@
+"""Figures of a single run with intervals over its people."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from keras_agegender.encodings.decoding import Decoded
+from keras_agegender.evaluation.answers import Answers
+from keras_agegender.evaluation.clusters import Clusters
+from keras_agegender.evaluation.detailed_metrics import METRICS, score_answers
+from keras_agegender.evaluation.metric_intervals import metric_intervals
+from keras_agegender.evaluation.metrics import evaluate_predictions, format_metrics
+
+WITHOUT = {"auc", "expected_calibration_error"}
+YEARS = {"mean_absolute_error_years", "cumulative_score_5"}
+
+
+def random_answers(num_classes, num_faces=200, seed=0):
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, num_classes, num_faces)
+    near = np.clip(truth + rng.integers(-2, 2, num_faces), 0, num_classes - 1)
+    chances = rng.dirichlet(np.ones(num_classes), num_faces)
+    agree = rng.random(num_faces) < 0.8
+    return Answers(truth, near, num_classes, chances, 0, agree, near)
+
+
+@pytest.mark.parametrize("num_classes", [2, 8])
+def test_every_figure_is_that_of_the_metric(num_classes):
+    """And lies in its interval, which people are counted for, not faces."""
+    answers = random_answers(num_classes)
+    names = [name for name in METRICS if name not in YEARS]
+    if num_classes > 2:
+        names = [n for n in names if METRICS[n].needs != "two classes"]
+    alone = metric_intervals(answers, names, Clusters.of([""] * 200))
+    assert set(alone) == set(names) - WITHOUT
+    expected = score_answers(answers, alone)
+    for name, found in alone.items():
+        assert found.value == pytest.approx(expected[name]), name
+        assert found.low < found.high, name
+        assert found.low <= found.value <= found.high, name
+    # Every face five times, of one person: as many people, and the same intervals.
+    five = answers._replace(
+        **{
+            field: np.repeat(getattr(answers, field), 5, axis=0)
+            for field in ("truth", "answer", "probabilities", "agree", "median")
+        }
+    )
+    people = Clusters.of(np.repeat(np.arange(200), 5).astype(str))
+    for name, found in metric_intervals(five, names, people).items():
+        width = alone[name].high - alone[name].low
+        assert found.high - found.low == pytest.approx(width, rel=0.1), name
+
+
+def test_the_bootstrap_of_f1_is_near_its_delta_method():
+    """400 faces: TP 120, FP 40, FN 40, TN 200: f1 0.75.
+
+    f1 = 2 TP / (2 TP + errors) is a function of the shares of TP and errors: by the
+    delta method, g = 2t / (2t + e) has the gradient (2e, -2t) / (2t + e)² in
+    (t, e) = (0.3, 0.2): (0.625, -0.9375); with the multinomial covariance
+    [[0.21, -0.06], [-0.06, 0.16]] / 400 the variance is 0.000732: ± 0.0530.
+    """
+    truth = np.repeat([1, 0, 1, 0], [120, 40, 40, 200])
+    answer = np.repeat([1, 1, 0, 0], [120, 40, 40, 200])
+    found = metric_intervals(
+        Answers(truth, answer, 2), ["f1"], Clusters.of([""] * 400)
+    )["f1"]
+    assert found.value == pytest.approx(0.75)
+    variance = (0.625**2 * 0.21 + 0.9375**2 * 0.16 + 2 * 0.625 * 0.9375 * 0.06) / 400
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * variance**0.5, rel=0.08)
+
+
+def test_classes_without_a_face_count_nothing():
+    """Balanced accuracy and kappa of faces of one class: one is 1, one undefined."""
+    answers = Answers(np.zeros(20, int), np.zeros(20, int), 3)
+    names = ["balanced_accuracy", "quadratic_kappa", "negative_log_likelihood"]
+    found = metric_intervals(answers, names, Clusters.of([""] * 20))
+    assert found["balanced_accuracy"].value == 1.0
+    assert found["quadratic_kappa"].value is None
+    assert "negative_log_likelihood" not in found
+
+
+def decoded_of(genders, ages):
+    years = np.asarray(ages) * 8.0 + 3
+    return Decoded(np.asarray(ages), None, np.asarray(genders), None, None)._replace(
+        age_years=years
+    )
+
+
+def test_an_evaluation_has_intervals_if_people_are_known():
+    rng = np.random.default_rng(1)
+    genders, ages = rng.integers(-1, 2, 300), rng.integers(-1, 8, 300)
+    decoded = decoded_of(rng.integers(0, 2, 300), np.clip(ages, 0, 7))
+    given = (ages, genders, decoded)
+    plain = evaluate_predictions(*given)
+    assert plain.gender.intervals == plain.age.intervals == {}
+    assert "[" not in format_metrics(plain)
+    years = np.where(ages >= 0, ages * 8 + 1, -1)
+    subjects = rng.integers(0, 50, 300).astype(str)
+    found = evaluate_predictions(*given, subjects=subjects, age_years_true=years)
+    assert set(found.gender.intervals) == {
+        "accuracy", "balanced_accuracy", "precision", "recall", "f1",
+    }  # fmt: skip
+    assert YEARS < set(found.age.intervals)
+    for scores in (found.gender, found.age):
+        for name, (low, high) in scores.intervals.items():
+            value = getattr(scores, name)
+            assert low <= value <= high or value == pytest.approx(high), name
+    text = format_metrics(found)
+    low, high = found.gender.intervals["f1"]
+    assert f"f1 {found.gender.f1:.3f} [{low:.3f}, {high:.3f}]" in text
+    assert text.rstrip().splitlines() and "95 % intervals over people" in text
+    assert max(map(len, text.splitlines())) <= 88
+    with pytest.raises(ValueError, match="Invalid `subjects`"):
+        evaluate_predictions(*given, subjects=["a"])
