@@ -116,6 +116,7 @@ from .faces.pixel_graph import (
     StoredFace as StoredFace,
 )
 from .faces.pixel_path import PixelPath as PixelPath
+from .input_pipeline.distillation import distill as distill
 from .input_pipeline.eval_dataset import make_eval_dataset as make_eval_dataset
 from .input_pipeline.labels import read_labels as read_labels
 from .input_pipeline.train_dataset import make_train_dataset as make_train_dataset

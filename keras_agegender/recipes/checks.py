@@ -53,7 +53,7 @@ def check_recipe(recipe: Recipe, source: str) -> None:
     """
     found = chain(
         _name(recipe), _model(recipe), _data(recipe), _training(recipe),
-        _weights(recipe), _balancing(recipe), _published(recipe),
+        _weights(recipe), _balancing(recipe), _distillation(recipe), _published(recipe),
     )  # fmt: skip
     for key, expected, received in found:
         hint = did_you_mean(received, CHOICES.get(key, ()))
@@ -238,6 +238,16 @@ def _balancing(recipe: Recipe) -> Iterator[Finding]:
             "a number in [0, 1), with method 'uncertainty'",
             momentum,
         )
+
+
+def _distillation(recipe: Recipe) -> Iterator[Finding]:
+    distillation = recipe.distillation
+    if distillation is None:
+        return
+    if not distillation.teacher:
+        yield "distillation.teacher", "a run or a .keras file", distillation.teacher
+    if not 0 < distillation.weight <= 1:
+        yield "distillation.weight", "a number in (0, 1]", distillation.weight
 
 
 def _published(recipe: Recipe) -> Iterator[Finding]:

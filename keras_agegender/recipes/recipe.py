@@ -213,6 +213,21 @@ class LossWeightBalancing:
 
 
 @dataclass(frozen=True)
+class Distillation:
+    """Section `[distillation]`: arguments of `distill`, for training batches alone.
+
+    Attributes:
+        teacher: A finished run or `.keras` file whose answers are learned from.
+        weight: Share of the teacher's answer in a target, in (0, 1].
+        outputs: Outputs whose targets are mixed; left out, all that can be.
+    """
+
+    teacher: str = ""
+    weight: float = 0.5
+    outputs: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
 class Published:
     """One `[[published]]`: a row of the report's results that the recipe reproduces.
 
@@ -259,6 +274,7 @@ class Recipe:
         loss_weight_changes: Changes of those while training.
         loss_weight_balancing: Section `[loss_weight_balancing]`; `None` leaves the
             weights as they are.
+        distillation: Section `[distillation]`; `None` trains on the labels as they are.
         published: What the report says came of it.
     """
 
@@ -274,6 +290,7 @@ class Recipe:
     loss_weights: dict[str, float] = field(default_factory=dict)
     loss_weight_changes: tuple[LossWeightChange, ...] = ()
     loss_weight_balancing: LossWeightBalancing | None = None
+    distillation: Distillation | None = None
     published: tuple[Published, ...] = ()
 
     def model_augmentation(self) -> Augmentation | bool:

@@ -29,6 +29,8 @@ from keras_agegender.run_directory import RunDirectory, recipe_encoding
 from keras_agegender.training.check_pixels import check_pixels, pixels_of
 from keras_agegender.training.identity import identity_of
 from keras_agegender.training.monitors import check_monitors
+from keras_agegender.training.pretrained import model_file
+from keras_agegender.training.splits import resolve_splits
 
 # Settings of a recipe that training does not depend on.
 NOT_TRAINING = ("name", "title", "evaluation", "published", "pretraining_overrides")
@@ -80,6 +82,7 @@ class Experiment:
         weights: Finished run or `.keras` file of those weights, if it is there already.
         backbone_weights_sha256: Hash of the file that the recipe's backbone begins
             with; `None` without one.
+        teacher_sha256: Hash of the model that the recipe's distillation learns from.
     """
 
     recipe: Recipe
@@ -90,6 +93,7 @@ class Experiment:
     begins_with: Experiment | Mapping[str, Any] | None = None
     weights: Path | None = None
     backbone_weights_sha256: str | None = None
+    teacher_sha256: str | None = None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Experiment) and self.identity == other.identity
@@ -119,6 +123,8 @@ class Experiment:
         recipe.pop("pretraining", None)  # `begins_with` says it in full
         if self.backbone_weights_sha256 is not None:
             recipe["model"]["backbone_weights"] = self.backbone_weights_sha256
+        if self.teacher_sha256 is not None:
+            recipe["distillation"]["teacher"] = self.teacher_sha256
         first = self.begins_with
         if isinstance(first, Experiment):
             first = first.to_dict()
@@ -201,6 +207,7 @@ def make_experiment(
         begins_with=begins_with,
         weights=weights,
         backbone_weights_sha256=_weights_hash(recipe),
+        teacher_sha256=_teacher_hash(recipe),
     )
 
 
@@ -212,42 +219,6 @@ def standardized(
     if not columns:
         return encoding
     return encoding.with_statistics(read_labels(prepared, train_split, columns))
-
-
-def resolve_splits(
-    recipe: Recipe, prepared: PreparedDataset, splits: Mapping[str, str] | None = None
-) -> dict[str, str]:
-    """Returns the split expressions of a recipe on a dataset.
-
-    Args:
-        recipe: Its `data.validation_split` selects the model, if it is set.
-        prepared: Declares the others.
-        splits: Expressions that replace those declared.
-
-    Raises:
-        ValueError: If there is nothing to train or to validate on, or a split does not
-            exist or holds no face.
-    """
-    found = dict(prepared.splits)
-    for name, expression in (splits or {}).items():
-        found[name] = _expanded(expression, prepared.splits)
-    if recipe.data.validation_split is not None:
-        found["validation"] = _expanded(recipe.data.validation_split, found)
-    for name in ("train", "validation"):
-        if name not in found:
-            raise ValueError(
-                f"There is no {name} split in {prepared.directory}. Splits: {found}. "
-                f"Say which with `splits` (--split {name}=…)."
-            )
-    names = [name for name in ("train", "validation", "test") if name in found]
-    for name in names:
-        prepared.num_faces(found[name])
-    return {name: found[name] for name in names}
-
-
-def _expanded(expression: str, named: Mapping[str, str]) -> str:
-    """Returns an expression with `train`, `validation` and `test` spelled out."""
-    return "+".join(named.get(part, part) for part in expression.split("+"))
 
 
 def _beginning(
@@ -286,6 +257,17 @@ def _weights_hash(recipe: Recipe) -> str | None:
     if weights is None or not Path(weights).is_file():
         return None
     return file_hash(Path(weights))
+
+
+def _teacher_hash(recipe: Recipe) -> str | None:
+    """Returns the hash of the model that is distilled.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if recipe.distillation is None:
+        return None
+    return file_hash(model_file(recipe.distillation.teacher))
 
 
 def _resolve_heads(

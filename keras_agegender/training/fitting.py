@@ -13,6 +13,7 @@ from keras_agegender.callbacks.total_age_loss import TotalAgeLoss
 from keras_agegender.distribution import num_shards, process_count, process_index
 from keras_agegender.encodings.class_weights import balanced_class_weights
 from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.input_pipeline.distillation import distill
 from keras_agegender.input_pipeline.eval_dataset import make_eval_dataset
 from keras_agegender.input_pipeline.labels import read_labels
 from keras_agegender.input_pipeline.train_dataset import make_train_dataset
@@ -24,12 +25,13 @@ from keras_agegender.training.compiling import (
     loss_weight_schedulers,
 )
 from keras_agegender.training.experiment import Experiment
+from keras_agegender.training.pretrained import load_pretrained
 
 
 def train_dataset(experiment: Experiment, epochs: range) -> Any:
     """Returns the training batches of an experiment."""
     recipe, data = experiment.recipe, experiment.data
-    return make_train_dataset(
+    batches = make_train_dataset(
         data.prepared,
         weigh_classes(experiment),
         split=data.splits["train"],
@@ -40,6 +42,15 @@ def train_dataset(experiment: Experiment, epochs: range) -> Any:
         epochs=epochs,
         shard=process_shard(),
         **_pipeline_arguments(recipe),
+    )
+    if recipe.distillation is None:
+        return batches
+    return distill(
+        batches,
+        load_pretrained(recipe.distillation.teacher),
+        experiment.encoding,
+        weight=recipe.distillation.weight,
+        outputs=recipe.distillation.outputs,
     )
 
 

@@ -25,6 +25,17 @@ def transfer(model: keras.Model, path: Path, run: RunDirectory) -> WeightTransfe
 
 def load_pretrained(path: str | Path) -> keras.Model:
     """Returns the model of a `.keras` file, or the best one of a run."""
-    if Path(path).suffix == ".keras":
-        return load_model(path, compile=False)
-    return RunDirectory.open(path).load_model()
+    return load_model(model_file(path), compile=False)
+
+
+def model_file(path: str | Path) -> Path:
+    """Returns the `.keras` file itself, or that of the best model of a run.
+
+    Raises:
+        ValueError: If there is neither.
+    """
+    path = Path(path)
+    file = path if path.suffix == ".keras" else RunDirectory.open(path).best_model
+    if not file.is_file():
+        raise ValueError(f"There is no model file {file}.")
+    return file
