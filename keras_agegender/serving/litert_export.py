@@ -16,12 +16,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_agegender.faces.pixel_graph import crop_size
 from keras_agegender.models.heads import PART
 from keras_agegender.serving.crop_graph import (
     CROPS,
     PIXELS_SCOPE,
     crop_function,
-    crop_size,
 )
 from keras_agegender.serving.export_folder import METADATA_FILE
 from keras_agegender.serving.litert_model import open_interpreter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ class LiteRtModel:
             ) from None
         self.metadata: dict[str, Any] = json.loads(written)
         self._interpreter = open_interpreter(file, num_threads)
+        # An interpreter has one set of buffers: threads take turns.
+        self._alone = threading.Lock()
         self._answer = self._interpreter.get_signature_runner()
         (details,) = self._answer.get_input_details().values()
         self._input = details["name"].removeprefix("serving_default_").split(":")[0]
@@ -56,7 +59,8 @@ class LiteRtModel:
     def answer(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         """Answers about face crops; see `OnnxModel.answer`."""
         check_crops(crops, self.crop_size)
-        return self._answer(**{self._input: crops})
+        with self._alone:
+            return self._answer(**{self._input: crops})
 
 
 def open_interpreter(file: str | Path, num_threads: int = 1) -> Any:

@@ -47,7 +47,7 @@ class Predictor:
     no face is looked for, unless `detector` or `crop_options` is given.
 
     Args:
-        model: What `export` wrote, a run, of which the best model answers as its
+        model: What `export` wrote, in any format, a run, of which the best model answers as its
             export would, or a `.keras` file. A `.keras` file outside its run does not
             say what its pixels were: it takes whole pictures, unless `crop_options` or
             `detector` is given. `None` (default) is `default_model()`.
@@ -275,7 +275,7 @@ class Predictor:
 
     @functools.cached_property
     def _prepare(self) -> Prepare:
-        return make_preparation(self.pixels)
+        return make_preparation(self.pixels, self._model.takes_crops)
 
     def _photo(self, answered: AnsweredPicture) -> PhotoPrediction:
         return PhotoPrediction(
