@@ -255,7 +255,7 @@ def test_a_detector_that_no_graph_holds(tmp_path):
     with pytest.warns(UserWarning, match="no signature `photo`"):
         export(model, tmp_path / "b", encoding=encoding, pixels=pixels)
     loaded = tf.saved_model.load(str(tmp_path / "b"))
-    assert set(loaded.signatures) == {"serving_default", "faces"}
+    assert set(loaded.signatures) == {"serving_default", "faces", "inputs"}
     with pytest.raises(ValueError, match="Expected `detector`"):
         Predictor(tmp_path / "b")
     with_detector = Predictor(tmp_path / "b", MiddleDetector())
