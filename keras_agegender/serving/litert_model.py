@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_agegender.quiet import no_standard_error
 from keras_agegender.serving.export_folder import METADATA_FILE
 from keras_agegender.serving.model_file import check_crops, needs_export
 
@@ -68,7 +69,10 @@ def open_interpreter(file: str | Path, num_threads: int = 1) -> Any:
     with needs_export("ai_edge_litert"):
         from ai_edge_litert.interpreter import Interpreter
     try:
-        return Interpreter(str(file), num_threads=num_threads)
+        with no_standard_error():  # a line about its own delegate, in C++
+            interpreter = Interpreter(str(file), num_threads=num_threads)
+            interpreter.allocate_tensors()
+            return interpreter
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"LiteRT cannot load {file}: {reason}") from None
