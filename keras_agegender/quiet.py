@@ -57,7 +57,7 @@ def quiet_start() -> Iterator[None]:
 
 @contextlib.contextmanager
 def no_standard_error() -> Iterator[None]:
-    """Drops what is written to file descriptor 2: lines in C++, which nothing else stops.
+    """Drops what is written to file descriptor 2, by C++ for instance.
 
     Errors are raised as always.
     """

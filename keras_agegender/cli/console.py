@@ -11,7 +11,6 @@ from typing import Any
 
 from keras_agegender.quiet import quiet_start
 
-
 # What a shell says of a program that wrote into a pipe nobody reads: 128 + SIGPIPE.
 CLOSED_PIPE = 141
 

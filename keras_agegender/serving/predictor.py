@@ -1,6 +1,6 @@
 """Prediction: photos and videos become answers about all the faces in them.
 
-In: a run, a `.keras` file or what `export` wrote, and photos. Out: a `PhotoPrediction`
+In: a run, a `.keras` file or what `export` wrote in any format, and photos. Out: a `PhotoPrediction`
 each, with a `FacePrediction` for every face found, or of a video a `VideoPrediction`
 with a `PersonPrediction` for everybody seen. Pixels take the path that training wrote
 down, through the graph that the SavedModel's own signatures hold. An export needs no
@@ -47,10 +47,11 @@ class Predictor:
     no face is looked for, unless `detector` or `crop_options` is given.
 
     Args:
-        model: What `export` wrote, in any format, a run, of which the best model answers as its
-            export would, or a `.keras` file. A `.keras` file outside its run does not
-            say what its pixels were: it takes whole pictures, unless `crop_options` or
-            `detector` is given. `None` (default) is `default_model()`.
+        model: What `export` wrote, in any format (ONNX and LiteRT need the extra
+            `export`), a run, of which the best model answers as its export would, or a
+            `.keras` file. A `.keras` file outside its run does not say what its pixels
+            were: it takes whole pictures, unless `crop_options` or `detector` is given.
+            `None` (default) is `default_model()`.
         detector: Finds the faces; `None` (default) is the one the model was trained
             with.
         crop_options: How faces are cut out. `None` (default) is how it was done for
