@@ -2,10 +2,10 @@
 
 In: a run, a `.keras` file or what `export` wrote in any format, and photos. Out: a
 `PhotoPrediction` each, with a `FacePrediction` for every face found, or of a video a
-`VideoPrediction` with a `PersonPrediction` for everybody seen. Pixels take the path that
-training wrote down, through the graph that the SavedModel's own signatures hold. An
-export needs no Keras for photos; a run answers as its export would, and takes longer to
-load.
+`VideoPrediction` with a `PersonPrediction` for everybody seen. Pixels take the path
+that training wrote down, through the graph that the SavedModel's own signatures hold.
+An export needs no Keras for photos; a run answers as its export would, and takes longer
+to load.
 """
 
 from __future__ import annotations
