@@ -24,6 +24,7 @@ from keras_agegender.cli.quickstart import add_quickstart
 from keras_agegender.cli.recipes import add_recipes
 from keras_agegender.cli.report import add_report
 from keras_agegender.cli.reproduce import add_reproduce
+from keras_agegender.cli.serve import add_serve
 from keras_agegender.cli.train import add_train
 from keras_agegender.cli.verify import add_verify
 
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     add_compare(verbs)
     add_export(verbs)
     add_predict(verbs)
+    add_serve(verbs)
     add_verify(verbs)
     return parser
 
