@@ -1,10 +1,11 @@
 // The page of `agegender demo`: a photo goes to /predict, its answer becomes boxes and bars.
 //
-// The server's coordinates are pixels of the upright photo. Browsers turn photos upright
-// by EXIF too, so boxes are placed in shares of the picture's width and height.
+// The server's coordinates are pixels of the upright photo. Photos are drawn upright too,
+// so boxes are placed in shares of the picture's width and height.
 
 import { questions, whoIs } from "./answers.js";
 import { chart } from "./charts.js";
+import { upright } from "./upright.js";
 
 const byId = (id) => document.getElementById(id);
 const main = document.querySelector("main");
@@ -89,9 +90,10 @@ async function take(file, name = file.name) {
   } catch {
     return say("error", `${name} cannot be read`, "Choose one photo, not a folder.");
   }
-  if (shown.photo) URL.revokeObjectURL(shown.photo.url);
-  const blob = new Blob([bytes], { type: file.type });
-  shown.photo = { name, blob, url: URL.createObjectURL(blob) };
+  const former = shown.photo;
+  const url = URL.createObjectURL(await upright(bytes, file.type));
+  shown.photo = { name, bytes, url };
+  if (former) URL.revokeObjectURL(former.url);
   byId("photo").hidden = true;
   image.src = shown.photo.url;
   image.alt = `Your photo, ${name}`;
@@ -110,7 +112,7 @@ async function ask() {
   const url = `predict?model=${encodeURIComponent(model().name)}`;
   let reply;
   try {
-    const { blob: body } = shown.photo;
+    const { bytes: body } = shown.photo;
     reply = await fetch(url, { method: "POST", body, signal: request.signal });
     shown.text = await reply.clone().text();
   } catch {
@@ -119,7 +121,7 @@ async function ask() {
   if (request.signal.aborted) return;
   if (reply.ok) return showAnswer(JSON.parse(shown.text));
   const busy = reply.status >= 500;
-  say("error", busy ? "No answer this time" : "This photo was not taken",
+  say("error", busy ? "No answer this time" : "The server refused this file",
     await errorOf(reply), busy ? ask : null);
 }
 
@@ -196,7 +198,7 @@ function choose(index) {
   byId("which").textContent = `Face ${index + 1} of ${faces.length}`;
   byId("answer").querySelector("h2").textContent = words[0].toUpperCase() + words.slice(1);
   byId("years").hidden = face.age_years === null;
-  byId("years").textContent = `looks about ${face.age_years} years old`;
+  byId("years").textContent = `expected age ${face.age_years} years`;
   byId("doubt").hidden = face.heads_agree !== false;
   byId("answer").querySelector(".turn").hidden = faces.length < 2;
   const { drawn, raw } = questions(face, model());
