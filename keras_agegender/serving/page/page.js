@@ -84,6 +84,10 @@ function describeModel() {
 
 /** Takes a file, shows it and asks about it. The bytes are kept for other models. */
 async function take(file, name = file.name) {
+  shown.request?.abort();
+  clearAnswer();
+  byId("photo").hidden = true;
+  say("asking", "Reading the photo…");
   let bytes;
   try {
     bytes = await file.arrayBuffer();
@@ -94,7 +98,6 @@ async function take(file, name = file.name) {
   const url = URL.createObjectURL(await upright(bytes, file.type));
   shown.photo = { name, bytes, url };
   if (former) URL.revokeObjectURL(former.url);
-  byId("photo").hidden = true;
   image.src = shown.photo.url;
   image.alt = `Your photo, ${name}`;
   byId("photo").querySelector("figcaption").textContent = name;
@@ -194,7 +197,7 @@ function choose(index) {
   shown.face = index;
   [...byId("boxes").children].forEach((button, i) =>
     button.setAttribute("aria-pressed", i === index));
-  const words = whoIs(face);
+  const words = whoIs(face).replaceAll("-", "\u2011"); // "60-100" stays on one line
   byId("which").textContent = `Face ${index + 1} of ${faces.length}`;
   byId("answer").querySelector("h2").textContent = words[0].toUpperCase() + words.slice(1);
   byId("years").hidden = face.age_years === null;
