@@ -41,7 +41,7 @@ def _named_models(paths: Sequence[str]) -> dict[str, Path]:
     models: dict[str, Path] = {}
     for path in paths or [str(default_model())]:
         check_answering_model(path)
-        name = Path(path).resolve().stem
+        name = Path(path).resolve().name.removesuffix(".keras")
         if name in models:
             raise ValueError(
                 f"Invalid models. Expected different names. Received: {models[name]} "
