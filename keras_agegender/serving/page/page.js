@@ -31,12 +31,12 @@ function say(state, title, text = "", again = null) {
 
 const NO_FACE = [
   "No face was found",
-  "What helps: a face seen from the front, in good light, upright, and at least a tenth " +
-    "of the photo's shorter side in height.",
+  "What helps: a face seen from the front, upright, in good light, and not too small in " +
+    "the photo.",
 ];
 const GONE = [
   "The server does not answer",
-  "It may have been stopped. Start it again with `agegender demo`, then ask again.",
+  "It may have been stopped. Start it again, then ask again.",
 ];
 
 // -- models ---------------------------------------------------------------------------
@@ -119,9 +119,10 @@ async function ask() {
     reply = await fetch(url, { method: "POST", body, signal: request.signal });
     shown.text = await reply.clone().text();
   } catch {
-    return request.signal.aborted ? undefined : sayLost();
+    return sayLost(request);
   }
-  if (request.signal.aborted) return;
+  await image.decode().catch(() => {}); // the picture's size is needed for the boxes
+  if (request.signal.aborted) return; // another photo or model was chosen meanwhile
   if (reply.ok) return showAnswer(JSON.parse(shown.text));
   const busy = reply.status >= 500;
   say("error", busy ? "No answer this time" : "The server refused this file",
@@ -129,8 +130,9 @@ async function ask() {
 }
 
 /** Tells a server that is gone from one that hung up on a body that is too large. */
-async function sayLost() {
-  const alive = await fetch("health").then((reply) => reply.ok, () => false);
+async function sayLost({ signal }) {
+  const alive = !signal.aborted && (await fetch("health").then(({ ok }) => ok, () => false));
+  if (signal.aborted) return;
   if (!alive) return say("error", ...GONE, ask);
   say("error", "The photo did not arrive",
     "The server broke off while it was sent. It may be too large.", ask);
@@ -151,8 +153,7 @@ function clearAnswer() {
   shown.answer = null;
 }
 
-async function showAnswer(answer) {
-  await image.decode().catch(() => {}); // the picture's size is needed for the boxes
+function showAnswer(answer) {
   shown.answer = answer;
   byId("photo").hidden = false;
   offerDownload();
