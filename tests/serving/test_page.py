@@ -455,7 +455,7 @@ def test_the_real_server_answers(browser, tmp_path):
     photo = kag.write_synthetic_photo(tmp_path / "drawn.jpg", seed=1)
     expected = kag.Predictor(model).predict(photo)
     assert len(expected.faces) > 1
-    app = server_module.create_app({"compact": model})
+    app = server_module.create_app({"compact": model}, page=True)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
