@@ -139,12 +139,8 @@ async function sayLost({ signal }) {
 }
 
 async function errorOf(reply) {
-  const text = await reply.text();
-  try {
-    return JSON.parse(text).error ?? text;
-  } catch {
-    return `The server answered ${reply.status}.`;
-  }
+  const { error } = await reply.json().catch(() => ({}));
+  return error ?? `The server answered ${reply.status}.`;
 }
 
 function clearAnswer() {
