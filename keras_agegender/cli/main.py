@@ -16,6 +16,7 @@ from keras_agegender.cli.audit import add_audit
 from keras_agegender.cli.calibrate import add_calibrate
 from keras_agegender.cli.compare import add_compare
 from keras_agegender.cli.console import exit_code
+from keras_agegender.cli.demo import add_demo
 from keras_agegender.cli.evaluate import add_evaluate
 from keras_agegender.cli.export import add_export
 from keras_agegender.cli.predict import add_predict
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     add_compare(verbs)
     add_export(verbs)
     add_predict(verbs)
+    add_demo(verbs)
     add_serve(verbs)
     add_verify(verbs)
     return parser
