@@ -16,6 +16,7 @@ from keras_agegender.cli.audit import add_audit
 from keras_agegender.cli.calibrate import add_calibrate
 from keras_agegender.cli.compare import add_compare
 from keras_agegender.cli.console import exit_code, until_closed
+from keras_agegender.cli.demo import add_demo
 from keras_agegender.cli.evaluate import add_evaluate
 from keras_agegender.cli.export import add_export
 from keras_agegender.cli.predict import add_predict
@@ -24,6 +25,7 @@ from keras_agegender.cli.quickstart import add_quickstart
 from keras_agegender.cli.recipes import add_recipes
 from keras_agegender.cli.report import add_report
 from keras_agegender.cli.reproduce import add_reproduce
+from keras_agegender.cli.serve import add_serve
 from keras_agegender.cli.train import add_train
 from keras_agegender.cli.verify import add_verify
 
@@ -62,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     add_compare(verbs)
     add_export(verbs)
     add_predict(verbs)
+    add_demo(verbs)
+    add_serve(verbs)
     add_verify(verbs)
     return parser
 
