@@ -167,6 +167,11 @@ from .serving.litert_model import LiteRtModel as LiteRtModel
 from .serving.onnx_model import OnnxModel as OnnxModel
 from .serving.prediction_times import PredictionTimes as PredictionTimes
 from .serving.predictor import Predictor as Predictor
+from .serving.server import (
+    ServerLimits as ServerLimits,
+    create_app as create_app,
+    run_server as run_server,
+)
 from .studies.compare import (
     Comparison as Comparison,
     PairedDifference as PairedDifference,
