@@ -168,10 +168,10 @@ from .serving.onnx_model import OnnxModel as OnnxModel
 from .serving.prediction_times import PredictionTimes as PredictionTimes
 from .serving.predictor import Predictor as Predictor
 from .serving.server import (
-    ServerLimits as ServerLimits,
     create_app as create_app,
     run_server as run_server,
 )
+from .serving.server_limits import ServerLimits as ServerLimits
 from .studies.compare import (
     Comparison as Comparison,
     PairedDifference as PairedDifference,

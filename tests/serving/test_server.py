@@ -31,14 +31,14 @@ from keras_agegender.serving.photo_queue import (  # noqa: E402
     PhotoQueue,
     QueueFullError,
 )
+from keras_agegender.serving.photo_requests import describe_model  # noqa: E402
 from keras_agegender.serving.predictor import Predictor  # noqa: E402
 from keras_agegender.serving.server import (  # noqa: E402
     HEADERS,
-    ServerLimits,
     create_app,
-    describe_model,
     run_server,
 )
+from keras_agegender.serving.server_limits import ServerLimits  # noqa: E402
 
 
 def encoded(pixels, kind="PNG", **options):
