@@ -1,8 +1,8 @@
 """The clients of TensorFlow Serving, against what it would receive and hand over.
 
 No TensorFlow Serving runs here. In its place an export's own signatures are run behind
-real sockets: gRPC by TensorFlow Serving's own service definition, REST by the rules of its
-`json_tensor.cc`, which are written down again below.
+real sockets: gRPC by TensorFlow Serving's own service definition, REST by the rules of
+its `json_tensor.cc`, which are written down again below.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def decoded(value):
 
 
 def decimal(value):
-    """`WriteDecimal`: six digits if they are enough, else nine; never a whole number."""
+    """`WriteDecimal`: six digits if they are enough, else nine; never an integer."""
     text = f"{value:.6g}"
     if np.float32(text) != value:
         text = f"{value:.9g}"
@@ -186,9 +186,11 @@ HEADS = [
 CALIBRATION = Calibration({"gender": 3.0}, {"age_group": (0.3,), "gender": (0.6,)})
 
 
-@pytest.fixture(scope="module", params=["cropped", "whole"])
+@pytest.fixture(
+    scope="module", params=["whole", pytest.param("cropped", marks=pytest.mark.slow)]
+)
 def served(request, tmp_path_factory):
-    """Two exports: one with every kind of answer, one of whole pictures that has few."""
+    """An export with every kind of answer, and one of whole pictures that has few."""
     folder = tmp_path_factory.mktemp(request.param) / "model"
     is_cropped = request.param == "cropped"
     encoding = get_encoding("categorical", heads=HEADS if is_cropped else ())
@@ -275,6 +277,31 @@ def test_one_that_cannot_be_read_does_not_stop_the_others(served, make_client):
     assert bad["reason"] and "\n" not in bad["reason"]
     check_same(first, predictor.predict(PHOTOS[0]))
     check_same(last, predictor.predict(PHOTOS[2]))
+
+
+def test_rows_are_as_long_as_the_fullest_photo_has_faces():
+    """Of two faces, none and one; what is behind them is padding, never an answer."""
+    metadata = {"age_groups": [], "genders": ["female", "male"], "outputs": ["gender"],
+                "extra_heads": []}  # fmt: skip
+    male = np.float32([[0.25, 0.75], [0, 0], [0.625, 0]])
+    outputs = {
+        "gender": male,
+        "gender_id": np.array([[0, 1], [-1, -1], [1, -1]]),
+        "male_probability": male,
+        "boxes": np.arange(24, dtype="float32").reshape(3, 2, 4),
+        "scores": np.float32([[0.5, 0.75], [0, 0], [0.875, 0]]),
+        "landmarks": np.zeros((3, 2, 5, 2), "float32"),
+        "counts": np.array([2, 0, 1]),
+    }
+    photos = tf_serving_client.faces_of(outputs, metadata)
+    assert [[face["box"] for face in faces] for faces in photos] == [
+        [(0, 1, 2, 3), (4, 5, 6, 7)], [], [(16, 17, 18, 19)],
+    ]  # fmt: skip
+    assert [[(f["gender"], f["score"]) for f in faces] for faces in photos] == [
+        [("female", 0.5), ("male", 0.75)], [], [("male", 0.875)],
+    ]  # fmt: skip
+    rows = {name: value[0] for name, value in outputs.items() if name != "counts"}
+    assert tf_serving_client.faces_of(rows, metadata) == photos[:1]
 
 
 def test_a_model_that_is_not_served_is_an_error(served, make_client):
