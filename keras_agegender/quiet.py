@@ -55,6 +55,23 @@ def quiet_start() -> Iterator[None]:
         _find_devices()
 
 
+@contextlib.contextmanager
+def no_standard_error() -> Iterator[None]:
+    """Drops what is written to file descriptor 2, by C++ for instance.
+
+    Errors are raised as always.
+    """
+    with open(os.devnull, "w") as nothing:
+        kept = os.dup(2)
+        try:
+            _flush()
+            os.dup2(nothing.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
 def quiet_datasets() -> None:
     """Removes the lines that TensorFlow Datasets logs about its own code, no others."""
     logger = logging.getLogger("absl")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras_agegender.quiet import quiet_start
+
+# What a shell says of a program that wrote into a pipe nobody reads: 128 + SIGPIPE.
+CLOSED_PIPE = 141
 
 
 def load_frameworks() -> None:
@@ -25,6 +29,34 @@ def load_frameworks() -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
+def until_closed(work: Callable[[], int]) -> int:
+    """Runs a program as long as somebody reads what it prints: `agegender … | head`.
+
+    Returns:
+        What it returns; 141 if its output was closed before it was done.
+    """
+    if sys.stdout is None:  # closed from the beginning, as by `>&-`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    try:
+        try:
+            return work()
+        finally:
+            sys.stdout.flush()  # not at exit, where Python would print a traceback
+    except BrokenPipeError:
+        for stream in (sys.stdout, sys.stderr):
+            _discard_if_closed(stream)
+        return CLOSED_PIPE
+
+
+def _discard_if_closed(stream: Any) -> None:
+    """Leads what a stream still holds nowhere: Python flushes it once more at exit."""
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):  # a stream without a descriptor
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def exit_code(
     work: Callable[[], int | None], program: str, wrong_input: int = 1
 ) -> int:
@@ -36,10 +68,17 @@ def exit_code(
         wrong_input: Exit code of an error, where 1 is an answer. Defaults to 1.
 
     Returns:
-        0 done, `wrong_input` if something was wrong with it, 130 interrupted.
+        0 done, `wrong_input` if something was wrong with it, 130 interrupted, 141 if
+        nobody reads its output any more.
     """
+    return until_closed(lambda: _exit_code(work, program, wrong_input))
+
+
+def _exit_code(work: Callable[[], int | None], program: str, wrong_input: int) -> int:
     try:
         return work() or 0
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("AGEGENDER_TRACEBACK"):
             raise

@@ -1,8 +1,8 @@
 """The `agegender` command: parse, call one library function, print.
 
 Exit codes: 0 done, 1 something was wrong with the input (one line on stderr), 2 the
-command line was wrong, 130 interrupted. `audit` answers with them: 1 is leakage, and 2
-is input that is wrong too.
+command line was wrong, 130 interrupted, 141 output closed (`| head`). `audit` answers
+with them: 1 is leakage, and 2 is input that is wrong too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from keras_agegender import __version__
 from keras_agegender.cli.audit import add_audit
 from keras_agegender.cli.calibrate import add_calibrate
 from keras_agegender.cli.compare import add_compare
-from keras_agegender.cli.console import exit_code
+from keras_agegender.cli.console import exit_code, until_closed
+from keras_agegender.cli.demo import add_demo
 from keras_agegender.cli.evaluate import add_evaluate
 from keras_agegender.cli.export import add_export
 from keras_agegender.cli.predict import add_predict
@@ -24,6 +25,7 @@ from keras_agegender.cli.quickstart import add_quickstart
 from keras_agegender.cli.recipes import add_recipes
 from keras_agegender.cli.report import add_report
 from keras_agegender.cli.reproduce import add_reproduce
+from keras_agegender.cli.serve import add_serve
 from keras_agegender.cli.train import add_train
 from keras_agegender.cli.verify import add_verify
 
@@ -34,9 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: Arguments without the program's name; `None` takes the process's own.
     """
-    arguments = _parser().parse_args(argv)
-    wrong_input = getattr(arguments, "error_code", 1)
-    return exit_code(lambda: arguments.run(arguments), "agegender", wrong_input)
+
+    def run() -> int:
+        arguments = _parser().parse_args(argv)
+        wrong_input = getattr(arguments, "error_code", 1)
+        return exit_code(lambda: arguments.run(arguments), "agegender", wrong_input)
+
+    return until_closed(run)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     add_compare(verbs)
     add_export(verbs)
     add_predict(verbs)
+    add_demo(verbs)
+    add_serve(verbs)
     add_verify(verbs)
     return parser
 

@@ -204,9 +204,9 @@ def add_predict(verbs: Any) -> None:
         "inputs",
         nargs="+",
         metavar="[MODEL] PHOTO",
-        help="a run, an export or a .keras file, which may be left out where there is "
-        "a default model; then photos, folders (searched with those inside), globs or "
-        "videos",
+        help="a run, an export of any format or a .keras file, which may be left out "
+        "where there is a default model; then photos, folders (searched with those "
+        "inside), globs or videos",
     )
     verb.add_argument(
         "--model",

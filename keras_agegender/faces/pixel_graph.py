@@ -179,6 +179,19 @@ class PixelGraph(tf.Module):
         picture, box, score = self._cut_subject(image, faces)
         return StoredFace(encode_jpeg(picture, self.path.jpeg_quality), box, score)
 
+    def to_crop(self, picture: tf.Tensor) -> tf.Tensor:
+        """Turns a stored picture into a crop of `crop_size`, as model files take them.
+
+        Where pictures are stored as they are, its pixels are rounded once more than
+        `to_input` rounds them: a probability moves by about 0.001.
+
+        Args:
+            picture: RGB. Shape (height, width, 3), uint8.
+        """
+        if self.path.stored_size is not None:
+            return picture
+        return to_bytes(resize(picture, crop_size(self.path)))
+
     # -- from stored pictures to the input ---------------------------------------------
 
     def to_input(self, picture: tf.Tensor) -> tf.Tensor:
@@ -263,6 +276,22 @@ def encode_jpeg(picture: tf.Tensor, quality: int | None) -> tf.Tensor:
 def enlarged_size(image_size: tuple[int, int], enlarge: float) -> tuple[int, int]:
     """Returns the (height, width) out of which the input is cut."""
     return round(image_size[0] * enlarge), round(image_size[1] * enlarge)
+
+
+def crop_size(path: PixelPath) -> tuple[int, int]:
+    """Returns the (height, width) of crops that a file of one size takes.
+
+    It is the stored size; where pictures are stored as they are, it is the size that
+    the input is cut out of.
+    """
+    if path.stored_size is not None:
+        return path.stored_size
+    if path.image_size is None:
+        raise ValueError(
+            "Invalid pixel path. Expected one with `image_size`, the model's input. "
+            f"Received: {path.describe()}."
+        )
+    return enlarged_size(path.image_size, path.enlarge)
 
 
 def unit_pixels(picture: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:

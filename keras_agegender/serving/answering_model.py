@@ -16,6 +16,7 @@ from keras_agegender.files import directory_hash, file_hash
 from keras_agegender.quiet import quiet_start
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.serving.export_folder import METADATA_FILE, check_export
+from keras_agegender.serving.model_file import SUFFIXES, check_model_file
 from keras_agegender.serving.saved_model_check import check_operations
 
 if TYPE_CHECKING:
@@ -33,12 +34,15 @@ class AnsweringModel(NamedTuple):
 
     Attributes:
         metadata: What its agegender.json says, or would.
-        answer: Turns prepared faces, float32 in [0, 1] of shape (num_faces, height,
-            width, 3), into every output and decoded answer of the signature `faces`.
+        answer: Turns faces of shape (num_faces, height, width, 3) into every output and
+            decoded answer of the signature `faces`.
+        takes_crops: Whether these faces are crops, uint8 of `crop_size`, which it
+            resizes itself. Defaults to false: prepared ones, float32 in [0, 1].
     """
 
     metadata: dict[str, Any]
     answer: Callable[[np.ndarray], Answers]
+    takes_crops: bool = False
 
 
 class ModelKind(NamedTuple):
@@ -87,7 +91,13 @@ def load_answering_model(path: str | Path) -> AnsweringModel:
     Raises:
         ValueError: If it is no model, or one that is incomplete or damaged.
     """
-    return check_answering_model(path).load(Path(path))
+    model = check_answering_model(path).load(Path(path))
+    if "pixels" not in model.metadata:
+        raise ValueError(
+            f"The export in {path} is of an older version, which did not write "
+            "down its pixels. Export the run again."
+        )
+    return model
 
 
 def model_identity(path: str | Path) -> str:
@@ -140,21 +150,40 @@ def _load_export(directory: Path) -> AnsweringModel:
     try:
         metadata = json.loads(file.read_text("utf-8"))
         loaded = tf.saved_model.load(str(directory))
-        faces = loaded.signatures["faces"]
+        # Before format 3 it was `faces` that took prepared ones.
+        name = "inputs" if "inputs" in loaded.signatures else "faces"
+        network = loaded.signatures[name]
     except (ValueError, KeyError, OSError, tf.errors.OpError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"The export in {directory} is damaged: {reason}") from None
-    if "pixels" not in metadata:
-        raise ValueError(
-            f"The export in {directory} is of an older version, which did not write "
-            "down its pixels. Export the run again."
-        )
 
     def answer(pixels: np.ndarray) -> Answers:
-        outputs = faces(faces=tf.constant(pixels))
+        outputs = network(**{name: tf.constant(pixels)})
         return {name: value.numpy() for name, value in outputs.items()}
 
     return AnsweringModel(metadata, answer)
+
+
+def _load_onnx(file: Path) -> AnsweringModel:
+    from keras_agegender.serving.onnx_model import OnnxModel
+
+    model = OnnxModel(file)
+    return AnsweringModel(model.metadata, model.answer, takes_crops=True)
+
+
+def _check_onnx(file: Path) -> None:
+    check_model_file(file, "ONNX", "onnxruntime")
+
+
+def _load_litert(file: Path) -> AnsweringModel:
+    from keras_agegender.serving.litert_model import LiteRtModel
+
+    model = LiteRtModel(file, num_threads=os.cpu_count() or 1)
+    return AnsweringModel(model.metadata, model.answer, takes_crops=True)
+
+
+def _check_litert(file: Path) -> None:
+    check_model_file(file, "LiteRT", "ai_edge_litert")
 
 
 # -- runs and .keras files -------------------------------------------------------------
@@ -187,11 +216,11 @@ def _serve(model: RunDirectory | Path, **options: Any) -> AnsweringModel:
 
     served = serve(model, **options)
     shape = (None, *served.graph.image_size, 3)
-    spec = tf.TensorSpec(shape, tf.float32, name="faces")
-    faces = tf.function(served.functions["faces"], input_signature=[spec])
+    spec = tf.TensorSpec(shape, tf.float32, name="inputs")
+    network = tf.function(served.functions["inputs"], input_signature=[spec])
 
     def answer(pixels: np.ndarray) -> Answers:
-        outputs = faces(tf.constant(pixels))
+        outputs = network(tf.constant(pixels))
         return {name: value.numpy() for name, value in outputs.items()}
 
     return AnsweringModel(served.metadata, answer)
@@ -221,6 +250,20 @@ MODEL_KINDS = (
         lambda path: path.suffix == ".keras",
         _check_keras_file,
         _load_keras_file,
+        file_hash,
+    ),
+    ModelKind(
+        "ONNX file",
+        lambda path: path.suffix == SUFFIXES["onnx"],
+        _check_onnx,
+        _load_onnx,
+        file_hash,
+    ),
+    ModelKind(
+        "LiteRT file",
+        lambda path: path.suffix == SUFFIXES["litert"],
+        _check_litert,
+        _load_litert,
         file_hash,
     ),
     ModelKind(

@@ -172,8 +172,7 @@ def keras_answers(served: Served, crops: np.ndarray) -> dict[str, np.ndarray]:
 
     @tf.function(reduce_retracing=True)
     def answer(batch: tf.Tensor) -> dict[str, tf.Tensor]:
-        inputs = tf.map_fn(served.graph.to_input, batch, fn_output_signature=tf.float32)
-        return served.functions["faces"](inputs)
+        return served.functions["faces"](batch)
 
     parts = []
     for start in range(0, len(crops), BATCH_SIZE):

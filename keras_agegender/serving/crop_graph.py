@@ -14,29 +14,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_agegender.faces.pixel_graph import enlarged_size
-from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.serving.served_model import Served
 
 # Name of the input.
 CROPS = "crops"
 # What turns pixels into the network's input carries this name inside the graph.
 PIXELS_SCOPE = "pixels"
-
-
-def crop_size(path: PixelPath) -> tuple[int, int]:
-    """Returns the (height, width) of crops that a file of one size takes.
-
-    It is the stored size; where pictures are stored as they are, it is the size that
-    the input is cut out of.
-    """
-    if path.stored_size is not None:
-        return path.stored_size
-    if path.image_size is None:
-        raise ValueError(
-            "Invalid pixel path. Expected one with `image_size`, the model's input. "
-            f"Received: {path.describe()}."
-        )
-    return enlarged_size(path.image_size, path.enlarge)
 
 
 def crop_function(served: Served) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
@@ -50,7 +33,7 @@ def crop_function(served: Served) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]
     def answer(crops: tf.Tensor) -> dict[str, tf.Tensor]:
         with tf.name_scope(PIXELS_SCOPE):
             inputs = _to_input(crops, size, enlarge)
-        return served.functions["faces"](inputs)
+        return served.functions["inputs"](inputs)
 
     return answer
 

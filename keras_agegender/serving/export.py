@@ -6,7 +6,9 @@ program loads with `tf.saved_model.load`, without this package and without Keras
 are prepared and answers decoded inside it; augmentation is not in it.
 
     signatures["serving_default"](image_bytes=…)   files of face crops
-    signatures["faces"](faces=…)                   float32 in [0, 1], prepared already
+    signatures["faces"](faces=…)                   face crops, uint8 RGB of any one size
+    signatures["inputs"](inputs=…)                 faces prepared already, float32 in
+                                                   [0, 1] of the network's own size
     signatures["photo"](photo_bytes=…)             one photo; its faces are found inside
     signatures["photos"](photo_bytes=…)            a batch of them
 
@@ -167,7 +169,8 @@ def _write_saved_model(served: Served, directory: Path) -> None:
     shape = (None, *served.graph.image_size, 3)
     inputs = {
         "serving_default": tf.TensorSpec((None,), tf.string, name="image_bytes"),
-        "faces": tf.TensorSpec(shape, tf.float32, name="faces"),
+        "faces": tf.TensorSpec((None, None, None, 3), tf.uint8, name="faces"),
+        "inputs": tf.TensorSpec(shape, tf.float32, name="inputs"),
         "photo": tf.TensorSpec((), tf.string, name="photo_bytes"),
         "photos": tf.TensorSpec((None,), tf.string, name="photo_bytes"),
     }

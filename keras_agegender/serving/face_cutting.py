@@ -21,18 +21,25 @@ class FoundFace(NamedTuple):
 Prepare: TypeAlias = "Callable[[np.ndarray, FoundFace], tuple[np.ndarray, np.ndarray]]"
 
 
-def make_preparation(pixels: PixelPath) -> Prepare:
-    """Returns what turns a picture and a face into the input and the box cut out."""
+def make_preparation(pixels: PixelPath, takes_crops: bool = False) -> Prepare:
+    """Returns what turns a picture and a face into pixels and the box cut out.
+
+    Args:
+        pixels: What is done to them.
+        takes_crops: Whether the model takes crops, uint8 of one size. Defaults to
+            false: it takes the input, float32 in [0, 1].
+    """
     import tensorflow as tf
 
     from keras_agegender.faces.boxes import full_box
     from keras_agegender.faces.pixel_graph import PICTURE, PixelGraph
 
     graph = PixelGraph(pixels)
+    finish = graph.to_crop if takes_crops else graph.to_input
 
     @tf.function(input_signature=[PICTURE])
     def whole(image: Any) -> Any:
-        return graph.to_input(graph.whole(image)), full_box(tf.shape(image)[:2])
+        return finish(graph.whole(image)), full_box(tf.shape(image)[:2])
 
     @tf.function(
         input_signature=[
@@ -43,7 +50,7 @@ def make_preparation(pixels: PixelPath) -> Prepare:
     )
     def face(image: Any, box: Any, landmarks: Any) -> Any:
         picture = graph.face(image, box, landmarks)
-        return graph.to_input(picture), graph.crop_box(image, box)
+        return finish(picture), graph.crop_box(image, box)
 
     def prepare(image: np.ndarray, found: FoundFace) -> tuple[np.ndarray, np.ndarray]:
         if found.landmarks is None:

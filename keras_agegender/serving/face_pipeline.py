@@ -59,7 +59,7 @@ class _Seen(NamedTuple):
 
 
 class _Ready(NamedTuple):
-    """A picture without its pixels, and the model's input and crop box of each face."""
+    """A picture without its pixels; of each face what the model takes, and crop box."""
 
     seen: _Seen
     image_size: tuple[int, int] | None

@@ -9,13 +9,12 @@ import tensorflow as tf
 
 from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
 from keras_agegender.faces.images import UnreadableImageError, read_image
-from keras_agegender.faces.pixel_graph import PixelGraph
+from keras_agegender.faces.pixel_graph import PixelGraph, crop_size
 from keras_agegender.faces.resampling import resize, to_bytes
 from keras_agegender.input_pipeline.reading import read_columns
 from keras_agegender.labels import AGE_GROUPS
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.serving.comparison import Faces
-from keras_agegender.serving.crop_graph import crop_size
 from keras_agegender.synthetic.drawing import draw_face
 
 # Enough to tell a per cent apart, and to see the range of activations.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from keras_agegender.faces.pixel_graph import crop_size
 from keras_agegender.files import replacing
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.serving.comparison import (
@@ -13,7 +14,6 @@ from keras_agegender.serving.comparison import (
     check_drift,
     compare_answers,
 )
-from keras_agegender.serving.crop_graph import crop_size
 from keras_agegender.serving.faces_to_compare import find_faces
 from keras_agegender.serving.litert_export import describe_litert, write_litert
 from keras_agegender.serving.litert_model import LiteRtModel

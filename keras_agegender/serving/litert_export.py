@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import tempfile
 import warnings
 import zipfile
@@ -16,12 +14,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_agegender.faces.pixel_graph import crop_size
 from keras_agegender.models.heads import PART
+from keras_agegender.quiet import no_standard_error
 from keras_agegender.serving.crop_graph import (
     CROPS,
     PIXELS_SCOPE,
     crop_function,
-    crop_size,
 )
 from keras_agegender.serving.export_folder import METADATA_FILE
 from keras_agegender.serving.litert_model import open_interpreter
@@ -50,7 +49,7 @@ def write_litert(
     Raises:
         ValueError: If LiteRT is not installed, or lacks an operation.
     """
-    with tempfile.TemporaryDirectory() as folder, _quiet_converter():
+    with tempfile.TemporaryDirectory() as folder, no_standard_error():
         spec = tf.TensorSpec((None, *crop_size(served.graph.path), 3), tf.uint8, CROPS)
         archive = keras.export.ExportArchive()
         archive.track(served.network)
@@ -103,7 +102,17 @@ def _quantize(converter: Any, crops: np.ndarray, names: list[str]) -> bytes:
         tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
         tf.lite.OpsSet.TFLITE_BUILTINS,
     ]
-    # The one public way to leave operations in float.
+    # The one public way of TensorFlow to leave operations in float. It is experimental,
+    # and in TensorFlow 2.21 opens its file with `tf.lite.Interpreter`, which that
+    # version calls "scheduled for deletion". Its successor, litert-quantizer, quantizes
+    # a float file and would do without TensorFlow; 0.11 wants exactly one version of
+    # ai-edge-litert, as no dependency here does.
+    # https://developers.google.com/edge/litert/quantization/tflq_to_litertq_migration
+    if not hasattr(tf.lite.experimental, "QuantizationDebugger"):
+        raise ValueError(
+            "The format 'litert-int8' needs tf.lite.experimental.QuantizationDebugger, "
+            f"which TensorFlow has up to 2.21 at least. Received: {tf.__version__}."
+        )
     options = tf.lite.experimental.QuantizationDebugOptions(
         denylisted_ops=FLOAT_OPERATIONS, denylisted_nodes=names
     )
@@ -125,16 +134,3 @@ def _names_in_float(file: Path) -> list[str]:
         if not any(f"{scope}/" in name for scope in (NETWORK_SCOPE, PIXELS_SCOPE))
         or any(layer in name for layer in FLOAT_LAYERS)
     )
-
-
-@contextlib.contextmanager
-def _quiet_converter() -> Iterator[None]:
-    """Keeps the converter's lines in C++ off the screen."""
-    with open(os.devnull, "w") as nothing:
-        kept = os.dup(2)
-        try:
-            os.dup2(nothing.fileno(), 2)
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)

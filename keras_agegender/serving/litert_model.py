@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from keras_agegender.quiet import no_standard_error
 from keras_agegender.serving.export_folder import METADATA_FILE
 from keras_agegender.serving.model_file import check_crops, needs_export
 
@@ -47,6 +49,8 @@ class LiteRtModel:
             ) from None
         self.metadata: dict[str, Any] = json.loads(written)
         self._interpreter = open_interpreter(file, num_threads)
+        # An interpreter has one set of buffers: threads take turns.
+        self._alone = threading.Lock()
         self._answer = self._interpreter.get_signature_runner()
         (details,) = self._answer.get_input_details().values()
         self._input = details["name"].removeprefix("serving_default_").split(":")[0]
@@ -56,7 +60,8 @@ class LiteRtModel:
     def answer(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         """Answers about face crops; see `OnnxModel.answer`."""
         check_crops(crops, self.crop_size)
-        return self._answer(**{self._input: crops})
+        with self._alone:
+            return self._answer(**{self._input: crops})
 
 
 def open_interpreter(file: str | Path, num_threads: int = 1) -> Any:
@@ -64,7 +69,10 @@ def open_interpreter(file: str | Path, num_threads: int = 1) -> Any:
     with needs_export("ai_edge_litert"):
         from ai_edge_litert.interpreter import Interpreter
     try:
-        return Interpreter(str(file), num_threads=num_threads)
+        with no_standard_error():  # a line about its own delegate, in C++
+            interpreter = Interpreter(str(file), num_threads=num_threads)
+            interpreter.allocate_tensors()
+            return interpreter
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"LiteRT cannot load {file}: {reason}") from None

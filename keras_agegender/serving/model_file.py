@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -88,6 +89,20 @@ def check_crops(crops: np.ndarray, size: tuple[int, int] | None) -> None:
         )
 
 
+def check_model_file(file: Path, format: str, runtime: str) -> None:
+    """Raises ValueError unless a model file is there, and what it is opened with.
+
+    Args:
+        file: The file.
+        format: What it is called: ONNX or LiteRT.
+        runtime: The package that opens it. It is looked for and not imported.
+    """
+    if not file.is_file():
+        raise ValueError(f"There is no {format} file {file}.")
+    if importlib.util.find_spec(runtime) is None:
+        raise ValueError(_not_installed(runtime))
+
+
 @contextlib.contextmanager
 def needs_export(package: str) -> Iterator[None]:
     """Turns the lack of a package into an error that says how to get it."""
@@ -96,6 +111,8 @@ def needs_export(package: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != package:
             raise
-        raise ValueError(
-            f"{package} is not installed: pip install 'keras-agegender[export]'."
-        ) from None
+        raise ValueError(_not_installed(package)) from None
+
+
+def _not_installed(package: str) -> str:
+    return f"{package} is not installed: pip install 'keras-agegender[export]'."

@@ -1,10 +1,11 @@
 """Prediction: photos and videos become answers about all the faces in them.
 
-In: a run, a `.keras` file or what `export` wrote, and photos. Out: a `PhotoPrediction`
-each, with a `FacePrediction` for every face found, or of a video a `VideoPrediction`
-with a `PersonPrediction` for everybody seen. Pixels take the path that training wrote
-down, through the graph that the SavedModel's own signatures hold. An export needs no
-Keras for photos; a run answers as its export would, and takes longer to load.
+In: a run, a `.keras` file or what `export` wrote in any format, and photos. Out: a
+`PhotoPrediction` each, with a `FacePrediction` for every face found, or of a video a
+`VideoPrediction` with a `PersonPrediction` for everybody seen. Pixels take the path
+that training wrote down, through the graph that the SavedModel's own signatures hold.
+An export needs no Keras for photos; a run answers as its export would, and takes longer
+to load.
 """
 
 from __future__ import annotations
@@ -47,10 +48,11 @@ class Predictor:
     no face is looked for, unless `detector` or `crop_options` is given.
 
     Args:
-        model: What `export` wrote, a run, of which the best model answers as its
-            export would, or a `.keras` file. A `.keras` file outside its run does not
-            say what its pixels were: it takes whole pictures, unless `crop_options` or
-            `detector` is given. `None` (default) is `default_model()`.
+        model: What `export` wrote, in any format (ONNX and LiteRT need the extra
+            `export`), a run, of which the best model answers as its export would, or a
+            `.keras` file. A `.keras` file outside its run does not say what its pixels
+            were: it takes whole pictures, unless `crop_options` or `detector` is given.
+            `None` (default) is `default_model()`.
         detector: Finds the faces; `None` (default) is the one the model was trained
             with.
         crop_options: How faces are cut out. `None` (default) is how it was done for
@@ -275,7 +277,7 @@ class Predictor:
 
     @functools.cached_property
     def _prepare(self) -> Prepare:
-        return make_preparation(self.pixels)
+        return make_preparation(self.pixels, self._model.takes_crops)
 
     def _photo(self, answered: AnsweredPicture) -> PhotoPrediction:
         return PhotoPrediction(

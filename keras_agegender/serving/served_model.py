@@ -31,7 +31,8 @@ from keras_agegender.run_directory import RunDirectory
 from keras_agegender.serving.output_names import DECODED_NAMES, SET_NAMES
 from keras_agegender.serving.signatures import serving_functions
 
-FORMAT = 2
+# 3: `faces` takes uint8 crops of any size, what it took before is `inputs`.
+FORMAT = 3
 
 
 class Served(NamedTuple):

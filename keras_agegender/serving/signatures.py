@@ -30,6 +30,9 @@ def serving_functions(
 ) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
     """Returns the functions behind the signatures, by name.
 
+    `faces` takes crops as they are stored and resizes them; `inputs` what comes out of
+    that: `Predictor` keeps its faces small until they are answered about.
+
     Args:
         model: A model without augmentation.
         encoding: What decodes its outputs.
@@ -39,9 +42,9 @@ def serving_functions(
     path = graph.path
     shape = (None, *graph.image_size, 3)
 
-    def faces(faces: tf.Tensor) -> dict[str, tf.Tensor]:
+    def inputs(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         with tf.name_scope(NETWORK_SCOPE):
-            outputs = _named_outputs(model(faces, training=False), encoding)
+            outputs = _named_outputs(model(inputs, training=False), encoding)
         if calibration is not None:
             outputs = calibration.apply(outputs, encoding)
         answers = dict(outputs)
@@ -60,23 +63,31 @@ def serving_functions(
             answers[f"{head.name}{ANSWER}"] = tf.cast(value, tf.float32)
         return answers
 
+    def faces(faces: tf.Tensor) -> dict[str, tf.Tensor]:
+        pixels = tf.map_fn(graph.to_input, faces, fn_output_signature=tf.float32)
+        return inputs(tf.ensure_shape(pixels, shape))
+
     def serving_default(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         images = tf.map_fn(graph.face_file, image_bytes, fn_output_signature=tf.float32)
-        return faces(tf.ensure_shape(images, shape))
+        return inputs(tf.ensure_shape(images, shape))
 
-    functions: dict[str, Any] = {"serving_default": serving_default, "faces": faces}
+    functions: dict[str, Any] = {
+        "serving_default": serving_default,
+        "faces": faces,
+        "inputs": inputs,
+    }
     if path.crop is None or path.uses_mtcnn:
-        functions |= _photo_functions(faces, graph)
+        functions |= _photo_functions(inputs, graph)
     return functions
 
 
 def _photo_functions(
-    faces: Callable[..., dict[str, tf.Tensor]], graph: PixelGraph
+    answer: Callable[..., dict[str, tf.Tensor]], graph: PixelGraph
 ) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
     """Returns `photo` and `photos`, which find the faces themselves.
 
     Args:
-        faces: Answers about prepared faces.
+        answer: Answers about prepared faces.
         graph: What is done to the pixels.
     """
     shape = (None, *graph.image_size, 3)
@@ -102,7 +113,7 @@ def _photo_functions(
         count = tf.shape(inputs)[0]
         # Without a face a black one: fused convolutions take no empty batch.
         padding = [[0, tf.cast(count == 0, tf.int32)], [0, 0], [0, 0], [0, 0]]
-        answers = faces(tf.ensure_shape(tf.pad(inputs, padding), shape))
+        answers = answer(tf.ensure_shape(tf.pad(inputs, padding), shape))
         return {name: value[:count] for name, value in answers.items()}
 
     inputs_of = whole_inputs if graph.path.crop is None else face_inputs

@@ -56,6 +56,6 @@ def test_it_is_exported(run, tmp_path):
 
     signatures = tf.saved_model.load(str(export(run, tmp_path / "model"))).signatures
     faces = np.random.default_rng(0).random((2, 32, 32, 3)).astype("float32")
-    answers = signatures["faces"](tf.constant(faces))
+    answers = signatures["inputs"](tf.constant(faces))
     for name, value in run.load_model().predict(faces, verbose=0).items():
         np.testing.assert_allclose(answers[name], value, atol=1e-5)

@@ -87,7 +87,7 @@ def test_exports_and_predictions_are_calibrated(run, tmp_path):
     assert Calibration.from_dict(metadata["calibration"]) == calibration
 
     faces = tf.random.stateless_uniform((4, 32, 32, 3), (1, 2))
-    answers = tf.saved_model.load(str(path)).signatures["faces"](faces=faces)
+    answers = tf.saved_model.load(str(path)).signatures["inputs"](inputs=faces)
     encoding = run.encoding()
     raw = run.load_model().predict(faces, verbose=0)
     expected = calibration.apply(raw, encoding)

@@ -314,7 +314,9 @@ def test_an_export_has_no_augmentation(exported):
     }
     assert not [name for name in operations if "Random" in name or "PyFunc" in name]
     faces = tf.random.stateless_uniform((3, 32, 32, 3), (1, 2))
-    first, second = (loaded.signatures["faces"](faces=faces)["age3"] for _ in range(2))
+    first, second = (
+        loaded.signatures["inputs"](inputs=faces)["age3"] for _ in range(2)
+    )
     np.testing.assert_array_equal(first, second)
 
 

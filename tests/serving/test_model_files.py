@@ -93,7 +93,7 @@ def test_matrices_resize_as_the_pixel_path_does(size, enlarge):
     network = build_model(small_backbone, encoding, image_size=(32, 32))
     served = serve(network, pixels=PixelPath().with_input((32, 32), enlarge))
     seen = []
-    served.functions["faces"] = lambda pixels: seen.append(pixels) or {}
+    served.functions["inputs"] = lambda pixels: seen.append(pixels) or {}
     answer = crop_function(served)
     answer(tf.constant(crops(2, size)))
     dynamic = tf.function(
