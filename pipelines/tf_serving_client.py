@@ -14,11 +14,11 @@ Description: An export behind TensorFlow Serving, asked by REST or gRPC.
 TensorFlow Serving needs neither Python nor this package: decoding, faces, network and
 answers are in the graph. It sends numbers; what they mean is in the export's
 agegender.json, which the client reads. A line of JSON is printed for each photo, with
-the answers of `Predictor`, but for `crop_box` and `image_size`, which the graph does not
-say. One photo is asked about by the signature `photo`, several at once by `photos`. If
-one of those cannot be read, the graph refuses all of them: they are asked about one by
-one then. TensorFlow Serving itself bounds neither the size of photos nor who may ask:
-put a proxy that does in front of it, or take `agegender serve`.
+the answers of `Predictor`, but for `crop_box` and `image_size`, which the graph does
+not say. One photo is asked about by the signature `photo`, several at once by `photos`.
+If one of those cannot be read, the graph refuses all of them: they are asked about one
+by one then. TensorFlow Serving itself bounds neither the size of photos nor who may
+ask: put a proxy that does in front of it, or take `agegender serve`.
 """
 
 import argparse
