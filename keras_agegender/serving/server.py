@@ -49,6 +49,11 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:",
 }
 
+# Connections that may wait to be accepted; uvicorn's own number.
+BACKLOG = 2048
+# Status of a request that nobody waits for any more, in the metrics only: nginx's.
+CLIENT_LEFT = 499
+
 
 @dataclass(frozen=True)
 class ServerLimits:
@@ -198,11 +203,13 @@ def run_server(
         app = create_app(models, limits=limits, page=page)
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listening.getsockname()[1]}"
+        listening.listen(BACKLOG)  # whoever reads the address may connect
         print(f"Serving {', '.join(models)} on {address} (Ctrl-C stops)", flush=True)
         if open_browser:
             webbrowser.open(address)
         config = uvicorn.Config(
             app,
+            backlog=BACKLOG,
             log_level="info" if access_log else "warning",
             access_log=access_log,
             server_header=False,
@@ -239,7 +246,7 @@ class _Answering:
         name = request.query_params.get("model") or next(iter(self.queues))
         try:
             photo = await self._receive(request, name)
-            content = await self._answer(photo, name)
+            content = await self._answer(request, photo, name)
             status, headers = 200, None
         except RefusedError as refused:
             content, status = {"error": str(refused)}, refused.status
@@ -249,6 +256,8 @@ class _Answering:
 
     async def _receive(self, request: Request, name: str) -> bytes:
         """Returns the photo of a request, once it is sure that it may be decoded."""
+        from starlette.requests import ClientDisconnect
+
         if name not in self.queues:
             hint = did_you_mean(name, list(self.queues))
             raise RefusedError(
@@ -261,6 +270,8 @@ class _Answering:
             raise RefusedError(
                 408, f"The photo did not come within {self.limits.timeout:g} s."
             ) from None
+        except ClientDisconnect:
+            raise RefusedError(CLIENT_LEFT, "The client left.") from None
         check_photo(photo, self.limits.max_pixels)
         return photo
 
@@ -277,18 +288,31 @@ class _Answering:
                 return bytes(photo)
         raise RefusedError(413, f"The file has more than {most} bytes.")
 
-    async def _answer(self, photo: bytes, name: str) -> dict[str, Any]:
+    async def _answer(
+        self, request: Request, photo: bytes, name: str
+    ) -> dict[str, Any]:
         try:
-            waiting = self.queues[name].submit(photo)
+            answer = asyncio.wrap_future(self.queues[name].submit(photo))
         except QueueFullError as error:
             raise RefusedError(503, f"Too busy: {error} Try again.") from None
+        # The photo has come: all that can follow it is that its sender leaves.
+        leaving = asyncio.ensure_future(request.receive())
         try:
-            async with asyncio.timeout(self.limits.timeout):
-                prediction = await asyncio.wrap_future(waiting)
-        except TimeoutError:
+            done, _ = await asyncio.wait(
+                (answer, leaving),
+                timeout=self.limits.timeout,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            leaving.cancel()
+            answer.cancel()  # of what is not answered yet: out of the queue
+        if not done:
             raise RefusedError(
                 504, f"There was no answer within {self.limits.timeout:g} s."
-            ) from None
+            )
+        if answer not in done:
+            raise RefusedError(CLIENT_LEFT, "The client left.")
+        prediction = answer.result()
         if prediction.status == "unreadable":
             raise RefusedError(400, prediction.reason)
         answer = prediction.to_dict()
