@@ -17,22 +17,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-import json
 import socket
-import time
 import webbrowser
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from keras_agegender.faces.images import PILLOW_FORMATS, open_picture
-from keras_agegender.serving.photo_queue import PhotoQueue, QueueFullError
+from keras_agegender.serving.photo_answering import (
+    PhotoAnswering,
+    ServerLimits,
+    json_response,
+)
+from keras_agegender.serving.photo_queue import PhotoQueue
 from keras_agegender.serving.predictor import Predictor
 from keras_agegender.serving.server_metrics import ServerMetrics
-from keras_agegender.suggestion import did_you_mean
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -48,45 +48,8 @@ HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:",
 }
-
 # Connections that may wait to be accepted; uvicorn's own number.
 BACKLOG = 2048
-# Status of a request that nobody waits for any more, in the metrics only: nginx's.
-CLIENT_LEFT = 499
-
-
-@dataclass(frozen=True)
-class ServerLimits:
-    """What a server takes.
-
-    Attributes:
-        max_bytes: Bytes of a photo's file at most.
-        max_pixels: Pixels of a photo at most, as its file's header says.
-        max_batch: Photos answered about together at most.
-        max_waiting: Photos that may wait, for each model.
-        timeout: Seconds in which a photo must have come, and must be answered about.
-    """
-
-    max_bytes: int = 20_000_000
-    max_pixels: int = 50_000_000
-    max_batch: int = 32
-    max_waiting: int = 256
-    timeout: float = 30.0
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not value > 0:
-                raise ValueError(
-                    f"Invalid `{name}`. Expected a positive number. Received: {value}."
-                )
-
-
-class RefusedError(Exception):
-    """A request that is not answered, with its HTTP status."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 def create_app(
@@ -128,7 +91,7 @@ def create_app(
             on_batch=metrics.batch_photos.observe,
         )
         metrics.watch(name, queues[name])
-    answering = _Answering(queues, limits, metrics)
+    answering = PhotoAnswering(queues, limits, metrics)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -139,7 +102,7 @@ def create_app(
     return _application(answering, lifespan, page)
 
 
-def _application(answering: _Answering, lifespan: Any, page: bool) -> Starlette:
+def _application(answering: PhotoAnswering, lifespan: Any, page: bool) -> Starlette:
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
@@ -156,7 +119,7 @@ def _application(answering: _Answering, lifespan: Any, page: bool) -> Starlette:
         routes.append(Mount("/", StaticFiles(directory=PAGE, html=True)))
 
     async def refuse(request: Request, error: Any) -> Response:
-        return _json({"error": error.detail}, error.status_code, error.headers)
+        return json_response({"error": error.detail}, error.status_code, error.headers)
 
     return Starlette(
         routes=routes,
@@ -218,153 +181,6 @@ def run_server(
         uvicorn.Server(config).run(sockets=[listening])
 
 
-@dataclass(frozen=True)
-class _Answering:
-    """What each address answers."""
-
-    queues: Mapping[str, PhotoQueue]
-    limits: ServerLimits
-    metrics: ServerMetrics
-
-    async def health(self, request: Request) -> Response:
-        return _json({"status": "ready"})
-
-    async def models(self, request: Request) -> Response:
-        shown = [
-            describe_model(name, photos.predictor.metadata)
-            for name, photos in self.queues.items()
-        ]
-        return _json({"default": next(iter(self.queues)), "models": shown})
-
-    async def metrics_text(self, request: Request) -> Response:
-        from starlette.responses import Response
-
-        return Response(self.metrics.text(), media_type=self.metrics.media_type)
-
-    async def predict(self, request: Request) -> Response:
-        start = time.perf_counter()
-        name = request.query_params.get("model") or next(iter(self.queues))
-        try:
-            photo = await self._receive(request, name)
-            content = await self._answer(request, photo, name)
-            status, headers = 200, None
-        except RefusedError as refused:
-            content, status = {"error": str(refused)}, refused.status
-            headers = {"Retry-After": "1"} if status == 503 else None
-        self.metrics.count(status, time.perf_counter() - start, content)
-        return _json(content, status, headers)
-
-    async def _receive(self, request: Request, name: str) -> bytes:
-        """Returns the photo of a request, once it is sure that it may be decoded."""
-        from starlette.requests import ClientDisconnect
-
-        if name not in self.queues:
-            hint = did_you_mean(name, list(self.queues))
-            raise RefusedError(
-                404, f"There is no model {name!r}.{hint} Models: {list(self.queues)}."
-            )
-        try:
-            async with asyncio.timeout(self.limits.timeout):
-                photo = await self._body(request)
-        except TimeoutError:
-            raise RefusedError(
-                408, f"The photo did not come within {self.limits.timeout:g} s."
-            ) from None
-        except ClientDisconnect:
-            raise RefusedError(CLIENT_LEFT, "The client left.") from None
-        check_photo(photo, self.limits.max_pixels)
-        return photo
-
-    async def _body(self, request: Request) -> bytes:
-        most = self.limits.max_bytes
-        declared = request.headers.get("content-length", "")
-        photo = bytearray()
-        if not declared.isdecimal() or int(declared) <= most:
-            async for part in request.stream():
-                photo += part
-                if len(photo) > most:
-                    break
-            else:
-                return bytes(photo)
-        raise RefusedError(413, f"The file has more than {most} bytes.")
-
-    async def _answer(
-        self, request: Request, photo: bytes, name: str
-    ) -> dict[str, Any]:
-        try:
-            answer = asyncio.wrap_future(self.queues[name].submit(photo))
-        except QueueFullError as error:
-            raise RefusedError(503, f"Too busy: {error} Try again.") from None
-        # The photo has come: all that can follow it is that its sender leaves.
-        leaving = asyncio.ensure_future(request.receive())
-        try:
-            done, _ = await asyncio.wait(
-                (answer, leaving),
-                timeout=self.limits.timeout,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-        finally:
-            leaving.cancel()
-            answer.cancel()  # of what is not answered yet: out of the queue
-        if not done:
-            raise RefusedError(
-                504, f"There was no answer within {self.limits.timeout:g} s."
-            )
-        if answer not in done:
-            raise RefusedError(CLIENT_LEFT, "The client left.")
-        prediction = answer.result()
-        if prediction.status == "unreadable":
-            raise RefusedError(400, prediction.reason)
-        answer = prediction.to_dict()
-        del answer["source"]  # no file: there is none here
-        return {"model": name, **answer}
-
-
-def check_photo(photo: bytes, max_pixels: int) -> None:
-    """Raises `RefusedError` for what is no photo, or is too large, by its header."""
-    if not photo:
-        raise RefusedError(400, "The body is empty. Expected the bytes of a photo.")
-    try:
-        with open_picture(photo) as picture:
-            width, height = picture.size
-    except Image.UnidentifiedImageError:
-        formats = ", ".join(PILLOW_FORMATS)
-        raise RefusedError(
-            415, f"This is no picture of a format that is read: {formats}."
-        ) from None
-    except Image.DecompressionBombError as error:
-        raise RefusedError(413, f"The picture is too large: {error}") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise RefusedError(400, f"The picture is damaged ({reason}).") from None
-    if width * height > max_pixels:
-        raise RefusedError(
-            413,
-            f"The picture has {width} x {height} pixels. Expected at most "
-            f"{max_pixels} in all.",
-        )
-
-
-def describe_model(name: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what clients are told of a model.
-
-    Args:
-        name: What it is called here.
-        metadata: What its agegender.json says.
-    """
-    calibration = metadata.get("calibration")
-    return {
-        "name": name,
-        "outputs": {
-            head["name"]: {"kind": head["kind"], "classes": head.get("classes") or None}
-            for head in metadata["encoding"]["heads"]
-        },
-        "licence": metadata.get("license"),
-        "limits": (metadata.get("user") or {}).get("limits"),
-        "coverage": None if calibration is None else 1 - calibration["alpha"],
-    }
-
-
 class _Headers:
     """Adds `HEADERS` to every answer."""
 
@@ -398,15 +214,6 @@ def _blank_photo() -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (160, 160), "gray").save(file, "PNG")
     return file.getvalue()
-
-
-def _json(
-    content: Mapping[str, Any], status: int = 200, headers: Any = None
-) -> Response:
-    from starlette.responses import Response
-
-    text = json.dumps(content, ensure_ascii=False)
-    return Response(text, status, headers, media_type="application/json")
 
 
 def _check_extra() -> None:

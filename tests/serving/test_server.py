@@ -29,6 +29,7 @@ from keras_agegender.encodings.catalogue import get_encoding  # noqa: E402
 from keras_agegender.faces.cropping import CropOptions  # noqa: E402
 from keras_agegender.models.builder import build_model  # noqa: E402
 from keras_agegender.serving.answers import PhotoPrediction  # noqa: E402
+from keras_agegender.serving.photo_answering import describe_model  # noqa: E402
 from keras_agegender.serving.photo_queue import (  # noqa: E402
     PhotoQueue,
     QueueFullError,
@@ -38,7 +39,6 @@ from keras_agegender.serving.server import (  # noqa: E402
     HEADERS,
     ServerLimits,
     create_app,
-    describe_model,
     run_server,
 )
 
