@@ -165,13 +165,13 @@ from .serving.answers import (
 from .serving.export import export as export
 from .serving.litert_model import LiteRtModel as LiteRtModel
 from .serving.onnx_model import OnnxModel as OnnxModel
+from .serving.photo_answering import ServerLimits as ServerLimits
 from .serving.prediction_times import PredictionTimes as PredictionTimes
 from .serving.predictor import Predictor as Predictor
 from .serving.server import (
     create_app as create_app,
     run_server as run_server,
 )
-from .serving.server_limits import ServerLimits as ServerLimits
 from .studies.compare import (
     Comparison as Comparison,
     PairedDifference as PairedDifference,

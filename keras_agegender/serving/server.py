@@ -25,12 +25,13 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from keras_agegender.serving.photo_queue import PhotoQueue
-from keras_agegender.serving.photo_requests import PhotoRequests, json_response
-from keras_agegender.serving.predictor import Predictor
-from keras_agegender.serving.server_limits import (
+from keras_agegender.serving.photo_answering import (
+    PhotoAnswering,
     ServerLimits,
+    json_response,
 )
+from keras_agegender.serving.photo_queue import PhotoQueue
+from keras_agegender.serving.predictor import Predictor
 from keras_agegender.serving.server_metrics import ServerMetrics
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:",
 }
+# Connections that may wait to be accepted; uvicorn's own number.
+BACKLOG = 2048
 
 
 def create_app(
@@ -88,7 +91,7 @@ def create_app(
             on_batch=metrics.batch_photos.observe,
         )
         metrics.watch(name, queues[name])
-    answering = PhotoRequests(queues, limits, metrics)
+    answering = PhotoAnswering(queues, limits, metrics)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -99,7 +102,7 @@ def create_app(
     return _application(answering, lifespan, page)
 
 
-def _application(answering: PhotoRequests, lifespan: Any, page: bool) -> Starlette:
+def _application(answering: PhotoAnswering, lifespan: Any, page: bool) -> Starlette:
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
@@ -163,11 +166,13 @@ def run_server(
         app = create_app(models, limits=limits, page=page)
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listening.getsockname()[1]}"
+        listening.listen(BACKLOG)  # whoever reads the address may connect
         print(f"Serving {', '.join(models)} on {address} (Ctrl-C stops)", flush=True)
         if open_browser:
             webbrowser.open(address)
         config = uvicorn.Config(
             app,
+            backlog=BACKLOG,
             log_level="info" if access_log else "warning",
             access_log=access_log,
             server_header=False,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -27,18 +29,18 @@ from keras_agegender.encodings.catalogue import get_encoding  # noqa: E402
 from keras_agegender.faces.cropping import CropOptions  # noqa: E402
 from keras_agegender.models.builder import build_model  # noqa: E402
 from keras_agegender.serving.answers import PhotoPrediction  # noqa: E402
+from keras_agegender.serving.photo_answering import describe_model  # noqa: E402
 from keras_agegender.serving.photo_queue import (  # noqa: E402
     PhotoQueue,
     QueueFullError,
 )
-from keras_agegender.serving.photo_requests import describe_model  # noqa: E402
 from keras_agegender.serving.predictor import Predictor  # noqa: E402
 from keras_agegender.serving.server import (  # noqa: E402
     HEADERS,
+    ServerLimits,
     create_app,
     run_server,
 )
-from keras_agegender.serving.server_limits import ServerLimits  # noqa: E402
 
 
 def encoded(pixels, kind="PNG", **options):
@@ -212,7 +214,7 @@ class Slow:
         self.batches.append(list(photos))
         if b"bad" in photos:
             raise RuntimeError("out of memory")
-        return [PhotoPrediction(photo.decode(), "no_face") for photo in photos]
+        return [PhotoPrediction(photo.decode("latin-1"), "no_face") for photo in photos]
 
 
 def wait_until(condition):
@@ -315,6 +317,73 @@ def slow_predictor(slow):
     return made
 
 
+async def send(app, *parts, leaves_after):
+    """Speaks ASGI: a client that sends parts of a photo, waits, and is gone."""
+    messages = [{"type": "http.request", "body": p, "more_body": True} for p in parts]
+    messages[-1]["more_body"] = leaves_after is None
+
+    async def receive():
+        if messages:
+            return messages.pop(0)
+        if leaves_after is not None:
+            await asyncio.to_thread(wait_until, leaves_after)
+        return {"type": "http.disconnect"}
+
+    async def take(message):
+        pass
+
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": [],
+             "query_string": b""}  # fmt: skip
+    await app(scope, receive, take)
+
+
+def test_a_client_that_leaves_while_it_sends_is_no_fault_of_the_server(predictor):
+    app = create_app({"small": predictor})
+    asyncio.run(send(app, PHOTO[:100], leaves_after=None))
+    text = TestClient(app).get("/metrics").text
+    assert 'agegender_requests_total{status="499"} 1.0' in text
+    assert "agegender_batch_photos_count 0.0" in text
+
+
+def test_photos_of_clients_that_left_are_not_looked_at():
+    """Two photos are worked on, two wait; the client of one of these leaves."""
+    slow, left = Slow(), []
+    app = create_app({"slow": slow_predictor(slow)})
+
+    async def four():
+        waiting = []
+        for number in range(4):
+            is_gone = (lambda: True) if number == 2 else (lambda: len(left) == 4)
+            waiting.append(asyncio.create_task(send(app, PHOTO, leaves_after=is_gone)))
+            busy = min(number + 1, 2)
+            await asyncio.to_thread(wait_until, lambda n=busy: len(slow.has_begun) == n)
+        await waiting[2]
+        slow.may_go.set()
+        await asyncio.to_thread(wait_until, lambda: sum(map(len, slow.batches)) == 3)
+        left.extend(range(4))
+        await asyncio.gather(*waiting)
+
+    asyncio.run(four())
+    text = TestClient(app).get("/metrics").text
+    assert 'agegender_requests_total{status="499"} 1.0' in text
+    assert 'agegender_requests_total{status="200"} 3.0' in text
+    assert "agegender_batch_photos_sum 3.0" in text
+
+
+def test_the_browser_finds_somebody_there(predictor, monkeypatch):
+    class FoundError(Exception):
+        pass
+
+    def connect(address):
+        host, port = address.removeprefix("http://").split(":")
+        socket.create_connection((host, int(port)), 5).close()
+        raise FoundError
+
+    monkeypatch.setattr("webbrowser.open", connect)
+    with pytest.raises(FoundError):
+        run_server({"small": predictor}, port=0, open_browser=True)
+
+
 def test_figures_for_prometheus(predictor):
     with TestClient(create_app({"small": predictor})) as client:
         client.post("/predict", content=PHOTO)
@@ -328,8 +397,6 @@ def test_figures_for_prometheus(predictor):
 
 
 def test_a_port_that_is_taken_is_told_before_models_load():
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -342,8 +409,6 @@ def test_a_port_that_is_taken_is_told_before_models_load():
 
 @pytest.mark.slow
 def test_200_clients_and_a_calm_end(model_file):
-    import asyncio
-
     command = [sys.executable, "-m", "keras_agegender.cli.main", "serve"]
     process = subprocess.Popen(
         [*command, str(model_file), "--port", "0"],

@@ -1,4 +1,8 @@
-"""Requests: a photo that was sent becomes an answer, or an error with its status."""
+"""What the server's addresses answer: photos are received, checked and answered about.
+
+The photo is taken off the wire within its limits, looked at by its header, put into the
+queue of its model, and waited for, as long as its sender does.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
+from keras_agegender.faces.images import PILLOW_FORMATS, open_picture
 from keras_agegender.serving.photo_queue import PhotoQueue, QueueFullError
-from keras_agegender.serving.server_limits import (
-    RefusedError,
-    ServerLimits,
-    check_photo,
-)
 from keras_agegender.serving.server_metrics import ServerMetrics
 from keras_agegender.suggestion import did_you_mean
 
@@ -22,27 +24,58 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+# Status of a request that nobody waits for any more, in the metrics only: nginx's.
+CLIENT_LEFT = 499
+
 
 @dataclass(frozen=True)
-class PhotoRequests:
-    """What each address answers.
+class ServerLimits:
+    """What a server takes.
 
     Attributes:
-        queues: Name of a model -> the queue in front of it; the first is the default.
-        limits: What is taken.
-        metrics: What is counted.
+        max_bytes: Bytes of a photo's file at most.
+        max_pixels: Pixels of a photo at most, as its file's header says.
+        max_batch: Photos answered about together at most.
+        max_waiting: Photos that may wait, for each model.
+        timeout: Seconds in which a photo must have come, and must be answered about.
     """
+
+    max_bytes: int = 20_000_000
+    max_pixels: int = 50_000_000
+    max_batch: int = 32
+    max_waiting: int = 256
+    timeout: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise ValueError(
+                    f"Invalid `{name}`. Expected a positive number. Received: {value}."
+                )
+
+
+class RefusedError(Exception):
+    """A request that is not answered, with its HTTP status."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class PhotoAnswering:
+    """What each address answers."""
 
     queues: Mapping[str, PhotoQueue]
     limits: ServerLimits
     metrics: ServerMetrics
 
     async def health(self, request: Request) -> Response:
-        """Says that models are loaded."""
+        """Says that the models are loaded."""
         return json_response({"status": "ready"})
 
     async def models(self, request: Request) -> Response:
-        """Lists the models."""
+        """Says which models there are, what they answer and under which terms."""
         shown = [
             describe_model(name, photos.predictor.metadata)
             for name, photos in self.queues.items()
@@ -50,18 +83,18 @@ class PhotoRequests:
         return json_response({"default": next(iter(self.queues)), "models": shown})
 
     async def metrics_text(self, request: Request) -> Response:
-        """Shows the counters."""
+        """Says what was counted."""
         from starlette.responses import Response
 
         return Response(self.metrics.text(), media_type=self.metrics.media_type)
 
     async def predict(self, request: Request) -> Response:
-        """Answers about the photo in a request's body."""
+        """Answers about the photo that is the body of a request."""
         start = time.perf_counter()
         name = request.query_params.get("model") or next(iter(self.queues))
         try:
             photo = await self._receive(request, name)
-            content = await self._answer(photo, name)
+            content = await self._answer(request, photo, name)
             status, headers = 200, None
         except RefusedError as refused:
             content, status = {"error": str(refused)}, refused.status
@@ -71,6 +104,8 @@ class PhotoRequests:
 
     async def _receive(self, request: Request, name: str) -> bytes:
         """Returns the photo of a request, once it is sure that it may be decoded."""
+        from starlette.requests import ClientDisconnect
+
         if name not in self.queues:
             hint = did_you_mean(name, list(self.queues))
             raise RefusedError(
@@ -83,6 +118,8 @@ class PhotoRequests:
             raise RefusedError(
                 408, f"The photo did not come within {self.limits.timeout:g} s."
             ) from None
+        except ClientDisconnect:
+            raise RefusedError(CLIENT_LEFT, "The client left.") from None
         check_photo(photo, self.limits.max_pixels)
         return photo
 
@@ -99,23 +136,61 @@ class PhotoRequests:
                 return bytes(photo)
         raise RefusedError(413, f"The file has more than {most} bytes.")
 
-    async def _answer(self, photo: bytes, name: str) -> dict[str, Any]:
+    async def _answer(
+        self, request: Request, photo: bytes, name: str
+    ) -> dict[str, Any]:
         try:
-            waiting = self.queues[name].submit(photo)
+            asked = asyncio.wrap_future(self.queues[name].submit(photo))
         except QueueFullError as error:
             raise RefusedError(503, f"Too busy: {error} Try again.") from None
+        # The photo has come: all that can follow it is that its sender leaves.
+        leaving = asyncio.ensure_future(request.receive())
         try:
-            async with asyncio.timeout(self.limits.timeout):
-                prediction = await asyncio.wrap_future(waiting)
-        except TimeoutError:
+            done, _ = await asyncio.wait(
+                (asked, leaving),
+                timeout=self.limits.timeout,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            leaving.cancel()
+            asked.cancel()  # of what is not answered yet: out of the queue
+        if not done:
             raise RefusedError(
                 504, f"There was no answer within {self.limits.timeout:g} s."
-            ) from None
+            )
+        if asked not in done:
+            raise RefusedError(CLIENT_LEFT, "The client left.")
+        prediction = asked.result()
         if prediction.status == "unreadable":
             raise RefusedError(400, prediction.reason)
         answer = prediction.to_dict()
         del answer["source"]  # no file: there is none here
         return {"model": name, **answer}
+
+
+def check_photo(photo: bytes, max_pixels: int) -> None:
+    """Raises `RefusedError` for what is no photo, or is too large, by its header."""
+    if not photo:
+        raise RefusedError(400, "The body is empty. Expected the bytes of a photo.")
+    try:
+        with open_picture(photo) as picture:
+            width, height = picture.size
+    except Image.UnidentifiedImageError:
+        formats = ", ".join(PILLOW_FORMATS)
+        raise RefusedError(
+            415, f"This is no picture of a format that is read: {formats}."
+        ) from None
+    except Image.DecompressionBombError as error:
+        raise RefusedError(413, f"The picture is too large: {error}") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise RefusedError(400, f"The picture is damaged ({reason}).") from None
+    if width * height > max_pixels:
+        raise RefusedError(
+            413,
+            f"The picture has {width} x {height} pixels. Expected at most "
+            f"{max_pixels} in all.",
+        )
 
 
 def describe_model(name: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,7 +216,7 @@ def describe_model(name: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
 def json_response(
     content: Mapping[str, Any], status: int = 200, headers: Any = None
 ) -> Response:
-    """Returns plain values as an HTTP answer."""
+    """Returns plain values as a response."""
     from starlette.responses import Response
 
     text = json.dumps(content, ensure_ascii=False)

@@ -1,0 +1,253 @@
+"""
+Title: Ask TensorFlow Serving
+Description: An export behind TensorFlow Serving, asked by REST or gRPC.
+
+    agegender export runs/mine --out saved_models/mine
+    docker run --rm -e MODEL_NAME=mine \
+        -p 127.0.0.1:8501:8501 -p 127.0.0.1:8500:8500 \
+        -v "$PWD/saved_models/mine:/models/mine/1:ro" tensorflow/serving
+    python pipelines/tf_serving_client.py saved_models/mine photo.jpg other.jpg
+
+    pip install tensorflow-serving-api    # gRPC: a quarter fewer bytes are sent
+    python pipelines/tf_serving_client.py saved_models/mine photo.jpg --grpc
+
+TensorFlow Serving needs neither Python nor this package: decoding, faces, network and
+answers are in the graph. It sends numbers; what they mean is in the export's
+agegender.json, which the client reads. A line of JSON is printed for each photo, with
+the answers of `Predictor`, but for `crop_box` and `image_size`, which the graph does
+not say. One photo is asked about by the signature `photo`, several at once by `photos`.
+If one of those cannot be read, the graph refuses all of them: they are asked about one
+by one then. TensorFlow Serving itself bounds neither the size of photos nor who may
+ask: put a proxy that does in front of it, or take `agegender serve`.
+"""
+
+import argparse
+import base64
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Outputs = Mapping[str, np.ndarray]
+SIGNATURES = {"photo", "photos"}
+
+
+class RefusedError(ValueError):
+    """The graph refused the photos, all of them: one cannot be read."""
+
+
+def signature_of(photos: Sequence[bytes]) -> str:
+    return "photo" if len(photos) == 1 else "photos"
+
+
+class RestClient:
+    """Asks by REST.
+
+    Args:
+        address: Host and port, `"localhost:8501"` for instance.
+        model: The name under which TensorFlow Serving knows the model.
+        timeout: Seconds to wait for an answer.
+    """
+
+    def __init__(self, address: str, model: str, timeout: float = 60.0) -> None:
+        self.url = f"http://{address}/v1/models/{model}:predict"
+        self.timeout = timeout
+
+    def outputs(self, photos: Sequence[bytes]) -> Outputs:
+        request = urllib.request.Request(
+            self.url, rest_request(photos), {"Content-Type": "application/json"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=self.timeout) as answer:
+                return rest_outputs(answer.read())
+        except urllib.error.HTTPError as error:
+            reason = rest_error(error.read())
+            if error.code == 400:
+                raise RefusedError(reason) from None
+            raise ValueError(f"{self.url} answered {error.code}: {reason}") from None
+        except OSError as error:
+            raise ValueError(f"No answer from {self.url}: {error}.") from None
+
+
+def rest_request(photos: Sequence[bytes]) -> bytes:
+    """Returns the body that asks about photos, in TensorFlow Serving's columns."""
+    files = [{"b64": base64.b64encode(photo).decode()} for photo in photos]
+    signature = signature_of(photos)
+    photo_bytes = files[0] if signature == "photo" else files
+    request = {"signature_name": signature, "inputs": {"photo_bytes": photo_bytes}}
+    return json.dumps(request).encode()
+
+
+def rest_outputs(body: bytes) -> Outputs:
+    """Returns the arrays of an answer, floats in the precision of the graph."""
+    arrays = {n: np.asarray(v) for n, v in json.loads(body)["outputs"].items()}
+    return {
+        name: array.astype("float32") if array.dtype.kind == "f" else array
+        for name, array in arrays.items()
+    }
+
+
+def rest_error(body: bytes) -> str:
+    """Returns what an answer with an error says; a proxy's need not be JSON."""
+    text = body.decode("utf-8", "replace")
+    try:
+        return str(json.loads(text)["error"])
+    except (ValueError, KeyError, TypeError):
+        return text
+
+
+class GrpcClient:
+    """Asks by gRPC; needs tensorflow-serving-api.
+
+    Args:
+        address: Host and port, `"localhost:8500"` for instance.
+        model: The name under which TensorFlow Serving knows the model.
+        timeout: Seconds to wait for an answer.
+    """
+
+    def __init__(self, address: str, model: str, timeout: float = 60.0) -> None:
+        import grpc
+        from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+        self.address, self.model, self.timeout = address, model, timeout
+        # Answers about many photos are longer than gRPC's 4 MB.
+        options = [("grpc.max_receive_message_length", -1)]
+        channel = grpc.insecure_channel(address, options=options)
+        self.service = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+    def outputs(self, photos: Sequence[bytes]) -> Outputs:
+        import grpc
+        import tensorflow as tf
+
+        try:
+            answer = self.service.Predict(
+                grpc_request(self.model, photos), timeout=self.timeout
+            )
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.INVALID_ARGUMENT:
+                raise RefusedError(error.details()) from None
+            raise ValueError(
+                f"{self.address} answered {error.code().name}: {error.details()}"
+            ) from None
+        return {name: tf.make_ndarray(value) for name, value in answer.outputs.items()}
+
+
+def grpc_request(model: str, photos: Sequence[bytes]) -> Any:
+    """Returns the `PredictRequest` that asks about photos."""
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2
+
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = model
+    request.model_spec.signature_name = signature = signature_of(photos)
+    value = photos[0] if signature == "photo" else list(photos)
+    request.inputs["photo_bytes"].CopyFrom(tf.make_tensor_proto(value, tf.string))
+    return request
+
+
+def ask(
+    client: RestClient | GrpcClient,
+    names: Sequence[str],
+    photos: Sequence[bytes],
+    metadata: Mapping[str, Any],
+) -> Iterator[dict[str, Any]]:
+    """Yields the answers about photos, in order, as `PhotoPrediction.to_dict` has them.
+
+    Args:
+        client: Whom to ask.
+        names: What the photos are called.
+        photos: Their files' bytes; at least one.
+        metadata: What the export's agegender.json says.
+    """
+    try:
+        outputs = client.outputs(photos)
+    except RefusedError as error:
+        if len(photos) > 1:
+            for name, photo in zip(names, photos, strict=True):
+                yield from ask(client, [name], [photo], metadata)
+            return
+        reason = " ".join(str(error).split())
+        source = {"source": names[0], "status": "unreadable"}
+        yield {**source, "faces": [], "reason": reason}
+        return
+    for name, faces in zip(names, faces_of(outputs, metadata), strict=True):
+        status = "ok" if faces else "no_face"
+        if metadata["pixels"]["crop"] is None:
+            status = "not_cropped"
+        yield {"source": name, "status": status, "faces": faces, "reason": ""}
+
+
+def faces_of(
+    outputs: Outputs, metadata: Mapping[str, Any]
+) -> list[list[dict[str, Any]]]:
+    """Returns the answers about every face of every photo."""
+    from keras_agegender.serving.face_answers import face_fields, place_fields
+
+    counts = outputs.get("counts")
+    if counts is None:  # of `photo`: a row is a face, not a photo
+        outputs = {name: value[np.newaxis] for name, value in outputs.items()}
+        counts = [len(outputs["scores"][0])]
+    photos = []
+    for row, count in enumerate(counts):
+        faces = []
+        for number in range(count):
+            # Behind them is padding, so that all rows are equally long.
+            face = {n: v[row, number] for n, v in outputs.items() if n != "counts"}
+            place = place_fields(face["boxes"], face["boxes"], face["scores"])
+            del place["crop_box"]  # the graph does not say what was cut out
+            faces.append({**place, **face_fields(metadata, face)})
+        photos.append(faces)
+    return photos
+
+
+def read_metadata(export: Path) -> dict[str, Any]:
+    """Returns what an export's agegender.json says.
+
+    Raises:
+        ValueError: If it is none, or cannot find faces in photos itself.
+    """
+    file = export / "agegender.json"
+    if not file.is_file():
+        raise ValueError(
+            f"There is no {file}. Expected the folder that `agegender export` wrote."
+        )
+    metadata = json.loads(file.read_text("utf-8"))
+    if not SIGNATURES <= set(metadata["signatures"]):
+        raise ValueError(
+            f"The export in {export} cannot be asked about photos. Expected the "
+            f"signatures {sorted(SIGNATURES)}. Received: {metadata['signatures']}."
+        )
+    return metadata
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[2][13:])
+    parser.add_argument("model", type=Path, help="the export that is served")
+    parser.add_argument("photos", type=Path, nargs="+", help="files of photos")
+    parser.add_argument("--name", help="what MODEL_NAME said [the folder's name]")
+    parser.add_argument("--grpc", action="store_true", help="gRPC instead of REST")
+    parser.add_argument("--address", help="[localhost:8501, of gRPC localhost:8500]")
+    parser.add_argument("--batch", type=int, default=8, help="photos at once [8]")
+    arguments = parser.parse_args()
+    if arguments.batch < 1:
+        parser.error(f"--batch: expected at least 1. Received: {arguments.batch}.")
+    try:
+        metadata = read_metadata(arguments.model)
+        name = arguments.name or arguments.model.resolve().name
+        kind, port = (GrpcClient, 8500) if arguments.grpc else (RestClient, 8501)
+        client = kind(arguments.address or f"localhost:{port}", name)
+        for first in range(0, len(arguments.photos), arguments.batch):
+            files = arguments.photos[first : first + arguments.batch]
+            photos = [file.read_bytes() for file in files]
+            for answer in ask(client, [str(file) for file in files], photos, metadata):
+                print(json.dumps(answer, ensure_ascii=False), flush=True)
+    except (OSError, ValueError, ImportError) as error:
+        parser.exit(1, f"error: {error}\n")
+
+
+if __name__ == "__main__":
+    main()
