@@ -180,7 +180,7 @@ class PixelGraph(tf.Module):
         return StoredFace(encode_jpeg(picture, self.path.jpeg_quality), box, score)
 
     def to_crop(self, picture: tf.Tensor) -> tf.Tensor:
-        """Returns a stored picture as a crop of the stored size, as model files take it.
+        """Returns a stored picture as a crop of the stored size, for model files.
 
         Where pictures are stored as they are, its pixels are rounded once more than
         `to_input` rounds them: a probability moves by about 0.001.
