@@ -131,6 +131,15 @@ class RunDirectory:
         """The calibration of the best model, if `calibrate` was called."""
         return self.path / "calibration.json"
 
+    def terms(self) -> dict[str, str]:
+        """Returns `license` and `limits` of the weights, as terms.json says.
+
+        The file is written by hand, or by whoever passes the run on; it travels into
+        exports. Empty without one.
+        """
+        file = self.path / "terms.json"
+        return read_json(file) if file.is_file() else {}
+
     @property
     def backup(self) -> Path:
         """Folder of the training state, there while a run is unfinished."""

@@ -2,7 +2,8 @@
 Title: A run becomes a folder that may be passed on
 Description: Weights in half precision, no local paths, no faces.
 
-    python pipelines/release_run.py runs/utkface/utkface_compact saved_models/compact
+    python pipelines/release_run.py runs/utkface/utkface_compact saved_models/compact \
+        --by race --license "For non-commercial research." --limits "Old faces …"
 
 What is left out: pictures, predictions and keys of faces, and the optimizer. The model
 still loads with `keras.saving.load_model`, in float32, and the folder with
@@ -19,6 +20,8 @@ import h5py
 
 WEIGHTS = "model.weights.h5"
 CONFIG = "config.json"
+# Tables of `agegender evaluate`, for the card.
+FIGURES = "figures.txt"
 COPIED = ("best.json", "history.csv", "curves.png", "confusion.png", "calibration.json")
 
 
@@ -76,13 +79,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[2][13:])
     parser.add_argument("run", type=Path, help="a finished run")
     parser.add_argument("out", type=Path, help="folder to write")
+    parser.add_argument("--by", nargs="*", default=[], help="columns to score by")
+    parser.add_argument("--license", required=True, help="terms of the weights")
+    parser.add_argument("--limits", required=True, help="what they cannot do")
     arguments = parser.parse_args()
     # Keras takes seconds to load; the arguments are right by now.
+    import keras_agegender as kag
+    from keras_agegender.files import file_hash
     from keras_agegender.recipes.loading import override_recipe
     from keras_agegender.run_directory import RunDirectory
 
     run = RunDirectory.open(arguments.run)
+    figures = kag.format_metrics(kag.evaluate(run, by=arguments.by))
     arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / FIGURES).write_text(f"{figures}\n", "utf-8")
     for name in ("run.json", "metrics.json"):
         values = without_paths(json.loads((run.path / name).read_text("utf-8")))
         text = json.dumps(values, indent=1) + "\n"
@@ -91,12 +101,22 @@ def main() -> None:
     if recipe.model.backbone_weights:
         name = Path(recipe.model.backbone_weights).name
         overrides = [f"model.backbone_weights={name}"]
+    if recipe.distillation:
+        name = Path(recipe.distillation.teacher).name
+        overrides += [f"distillation.teacher={name}"]
+    terms = {"license": arguments.license, "limits": arguments.limits}
+    (arguments.out / "terms.json").write_text(json.dumps(terms, indent=1) + "\n")
     toml = override_recipe(recipe, overrides).to_toml()
     (arguments.out / "recipe.toml").write_text(toml, "utf-8")
     for name in COPIED:
         if (run.path / name).is_file():
             (arguments.out / name).write_bytes((run.path / name).read_bytes())
     halve(run.best_model, arguments.out / "best.keras")
+    calibration = arguments.out / "calibration.json"
+    if calibration.is_file():  # of the same model, in other bits
+        values = json.loads(calibration.read_text("utf-8"))
+        values["fitted_on"]["model_sha256"] = file_hash(arguments.out / "best.keras")
+        calibration.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     size = sum(file.stat().st_size for file in arguments.out.iterdir()) / 1e6
     print(f"{arguments.out}: {size:.1f} MB")
 

@@ -69,8 +69,17 @@ def main() -> None:
     overrides = arguments.overrides
     if arguments.weights:
         overrides.append(f"model.backbone_weights={arguments.weights}")
+    teacher = arguments.out / "utkface_compact"
     for recipe in arguments.recipes:
-        run = kag.train(recipe, data, arguments.out / recipe, overrides=overrides)
+        run = kag.train(
+            recipe,
+            data,
+            arguments.out / recipe,
+            overrides=[
+                *overrides,
+                *([f"distillation.teacher={teacher}"] * (recipe == "utkface_tiny")),
+            ],
+        )
         print(kag.calibrate(run))
         print(kag.format_metrics(kag.evaluate(run)))
         print(run.path)

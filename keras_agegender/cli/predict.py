@@ -39,6 +39,8 @@ def _predict(arguments: argparse.Namespace) -> int:
     from keras_agegender.serving.predictor import Predictor
 
     predictor = Predictor(model)
+    if str(model) not in arguments.inputs and str(model) != arguments.model:
+        _note(f"model: {model}")
     if _pixels_are_unknown(model):
         _note(f"{model} does not say what its pixels were: whole pictures are taken")
     if out is None:

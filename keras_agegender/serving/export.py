@@ -93,6 +93,7 @@ def export(
             calibration.json, if `calibrate` was called.
         metadata: Anything else to keep in agegender.json, under `"user"`.
         license: Terms of the weights, kept in agegender.json under `"license"`.
+            `None` (default) keeps those of a run's terms.json.
         format: `"savedmodel"` (default), `"onnx"`, `"litert"`, or `"litert-int8"` with
             the network in 8-bit integers and decoding in float.
         crops: A prepared dataset or a folder of face crops: whom a file is compared on,
@@ -127,7 +128,8 @@ def export(
         calibration=calibration,
         metadata=metadata,
     )
-    served.metadata["license"] = license
+    if license is not None:
+        served.metadata["license"] = license
     if format == "savedmodel":
         _export_folder(served, directory)
     else:

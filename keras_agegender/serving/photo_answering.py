@@ -208,7 +208,7 @@ def describe_model(name: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
             for head in metadata["encoding"]["heads"]
         },
         "licence": metadata.get("license"),
-        "limits": (metadata.get("user") or {}).get("limits"),
+        "limits": metadata.get("limits"),
         "coverage": None if calibration is None else 1 - calibration["alpha"],
     }
 

@@ -86,6 +86,8 @@ def serve(
         "calibration": calibration.to_dict() if calibration else None,
         "pixels": path.to_dict(),
         "signatures": list(functions),
+        "license": source.get("terms", {}).get("license"),
+        "limits": source.get("terms", {}).get("limits"),
         "user": dict(metadata or {}),
     }
     return Served(network, graph, functions, description)
@@ -138,6 +140,7 @@ def _open(model: RunDirectory | keras.Model | str | Path) -> dict[str, Any]:
         "pipeline": recipe.data.pipeline,
         "pixels": run.pixels(),
         "calibration": run.calibration(),
+        "terms": run.terms(),
         "recipe": recipe.to_dict(),
         "training": {
             key: info[key]

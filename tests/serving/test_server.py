@@ -109,7 +109,7 @@ def test_a_model_is_described_by_what_travels_with_it():
     metadata = {
         "encoding": {"heads": [{"name": "hair", "kind": "categorical",
                                 "classes": ["dark", "fair"]}]},
-        "license": "for research", "user": {"limits": "No babies."},
+        "license": "for research", "limits": "No babies.",
         "calibration": {"alpha": 0.2},
     }  # fmt: skip
     assert describe_model("mine", metadata) == {
