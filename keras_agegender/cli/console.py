@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from keras_agegender.quiet import quiet_start
@@ -25,6 +28,10 @@ def load_frameworks() -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a program as Ctrl-C does: what is open is closed."""
+
+
 def exit_code(
     work: Callable[[], int | None], program: str, wrong_input: int = 1
 ) -> int:
@@ -36,10 +43,12 @@ def exit_code(
         wrong_input: Exit code of an error, where 1 is an answer. Defaults to 1.
 
     Returns:
-        0 done, `wrong_input` if something was wrong with it, 130 interrupted.
+        0 done, `wrong_input` if something was wrong with it, 130 interrupted (Ctrl-C),
+        143 terminated (SIGTERM).
     """
     try:
-        return work() or 0
+        with _raising_at_sigterm():
+            return work() or 0
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("AGEGENDER_TRACEBACK"):
             raise
@@ -54,12 +63,31 @@ def exit_code(
             file=sys.stderr,
         )
         return wrong_input
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        terminated = isinstance(stop, Terminated)
         print(
-            f"{program}: interrupted; the same command goes on from here",
+            f"{program}: {'terminated' if terminated else 'interrupted'}; the same "
+            "command goes on from here",
             file=sys.stderr,
         )
-        return 130
+        return 143 if terminated else 130
+
+
+@contextlib.contextmanager
+def _raising_at_sigterm() -> Iterator[None]:
+    """Raises `Terminated` at SIGTERM; only a main thread may ask for that."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,0 +1,132 @@
+"""Commands that are killed at any moment: the same command again ends the same.
+
+A moment is a time, or the n-th time that something changes on the disk; either is drawn
+anew, with a seed, for every case.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections import Counter
+
+import keras
+import numpy as np
+import pytest
+
+from keras_agegender.checksums import verify
+
+pytestmark = pytest.mark.slow
+# Verb -> how many moments, and where its undisturbed result lies.
+VERBS = {
+    "prepare": (12, "data"),
+    "train": (14, "run"),
+    "export": (8, "model"),
+    "predict": (10, "answers"),
+    "reproduce": (6, "reproduced"),
+}
+VOLATILE = {"started", "finished", "data", "seconds"}
+
+
+def content(verb, out):
+    """Returns what must be equal: name -> bytes, arrays or text."""
+    if verb == "predict":
+        return {"answers": out.with_suffix(".jsonl").read_bytes()}
+    if verb == "train":
+        return _run_content(out)
+    if verb == "reproduce":
+        found = {f: (out / f).read_bytes() for f in ("table.csv", "table.md")}
+        for run in sorted((out / "runs").glob("*/*")):
+            found |= {f"{run.name}/{k}": v for k, v in _run_content(run).items()}
+        return found
+    assert not verify(out).differences
+    files = [file for file in sorted(out.rglob("*")) if file.is_file()]
+    # TensorFlow names functions by numbers that it draws.
+    drawn = {"saved_model.pb", "fingerprint.pb", "checksums.json"}
+    return {
+        str(file.relative_to(out)): file.read_bytes()
+        for file in files
+        if verb != "export" or file.name not in drawn
+    }
+
+
+def _run_content(run):
+    found = {}
+    for file in sorted(run.glob("*.keras")):
+        model = keras.saving.load_model(file, compile=False)
+        found |= {f"{file.name}/{w.path}": w.numpy() for w in model.weights}
+    info = json.loads((run / "run.json").read_text("utf-8"))
+    assert info["status"] == "finished" and not (run / "backup").exists()
+    found["run.json"] = {k: v for k, v in info.items() if k not in VOLATILE}
+    for name in ("metrics.json", "predictions.csv", "recipe.toml", "history.csv"):
+        found[name] = (run / name).read_bytes()
+    return found
+
+
+def differing(first, second):
+    """Returns the names of what is not equal."""
+    names = set(first) ^ set(second)
+    for name in set(first) & set(second):
+        same = first[name] == second[name]
+        if isinstance(first[name], np.ndarray):
+            same = np.array_equal(first[name], second[name])
+        if not same:
+            names.add(name)
+    return sorted(names)
+
+
+def undisturbed(workshop, verb):
+    """Returns the result of a command that nothing disturbs, made before if need be."""
+    needs = {"train": "prepare", "export": "train", "reproduce": "prepare"}
+    needs["predict"] = "export"
+    if verb in needs:
+        undisturbed(workshop, needs[verb])
+    out = workshop.root / VERBS[verb][1]
+    if not (out.exists() or out.with_suffix(".jsonl").exists()):
+        result = workshop.run(*workshop.command(verb, out))
+        assert result.code == 0, result.text
+        return out, result
+    return out, None
+
+
+def clear(out):
+    shutil.rmtree(out, ignore_errors=True)
+    for file in out.parent.glob(f"*{out.name}*"):
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_killed_at_any_moment(workshop, verb, capsys):
+    whole, _ = undisturbed(workshop, verb)
+    expected = content(verb, whole)
+    draw, counts, wrong = random.Random(f"killed {verb}"), Counter(), []
+    out = workshop.root / "disturbed"
+    measured = workshop.run(*workshop.command(verb, out))
+    assert differing(expected, content(verb, out)) == []
+    for case in range(VERBS[verb][0]):
+        clear(out)
+        command = workshop.command(verb, out)
+        stop = {"at_change": draw.randrange(measured.changes)}
+        if case % 2:
+            stop = {"after": measured.seconds * draw.uniform(0.02, 0.95)}
+        first = workshop.run(*command, **stop)
+        if first.code != -9:  # it was faster than before
+            counts["ended before"] += first.code == 0
+            wrong += [] if first.code == 0 else [(stop, first.text[-500:])]
+            continue
+        counts["killed"] += 1
+        again = workshop.run(*command)
+        if again.code == 0:
+            names = differing(expected, content(verb, out))
+            counts["goes on, equal" if not names else "different"] += 1
+            wrong += [(stop, names)] if names else []
+        elif again.code == 1 and again.calm:
+            counts["one line says what to do"] += 1
+            wrong.append((stop, again.text[-500:]))
+        else:
+            counts["fails"] += 1
+            wrong.append((stop, again.code, again.text[-500:]))
+    with capsys.disabled():
+        print(f"\n{verb}: {dict(counts)}")
+    assert not wrong
