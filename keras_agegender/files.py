@@ -140,6 +140,11 @@ def is_file_name(name: str) -> bool:
     return FILE_NAME.fullmatch(name) is not None
 
 
+def is_text(name: str) -> bool:
+    """Returns whether a name of a file is UTF-8, and not just bytes as Linux allows."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
 def partial_directory(directory: Path) -> Path:
     """Returns where a folder is made before it gets its name: `<name>.partial`."""
     return directory.with_name(directory.name + ".partial")

@@ -112,8 +112,9 @@ def read_splits(texts: Sequence[str]) -> dict[str, str]:
 
 
 def say(text: str) -> None:
-    """Prints at once, also into a pipe."""
-    print(text, flush=True)
+    """Prints at once, also into a pipe, also names of files that are no text."""
+    code = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(code, "backslashreplace").decode(code), flush=True)
 
 
 def add_verb(verbs: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
