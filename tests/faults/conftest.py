@@ -14,7 +14,7 @@ SETTINGS = (
     "model.image_size=[32, 32]",
     "data.batch_size=16",
     "data.faces=any",
-    "training.epochs=3",
+    "training.epochs=2",
     "evaluation={}",
 )
 OVERRIDES = [part for setting in SETTINGS for part in ("--set", setting)]
