@@ -34,7 +34,7 @@ SETTINGS = (
 def write_faces(folder, count):
     """Writes pictures, no two alike, and their CSV file; eight of ten are for training.
 
-    A number is written into the first rows in black and white squares: JPEG keeps those.
+    A number is written into the first rows in squares, which JPEG keeps.
     """
     import cv2
     import numpy as np

@@ -191,8 +191,8 @@ def _unset(settings: dict[str, Any], key: str, source: str) -> None:
     *sections, last = key.split(".")
     table: Any = settings
     for section in sections:
-        table = table.get(section) if isinstance(table, Mapping) else None
-    if not isinstance(table, Mapping) or last not in table:
+        table = table.get(section) if isinstance(table, dict) else None
+    if not isinstance(table, dict) or last not in table:
         raise ValueError(
             f"Recipe {source} has an invalid `unset`. Expected keys that its base "
             f"sets. Received: {key!r}."
