@@ -149,6 +149,8 @@ class _Child:
 
 
 def _serve(block_size):
+    # A shell that starts this in the background lets it ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     import importlib
     import pkgutil
 

@@ -104,6 +104,11 @@ def _overridden(
     reaching = for_pretraining(overrides)
     if settings.get("pretraining") is not None:
         before = settings.get("pretraining_overrides", [])
+        if not isinstance(before, (list, tuple)):
+            raise ValueError(
+                f"Recipe {source} has an invalid value of 'pretraining_overrides'. "
+                f"Expected a list of texts. Received: {before!r}."
+            )
         settings["pretraining_overrides"] = [*before, *reaching]
     elif any(override.strip().startswith(PREFIX) for override in overrides):
         raise ValueError(

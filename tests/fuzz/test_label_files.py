@@ -149,7 +149,8 @@ def test_damaged_csv(folder, data):
 @pytest.fixture(scope="module")
 def adience(tmp_path_factory):
     rows = {fold: [adience_row(n, fold) for n in range(3)] for fold in range(5)}
-    return write_adience(tmp_path_factory.mktemp("adience") / "labels", rows)
+    folder = write_adience(tmp_path_factory.mktemp("adience") / "labels", rows)
+    return folder, (folder / "fold_0_data.txt").read_bytes()
 
 
 FIELDS = st.one_of(
@@ -160,8 +161,7 @@ FIELDS = st.one_of(
 @cases()
 @given(st.data())
 def test_any_fold_file(adience, data):
-    file = adience / "fold_0_data.txt"
-    before = file.read_bytes()
+    folder, before = adience
     if data.draw(st.booleans()):
         content = mutated(data.draw, before)
     else:
@@ -170,13 +170,10 @@ def test_any_fold_file(adience, data):
             row[column] = data.draw(FIELDS)
         text = "\t".join(COLUMNS) + "\n" + "\t".join(row.values()) + "\n"
         content = encoded(text, data.draw(st.sampled_from(ENCODINGS)))
-    file.write_bytes(content)
+    (folder / "fold_0_data.txt").write_bytes(content)
     keep = data.draw(st.sampled_from(("both", "any")))
-    try:
-        with declared("fold file", ValueError, OSError):
-            manifest, report = read_adience(adience, adience, keep=keep)
-            assert len(manifest) + sum(report.left_out.values()) == report.rows_read
-            assert manifest["key"].is_unique
-            str(report)
-    finally:
-        file.write_bytes(before)
+    with declared("fold file", ValueError, OSError):
+        manifest, report = read_adience(folder, folder, keep=keep)
+        assert len(manifest) + sum(report.left_out.values()) == report.rows_read
+        assert manifest["key"].is_unique
+        str(report)
