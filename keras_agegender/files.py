@@ -19,6 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 PACKAGES = (
     "keras-agegender",
     "keras",
@@ -54,9 +56,43 @@ def replacing(file: Path, *, durable: bool = True) -> Iterator[Path]:
         if durable:
             to_disk(partial)
         os.replace(partial, file)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and not error.filename:
+            error.filename = str(file)  # a full disk: which file found no room
         raise
+
+
+@contextlib.contextmanager
+def only_writer(lock: Path, refusal: str) -> Iterator[None]:
+    """Keeps other processes from writing what a lock file stands for.
+
+    The system frees the lock of a process that was killed; the file it leaves is none.
+
+    Args:
+        lock: The lock file, which is removed afterwards. Its folder is made.
+        refusal: What to say where another process writes, in a sentence or two.
+
+    Raises:
+        ValueError: If another process does so already.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(lock)
+    while True:
+        try:
+            held.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(refusal) from None
+        if lock.exists():
+            break
+        held.release()  # of a file that its last owner has just removed
+    try:
+        yield
+    finally:
+        # While it is held: behind `release` it may be another process's.
+        with contextlib.suppress(OSError):
+            lock.unlink()
+        held.release()
 
 
 def write_bytes(file: Path, content: bytes, *, durable: bool = True) -> None:
@@ -104,9 +140,19 @@ def is_file_name(name: str) -> bool:
     return FILE_NAME.fullmatch(name) is not None
 
 
+def is_text(name: str) -> bool:
+    """Returns whether a name of a file is UTF-8, and not just bytes as Linux allows."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
 def partial_directory(directory: Path) -> Path:
     """Returns where a folder is made before it gets its name: `<name>.partial`."""
     return directory.with_name(directory.name + ".partial")
+
+
+def lock_beside(target: Path) -> Path:
+    """Returns the lock file of a file or folder that is made: `.<name>.lock`."""
+    return target.with_name(f".{target.name}.lock")
 
 
 def holds(

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from keras_agegender.faces.pixel_path import PixelPath
-from keras_agegender.files import file_hash, holds, read_json, write_json
+from keras_agegender.files import (
+    file_hash,
+    holds,
+    only_writer,
+    read_json,
+    write_json,
+)
 from keras_agegender.labels import AgeGroups
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.recipes.recipe import Recipe
@@ -257,18 +261,9 @@ class RunDirectory:
         Raises:
             ValueError: If another process does so already.
         """
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise ValueError(
-                f"Another process trains in {self.path}. Choose another directory."
-            ) from None
-        try:
+        refusal = f"Another process trains in {self.path}. Choose another directory."
+        with only_writer(self.path / ".lock", refusal):
             yield
-        finally:
-            lock.release()
-            (self.path / ".lock").unlink(missing_ok=True)
 
     def check_space(self, num_bytes: int) -> None:
         """Makes sure that the folder can be written and has room for so much.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from keras_agegender.quiet import quiet_start
@@ -57,6 +59,10 @@ def _discard_if_closed(stream: Any) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a program as Ctrl-C does: what is open is closed."""
+
+
 def exit_code(
     work: Callable[[], int | None], program: str, wrong_input: int = 1
 ) -> int:
@@ -68,15 +74,16 @@ def exit_code(
         wrong_input: Exit code of an error, where 1 is an answer. Defaults to 1.
 
     Returns:
-        0 done, `wrong_input` if something was wrong with it, 130 interrupted, 141 if
-        nobody reads its output any more.
+        0 done, `wrong_input` if something was wrong with it, 130 interrupted (Ctrl-C),
+        141 if nobody reads its output any more, 143 terminated (SIGTERM).
     """
     return until_closed(lambda: _exit_code(work, program, wrong_input))
 
 
 def _exit_code(work: Callable[[], int | None], program: str, wrong_input: int) -> int:
     try:
-        return work() or 0
+        with _raising_at_sigterm():
+            return work() or 0
     except BrokenPipeError:
         raise
     except (ValueError, OSError, ImportError) as error:
@@ -93,12 +100,31 @@ def _exit_code(work: Callable[[], int | None], program: str, wrong_input: int) -
             file=sys.stderr,
         )
         return wrong_input
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        terminated = isinstance(stop, Terminated)
         print(
-            f"{program}: interrupted; the same command goes on from here",
+            f"{program}: {'terminated' if terminated else 'interrupted'}; the same "
+            "command goes on from here",
             file=sys.stderr,
         )
-        return 130
+        return 143 if terminated else 130
+
+
+@contextlib.contextmanager
+def _raising_at_sigterm() -> Iterator[None]:
+    """Raises `Terminated` at SIGTERM; only a main thread may ask for that."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _one_line(error: BaseException) -> str:
@@ -123,8 +149,9 @@ def read_splits(texts: Sequence[str]) -> dict[str, str]:
 
 
 def say(text: str) -> None:
-    """Prints at once, also into a pipe."""
-    print(text, flush=True)
+    """Prints at once, also into a pipe, also names of files that are no text."""
+    code = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(code, "backslashreplace").decode(code), flush=True)
 
 
 def add_verb(verbs: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:

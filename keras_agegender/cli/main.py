@@ -1,8 +1,8 @@
 """The `agegender` command: parse, call one library function, print.
 
 Exit codes: 0 done, 1 something was wrong with the input (one line on stderr), 2 the
-command line was wrong, 130 interrupted, 141 output closed (`| head`). `audit` answers
-with them: 1 is leakage, and 2 is input that is wrong too.
+command line was wrong, 130 interrupted, 141 output closed (`| head`), 143 terminated.
+`audit` answers with them: 1 is leakage, and 2 is input that is wrong too.
 """
 
 from __future__ import annotations

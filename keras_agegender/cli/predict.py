@@ -15,6 +15,7 @@ from keras_agegender.cli.annotations import annotate, annotation_files
 from keras_agegender.cli.argument_types import positive_number
 from keras_agegender.cli.checks import choose_model
 from keras_agegender.cli.console import add_verb, load_frameworks, say
+from keras_agegender.files import lock_beside, only_writer
 from keras_agegender.progress import progress_bar
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.serving.answering_model import model_identity
@@ -66,8 +67,11 @@ def _run_into(
         "whole_image": arguments.whole_image,
         "frames_per_second": arguments.fps,
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with AnswerFile(out, sources, request, _note) as answers:
+    refusal = f"Another process predicts into {out}. Choose another file."
+    with (
+        only_writer(lock_beside(out), refusal),
+        AnswerFile(out, sources, request, _note) as answers,
+    ):
         done = answers.num_done
         if done:
             _note(f"{done} of {len(sources)} were answered before; going on")

@@ -96,10 +96,11 @@ def prepare_with_beam(
         return task
     options = beam.options.pipeline_options.PipelineOptions(list(beam_options))
     blocks = task.blocks()
-    missing = [(k, blocks[k]) for k in task.missing_blocks()]
-    with beam.Pipeline(options=options) as pipeline:
-        _ = pipeline | _over_blocks(beam, missing, _CropBlock(cropper, task))
-    return task.finish(partial(_write_splits, beam=beam, options=options))
+    with task.writing():
+        missing = [(k, blocks[k]) for k in task.missing_blocks()]
+        with beam.Pipeline(options=options) as pipeline:
+            _ = pipeline | _over_blocks(beam, missing, _CropBlock(cropper, task))
+        return task.finish(partial(_write_splits, beam=beam, options=options))
 
 
 def _import_beam() -> Any:

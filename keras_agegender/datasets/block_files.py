@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,9 @@ class BlockFiles:
     def is_finished(self, number: int, rows: pd.DataFrame) -> bool:
         """Returns whether a block is there, undamaged and of these rows.
 
+        One that is older than one of its pictures is not: another call would mix what
+        the pictures were with what they are.
+
         Args:
             number: Its number.
             rows: Its rows of the manifest.
@@ -100,7 +104,10 @@ class BlockFiles:
         except DamagedBlockError:
             return False
         found = [(record["key"], record["split"]) for record in records]
-        return found == list(zip(rows["key"], rows["split"], strict=True))
+        if found != list(zip(rows["key"], rows["split"], strict=True)):
+            return False
+        made = self.file(number).stat().st_mtime_ns
+        return all(_last_change(path) <= made for path in rows["path"])
 
     def _message(self, file: Path, reason: str) -> str:
         return (
@@ -127,6 +134,14 @@ def _records(header: Any, jpegs: bytes, request: str) -> list[dict[str, Any]]:
     if start != len(jpegs):
         raise ValueError(f"{len(jpegs) - start} bytes belong to no picture")
     return records
+
+
+def _last_change(path: str) -> int:
+    """Returns when a file's content last changed, in ns; 0 of one that is gone."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except (OSError, ValueError):
+        return 0
 
 
 def _digest(content: bytes) -> str:

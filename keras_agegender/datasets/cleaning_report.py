@@ -16,6 +16,7 @@ NO_AGE_GROUP = "no age group"
 MOST_NAMES, MOST_LETTERS = 3, 100
 WIDEST = 72  # of its first column; a longer text pushes its number to the right
 _LEFT_OUT = "left out: "
+NOT_TEXT = "name is not UTF-8"  # but bytes: no text file could hold it
 
 
 @dataclass

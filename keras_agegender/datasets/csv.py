@@ -7,8 +7,9 @@ become further outputs. What a value means is declared or evident, never guessed
 from __future__ import annotations
 
 import csv
+import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -239,20 +240,23 @@ def _read_rows(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]
     if not file.is_file():
         raise ValueError(f"There is no CSV file {file}.")
     try:
-        text = file.read_text("utf-8-sig")
+        text = file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is not UTF-8 text: {error.reason}.") from error
-    lines = text.splitlines()
-    if not lines or not lines[0].strip():
+    lines = io.StringIO(text, newline="")  # as csv wants it: ends of lines are kept
+    first = next(lines, "")
+    if not first.strip():
         raise ValueError(f"{file}, line 1: expected the names of columns, found none.")
-    delimiter = max(DELIMITERS, key=lines[0].count)
+    delimiter = max(DELIMITERS, key=first.count)
+    lines.seek(0)
     reader = csv.reader(lines, delimiter=delimiter)
-    names = [name.strip() for name in next(reader)]
+    parsed = _parsed(file, reader)
+    names = [name.strip() for name in next(parsed)]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(f"{file}, line 1: the column {twice[0]!r} is there twice.")
     rows = []
-    for cells in reader:
+    for cells in parsed:
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) != len(names):
@@ -264,6 +268,14 @@ def _read_rows(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]
     if not rows:
         raise ValueError(f"{file} names columns, but has no rows.")
     return names, rows
+
+
+def _parsed(file: Path, reader: Any) -> Iterator[list[str]]:
+    """Yields the rows of a `csv.reader`; what it cannot read is a ValueError."""
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise ValueError(f"{file}, line {reader.line_num}: {error}.") from None
 
 
 def _find_roles(

@@ -7,6 +7,7 @@ dataset itself appears under its name only when it is complete.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -50,7 +51,13 @@ from keras_agegender.faces.cropping import CropOptions
 from keras_agegender.faces.detector import FaceDetector
 from keras_agegender.faces.images import encode_jpeg
 from keras_agegender.faces.pixel_path import PixelPath
-from keras_agegender.files import replace_directory, versions, write_json
+from keras_agegender.files import (
+    lock_beside,
+    only_writer,
+    replace_directory,
+    versions,
+    write_json,
+)
 from keras_agegender.progress import progress_bar
 
 # What became of pictures without a face, by `CropOptions.fallback`.
@@ -158,9 +165,26 @@ class Preparation:
         ]
 
     def missing_blocks(self) -> list[int]:
-        """Returns the numbers of the blocks that are not finished yet, or damaged."""
+        """Returns the numbers of the blocks to make.
+
+        Those not finished yet, damaged, or older than one of their pictures.
+        """
         files = self.block_files
         return [k for k, b in enumerate(self.blocks()) if not files.is_finished(k, b)]
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keeps other processes from preparing into the same folder.
+
+        Raises:
+            ValueError: If another process does so already.
+        """
+        refusal = (
+            f"Another process prepares {self.directory}. Wait for it, or choose "
+            "another directory."
+        )
+        with only_writer(lock_beside(self.directory), refusal):
+            yield
 
     def splits(self) -> list[str]:
         """Returns the names of the manifest's splits."""
@@ -307,8 +331,9 @@ def carry_out(
     task: Preparation, cropper: BlockCropper, progress: bool = True
 ) -> PreparationReport:
     """Does what `begin` began; this, and nothing before it, needs TensorFlow."""
-    _crop_blocks(task, cropper, progress)
-    return task.finish(_write_splits)
+    with task.writing():
+        _crop_blocks(task, cropper, progress)
+        return task.finish(_write_splits)
 
 
 def make_cropper(
@@ -384,7 +409,8 @@ def begin(
     made = "Face crops" if cropper.path.crop else "Whole pictures"
     text = description or f"{made} made by keras_agegender from {name}."
     task = Preparation(manifest, directory, request, text)
-    open_partial(task.partial, request, overwrite)
+    with task.writing():
+        open_partial(task.partial, request, overwrite)
     return task
 
 

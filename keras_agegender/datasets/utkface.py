@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from keras_agegender.datasets.cleaning_report import GAP, CleaningReport
+from keras_agegender.datasets.cleaning_report import GAP, NOT_TEXT, CleaningReport
 from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.datasets.same_pictures import check_duplicates
 from keras_agegender.datasets.splits import draw_splits
+from keras_agegender.files import is_text
 from keras_agegender.labels import (
     GENDERS,
     MAX_AGE,
@@ -116,6 +117,9 @@ def _read_name(
     file: Path, groups: AgeGroups, gaps: str, report: CleaningReport
 ) -> dict | None:
     key = file.as_posix()
+    if not is_text(key):
+        report.leave_out(ascii(key), NOT_TEXT)
+        return None
     match = _NAME.match(file.name)
     if match is None:
         report.leave_out(key, "malformed name")

@@ -104,6 +104,11 @@ def _overridden(
     reaching = for_pretraining(overrides)
     if settings.get("pretraining") is not None:
         before = settings.get("pretraining_overrides", [])
+        if not isinstance(before, (list, tuple)):
+            raise ValueError(
+                f"Recipe {source} has an invalid value of 'pretraining_overrides'. "
+                f"Expected a list of texts. Received: {before!r}."
+            )
         settings["pretraining_overrides"] = [*before, *reaching]
     elif any(override.strip().startswith(PREFIX) for override in overrides):
         raise ValueError(
@@ -146,7 +151,7 @@ def _read(name: str, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], str]:
     if path.suffix == ".toml":
         if not path.is_file():
             raise ValueError(f"There is no recipe file {name}.")
-        text, source = path.read_text("utf-8"), str(path)
+        text, source = _text_of(path), str(path)
     else:
         name = _full_name(name)
         entry = _folder() / f"{name}.toml"
@@ -163,7 +168,12 @@ def _read(name: str, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], str]:
         settings = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"Recipe {source} is not valid TOML: {error}.") from error
-    base, unset = settings.pop("base", None), settings.pop("unset", ())
+    base, unset = settings.pop("base", None), settings.pop("unset", [])
+    if not isinstance(unset, list) or not all(isinstance(key, str) for key in unset):
+        raise ValueError(
+            f"Recipe {source} has an invalid `unset`. Expected a list of keys. "
+            f"Received: {unset!r}."
+        )
     if base is None:
         return settings, source
     if path.suffix == ".toml" and (path.parent / f"{base}.toml").is_file():
@@ -174,13 +184,20 @@ def _read(name: str, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], str]:
     return _merged(inherited, settings), source
 
 
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"Recipe {file} is not UTF-8 text: {error.reason}.") from None
+
+
 def _unset(settings: dict[str, Any], key: str, source: str) -> None:
     """Takes a setting of the base away."""
     *sections, last = key.split(".")
     table: Any = settings
     for section in sections:
-        table = table.get(section, {})
-    if last not in table:
+        table = table.get(section) if isinstance(table, dict) else None
+    if not isinstance(table, dict) or last not in table:
         raise ValueError(
             f"Recipe {source} has an invalid `unset`. Expected keys that its base "
             f"sets. Received: {key!r}."

@@ -103,7 +103,7 @@ def follow_encoding(
 
 def _outputs(encoding: Any) -> set[str]:
     """Returns the names of an encoding's outputs, whatever the age groups."""
-    if encoding not in ENCODINGS:
+    if not isinstance(encoding, str) or encoding not in ENCODINGS:
         return set()  # told by `check_recipe`
     heads = ENCODINGS[encoding](MOST_AGE_GROUPS)
     return {name for head in heads for name in head.output_names}

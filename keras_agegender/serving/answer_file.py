@@ -91,7 +91,10 @@ class AnswerFile:
         with (
             replacing(self._file) as new,
             new.open(
-                "w", encoding="utf-8", newline="" if form == "csv" else "\n"
+                "w",
+                encoding="utf-8",
+                errors="backslashreplace",  # names that are no text
+                newline="" if form == "csv" else "\n",
             ) as stream,
         ):
             if form == "json":

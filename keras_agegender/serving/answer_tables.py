@@ -16,8 +16,16 @@ FILE_WIDTH, FACE_WIDTH, ANSWER_WIDTH = 40, 4, 14
 
 
 def json_line(prediction: Mapping[str, Any]) -> str:
-    """Returns what `to_dict` gave as one line of a JSON Lines file."""
-    return json.dumps(prediction, ensure_ascii=False)
+    """Returns what `to_dict` gave as one line of a JSON Lines file.
+
+    It is ASCII, with escapes, if the file's name is no text, as Linux allows them.
+    """
+    line = json.dumps(prediction, ensure_ascii=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return json.dumps(prediction)
+    return line
 
 
 def csv_columns(metadata: Mapping[str, Any]) -> list[str]:

@@ -44,7 +44,13 @@ from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.faces.cropping import CropOptions
 from keras_agegender.faces.detector import MtcnnDetector
 from keras_agegender.faces.pixel_path import PixelPath
-from keras_agegender.files import partial_directory, replace_directory, write_json
+from keras_agegender.files import (
+    lock_beside,
+    only_writer,
+    partial_directory,
+    replace_directory,
+    write_json,
+)
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.serving.export_folder import METADATA_FILE
 from keras_agegender.serving.model_file import check_new_model
@@ -159,12 +165,13 @@ def _export_folder(served: Served, directory: Path) -> None:
             stacklevel=3,
         )
     partial = partial_directory(directory)
-    shutil.rmtree(partial, ignore_errors=True)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    _write_saved_model(served, partial)
-    write_json(partial / METADATA_FILE, served.metadata)
-    write_checksums(partial)  # last: whatever is not in it is not finished
-    replace_directory(partial, directory)
+    refusal = f"Another process exports to {directory}. Choose another directory."
+    with only_writer(lock_beside(directory), refusal):
+        shutil.rmtree(partial, ignore_errors=True)
+        _write_saved_model(served, partial)
+        write_json(partial / METADATA_FILE, served.metadata)
+        write_checksums(partial)  # last: whatever is not in it is not finished
+        replace_directory(partial, directory)
 
 
 def _write_saved_model(served: Served, directory: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from keras_agegender.checksums import CHECKSUMS_FILE, check_sizes
@@ -10,6 +11,8 @@ from keras_agegender.files import holds, partial_directory
 # What TensorFlow writes right into the folder of a SavedModel.
 SAVED_MODEL_FILES = ("saved_model.pb", "fingerprint.pb", "variables", "assets")
 METADATA_FILE = "agegender.json"
+# What a process leaves that was killed while it wrote one of the JSON files.
+HALF_WRITTEN = re.compile(r"\.(agegender|checksums)\.\d+\.partial\.json")
 
 
 def check_new_export(directory: Path, overwrite: bool) -> None:
@@ -26,7 +29,8 @@ def check_new_export(directory: Path, overwrite: bool) -> None:
         )
     partial = partial_directory(directory)  # what is in it will be replaced
     known = {METADATA_FILE, CHECKSUMS_FILE, *SAVED_MODEL_FILES}
-    foreign = sorted(e.name for e in partial.glob("*") if e.name not in known)
+    names = {entry.name for entry in partial.glob("*")} - known
+    foreign = sorted(name for name in names if not HALF_WRITTEN.fullmatch(name))
     if foreign:
         raise ValueError(
             f"{partial} holds other things than an unfinished export: {foreign[0]!r}. "

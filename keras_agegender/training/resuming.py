@@ -13,7 +13,7 @@ from keras_agegender.datasets.face_index import (
     index_faces,
 )
 from keras_agegender.datasets.prepared import PreparedDataset
-from keras_agegender.files import directory_hash, versions, write_text
+from keras_agegender.files import directory_hash, versions, write_bytes, write_text
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.training.check_pixels import recorded_pixels
 from keras_agegender.training.experiment import Experiment
@@ -153,11 +153,12 @@ def truncate_history(file: Path, epochs: int) -> None:
     """Leaves the epochs that are backed up; a killed run may have logged one more."""
     if not file.is_file():
         return
-    lines = file.read_text("utf-8").splitlines(keepends=True)[: epochs + 1]
+    # As bytes: text would come back with other ends of lines than the rows to come.
+    lines = file.read_bytes().splitlines(keepends=True)[: epochs + 1]
     if epochs == 0:
         file.unlink()
     else:
-        write_text(file, "".join(lines))
+        write_bytes(file, b"".join(lines))
 
 
 def _empty(path: Path) -> None:

@@ -27,6 +27,7 @@ RECORDS = [
     },
 ]  # fmt: skip
 ROWS = pd.DataFrame({"key": ["ä/1.jpg", "2.jpg"], "split": ["train", "test"]})
+ROWS["path"] = "gone.jpg"
 
 
 @pytest.fixture
@@ -125,6 +126,14 @@ def test_damaged_blocks_are_made_again(begun, tmp_path):
     assert start(tmp_path, count=8).missing_blocks() == [0, 1, 3]
 
 
+def test_a_block_that_is_older_than_a_picture_is_made_again(begun, tmp_path):
+    """What the picture was before would stand beside what the others are now."""
+    task = start(tmp_path, count=8)
+    later = (begun / "block-000001.block").stat().st_mtime_ns + 1
+    os.utime(task.blocks()[1]["path"].iloc[1], ns=(later, later))
+    assert task.missing_blocks() == [1, 3]
+
+
 def test_a_damaged_request_loses_no_block(begun, tmp_path):
     for content in (b"", b"{", b"\xff\xfe", b"[]"):
         (begun / "request.json").write_bytes(content)
@@ -164,8 +173,11 @@ def test_a_link_is_not_followed(tmp_path):
 
 
 def start(tmp_path, overwrite=False, *, count=2, jpeg_quality=95):
+    rows = make_rows(tmp_path / "pictures", count)
+    for row in rows:  # made anew, but not changed
+        os.utime(row["path"], (1, 1))
     return begin(
-        make_manifest(make_rows(tmp_path / "pictures", count)), tmp_path / "out",
+        make_manifest(rows), tmp_path / "out",
         make_cropper(MiddleDetector(), CropOptions(), (32, 32), jpeg_quality),
         splits=None, name="faces", description="", block_size=2, overwrite=overwrite,
     )  # fmt: skip

@@ -375,3 +375,18 @@ def test_pictures_outside_of_the_folder_are_reported(tmp_path):
     outside = [item for item, why in report.items if why.startswith("pictures outside")]
     assert outside == ["../up.jpg", str(tmp_path / "absolute.jpg"), "link.jpg"]
     assert "pictures outside of the folder, kept" in str(report)
+
+
+@pytest.mark.parametrize("letter", ["\n", "\r\n", "\u2028", "\x0b", "\x85"])
+def test_cells_may_hold_ends_of_lines(tmp_path, letter):
+    """Python's `splitlines` knows more of them than a CSV file."""
+    lines = [f'{n}.jpg,27,f,"a{letter}{n}"' for n in range(2)]
+    manifest, report = read_csv(write(tmp_path, *lines), **ALL)
+    assert list(manifest["subject"]) == [f"a{letter}0", f"a{letter}1"]
+    assert report.rows_read == 2
+
+
+def test_what_csv_refuses_is_said_with_its_line(tmp_path):
+    file = write(tmp_path, "0.jpg,27,f,anna", f"1.jpg,27,f,{'x' * 200_000}")
+    with pytest.raises(ValueError, match="line 3: field larger than field limit"):
+        read_csv(file)

@@ -16,6 +16,7 @@ from sample_data import make_prepared
 
 from keras_agegender.evaluation.plots import read_history
 from keras_agegender.run_directory import RunDirectory
+from keras_agegender.training.resuming import truncate_history
 from keras_agegender.training.train import train
 
 SHARED = (
@@ -183,3 +184,13 @@ def test_early_stopping_goes_on_counting(tmp_path):
         "epoch-0003.weights.h5",
         "state.json",
     ]
+
+
+def test_a_history_keeps_its_ends_of_lines(tmp_path):
+    """`CSVLogger` writes those of Windows; rows to come would have others."""
+    file = tmp_path / "history.csv"
+    file.write_bytes(b"epoch,loss\r\n0,1.5\r\n1,1.0\r\n")
+    truncate_history(file, 1)
+    assert file.read_bytes() == b"epoch,loss\r\n0,1.5\r\n"
+    truncate_history(file, 0)
+    assert not file.exists()

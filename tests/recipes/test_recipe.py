@@ -345,3 +345,32 @@ def test_pretraining_is_of_the_size_of_what_it_is_for():
     recipe = load_recipe("9")
     small = replace(recipe, model=replace(recipe.model, image_size=(96, 80)))
     assert pretraining_recipe(small).model.image_size == (96, 80)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('base = "quickstart"\nunset = 0', "invalid `unset`. Expected a list of keys"),
+        ('base = "quickstart"\nunset = [0]', "invalid `unset`"),
+        ('base = "quickstart"\nunset = ["title.x"]', "Expected keys that its base"),
+        ('pretraining = "5"\npretraining_overrides = 0', "Expected a list of texts"),
+        ("[model]\nencoding = []", "invalid value of 'model.encoding'"),
+    ],
+)
+def test_values_of_other_kinds_are_said(tmp_path, text, message):
+    """Found by fuzzing; each of them was an error of no one's making."""
+    file = tmp_path / "mine.toml"
+    file.write_text(text, "utf-8")
+    with pytest.raises(ValueError, match=message):
+        load_recipe(file)
+
+
+def test_an_encoding_that_is_no_name():
+    with pytest.raises(ValueError, match="invalid value of 'model.encoding'"):
+        load_recipe("quickstart", ["model.encoding=[]"])
+
+
+def test_a_recipe_that_is_no_text(tmp_path):
+    (tmp_path / "mine.toml").write_bytes(b"\x80title")
+    with pytest.raises(ValueError, match="mine.toml is not UTF-8 text"):
+        load_recipe(tmp_path / "mine.toml")

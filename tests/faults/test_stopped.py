@@ -1,0 +1,201 @@
+"""Signals, locks, other writers, full and read-only disks, files that change."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+from fault_results import clear, content, differing, undisturbed
+from sample_data import make_rows
+
+from keras_agegender.cli import main as cli
+from keras_agegender.cli.console import exit_code
+from keras_agegender.datasets.manifest import make_manifest
+from keras_agegender.datasets.preparation import begin, make_cropper
+from keras_agegender.files import lock_beside, only_writer, write_bytes
+
+
+def stopped_by(number):
+    os.kill(os.getpid(), number)
+    time.sleep(5)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_signals_end_calmly(capsys, number, code, word):
+    closed = []
+
+    def work():
+        try:
+            stopped_by(number)
+        finally:
+            closed.append(True)
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert exit_code(work, "program") == code and closed
+    assert signal.getsignal(signal.SIGTERM) is before
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"program: {word}; the same command goes on from here"
+
+
+def test_other_threads_get_no_signals():
+    codes = []
+    thread = threading.Thread(target=lambda: codes.append(exit_code(int, "program")))
+    thread.start()
+    thread.join()
+    assert codes == [0]
+
+
+def start(tmp_path):
+    """Begins to prepare eight pictures."""
+    manifest = make_manifest(make_rows(tmp_path / "pictures", 8))
+    return begin(
+        manifest, tmp_path / "data", make_cropper(None, None, (32, 32), 95),
+        splits=None, name="faces", description="", block_size=4, overwrite=False,
+    )  # fmt: skip
+
+
+def test_one_process_writes(tmp_path):
+    with (
+        only_writer(lock_beside(tmp_path / "data"), "taken"),
+        pytest.raises(ValueError, match="Another process prepares .*data. Wait for it"),
+    ):
+        start(tmp_path)
+    start(tmp_path)
+    assert not lock_beside(tmp_path / "data").exists()
+
+
+def test_a_stale_lock_holds_nothing(tmp_path):
+    lock = lock_beside(tmp_path / "data")
+    lock.write_text("of a process that was killed")
+    assert start(tmp_path).missing_blocks() == [0, 1]
+    assert not lock.exists()
+
+
+def test_the_lock_of_an_owner_that_left_is_not_enough(tmp_path, monkeypatch):
+    """Between opening a lock file and locking it, its owner may have removed it."""
+    from filelock import FileLock
+
+    acquire, tries = FileLock.acquire, []
+
+    def late(self, **options):
+        found = acquire(self, **options)
+        tries.append(self.lock_file)
+        if len(tries) == 1:
+            os.unlink(self.lock_file)
+        return found
+
+    monkeypatch.setattr(FileLock, "acquire", late)
+    with only_writer(tmp_path / "lock", "taken"):
+        assert len(tries) == 2 and (tmp_path / "lock").exists()
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A small disk of its own; returns its folder and what changes its options."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("may not mount a disk here")
+
+    def change(options):
+        command = ["mount", "-o", f"remount,{options}", str(folder)]
+        subprocess.run(command, check=True)
+
+    yield folder, change
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_named_with_its_file(disk, capsys):
+    folder, change = disk
+    file = folder / "large"
+    assert exit_code(lambda: write_bytes(file, bytes(100_000)), "program") == 1
+    line = capsys.readouterr().err
+    assert line == f"program: No space left on device: {file}\n"
+    assert not list(folder.iterdir())  # nor a part of it
+    change("size=1m")
+    write_bytes(file, bytes(100_000))
+
+
+def test_a_read_only_folder_is_one_line(disk, capsys, tmp_path):
+    folder, change = disk
+    make_rows(tmp_path / "faces", 4)
+    table = tmp_path / "faces" / "labels.csv"
+    rows = ("000.jpg,f,train", "001.jpg,m,validation", "002.jpg,f,test")
+    table.write_text("\n".join(("image,gender,split", *rows)), "utf-8")
+    change("ro")
+    for out in (folder / "data", folder / "new" / "data"):
+        command = ("prepare", "csv", str(table), "--out", str(out), "--no-crop")
+        assert cli.main(command) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "Read-only file system" in line and str(folder) in line
+
+
+# -- whole commands --------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["prepare", "train", "export", "predict"])
+def test_signals_at_any_moment(workshop, verb, capsys):
+    """After either the same command goes on; what it says before is one line."""
+    whole, _ = undisturbed(workshop, verb)
+    expected, out = content(verb, whole), workshop.root / "stopped"
+    command = workshop.command(verb, out)
+    clear(out)
+    seconds = workshop.run(*command).seconds
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        clear(out)
+        for share in (0.15, 0.4, 0.7):
+            result = workshop.run(*command, after=seconds * share, number=number)
+            assert result.code in (0, code), result.text
+            assert result.calm, result.text
+        assert workshop.run(*command).code in (0, 1)
+        assert differing(expected, content(verb, out)) == []
+    with capsys.disabled():
+        print(f"\n{verb}: 3 SIGINT, 3 SIGTERM, equal")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["prepare", "export", "predict", "train"])
+def test_a_disk_that_fills_up(workshop, disk, verb, capsys):
+    """One line without a traceback; with room, the same command ends the same."""
+    whole, _ = undisturbed(workshop, verb)
+    expected, (folder, change) = content(verb, whole), disk
+    out, failed = folder / "out", 0
+    for size in (64, 256, 512, 900, 20_000):
+        change(f"size={size}k")
+        result = workshop.run(*workshop.command(verb, out))
+        if result.code == 0:
+            break
+        failed += 1
+        with capsys.disabled():
+            print(f"\n{verb}, {size} kB: {result.text.splitlines()[-1][:200]}")
+        assert result.code == 1 and result.calm, result.text
+    change("size=200m")
+    if result.code:
+        assert workshop.run(*workshop.command(verb, out)).code == 0
+    assert failed and differing(expected, content(verb, out)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["prepare", "train", "export", "predict"])
+def test_two_at_once(workshop, verb):
+    """One makes it; the other one says that another process does, or finds it made."""
+    whole, _ = undisturbed(workshop, verb)
+    out = workshop.root / "twice"
+    clear(out)
+    command = workshop.command(verb, out)
+    results = workshop.run.together(command, command)
+    assert all(result.calm for result in results), results
+    assert 0 in [result.code for result in results], results
+    assert {result.code for result in results} <= {0, 1}
+    assert differing(content(verb, whole), content(verb, out)) == []
