@@ -19,6 +19,7 @@ from keras_agegender.evaluation.confusion_plot import plot_confusion_matrices
 from keras_agegender.evaluation.evaluate import file_suffix, open_data
 from keras_agegender.evaluation.figures import COLORS
 from keras_agegender.evaluation.group_lines import scored_questions
+from keras_agegender.evaluation.metrics_table import UNKNOWN_FACES
 from keras_agegender.evaluation.mistakes import confident_mistakes, read_pictures
 from keras_agegender.evaluation.predictions import read_predictions
 from keras_agegender.evaluation.question_answers import read_question_answers
@@ -192,6 +193,7 @@ def _context(found: _Evaluated, explain: int) -> dict[str, Any]:
         "title": run.recipe().title or run.recipe().name or "A run",
         "facts": run_facts(run, found.checkpoint, metrics, found.split),
         "metrics": metrics,
+        "unknown_faces": UNKNOWN_FACES,
         "split": found.split,
         "groups": _groups(found),
         "scores": _records(scores),

@@ -180,9 +180,12 @@ def seen_faces(run: RunDirectory, predictions: str) -> list[str]:
     )
     if not file.is_file():
         return []
-    metrics = read_json(file)
-    return [
-        f"{run.path} was {what} on {count} of the faces it is scored on"
-        for key, what in (("training", "trained"), ("validation", "selected"))
-        if (count := metrics.get(f"num_seen_in_{key}"))
-    ]
+    metrics, notes = read_json(file), []
+    for key, what in (("training", "trained"), ("validation", "selected")):
+        if count := metrics.get(f"num_seen_in_{key}"):
+            notes.append(
+                f"{run.path} was {what} on {count} of the faces it is scored on"
+            )
+        elif key in (metrics.get("likely_seen_in") or ()):
+            notes.append(f"{run.path} was likely {what} on the faces it is scored on")
+    return notes

@@ -259,6 +259,10 @@ def test_faces_seen_in_training_are_said_at_the_top(run):
     change_metrics(run, num_seen_in_training=None)
     page = Page(write_report(run, pictures=False))
     assert "Nobody knows whether" in page.text
+    assert "likely the same" not in page.text
+    change_metrics(run, likely_seen_in=["validation"])
+    page = Page(write_report(run, pictures=False))
+    assert "The model was selected on a split of this name" in page.text
 
 
 def test_what_is_not_there_is_left_out(run):
