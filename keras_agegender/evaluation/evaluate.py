@@ -25,7 +25,7 @@ from keras_agegender.evaluation.predictions import (
     prediction_table,
     write_predictions,
 )
-from keras_agegender.evaluation.seen_faces import count_seen, data_name, likely_seen
+from keras_agegender.evaluation.seen_faces import count_seen, data_name, possibly_seen
 from keras_agegender.files import directory_hash, write_json
 from keras_agegender.input_pipeline.eval_dataset import make_eval_dataset
 from keras_agegender.input_pipeline.labels import read_labels
@@ -47,7 +47,7 @@ def evaluate(
     row per face), named after dataset and split where they are not the run's own test
     split. Faces whose picture or person the model was trained or selected on are
     counted in the scores (`num_seen_in_training`, `num_seen_in_validation`); where the
-    run has no record of them, `likely_seen_in` goes by names. Of a run that was
+    run has no record of them, `possibly_seen_in` goes by names. Of a run that was
     calibrated (`calibrate`), the best model's calibrated answers are scored, as its
     export gives them, and `scores.calibration` says what they are worth.
 
@@ -96,7 +96,7 @@ def evaluate(
     scores = replace(
         scores,
         **count_seen(run, data, split),
-        likely_seen_in=likely_seen(run, data, split),
+        possibly_seen_in=possibly_seen(run, data, split),
     )
     scores = replace(scores, model=run.describe_model(checkpoint))
     table = prediction_table(outputs, labels, encoding, descriptions)

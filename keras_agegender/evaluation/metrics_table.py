@@ -75,10 +75,10 @@ def _warnings(metrics: Mapping[str, Any]) -> list[str]:
                 f"WARNING: of {count} of these faces the model was {what} on the same "
                 "picture or person"
             )
-        if key in (metrics.get("likely_seen_in") or ()):
+        if key in (metrics.get("possibly_seen_in") or ()):
             lines += textwrap.wrap(
                 f"WARNING: the model was {what} on a split of this name of a dataset "
-                "of this name: likely the same faces, and the scores too good",
+                "of this name: maybe the same faces, and the scores too good",
                 LINE_WIDTH,
             )
     if metrics.get("model") and metrics.get("num_seen_in_training") is None:

@@ -87,8 +87,8 @@ def write_report(
             trained on, of which only pictures of faces are read.
         split: Split that it was scored on. Defaults to `"test"`.
         checkpoint: Which of the run's models was scored. Defaults to `"best"`.
-        out: HTML file to write, whole or not at all; `None` (default) is `report.html`
-            beside figures and tables.
+        out: HTML file to write, whole or not at all; its folder is made. `None`
+            (default) is `report.html` beside figures and tables.
         pictures: Whether faces that are answered wrong are shown, with their keys.
             Defaults to `True`; `False` is for data that must not be passed on.
         explain: Faces to draw occlusion maps of; each takes some seconds. Defaults to
@@ -114,9 +114,8 @@ def write_report(
         run = RunDirectory.open(run)
     found = _read(run, data, split, checkpoint, pictures)
     file = found.folder / REPORT_FILE if out is None else Path(out)
-    if not file.absolute().parent.is_dir() and file.parent != found.folder:
-        raise ValueError(f"There is no folder for the report {file} (--out).")
     found.folder.mkdir(exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     page = _render(_context(found, explain))
     for name, table in found.tables.items():
         with replacing(found.folder / f"{name}.csv") as partial:

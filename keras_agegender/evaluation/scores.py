@@ -127,8 +127,8 @@ class Evaluation:
         num_seen_in_training: Faces whose picture or person the model was trained on;
             `None` where nobody knows.
         num_seen_in_validation: Faces whose picture or person the model was selected on.
-        likely_seen_in: Where nobody can count them: `"training"`, `"validation"`, what
-            the run used a split of this name of a dataset of this name for.
+        possibly_seen_in: Where nobody can count them: `"training"`, `"validation"`,
+            what the run used a split of this name of a dataset of this name for.
         groups: Scores of groups of people, as `score_groups` returns them.
         calibration: Of a calibrated run, how good its probabilities and sets are here:
             see `calibration_scores`; else `None`.
@@ -146,7 +146,7 @@ class Evaluation:
     majority_mean_accuracy: float | None = None
     num_seen_in_training: int | None = None
     num_seen_in_validation: int | None = None
-    likely_seen_in: list[str] = field(default_factory=list)
+    possibly_seen_in: list[str] = field(default_factory=list)
     groups: dict[str, dict[str, Any]] = field(default_factory=dict)
     calibration: dict[str, Any] | None = None
     model: dict[str, Any] | None = None

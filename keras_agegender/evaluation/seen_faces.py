@@ -54,8 +54,8 @@ def count_seen(run: RunDirectory, data: PreparedDataset, split: str) -> dict[str
     }
 
 
-def likely_seen(run: RunDirectory, data: PreparedDataset, split: str) -> list[str]:
-    """Returns what a run without a record of its faces likely used a split for.
+def possibly_seen(run: RunDirectory, data: PreparedDataset, split: str) -> list[str]:
+    """Returns what a run without a record of its faces may have used a split for.
 
     Args:
         run: A run.

@@ -246,6 +246,6 @@ def seen_faces(run: RunDirectory, predictions: str) -> list[str]:
             notes.append(
                 f"{run.path} was {what} on {count} of the faces it is scored on"
             )
-        elif key in (metrics.get("likely_seen_in") or ()):
-            notes.append(f"{run.path} was likely {what} on the faces it is scored on")
+        elif key in (metrics.get("possibly_seen_in") or ()):
+            notes.append(f"{run.path} was perhaps {what} on the faces it is scored on")
     return notes

@@ -13,7 +13,7 @@ from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.encodings.head import Head
 from keras_agegender.evaluation.evaluate import evaluate
 from keras_agegender.evaluation.metrics import format_metrics
-from keras_agegender.evaluation.seen_faces import count_seen, data_name, likely_seen
+from keras_agegender.evaluation.seen_faces import count_seen, data_name, possibly_seen
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.recipes.recipe import Published
 from keras_agegender.run_directory import RunDirectory
@@ -394,7 +394,7 @@ def test_names_are_what_a_folder_that_was_passed_on_has_left(run, prepared, tmp_
         "fold_0": ["training"], "fold_1": ["training", "validation"], "fold_2": [],
         "fold_1[:50%]": ["training"], "fold_1[4:]+fold_3": ["validation"],
     }  # fmt: skip
-    found = {split: likely_seen(released, prepared, split) for split in expected}
+    found = {split: possibly_seen(released, prepared, split) for split in expected}
     assert found == expected
     scores = evaluate(folder, prepared, split="fold_1[4:]")
     assert scores.num_seen_in_validation is None
@@ -404,11 +404,11 @@ def test_names_are_what_a_folder_that_was_passed_on_has_left(run, prepared, tmp_
     assert "Nobody knows whether the model was trained on some of these" in text
     text = format_metrics(evaluate(folder, prepared, split="fold_2"))
     assert "WARNING" not in text and "Nobody knows" in text
-    assert likely_seen(run, prepared, "fold_0") == []  # those are counted
+    assert possibly_seen(run, prepared, "fold_0") == []  # those are counted
     released.update_info(data_name="another", preparation={})
-    assert likely_seen(released, prepared, "fold_0") == []
+    assert possibly_seen(released, prepared, "fold_0") == []
     released.update_info(splits={**splits, "train": "x"}, data_name=data_name(prepared))
-    assert likely_seen(released, prepared, "fold_1") == ["validation"]
+    assert possibly_seen(released, prepared, "fold_1") == ["validation"]
 
 
 def test_data_prepared_again_is_not_what_was_trained_on(run, tmp_path):
