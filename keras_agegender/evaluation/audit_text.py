@@ -107,6 +107,8 @@ def _duplicates(found: Audit) -> list[str]:
         "many_years_differ": f"years differ by > {MANY_YEARS}",
         "genders_differ": "genders differ",
     }
+    if found.num_subjects:
+        columns["subjects_differ"] = "subjects differ"
     kinds = {"same bytes": found.exact, "same look": found.near}
     table = pd.DataFrame(
         {

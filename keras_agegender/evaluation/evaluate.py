@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_agegender.datasets.face_index import FaceIndex, index_faces, seen_before
 from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
 from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.encodings.kinds import KINDS
 from keras_agegender.evaluation.calibration_scores import calibration_scores
 from keras_agegender.evaluation.confusion_plot import plot_confusion_matrices
 from keras_agegender.evaluation.descriptions import (
@@ -25,6 +25,7 @@ from keras_agegender.evaluation.predictions import (
     prediction_table,
     write_predictions,
 )
+from keras_agegender.evaluation.seen_faces import count_seen, data_name, possibly_seen
 from keras_agegender.files import directory_hash, write_json
 from keras_agegender.input_pipeline.eval_dataset import make_eval_dataset
 from keras_agegender.input_pipeline.labels import read_labels
@@ -45,9 +46,10 @@ def evaluate(
     In the run directory it writes metrics.json, confusion.png and predictions.csv (one
     row per face), named after dataset and split where they are not the run's own test
     split. Faces whose picture or person the model was trained or selected on are
-    counted in the scores (`num_seen_in_training`, `num_seen_in_validation`). Of a run
-    that was calibrated (`calibrate`), the best model's calibrated answers are scored,
-    as its export gives them, and `scores.calibration` says what they are worth.
+    counted in the scores (`num_seen_in_training`, `num_seen_in_validation`); where the
+    run has no record of them, `possibly_seen_in` goes by names. Of a run that was
+    calibrated (`calibrate`), the best model's calibrated answers are scored, as its
+    export gives them, and `scores.calibration` says what they are worth.
 
     Args:
         run: A run or its directory.
@@ -91,7 +93,11 @@ def evaluate(
     positive = positive_gender or recipe.evaluation.positive_gender
     subjects = descriptions.get("subject", np.full(len(labels["key"]), ""))
     scores = score(outputs, labels, encoding, positive, subjects)
-    scores = replace(scores, **count_seen(run, data, split))
+    scores = replace(
+        scores,
+        **count_seen(run, data, split),
+        possibly_seen_in=possibly_seen(run, data, split),
+    )
     scores = replace(scores, model=run.describe_model(checkpoint))
     table = prediction_table(outputs, labels, encoding, descriptions)
     groups = score_groups(table, by, further_questions(table, encoding))
@@ -181,52 +187,6 @@ def open_data(
     return prepared, same
 
 
-def count_seen(run: RunDirectory, data: PreparedDataset, split: str) -> dict[str, Any]:
-    """Returns how many faces of a split a run was trained or selected on before.
-
-    Args:
-        run: A run; the one that it begins with counts too where it is known.
-        data: A prepared dataset.
-        split: A split expression.
-
-    Returns:
-        `num_seen_in_training` and `num_seen_in_validation` of an `Evaluation`; `None`
-        where the run does not know its faces.
-    """
-    names = {"train": "num_seen_in_training", "validation": "num_seen_in_validation"}
-    seen: dict[str, Any] = dict.fromkeys(names)
-    faces = None
-    for one in (run, *_beginnings(run)):
-        if not one.faces_file.is_file():
-            continue
-        known, info = FaceIndex.read(one.faces_file), one.info()
-        same = info.get("data_sha256") == directory_hash(data.directory)
-        if faces is None:
-            faces = (known if same else index_faces(data)).faces(split)
-        manifest = info.get("preparation", {}).get("manifest_sha256")
-        same |= manifest is not None and manifest == data.info.get("manifest_sha256")
-        for name in names:
-            before = known.faces(info["splits"][name])
-            found = seen_before(faces, before, same_dataset=same)
-            seen[name] = found if seen[name] is None else seen[name] | found
-    return {
-        names[name]: None if found is None else int(found.sum())
-        for name, found in seen.items()
-    }
-
-
-def _beginnings(run: RunDirectory) -> list[RunDirectory]:
-    """Returns the run whose weights came first, and the one before it, and so on."""
-    path = Path(run.info().get("begins_with") or run.path / "pretraining")
-    first = RunDirectory(path)
-    return [first, *_beginnings(first)] if first.info() else []
-
-
-def data_name(data: PreparedDataset) -> str:
-    """Returns what a dataset is called."""
-    return data.info.get("name", data.builder.name)
-
-
 def check_same_pixels(run: RunDirectory, prepared: PreparedDataset) -> None:
     """Refuses to score a model on pixels that it was not trained on.
 
@@ -266,7 +226,8 @@ def score(
         labels["gender"],
         _to_numpy(encoding.decode(outputs)),
         positive_gender=positive_gender,
-        separate_age_heads=encoding.question is not None,
+        separate_age_heads=encoding.age_head is not None
+        and KINDS[encoding.age_head.kind].ranks,
         extra={
             head.name: (
                 head.kind,

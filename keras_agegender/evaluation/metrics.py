@@ -59,8 +59,9 @@ def evaluate_predictions(
         decoded: NumPy arrays from `Encoding.decode`.
         positive_gender: Positive class of precision, recall and f1: `"male"` (default,
             as the report's Caffe rows) or `"female"` (as its ResNet rows).
-        separate_age_heads: Whether several heads answer for age (ordinal encodings), so
-            that the share with all of them right is of interest. Defaults to `False`.
+        separate_age_heads: Whether age is answered by questions about ranks (ordinal,
+            coral, corn), so that the share with all of them right is of interest.
+            Defaults to `False`.
         extra: Name of a further head -> `(kind, y_true, y_pred)`, with labels, -1 or
             NaN where unknown, and answers as `Encoding.answer` has them. Shape
             (num_faces,) each.

@@ -12,6 +12,10 @@ from keras_agegender.evaluation.group_lines import group_lines
 LINE_WIDTH = 88
 BAR = 20  # characters of a recall of 1
 MANY_OUTPUTS = 12
+UNKNOWN_FACES = (
+    "Nobody knows whether the model was trained on some of these faces: the run has no "
+    "record of its faces."
+)
 # `decode` takes the most probable group; `heads_agree` looks at each head by itself.
 ALL_HEADS_NOTE = (
     "* every age head, cut at one half, answers as for the true group; accuracy takes",
@@ -71,6 +75,14 @@ def _warnings(metrics: Mapping[str, Any]) -> list[str]:
                 f"WARNING: of {count} of these faces the model was {what} on the same "
                 "picture or person"
             )
+        if key in (metrics.get("possibly_seen_in") or ()):
+            lines += textwrap.wrap(
+                f"WARNING: the model was {what} on a split of this name of a dataset "
+                "of this name: maybe the same faces, and the scores too good",
+                LINE_WIDTH,
+            )
+    if metrics.get("model") and metrics.get("num_seen_in_training") is None:
+        lines += textwrap.wrap(UNKNOWN_FACES, LINE_WIDTH)
     return lines
 
 

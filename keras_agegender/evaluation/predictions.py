@@ -16,12 +16,14 @@ import pandas as pd
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.kinds import KINDS
 from keras_agegender.files import replacing
-from keras_agegender.labels import GENDERS
+from keras_agegender.labels import GENDERS, MISSING
 
 _TEXT = (
     "key", "subject", "album", "source", "age_group", "gender", "predicted_age_group",
     "predicted_gender",
 )  # fmt: skip
+# Columns of numbers that a reader may average: an empty cell where unknown, not -1.
+_NUMBERS = ("fold", "age_years")
 
 
 def prediction_table(
@@ -87,7 +89,15 @@ def class_columns(
 
 
 def write_predictions(file: Path, table: pd.DataFrame) -> None:
-    """Writes predictions as CSV, whole or not at all."""
+    """Writes predictions as CSV, whole or not at all.
+
+    An unknown `fold` or `age_years` is an empty cell, an unknown id -1.
+    """
+    table = table.copy()
+    for name in _NUMBERS:
+        if name in table and pd.api.types.is_numeric_dtype(table[name]):
+            known = table[name] >= 0
+            table[name] = table[name].astype("object").where(known, "")
     with replacing(file) as partial:
         table.to_csv(partial, index=False)
 
@@ -99,7 +109,8 @@ def read_predictions(file: Path) -> pd.DataFrame:
         file: The CSV file.
 
     Returns:
-        A row per face, indexed by key; text columns hold `""` where unknown.
+        A row per face, indexed by key; text columns hold `""` where unknown, `fold`,
+        `age_years` and ids -1.
 
     Raises:
         ValueError: If the file is no table of predictions, or a key is there twice.
@@ -119,4 +130,10 @@ def read_predictions(file: Path) -> pd.DataFrame:
     twice = table["key"][table["key"].duplicated()]
     if len(twice):
         raise ValueError(f"{file} has the face {twice.iloc[0]!r} twice.")
+    for name in _NUMBERS:
+        if name in table:
+            values = table[name].astype("object").replace("", MISSING)
+            numbers = pd.to_numeric(values, errors="coerce")
+            if numbers.notna().all():  # folds may have names
+                table[name] = numbers
     return table.set_index("key")

@@ -100,7 +100,7 @@ def score_age(
         y_true: Age-group ids, -1 where unknown. Shape (num_faces,).
         decoded: What the model says.
         y_pred: The age-group ids in it, checked. Shape (num_faces,).
-        separate_heads: Whether several heads answer for age.
+        separate_heads: Whether questions about ranks answer for age.
         age_groups: What age-group ids stand for.
         years_true: Ages in years, -1 where unknown, or `None`. Shape (num_faces,).
         clusters: Whose faces they are; `None` (default) gives no intervals.

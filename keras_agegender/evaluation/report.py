@@ -19,6 +19,7 @@ from keras_agegender.evaluation.confusion_plot import plot_confusion_matrices
 from keras_agegender.evaluation.evaluate import file_suffix, open_data
 from keras_agegender.evaluation.figures import COLORS
 from keras_agegender.evaluation.group_lines import scored_questions
+from keras_agegender.evaluation.metrics_table import UNKNOWN_FACES
 from keras_agegender.evaluation.mistakes import confident_mistakes, read_pictures
 from keras_agegender.evaluation.predictions import read_predictions
 from keras_agegender.evaluation.question_answers import read_question_answers
@@ -86,8 +87,8 @@ def write_report(
             trained on, of which only pictures of faces are read.
         split: Split that it was scored on. Defaults to `"test"`.
         checkpoint: Which of the run's models was scored. Defaults to `"best"`.
-        out: HTML file to write, whole or not at all; `None` (default) is `report.html`
-            beside figures and tables.
+        out: HTML file to write, whole or not at all; its folder is made. `None`
+            (default) is `report.html` beside figures and tables.
         pictures: Whether faces that are answered wrong are shown, with their keys.
             Defaults to `True`; `False` is for data that must not be passed on.
         explain: Faces to draw occlusion maps of; each takes some seconds. Defaults to
@@ -113,9 +114,8 @@ def write_report(
         run = RunDirectory.open(run)
     found = _read(run, data, split, checkpoint, pictures)
     file = found.folder / REPORT_FILE if out is None else Path(out)
-    if not file.absolute().parent.is_dir() and file.parent != found.folder:
-        raise ValueError(f"There is no folder for the report {file} (--out).")
     found.folder.mkdir(exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     page = _render(_context(found, explain))
     for name, table in found.tables.items():
         with replacing(found.folder / f"{name}.csv") as partial:
@@ -192,6 +192,7 @@ def _context(found: _Evaluated, explain: int) -> dict[str, Any]:
         "title": run.recipe().title or run.recipe().name or "A run",
         "facts": run_facts(run, found.checkpoint, metrics, found.split),
         "metrics": metrics,
+        "unknown_faces": UNKNOWN_FACES,
         "split": found.split,
         "groups": _groups(found),
         "scores": _records(scores),

@@ -63,8 +63,8 @@ class AgeScores:
             groups count no more than rare ones.
         quadratic_kappa: Cohen's kappa, disagreement weighted by the square of the
             distance in groups: 1 is perfect, 0 what chance would reach.
-        all_heads_accuracy: Share for which every age head is right, as the report
-            counts its ordinal models; `None` where a single head answers.
+        all_heads_accuracy: Share for which every question about ranks is answered
+            right, as the report counts its ordinal models; `None` where none are asked.
         one_off_accuracy: Share answered right or as a neighboring group.
         mean_absolute_error: Mean distance between answer and truth, in groups.
         num_faces_with_years: Faces whose age in years is known; the next two are over
@@ -127,6 +127,8 @@ class Evaluation:
         num_seen_in_training: Faces whose picture or person the model was trained on;
             `None` where nobody knows.
         num_seen_in_validation: Faces whose picture or person the model was selected on.
+        possibly_seen_in: Where nobody can count them: `"training"`, `"validation"`,
+            what the run used a split of this name of a dataset of this name for.
         groups: Scores of groups of people, as `score_groups` returns them.
         calibration: Of a calibrated run, how good its probabilities and sets are here:
             see `calibration_scores`; else `None`.
@@ -144,6 +146,7 @@ class Evaluation:
     majority_mean_accuracy: float | None = None
     num_seen_in_training: int | None = None
     num_seen_in_validation: int | None = None
+    possibly_seen_in: list[str] = field(default_factory=list)
     groups: dict[str, dict[str, Any]] = field(default_factory=dict)
     calibration: dict[str, Any] | None = None
     model: dict[str, Any] | None = None

@@ -73,13 +73,16 @@ class Comparison:
 
     Attributes:
         runs: The two folders.
-        differences: One for each question that both answer.
+        differences: One for each of gender and age group that both answer.
         settings: Recipe setting -> its values in both, where they differ.
         warnings: Reasons why the comparison may be unfair.
         cluster: What intervals and tests take for independent: `"subject"`, `"album"`
             or `"face"`.
         cells: The differences of all faces, of every age group of a gender and of the
-            groups asked for, the worst first.
+            groups asked for, the worst first; of further outputs with classes too.
+        unanswered: Questions that the first answers and the second does not: the gate
+            is failed.
+        unjudged: What else is answered and is not among `cells`.
     """
 
     runs: tuple[str, str]
@@ -88,15 +91,28 @@ class Comparison:
     warnings: tuple[str, ...] = ()
     cluster: str = "subject"
     cells: tuple[CellDifference, ...] = ()
+    unanswered: tuple[str, ...] = ()
+    unjudged: tuple[str, ...] = ()
 
     @property
     def worse(self) -> tuple[CellDifference, ...]:
         """The cells in which the second run is worse beyond noise."""
         return worse_cells(self.cells)
 
+    @property
+    def failed(self) -> bool:
+        """Whether a cell got worse, or a question is no longer answered."""
+        return bool(self.worse or self.unanswered)
+
     def gate(self) -> str:
         """Returns the verdict over the cells, as `agegender compare --gate` prints."""
-        return "\n".join(gate_lines(self.cells, self.cluster))
+        lines = gate_lines(
+            self.cells,
+            self.cluster,
+            unanswered=self.unanswered,
+            unjudged=self.unjudged,
+        )
+        return "\n".join(lines)
 
     def __str__(self) -> str:
         lines = [f"A {self.runs[0]}", f"B {self.runs[1]}"]
@@ -159,7 +175,8 @@ def compare(
     check_cluster(cluster)
     runs = open_run(first), open_run(second)
     by = as_groupings(by)
-    answers, warnings = paired_answers(runs, predictions, cluster, by)
+    paired = paired_answers(runs, predictions, cluster, by)
+    answers, warnings = paired.faces, paired.notes
     clusters = Clusters.of(answers["who"])
     if cluster != "face" and clusters.num_clusters == len(answers) > 1:
         warnings.append(f"every face counts as a {cluster} of its own")
@@ -172,6 +189,8 @@ def compare(
         tuple(warnings),
         cluster,
         judge_cells([measured])[0],
+        tuple(paired.unanswered),
+        tuple(paired.unjudged),
     )
 
 

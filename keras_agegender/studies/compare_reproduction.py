@@ -42,12 +42,23 @@ class ReproductionComparison:
         """The cells in which a second recipe is worse than a first beyond noise."""
         return tuple(cell for found in self.comparisons for cell in found.worse)
 
+    @property
+    def failed(self) -> bool:
+        """Whether a cell got worse; recipes may answer other questions."""
+        return bool(self.worse)
+
     def gate(self) -> str:
         """Returns a verdict for every comparison, as `--gate` prints."""
         blocks = []
         for found in self.comparisons:
             first, second = (Path(folder).name for folder in found.sets)
-            lines = gate_lines(found.cells, found.cluster, second)
+            unjudged = [f"{q} ({second} does not answer it)" for q in found.unanswered]
+            lines = gate_lines(
+                found.cells,
+                found.cluster,
+                second,
+                unjudged=[*unjudged, *found.unjudged],
+            )
             blocks.append("\n".join([f"A {first}, B {second}", *lines]))
         return "\n\n".join(blocks)
 
@@ -75,8 +86,8 @@ def compare_reproduction(
 ) -> ReproductionComparison:
     """Compares every two recipes of a reproduction, as `compare_sets` does.
 
-    Recipes are A and B in the order of their folders' names. Levels of cells are by one
-    Holm correction over those of all comparisons.
+    Recipes are A and B in the order of their folders' names. Levels of cells are by
+    Holm's correction over those of all comparisons.
 
     Args:
         folder: What `reproduce` made.

@@ -56,7 +56,10 @@ class SetComparison:
         warnings: Reasons why the comparison may be unfair.
         cluster: What intervals and tests take for independent.
         cells: The pooled differences of all faces, of every age group of a gender and
-            of the groups asked for, the worst first.
+            of the groups asked for, the worst first; of further outputs too.
+        unanswered: Questions that the first answers and the second does not: the gate
+            is failed.
+        unjudged: What else is answered and is not among `cells`.
     """
 
     sets: tuple[str, str]
@@ -66,15 +69,28 @@ class SetComparison:
     warnings: tuple[str, ...] = ()
     cluster: str = "subject"
     cells: tuple[CellDifference, ...] = ()
+    unanswered: tuple[str, ...] = ()
+    unjudged: tuple[str, ...] = ()
 
     @property
     def worse(self) -> tuple[CellDifference, ...]:
         """The cells in which the second set is worse beyond noise."""
         return worse_cells(self.cells)
 
+    @property
+    def failed(self) -> bool:
+        """Whether a cell got worse, or a question is no longer answered."""
+        return bool(self.worse or self.unanswered)
+
     def gate(self) -> str:
         """Returns the verdict over the cells, as `agegender compare --gate` prints."""
-        return "\n".join(gate_lines(self.cells, self.cluster))
+        lines = gate_lines(
+            self.cells,
+            self.cluster,
+            unanswered=self.unanswered,
+            unjudged=self.unjudged,
+        )
+        return "\n".join(lines)
 
     def __str__(self) -> str:
         lines = [f"A {self.sets[0]}", f"B {self.sets[1]}"]
@@ -176,10 +192,14 @@ def measure_sets(
         )
     warnings = [*_unpaired(sets, pairs)]
     tables = []
+    unanswered: dict[str, None] = {}
+    unjudged: dict[str, None] = {}
     for place, runs in pairs.items():
-        table, notes = paired_answers(runs, predictions, cluster, by)
-        tables.append(table.assign(fold=place[0], seed=place[1]))
-        warnings += [note for note in notes if note not in warnings]
+        paired = paired_answers(runs, predictions, cluster, by)
+        tables.append(paired.faces.assign(fold=place[0], seed=place[1]))
+        warnings += [note for note in paired.notes if note not in warnings]
+        unanswered |= dict.fromkeys(paired.unanswered)
+        unjudged |= dict.fromkeys(paired.unjudged)
     answers = pd.concat(tables, ignore_index=True)
     ratio = test_to_train_of({place: runs[0] for place, runs in pairs.items()})
     settings = [next(iter(found.runs.values())).recipe().to_dict() for found in sets]
@@ -195,6 +215,8 @@ def measure_sets(
         differing_settings(*settings),
         tuple(warnings),
         cluster,
+        unanswered=tuple(unanswered),
+        unjudged=tuple(unjudged),
     )
     return found, measure_cells(pool_seeds(answers), by)
 

@@ -1,11 +1,16 @@
 """The gate: whether a second model is worse for some group of people, beyond noise.
 
-A cell is all faces, an age group of a gender, or a group of a column asked for. It got
-worse if
+A cell is all faces, an age group of a gender, or a group of a column asked for, of
+gender, age group or a further output with classes. It got worse if
 
-- the sign-flip test over clusters finds a difference at the level that Holm's
-  correction over all judged cells and questions leaves of 0.05, and
+- the sign-flip test over clusters finds a difference at its level, and
 - the interval of the paired difference at that level lies wholly below 0.
+
+All faces are judged apart from the cells, so that many cells do not hide an overall
+drop: of gender and of age group at 0.05 each, of further outputs by Holm's correction
+over them. The cells share 0.05 by Holm's correction over all cells and questions. As
+just one side of these two-sided tests is worse, each of them calls a model that is as
+good worse with a chance of at most 0.025, half of 0.05.
 
 The test is exact where cells are small, the interval says by how much. Cells of fewer
 than 30 faces or 10 people are shown and not judged. Of several folds and seeds, all
@@ -32,7 +37,7 @@ from keras_agegender.evaluation.groups import (
 )
 from keras_agegender.evaluation.paired_test import holm_levels, paired_test
 from keras_agegender.evaluation.resampling import difference_interval
-from keras_agegender.studies.paired_answers import QUESTIONS
+from keras_agegender.studies.paired_answers import QUESTIONS, paired_questions
 
 ALPHA = 0.05
 EVERYBODY = "all faces"
@@ -45,13 +50,13 @@ class CellDifference:
     Attributes:
         cell: `"all faces"`, age group and gender, or a column asked for and its value:
             `"race: Asian"`.
-        question: `"gender"` or `"age_group"`.
+        question: `"gender"`, `"age_group"` or a further output with classes.
         num_faces: Its faces that have the label.
         num_clusters: People (or albums) they are of.
         first: Accuracy of the first; of a set, each face's mean over seeds.
         second: Accuracy of the second.
         p_value: Of the sign-flip test over clusters; `None` where not judged.
-        level: What Holm's correction holds the p-value against; `None` likewise.
+        level: What the p-value is held against; `None` likewise.
         interval: Of second minus first, covering 1 - `level`, or 95 % if not judged;
             `None` of fewer than two clusters.
     """
@@ -117,9 +122,7 @@ def measure_cells(faces: pd.DataFrame, by: Sequence[str] = ()) -> list[MeasuredC
     clusters = Clusters.of(faces["who"])
     found = []
     for cell, rows in _cells(faces, by):
-        for question in QUESTIONS:
-            if f"first_{question}" not in faces:
-                continue
+        for question in paired_questions(faces):
             there = np.zeros(len(faces), bool)
             there[rows] = faces[f"first_{question}"].notna().to_numpy()[rows]
             if not there.any():
@@ -156,25 +159,41 @@ def _cells(faces: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[str, np.nda
 def judge_cells(
     comparisons: Sequence[Sequence[MeasuredCell]],
 ) -> list[tuple[CellDifference, ...]]:
-    """Returns the cells of each comparison, the worst first, by one Holm correction.
+    """Returns the cells of each comparison, the worst first, each with its level.
 
     Args:
         comparisons: What `measure_cells` returned, of every comparison that is judged
             at once.
     """
-    judged = [
-        c.p_value for cells in comparisons for c in cells if c.p_value is not None
-    ]
-    levels = iter(holm_levels(judged, ALPHA))
+    families: dict[str, list[tuple[int, int, float]]] = {}
+    for number, cells in enumerate(comparisons):
+        for position, cell in enumerate(cells):
+            if cell.p_value is not None:
+                place = (number, position, cell.p_value)
+                families.setdefault(_family(cell), []).append(place)
+    levels = {
+        (number, position): level
+        for family in families.values()
+        for (number, position, _), level in zip(
+            family, holm_levels([p for _, _, p in family], ALPHA), strict=True
+        )
+    }
     return [
         tuple(
             sorted(
-                (_judge(c, None if c.p_value is None else next(levels)) for c in cells),
+                (_judge(c, levels.get((number, k))) for k, c in enumerate(cells)),
                 key=lambda c: (not c.worse, c.difference),
             )
         )
-        for cells in comparisons
+        for number, cells in enumerate(comparisons)
     ]
+
+
+def _family(cell: MeasuredCell) -> str:
+    """Returns the name of the tests that a cell's shares its level with."""
+    if cell.cell != EVERYBODY:
+        return "cells"
+    return cell.question if cell.question in QUESTIONS else "further outputs"
 
 
 def _judge(cell: MeasuredCell, level: float | None) -> CellDifference:
@@ -199,7 +218,11 @@ def worse_cells(cells: Sequence[CellDifference]) -> tuple[CellDifference, ...]:
 
 
 def gate_lines(
-    cells: Sequence[CellDifference], cluster: str = "subject", second: str = "B"
+    cells: Sequence[CellDifference],
+    cluster: str = "subject",
+    second: str = "B",
+    unanswered: Sequence[str] = (),
+    unjudged: Sequence[str] = (),
 ) -> list[str]:
     """Returns the cells as lines of a table, and a verdict.
 
@@ -207,25 +230,19 @@ def gate_lines(
         cells: What `judge_cells` returned of one comparison.
         cluster: What was taken for independent. Defaults to `"subject"`.
         second: What to call the second in the verdict. Defaults to `"B"`.
+        unanswered: Questions that the second does not answer and the first does: the
+            gate is failed. Defaults to none.
+        unjudged: What else is answered and not judged. Defaults to none.
     """
-    width = max([len(c.cell) for c in cells] + [16]) + 2
-    lines = [
-        f"{'cell':<{width}}{'question':<11}{'faces':>7}{cluster + 's':>10}{'A':>8}"
-        f"{'B':>8}{'B - A':>9}  {'interval':<18}{'p':>9}{'level':>9}"
-    ]
-    for c in cells:
-        ends = f"[{c.interval[0]:+.3f}, {c.interval[1]:+.3f}]" if c.interval else "-"
-        line = (
-            f"{c.cell:<{width}}{c.question:<11}{c.num_faces:>7}{c.num_clusters:>10}"
-            f"{c.first:>8.3f}{c.second:>8.3f}{c.difference:>+9.3f}  {ends:<18}"
-        )
-        if c.p_value is None or c.level is None:
-            line += f"{'few':>9}"
-        else:
-            line += f"{c.p_value:>9.3g}{c.level:>9.3g}{'  WORSE' if c.worse else ''}"
-        lines.append(line)
+    lines = _cell_lines(cells, cluster)
+    if unjudged:
+        lines.append(f"not judged: {', '.join(unjudged)}")
     judged = sum(c.p_value is not None for c in cells)
     names = ", ".join(f"{c.cell} ({c.question})" for c in worse_cells(cells))
+    if unanswered:
+        lines.append(
+            f"gate: failed; {second} does not answer {', '.join(unanswered)}, A does"
+        )
     if names:
         lines.append(f"gate: {second} is worse beyond noise in {names}")
     elif not judged:
@@ -233,8 +250,29 @@ def gate_lines(
             f"gate: no cell is judged, each has under {FEW_FACES} faces or "
             f"{FEW_SUBJECTS} {cluster}s"
         )
-    else:
+    elif not unanswered:
         lines.append(
             f"gate: passed; {second} is worse beyond noise in none of {judged} cells"
         )
+    return lines
+
+
+def _cell_lines(cells: Sequence[CellDifference], cluster: str) -> list[str]:
+    width = max([len(c.cell) for c in cells] + [16]) + 2
+    asked = max([len(c.question) for c in cells] + [9]) + 2
+    lines = [
+        f"{'cell':<{width}}{'question':<{asked}}{'faces':>7}{cluster + 's':>10}{'A':>8}"
+        f"{'B':>8}{'B - A':>9}  {'interval':<18}{'p':>9}{'level':>9}"
+    ]
+    for c in cells:
+        ends = f"[{c.interval[0]:+.3f}, {c.interval[1]:+.3f}]" if c.interval else "-"
+        line = (
+            f"{c.cell:<{width}}{c.question:<{asked}}{c.num_faces:>7}{c.num_clusters:>10}"
+            f"{c.first:>8.3f}{c.second:>8.3f}{c.difference:>+9.3f}  {ends:<18}"
+        )
+        if c.p_value is None or c.level is None:
+            line += f"{'few':>9}"
+        else:
+            line += f"{c.p_value:>9.3g}{c.level:>9.3g}{'  WORSE' if c.worse else ''}"
+        lines.append(line)
     return lines

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from keras_agegender.evaluation.grouping import check_columns, group_columns
-from keras_agegender.evaluation.groups import known_values
+from keras_agegender.evaluation.groups import further_questions, known_values
 from keras_agegender.evaluation.predictions import read_predictions
 from keras_agegender.files import read_json
 from keras_agegender.run_directory import RunDirectory
@@ -29,25 +29,39 @@ def check_cluster(cluster: str) -> None:
         )
 
 
+class PairedAnswers(NamedTuple):
+    """What two runs say about the same faces.
+
+    Attributes:
+        faces: A row for each face that both answered: `key`, `who` (`""` where
+            unknown), `group_<column>` for the true `age_group` and `gender` and every
+            column asked for, and for each question that both answer
+            `first_<question>` and `second_<question>`: 1 if right, 0 if wrong, NaN
+            without a label. Further outputs with classes are questions too.
+        notes: What is unfair.
+        unanswered: Questions that the first answers and the second does not.
+        unjudged: What else one of them answers that no accuracy is of.
+    """
+
+    faces: pd.DataFrame
+    notes: list[str]
+    unanswered: list[str]
+    unjudged: list[str]
+
+
 def paired_answers(
     runs: tuple[RunDirectory, RunDirectory],
     predictions: str,
     cluster: str,
     by: Sequence[str] = (),
-) -> tuple[pd.DataFrame, list[str]]:
-    """Returns a row for each face that both runs answered, and what is unfair.
+) -> PairedAnswers:
+    """Returns which faces both runs of a pair get right.
 
     Args:
         runs: Two runs, scored on the same faces.
         predictions: File of both to read.
         cluster: One of `CLUSTERS`.
         by: Columns to group by, those to cross with a comma between them.
-
-    Returns:
-        `key`, `who` (`""` where unknown), `group_<column>` for the true `age_group` and
-        `gender` and every column of `by`, and for each question that both answer
-        `first_<question>` and `second_<question>`: 1 if right, 0 if wrong, NaN without
-        a label.
 
     Raises:
         ValueError: If a run has no predictions, neither has a column, or the two have
@@ -76,14 +90,62 @@ def paired_answers(
     for name in dict.fromkeys(["age_group", "gender", *group_columns(by)]):
         # By the first table that knows it: both are of the same faces.
         columns[f"group_{name}"] = next(t[name].to_numpy() for t in both if name in t)
-    for question in QUESTIONS:
-        if all(f"predicted_{question}" in table for table in both):
-            known = known_values(both[0][question])
-            truth = both[0][question]
-            for side, table in zip(("first", "second"), both, strict=True):
-                right = (table[f"predicted_{question}"] == truth).to_numpy(float)
-                columns[f"{side}_{question}"] = np.where(known, right, np.nan)
-    return pd.DataFrame(columns), notes
+    asked = [_questions(*pair) for pair in zip(tables, runs, strict=True)]
+    for question in (q for q in asked[0] if q in asked[1]):
+        columns |= _right_answers(question, both, asked)
+    unanswered = [q for q in asked[0] if q not in asked[1]]
+    notes += [f"A answers {q}, B does not" for q in unanswered]
+    unjudged = [f"{q} (A does not answer it)" for q in asked[1] if q not in asked[0]]
+    unjudged += _numbers(both, runs)
+    return PairedAnswers(pd.DataFrame(columns), notes, unanswered, unjudged)
+
+
+def _questions(table: pd.DataFrame, run: RunDirectory) -> dict[str, tuple[str, str]]:
+    """Returns what a run answers with classes: question -> true and answered column."""
+    main = {q: (q, f"predicted_{q}") for q in QUESTIONS if f"predicted_{q}" in table}
+    return main | further_questions(table, run.encoding())
+
+
+def _right_answers(
+    question: str,
+    tables: Sequence[pd.DataFrame],
+    asked: Sequence[Mapping[str, tuple[str, str]]],
+) -> dict[str, np.ndarray]:
+    """Returns which faces each gets right; NaN where one has no label."""
+    truths = [
+        # Of age and gender the first says what is true, for both.
+        tables[0][question] if question in QUESTIONS else table[columns[question][0]]
+        for table, columns in zip(tables, asked, strict=True)
+    ]
+    known = known_values(truths[0]) & known_values(truths[1])
+    return {
+        f"{side}_{question}": np.where(
+            known, (table[columns[question][1]] == truth).to_numpy(float), np.nan
+        )
+        for side, table, columns, truth in zip(
+            ("first", "second"), tables, asked, truths, strict=True
+        )
+    }
+
+
+def _numbers(
+    tables: Sequence[pd.DataFrame], runs: tuple[RunDirectory, RunDirectory]
+) -> list[str]:
+    """Returns the questions that are answered with numbers."""
+    found = []
+    if "age_years" in tables[0] and known_values(tables[0]["age_years"]).any():
+        if any("predicted_age_years" in table for table in tables):
+            found.append("age in years")
+    heads = (head for run in runs for head in run.encoding().extra_heads)
+    numbers = {h.name: None for h in heads if h.kind in ("regression", "years")}
+    return found + [
+        name for name in numbers if any(f"predicted_{name}" in t for t in tables)
+    ]
+
+
+def paired_questions(answers: pd.DataFrame) -> list[str]:
+    """Returns the questions that both sides of `PairedAnswers.faces` answer."""
+    return [c.removeprefix("first_") for c in answers if c.startswith("first_")]
 
 
 def pool_seeds(answers: pd.DataFrame) -> pd.DataFrame:
@@ -92,8 +154,8 @@ def pool_seeds(answers: pd.DataFrame) -> pd.DataFrame:
     A face that several models answered is one face: seeds are no more of them.
 
     Args:
-        answers: What `paired_answers` returned, of several pairs one under the other
-            with `fold` beside `key`.
+        answers: `faces` of `paired_answers`, of several pairs one under the other with
+            `fold` beside `key`.
 
     Returns:
         The same columns, and `whole_<question>`: second minus first as whole numbers
@@ -102,10 +164,8 @@ def pool_seeds(answers: pd.DataFrame) -> pd.DataFrame:
     names = ["fold", "key"] if "fold" in answers else ["key"]
     grouped = answers.groupby(names, sort=False)
     faces = grouped.first()
-    for question in QUESTIONS:
+    for question in paired_questions(answers):
         first, second = (f"{side}_{question}" for side in ("first", "second"))
-        if first not in answers:
-            continue
         sums, counts = grouped[[first, second]].sum(), grouped[first].count()
         faces[[first, second]] = grouped[[first, second]].mean()
         factor = math.lcm(*counts[counts > 0].unique())
@@ -180,9 +240,12 @@ def seen_faces(run: RunDirectory, predictions: str) -> list[str]:
     )
     if not file.is_file():
         return []
-    metrics = read_json(file)
-    return [
-        f"{run.path} was {what} on {count} of the faces it is scored on"
-        for key, what in (("training", "trained"), ("validation", "selected"))
-        if (count := metrics.get(f"num_seen_in_{key}"))
-    ]
+    metrics, notes = read_json(file), []
+    for key, what in (("training", "trained"), ("validation", "selected")):
+        if count := metrics.get(f"num_seen_in_{key}"):
+            notes.append(
+                f"{run.path} was {what} on {count} of the faces it is scored on"
+            )
+        elif key in (metrics.get("possibly_seen_in") or ()):
+            notes.append(f"{run.path} was perhaps {what} on the faces it is scored on")
+    return notes

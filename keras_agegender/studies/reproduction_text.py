@@ -13,6 +13,7 @@ from keras_agegender.evaluation.run_intervals import RunsInterval
 from keras_agegender.files import replacing, write_text
 from keras_agegender.studies.reproduction_table import FIGURES, Row
 from keras_agegender.studies.table_formats import (
+    WIDTH,
     TextTable,
     escape_latex,
     fill,
@@ -21,7 +22,7 @@ from keras_agegender.studies.table_formats import (
     to_markdown_lines,
 )
 
-LONGEST_LABEL = 10
+SHORT_LABEL = 10  # for which there is room beside the widest figures
 INTERVALS = {
     "folds": "over folds, Student's t with Nadeau and Bengio's correction for shared "
     "training faces",
@@ -42,10 +43,22 @@ ONE_CLASS = (
 
 
 def row_labels(rows: Sequence[Row]) -> list[str]:
-    """Returns a short name for each row: the number of its recipe, or its name's begin.
+    """Returns a name for each row: the number of its recipe, or its name.
 
-    Recipes of one number, or one begin, are told apart by letters.
+    Names are cut only where the tables would be wider than 88 characters. Recipes of
+    one number, or one begin, are told apart by letters.
     """
+    whole = _labels(rows, None)
+    longest = max(map(len, whole), default=0)
+    if longest <= SHORT_LABEL:
+        return whole
+    used = max(
+        len(line) for table in _tables(rows, whole) for line in to_markdown_lines(table)
+    )
+    return _labels(rows, max(SHORT_LABEL, longest - max(0, used - WIDTH)))
+
+
+def _labels(rows: Sequence[Row], longest: int | None) -> list[str]:
     recipes = list(dict.fromkeys(row.recipe for row in rows))
     short = {
         name: found[1] if (found := re.match(r"0*(\d+)_", name)) else name
@@ -58,12 +71,13 @@ def row_labels(rows: Sequence[Row]) -> list[str]:
         if len(same) > 1:
             label += string.ascii_lowercase[same.index(row.recipe) % 26]
         label += f" {row.checkpoint}" if row.checkpoint else ""
-        if len(label) > LONGEST_LABEL:
-            label = label[: LONGEST_LABEL - 1] + "…"
+        if longest is not None and len(label) > longest:
+            label = label[: longest - 1] + "…"
         letter = iter(string.ascii_lowercase[1:])
         whole = label
         while label in labels:
-            label = whole[: LONGEST_LABEL - 2] + "…" + next(letter)
+            begin = whole if longest is None else whole[: longest - 2]
+            label = begin + "…" + next(letter)
         labels.append(label)
     return labels
 
@@ -74,7 +88,10 @@ def text_tables(rows: Sequence[Row]) -> list[TextTable]:
     Published figures have columns of their own, which are there if one belongs to the
     data that was measured on.
     """
-    labels = row_labels(rows)
+    return _tables(rows, row_labels(rows))
+
+
+def _tables(rows: Sequence[Row], labels: Sequence[str]) -> list[TextTable]:
     runs = [f"{row.num_runs}/{row.num_runs + len(row.failed)}" for row in rows]
 
     def accuracy(row: Row, name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import cv2
 import pytest
@@ -76,6 +77,11 @@ def test_copies_are_found(manifest, tmp_path):
     text = str(found)
     assert "LEAKAGE: in more than one split: 1 pair of exact duplicates." in text
     assert "near.jpg (fold_0, " in text
+    # The copy is called somebody new; without subjects there is nothing to compare.
+    (line,) = [line for line in text.splitlines() if "subjects differ" in line]
+    (exact,) = [line for line in text.splitlines() if line.startswith("same bytes")]
+    assert line.endswith("subjects differ") and exact.split()[-1] == "1"
+    assert "subjects differ" not in str(replace(found, num_subjects=0))
 
 
 def test_a_near_duplicate_in_two_splits_is_leakage(manifest, tmp_path):

@@ -23,6 +23,7 @@ from keras_agegender.evaluation.detailed_metrics import (
     metric_names,
     score_answers,
 )
+from keras_agegender.evaluation.evaluate import score
 from keras_agegender.evaluation.keras_count_metrics import (
     BalancedAccuracy,
     ExpectedCalibrationError,
@@ -136,6 +137,19 @@ def labelled_answers(name: str, column: str, rows=slice(None)) -> Answers:
 
 def update(metric, data: dict) -> None:
     metric.update_state(data["targets"], data["outputs"], data["weights"])
+
+
+@pytest.mark.parametrize("name", ["coral", "corn", "older", "younger", "joint"])
+def test_evaluate_has_the_figures_of_ranks(name):
+    """Of every kind that asks about ranks, one output or several; `None` of others."""
+    encoding, data = ENCODINGS[name], sample(name)
+    age = score(data["outputs"], data["columns"], encoding).age
+    names = ("all_heads_accuracy", "rank_violation_rate")
+    expected = dict.fromkeys(names)
+    if name != "joint":
+        expected = score_answers(labelled_answers(name, "age_group"), names)
+        assert 0 < expected["all_heads_accuracy"] < 1
+    assert {key: getattr(age, key) for key in names} == expected
 
 
 def keras_figure(metric, data: dict, batches=(slice(None),)) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from sample_data import EXTRA_HEADS, make_rows
 
@@ -55,6 +56,29 @@ def test_names_stand_beside_ids(tmp_path):
     }
     assert {name: read[name].tolist() for name in expected} == expected
     assert read.index.tolist() == ["1.jpg", "2.jpg"]
+
+
+def test_unknown_numbers_are_empty_cells_and_older_files_are_read(tmp_path):
+    table = pd.DataFrame(
+        {
+            "key": ["1", "2"], "age_group": ["25-32", ""], "gender": "male",
+            "age_group_id": [4, -1], "fold": [3, -1], "age_years": [27.5, -1.0],
+        }
+    )  # fmt: skip
+    write_predictions(tmp_path / "new.csv", table)
+    lines = (tmp_path / "new.csv").read_text("utf-8").splitlines()
+    assert lines[1:] == ["1,25-32,male,4,3,27.5", "2,,male,-1,,"]
+    table.to_csv(tmp_path / "old.csv", index=False)
+    for name in ("new", "old"):
+        read = read_predictions(tmp_path / f"{name}.csv")
+        assert read["fold"].tolist() == [3, -1] and read["fold"].dtype == "int64"
+        assert read["age_years"].tolist() == [27.5, -1.0]
+    assert table["fold"].tolist() == [3, -1]  # nothing of the caller's changes
+    named = table.assign(fold=["a", ""], age_years=-1.0)
+    write_predictions(tmp_path / "named.csv", named)
+    read = read_predictions(tmp_path / "named.csv")
+    assert read["fold"].tolist() == ["a", ""]
+    assert read["age_years"].tolist() == [-1, -1]
 
 
 def test_a_dataset_says_who_and_what_else(tmp_path):

@@ -5,13 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import fields
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from sample_data import EXTRA_HEADS, make_prepared
 
+from keras_agegender.datasets.cleaning_report import CleaningReport
+from keras_agegender.encodings.head import Head
 from keras_agegender.evaluation.calibrate import calibrate
 from keras_agegender.evaluation.evaluate import evaluate
+from keras_agegender.evaluation.report import write_report
 from keras_agegender.training.train import train
 
 PAGE = Path(__file__).parents[2] / "docs" / "run_directory.md"
@@ -42,6 +47,7 @@ def run(tmp_path_factory):
     run = train("quickstart", prepared, folder / "run", overrides=SETTINGS, verbose=0)
     calibrate(run)
     evaluate(run, by=["colour"])
+    write_report(run, pictures=False)
     return run
 
 
@@ -64,7 +70,22 @@ def test_every_field_is_named(run, named, file):
 
 
 def test_every_key_of_the_run_is_named(run, named):
-    assert set(run.info()) - named == set()
+    info = run.info()
+    assert set(info) - named == set()
+    inner = {*info["preparation"], *CleaningReport("x").counts(), *info["encoding"]}
+    inner |= {field.name for field in fields(Head)}
+    assert inner - named == set()
+
+
+def test_every_column_of_the_report_is_named(run, named):
+    asked = re.compile(r"(gender|age_group|colour|glasses)_(accuracy|low|high)")
+    files = {file.name for file in (run.path / "report").glob("*.csv")}
+    assert {"scores.csv", "reliability.csv", "mistakes.csv", "coverage.csv",
+            "groups_colour.csv", "confusion_gender.csv"} <= files  # fmt: skip
+    for name in files:
+        if not name.startswith("confusion"):
+            columns = {*pd.read_csv(run.path / "report" / name, nrows=0)} - named
+            assert {c for c in columns if not asked.fullmatch(c)} == set(), name
 
 
 def test_every_column_is_named(run, named):

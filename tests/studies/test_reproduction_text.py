@@ -119,8 +119,25 @@ def test_short_labels_are_of_one_row_each():
              ("my_very_long_recipe", None), ("my_very_long_other", None)]  # fmt: skip
     rows = [Row(name, "t", checkpoint, "male") for name, checkpoint in names]
     assert row_labels(rows) == [
-        "7 age", "7", "5a", "5b", "my_very_l…", "my_very_…b",
+        "7 age", "7", "5a", "5b", "my_very_long_recipe", "my_very_long_other",
     ]  # fmt: skip
+
+
+def test_names_are_cut_only_where_the_table_is_too_wide():
+    """Figures of a table of 88 leave so many characters to a name; two names alike."""
+    figures = {"gender accuracy": RunsInterval(0.5, 0.4, 0.6, "folds")}
+    measured = {"gender accuracy": [0.5]}
+    short = [Row(name, "t", None, "male", measured=measured, intervals=figures)
+             for name in ("quickstart_a", "quickstart_b")]  # fmt: skip
+    assert row_labels(short) == ["quickstart_a", "quickstart_b"]
+    begin = "x" * 90
+    long = [Row(begin + end, "t", None, "male", measured=measured, intervals=figures)
+            for end in "ab"]  # fmt: skip
+    first, second = row_labels(long)
+    assert first.endswith("x…") and second.endswith("x…b")
+    lines = [line for table in text_tables(long) for line in to_markdown_lines(table)]
+    assert max(map(len, lines)) == 88
+    assert len(first) == len(second) > 40
 
 
 def test_the_markdown_is_narrow():

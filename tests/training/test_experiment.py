@@ -11,7 +11,9 @@ from sample_data import EXTRA_HEADS, make_prepared
 
 from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.encodings.head import Head
-from keras_agegender.evaluation.evaluate import count_seen, evaluate
+from keras_agegender.evaluation.evaluate import evaluate
+from keras_agegender.evaluation.metrics import format_metrics
+from keras_agegender.evaluation.seen_faces import count_seen, data_name, possibly_seen
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.recipes.recipe import Published
 from keras_agegender.run_directory import RunDirectory
@@ -368,7 +370,45 @@ def test_faces_of_the_pretraining_are_seen_too(prepared, experiment, tmp_path):
     assert count_seen(run, prepared, "fold_4")["num_seen_in_training"] == 8
     run.faces_file.unlink()
     shutil.rmtree(run.path / "pretraining")
+    # The dataset itself says what it was trained on; another one does not.
+    assert count_seen(run, prepared, "fold_3+fold_0") == {
+        "num_seen_in_training": 8, "num_seen_in_validation": 8,
+    }  # fmt: skip
+    run.update_info(data_sha256="of other files")
     assert count_seen(run, prepared, "fold_4")["num_seen_in_training"] is None
+
+
+def test_names_are_what_a_folder_that_was_passed_on_has_left(run, prepared, tmp_path):
+    """No record of faces, and data prepared anew; 8 faces a fold."""
+    folder = tmp_path / "released"
+    shutil.copytree(run.path, folder)
+    released = RunDirectory(folder)
+    released.faces_file.unlink()
+    splits = {
+        "train": "fold_0+fold_1[:4]",
+        "validation": "fold_1[4:]",
+        "test": "fold_2",
+    }
+    released.update_info(data_sha256="of other files", splits=splits)
+    expected = {
+        "fold_0": ["training"], "fold_1": ["training", "validation"], "fold_2": [],
+        "fold_1[:50%]": ["training"], "fold_1[4:]+fold_3": ["validation"],
+    }  # fmt: skip
+    found = {split: possibly_seen(released, prepared, split) for split in expected}
+    assert found == expected
+    scores = evaluate(folder, prepared, split="fold_1[4:]")
+    assert scores.num_seen_in_validation is None
+    text = " ".join(format_metrics(scores).split())
+    assert "WARNING: the model was selected on a split of this name" in text
+    assert "WARNING: the model was trained" not in text
+    assert "Nobody knows whether the model was trained on some of these" in text
+    text = format_metrics(evaluate(folder, prepared, split="fold_2"))
+    assert "WARNING" not in text and "Nobody knows" in text
+    assert possibly_seen(run, prepared, "fold_0") == []  # those are counted
+    released.update_info(data_name="another", preparation={})
+    assert possibly_seen(released, prepared, "fold_0") == []
+    released.update_info(splits={**splits, "train": "x"}, data_name=data_name(prepared))
+    assert possibly_seen(released, prepared, "fold_1") == ["validation"]
 
 
 def test_data_prepared_again_is_not_what_was_trained_on(run, tmp_path):
