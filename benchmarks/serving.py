@@ -1,6 +1,6 @@
 """How much of a model's rate in batches is left behind HTTP.
 
-    python benchmarks/serving.py MODEL FOLDER_OF_PHOTOS
+    python benchmarks/serving.py [MODEL FOLDER_OF_PHOTOS]
 
 Alternating, on the same photos: `Predictor.predict_many`, and `agegender serve` in a
 process of its own, asked by many clients at once in this one. Prints the medians and
@@ -20,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import keras_agegender as kag
+from keras_agegender.faces.images import encode_jpeg
+from keras_agegender.synthetic.drawing import draw_face
 
 
 async def ask_all(address: str, photos: list[bytes], num_clients: int) -> None:
@@ -53,27 +55,37 @@ def rate(work: Callable[[], object], count: int) -> float:
     return count / (time.perf_counter() - start)
 
 
+def drawn_faces(count: int) -> list[bytes]:
+    """Returns JPEG files of drawn faces."""
+    return [
+        encode_jpeg(draw_face(seed, seed % 8, seed % 2).image) for seed in range(count)
+    ]
+
+
 def main() -> None:
     """Prints both rates and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model")
-    parser.add_argument("photos", type=Path)
+    parser.add_argument("model", nargs="?", help="default: the released model")
+    parser.add_argument("photos", type=Path, nargs="?", help="default: drawn faces")
     parser.add_argument("--count", type=int, default=400)
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
 
-    files = sorted(f for f in arguments.photos.iterdir() if f.is_file())
-    photos = [file.read_bytes() for file in files[: arguments.count]]
+    model = arguments.model or str(kag.default_model())
+    photos = drawn_faces(arguments.count)
+    if arguments.photos:
+        files = sorted(f for f in arguments.photos.iterdir() if f.is_file())
+        photos = [file.read_bytes() for file in files[: arguments.count]]
     command = [sys.executable, "-m", "keras_agegender.cli.main", "serve"]
     server = subprocess.Popen(
-        [*command, arguments.model, "--port", "0", "--timeout", "600"],
+        [*command, model, "--port", "0", "--timeout", "600"],
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
         address = re.search(r"http://\S+", server.stdout.readline())[0]
-        predictor = kag.Predictor(arguments.model)
+        predictor = kag.Predictor(model)
         ways = {
             "predict_many": lambda: predictor.predict_many(photos),
             "server": lambda: asyncio.run(ask_all(address, photos, arguments.clients)),

@@ -136,13 +136,13 @@ class RunDirectory:
         return self.path / "calibration.json"
 
     def terms(self) -> dict[str, str]:
-        """Returns `license` and `limits` of the weights, as terms.json says.
+        """Returns `license` and `limits` of the weights; empty without terms.json."""
+        return read_json(self.terms_file) if self.terms_file.is_file() else {}
 
-        The file is written by hand, or by whoever passes the run on; it travels into
-        exports. Empty without one.
-        """
-        file = self.path / "terms.json"
-        return read_json(file) if file.is_file() else {}
+    @property
+    def terms_file(self) -> Path:
+        """What the weights may be used for; it travels into exports."""
+        return self.path / "terms.json"
 
     @property
     def backup(self) -> Path:

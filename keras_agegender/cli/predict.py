@@ -42,6 +42,8 @@ def _predict(arguments: argparse.Namespace) -> int:
     predictor = Predictor(model)
     if str(model) not in arguments.inputs and str(model) != arguments.model:
         _note(f"model: {model}")
+    if limits := predictor.metadata.get("limits"):
+        _note(f"limits: {limits.partition('. ')[0].removesuffix('.')}")
     if _pixels_are_unknown(model):
         _note(f"{model} does not say what its pixels were: whole pictures are taken")
     if out is None:

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from keras_agegender.recipes.recipe import LossWeightChange, Recipe
 
 
+# The model says by itself what it is: in its export, the server and `predict`.
+TERMS = {
+    "license": "Apache-2.0",
+    "limits": "Learned from drawn faces; what it says of people means nothing.",
+}
+
+
 @dataclass(frozen=True)
 class QuickstartResult:
     """Where the quickstart's results lie, and how long it took.
@@ -116,8 +123,10 @@ def quickstart(
     scores = evaluate(run)
     report(_indented(format_metrics(scores)))
 
+    from keras_agegender.files import write_json
     from keras_agegender.serving.export import export
 
+    write_json(run.terms_file, TERMS)
     steps.begin("Exporting one self-contained SavedModel")
     saved_model = export(run, root / "saved_model", overwrite=True)
 

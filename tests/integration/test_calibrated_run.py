@@ -81,9 +81,12 @@ def test_exports_and_predictions_are_calibrated(run, tmp_path):
         fitted_on={"model_sha256": file_hash(run.best_model)},
     )
     write_json(copy.calibration_file, calibration.to_dict())
+    terms = {"license": "for research", "limits": "No babies. No cats."}
+    write_json(copy.terms_file, terms)
     with pytest.warns(UserWarning, match="no signature `photo`"):
         path = export(copy, tmp_path / "model")
     metadata = json.loads((path / "agegender.json").read_text("utf-8"))
+    assert {name: metadata[name] for name in terms} == terms  # they travel too
     assert Calibration.from_dict(metadata["calibration"]) == calibration
 
     faces = tf.random.stateless_uniform((4, 32, 32, 3), (1, 2))
