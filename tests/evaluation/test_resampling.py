@@ -38,15 +38,14 @@ def test_a_mean_of_independent_faces_has_the_ordinary_t_interval():
 def test_the_clustered_mean_by_hand():
     """Clusters of 2, 1 and 1 faces: 1 1 | 0 | 0.
 
-    The mean is 1/2, sums less mean are 1, -1/2 and -1/2, the CR2 variance (1 / (1/2) +
-    2 (1/4) / (3/4)) / 16 = 1/6. Leverages are 1/2, 1/12 and 1/12: degrees of freedom
-    1 / (3/8 + 4/9 - 19/72) = 9/5.
+    The mean is 1/2, sums less mean are 1, -1/2 and -1/2: the sandwich is 1 / (1/2) +
+    2 (1/4) / (3/4) = 8/3. Nothing differs within, 1 between: of each of 2 degrees 1/2,
+    of clusters of typically (4 - 6/4) / 2 = 5/4 faces, so 2/5 is of people, for whom
+    4 + 1 + 1 = 6 counts: 12/5. The mean of both over 16 faces² is 19/120.
     """
-    from scipy.stats import t
-
     found = mean_interval([1, 1, 0, 0], Clusters.of(["a", "a", "b", "c"]))
     assert found.value == 0.5
-    assert found.high - 0.5 == pytest.approx(t.ppf(0.975, 1.8) * np.sqrt(1 / 6))
+    assert found.high - 0.5 == pytest.approx(4.302653 * np.sqrt(19 / 120))
 
 
 def test_all_faces_right():
@@ -124,15 +123,15 @@ def test_a_bootstrap_of_a_ratio():
     generator = np.random.default_rng(2)
     clusters = Clusters.of(np.repeat(np.arange(200), 3).astype(str))
     right = np.repeat(generator.random(200) < 0.6, 3)
-    sums = np.stack([clusters.sums(right), clusters.sizes], axis=1)
-    found = bootstrap_interval(sums, lambda s: s[:, 0] / s[:, 1], clusters)
+    values = np.stack([right, np.ones(600)], axis=1)
+    found = bootstrap_interval(values, lambda s: s[:, 0] / s[:, 1], clusters)
     expected = mean_interval(right, clusters)
     assert found.value == pytest.approx(expected.value)
     assert (found.low, found.high) == pytest.approx(
         (expected.low, expected.high), abs=0.01
     )
-    with pytest.raises(ValueError, match=r"\(200, num_sums\)"):
-        bootstrap_interval(sums[:9], lambda s: s[:, 0], clusters)
+    with pytest.raises(ValueError, match=r"\(600, num_sums\)"):
+        bootstrap_interval(values[:9], lambda s: s[:, 0], clusters)
 
 
 # -- coverage --------------------------------------------------------------------------
