@@ -14,16 +14,14 @@ import numpy as np
 import pandas as pd
 
 from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.evaluation.bootstrap import bootstrap_interval
 from keras_agegender.evaluation.clusters import Clusters
 from keras_agegender.evaluation.grouping import (
     as_groupings,
     check_columns,
     find_groups,
 )
-from keras_agegender.evaluation.resampling import (
-    bootstrap_interval,
-    proportion_interval,
-)
+from keras_agegender.evaluation.resampling import proportion_interval
 
 # Below these an accuracy says little: 30 faces give ±0.18 at best, and of fewer than 10
 # people it is one of those people.

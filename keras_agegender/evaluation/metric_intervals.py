@@ -5,6 +5,11 @@ formulas (recall and precision are shares of the faces of, and answered as, the 
 class), what else is made of a confusion matrix is bootstrapped. AUC and calibration
 error have none: they are no statistic of sums over faces.
 
+Coverage measured at fold 4's sizes (600 rounds at agreements of 0, 0.3 and 0.8): recall
+93 to 95 %, precision 99 % (right answers of one subject are alike because its gender is
+one, which widens it), balanced accuracy of two classes 93 to 97 %, of eight 97 to 98 %,
+f1 93 to 96 %, kappa 94 to 95 %.
+
 Where all samples of the bootstrap give the same (all right, or one class answered
 always), f1 and balanced accuracy have the bounds that those of precision and recall,
 or of the recalls, give if all of them are met at once: wider than 95 %. Kappa has none
@@ -24,9 +29,9 @@ from keras_agegender.evaluation.array_metrics import (
     log_losses,
     squared_errors,
 )
+from keras_agegender.evaluation.bootstrap import bootstrap_intervals
 from keras_agegender.evaluation.clusters import Clusters, Estimate
 from keras_agegender.evaluation.resampling import (
-    bootstrap_intervals,
     mean_interval,
     proportion_interval,
 )

@@ -11,25 +11,19 @@ as one estimate of variance says, that of `mean_interval`:
 
 - a share of right answers: `proportion_interval`;
 - a mean of anything else, paired differences too: `mean_interval`;
-- any other statistic of sums: `bootstrap_interval`.
+- any other statistic of sums: `bootstrap_interval`, in `bootstrap.py`.
 
 The test of a paired difference is in `paired_test.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from keras_agegender.evaluation.clusters import Clusters, Estimate
-
-RESAMPLES = 2_000
-BOOTSTRAP_BLOCK = 4_000_000  # weights drawn at a time, 32 MB
-GRADIENT_STEP = 1e-4  # of a sum
-ROUNDING = 1e-9
 
 
 def mean_interval(
@@ -69,11 +63,13 @@ def mean_interval(
     >>> round(found.low, 3), round(found.high, 3)
     (-0.554, 3.554)
     """
-    total = len(clusters.ids)
-    mean = clusters.sums(values).sum() / total if total else None
+    sums, total = clusters.sums(values), len(clusters.ids)
     if clusters.num_clusters < 2:
-        return Estimate.bare(None if mean is None else float(mean), clusters)
-    margin = _quantile(clusters, confidence) * np.sqrt(_variance(values, clusters))
+        return Estimate.bare(float(sums.sum() / total) if total else None, clusters)
+    mean = sums.sum() / total
+    margin = student_quantile(clusters, confidence) * np.sqrt(
+        clustered_variance(values, clusters)
+    )
     return Estimate.of(mean, mean - margin, mean + margin, clusters)
 
 
@@ -99,14 +95,25 @@ def difference_interval(
     return replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
 
 
-def _quantile(clusters: Clusters, confidence: float) -> float:
+def student_quantile(clusters: Clusters, confidence: float) -> float:
+    """Returns how many standard errors an interval reaches to either side.
+
+    Args:
+        clusters: Two or more.
+        confidence: Coverage, in (0, 1).
+    """
     from scipy.stats import t
 
     return float(t.ppf((1 + confidence) / 2, clusters.num_clusters - 1))
 
 
-def _variance(values: Any, clusters: Clusters) -> float:
-    """Returns the variance of a mean over faces: see `mean_interval`."""
+def clustered_variance(values: Any, clusters: Clusters) -> float:
+    """Returns the variance of a mean over faces: see `mean_interval`.
+
+    Args:
+        values: A value of each face. Shape (num_faces,).
+        clusters: Two or more.
+    """
     values = np.asarray(values, "float64")
     sizes, total, number = clusters.sizes, len(values), clusters.num_clusters
     residuals = values - values.mean()
@@ -152,11 +159,11 @@ def proportion_interval(
     >>> round(found.low, 2), round(found.high, 2)
     (0.52, 0.99)
     """
-    total = len(clusters.ids)
-    share = clusters.sums(right).sum() / total if total else None
+    sums, total = clusters.sums(right), len(clusters.ids)
     if clusters.num_clusters < 2:
-        return Estimate.bare(None if share is None else float(share), clusters)
-    quantile = _quantile(clusters, confidence)
+        return Estimate.bare(float(sums.sum() / total) if total else None, clusters)
+    share = sums.sum() / total
+    quantile = student_quantile(clusters, confidence)
     per_face = quantile**2 * _design_effect(right, share, clusters) / total
     middle = (share + per_face / 2) / (1 + per_face)
     margin = np.sqrt(share * (1 - share) * per_face + per_face**2 / 4) / (1 + per_face)
@@ -170,139 +177,4 @@ def _design_effect(right: Any, share: float, clusters: Clusters) -> float:
     if share in (0, 1):
         # Nothing shows how faces agree: as if all of a cluster were one.
         return float((clusters.sizes**2).sum() / total)
-    return _variance(right, clusters) * total / (share * (1 - share))
-
-
-def bootstrap_interval(
-    values: Any,
-    statistic: Callable[[np.ndarray], np.ndarray],
-    clusters: Clusters,
-    *,
-    limits: tuple[float, float] = (-np.inf, np.inf),
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> Estimate:
-    """Returns a statistic of sums with its interval by a bootstrap over clusters.
-
-    Whole clusters are drawn with replacement: a sample is a weight per cluster, from a
-    multinomial distribution (Davison & Hinkley, "Bootstrap Methods and their
-    Application", 1997, section 3.8). Percentiles alone are too narrow with few large
-    clusters, as the sandwich is: both ends are moved away from the statistic by what
-    `mean_interval` is wider than the sandwich with normal quantiles, for the mean that
-    the statistic is to first order. For means and shares there are `mean_interval` and
-    `proportion_interval`.
-
-    Args:
-        values: What the statistic is made of, of each face. Shape (num_faces,
-            num_sums).
-        statistic: Sums over the faces, of shape (num_samples, num_sums), to the
-            statistic, of shape (num_samples,); NaN where it is undefined. It does not
-            change if all sums are doubled.
-        clusters: Which faces belong together.
-        limits: What the statistic lies between. Defaults to all numbers.
-        confidence: Coverage, in (0, 1). Defaults to 0.95.
-        seed: Seed of the draws. Defaults to 0.
-
-    Returns:
-        The statistic and its interval, over the samples that define it. There is no
-        interval if all samples give the same: that says nothing about other faces.
-
-    Raises:
-        ValueError: If there is not one row of values for each face.
-
-    Example:
-    >>> right, seen = [1, 1, 1, 0] * 25, [1] * 100
-    >>> found = bootstrap_interval(
-    ...     np.stack([right, seen], axis=1), lambda s: s[:, 0] / s[:, 1],
-    ...     Clusters.of([""] * 100), limits=(0, 1))
-    >>> found.value, 0.65 < found.low < 0.68, 0.82 < found.high < 0.85
-    (0.75, True, True)
-    """
-    found = bootstrap_intervals(
-        values,
-        {"": statistic},
-        clusters,
-        limits={"": limits},
-        confidence=confidence,
-        seed=seed,
-    )
-    return found[""]
-
-
-def bootstrap_intervals(
-    values: Any,
-    statistics: Mapping[str, Callable[[np.ndarray], np.ndarray]],
-    clusters: Clusters,
-    *,
-    limits: Mapping[str, tuple[float, float]],
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> dict[str, Estimate]:
-    """Returns several statistics of the same sums, as `bootstrap_interval` does.
-
-    Args:
-        values: As in `bootstrap_interval`, and so are the others.
-        statistics: Name -> statistic.
-        clusters: Which faces belong together.
-        limits: Name -> what the statistic lies between.
-        confidence: Coverage, in (0, 1). Defaults to 0.95.
-        seed: Seed of the draws, the same for all. Defaults to 0.
-    """
-    values = np.asarray(values, "float64")
-    number, total = clusters.num_clusters, len(clusters.ids)
-    if values.ndim != 2 or len(values) != total:
-        raise ValueError(
-            f"Invalid `values`. Expected shape ({total}, num_sums), a row for each "
-            f"face. Received: shape {values.shape}."
-        )
-    sums = np.stack([clusters.sums(column) for column in values.T], axis=1)
-    whole = sums.sum(axis=0)
-    figures = {name: float(of(whole[None])[0]) for name, of in statistics.items()}
-    found = {
-        name: Estimate.bare(None if np.isnan(figure) else figure, clusters)
-        for name, figure in figures.items()
-    }
-    defined = [name for name, figure in figures.items() if not np.isnan(figure)]
-    if number < 2 or not defined:
-        return found
-    drawn = np.concatenate([*_drawn_sums(sums, number, seed)])
-    tail = 50 * (1 - confidence)
-    for name in defined:
-        of, figure = statistics[name], figures[name]
-        ends = np.nanpercentile(of(drawn), [tail, 100 - tail])
-        if ends[1] - ends[0] < ROUNDING:
-            continue
-        factor = _widening(values @ _gradient(of, whole), clusters, confidence)
-        low, high = np.clip(figure + factor * (ends - figure), *limits[name])
-        found[name] = Estimate.of(figure, low, high, clusters)
-    return found
-
-
-def _gradient(
-    statistic: Callable[[np.ndarray], np.ndarray], sums: np.ndarray
-) -> np.ndarray:
-    """Returns the change of a statistic by each of its sums, 0 for those that are 0."""
-    steps = np.diag(sums * GRADIENT_STEP)
-    rise = statistic(sums + steps) - statistic(sums - steps)
-    there = sums != 0
-    return np.divide(rise, 2 * sums * GRADIENT_STEP, np.zeros(len(sums)), where=there)
-
-
-def _widening(values: np.ndarray, clusters: Clusters, confidence: float) -> float:
-    """Returns how often wider a mean's interval is than that of a bootstrap."""
-    from scipy.stats import norm
-
-    factor = _quantile(clusters, confidence) / float(norm.ppf((1 + confidence) / 2))
-    residuals = clusters.sums(values - values.mean())
-    drawn = (residuals**2).sum() / len(values) ** 2
-    return factor * float(np.sqrt(_variance(values, clusters) / drawn) if drawn else 1)
-
-
-def _drawn_sums(sums: np.ndarray, number: int, seed: int) -> Iterator[np.ndarray]:
-    """Yields the sums of samples of whole clusters, some at a time."""
-    generator = np.random.default_rng(seed)
-    even = np.full(number, 1 / number)
-    block = max(BOOTSTRAP_BLOCK // number, 1)
-    for start in range(0, RESAMPLES, block):
-        weights = generator.multinomial(number, even, min(block, RESAMPLES - start))
-        yield weights @ sums
+    return clustered_variance(right, clusters) * total / (share * (1 - share))

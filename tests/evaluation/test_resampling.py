@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, norm, ttest_1samp
 
-from keras_agegender.evaluation import resampling
+from keras_agegender.evaluation import bootstrap
 from keras_agegender.evaluation.answers import Answers
+from keras_agegender.evaluation.bootstrap import bootstrap_interval
 from keras_agegender.evaluation.clusters import Clusters
 from keras_agegender.evaluation.metric_intervals import metric_intervals
 from keras_agegender.evaluation.paired_test import holm_levels, paired_test
 from keras_agegender.evaluation.resampling import (
-    bootstrap_interval,
     mean_interval,
     proportion_interval,
 )
@@ -257,7 +257,7 @@ def test_coverage_is_93_to_97_percent(agreement):
 @pytest.mark.parametrize("agreement", [0, 0.3, 0.8])
 def test_balanced_accuracy_is_covered(monkeypatch, agreement):
     """Of women 95 % are right, of men 85 %: 0.9. Percentiles alone covered 87 %."""
-    monkeypatch.setattr(resampling, "RESAMPLES", 500)
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 500)
     generator = np.random.default_rng(1)
     sizes = fold_like_sizes()
     people = np.repeat(np.arange(len(sizes)), sizes)
