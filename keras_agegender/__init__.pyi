@@ -46,6 +46,7 @@ from .encodings.decoding import Decoded as Decoded, HeadAnswer as HeadAnswer
 from .encodings.encoding import Encoding as Encoding
 from .encodings.head import Head as Head
 from .evaluation.audit import Audit as Audit, audit as audit
+from .evaluation.bootstrap import bootstrap_interval as bootstrap_interval
 from .evaluation.calibrate import calibrate as calibrate
 from .evaluation.calibration_scores import calibration_scores as calibration_scores
 from .evaluation.clusters import Clusters as Clusters, Estimate as Estimate
@@ -88,7 +89,6 @@ from .evaluation.reliability_plot import (
 )
 from .evaluation.report import write_report as write_report
 from .evaluation.resampling import (
-    bootstrap_interval as bootstrap_interval,
     mean_interval as mean_interval,
     proportion_interval as proportion_interval,
 )

@@ -14,16 +14,14 @@ import numpy as np
 import pandas as pd
 
 from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.evaluation.bootstrap import bootstrap_interval
 from keras_agegender.evaluation.clusters import Clusters
 from keras_agegender.evaluation.grouping import (
     as_groupings,
     check_columns,
     find_groups,
 )
-from keras_agegender.evaluation.resampling import (
-    bootstrap_interval,
-    proportion_interval,
-)
+from keras_agegender.evaluation.resampling import proportion_interval
 
 # Below these an accuracy says little: 30 faces give ±0.18 at best, and of fewer than 10
 # people it is one of those people.
@@ -223,24 +221,43 @@ def _gap(
     if len(scored) < 2:
         return None
     best, worst = (pick(scored, key=lambda g: g[name]) for pick in (max, min))
-    clusters = subjects_of(table)
     known, right = _known_and_right(table, pair)
-    sums = []
+    values = []
     for group in (best, worst):
         there = known & np.all([table[c] == group[c] for c in columns], axis=0)
-        sums += [clusters.sums(there & right), clusters.sums(there)]
+        values += [there & right, there]
+    either = values[1] | values[3]
+    clusters = subjects_of(table).select(either)
 
     def difference(s: np.ndarray) -> np.ndarray:
         with np.errstate(invalid="ignore"):  # a sample may have none of a group
             return s[:, 0] / s[:, 1] - s[:, 2] / s[:, 3]
 
-    found = bootstrap_interval(np.stack(sums, axis=1), difference, clusters)
+    found = bootstrap_interval(
+        np.stack(values, axis=1)[either], difference, clusters, limits=(-1, 1)
+    )
+    interval = found.interval
+    if interval is None and clusters.num_clusters > 1:
+        interval = _gap_of_parts(best, worst, question)
     return {
         "best": group_title(best, columns),
         "worst": group_title(worst, columns),
         "value": found.value,
-        "interval": found.interval,
+        "interval": interval,
     }
+
+
+def _gap_of_parts(
+    best: Mapping[str, Any], worst: Mapping[str, Any], question: str
+) -> tuple[float, float] | None:
+    """Returns how far apart two groups can be if both intervals are met at once.
+
+    For groups of which all are right, or none: every sample of them is the same.
+    """
+    name = f"{question}_interval"
+    if best[name] is None or worst[name] is None:
+        return None
+    return best[name][0] - worst[name][1], best[name][1] - worst[name][0]
 
 
 def group_title(group: Mapping[str, Any], columns: Sequence[str]) -> str:

@@ -1,13 +1,25 @@
 """The metrics of a run with intervals over its people.
 
 Which interval belongs to which figure is as in `resampling`: shares and means have
-formulas, what is made of a confusion matrix is bootstrapped. AUC and calibration error
-have none: they are no statistic of sums over faces.
+formulas (recall and precision are shares of the faces of, and answered as, the positive
+class), what else is made of a confusion matrix is bootstrapped. AUC and calibration
+error have none: they are no statistic of sums over faces.
+
+Coverage measured at fold 4's sizes (600 rounds at agreements of 0, 0.3 and 0.8): recall
+93 to 95 %, precision 99 % (right answers of one subject are alike because its gender is
+one, which widens it), balanced accuracy of two classes 93 to 97 %, of eight 97 to 98 %,
+f1 93 to 96 %, kappa 94 to 95 %.
+
+Where all samples of the bootstrap give the same (all right, or one class answered
+always), f1 and balanced accuracy have the bounds that those of precision and recall,
+or of the recalls, give if all of them are met at once: wider than 95 %. Kappa has none
+there: how far away the errors would be that nothing was seen of, nobody knows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,9 +29,9 @@ from keras_agegender.evaluation.array_metrics import (
     log_losses,
     squared_errors,
 )
+from keras_agegender.evaluation.bootstrap import bootstrap_intervals
 from keras_agegender.evaluation.clusters import Clusters, Estimate
 from keras_agegender.evaluation.resampling import (
-    bootstrap_intervals,
     mean_interval,
     proportion_interval,
 )
@@ -63,14 +75,6 @@ def _balanced(counts: Counts) -> np.ndarray:
     return np.where(known, recalls, 0).sum(axis=1) / known.sum(axis=1)
 
 
-def _precision(counts: Counts, positive: int) -> np.ndarray:
-    return counts[:, positive, positive] / counts[:, :, positive].sum(axis=1)
-
-
-def _recall(counts: Counts, positive: int) -> np.ndarray:
-    return counts[:, positive, positive] / counts[:, positive].sum(axis=1)
-
-
 def _f1(counts: Counts, positive: int) -> np.ndarray:
     either = counts[:, positive].sum(axis=1) + counts[:, :, positive].sum(axis=1)
     return 2 * counts[:, positive, positive] / either
@@ -89,11 +93,7 @@ OF_COUNTS: dict[str, Callable[[Counts], np.ndarray]] = {
     "balanced_accuracy": _balanced,
     "quadratic_kappa": _kappa,
 }
-OF_POSITIVE: dict[str, Callable[[Counts, int], np.ndarray]] = {
-    "precision": _precision,
-    "recall": _recall,
-    "f1": _f1,
-}
+LIMITS = {"balanced_accuracy": (0, 1), "f1": (0, 1), "quadratic_kappa": (-1, 1)}
 
 
 def metric_intervals(
@@ -120,17 +120,55 @@ def metric_intervals(
             found[name] = proportion_interval(SHARES[name](answers), clusters)
         elif name in MEANS:
             found[name] = mean_interval(MEANS[name](answers), clusters)
-        elif name in OF_POSITIVE:
-            of_counts[name] = _of_class(OF_POSITIVE[name], answers.positive)
+        elif name == "recall":
+            found[name] = _recall(answers, answers.positive, clusters)
+        elif name == "precision":
+            found[name] = _precision(answers, clusters)
+        elif name == "f1":
+            of_counts[name] = lambda counts: _f1(counts, answers.positive)
         elif name in OF_COUNTS:
             of_counts[name] = OF_COUNTS[name]
-    return found | _bootstrapped(answers, of_counts, clusters)
+    found |= _bootstrapped(answers, of_counts, clusters)
+    for name in {"f1", "balanced_accuracy"} & set(of_counts) & set(found):
+        if found[name].interval is None and found[name].value is not None:
+            found[name] = _from_parts(name, found[name], answers, clusters)
+    return found
 
 
-def _of_class(
-    statistic: Callable[[Counts, int], np.ndarray], positive: int
-) -> Callable[[Counts], np.ndarray]:
-    return lambda counts: statistic(counts, positive)
+def _recall(answers: Answers, of: int, clusters: Clusters) -> Estimate:
+    return _right(answers, answers.truth == of, clusters)
+
+
+def _precision(answers: Answers, clusters: Clusters) -> Estimate:
+    return _right(answers, answers.answer == answers.positive, clusters)
+
+
+def _right(answers: Answers, chosen: np.ndarray, clusters: Clusters) -> Estimate:
+    right = answers.answer == answers.truth
+    return proportion_interval(right[chosen], clusters.select(chosen))
+
+
+def _from_parts(
+    name: str, found: Estimate, answers: Answers, clusters: Clusters
+) -> Estimate:
+    """Returns the bounds of a figure where those of its parts are met at once."""
+    if clusters.num_clusters < 2:
+        return found
+    if name == "f1":
+        parts = [
+            _precision(answers, clusters),
+            _recall(answers, answers.positive, clusters),
+        ]
+    else:
+        parts = [_recall(answers, k, clusters) for k in np.unique(answers.truth)]
+    # Of a part of fewer than two people nothing is known.
+    ends = np.array([part.interval or (0.0, 1.0) for part in parts])
+    if name == "f1":
+        both = ends.sum(axis=0)
+        low, high = np.divide(2 * ends.prod(axis=0), both, np.zeros(2), where=both > 0)
+    else:
+        low, high = ends.mean(axis=0)
+    return replace(found, low=float(low), high=float(high))
 
 
 def _bootstrapped(
@@ -142,18 +180,21 @@ def _bootstrapped(
     if not statistics or not len(answers.truth):
         return {}
     size = answers.num_classes
-    sums = np.zeros((clusters.num_clusters, size * size))
-    np.add.at(sums, (clusters.ids, answers.truth * size + answers.answer), 1)
+    # A column for each entry of the matrix that there is a face in.
+    entries, ids = np.unique(answers.truth * size + answers.answer, return_inverse=True)
+    values = np.eye(len(entries))[ids.reshape(-1)]
 
     def of_sums(statistic: Callable[[Counts], np.ndarray]) -> Callable:
         def figure(drawn: np.ndarray) -> np.ndarray:
+            counts = np.zeros((len(drawn), size * size))
+            counts[:, entries] = drawn
             with np.errstate(invalid="ignore", divide="ignore"):
-                return statistic(drawn.reshape(-1, size, size))
+                return statistic(counts.reshape(-1, size, size))
 
         return figure
 
     named = {name: of_sums(statistic) for name, statistic in statistics.items()}
-    return bootstrap_intervals(sums, named, clusters)
+    return bootstrap_intervals(values, named, clusters, limits=LIMITS)
 
 
 def interval_ends(

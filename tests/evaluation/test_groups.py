@@ -78,6 +78,40 @@ def test_small_groups_are_marked_and_come_last():
     assert all(g["few"] for g in score_groups(table, "race")["race"]["groups"])
 
 
+def test_the_gap_leaves_out_small_groups_and_faces_without_an_answer_to_know():
+    """Of 60 a 5/10 are right, of 60 b 9/10; 10 c are few and all wrong.
+
+    Every third face of a and b has no label in `race`; it counts for neither.
+    """
+    letters = np.repeat(["a", "b", "c"], [60, 60, 10])
+    right = np.concatenate([np.arange(120) % 10 < np.repeat([5, 9], 60), [False] * 10])
+    truth = np.where(np.arange(130) % 3 == 0, "", "x")
+    table = pd.DataFrame(
+        {"letter": letters, "race": truth, "predicted_race": np.where(right, "x", "y")}
+    )
+    pairs = {"race": ("race", "predicted_race")}
+    gap = score_groups(table, "letter", pairs)["letter"]["gaps"]["race"]
+    assert (gap["worst"], gap["best"]) == ("a", "b")
+    known = truth != ""
+    shares = [right[known & (letters == letter)].mean() for letter in "ab"]
+    assert shares == [0.5, 0.9]  # 20 and 36 of 40 with a label
+    assert gap["value"] == pytest.approx(0.4)
+    few = table[table["letter"] != "a"]
+    assert score_groups(few, "letter", pairs)["letter"]["gaps"] == {}
+
+
+def test_the_gap_of_groups_that_are_all_right_or_wrong():
+    """No sample differs: the gap is as wide as both shares' intervals allow."""
+    table = make_table()
+    table["predicted_gender"] = "male"
+    found = score_groups(table, "gender")["gender"]
+    female, male = (group["gender_interval"] for group in found["groups"])
+    gap = found["gaps"]["gender"]
+    assert gap["value"] == 1.0
+    assert gap["interval"] == (pytest.approx(male[0] - female[1]), 1.0)
+    assert 0 < gap["interval"][0] < 1
+
+
 def test_columns_that_cannot_group():
     with pytest.raises(ValueError, match=r"'race'.*Received: 'colour'"):
         score_groups(make_table(), "colour")

@@ -80,6 +80,69 @@ def test_classes_without_a_face_count_nothing():
     assert "negative_log_likelihood" not in found
 
 
+def test_one_answer_for_all_still_has_intervals():
+    """Ten men and ten women, all called men: no sample differs.
+
+    Wilson's interval of 10 of 10 faces, of people each, with Student's quantile of 9
+    degrees, 2.262157: 1 / (1 + 2.262157² / 10) = 0.661519 to 1. Balanced accuracy lies
+    between the means of the ends of both recalls. Half of 20 are right: precision is
+    as accuracy.
+    """
+    answers = Answers(np.repeat([0, 1], 10), np.ones(20, int), 2)
+    names = ["accuracy", "balanced_accuracy", "precision", "recall"]
+    found = metric_intervals(answers, names, Clusters.of([""] * 20))
+    low = 1 / (1 + 2.262157**2 / 10)
+    assert found["recall"].interval == pytest.approx((low, 1))
+    ends = (low / 2, (1 - low + 1) / 2)
+    assert found["balanced_accuracy"].interval == pytest.approx(ends)
+    assert found["balanced_accuracy"].value == 0.5
+    assert found["precision"].interval == found["accuracy"].interval
+    # Of the women, whom nobody is called: recall and f1 are 0.
+    women = metric_intervals(
+        answers._replace(positive=0), ["precision", "recall", "f1"],
+        Clusters.of([""] * 20),
+    )  # fmt: skip
+    assert women["recall"].interval == pytest.approx((0, 1 - low))
+    assert women["precision"].value is None
+    both = (0, 2 * (1 - low) / (2 - low))
+    assert women["f1"].interval == pytest.approx(both)
+
+
+def test_all_right_still_has_intervals():
+    answers = Answers(np.repeat([0, 1], 10), np.repeat([0, 1], 10), 2)
+    names = ["balanced_accuracy", "precision", "recall", "f1", "quadratic_kappa"]
+    found = metric_intervals(answers, names, Clusters.of([""] * 20))
+    low = pytest.approx(1 / (1 + 2.262157**2 / 10))
+    for name in names[:-1]:
+        assert found[name].value == 1.0
+        assert found[name].interval == (low, 1.0), name
+    assert found["quadratic_kappa"].value == 1.0
+    assert found["quadratic_kappa"].interval is None
+    # All women are one person's: of their recall nothing is known.
+    people = Clusters.of(["a"] * 10 + [""] * 10)
+    found = metric_intervals(answers, names[:1], people)["balanced_accuracy"]
+    assert found.interval == (pytest.approx(low.expected / 2), 1.0)
+    one = metric_intervals(answers, names, Clusters.of(["a"] * 20))
+    assert all(figure.interval is None for figure in one.values())
+
+
+def test_newborns_have_years():
+    """Ages 0 and 10 answered 8 and 10: errors of 8 and 0 years, one within 5."""
+    decoded = decoded_of([0, 0, 0], [0, 1, 0])._replace(
+        age_years=np.array([8.0, 10, 99])
+    )
+    ids, years = np.array([0, 1, -1]), np.array([0, 10, -1])
+    found = evaluate_predictions(
+        ids, ids, decoded, age_years_true=years, subjects=["a", "b", "c"]
+    ).age
+    assert found.num_faces_with_years == 2
+    assert found.mean_absolute_error_years == 4.0
+    assert found.cumulative_score_5 == 0.5
+    # Of two faces: 4 + 12.706 · √((4² + 4²) / 2).
+    high = found.intervals["mean_absolute_error_years"][1]
+    assert high == pytest.approx(4 + 12.7062 * 4, abs=0.01)
+
+
 def decoded_of(genders, ages):
     years = np.asarray(ages) * 8.0 + 3
     return Decoded(np.asarray(ages), None, np.asarray(genders), None, None)._replace(
