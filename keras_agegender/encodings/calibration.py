@@ -63,6 +63,8 @@ class Calibration:
         num_faces: Head name, `"age_group_set"`, `"gender_set"` -> faces with a label
             that it was fitted on; of sets one number for each threshold.
         fitted_on: Where it comes from: `split`, and hashes of dataset and model.
+        num_changed: Answer -> how many faces that it was fitted on are answered
+            differently since, of how many. Answers that cannot change are left out.
 
     Raises:
         ValueError: If a number is impossible.
@@ -81,6 +83,7 @@ class Calibration:
     by: str | None = None
     num_faces: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict)
     fitted_on: Mapping[str, str] = field(default_factory=dict)
+    num_changed: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_options(self.alpha, self.by)
@@ -90,6 +93,8 @@ class Calibration:
             k: n if isinstance(n, int) else tuple(n) for k, n in self.num_faces.items()
         }
         object.__setattr__(self, "num_faces", counts)
+        changed = {k: (int(n), int(of)) for k, (n, of) in self.num_changed.items()}
+        object.__setattr__(self, "num_changed", changed)
         for name, temperature in self.temperatures.items():
             if not 0 < temperature < float("inf"):
                 raise ValueError(
@@ -112,9 +117,9 @@ class Calibration:
     def apply(self, outputs: Mapping[str, Any], encoding: Encoding) -> dict[str, Any]:
         """Returns a model's outputs with calibrated probabilities.
 
-        Classes of binary and categorical heads stay the most probable ones. An age
-        group that is a sum over years or pairs, and one between ordinal questions, may
-        become another where two are about equally probable.
+        Classes of binary and categorical heads stay the most probable ones. Those of
+        ordinal, coral and corn heads may become others, and age groups and genders that
+        are sums over years or pairs: see `may_change_answers`.
 
         Args:
             outputs: Output name -> predictions. Shape (batch, units) each, NumPy or
@@ -175,6 +180,8 @@ class Calibration:
                 f"{name} sets, right for {1 - self.alpha:.0%}: threshold {shown}{by}"
                 f"{_over(faces)}"
             )
+        for name, (count, faces) in self.num_changed.items():
+            lines.append(f"{name}: answers change for {count} of {faces} faces")
         return "\n".join(lines)
 
 
@@ -203,6 +210,29 @@ def answer_probabilities(decoded: Decoded) -> dict[str, Any]:
         male = decoded.gender_probability
         found["gender"] = ops.stack([1.0 - male, male], axis=-1)
     return found
+
+
+def may_change_answers(name: str, encoding: Encoding) -> bool:
+    """Returns whether a temperature may make another class the most probable one.
+
+    Of a binary or softmax head it cannot. It may where class probabilities are
+    differences, products or sums of what is divided: of ordinal, coral and corn heads,
+    and of answers summed over years, or over pairs of age group and gender.
+
+    Args:
+        name: `"age_group"`, `"gender"` or the name of a further head.
+        encoding: Whose answer it is.
+
+    Example:
+    >>> may_change_answers("age_group", get_encoding("ordinal"))
+    True
+    """
+    answering = {"age_group": encoding.age_head, "gender": encoding.gender_head}
+    head = answering[name] if name in answering else encoding.head(name)
+    if head is None:
+        return False
+    summed = head.kind == "years" and name == "age_group"
+    return KINDS[head.kind].ranks or summed or len(head.columns) > 1
 
 
 def divide_logits(

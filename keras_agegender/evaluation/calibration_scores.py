@@ -12,16 +12,18 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_agegender.encodings.calibration import Calibration, answer_probabilities
-from keras_agegender.encodings.decoding import class_probabilities
+from keras_agegender.encodings.calibration import Calibration, may_change_answers
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.evaluation.array_metrics import expected_calibration_error
 from keras_agegender.evaluation.calibration_warnings import calibration_warnings
 from keras_agegender.evaluation.fit_calibration import (
+    all_probabilities,
     negative_log_likelihood,
     true_classes,
 )
 from keras_agegender.labels import GENDERS, MISSING
+
+SHOWN, ACCURACY = ("nll", "ece"), "accuracy"
 
 
 def calibration_scores(
@@ -43,7 +45,8 @@ def calibration_scores(
         - `warnings`: what is not to be trusted about it, a line each.
         - `answers`: for `age_group`, `gender` and each further head `num_faces`,
           `accuracy`, negative log-likelihood `nll` in nats and expected calibration
-          error `ece`, each with its value `_before` calibration.
+          error `ece`, each with its value `_before` calibration; and
+          `may_change`, whether calibration can make it another answer.
         - `sets`: for `age_group` and `gender` `num_faces`, `coverage` (share of the
           sets that hold the truth), `mean_size`, and both again for each true age group
           and gender in `groups`.
@@ -55,6 +58,7 @@ def calibration_scores(
         classes = _classes(name, labels, encoding)
         known = classes != MISSING
         figures: dict[str, Any] = {"num_faces": int(known.sum())}
+        figures["may_change"] = may_change_answers(name, encoding)
         for rows, suffix in ((before[name], "_before"), (after, "")):
             for figure, value in _fit(rows[known], classes[known]).items():
                 figures[figure + suffix] = value
@@ -82,11 +86,19 @@ def calibration_lines(scores: Mapping[str, Any]) -> list[str]:
     Args:
         scores: What `calibration_scores` returned.
     """
-    lines = [f"{'':<12}{'nll before':>11}{'after':>7}{'ece before':>12}{'after':>7}"]
-    for name, figures in scores["answers"].items():
-        values = [figures[k] for k in ("nll_before", "nll", "ece_before", "ece")]
-        first, second, third, fourth = map(_figure, values)
-        lines.append(f"{name:<12}{first:>11}{second:>7}{third:>12}{fourth:>7}")
+    answers = scores["answers"]
+    changing = [n for n, figures in answers.items() if figures.get("may_change")]
+    shown = [*SHOWN, ACCURACY] if changing else SHOWN
+    title = "".join(f"{name + ' before':>17}{'after':>7}" for name in shown)
+    lines = [f"{'':<12}{title}"]
+    for name, figures in answers.items():
+        line = f"{name:<12}"
+        for figure in shown:
+            # Of an answer that cannot change both would be the accuracy above.
+            told = figure != ACCURACY or name in changing
+            for key, width in ((f"{figure}_before", 17), (figure, 7)):
+                line += f"{_figure(figures[key] if told else None):>{width}}"
+        lines.append(line)
     by = f", by {scores['by']} answered" if scores["by"] else ""
     for name, figures in scores["sets"].items():
         lines += [
@@ -98,17 +110,6 @@ def calibration_lines(scores: Mapping[str, Any]) -> list[str]:
     # Runs scored long ago have none.
     warnings = [f"WARNING: {line}" for line in scores.get("warnings", ())]
     return [*lines, "", *warnings] if warnings else lines
-
-
-def all_probabilities(
-    outputs: Mapping[str, Any], encoding: Encoding
-) -> dict[str, np.ndarray]:
-    """Returns class probabilities of everything that is answered, by name."""
-    found = answer_probabilities(encoding.decode(outputs))
-    for head in encoding.extra_heads:
-        if head.kind != "regression":
-            found[head.name] = class_probabilities(head, outputs)
-    return {name: ops.convert_to_numpy(values) for name, values in found.items()}
 
 
 def _classes(name: str, labels: Mapping[str, Any], encoding: Encoding) -> np.ndarray:

@@ -15,6 +15,7 @@ from keras_agegender.encodings.calibration import (
     answer_probabilities,
     check_options,
     divide_logits,
+    may_change_answers,
     set_scores,
 )
 from keras_agegender.encodings.decoding import class_probabilities
@@ -102,8 +103,38 @@ def fit_calibration(
         thresholds[name] = tuple(conformal_quantile(scores[g], alpha) for g in groups)
         num_faces[f"{name}_set"] = tuple(int(g.sum()) for g in groups)
     return Calibration(
-        temperatures, thresholds, alpha, by, num_faces, dict(fitted_on or {})
+        temperatures,
+        thresholds,
+        alpha,
+        by,
+        num_faces,
+        dict(fitted_on or {}),
+        _num_changed(outputs, calibrated, encoding),
     )
+
+
+def _num_changed(
+    before: Mapping[str, Any], after: Mapping[str, Any], encoding: Encoding
+) -> dict[str, tuple[int, int]]:
+    """Returns how many faces, labeled or not, are answered differently, of how many."""
+    found = {}
+    calibrated = all_probabilities(after, encoding)
+    for name, rows in all_probabilities(before, encoding).items():
+        if may_change_answers(name, encoding):
+            differ = rows.argmax(axis=1) != calibrated[name].argmax(axis=1)
+            found[name] = int(differ.sum()), len(differ)
+    return found
+
+
+def all_probabilities(
+    outputs: Mapping[str, Any], encoding: Encoding
+) -> dict[str, np.ndarray]:
+    """Returns class probabilities of everything that is answered, by name."""
+    found = answer_probabilities(encoding.decode(outputs))
+    for head in encoding.extra_heads:
+        if head.kind != "regression":
+            found[head.name] = class_probabilities(head, outputs)
+    return {name: ops.convert_to_numpy(values) for name, values in found.items()}
 
 
 def check_answered(by: str | None, encoding: Encoding) -> None:

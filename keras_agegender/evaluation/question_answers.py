@@ -62,7 +62,7 @@ def read_question_answers(
         ValueError: If the table was written before predictions had ids of classes, or
             lacks an output.
     """
-    from keras_agegender.evaluation.calibration_scores import all_probabilities
+    from keras_agegender.evaluation.fit_calibration import all_probabilities
 
     outputs = _outputs(table, encoding)
     named = {"gender": tuple(GENDERS), "age_group": tuple(encoding.age_groups.names)}

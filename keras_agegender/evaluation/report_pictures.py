@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from keras_agegender.evaluation.calibration_scores import all_probabilities
+from keras_agegender.evaluation.fit_calibration import all_probabilities
 from keras_agegender.evaluation.mistakes import thumbnail
 from keras_agegender.evaluation.occlusion import draw_occlusion, occlusion_map
 from keras_agegender.evaluation.question_answers import QuestionAnswers

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_agegender.encodings.calibration import Calibration, divide_logits
+from keras_agegender.encodings.calibration import (
+    Calibration,
+    divide_logits,
+    may_change_answers,
+)
 from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.decoding import class_probabilities
 from keras_agegender.encodings.head import Head
@@ -278,6 +282,49 @@ def test_scores_are_shown():
                for line in lines)  # fmt: skip
     assert len(lines) == 1 + 2 + 2 * (3 + 1 + 8 + 2)
     assert "\n".join(lines) in format_metrics(Evaluation(50, calibration=found))
+
+
+def coral_faces():
+    """Five faces of 10-19: of three 0.47 for 20+ is a little more than 0.43 for it."""
+    encoding = get_encoding("coral", age_groups="0-9,10-19,20+")
+    age = np.array([[0.9, 0.47]] * 3 + [[0.9, 0.1]] * 2)[..., None]
+    outputs = {"gender": np.full((5, 1), 0.9), "age": age}
+    return encoding, outputs, {"gender": np.ones(5, int), "age_group": np.ones(5, int)}
+
+
+def test_answers_of_ranks_that_change_are_counted():
+    """Divided by 0.5 the logits of 0.9 and 0.47 are those of 0.988 and 0.440."""
+    encoding, outputs, labels = coral_faces()
+    found = fit_calibration(outputs, labels, encoding)
+    assert found.num_changed == {"age_group": (3, 5)}
+    assert "age_group: answers change for 3 of 5 faces" in str(found).splitlines()
+    assert Calibration.from_dict(found.to_dict()) == found
+
+    scores = calibration_scores(outputs, labels, encoding, Calibration({"age": 0.5}))
+    age = scores["answers"]["age_group"]
+    assert (age["accuracy_before"], age["accuracy"]) == (0.4, 1.0)
+    title, age_line, gender_line = calibration_lines(scores)[:3]
+    assert title.split()[-3:] == ["accuracy", "before", "after"]
+    assert age_line.split()[-2:] == ["0.400", "1.000"]
+    assert gender_line.split()[-2:] == ["-", "-"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "age", "gender"),
+    [
+        ("categorical", False, False),
+        ("ordinal", True, False),
+        ("coral", True, False),
+        ("corn", True, False),
+        ("years", True, False),
+        ("joint", True, True),
+        ("gender", False, False),
+    ],
+)
+def test_which_answers_a_temperature_may_change(encoding, age, gender):
+    encoding = get_encoding(encoding)
+    assert may_change_answers("age_group", encoding) is age
+    assert may_change_answers("gender", encoding) is gender
 
 
 # -- what is not to be trusted ---------------------------------------------------------

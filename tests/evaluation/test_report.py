@@ -265,6 +265,20 @@ def test_faces_seen_in_training_are_said_at_the_top(run):
     assert "The model was selected on a split of this name" in page.text
 
 
+def test_answers_that_calibration_changes_have_their_accuracy(run):
+    assert "accuracy before" not in Page(write_report(run, pictures=False)).text
+    found = metrics_of(run)["calibration"]
+    accuracies = {"accuracy_before": 0.172, "accuracy": 0.312}
+    found["answers"]["age_group"] |= {"may_change": True, **accuracies}
+    change_metrics(run, calibration=found)
+    tables = Page(write_report(run, pictures=False)).tables
+    (table,) = [t for t in tables if t[0][0].strip() == "calibration"]
+    rows = {row[0].strip(): [cell.strip() for cell in row[-2:]] for row in table}
+    assert rows["calibration"] == ["accuracy before", "after"]
+    assert rows["age group"] == ["0.172", "0.312"]
+    assert rows["gender"] == ["–", "–"]
+
+
 def test_what_is_not_there_is_left_out(run):
     (run.path / "history.csv").unlink()
     run.calibration_file.unlink()
