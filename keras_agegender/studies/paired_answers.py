@@ -18,6 +18,9 @@ from keras_agegender.training.identity import differences, flatten
 
 CLUSTERS = ("subject", "album", "face")
 QUESTIONS = ("gender", "age_group")
+OTHER_DATA = "the two were trained on different datasets"
+
+Temperatures = Mapping[str, float] | None
 
 
 def check_cluster(cluster: str) -> None:
@@ -82,7 +85,8 @@ def paired_answers(
         if len(table) > len(shared):
             missing = len(table) - len(shared)
             notes.append(f"{missing} faces of {run.path} are not in the other")
-    notes += why_unlike(*(run.info() for run in runs))
+    temperatures = tuple(_temperatures(run, predictions) for run in runs)
+    notes += why_unlike(*(run.info() for run in runs), temperatures)
     for run in runs:
         notes += seen_faces(run, predictions)
     both = [table.loc[shared] for table in tables]
@@ -212,18 +216,35 @@ def differing_settings(
     }
 
 
-def why_unlike(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """Returns how two runs' experiments differ beside their recipes' settings."""
+def why_unlike(
+    first: Mapping[str, Any],
+    second: Mapping[str, Any],
+    temperatures: tuple[Temperatures, Temperatures] = (None, None),
+) -> list[str]:
+    """Returns how two runs' experiments differ beside their recipes' settings.
+
+    Args:
+        first: What run.json says of a run.
+        second: The same of another.
+        temperatures: Those that their answers were calibrated with: empty if not,
+            `None` (default) if nobody knows.
+    """
     identities = [info.get("identity") for info in (first, second)]
+    warnings = []
+    if None not in temperatures and bool(temperatures[0]) != bool(temperatures[1]):
+        without, calibrated = "BA" if temperatures[0] else "AB"
+        warnings.append(f"{without} is not calibrated, {calibrated} is")
     if None in identities:
         same = first.get("data_sha256") == second.get("data_sha256")
-        return [] if same else ["the two were trained on different datasets"]
+        return warnings + ([] if same else [OTHER_DATA])
     if identities[0] == identities[1]:
-        return ["the two are runs of one experiment: differences are chance"]
+        text = "the two are runs of one experiment"
+        if temperatures[0] == temperatures[1] or None in temperatures:
+            return [f"{text}: differences are chance"]
+        return warnings or [f"{text}, calibrated with different temperatures"]
     found = differences(first["experiment"], second["experiment"])
-    warnings = []
     if any(line.startswith("data.sha256") for line in found):
-        warnings.append("the two were trained on different datasets")
+        warnings.append(OTHER_DATA)
     for key in ("data.splits.", "data.pixels.", "begins_with", "seed"):
         warnings += [
             line.replace(" there and ", " in A and ").replace(" here", " in B")
@@ -233,14 +254,24 @@ def why_unlike(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]
     return warnings
 
 
+def _metrics(run: RunDirectory, predictions: str) -> dict[str, Any] | None:
+    """Returns the metrics that were written with predictions, if they are there."""
+    name = predictions.replace("predictions", "metrics").replace(".csv", ".json")
+    file = run.path / name
+    return read_json(file) if file.is_file() else None
+
+
+def _temperatures(run: RunDirectory, predictions: str) -> Temperatures:
+    """Returns what predictions were calibrated with; `None` if nobody knows."""
+    metrics = _metrics(run, predictions)
+    if metrics is None:
+        return None
+    return (metrics.get("calibration") or {}).get("temperatures") or {}
+
+
 def seen_faces(run: RunDirectory, predictions: str) -> list[str]:
     """Says that a run was scored on faces that it knows."""
-    file = run.path / predictions.replace("predictions", "metrics").replace(
-        ".csv", ".json"
-    )
-    if not file.is_file():
-        return []
-    metrics, notes = read_json(file), []
+    metrics, notes = _metrics(run, predictions) or {}, []
     for key, what in (("training", "trained"), ("validation", "selected")):
         if count := metrics.get(f"num_seen_in_{key}"):
             notes.append(

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from keras_agegender.cli import main as cli
+from keras_agegender.files import write_json
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.studies.compare import compare
@@ -235,3 +236,31 @@ def test_small_cells_are_shown_and_not_judged(tmp_path):
     assert (cell.p_value, cell.level, cell.worse) == (None, None, False)
     assert [c.cell for c in found.worse] == ["all faces"]
     assert "few" in found.gate()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "note"),
+    [
+        (None, None, "the two are runs of one experiment: differences are chance"),
+        (None, {"gender": 1.5}, "A is not calibrated, B is"),
+        ({"gender": 1.5}, None, "B is not calibrated, A is"),
+        ({"gender": 1.5}, {"gender": 1.5}, "differences are chance"),
+        ({"gender": 1.5}, {"gender": 1.6}, "calibrated with different temperatures"),
+    ],
+)
+def test_what_differs_of_runs_of_one_experiment(tmp_path, first, second, note):
+    runs = two_runs(tmp_path, answers([1, 0, 1]), answers([1, 1, 1]))
+    for run, temperatures in zip(runs, (first, second), strict=True):
+        found = None if temperatures is None else {"temperatures": temperatures}
+        write_json(run.path / "run.json", {"identity": "x", "experiment": {}})
+        write_json(run.path / "metrics.json", {"calibration": found})
+    warnings = compare(*runs).warnings
+    (said,) = [w for w in warnings if "chance" in w or "calibrated" in w]
+    assert said.endswith(note)
+
+
+def test_runs_whose_metrics_are_gone_are_not_called_uncalibrated(tmp_path):
+    runs = two_runs(tmp_path, answers([1, 0, 1]), answers([1, 1, 1]))
+    found = {"calibration": {"temperatures": {"gender": 1.5}}}
+    write_json(runs[0].path / "metrics.json", found)
+    assert not any("calibrated" in w for w in compare(*runs).warnings)
