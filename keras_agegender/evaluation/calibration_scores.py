@@ -42,7 +42,8 @@ def calibration_scores(
 
     Returns:
         - `alpha`, `by`, `temperatures`: of the calibration.
-        - `warnings`: what is not to be trusted about it, a line each.
+        - `warnings`: what is not to be trusted about it, a line each, and which figures
+          it made worse.
         - `answers`: for `age_group`, `gender` and each further head `num_faces`,
           `accuracy`, negative log-likelihood `nll` in nats and expected calibration
           error `ece`, each with its value `_before` calibration; and
@@ -74,7 +75,10 @@ def calibration_scores(
         "alpha": calibration.alpha,
         "by": calibration.by,
         "temperatures": dict(calibration.temperatures),
-        "warnings": calibration_warnings(calibration, encoding),
+        "warnings": [
+            *calibration_warnings(calibration, encoding),
+            *_made_worse(answers),
+        ],
         "answers": answers,
         "sets": sets,
     }
@@ -89,14 +93,15 @@ def calibration_lines(scores: Mapping[str, Any]) -> list[str]:
     answers = scores["answers"]
     changing = [n for n, figures in answers.items() if figures.get("may_change")]
     shown = [*SHOWN, ACCURACY] if changing else SHOWN
-    title = "".join(f"{name + ' before':>17}{'after':>7}" for name in shown)
-    lines = [f"{'':<12}{title}"]
+    titles = {f"{figure}_before": f"  {figure} before" for figure in shown}
+    lines = [" " * 12 + "".join(f"{title}{'after':>7}" for title in titles.values())]
     for name, figures in answers.items():
         line = f"{name:<12}"
         for figure in shown:
             # Of an answer that cannot change both would be the accuracy above.
             told = figure != ACCURACY or name in changing
-            for key, width in ((f"{figure}_before", 17), (figure, 7)):
+            for key in (f"{figure}_before", figure):
+                width = len(titles.get(key, " " * 7))
                 line += f"{_figure(figures[key] if told else None):>{width}}"
         lines.append(line)
     by = f", by {scores['by']} answered" if scores["by"] else ""
@@ -110,6 +115,22 @@ def calibration_lines(scores: Mapping[str, Any]) -> list[str]:
     # Runs scored long ago have none.
     warnings = [f"WARNING: {line}" for line in scores.get("warnings", ())]
     return [*lines, "", *warnings] if warnings else lines
+
+
+def _made_worse(answers: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Returns a line for each figure that is worse after calibration, as shown."""
+    lines = []
+    for figure in (*SHOWN, ACCURACY):
+        worse = []
+        for name, figures in answers.items():
+            if not figures["num_faces"]:
+                continue
+            before, after = (round(figures[k], 3) for k in (f"{figure}_before", figure))
+            if (after < before) if figure == ACCURACY else (after > before):
+                worse.append(f"{name} {before:.3f} -> {after:.3f}")
+        if worse:
+            lines.append(f"calibration made {figure} worse: {', '.join(worse)}")
+    return lines
 
 
 def _classes(name: str, labels: Mapping[str, Any], encoding: Encoding) -> np.ndarray:

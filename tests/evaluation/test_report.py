@@ -270,8 +270,11 @@ def test_answers_that_calibration_changes_have_their_accuracy(run):
     found = metrics_of(run)["calibration"]
     accuracies = {"accuracy_before": 0.172, "accuracy": 0.312}
     found["answers"]["age_group"] |= {"may_change": True, **accuracies}
+    found["warnings"] = ["calibration made ece worse: gender 0.1 -> 0.2"]
     change_metrics(run, calibration=found)
-    tables = Page(write_report(run, pictures=False)).tables
+    page = Page(write_report(run, pictures=False))
+    assert "Warning: calibration made ece worse: gender 0.1 -> 0.2." in page.text
+    tables = page.tables
     (table,) = [t for t in tables if t[0][0].strip() == "calibration"]
     rows = {row[0].strip(): [cell.strip() for cell in row[-2:]] for row in table}
     assert rows["calibration"] == ["accuracy before", "after"]
