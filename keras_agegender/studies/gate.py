@@ -41,6 +41,7 @@ from keras_agegender.studies.paired_answers import QUESTIONS, paired_questions
 
 ALPHA = 0.05
 EVERYBODY = "all faces"
+_OR_CLUSTERS = {"subject": " or people", "album": " or albums", "face": ""}
 
 
 @dataclass(frozen=True)
@@ -244,7 +245,10 @@ def gate_lines(
             f"gate: failed; {second} does not answer {', '.join(unanswered)}, A does"
         )
     if names:
-        lines.append(f"gate: {second} is worse beyond noise in {names}")
+        lines.append(
+            f"gate: {second} is worse beyond noise in {names}"
+            + _too_few(len(cells) - judged, cluster)
+        )
     elif not judged:
         lines.append(
             f"gate: no cell is judged, each has under {FEW_FACES} faces or "
@@ -253,8 +257,17 @@ def gate_lines(
     elif not unanswered:
         lines.append(
             f"gate: passed; {second} is worse beyond noise in none of {judged} cells"
+            + _too_few(len(cells) - judged, cluster)
         )
     return lines
+
+
+def _too_few(count: int, cluster: str) -> str:
+    """Says at the end of a verdict what it says nothing about."""
+    if not count:
+        return ""
+    what = "1 cell has" if count == 1 else f"{count} cells have"
+    return f"; {what} too few faces{_OR_CLUSTERS[cluster]} to judge"
 
 
 def _cell_lines(cells: Sequence[CellDifference], cluster: str) -> list[str]:

@@ -235,7 +235,12 @@ def test_small_cells_are_shown_and_not_judged(tmp_path):
     cell = next(c for c in found.cells if c.cell == "0-2 female")
     assert (cell.p_value, cell.level, cell.worse) == (None, None, False)
     assert [c.cell for c in found.worse] == ["all faces"]
-    assert "few" in found.gate()
+    (same := tmp_path / "same").mkdir()
+    verdict = "; 2 cells have too few faces or people to judge"
+    assert found.gate().splitlines()[-1].endswith(verdict)
+    passed = compare(*two_runs(same, first, first)).gate()
+    end = "gate: passed; B is worse beyond noise in none of 4 cells; 2 cells have too"
+    assert end in passed
 
 
 @pytest.mark.parametrize(
