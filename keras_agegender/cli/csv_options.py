@@ -27,6 +27,14 @@ def add_csv_options(source: argparse.ArgumentParser) -> None:
         help="columns that become outputs: size:coral:small,medium,large; several, or "
         "--extra again; none: no outputs [all whose kind is evident]",
     )
+    source.add_argument(
+        "--keep-columns",
+        nargs="+",
+        default=[],
+        metavar="COLUMN",
+        help="columns that are no outputs and stay beside the faces, to be grouped by "
+        "(evaluate --by, compare --by)",
+    )
     add_sampling_options(source, gaps="mask")
 
 
@@ -141,6 +149,7 @@ def read_csv_as_asked(arguments: argparse.Namespace) -> tuple:
         age_groups=arguments.age_groups,
         gaps=arguments.gaps,
         extra=_extra_columns(arguments.extra),
+        keep_columns=arguments.keep_columns,
         validation=arguments.validation,
         test=arguments.test,
         seed=arguments.seed,

@@ -16,7 +16,13 @@ from typing import Any
 import pandas as pd
 
 from keras_agegender.datasets.cleaning_report import GAP, CleaningReport
-from keras_agegender.datasets.csv_columns import order_hint, read_extra_column
+from keras_agegender.datasets.csv_columns import (
+    KEEP,
+    check_kept,
+    known_text,
+    order_hint,
+    read_extra_column,
+)
 from keras_agegender.datasets.csv_labels import (
     Cell,
     check_not_ids,
@@ -60,6 +66,7 @@ def read_csv(
     age_groups: AgeGroups | str | Sequence[tuple[int, int]] | None = None,
     gaps: str = "mask",
     extra: str | Sequence[str] | Mapping[str, str | Mapping | None] = "auto",
+    keep_columns: Sequence[str] = (),
     validation: float = 0.1,
     test: float = 0.1,
     seed: int = 0,
@@ -102,6 +109,9 @@ def read_csv(
             kinds too, `{"glasses": "binary"}`, and the order of classes,
             `{"size": {"kind": "coral", "classes": ["small", "large"]}}`; `()` takes
             none.
+        keep_columns: Columns that become no outputs, but stay beside each face as
+            texts: `evaluate(by=…)` and `compare(by=…)` group by them. Defaults to
+            none.
         validation: Share of subjects that validate where splits are drawn.
         test: Share of subjects that test where splits are drawn.
         seed: Seed of the splits drawn. Defaults to 0.
@@ -140,6 +150,7 @@ def read_csv(
         age_groups=age_groups,
         gaps=gaps,
         extra=extra,
+        keep_columns=keep_columns,
     )
     if not has_splits:
         drawn = draw_splits(
@@ -166,6 +177,7 @@ def read_csv_as_is(
     age_groups: AgeGroups | str | Sequence[tuple[int, int]] | None = None,
     gaps: str = "mask",
     extra: str | Sequence[str] | Mapping[str, str | Mapping | None] = "auto",
+    keep_columns: Sequence[str] = (),
     **columns: str | None,
 ) -> tuple[pd.DataFrame, CleaningReport, bool]:
     """Reads a CSV file, draws no splits and lets a subject be in two.
@@ -183,6 +195,7 @@ def read_csv_as_is(
         names,
         {role: columns.get(f"{role}_column") for role in USUAL_NAMES},
     )
+    check_kept(keep_columns, [n for n in names if n not in roles.values()], file)
     if not {"age", "gender"} & set(roles) and not extra:
         raise ValueError(
             f"{file} has no column to learn from. Say which with `age_column` "
@@ -218,7 +231,10 @@ def read_csv_as_is(
             f"start from {base}; say where with `images_dir` "
             f"(--images). First: {rows[0][1][roles['image']]!r}."
         )
-    heads = _add_extra_columns(made, kept, file, names, roles, extra, report)
+    free = [n for n in names if n not in (*roles.values(), *keep_columns)]
+    heads = _add_extra_columns(made, kept, file, free, extra, report)
+    for made_row, (_, row) in zip(made, kept, strict=True):
+        made_row |= {name: known_text(row[name]) for name in keep_columns}
     report_repeated_pictures(made, heads, report)
     if all(row.get("age_years", MISSING) == MISSING for row in made):
         for row in made:
@@ -229,6 +245,7 @@ def read_csv_as_is(
         age_groups=groups,
         cleaning=report,
         shared_subjects=True,
+        kept=keep_columns,
     )
     return manifest, report, "split" in roles
 
@@ -326,15 +343,15 @@ def _add_extra_columns(
     made: list[dict[str, Any]],
     kept: Sequence[tuple[int, Mapping[str, str]]],
     file: Path,
-    names: Sequence[str],
-    roles: Mapping[str, str],
+    free: Sequence[str],
     extra: str | Sequence[str] | Mapping[str, str | Mapping | None],
     report: CleaningReport,
 ) -> dict[str, dict[str, Any]]:
     """Adds the columns that become outputs to the rows; returns what they are."""
-    free = [name for name in names if name not in roles.values()]
     chosen = free if extra == "auto" else list(extra)
     heads = {}
+    for name in (n for n in free if n not in chosen):
+        report.totals[f"column {name!r} not used; {KEEP}"] = len(made)
     for name in chosen:
         if name not in free:
             raise ValueError(

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from keras_agegender.datasets.csv_identifiers import identifier_reason
 from keras_agegender.encodings.head import NAME, RESERVED_NAMES
@@ -31,6 +32,7 @@ ORDERED_WORDS = (
 )
 # Outputs of the encodings: age1 … are the ordinal heads of any number of groups.
 _ENCODINGS_OUTPUTS = re.compile(r"gender|age\d*|gender_age")
+KEEP = "to group faces by it: --keep-columns (`keep_columns`)"
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,34 @@ def read_extra_column(
     if kind is not None and KINDS[kind].classes:
         return replace(_categorical(cells), kind=kind)
     return f"it holds {len(texts)} different texts"
+
+
+def check_kept(columns: Sequence[str], free: Sequence[str], file: Path) -> None:
+    """Raises a `ValueError` if a column cannot stay beside the faces.
+
+    Args:
+        columns: Those to keep.
+        free: Columns of the file without another role.
+        file: Where they are.
+    """
+    for name in columns:
+        if name not in free:
+            raise ValueError(
+                "Invalid `keep_columns` (--keep-columns). Expected columns without "
+                f"another role of {file}: {list(free)}. Received: {name!r}."
+            )
+        if name in RESERVED_NAMES or not NAME.fullmatch(name):
+            raise ValueError(
+                "Invalid `keep_columns` (--keep-columns). Expected a name of letters, "
+                "digits, '_', '.' and '-' that datasets do not use themselves. "
+                f"Received: {name!r}: rename the column."
+            )
+
+
+def known_text(cell: str) -> str:
+    """Returns the text of a cell, `""` where it says that nobody knows."""
+    text = cell.strip()
+    return "" if text.lower() in UNKNOWN else text
 
 
 def order_hint(name: str, classes: Sequence[str]) -> str:

@@ -2,7 +2,8 @@
 
 A manifest is a pandas DataFrame with the columns of `MANIFEST_COLUMNS`, and any further
 columns of whole numbers (classes) or fractions (regression) that heads may learn.
-`manifest.attrs["extra_heads"]` says which of those are meant as outputs;
+`manifest.attrs["extra_heads"]` says which of those are meant as outputs,
+`manifest.attrs["kept"]` which columns are texts that faces are grouped by only;
 `manifest.attrs["age_groups"]` what age-group ids stand for (`AgeGroups.to_list`),
 `manifest.attrs["cleaning"]` what its reader did (`CleaningReport.counts`), and
 `manifest.attrs["cleaning_items"]` to which rows (`CleaningReport.items_text`: one text,
@@ -14,7 +15,7 @@ whose collection a picture is of.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ MANIFEST_COLUMNS: dict[str, str] = {
 }
 _TEXT = ("key", "path", "subject", "split", "source")
 OPTIONAL_TEXT = ("album",)
-_CLEANING = ("cleaning", "cleaning_items")
+_ATTRIBUTES = ("cleaning", "cleaning_items", "kept")  # those that may be absent
 SPLIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")  # files are called so
 _IDS = ("fold", "age_group", "gender")
 
@@ -54,6 +55,7 @@ def make_manifest(
     *,
     cleaning: CleaningReport | None = None,
     shared_subjects: bool = False,
+    kept: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Returns a valid manifest of rows; columns left out get their empty value.
 
@@ -63,6 +65,7 @@ def make_manifest(
         age_groups: What age-group ids stand for. Defaults to Adience's eight.
         cleaning: What a reader did to the rows; the manifest keeps counts and items.
         shared_subjects: As `validate_manifest` takes it.
+        kept: Extra columns of texts, for grouping. Defaults to none.
 
     Raises:
         ValueError: As `validate_manifest` does.
@@ -84,11 +87,13 @@ def make_manifest(
         {
             **dict.fromkeys(_TEXT, "object"),
             **dict.fromkeys(_IDS, "int64"),
-            **{name: "object" for name in OPTIONAL_TEXT if name in extra},
+            **{name: "object" for name in (*OPTIONAL_TEXT, *kept) if name in extra},
         }
     )
     manifest.attrs["extra_heads"] = {k: dict(v) for k, v in (extra_heads or {}).items()}
     manifest.attrs["age_groups"] = age_groups.to_list()
+    if kept:
+        manifest.attrs["kept"] = list(kept)
     if cleaning is not None:
         keep_cleaning(manifest, cleaning)
     validate_manifest(manifest, shared_subjects=shared_subjects)
@@ -141,7 +146,7 @@ def validate_manifest(manifest: pd.DataFrame, *, shared_subjects: bool = False) 
     if "age_years" in manifest:
         _check_years(manifest)
     for column in extra_columns(manifest):
-        if column in OPTIONAL_TEXT:
+        if column in text_columns(manifest):
             continue
         if not pd.api.types.is_numeric_dtype(manifest[column]):
             raise ValueError(
@@ -193,6 +198,11 @@ def extra_columns(manifest: pd.DataFrame) -> list[str]:
     return [c for c in manifest.columns if c not in MANIFEST_COLUMNS]
 
 
+def text_columns(manifest: pd.DataFrame) -> tuple[str, ...]:
+    """Returns the names of extra columns that hold texts, where they are there."""
+    return (*OPTIONAL_TEXT, *manifest.attrs.get("kept", ()))
+
+
 def summarize(manifest: pd.DataFrame) -> pd.DataFrame:
     """Returns counts: one row per split and gender, one column per age group."""
     groups = manifest_age_groups(manifest).names
@@ -228,7 +238,7 @@ def write_manifest(manifest: pd.DataFrame, file: str | Path) -> None:
     meanings = {
         "extra_heads": manifest.attrs.get("extra_heads", {}),
         "age_groups": manifest_age_groups(manifest).to_list(),
-        **{k: manifest.attrs[k] for k in _CLEANING if k in manifest.attrs},
+        **{k: manifest.attrs[k] for k in _ATTRIBUTES if k in manifest.attrs},
     }
     write_json(file.with_suffix(".json"), meanings)
 
@@ -250,21 +260,18 @@ def read_manifest(file: str | Path, *, shared_subjects: bool = False) -> pd.Data
     file = Path(file)
     if not file.is_file():
         raise ValueError(f"There is no manifest file {file}.")
-    manifest = pd.read_csv(
-        file,
-        dtype=dict.fromkeys((*_TEXT, *OPTIONAL_TEXT), "object"),
-        keep_default_na=False,
-        na_values={c: [""] for c in _numeric_candidates(file)},
-    )
     sidecar = file.with_suffix(".json")
     meanings = read_json(sidecar) if sidecar.is_file() else {}
+    texts = (*_TEXT, *OPTIONAL_TEXT, *meanings.get("kept", ()))
+    columns = pd.read_csv(file, nrows=0).columns
+    manifest = pd.read_csv(
+        file,
+        dtype=dict.fromkeys(texts, "object"),
+        keep_default_na=False,
+        na_values={c: [""] for c in columns if c not in texts},
+    )
     manifest.attrs["extra_heads"] = meanings.get("extra_heads", {})
     manifest.attrs["age_groups"] = meanings.get("age_groups")
-    manifest.attrs |= {k: meanings[k] for k in _CLEANING if k in meanings}
+    manifest.attrs |= {k: meanings[k] for k in _ATTRIBUTES if k in meanings}
     validate_manifest(manifest, shared_subjects=shared_subjects)
     return manifest
-
-
-def _numeric_candidates(file: Path) -> list[str]:
-    columns = pd.read_csv(file, nrows=0).columns
-    return [c for c in columns if c not in (*_TEXT, *OPTIONAL_TEXT)]

@@ -26,9 +26,9 @@ from keras_agegender.datasets.block_files import BlockFiles
 from keras_agegender.datasets.blocks import BlockCropper, make_example, read_picture
 from keras_agegender.datasets.contact_sheet import contact_sheet
 from keras_agegender.datasets.manifest import (
-    OPTIONAL_TEXT,
     extra_columns,
     manifest_age_groups,
+    text_columns,
     validate_manifest,
 )
 from keras_agegender.datasets.preparation_request import (
@@ -195,7 +195,7 @@ class Preparation:
         integer = pd.api.types.is_integer_dtype
         return {
             name: "str"
-            if name in OPTIONAL_TEXT
+            if name in text_columns(self.manifest)
             else "int64"
             if integer(self.manifest[name])
             else "float32"

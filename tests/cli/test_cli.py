@@ -14,7 +14,11 @@ from sample_data import adience_row, make_prepared, write_adience, write_picture
 from keras_agegender import __version__
 from keras_agegender.cli import main as cli
 from keras_agegender.datasets.prepared import load_prepared
-from keras_agegender.evaluation.descriptions import read_descriptions
+from keras_agegender.encodings.catalogue import get_encoding
+from keras_agegender.evaluation.descriptions import (
+    check_groupings,
+    read_descriptions,
+)
 
 # A network and a dataset that train in a few seconds.
 TINY = ("--set", "model.image_size=[32, 32]", "--set", "model.backbone=caffe_1conv",
@@ -139,9 +143,16 @@ def test_prepare_csv_makes_outputs_of_columns(capsys, tmp_path):
     albums = read_descriptions(data, "train")["album"]
     assert set(albums) == {"o0", "o1", "o2"} and len(albums) == data.num_faces("train")
     code, out, _ = run(
-        capsys, *command[:-1], tmp_path / "none", "--female", 0, "--male", 1, "--extra"
-    )
-    assert code == 0 and load_prepared(tmp_path / "none").extra_heads() == ()
+        capsys, *command[:-1], tmp_path / "none", "--female", 0, "--male", 1, "--extra",
+        "--keep-columns", "hat",
+    )  # fmt: skip
+    data = load_prepared(tmp_path / "none")
+    assert code == 0 and data.extra_heads() == ()
+    descriptions = read_descriptions(data, "train")
+    assert set(descriptions["hat"]) == {"0", "1"}
+    check_groupings("hat", descriptions, get_encoding("categorical"))
+    with pytest.raises(ValueError, match=r"Received: 'race'\.$"):
+        check_groupings("race", descriptions, get_encoding("categorical"))
 
 
 def test_prepare_says_what_is_wrong(capsys, tmp_path):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import pandas as pd
 import pytest
 from sample_data import write_picture
 
 from keras_agegender.datasets.csv import read_csv
+from keras_agegender.datasets.manifest import read_manifest, write_manifest
 
 HEADER = "image,age,gender,subject"
 
@@ -390,3 +392,35 @@ def test_what_csv_refuses_is_said_with_its_line(tmp_path):
     file = write(tmp_path, "0.jpg,27,f,anna", f"1.jpg,27,f,{'x' * 200_000}")
     with pytest.raises(ValueError, match="line 3: field larger than field limit"):
         read_csv(file)
+
+
+def test_columns_are_kept_to_group_by_and_are_no_outputs(tmp_path):
+    lines = ["0.jpg,f,a,1", "1.jpg,m,b,2", "2.jpg,f,NA,3", "3.jpg,f, 01 ,4"]
+    file = write(tmp_path, *lines, header="image,gender,race,shoe")
+    manifest, report = read_csv(file, extra=(), keep_columns=["race"], **ALL)
+    assert list(manifest["race"]) == ["a", "b", "", "01"]
+    assert "shoe" not in manifest and manifest.attrs["extra_heads"] == {}
+    assert "column 'shoe' not used; to group faces by it: --keep-columns" in str(report)
+    assert "column 'race'" not in str(report)
+    write_manifest(manifest, tmp_path / "manifest.csv")
+    again = read_manifest(tmp_path / "manifest.csv")
+    pd.testing.assert_frame_equal(again, manifest, check_dtype=False)
+    assert again.attrs == manifest.attrs and again.attrs["kept"] == ["race"]
+    # Beside outputs that are evident, too.
+    manifest, _ = read_csv(file, keep_columns=["race"], **ALL)
+    assert set(manifest.attrs["extra_heads"]) == {"shoe"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"keep_columns": ["rase"]}, r"keep-columns.*\['race', 'key'\].*'rase'"),
+        ({"keep_columns": ["gender"]}, "without another role.*'gender'"),
+        ({"keep_columns": ["key"]}, "datasets do not use themselves.*'key': rename"),
+        ({"keep_columns": ["race"], "extra": ["race"]}, "--extra.*'race'"),
+    ],
+)
+def test_columns_that_cannot_be_kept(tmp_path, options, message):
+    file = write(tmp_path, "0.jpg,f,a,1", header="image,gender,race,key")
+    with pytest.raises(ValueError, match=message):
+        read_csv(file, **options, **ALL)
