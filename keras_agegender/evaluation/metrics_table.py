@@ -8,6 +8,7 @@ from typing import Any
 
 from keras_agegender.evaluation.calibration_scores import calibration_lines
 from keras_agegender.evaluation.group_lines import group_lines
+from keras_agegender.evaluation.one_class import one_class_warnings
 
 LINE_WIDTH = 88
 BAR = 20  # characters of a recall of 1
@@ -66,7 +67,7 @@ def _model(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _warnings(metrics: Mapping[str, Any]) -> list[str]:
-    """Says that a score is one of faces that the model knows."""
+    """Says that a score is of faces that the model knows, or does not look at."""
     lines = []
     for key, what in (("training", "trained"), ("validation", "selected")):
         count = metrics.get(f"num_seen_in_{key}")
@@ -81,6 +82,7 @@ def _warnings(metrics: Mapping[str, Any]) -> list[str]:
                 "of this name: maybe the same faces, and the scores too good",
                 LINE_WIDTH,
             )
+    lines += [f"WARNING: {text}" for text in one_class_warnings(metrics)]
     if metrics.get("model") and metrics.get("num_seen_in_training") is None:
         lines += textwrap.wrap(UNKNOWN_FACES, LINE_WIDTH)
     return lines

@@ -21,6 +21,7 @@ from keras_agegender.evaluation.figures import COLORS
 from keras_agegender.evaluation.group_lines import scored_questions
 from keras_agegender.evaluation.metrics_table import UNKNOWN_FACES
 from keras_agegender.evaluation.mistakes import confident_mistakes, read_pictures
+from keras_agegender.evaluation.one_class import one_class_warnings
 from keras_agegender.evaluation.predictions import read_predictions
 from keras_agegender.evaluation.question_answers import read_question_answers
 from keras_agegender.evaluation.report_facts import loss_weights_text, run_facts
@@ -193,6 +194,7 @@ def _context(found: _Evaluated, explain: int) -> dict[str, Any]:
         "facts": run_facts(run, found.checkpoint, metrics, found.split),
         "metrics": metrics,
         "unknown_faces": UNKNOWN_FACES,
+        "one_class": one_class_warnings(metrics),
         "split": found.split,
         "groups": _groups(found),
         "scores": _records(scores),

@@ -11,10 +11,9 @@ from typing import Any
 
 from keras_agegender.evaluation.answer_estimates import answer_estimates
 from keras_agegender.evaluation.clusters import Estimate
-from keras_agegender.evaluation.one_class import one_class_answer
+from keras_agegender.evaluation.one_class import one_class_answers
 from keras_agegender.evaluation.predictions import read_predictions
 from keras_agegender.evaluation.run_intervals import RunsInterval, runs_interval
-from keras_agegender.labels import GENDERS
 from keras_agegender.recipes.recipe import Published, Recipe
 
 # Column of the table -> (attribute of `Published`, path in metrics.json).
@@ -205,11 +204,7 @@ def _one_class(scores: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     for section in ("gender", "age"):
         answers: Counter[str] = Counter()
         for metrics in scores:
-            part = metrics.get(section) or {}
-            names = GENDERS if section == "gender" else [
-                group["name"] for group in part.get("groups", ())
-            ]  # fmt: skip
-            answer = one_class_answer(part.get("confusion", [[0]]), names)
+            answer = one_class_answers(metrics).get(section)
             answers.update([answer] if answer is not None else [])
         if answers:
             found[section] = ", ".join(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from keras_agegender.encodings.decoding import Decoded
 from keras_agegender.evaluation.answer_estimates import answer_estimates
 from keras_agegender.evaluation.clusters import Clusters
-from keras_agegender.evaluation.one_class import one_class_answer
+from keras_agegender.evaluation.metrics import evaluate_predictions, format_metrics
+from keras_agegender.evaluation.one_class import one_class_answer, one_class_warnings
 from keras_agegender.evaluation.resampling import proportion_interval
 
 
@@ -27,6 +30,22 @@ from keras_agegender.evaluation.resampling import proportion_interval
 )
 def test_who_answers_one_class(confusion, answer):
     assert one_class_answer(confusion, ["female", "male"]) == answer
+
+
+def test_who_answers_one_class_is_said_with_the_scores():
+    """Ages differ; of two women and four men all are called men."""
+    ages, genders = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 0, 1, 1, 1, 1])
+    answers = Decoded(
+        age_group=ages, gender=np.ones(6, int), heads_agree=np.ones(6, bool)
+    )
+    scores = evaluate_predictions(ages, genders, answers)
+    line = "gender: (almost) every face is answered male, those of others too"
+    assert one_class_warnings(scores.to_dict()) == [line]
+    assert f"WARNING: {line}" in format_metrics(scores).splitlines()
+    one_age = answers._replace(age_group=np.full(6, 2), gender=genders)
+    said = format_metrics(evaluate_predictions(ages, genders, one_age))
+    assert "age group: (almost) every face is answered 8-12" in said
+    assert "WARNING: gender" not in said
 
 
 def test_the_figures_of_a_run_by_its_faces():
