@@ -29,7 +29,7 @@ MOST_WEIGHTS = 3
 
 
 class EpochLines(keras.callbacks.Callback):
-    """Reports an epoch in one line, and changes of loss weights in another.
+    """Reports an epoch in one line, and changes of loss weights in one before it.
 
     Keras' own line names two figures for each output, about twenty for nine outputs.
     All of them are in history.csv. On a terminal, a bar shows the steps of the running
@@ -78,8 +78,8 @@ class EpochLines(keras.callbacks.Callback):
         if len(shown) < 3:  # heads of the user's own
             shown |= {k: k for k in logs if k.startswith("val_") and "_loss" not in k}
         parts += [f"{label} {float(logs[key]):.3f}" for key, label in shown.items()]
+        self._report_weights(logs)  # first: they were in force in this epoch
         self.report("   ".join(parts))
-        self._report_weights(logs)
 
     def _report_weights(self, logs: Mapping[str, Any]) -> None:
         weights = {

@@ -98,7 +98,8 @@ def test_an_epoch_is_one_line_and_a_change_another():
             EpochLines(lines.append),
         ],
     )  # fmt: skip
-    assert [line.split()[0] for line in lines] == ["epoch"] * 3 + ["loss"]
+    # The weights of an epoch stand before its line.
+    assert [line.split()[0] for line in lines] == ["epoch", "epoch", "loss", "epoch"]
     assert lines[0].startswith("epoch  1/3")
     assert "val_loss" in lines[0] and "val gender" in lines[0]
-    assert lines[3].strip() == "loss weights: gender 2 -> 0.5"
+    assert lines[2].strip() == "loss weights: gender 2 -> 0.5"
