@@ -136,13 +136,20 @@ def write_checksums(directory: Path) -> None:
     write_json(directory / CHECKSUMS_FILE, {"algorithm": "sha256", "files": files})
 
 
+def _what_it_is(directory: Path) -> str:
+    """Says why there are no checksums: a folder of a run never has any."""
+    if (directory / "recipe.toml").is_file():
+        return "is a run; runs have no checksums, their exports do: it holds no"
+    return "holds no"
+
+
 def _read(directory: Path) -> dict[str, tuple[int, str]]:
     """Returns name -> (size, SHA-256)."""
     file = directory / CHECKSUMS_FILE
     if not file.is_file():
         raise ValueError(
-            f"{directory} holds no {CHECKSUMS_FILE}. Expected a prepared dataset or an "
-            "export that was made by this version or a later one."
+            f"{directory} {_what_it_is(directory)} {CHECKSUMS_FILE}. Expected a prepared "
+            "dataset or an export that was made by this version or a later one."
         )
     content: Any = read_json(file)
     try:

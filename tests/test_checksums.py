@@ -101,6 +101,10 @@ def test_damaged_checksums(folder, content):
 def test_folders_without_checksums(tmp_path):
     with pytest.raises(ValueError, match="holds no checksums.json. Expected a prep"):
         verify(tmp_path)
+    (tmp_path / "recipe.toml").write_text("", "utf-8")
+    message = "is a run; runs have no checksums, their exports do.* prepared dataset or"
+    with pytest.raises(ValueError, match=message):
+        verify(tmp_path)
     check_sizes(tmp_path, "")
 
 

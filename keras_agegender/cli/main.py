@@ -8,8 +8,10 @@ command line was wrong, 130 interrupted, 141 output closed (`| head`), 143 termi
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from keras_agegender import __version__
 from keras_agegender.cli.audit import add_audit
@@ -45,8 +47,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return until_closed(run)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that knows why arguments are left over."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program; says that `--set` takes one setting at a time."""
+        what, _, rest = message.partition("unrecognized arguments: ")
+        settings = [text for text in rest.split() if re.match(r"[\w.]+=", text)]
+        if not what and settings:
+            message += f"; each setting has a --set of its own: --set {settings[0]}"
+        super().error(message)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="agegender",
         description="Apparent age group and gender of faces: prepare, train, predict.",
     )

@@ -124,6 +124,9 @@ def _duplicates(found: Audit) -> list[str]:
         lines += _examples(
             across[across["kind"] == kind], f"In two splits, {name}:", found
         )
+    # Copies of one file in one split are no news; what only looks the same may be.
+    within = listed[(listed["split_1"] == listed["split_2"]) & (listed["kind"] == NEAR)]
+    lines += _examples(within, "In one split, same look:", found)
     return lines + _examples(listed[_disagree(listed)], "Labels differ:", found)
 
 

@@ -111,6 +111,15 @@ def test_recipes(capsys):
     assert "Did you mean 'quickstart'?" in line
 
 
+def test_settings_behind_one_set_are_told_to_have_their_own(capsys):
+    command = ("train", "quickstart", "--data", "x", "--run", "y", "--set", "a.b=9")
+    code, _, said = run(capsys, *command, "training.seed=2")
+    end = "training.seed=2; each setting has a --set of its own: --set training.seed=2"
+    assert code == 2 and said.splitlines()[-1].endswith(f"arguments: {end}")
+    code, _, said = run(capsys, "verify", "folder", "--wrong")
+    assert code == 2 and "--set" not in said
+
+
 def test_prepare_adience(capsys, tmp_path):
     adience_in(tmp_path / "adience")
     code, out, _ = run(

@@ -77,6 +77,9 @@ def test_copies_are_found(manifest, tmp_path):
     text = str(found)
     assert "LEAKAGE: in more than one split: 1 pair of exact duplicates." in text
     assert "near.jpg (fold_0, " in text
+    lines = text.splitlines()
+    shown = lines[lines.index("In one split, same look:") + 1]
+    assert listed["key_1"][1] in shown and "near.jpg (fold_0, " in shown
     # The copy is called somebody new; without subjects there is nothing to compare.
     (line,) = [line for line in text.splitlines() if "subjects differ" in line]
     (exact,) = [line for line in text.splitlines() if line.startswith("same bytes")]
