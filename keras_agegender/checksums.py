@@ -148,8 +148,9 @@ def _read(directory: Path) -> dict[str, tuple[int, str]]:
     file = directory / CHECKSUMS_FILE
     if not file.is_file():
         raise ValueError(
-            f"{directory} {_what_it_is(directory)} {CHECKSUMS_FILE}. Expected a prepared "
-            "dataset or an export that was made by this version or a later one."
+            f"{directory} {_what_it_is(directory)} {CHECKSUMS_FILE}. Expected "
+            "a prepared dataset or an export that was made by this version or a later "
+            "one."
         )
     content: Any = read_json(file)
     try:

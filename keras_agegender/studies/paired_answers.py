@@ -85,8 +85,9 @@ def paired_answers(
         if len(table) > len(shared):
             missing = len(table) - len(shared)
             notes.append(f"{missing} faces of {run.path} are not in the other")
-    temperatures = tuple(_temperatures(run, predictions) for run in runs)
-    notes += why_unlike(*(run.info() for run in runs), temperatures)
+    first, second = runs
+    temperatures = _temperatures(first, predictions), _temperatures(second, predictions)
+    notes += why_unlike(first.info(), second.info(), temperatures)
     for run in runs:
         notes += seen_faces(run, predictions)
     both = [table.loc[shared] for table in tables]
