@@ -119,7 +119,7 @@ class Calibration:
 
         Classes of binary and categorical heads stay the most probable ones. Those of
         ordinal, coral and corn heads may become others, and age groups and genders that
-        are sums over years or pairs: see `may_change_answers`.
+        are sums over years or pairs, where two are about equally probable.
 
         Args:
             outputs: Output name -> predictions. Shape (batch, units) each, NumPy or
@@ -210,29 +210,6 @@ def answer_probabilities(decoded: Decoded) -> dict[str, Any]:
         male = decoded.gender_probability
         found["gender"] = ops.stack([1.0 - male, male], axis=-1)
     return found
-
-
-def may_change_answers(name: str, encoding: Encoding) -> bool:
-    """Returns whether a temperature may make another class the most probable one.
-
-    Of a binary or softmax head it cannot. It may where class probabilities are
-    differences, products or sums of what is divided: of ordinal, coral and corn heads,
-    and of answers summed over years, or over pairs of age group and gender.
-
-    Args:
-        name: `"age_group"`, `"gender"` or the name of a further head.
-        encoding: Whose answer it is.
-
-    Example:
-    >>> may_change_answers("age_group", get_encoding("ordinal"))
-    True
-    """
-    answering = {"age_group": encoding.age_head, "gender": encoding.gender_head}
-    head = answering[name] if name in answering else encoding.head(name)
-    if head is None:
-        return False
-    summed = head.kind == "years" and name == "age_group"
-    return KINDS[head.kind].ranks or summed or len(head.columns) > 1
 
 
 def divide_logits(

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_agegender.encodings.calibration import Calibration, may_change_answers
+from keras_agegender.encodings.calibration import Calibration
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.evaluation.array_metrics import expected_calibration_error
 from keras_agegender.evaluation.calibration_warnings import calibration_warnings
 from keras_agegender.evaluation.fit_calibration import (
     all_probabilities,
+    may_change_answers,
     negative_log_likelihood,
     true_classes,
 )

@@ -15,12 +15,12 @@ from keras_agegender.encodings.calibration import (
     answer_probabilities,
     check_options,
     divide_logits,
-    may_change_answers,
     set_scores,
 )
 from keras_agegender.encodings.decoding import class_probabilities
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head, check_class_ids
+from keras_agegender.encodings.kinds import KINDS
 from keras_agegender.labels import GENDERS, MISSING
 
 # Where every face is answered right, no temperature is low enough.
@@ -111,6 +111,29 @@ def fit_calibration(
         dict(fitted_on or {}),
         _num_changed(outputs, calibrated, encoding),
     )
+
+
+def may_change_answers(name: str, encoding: Encoding) -> bool:
+    """Returns whether a temperature may make another class the most probable one.
+
+    Of a binary or softmax head it cannot. It may where class probabilities are
+    differences, products or sums of what is divided: of ordinal, coral and corn heads,
+    and of answers summed over years, or over pairs of age group and gender.
+
+    Args:
+        name: `"age_group"`, `"gender"` or the name of a further head.
+        encoding: Whose answer it is.
+
+    Example:
+    >>> may_change_answers("age_group", get_encoding("ordinal"))
+    True
+    """
+    answering = {"age_group": encoding.age_head, "gender": encoding.gender_head}
+    head = answering[name] if name in answering else encoding.head(name)
+    if head is None:
+        return False
+    summed = head.kind == "years" and name == "age_group"
+    return KINDS[head.kind].ranks or summed or len(head.columns) > 1
 
 
 def _num_changed(

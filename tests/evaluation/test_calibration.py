@@ -8,11 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_agegender.encodings.calibration import (
-    Calibration,
-    divide_logits,
-    may_change_answers,
-)
+from keras_agegender.encodings.calibration import Calibration, divide_logits
 from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.decoding import class_probabilities
 from keras_agegender.encodings.head import Head
@@ -29,6 +25,7 @@ from keras_agegender.evaluation.fit_calibration import (
     conformal_quantile,
     fit_calibration,
     fit_temperature,
+    may_change_answers,
     true_classes,
 )
 from keras_agegender.evaluation.metrics import Evaluation, format_metrics
