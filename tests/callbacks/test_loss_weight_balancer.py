@@ -155,6 +155,7 @@ def test_outputs_left_out_keep_their_weights():
     assert history["loss"][1] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_of_two_that_set_a_weight_the_later_one_wins():
     def weights(*callbacks):
         return fit(build(), callbacks, epochs=2).history["a_loss_weight"]
@@ -287,7 +288,7 @@ model.save_weights(weights)
     ("kind", "method", "by"),
     [
         pytest.param("keras", "dwa", "epoch", marks=pytest.mark.slow),
-        ("ours", "uncertainty", "step"),
+        pytest.param("ours", "uncertainty", "step", marks=pytest.mark.slow),
     ],
 )
 def test_a_killed_run_goes_on_with_its_losses(tmp_path, kind, method, by):

@@ -302,6 +302,7 @@ model.save_weights(sys.argv[3])
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_its_loss_weights(tmp_path):
     def run(name, kill_at):
         weights = tmp_path / f"{name}.weights.h5"

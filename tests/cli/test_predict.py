@@ -147,8 +147,14 @@ def test_an_interrupted_file_goes_on(run, photos, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ("option", "is of another model or other options"),
-        ("order", "has other files, or in another order, from"),
+        pytest.param(
+            "option", "is of another model or other options", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "order",
+            "has other files, or in another order, from",
+            marks=pytest.mark.slow,
+        ),
         ("photo", "is older than"),
     ],
 )

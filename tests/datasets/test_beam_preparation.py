@@ -68,6 +68,7 @@ def test_same_dataset_as_prepare(manifest, tmp_path, options, monkeypatch):
     assert load_prepared(made.directory).info == load_prepared(local.directory).info
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_prepare_stopped(manifest, tmp_path):
     class Interrupted(MiddleDetector):
         calls = 0

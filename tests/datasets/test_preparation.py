@@ -162,7 +162,7 @@ def test_an_interrupted_preparation_goes_on(tmp_path, monkeypatch):
         assert rows[0] == rows[1]
 
 
-@pytest.mark.parametrize("blocks_before", [1, 3])
+@pytest.mark.parametrize("blocks_before", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_killed_preparation_goes_on(tmp_path, blocks_before):
     """SIGKILL, which no `finally` sees: nothing is lost, done twice or half there."""
     manifest = manifest_in(tmp_path)

@@ -267,7 +267,16 @@ def test_the_encoding_is_stored_in_the_model_s_file(tmp_path):
         np.testing.assert_allclose(loaded.predict(image, verbose=0)[name], value)
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+# By default one kind of each sort: tracing takes seconds each.
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind
+        if kind in ("corn", "ordinal", "years")
+        else pytest.param(kind, marks=pytest.mark.slow)
+        for kind in sorted(KINDS)
+    ],
+)
 def test_every_kind_trains(kind):
     """A small model learns to tell three or more classes, or numbers, apart."""
     num = {"binary": 1, "regression": 1, "years": 30}.get(kind, 3)

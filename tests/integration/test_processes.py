@@ -119,7 +119,7 @@ print("went on")
 """
 
 
-@pytest.mark.parametrize("failing", [0, 1])
+@pytest.mark.parametrize("failing", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_an_error_of_one_process_ends_all(failing):
     """Within seconds, where the other one waits in a barrier for minutes."""
     processes = start_each([sys.executable, "-c", FAILING, failing], 2)

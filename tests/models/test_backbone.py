@@ -252,6 +252,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_files_reload_with_keras_alone(mobilenet, tmp_path):
     """One scaled by a Rescaling; one with its channels reversed; one of a branch."""
     resnet = build_model(

@@ -90,6 +90,7 @@ def test_a_file_answers_about_photos_as_the_saved_model_does(models, format):
         Predictor(models[format])
 
 
+@pytest.mark.slow
 def test_whole_pictures_of_any_size(tmp_path):
     """Stored as they are: files take them at the size the input is cut out of."""
     files = exported(tmp_path, PixelPath(stored_size=None, jpeg_quality=None))

@@ -269,6 +269,7 @@ def test_a_run_that_trained_nothing_is_begun_anew(
         assert not (run.path / "pretraining").exists()
 
 
+@pytest.mark.slow
 def test_a_wrong_setting_leaves_no_run_that_blocks_the_right_one(prepared, tmp_path):
     """The layer that refuses it is made when the run's folder is there already."""
     missing = "model.backbone=sample_data:no_such_function"

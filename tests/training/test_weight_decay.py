@@ -131,6 +131,7 @@ def test_replicas_decay_once(two_devices):
     np.testing.assert_allclose(weights[0][0], 2 * 0.95**2, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_files_load_with_keras_alone(tmp_path):
     model = small_model(add_coupled_weight_decay(keras.optimizers.Adam(0.1), 0.1))
     model.fit(X, Y, verbose=0)
