@@ -16,11 +16,10 @@ from keras_agegender.evaluation.resampling import difference_interval
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.studies.gate import (
     CellDifference,
-    gate_lines,
     judge_cells,
     measure_cells,
-    worse_cells,
 )
+from keras_agegender.studies.judged import Judged
 from keras_agegender.studies.paired_answers import (
     QUESTIONS,
     check_cluster,
@@ -68,7 +67,7 @@ class PairedDifference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Judged):
     """What `compare` found.
 
     Attributes:
@@ -93,26 +92,6 @@ class Comparison:
     cells: tuple[CellDifference, ...] = ()
     unanswered: tuple[str, ...] = ()
     unjudged: tuple[str, ...] = ()
-
-    @property
-    def worse(self) -> tuple[CellDifference, ...]:
-        """The cells in which the second run is worse beyond noise."""
-        return worse_cells(self.cells)
-
-    @property
-    def failed(self) -> bool:
-        """Whether a cell got worse, or a question is no longer answered."""
-        return bool(self.worse or self.unanswered)
-
-    def gate(self) -> str:
-        """Returns the verdict over the cells, as `agegender compare --gate` prints."""
-        lines = gate_lines(
-            self.cells,
-            self.cluster,
-            unanswered=self.unanswered,
-            unjudged=self.unjudged,
-        )
-        return "\n".join(lines)
 
     def __str__(self) -> str:
         lines = [f"A {self.runs[0]}", f"B {self.runs[1]}"]

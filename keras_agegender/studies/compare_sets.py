@@ -18,11 +18,10 @@ from keras_agegender.evaluation.grouping import as_groupings
 from keras_agegender.studies.gate import (
     CellDifference,
     MeasuredCell,
-    gate_lines,
     judge_cells,
     measure_cells,
-    worse_cells,
 )
+from keras_agegender.studies.judged import Judged
 from keras_agegender.studies.paired_answers import (
     QUESTIONS,
     check_cluster,
@@ -45,7 +44,7 @@ from keras_agegender.studies.run_sets import (
 
 
 @dataclass(frozen=True)
-class SetComparison:
+class SetComparison(Judged):
     """What `compare_sets` found.
 
     Attributes:
@@ -71,26 +70,6 @@ class SetComparison:
     cells: tuple[CellDifference, ...] = ()
     unanswered: tuple[str, ...] = ()
     unjudged: tuple[str, ...] = ()
-
-    @property
-    def worse(self) -> tuple[CellDifference, ...]:
-        """The cells in which the second set is worse beyond noise."""
-        return worse_cells(self.cells)
-
-    @property
-    def failed(self) -> bool:
-        """Whether a cell got worse, or a question is no longer answered."""
-        return bool(self.worse or self.unanswered)
-
-    def gate(self) -> str:
-        """Returns the verdict over the cells, as `agegender compare --gate` prints."""
-        lines = gate_lines(
-            self.cells,
-            self.cluster,
-            unanswered=self.unanswered,
-            unjudged=self.unjudged,
-        )
-        return "\n".join(lines)
 
     def __str__(self) -> str:
         lines = [f"A {self.sets[0]}", f"B {self.sets[1]}"]
