@@ -25,6 +25,7 @@ from keras_agegender.files import now, read_json, versions
 from keras_agegender.input_pipeline.pixels import get_preprocessing
 from keras_agegender.labels import GENDERS
 from keras_agegender.models.augmentation import strip_augmentation
+from keras_agegender.models.folding import fold_for_inference
 from keras_agegender.models.heads import stored_encoding
 from keras_agegender.models.model_files import load_model
 from keras_agegender.run_directory import RunDirectory
@@ -39,7 +40,7 @@ class Served(NamedTuple):
     """What an export holds.
 
     Attributes:
-        network: The model without augmentation.
+        network: The model without augmentation, folded for inference.
         graph: What is done to the pixels.
         functions: Signature -> function.
         metadata: What agegender.json says.
@@ -74,7 +75,7 @@ def serve(
         )
     encoding = get_encoding(encoding)
     _check_stored(stored_encoding(source["model"]), encoding)
-    network = strip_augmentation(source["model"])
+    network = fold_for_inference(strip_augmentation(source["model"]))
     image_size = _check_model(network, encoding)
     path = _stored_path(pixels, source, crop_options, crop_size, detector)
     path = path.with_input(image_size, _enlarge(path, source, pipeline))
