@@ -32,6 +32,7 @@ def _serve(arguments: argparse.Namespace) -> int:
             max_pixels=arguments.max_pixels,
             max_batch=arguments.max_batch,
             max_waiting=arguments.max_waiting,
+            max_open_bytes=arguments.max_open_bytes,
             timeout=arguments.timeout,
         ),
         access_log=arguments.access_log,
@@ -90,6 +91,7 @@ def add_serve(verbs: Any) -> None:
         ("--max-pixels", 50_000_000, "pixels of a photo at most"),
         ("--max-batch", 32, "photos answered about together at most"),
         ("--max-waiting", 256, "photos that may wait, for each model"),
+        ("--max-open-bytes", 256_000_000, "bytes of all photos not yet answered about"),
     ):
         verb.add_argument(
             option, type=count, default=default, metavar="N",

@@ -31,7 +31,7 @@ RESERVED_NAMES = (
     "heads_agree", "gender_id", "male_probability", "median_age_group", "key", "path",
     "image", "subject", "album", "fold", "split", "source", "face_box", "face_score",
     "age_group_set", "gender_set",
-    "face_status", "num_faces", "encoding", "loss",
+    "face_status", "num_faces", "encoding", "loss", "counts",
 )  # fmt: skip
 
 

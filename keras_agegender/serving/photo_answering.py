@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 # Status of a request that nobody waits for any more, in the metrics only: nginx's.
 CLIENT_LEFT = 499
 
+LOGGER = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class ServerLimits:
@@ -37,6 +41,8 @@ class ServerLimits:
         max_pixels: Pixels of a photo at most, as its file's header says.
         max_batch: Photos answered about together at most.
         max_waiting: Photos that may wait, for each model.
+        max_open_bytes: Bytes of all photos at most that are being received, wait or
+            are answered about; at least `max_bytes`.
         timeout: Seconds in which a photo must have come, and must be answered about.
     """
 
@@ -44,6 +50,7 @@ class ServerLimits:
     max_pixels: int = 50_000_000
     max_batch: int = 32
     max_waiting: int = 256
+    max_open_bytes: int = 256_000_000
     timeout: float = 30.0
 
     def __post_init__(self) -> None:
@@ -52,6 +59,12 @@ class ServerLimits:
                 raise ValueError(
                     f"Invalid `{name}`. Expected a positive number. Received: {value}."
                 )
+        if self.max_open_bytes < self.max_bytes:
+            raise ValueError(
+                "Invalid `max_open_bytes`. Expected at least `max_bytes`, or no photo "
+                f"of that size could come. Received: max_open_bytes="
+                f"{self.max_open_bytes}, max_bytes={self.max_bytes}."
+            )
 
 
 class RefusedError(Exception):
@@ -62,6 +75,42 @@ class RefusedError(Exception):
         self.status = status
 
 
+class OpenBytes:
+    """Counts the bytes that all open requests hold together.
+
+    Bytes count as they come: a client that announces many and sends none holds none.
+
+    Args:
+        most: How many there may be.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.held = 0
+
+    @contextmanager
+    def request(self) -> Iterator[Callable[[int], None]]:
+        """Yields what counts bytes of one request, until it is answered.
+
+        It raises `RefusedError` if all requests together would hold too many.
+        """
+        own = 0
+
+        def add(count: int) -> None:
+            nonlocal own
+            if self.held + count > self.most:
+                raise RefusedError(
+                    503, f"Too busy: open photos have {self.held} bytes. Try again."
+                )
+            own += count
+            self.held += count
+
+        try:
+            yield add
+        finally:
+            self.held -= own
+
+
 @dataclass(frozen=True)
 class PhotoAnswering:
     """What each address answers."""
@@ -69,6 +118,7 @@ class PhotoAnswering:
     queues: Mapping[str, PhotoQueue]
     limits: ServerLimits
     metrics: ServerMetrics
+    open_bytes: OpenBytes
 
     async def health(self, request: Request) -> Response:
         """Says that the models are loaded."""
@@ -92,17 +142,22 @@ class PhotoAnswering:
         """Answers about the photo that is the body of a request."""
         start = time.perf_counter()
         name = request.query_params.get("model") or next(iter(self.queues))
+        status, headers = 200, None
         try:
-            photo = await self._receive(request, name)
-            content = await self._answer(request, photo, name)
-            status, headers = 200, None
+            with self.open_bytes.request() as count:
+                photo = await self._receive(request, name, count)
+                content = await self._answer(request, photo, name)
         except RefusedError as refused:
             content, status = {"error": str(refused)}, refused.status
             headers = {"Retry-After": "1"} if status == 503 else None
+        except Exception as error:  # of any kind: it is counted, and answered in JSON
+            content, status = unexpected(error), 500
         self.metrics.count(status, time.perf_counter() - start, content)
         return json_response(content, status, headers)
 
-    async def _receive(self, request: Request, name: str) -> bytes:
+    async def _receive(
+        self, request: Request, name: str, count: Callable[[int], None]
+    ) -> bytes:
         """Returns the photo of a request, once it is sure that it may be decoded."""
         from starlette.requests import ClientDisconnect
 
@@ -113,7 +168,7 @@ class PhotoAnswering:
             )
         try:
             async with asyncio.timeout(self.limits.timeout):
-                photo = await self._body(request)
+                photo = await self._body(request, count)
         except TimeoutError:
             raise RefusedError(
                 408, f"The photo did not come within {self.limits.timeout:g} s."
@@ -123,15 +178,16 @@ class PhotoAnswering:
         check_photo(photo, self.limits.max_pixels)
         return photo
 
-    async def _body(self, request: Request) -> bytes:
+    async def _body(self, request: Request, count: Callable[[int], None]) -> bytes:
         most = self.limits.max_bytes
         declared = request.headers.get("content-length", "")
         photo = bytearray()
         if not declared.isdecimal() or int(declared) <= most:
             async for part in request.stream():
-                photo += part
-                if len(photo) > most:
+                if len(photo) + len(part) > most:
                     break
+                count(len(part))
+                photo += part
             else:
                 return bytes(photo)
         raise RefusedError(413, f"The file has more than {most} bytes.")
@@ -211,6 +267,13 @@ def describe_model(name: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
         "limits": metadata.get("limits"),
         "coverage": None if calibration is None else 1 - calibration["alpha"],
     }
+
+
+def unexpected(error: Exception) -> dict[str, str]:
+    """Logs a line about a fault of the server; returns what its client is told."""
+    text = " ".join(str(error).split())[:300]
+    LOGGER.error("unexpected %s: %s", type(error).__name__, text)
+    return {"error": f"Unexpected {type(error).__name__}; the server's log says more."}
 
 
 def json_response(

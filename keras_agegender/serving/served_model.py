@@ -19,7 +19,7 @@ from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.faces.cropping import CropOptions
 from keras_agegender.faces.detector import MtcnnDetector
-from keras_agegender.faces.pixel_graph import PixelGraph
+from keras_agegender.faces.pixel_graph import PhotoFaces, PixelGraph
 from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.files import now, read_json, versions
 from keras_agegender.input_pipeline.pixels import get_preprocessing
@@ -30,7 +30,7 @@ from keras_agegender.models.heads import stored_encoding
 from keras_agegender.models.model_files import load_model
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.serving.output_names import DECODED_NAMES, SET_NAMES
-from keras_agegender.serving.signatures import serving_functions
+from keras_agegender.serving.signatures import COUNTS, serving_functions
 
 # 3: `faces` takes uint8 crops of any size, what it took before is `inputs`.
 FORMAT = 3
@@ -213,12 +213,13 @@ def _check_model(model: keras.Model, encoding: Encoding) -> tuple[int, int]:
             f"Invalid `encoding`. The model's outputs are {sorted(names)}, those of "
             f"{encoding.name!r} are {sorted(encoding.output_names)}."
         )
-    taken = sorted({*DECODED_NAMES.values(), *SET_NAMES.values()})
+    decoded = {*DECODED_NAMES.values(), *SET_NAMES.values()}
+    taken = sorted(decoded | {*PhotoFaces._fields, COUNTS})
     clash = sorted(set(names) & set(taken))
     if clash:
         raise ValueError(
-            f"Invalid model. An output is named {clash[0]!r}, which is the name of a "
-            f"decoded answer. Taken: {taken}."
+            f"Invalid model. An output is named {clash[0]!r}, a name that "
+            f"exports have for something else. Taken: {taken}."
         )
     shape = model.input_shape
     if len(shape) != 4 or shape[-1] != 3 or None in shape[1:]:

@@ -8,8 +8,8 @@
 
 Photos that wait are answered about in batches. Errors are `{"error": "…"}`: 400 empty
 or damaged, 404 no such model, 408 body too slow, 413 too many bytes or pixels, 415 no
-picture of a format that is read, 503 too many wait, 504 no answer in time. Nothing is
-written to disk.
+picture of a format that is read, 500 a fault of the server, 503 too many wait or are
+open, 504 no answer in time. Nothing is written to disk.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from keras_agegender.serving.photo_answering import (
+    OpenBytes,
     PhotoAnswering,
     ServerLimits,
     json_response,
+    unexpected,
 )
 from keras_agegender.serving.photo_queue import PhotoQueue
 from keras_agegender.serving.predictor import Predictor
@@ -87,11 +89,13 @@ def create_app(
             predictor,
             max_batch=limits.max_batch,
             max_waiting=limits.max_waiting,
-            max_waiting_bytes=max(256_000_000, limits.max_bytes),
+            max_waiting_bytes=limits.max_open_bytes,
             on_batch=metrics.batch_photos.observe,
         )
         metrics.watch(name, queues[name])
-    answering = PhotoAnswering(queues, limits, metrics)
+    open_bytes = OpenBytes(limits.max_open_bytes)
+    metrics.watch_bytes(lambda: open_bytes.held)
+    answering = PhotoAnswering(queues, limits, metrics, open_bytes)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -121,11 +125,14 @@ def _application(answering: PhotoAnswering, lifespan: Any, page: bool) -> Starle
     async def refuse(request: Request, error: Any) -> Response:
         return json_response({"error": error.detail}, error.status_code, error.headers)
 
+    async def fail(request: Request, error: Exception) -> Response:
+        return json_response(unexpected(error), 500)
+
     return Starlette(
         routes=routes,
         lifespan=lifespan,
         middleware=[Middleware(_Headers)],
-        exception_handlers={HTTPException: refuse},
+        exception_handlers={HTTPException: refuse, Exception: fail},
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sized
+from collections.abc import Callable, Mapping, Sized
 from typing import Any
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -41,6 +41,14 @@ class ServerMetrics:
             "agegender_waiting_photos", "Photos that wait, by model.", ["model"],
             registry=registry,
         )  # fmt: skip
+        self._open_bytes = prometheus.Gauge(
+            "agegender_open_bytes", "Bytes of photos that open requests hold.",
+            registry=registry,
+        )  # fmt: skip
+
+    def watch_bytes(self, held: Callable[[], int]) -> None:
+        """Shows how many bytes of photos open requests hold."""
+        self._open_bytes.set_function(held)
 
     def watch(self, model: str, photos: Sized) -> None:
         """Shows how many photos wait in a queue."""

@@ -382,6 +382,7 @@ def test_no_head_takes_the_name_of_anothers_answer(names):
 def test_names_of_exports_are_reserved():
     from keras_agegender.faces.pixel_graph import PhotoFaces
     from keras_agegender.serving.output_names import DECODED_NAMES, SET_NAMES
+    from keras_agegender.serving.signatures import COUNTS
 
-    taken = {*DECODED_NAMES.values(), *SET_NAMES.values(), *PhotoFaces._fields}
+    taken = {*DECODED_NAMES.values(), *SET_NAMES.values(), *PhotoFaces._fields, COUNTS}
     assert taken <= set(RESERVED_NAMES)

@@ -190,6 +190,8 @@ def test_unknown_models_and_addresses(client):
 def test_limits_must_be_positive():
     with pytest.raises(ValueError, match=r"`timeout`.*Received: 0"):
         ServerLimits(timeout=0)
+    with pytest.raises(ValueError, match=r"`max_open_bytes`.*max_bytes=2000"):
+        ServerLimits(max_bytes=2000, max_open_bytes=1999)
     with pytest.raises(ValueError, match="`models`"):
         create_app({})
 
@@ -317,10 +319,10 @@ def slow_predictor(slow):
     return made
 
 
-async def send(app, *parts, leaves_after):
+async def send(app, *parts, leaves_after, is_whole=True):
     """Speaks ASGI: a client that sends parts of a photo, waits, and is gone."""
     messages = [{"type": "http.request", "body": p, "more_body": True} for p in parts]
-    messages[-1]["more_body"] = leaves_after is None
+    messages[-1]["more_body"] = leaves_after is None or not is_whole
 
     async def receive():
         if messages:
@@ -368,6 +370,64 @@ def test_photos_of_clients_that_left_are_not_looked_at():
     assert 'agegender_requests_total{status="499"} 1.0' in text
     assert 'agegender_requests_total{status="200"} 3.0' in text
     assert "agegender_batch_photos_sum 3.0" in text
+
+
+def test_all_open_photos_together_have_a_limit():
+    """One photo is worked on, another one is half there: a third would be too many."""
+    slow, left = Slow(), []
+    limits = ServerLimits(max_bytes=len(PHOTO), max_open_bytes=2 * len(PHOTO))
+    app = create_app({"slow": slow_predictor(slow)}, limits=limits)
+    half = len(PHOTO) // 2
+
+    async def three():
+        first = asyncio.create_task(send(app, PHOTO, leaves_after=lambda: left))
+        await asyncio.to_thread(wait_until, lambda: slow.has_begun)
+        # It announced nothing and sends no more, but is still there.
+        second = asyncio.create_task(
+            send(app, PHOTO[:half], leaves_after=lambda: left, is_whole=False)
+        )
+        await asyncio.to_thread(wait_until, lambda: open_bytes(app) > len(PHOTO))
+        assert open_bytes(app) == len(PHOTO) + half
+        await send(app, PHOTO, leaves_after=lambda: True)
+        assert 'agegender_requests_total{status="503"} 1.0' in metrics_of(app)
+        slow.may_go.set()
+        left.append(True)
+        await asyncio.gather(first, second)
+
+    asyncio.run(three())
+    assert open_bytes(app) == 0
+    assert TestClient(app).post("/predict", content=PHOTO).status_code == 200
+
+
+def metrics_of(app):
+    return TestClient(app).get("/metrics").text
+
+
+def open_bytes(app):
+    return float(re.search(r"(?m)^agegender_open_bytes (\S+)", metrics_of(app))[1])
+
+
+def test_a_fault_while_answering_is_counted_and_told_in_json(caplog):
+    class Broken(Slow):
+        def predict_many(self, photos, batch_size):
+            raise RuntimeError("out of\nmemory")
+
+    app = create_app({"broken": slow_predictor(Broken())})
+    answer = TestClient(app).post("/predict", content=PHOTO)
+    assert error_of(answer) == (
+        500, "Unexpected RuntimeError; the server's log says more."
+    )  # fmt: skip
+    assert 'agegender_requests_total{status="500"} 1.0' in metrics_of(app)
+    assert [r.getMessage() for r in caplog.records if r.levelname == "ERROR"] == [
+        "unexpected RuntimeError: out of memory"
+    ]
+
+
+def test_faults_elsewhere_are_json_too(predictor, monkeypatch):
+    app = create_app({"small": predictor})
+    monkeypatch.setattr(predictor, "metadata", {})
+    with TestClient(app, raise_server_exceptions=False) as client:
+        assert error_of(client.get("/models"))[0] == 500
 
 
 def test_the_browser_finds_somebody_there(predictor, monkeypatch):
