@@ -196,9 +196,10 @@ class PhotoAnswering:
         self, request: Request, photo: bytes, name: str
     ) -> dict[str, Any]:
         try:
-            asked = asyncio.wrap_future(self.queues[name].submit(photo))
+            future = self.queues[name].submit(photo)
         except QueueFullError as error:
             raise RefusedError(503, f"Too busy: {error} Try again.") from None
+        asked = asyncio.wrap_future(future)
         # The photo has come: all that can follow it is that its sender leaves.
         leaving = asyncio.ensure_future(request.receive())
         try:
@@ -209,7 +210,9 @@ class PhotoAnswering:
             )
         finally:
             leaving.cancel()
-            asked.cancel()  # of what is not answered yet: out of the queue
+            # Out of the queue, if it is not answered yet: at once, where `asked` would
+            # hand it on later.
+            future.cancel()
         if not done:
             raise RefusedError(
                 504, f"There was no answer within {self.limits.timeout:g} s."
