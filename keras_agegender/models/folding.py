@@ -131,20 +131,15 @@ def _takes_normalization(layer: Any, normalization: Any) -> bool:
 
 def _normalized(layer: Any, normalization: Any) -> list[np.ndarray]:
     """Returns kernel and bias of a convolution with the normalization behind it."""
-    mean, variance, gamma, beta = (
-        None if value is None else np.asarray(keras.ops.convert_to_numpy(value), float)
-        for value in (
-            normalization.moving_mean,
-            normalization.moving_variance,
-            normalization.gamma,
-            normalization.beta,
-        )
-    )
-    scale = 1.0 / np.sqrt(variance + normalization.epsilon)
-    scale = scale if gamma is None else scale * gamma
+    # One after the other, as far as there are: gamma, beta, mean, variance.
+    values = [np.asarray(w, float) for w in normalization.get_weights()]
+    mean, variance = values[-2:]
+    gamma = values[0] if normalization.scale else 1.0
+    beta = values[-3] if normalization.center else 0.0
+    scale = gamma / np.sqrt(variance + normalization.epsilon)
     kernel, *bias = (np.asarray(w, float) for w in layer.get_weights())
     shift = (bias[0] if bias else 0.0) - mean
     # Of a depthwise kernel the last two axes, channel and multiplier, are the channels.
     is_depthwise = isinstance(layer, layers.DepthwiseConv2D)
     factors = scale.reshape(kernel.shape[2:]) if is_depthwise else scale
-    return [kernel * factors, shift * scale + (0.0 if beta is None else beta)]
+    return [kernel * factors, shift * scale + beta]

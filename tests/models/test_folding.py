@@ -20,7 +20,9 @@ def with_random_statistics(model):
     generator = np.random.default_rng(0)
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
-            layer.set_weights([generator.uniform(0.5, 2, w.shape) for w in layer.weights])
+            layer.set_weights(
+                [generator.uniform(0.5, 2, w.shape) for w in layer.weights]
+            )
         elif isinstance(layer, keras.Model):
             with_random_statistics(layer)
     return model
