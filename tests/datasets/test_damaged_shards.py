@@ -1,4 +1,4 @@
-"""A bit of a shard that is another one: said in one line, with the file and a remedy."""
+"""A bit of a shard that is another one is one line with the file and a remedy."""
 
 from __future__ import annotations
 
