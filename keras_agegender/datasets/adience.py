@@ -21,7 +21,7 @@ from keras_agegender.datasets.adience_labels import (
     NO_GENDER,
     corrected_group,
 )
-from keras_agegender.datasets.cleaning_report import CleaningReport
+from keras_agegender.datasets.cleaning_report import CleaningReport, quoted
 from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.labels import AGE_GROUPS, MISSING
 
@@ -40,7 +40,6 @@ COLUMNS = (
     "fiducial_score",
 )
 NUM_FOLDS = 5
-SHOWN = 80  # letters of a wrong text that an error quotes
 # Tree -> path of a picture in it.
 TREES = {
     "faces": "faces/{user_id}/coarse_tilt_aligned_face.{face_id}.{original_image}",
@@ -159,7 +158,7 @@ def _read_fold(file: Path, fold: int) -> Iterator[_Row]:
     if tuple(lines[0].split("\t")) != COLUMNS:
         raise ValueError(
             f"{file}, line 1: expected the tab-separated columns {' '.join(COLUMNS)}. "
-            f"Received: {lines[0][:SHOWN] or 'an empty line'!r}."
+            f"Received: {quoted(lines[0] or 'an empty line')}."
         )
     for number, line in enumerate(lines[1:], start=2):
         values = line.split("\t")
@@ -184,7 +183,7 @@ def _clean(
         if not _SAFE_NAME.match(values[column]):
             raise ValueError(
                 f"{row.where}: {column} must be a plain name, not a path. "
-                f"Received: {values[column][:SHOWN]!r}."
+                f"Received: {quoted(values[column])}."
             )
     age, gender = _age(row, strict, report), _gender(row, report)
     for name, usable in (
@@ -224,7 +223,7 @@ def _age(row: _Row, strict: bool, report: CleaningReport) -> int:
         group = corrected_group(label, strict)
     except ValueError:
         raise ValueError(
-            f"{row.where}: unknown age label {label[:SHOWN]!r}. Expected one of the "
+            f"{row.where}: unknown age label {quoted(label)}. Expected one of the "
             "eight groups, a label of the report's Table 0, or None."
         ) from None
     if group is None:
@@ -242,7 +241,7 @@ def _gender(row: _Row, report: CleaningReport) -> int:
         return MISSING
     if label not in ADIENCE_GENDERS:
         raise ValueError(
-            f"{row.where}: unknown gender label {label[:SHOWN]!r}. Expected 'm', "
+            f"{row.where}: unknown gender label {quoted(label)}. Expected 'm', "
             "'f', 'u' or nothing."
         )
     return ADIENCE_GENDERS[label]

@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from keras_agegender.datasets.cleaning_report import GAP, CleaningReport
+from keras_agegender.datasets.cleaning_report import GAP, CleaningReport, quoted
 from keras_agegender.datasets.csv_columns import (
     KEEP,
     check_kept,
@@ -230,7 +230,7 @@ def read_csv_as_is(
         raise ValueError(
             f"None of the {len(rows)} pictures in {file} is there. Relative files "
             f"start from {base}; say where with `images_dir` "
-            f"(--images). First: {rows[0][1][roles['image']]!r}."
+            f"(--images). First: {quoted(rows[0][1][roles['image']])}."
         )
     free = [n for n in names if n not in (*roles.values(), *keep_columns)]
     heads = _add_extra_columns(made, kept, file, free, extra, report)
