@@ -188,4 +188,8 @@ def _write_saved_model(served: Served, directory: Path) -> None:
     archive.pixels = served.graph  # its networks' weights are saved too
     for name, function in served.functions.items():
         archive.add_endpoint(name, function, input_signature=[inputs[name]])
-    archive.write_out(str(directory), verbose=False)
+    try:
+        archive.write_out(str(directory), verbose=False)
+    except (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError) as error:
+        # What of Python is an OSError: a full disk, one that may not be written to.
+        raise OSError(f"Cannot write {directory}: {error.message}") from None
