@@ -15,6 +15,7 @@ from keras_agegender.quiet import quiet_start
 
 # What a shell says of a program that wrote into a pipe nobody reads: 128 + SIGPIPE.
 CLOSED_PIPE = 141
+AGAIN_AFTER = 0.05  # seconds
 
 
 def load_frameworks() -> None:
@@ -141,10 +142,39 @@ def _raising_at_signals(stops: list[KeyboardInterrupt]) -> Iterator[None]:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         before[signal.SIGINT] = signal.signal(signal.SIGINT, stop)
     try:
-        yield
+        with _again_if_lost(stops):
+            yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _again_if_lost(stops: list[KeyboardInterrupt]) -> Iterator[None]:
+    """Sends a signal again that came where Python drops what is raised.
+
+    That is while it frees objects: in `__del__`, or in JAX's hook of the collector.
+    """
+    timers: list[threading.Timer] = []
+    before = sys.unraisablehook
+
+    def hook(lost: Any) -> None:
+        if lost.exc_value not in stops:
+            before(lost)
+            return
+        terminated = isinstance(lost.exc_value, Terminated)
+        number = signal.SIGTERM if terminated else signal.SIGINT
+        timers.append(threading.Timer(AGAIN_AFTER, os.kill, (os.getpid(), number)))
+        timers[-1].start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+        for timer in timers:
+            timer.cancel()
+            timer.join()
 
 
 def _one_line(error: BaseException) -> str:

@@ -18,7 +18,7 @@ from keras_agegender.checksums import CHECKSUMS_FILE, check_sizes, verify
 from keras_agegender.datasets.check_encoding import check_encoding
 from keras_agegender.datasets.check_features import check_features
 from keras_agegender.encodings.head import Head
-from keras_agegender.files import read_json
+from keras_agegender.files import disk_errors, read_json
 from keras_agegender.labels import GENDERS, AgeGroups, get_age_groups
 from keras_agegender.quiet import quiet_datasets, quiet_start
 
@@ -223,7 +223,7 @@ def write_tfds(
         beam_options: Beam's `PipelineOptions`, for transforms.
     """
     tfds = _tfds()
-    with _silent_progress():
+    with _silent_progress(), disk_errors(directory):
         builder = tfds.dataset_builders.store_as_tfds_dataset(
             name=name,
             version="1.0.0",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 
@@ -18,7 +19,7 @@ from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.datasets.preparation import begin, make_cropper
 from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.faces.pixel_path import PixelPath
-from keras_agegender.files import lock_beside, only_writer, write_bytes
+from keras_agegender.files import disk_errors, lock_beside, only_writer, write_bytes
 from keras_agegender.models.builder import build_model
 from keras_agegender.serving.export import export
 
@@ -64,6 +65,45 @@ def test_a_signal_that_c_code_turns_into_an_error(capsys, number, code):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("; the same command goes on from here")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_signal_while_objects_are_freed_is_not_lost(capsys, number, code):
+    """Python prints what is raised there, and goes on."""
+
+    class Freed:
+        def __del__(self):
+            stopped_by(number)
+
+    def work():
+        Freed()
+        time.sleep(5)
+
+    hook = sys.unraisablehook
+    assert exit_code(work, "program") == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("; the same command goes on from here")
+    assert sys.unraisablehook is hook
+
+
+def test_disk_errors(tmp_path):
+    """Of TensorFlow and what TensorFlow Datasets puts around them; no others."""
+
+    class ResourceExhaustedError(Exception):
+        pass
+
+    with (
+        pytest.raises(OSError, match="Cannot write .*: split x$"),
+        disk_errors(tmp_path),
+    ):
+        try:
+            raise ResourceExhaustedError("No space left")
+        except ResourceExhaustedError as error:
+            raise RuntimeError("split x") from error
+    with pytest.raises(RuntimeError, match="^other$"), disk_errors(tmp_path):
+        raise RuntimeError("other")
 
 
 def test_other_threads_get_no_signals():
