@@ -30,6 +30,8 @@ PACKAGES = (
     "mtcnn",
     "tensorflow-datasets",
 )
+# Names of TensorFlow's errors about a disk that is full, or may not be written to.
+DISK_ERRORS = {"ResourceExhaustedError", "PermissionDeniedError"}
 BLOCK_BYTES = 1 << 20
 
 
@@ -99,6 +101,25 @@ def write_bytes(file: Path, content: bytes, *, durable: bool = True) -> None:
     """Writes a file, whole or not at all."""
     with replacing(file, durable=durable) as partial:
         partial.write_bytes(content)
+
+
+@contextlib.contextmanager
+def disk_errors(target: Path) -> Iterator[None]:
+    """Turns what TensorFlow says of a full or read-only disk into an `OSError`.
+
+    Its errors are none, and TensorFlow Datasets puts others around them.
+
+    Args:
+        target: What is written, for the message.
+    """
+    try:
+        yield
+    except Exception as error:
+        causes = (error, error.__cause__, error.__context__)
+        if not {type(cause).__name__ for cause in causes} & DISK_ERRORS:
+            raise
+        reason = " ".join(str(error).split())
+        raise OSError(f"Cannot write {target}: {reason}") from None
 
 
 def write_text(file: Path, text: str) -> None:

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 
 LIMIT = 20  # seconds of a case
 MEMORY = 1500  # MB that a kind may need beside what the process had
+LONGEST = 2000  # letters of an error: it does not repeat what it was given
 FEW = 25
 CASES = int(os.environ.get("AGEGENDER_FUZZ", "0"))
 OUTCOMES: dict[str, Counter] = {}
@@ -54,6 +55,7 @@ def declared(kind, *errors):
     except errors as error:
         assert str(error).strip(), f"{type(error).__name__} says nothing"
         assert not isinstance(error, UnicodeError), repr(error)
+        assert len(str(error)) < LONGEST, repr(error)
         outcomes[type(error).__name__] += 1
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

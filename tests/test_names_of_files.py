@@ -21,7 +21,14 @@ BAD = ["../../../escaped", "/etc/x", "a/b", "..", ".", ".hidden", "a\\b", "a\nb"
 @pytest.mark.parametrize("name", BAD)
 def test_bad_names(name):
     assert not is_file_name(name)
-    assert "/" not in file_name(name) and "." not in file_name(name)
+    assert not {"/", "\\", "\n", "\0", ":"} & {*file_name(name)}
+
+
+def test_columns_share_no_file():
+    names = ["a.b", "a_b", "a-b", "a,b", "a+b", "a b", "a%b", "a%2b%b", "ab", "é", "e"]
+    assert len({*map(file_name, names)}) == len(names)
+    assert file_name("age_group,gender") == "age_group+gender"
+    assert file_name("a.b-c_1") == "a.b-c_1" and file_name("a/b") == "a%2f%b"
 
 
 @pytest.mark.parametrize(

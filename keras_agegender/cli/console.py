@@ -15,6 +15,7 @@ from keras_agegender.quiet import quiet_start
 
 # What a shell says of a program that wrote into a pipe nobody reads: 128 + SIGPIPE.
 CLOSED_PIPE = 141
+AGAIN_AFTER = 0.05  # seconds
 
 
 def load_frameworks() -> None:
@@ -81,50 +82,99 @@ def exit_code(
 
 
 def _exit_code(work: Callable[[], int | None], program: str, wrong_input: int) -> int:
+    stops: list[KeyboardInterrupt] = []
     try:
-        with _raising_at_sigterm():
+        with _raising_at_signals(stops):
             return work() or 0
     except BrokenPipeError:
         raise
-    except (ValueError, OSError, ImportError) as error:
-        if os.environ.get("AGEGENDER_TRACEBACK"):
-            raise
-        print(f"{program}: {_one_line(error)}", file=sys.stderr)
-        return wrong_input
     except Exception as error:
-        if os.environ.get("AGEGENDER_TRACEBACK"):
-            raise
-        print(
-            f"{program}: unexpected {type(error).__name__}: {_one_line(error)[:300]} "
-            "(AGEGENDER_TRACEBACK=1 shows where)",
-            file=sys.stderr,
-        )
-        return wrong_input
+        # A library in C may put an error of its own in place of the signal's.
+        if stops:
+            return _stopped(stops[0], program)
+        return _failed(error, program, wrong_input)
     except KeyboardInterrupt as stop:
-        terminated = isinstance(stop, Terminated)
-        print(
-            f"{program}: {'terminated' if terminated else 'interrupted'}; the same "
-            "command goes on from here",
-            file=sys.stderr,
+        return _stopped(stop, program)
+
+
+def _failed(error: Exception, program: str, wrong_input: int) -> int:
+    """Says in one line what went wrong."""
+    if os.environ.get("AGEGENDER_TRACEBACK"):
+        raise error
+    text = _one_line(error)
+    if not isinstance(error, (ValueError, OSError, ImportError)):
+        text = (
+            f"unexpected {type(error).__name__}: {text[:300]} (AGEGENDER_TRACEBACK=1 "
+            "shows where)"
         )
-        return 143 if terminated else 130
+    print(f"{program}: {text}", file=sys.stderr)
+    return wrong_input
+
+
+def _stopped(stop: KeyboardInterrupt, program: str) -> int:
+    """Says in one line that somebody stopped the program."""
+    terminated = isinstance(stop, Terminated)
+    print(
+        f"{program}: {'terminated' if terminated else 'interrupted'}; the same command "
+        "goes on from here",
+        file=sys.stderr,
+    )
+    return 143 if terminated else 130
 
 
 @contextlib.contextmanager
-def _raising_at_sigterm() -> Iterator[None]:
-    """Raises `Terminated` at SIGTERM; only a main thread may ask for that."""
+def _raising_at_signals(stops: list[KeyboardInterrupt]) -> Iterator[None]:
+    """Raises at Ctrl-C and SIGTERM, and notes it; only a main thread may ask for that.
+
+    Args:
+        stops: What is raised is put there.
+    """
 
     def stop(number: int, frame: object) -> None:
-        raise Terminated
+        stops.append(KeyboardInterrupt() if number == signal.SIGINT else Terminated())
+        raise stops[-1]
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, stop)}
+    # A shell that starts this in the background lets it ignore Ctrl-C.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, stop)
+    try:
+        with _again_if_lost(stops):
+            yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _again_if_lost(stops: list[KeyboardInterrupt]) -> Iterator[None]:
+    """Sends a signal again that came where Python drops what is raised.
+
+    That is while it frees objects: in `__del__`, or in JAX's hook of the collector.
+    """
+    timers: list[threading.Timer] = []
+    before = sys.unraisablehook
+
+    def hook(lost: Any) -> None:
+        if lost.exc_value not in stops:
+            before(lost)
+            return
+        terminated = isinstance(lost.exc_value, Terminated)
+        number = signal.SIGTERM if terminated else signal.SIGINT
+        timers.append(threading.Timer(AGAIN_AFTER, os.kill, (os.getpid(), number)))
+        timers[-1].start()
+
+    sys.unraisablehook = hook
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        sys.unraisablehook = before
+        for timer in timers:
+            timer.cancel()
+            timer.join()
 
 
 def _one_line(error: BaseException) -> str:

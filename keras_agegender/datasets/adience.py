@@ -7,6 +7,7 @@ with file and line, never a row less.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from keras_agegender.datasets.adience_labels import (
     NO_GENDER,
     corrected_group,
 )
-from keras_agegender.datasets.cleaning_report import CleaningReport
+from keras_agegender.datasets.cleaning_report import CleaningReport, quoted
 from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.labels import AGE_GROUPS, MISSING
 
@@ -149,13 +150,15 @@ def _read_fold(file: Path, fold: int) -> Iterator[_Row]:
     if not file.is_file():
         raise ValueError(f"{file} is not a file.")
     try:
-        lines = file.read_text("utf-8").splitlines()
+        # Excel puts a mark before the first letter. A name may hold what Python takes
+        # for further ends of lines (`str.splitlines`).
+        lines = file.read_text("utf-8-sig").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is not a text file: {error.reason}.") from error
-    if not lines or tuple(lines[0].split("\t")) != COLUMNS:
+    if tuple(lines[0].split("\t")) != COLUMNS:
         raise ValueError(
             f"{file}, line 1: expected the tab-separated columns {' '.join(COLUMNS)}. "
-            f"Received: {lines[0][:80] if lines else 'an empty file'!r}."
+            f"Received: {quoted(lines[0] or 'an empty line')}."
         )
     for number, line in enumerate(lines[1:], start=2):
         values = line.split("\t")
@@ -180,7 +183,7 @@ def _clean(
         if not _SAFE_NAME.match(values[column]):
             raise ValueError(
                 f"{row.where}: {column} must be a plain name, not a path. "
-                f"Received: {values[column]!r}."
+                f"Received: {quoted(values[column])}."
             )
     age, gender = _age(row, strict, report), _gender(row, report)
     for name, usable in (
@@ -197,7 +200,8 @@ def _clean(
         report.leave_out(key, "no age" if age == MISSING else "no gender")
         return None
     path = Path(images_dir or ".") / key
-    if images_dir is not None and not path.is_file():
+    # `Path.is_file` raises an error of names that are longer than any file's.
+    if images_dir is not None and not os.path.isfile(path):
         report.leave_out(key, "no picture file")
         return None
     return {
@@ -219,8 +223,8 @@ def _age(row: _Row, strict: bool, report: CleaningReport) -> int:
         group = corrected_group(label, strict)
     except ValueError:
         raise ValueError(
-            f"{row.where}: unknown age label {label!r}. Expected one of the eight "
-            "groups, a label of the report's Table 0, or None."
+            f"{row.where}: unknown age label {quoted(label)}. Expected one of the "
+            "eight groups, a label of the report's Table 0, or None."
         ) from None
     if group is None:
         report.rules["age", label, "no age"] += 1
@@ -237,8 +241,8 @@ def _gender(row: _Row, report: CleaningReport) -> int:
         return MISSING
     if label not in ADIENCE_GENDERS:
         raise ValueError(
-            f"{row.where}: unknown gender label {label!r}. Expected 'm', 'f', 'u' or "
-            "nothing."
+            f"{row.where}: unknown gender label {quoted(label)}. Expected 'm', "
+            "'f', 'u' or nothing."
         )
     return ADIENCE_GENDERS[label]
 

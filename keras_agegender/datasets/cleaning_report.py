@@ -19,6 +19,16 @@ _LEFT_OUT = "left out: "
 NOT_TEXT = "name is not UTF-8"  # but bytes: no text file could hold it
 
 
+def quoted(text: str) -> str:
+    """Returns what a wrong cell says, for an error: the beginning of a long one.
+
+    Example:
+    >>> quoted("old")
+    "'old'"
+    """
+    return repr(text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}…")
+
+
 @dataclass
 class CleaningReport:
     """Counts of everything a reader changed, kept or left out.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from keras_agegender.datasets.cleaning_report import GAP, CleaningReport
+from keras_agegender.datasets.cleaning_report import GAP, CleaningReport, quoted
 from keras_agegender.datasets.csv_columns import (
     KEEP,
     check_kept,
@@ -229,7 +230,7 @@ def read_csv_as_is(
         raise ValueError(
             f"None of the {len(rows)} pictures in {file} is there. Relative files "
             f"start from {base}; say where with `images_dir` "
-            f"(--images). First: {rows[0][1][roles['image']]!r}."
+            f"(--images). First: {quoted(rows[0][1][roles['image']])}."
         )
     free = [n for n in names if n not in (*roles.values(), *keep_columns)]
     heads = _add_extra_columns(made, kept, file, free, extra, report)
@@ -327,7 +328,8 @@ def _find_picture(
         raise ValueError(f"{cell.where}: expected a picture file, found nothing.")
     path = base / cell.text
     key = Path(cell.text).as_posix()
-    if not path.is_file():
+    # `Path.is_file` raises an error of names that are longer than any file's.
+    if not os.path.isfile(path):
         report.leave_out(key, "no picture file")
         return None
     if not path.resolve().is_relative_to(base.resolve()):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from keras_agegender.datasets.cleaning_report import quoted
 from keras_agegender.datasets.csv_identifiers import identifier_reason
 from keras_agegender.encodings.head import NAME, RESERVED_NAMES
 from keras_agegender.encodings.kinds import HEAD_KINDS, KINDS
@@ -210,7 +211,7 @@ def _binary(cells: Sequence[tuple[str, str]]) -> ExtraColumn:
         else:
             raise ValueError(
                 f"{where}: expected one of {', '.join((*YES, *NO))}. "
-                f"Received: {text!r}."
+                f"Received: {quoted(text)}."
             )
     return ExtraColumn("binary", (), values)
 
@@ -220,7 +221,7 @@ def _regression(cells: Sequence[tuple[str, str]]) -> ExtraColumn:
     for text, where in cells:
         number = _number(text)
         if number is None and text.lower() not in UNKNOWN:
-            raise ValueError(f"{where}: expected a number. Received: {text!r}.")
+            raise ValueError(f"{where}: expected a number. Received: {quoted(text)}.")
         values.append(math.nan if number is None else number)
     return ExtraColumn("regression", (), values)
 
@@ -231,7 +232,7 @@ def _years(cells: Sequence[tuple[str, str]]) -> ExtraColumn:
     for value, (text, where) in zip(values, cells, strict=True):
         if value != MISSING and not 0 <= value <= MAX_AGE:
             raise ValueError(
-                f"{where}: expected years in [0, {MAX_AGE}]. Received: {text!r}."
+                f"{where}: expected years in [0, {MAX_AGE}]. Received: {quoted(text)}."
             )
     return ExtraColumn("years", (), values)
 
@@ -244,7 +245,7 @@ def _categorical(
             if text not in classes and text.lower() not in UNKNOWN:
                 raise ValueError(
                     f"{where}: expected one of {', '.join(classes)}. Received: "
-                    f"{text!r}."
+                    f"{quoted(text)}."
                 )
     else:
         known = {t for t, _ in cells if t.lower() not in UNKNOWN}

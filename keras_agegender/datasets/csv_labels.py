@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_agegender.datasets.cleaning_report import CleaningReport
+from keras_agegender.datasets.cleaning_report import CleaningReport, quoted
 from keras_agegender.datasets.csv_columns import UNKNOWN
 from keras_agegender.datasets.splits import SPLITS
 from keras_agegender.labels import GENDERS, MAX_AGE, MISSING, AgeGroups
@@ -86,7 +86,7 @@ def read_labels(
         if split is None:
             raise ValueError(
                 f"{cells['split'].where}: expected train, validation or test. "
-                f"Received: {cells['split'].text!r}."
+                f"Received: {quoted(cells['split'].text)}."
             )
         labels["split"] = split
     return labels
@@ -99,7 +99,7 @@ def check_not_ids(file: Path, texts: list[str]) -> None:
         raise ValueError(
             f"{file}: column 'age_group' holds numbers, which may be ids or years. "
             "Expected names such as '25-32'. If they are years, name the column with "
-            f"`age_column` (--age-column age_group). Received: {known[0]!r}."
+            f"`age_column` (--age-column age_group). Received: {quoted(known[0])}."
         )
 
 
@@ -124,7 +124,7 @@ def _age(
         return named, MISSING
     raise ValueError(
         f"{cell.where}: expected years in [0, {MAX_AGE}] or one of the groups "
-        f"{groups}. Received: {cell.text!r}. Other groups: `age_groups` "
+        f"{groups}. Received: {quoted(cell.text)}. Other groups: `age_groups` "
         "(--age-groups), for instance 'decades'."
     )
 
@@ -144,5 +144,5 @@ def _gender(cell: Cell, genders: Mapping[str, str], report: CleaningReport) -> i
     )
     raise ValueError(
         f"{cell.where}: expected one of {', '.join(genders)}.{hint} "
-        f"Received: {cell.text!r}."
+        f"Received: {quoted(cell.text)}."
     )

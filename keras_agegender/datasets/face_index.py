@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from keras_agegender.datasets.prepared import PreparedDataset
+from keras_agegender.datasets.prepared import PreparedDataset, read_rows
 from keras_agegender.files import replacing
 
 COLUMNS = ("key", "subject", "source", "picture")
@@ -106,7 +106,7 @@ def index_faces(prepared: PreparedDataset, file: Path | None = None) -> FaceInde
         if not prepared.builder.info.splits[split].num_examples:
             continue
         wanted = {"image", "key", "subject", "source"}
-        for face in read_compressed(prepared, split, wanted).as_numpy_iterator():
+        for face in read_rows(prepared, read_compressed(prepared, split, wanted)):
             rows["split"].append(split)
             rows["picture"].append(hashlib.sha256(face["image"]).hexdigest()[:32])
             for name in ("key", "subject", "source"):

@@ -197,7 +197,7 @@ def _bytes_of(path: str) -> bytes | None:
 
 def _read_prepared(directory: Path, splits: Mapping[str, str] | None) -> FaceTable:
     from keras_agegender.datasets.face_index import read_compressed
-    from keras_agegender.datasets.prepared import load_prepared
+    from keras_agegender.datasets.prepared import load_prepared, read_rows
 
     prepared = load_prepared(directory)
     names = dict(splits if splits is not None else prepared.splits)
@@ -207,7 +207,8 @@ def _read_prepared(directory: Path, splits: Mapping[str, str] | None) -> FaceTab
     wanted = {*COLUMNS, "age_years"} - {"split"} & features
     rows: list[dict[str, Any]] = []
     for name, expression in names.items():
-        for face in read_compressed(prepared, expression, wanted).as_numpy_iterator():
+        examples = read_compressed(prepared, expression, wanted)
+        for face in read_rows(prepared, examples):
             rows.append({"split": name} | {c: _plain(face[c]) for c in wanted})
     table = pd.DataFrame(rows)
     for column in COLUMNS:
@@ -216,8 +217,9 @@ def _read_prepared(directory: Path, splits: Mapping[str, str] | None) -> FaceTab
 
     def pictures() -> Iterator[bytes]:
         for expression in names.values():
-            for face in read_compressed(prepared, expression, {"image"}):
-                yield face["image"].numpy()
+            examples = read_compressed(prepared, expression, {"image"})
+            for face in read_rows(prepared, examples):
+                yield face["image"]
 
     return FaceTable(
         "prepared",

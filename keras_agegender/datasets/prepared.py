@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_agegender.checksums import check_sizes
+from keras_agegender.checksums import CHECKSUMS_FILE, check_sizes, verify
 from keras_agegender.datasets.check_encoding import check_encoding
 from keras_agegender.datasets.check_features import check_features
 from keras_agegender.encodings.head import Head
-from keras_agegender.files import read_json
+from keras_agegender.files import disk_errors, read_json
 from keras_agegender.labels import GENDERS, AgeGroups, get_age_groups
 from keras_agegender.quiet import quiet_datasets, quiet_start
 
@@ -112,6 +112,36 @@ class PreparedDataset:
         return self.builder.as_dataset(split=self.splits.get(split, split))
 
 
+def read_rows(prepared: PreparedDataset, examples: Any) -> Iterator[dict[str, Any]]:
+    """Yields the examples of a prepared dataset as NumPy values.
+
+    Args:
+        prepared: The dataset.
+        examples: A `tf.data.Dataset` of dicts that reads it.
+
+    Raises:
+        ValueError: If a shard is damaged; it says which.
+    """
+    import tensorflow as tf
+
+    try:
+        yield from examples.as_numpy_iterator()
+    except tf.errors.DataLossError as error:
+        directory = prepared.directory
+        raise ValueError(
+            f"{directory} is damaged. {_damaged_shard(directory) or error.message}. "
+            f"{AGAIN}"
+        ) from None
+
+
+def _damaged_shard(directory: Path) -> str:
+    """Says which shard is not as it was written; empty where no checksums tell."""
+    if not (directory / CHECKSUMS_FILE).is_file():
+        return ""
+    found = [d for d in verify(directory).differences if ".tfrecord" in d.file]
+    return str(found[0]) if found else ""
+
+
 def load_prepared(directory: str | Path) -> PreparedDataset:
     """Opens a prepared dataset.
 
@@ -193,7 +223,7 @@ def write_tfds(
         beam_options: Beam's `PipelineOptions`, for transforms.
     """
     tfds = _tfds()
-    with _silent_progress():
+    with _silent_progress(), disk_errors(directory):
         builder = tfds.dataset_builders.store_as_tfds_dataset(
             name=name,
             version="1.0.0",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from keras_agegender.datasets.prepared import PreparedDataset
+from keras_agegender.datasets.prepared import PreparedDataset, read_rows
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.kinds import KINDS
 from keras_agegender.evaluation.grouping import (
@@ -49,7 +49,7 @@ def read_descriptions(data: PreparedDataset, split: str) -> dict[str, np.ndarray
     names = [*(name for name in DESCRIBING if name in features), *extra]
     if not names:
         return {}
-    rows = [*read_columns(data, split, set(names)).as_numpy_iterator()]
+    rows = [*read_rows(data, read_columns(data, split, set(names)))]
     found: dict[str, np.ndarray] = {}
     for name in names:
         values = np.array([row[name] for row in rows])

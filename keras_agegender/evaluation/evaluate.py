@@ -181,8 +181,8 @@ def open_data(
     if given is None and not same:
         raise ValueError(
             f"The dataset in {prepared.directory} is not the one that the run in "
-            f"{run.path} was trained on: it was prepared again since. Say what to "
-            "evaluate on with `data` (--data)."
+            f"{run.path} was trained on: it was prepared again since, or is damaged "
+            "(`agegender verify`). Say what to evaluate on with `data` (--data)."
         )
     return prepared, same
 

@@ -150,5 +150,10 @@ def _calibration_error(name: str, metrics: Mapping[str, Any]) -> float | None:
 
 
 def file_name(text: str) -> str:
-    """Returns a text with everything but letters, digits and `_` as `_`."""
-    return "".join(c if c.isalnum() else "_" for c in text)
+    """Returns the name of one or more columns as part of a file's name.
+
+    No two share one: commas become `+`; whatever is no letter, digit, `_`, `-` or `.`
+    becomes its number between `%`.
+    """
+    escaped = (c if c.isalnum() or c in "_-.," else f"%{ord(c):x}%" for c in text)
+    return "".join(escaped).replace(",", "+")

@@ -8,7 +8,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
+from keras_agegender.datasets.prepared import (
+    PreparedDataset,
+    load_prepared,
+    read_rows,
+)
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.targets import (
@@ -116,7 +120,7 @@ def read_labels(
     wanted = {"key", "age_group", "gender", *columns}
     wanted |= {"age_years"} & set(prepared.builder.info.features)
     examples = read_columns(prepared, split, wanted)
-    rows = [*examples.as_numpy_iterator()]
+    rows = [*read_rows(prepared, examples)]
     labels = {name: np.array([row[name] for row in rows]) for name in wanted}
     labels["key"] = np.array([key.decode() for key in labels["key"]])
     return labels

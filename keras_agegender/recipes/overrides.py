@@ -83,22 +83,35 @@ def follow_encoding(
     """
     keys = {split_override(override)[0] for override in overrides}
     after = encoding_of(settings)
-    if after != "ordinal" and "model.question" not in keys:
-        settings["model"].pop("question", None)
+    model: Any = settings.get("model")
+    if (
+        after != "ordinal"
+        and "model.question" not in keys
+        and isinstance(model, dict)  # else told when all is read
+    ):
+        model.pop("question", None)
     gone = _outputs(before) - _outputs(after)
     weights: Any = settings.get("loss_weights")
     if isinstance(weights, dict) and "loss_weights" not in keys:
         said = {key.removeprefix("loss_weights.") for key in keys}
         for name in gone - said:
             weights.pop(name, None)
-    if "loss_weight_changes" not in keys:
-        changes = []
-        for change in settings.get("loss_weight_changes", ()):
-            kept = {k: v for k, v in change.get("set", {}).items() if k not in gone}
-            if kept:
-                changes.append({**change, "set": kept})
-        settings["loss_weight_changes"] = changes
+    changes: Any = settings.get("loss_weight_changes", ())
+    if "loss_weight_changes" not in keys and _are_changes(changes):
+        kept = [
+            {**c, "set": {k: v for k, v in c.get("set", {}).items() if k not in gone}}
+            for c in changes
+        ]
+        settings["loss_weight_changes"] = [change for change in kept if change["set"]]
     settings.pop("published", None)  # of another model
+
+
+def _are_changes(changes: Any) -> bool:
+    """Returns whether changes are tables of tables; others are told later."""
+    return isinstance(changes, (list, tuple)) and all(
+        isinstance(change, dict) and isinstance(change.get("set", {}), dict)
+        for change in changes
+    )
 
 
 def _outputs(encoding: Any) -> set[str]:

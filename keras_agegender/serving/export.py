@@ -45,6 +45,7 @@ from keras_agegender.faces.cropping import CropOptions
 from keras_agegender.faces.detector import MtcnnDetector
 from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.files import (
+    disk_errors,
     lock_beside,
     only_writer,
     partial_directory,
@@ -188,4 +189,5 @@ def _write_saved_model(served: Served, directory: Path) -> None:
     archive.pixels = served.graph  # its networks' weights are saved too
     for name, function in served.functions.items():
         archive.add_endpoint(name, function, input_signature=[inputs[name]])
-    archive.write_out(str(directory), verbose=False)
+    with disk_errors(directory):
+        archive.write_out(str(directory), verbose=False)

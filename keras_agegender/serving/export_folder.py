@@ -11,8 +11,12 @@ from keras_agegender.files import holds, partial_directory
 # What TensorFlow writes right into the folder of a SavedModel.
 SAVED_MODEL_FILES = ("saved_model.pb", "fingerprint.pb", "variables", "assets")
 METADATA_FILE = "agegender.json"
-# What a process leaves that was killed while it wrote one of the JSON files.
-HALF_WRITTEN = re.compile(r"\.(agegender|checksums)\.\d+\.partial\.json")
+# What a process leaves that was killed, or found no room, while it wrote a file: JSON
+# of this library's, or what TensorFlow gives its name when it is whole.
+HALF_WRITTEN = re.compile(
+    r"\.(agegender|checksums)\.\d+\.partial\.json"
+    r"|(saved_model|fingerprint)\.pb\.tmp[0-9a-f]+"
+)
 
 
 def check_new_export(directory: Path, overwrite: bool) -> None:

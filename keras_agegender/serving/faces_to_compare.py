@@ -7,7 +7,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
+from keras_agegender.datasets.prepared import (
+    PreparedDataset,
+    load_prepared,
+    read_rows,
+)
 from keras_agegender.faces.images import UnreadableImageError, read_image
 from keras_agegender.faces.pixel_graph import PixelGraph, crop_size
 from keras_agegender.faces.resampling import resize, to_bytes
@@ -62,9 +66,8 @@ def _dataset_faces(
     data: PreparedDataset, split: str, count: int, graph: PixelGraph
 ) -> Faces:
     columns = [name for name in LABELS if name in data.builder.info.features]
-    rows = list(
-        read_columns(data, split, {"image", *columns}).take(count).as_numpy_iterator()
-    )
+    examples = read_columns(data, split, {"image", *columns}).take(count)
+    rows = list(read_rows(data, examples))
     crops = [_stored(graph.decode(row["image"]), graph) for row in rows]
     labels = {LABELS[name]: np.array([r[name] for r in rows]) for name in columns}
     source = f"faces of {data.directory}, split {split}"

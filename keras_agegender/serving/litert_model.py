@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,12 @@ import numpy as np
 
 from keras_agegender.quiet import no_standard_error
 from keras_agegender.serving.export_folder import METADATA_FILE
-from keras_agegender.serving.model_file import check_crops, needs_export
+from keras_agegender.serving.model_file import (
+    MOST_METADATA,
+    check_crops,
+    needs_export,
+    read_metadata,
+)
 
 
 class LiteRtModel:
@@ -39,15 +44,7 @@ class LiteRtModel:
     def __init__(self, file: str | Path, num_threads: int = 1) -> None:
         if not Path(file).is_file():
             raise ValueError(f"There is no LiteRT file {file}.")
-        try:
-            with zipfile.ZipFile(file) as archive:
-                written = archive.read(METADATA_FILE)
-        except (zipfile.BadZipFile, KeyError):
-            raise ValueError(
-                f"The file {file} says nothing about its outputs; it is not one that "
-                "`agegender export --format litert` wrote."
-            ) from None
-        self.metadata: dict[str, Any] = json.loads(written)
+        self.metadata: dict[str, Any] = read_metadata(_read_archive(file), file)
         self._interpreter = open_interpreter(file, num_threads)
         # An interpreter has one set of buffers: threads take turns.
         self._alone = threading.Lock()
@@ -62,6 +59,25 @@ class LiteRtModel:
         check_crops(crops, self.crop_size)
         with self._alone:
             return self._answer(**{self._input: crops})
+
+
+def _read_archive(file: str | Path) -> bytes:
+    """Returns agegender.json, which lies in an archive behind the model."""
+    try:
+        with (
+            zipfile.ZipFile(file) as archive,
+            archive.open(METADATA_FILE) as stream,
+        ):
+            written = stream.read(MOST_METADATA + 1)
+    # An archive may say that it is encrypted, or packed as nobody unpacks it.
+    except (zipfile.BadZipFile, KeyError, RuntimeError, EOFError, zlib.error):
+        written = b""
+    if not 0 < len(written) <= MOST_METADATA:
+        raise ValueError(
+            f"The file {file} says nothing about its outputs, or is damaged; it is not "
+            "one that `agegender export --format litert` wrote."
+        )
+    return written
 
 
 def open_interpreter(file: str | Path, num_threads: int = 1) -> Any:

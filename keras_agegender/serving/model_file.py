@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,6 +18,7 @@ SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "litert-int8": ".tflite"}
 FORMATS = ("savedmodel", *SUFFIXES)
 # Under it agegender.json lies in an ONNX file's `metadata_props`.
 METADATA_KEY = "agegender"
+MOST_METADATA = 1_000_000  # bytes; a ZIP archive may say a few and hold gigabytes
 
 
 class ModelFile(Protocol):
@@ -73,6 +75,24 @@ def check_new_file(file: Path, format: str, overwrite: bool) -> None:
             f"There is a file {file} already. Choose another name, or overwrite it "
             "(--overwrite)."
         )
+
+
+def read_metadata(written: str | bytes, file: str | Path) -> dict[str, Any]:
+    """Returns what a model file says about itself.
+
+    Raises:
+        ValueError: If it is no JSON object.
+    """
+    try:
+        metadata = json.loads(written)
+    except (ValueError, RecursionError):
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise ValueError(
+            f"The file {file} is damaged: what it says about its outputs is no JSON "
+            "object. Export it again."
+        )
+    return metadata
 
 
 def check_crops(crops: np.ndarray, size: tuple[int, int] | None) -> None:

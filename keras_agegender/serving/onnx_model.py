@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_agegender.serving.model_file import METADATA_KEY, check_crops, needs_export
+from keras_agegender.serving.model_file import (
+    METADATA_KEY,
+    check_crops,
+    needs_export,
+    read_metadata,
+)
 
 
 class OnnxModel:
@@ -56,7 +60,7 @@ class OnnxModel:
                 f"The file {file} says nothing about its outputs; it is not one that "
                 "`agegender export --format onnx` wrote."
             )
-        self.metadata: dict[str, Any] = json.loads(written)
+        self.metadata: dict[str, Any] = read_metadata(written, file)
         self._input = self._session.get_inputs()[0].name
         self._names = [output.name for output in self._session.get_outputs()]
 

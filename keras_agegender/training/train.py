@@ -186,6 +186,8 @@ def train_unless_finished(
     run = RunDirectory(Path(run_directory))
     check_place(run, experiment)
     if run.info().get("status") == "finished":
+        # A process that was killed at its very end leaves it.
+        shutil.rmtree(run.backup, ignore_errors=True)
         return run
     return train_experiment(experiment, run.path, verbose=verbose)
 

@@ -164,6 +164,27 @@ def test_damaged_files(tmp_path):
         read_adience(tmp_path / "nowhere")
 
 
+def test_what_editors_and_copies_do_to_a_fold_file(tmp_path):
+    """A mark before the first letter, ends of lines of Windows, none at the end."""
+    rows = {fold: [adience_row(n, fold) for n in range(2)] for fold in range(5)}
+    whole, _ = read_adience(write_adience(tmp_path, rows, tree=None))
+    file = tmp_path / "fold_0_data.txt"
+    text = file.read_bytes().replace(b"\n", b"\r\n").removesuffix(b"\r\n")
+    file.write_bytes(b"\xef\xbb\xbf" + text)
+    manifest, _ = read_adience(tmp_path)
+    assert manifest.equals(whole)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\u2028b.jpg", "a\x85b.jpg", "{0}"])
+def test_odd_names_are_rows_like_others(tmp_path, name):
+    rows = {fold: [adience_row(1, fold)] for fold in range(5)}
+    write_adience(tmp_path, rows)
+    rows[0].append(adience_row(2, 0, original_image=name))
+    write_adience(tmp_path, rows, tree=None)
+    manifest, report = read_adience(tmp_path, tmp_path)
+    assert len(manifest) == 5 and report.left_out == {"no picture file": 1}
+
+
 def test_no_usable_row(tmp_path):
     rows = {0: [adience_row(0, 0, "None", "u")]}
     with pytest.raises(ValueError, match="No picture of 1 rows"):

@@ -310,6 +310,21 @@ def test_own_splits(tmp_path):
     assert list(manifest["split"]) == ["train", "validation", "test"]
 
 
+def test_a_name_longer_than_any_files_is_no_picture(tmp_path):
+    file = write(
+        tmp_path, "0.jpg,m", f"{'x' * 300}.jpg,f", header="image,gender", pictures=1
+    )  # fmt: skip
+    manifest, report = read_csv(file, validation=0, test=0)
+    assert len(manifest) == 1 and report.left_out == {"no picture file": 1}
+
+
+def test_an_error_quotes_the_beginning_of_a_long_cell(tmp_path):
+    file = write(tmp_path, f"0.jpg,{'x' * 5000}", header="image,gender", pictures=1)
+    with pytest.raises(ValueError, match=r"Received: 'x{100}…'") as found:
+        read_csv(file)
+    assert len(str(found.value)) < 500
+
+
 def test_pictures_in_another_folder_and_absent_ones(tmp_path):
     file = write(tmp_path, "0.jpg,2,m,a", "9.jpg,2,m,b", pictures=0)
     write_picture(tmp_path / "pictures" / "0.jpg")

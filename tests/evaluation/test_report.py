@@ -211,7 +211,7 @@ def test_figures_and_tables_lie_beside_it(run):
     names = {f.name for f in folder.iterdir()}
     assert {
         "curves_loss.png", "curves_accuracy.png", "confusion.png",
-        "groups_colour_gender.png", "groups_age_group_gender_age_group.png",
+        "groups_colour_gender.png", "groups_age_group+gender_age_group.png",
         "reliability_gender.png", "reliability_age_group.png",
         "reliability_colour.png",
     } <= names  # fmt: skip

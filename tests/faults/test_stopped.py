@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 
@@ -16,7 +17,11 @@ from keras_agegender.cli import main as cli
 from keras_agegender.cli.console import exit_code
 from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.datasets.preparation import begin, make_cropper
-from keras_agegender.files import lock_beside, only_writer, write_bytes
+from keras_agegender.encodings.catalogue import get_encoding
+from keras_agegender.faces.pixel_path import PixelPath
+from keras_agegender.files import disk_errors, lock_beside, only_writer, write_bytes
+from keras_agegender.models.builder import build_model
+from keras_agegender.serving.export import export
 
 
 def stopped_by(number):
@@ -42,6 +47,63 @@ def test_signals_end_calmly(capsys, number, code, word):
     assert signal.getsignal(signal.SIGTERM) is before
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"program: {word}; the same command goes on from here"
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_signal_that_c_code_turns_into_an_error(capsys, number, code):
+    """As TensorFlow does while it saves a model: a SystemError of Python's lists."""
+
+    def work():
+        try:
+            stopped_by(number)
+        except KeyboardInterrupt:
+            raise SystemError("bad argument to internal function") from None
+
+    assert exit_code(work, "program") == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("; the same command goes on from here")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_signal_while_objects_are_freed_is_not_lost(capsys, number, code):
+    """Python prints what is raised there, and goes on."""
+
+    class Freed:
+        def __del__(self):
+            stopped_by(number)
+
+    def work():
+        Freed()
+        time.sleep(5)
+
+    hook = sys.unraisablehook
+    assert exit_code(work, "program") == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("; the same command goes on from here")
+    assert sys.unraisablehook is hook
+
+
+def test_disk_errors(tmp_path):
+    """Of TensorFlow and what TensorFlow Datasets puts around them; no others."""
+
+    class ResourceExhaustedError(Exception):
+        pass
+
+    with (
+        pytest.raises(OSError, match="Cannot write .*: split x$"),
+        disk_errors(tmp_path),
+    ):
+        try:
+            raise ResourceExhaustedError("No space left")
+        except ResourceExhaustedError as error:
+            raise RuntimeError("split x") from error
+    with pytest.raises(RuntimeError, match="^other$"), disk_errors(tmp_path):
+        raise RuntimeError("other")
 
 
 def test_other_threads_get_no_signals():
@@ -124,6 +186,15 @@ def test_a_full_disk_is_named_with_its_file(disk, capsys):
     assert not list(folder.iterdir())  # nor a part of it
     change("size=1m")
     write_bytes(file, bytes(100_000))
+
+
+def test_a_disk_that_tensorflow_finds_full(disk):
+    """It has errors of its own about files, which are no `OSError`."""
+    folder, _ = disk
+    network = build_model("caffe_1conv", get_encoding("gender"), image_size=(32, 32))
+    with pytest.raises(OSError, match=r"Cannot write .*partial: .* No space left"):
+        export(network, folder / "saved", pixels=PixelPath())
+    assert not (folder / "saved").exists()
 
 
 def test_a_read_only_folder_is_one_line(disk, capsys, tmp_path):

@@ -13,7 +13,7 @@ from keras_agegender.recipes.loading import (
     override_recipe,
     pretraining_recipe,
 )
-from keras_agegender.recipes.recipe import LossWeightBalancing
+from keras_agegender.recipes.recipe import LossWeightBalancing, ModelSettings
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -363,6 +363,20 @@ def test_values_of_other_kinds_are_said(tmp_path, text, message):
     file.write_text(text, "utf-8")
     with pytest.raises(ValueError, match=message):
         load_recipe(file)
+
+
+@pytest.mark.parametrize("changes", ["3", "[1]", "[{epoch = 1, set = 1}]"])
+def test_damaged_changes_beside_another_encoding(tmp_path, changes):
+    file = tmp_path / "mine.toml"
+    file.write_text(f'base = "quickstart"\nloss_weight_changes = {changes}\n', "utf-8")
+    with pytest.raises(ValueError, match="invalid value of 'loss_weight_changes"):
+        load_recipe(file, ["model.encoding=joint"])
+
+
+def test_overrides_of_all_of_the_model():
+    with pytest.raises(ValueError, match="invalid value of 'model'. .* Received: 0"):
+        load_recipe("quickstart", ["model=0"])
+    assert load_recipe("quickstart", ["model="]).model == ModelSettings()
 
 
 def test_an_encoding_that_is_no_name():

@@ -28,10 +28,17 @@ def test_a_damaged_export_is_noticed_without_a_framework(tmp_path):
         check_export(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["agegender", "checksums"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".agegender.4711.partial.json",
+        ".checksums.4711.partial.json",
+        "saved_model.pb.tmp635595fd",
+    ],
+)
 def test_what_a_killed_export_left_is_in_nobodys_way(tmp_path, name):
     (tmp_path / "out.partial").mkdir()
-    (tmp_path / "out.partial" / f".{name}.4711.partial.json").write_text("{", "utf-8")
+    (tmp_path / "out.partial" / name).write_text("{", "utf-8")
     check_new_export(tmp_path / "out", overwrite=False)
     (tmp_path / "out.partial" / ".diary.4711.partial.json").touch()
     with pytest.raises(ValueError, match="holds other things"):

@@ -195,6 +195,33 @@ def test_wrong_names_and_files_are_said(model, tmp_path):
         LiteRtModel(tmp_path / "c.tflite")
 
 
+@pytest.mark.parametrize(
+    ("content", "damage", "message"),
+    [
+        (b"{", {}, "no JSON object"),
+        (b"[1]", {}, "no JSON object"),
+        (b"[" * 100_000, {}, "no JSON object"),
+        (b" " * 50_000_000, {}, "says nothing about its outputs"),
+        (b"{}", {8: 77}, "says nothing about its outputs"),  # packed as nobody does
+        (b"{}", {6: 1}, "says nothing about its outputs"),  # encrypted
+        (b"{}" * 99, {45: 255}, "says nothing about its outputs"),  # what is packed
+    ],
+)
+def test_what_strangers_write_about_their_outputs(tmp_path, content, damage, message):
+    file = tmp_path / "m.tflite"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("agegender.json", content)
+    archive = bytearray(file.read_bytes())
+    directory = archive.index(b"PK\1\2")
+    for place, value in damage.items():
+        archive[place] = value
+        if place < 40:  # the directory at the end says so too
+            archive[directory + place + 2] = value
+    file.write_bytes(archive)
+    with pytest.raises(ValueError, match=message):
+        LiteRtModel(file)
+
+
 @pytest.mark.slow
 def test_integers_answer_nearly_as_floats(tmp_path):
     pytest.importorskip("ai_edge_litert")

@@ -286,8 +286,10 @@ def test_a_finished_run_is_taken_for_its_own_experiment_only(
 ):
     run = opened(tmp_path / "run", experiment)
     run.update_info(status="finished")
+    run.backup.mkdir()  # as of a process that was killed before it removed it
     monkeypatch.setattr("keras_agegender.training.train.train_experiment", None)
     assert train_unless_finished(experiment, run.path).path == run.path
+    assert not run.backup.exists()
     other = make_experiment(experiment.recipe, prepared, seed=3)
     with pytest.raises(ValueError, match=r"another experiment: seed is 0 there and 3"):
         train_unless_finished(other, run.path)

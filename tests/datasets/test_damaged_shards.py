@@ -1,0 +1,66 @@
+"""A bit of a shard that is another one is one line with the file and a remedy."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from sample_data import make_prepared
+
+from keras_agegender.checksums import CHECKSUMS_FILE
+from keras_agegender.cli.main import main
+from keras_agegender.datasets.face_index import index_faces
+from keras_agegender.datasets.face_table import read_faces
+from keras_agegender.datasets.prepared import load_prepared
+from keras_agegender.evaluation.descriptions import read_descriptions
+from keras_agegender.input_pipeline.labels import read_labels
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return make_prepared(tmp_path_factory.mktemp("data"), 10)
+
+
+def flipped(whole, folder, place):
+    """Returns a copy of a dataset with one bit of fold_0's shard changed, and it."""
+    data = shutil.copytree(whole, folder / "damaged")
+    (shard,) = data.glob("*fold_0.tfrecord*")
+    content = bytearray(shard.read_bytes())
+    content[place] ^= 4
+    shard.write_bytes(content)
+    return data, shard
+
+
+# The length of a record, its checksum, the record, and the checksum behind it.
+@pytest.mark.parametrize("place", [0, 7, 9, 300, -1])
+def test_the_shard_is_named(whole, tmp_path, place):
+    data, shard = flipped(whole, tmp_path, place)
+    with pytest.raises(ValueError, match="Prepare it again") as found:
+        index_faces(load_prepared(data))
+    assert f"'{shard.name}': expected SHA-256" in str(found.value)
+    (data / CHECKSUMS_FILE).unlink()  # as of a dataset of an earlier version
+    with pytest.raises(ValueError, match=r"damaged is damaged. .*record.* Prepare"):
+        index_faces(load_prepared(data))
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda data: read_labels(data, "fold_0"),
+        lambda data: read_descriptions(load_prepared(data), "fold_0"),
+        read_faces,
+        lambda data: [*read_faces(data).pictures()],
+    ],
+)
+def test_whoever_reads_it(whole, tmp_path, read):
+    data, shard = flipped(whole, tmp_path, 300)
+    with pytest.raises(ValueError, match=shard.name):
+        read(data)
+
+
+def test_a_command_is_one_line(whole, tmp_path, capsys):
+    data, shard = flipped(whole, tmp_path, 300)
+    command = ("train", "quickstart", "--data", str(data), "--run", str(tmp_path / "r"))
+    assert main([*command, "--set", "data.faces=any"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert shard.name in line and line.endswith("or put the file back.")
