@@ -18,7 +18,10 @@ from keras_agegender.training.weight_decay import add_coupled_weight_decay
 
 
 def build_compiled_model(
-    recipe: Recipe, encoding: Encoding, steps_per_epoch: int = 1
+    recipe: Recipe,
+    encoding: Encoding,
+    steps_per_epoch: int = 1,
+    dtype_policy: str | None = None,
 ) -> keras.Model:
     """Returns the recipe's model, compiled with its optimizer, losses and metrics.
 
@@ -29,10 +32,12 @@ def build_compiled_model(
         recipe: What to build.
         encoding: Its outputs, extra heads included.
         steps_per_epoch: Steps of an epoch, for a learning rate that decays.
+        dtype_policy: Keras' name of one, `"mixed_bfloat16"` for instance; `None` is
+            what the recipe says.
     """
     policy = "mixed_float16" if recipe.training.mixed_precision else "float32"
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
+    keras.config.set_dtype_policy(dtype_policy or policy)
     try:
         model = build_model(
             recipe.model.backbone,
