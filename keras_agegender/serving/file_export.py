@@ -51,7 +51,7 @@ def export_file(
         ValueError: If it answers otherwise than the Keras model: there is no file then.
     """
     check_new_file(file, format, overwrite)
-    compared, fitted = find_faces(run, crops, served.graph)
+    compared, _ = find_faces(run, crops, served.graph)
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as partial:
         description = {**served.metadata, **_describe_file(served, format)}
@@ -60,7 +60,7 @@ def export_file(
             describe_onnx(partial, description)
         else:
             int8 = format == "litert-int8"
-            write_litert(served, partial, fitted.crops if int8 else None)
+            write_litert(served, partial, int8)
             describe_litert(partial, description)
         model: ModelFile
         model = OnnxModel(partial, 1) if format == "onnx" else LiteRtModel(partial)
