@@ -18,7 +18,13 @@ REFUSED = re.compile(
     r"(Reader|Dataset|Writer)\w*|(Whole|Fixed)\w*Reader\w*|\w*SummaryWriter\w*"
     r"|WriteSummary|.*(Cache|Snapshot|Save|Load)Dataset\w*|.*From(Text)?File\w*|SaveSlices"
     r"|Rpc\w*|.*DataService\w*|Send|Recv|HostSend|HostRecv|Load\w*|\w*Checkpoint\w*"
-    r"|(Save|Restore)(V2|Slice)?"
+    r"|(Save|Restore)(V2|Slice)?|Print|Abort|Debug(Identity|N)\w*|Copy(Host)?"
+    r"|ImmutableConst|DumpTensor|CalibrationStatisticsSaver|(En|De)codeProto\w*"
+    r"|.*(CSV|LMDB|Sql)(Dataset|Reader)\w*|.*DatasetToTFRecord|.*MatchingFiles\w*"
+    r"|LMDBReader|TextLineReader\w*|TFRecordReader\w*|Skipgram|GenerateVocabRemapping"
+    r"|FixedUnigramCandidateSampler|DistributedSave|.*SnapshotChunk\w*"
+    r"|CreateSummary\w*|Write\w+Summary|ImportEvent|RegisterDataset\w*|RemoteCall"
+    r"|_(Host)?(Send|Recv)"
 )
 # What every SavedModel has, to save and restore its own variables.
 SAVING = {"SaveV2", "RestoreV2", "MergeV2Checkpoints"}
@@ -58,10 +64,16 @@ def _refused(graph: Any) -> Iterator[str]:
     for function in graph.graph_def.library.function:
         is_saver = SAVER.fullmatch(function.signature.name)
         yield from _named(function.node_def, SAVING if is_saver else set())
-        for node in function.node_def:
-            for value in node.attr.values():
-                if SAVER.fullmatch(value.func.name):  # just TensorFlow's loader may
-                    yield f"a call of {value.func.name}"
+        yield from _saver_calls(function.node_def)
+
+
+def _saver_calls(nodes: Any) -> Iterator[str]:
+    """Yields calls of what just TensorFlow's loader may call."""
+    for node in nodes:
+        attributes = node.attr.values()
+        names = [node.op, *(value.func.name for value in attributes)]
+        names += [func.name for value in attributes for func in value.list.func]
+        yield from (f"a call of {name}" for name in names if SAVER.fullmatch(name))
 
 
 def _named(nodes: Any, allowed: set[str]) -> Iterator[str]:

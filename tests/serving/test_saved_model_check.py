@@ -49,6 +49,29 @@ def printing(x):
     return x
 
 
+def debugging(x):
+    return tf.raw_ops.DebugIdentity(input=x, debug_urls=["file:///tmp/never"])
+
+
+def mapping(x):
+    size = {"dtype": tf.uint8, "shape": [1]}
+    read = tf.raw_ops.ImmutableConst(memory_region_name="/etc/hostname", **size)
+    return x + tf.cast(read[0], tf.float32)
+
+
+def querying(x):
+    options = {"output_types": [tf.int32], "output_shapes": [[]]}
+    rows = tf.raw_ops.SqlDataset(
+        driver_name="sqlite", data_source_name="/tmp/never", query="", **options
+    )
+    return x + tf.cast(tf.raw_ops.DatasetCardinality(input_dataset=rows), tf.float32)
+
+
+def ending(x):
+    tf.raw_ops.Abort()
+    return x
+
+
 def test_arithmetic_is_let_pass(tmp_path):
     check_operations(saved(tmp_path, tf.square))
 
@@ -62,11 +85,32 @@ def test_arithmetic_is_let_pass(tmp_path):
         (nested, "ReadFile"),
         (storing, "SaveV2"),
         (printing, "PrintV2"),
+        (debugging, "DebugIdentity"),
+        (mapping, "ImmutableConst"),
+        (querying, "SqlDataset"),
+        (ending, "Abort"),
     ],
 )
 def test_what_exports_never_need(tmp_path, function, operation):
     with pytest.raises(ValueError, match=rf"is not loaded.*{operation}"):
         check_operations(saved(tmp_path, function))
+
+
+@pytest.mark.parametrize("how", ["operation", "branch"])
+def test_the_savers_own_function_is_not_called_otherwise(tmp_path, how):
+    file = saved(tmp_path, tf.square) / "saved_model.pb"
+    model = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    functions = model.meta_graphs[0].graph_def.library.function
+    saver = next(f for f in functions if "traced_save" in f.signature.name)
+    other = next(f for f in functions if "traced" not in f.signature.name)
+    if how == "operation":
+        other.node_def.add(name="sly", op=saver.signature.name)
+    else:
+        branches = other.node_def.add(name="sly", op="Case").attr["branches"]
+        branches.list.func.add(name=saver.signature.name)
+    file.write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match="a call of __inference__traced_save"):
+        check_operations(tmp_path)
 
 
 def test_the_savers_own_function_is_for_the_loader_alone(tmp_path):
