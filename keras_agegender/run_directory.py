@@ -185,7 +185,17 @@ class RunDirectory:
         )
 
     def recipe(self) -> Recipe:
-        """Returns the resolved recipe."""
+        """Returns the resolved recipe.
+
+        Raises:
+            ValueError: If the file is damaged. An empty one, which a power cut may leave,
+                would be a recipe of defaults.
+        """
+        if not self.recipe_file.read_text("utf-8").strip():
+            raise ValueError(
+                f"{self.recipe_file} is empty. Expected the recipe of the run; put it "
+                "back, or train again (--overwrite)."
+            )
         return load_recipe(self.recipe_file)
 
     def info(self) -> dict[str, Any]:
