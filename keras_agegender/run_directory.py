@@ -10,13 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_agegender.faces.pixel_path import PixelPath
-from keras_agegender.files import (
-    file_hash,
-    holds,
-    only_writer,
-    read_json,
-    write_json,
-)
+from keras_agegender.files import file_hash, holds, only_writer, read_json, write_json
 from keras_agegender.labels import AgeGroups
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.recipes.recipe import Recipe
@@ -185,17 +179,9 @@ class RunDirectory:
         )
 
     def recipe(self) -> Recipe:
-        """Returns the resolved recipe.
-
-        Raises:
-            ValueError: If the file is damaged. An empty one, which a power cut may leave,
-                would be a recipe of defaults.
-        """
+        """Returns the resolved recipe; an empty file would be one of defaults."""
         if not self.recipe_file.read_text("utf-8").strip():
-            raise ValueError(
-                f"{self.recipe_file} is empty. Expected the recipe of the run; put it "
-                "back, or train again (--overwrite)."
-            )
+            raise ValueError(f"{self.recipe_file} is empty. {ANEW}")
         return load_recipe(self.recipe_file)
 
     def info(self) -> dict[str, Any]:

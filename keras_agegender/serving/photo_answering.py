@@ -236,8 +236,11 @@ def check_photo(photo: bytes, max_pixels: int) -> None:
             width, height = picture.size
     except Image.UnidentifiedImageError:
         formats = ", ".join(PILLOW_FORMATS)
+        hint = ""
+        if photo.startswith(b"--"):  # a form's boundary
+            hint = " Send the photo's bytes alone: curl --data-binary @photo.jpg."
         raise RefusedError(
-            415, f"This is no picture of a format that is read: {formats}."
+            415, f"This is no picture of a format that is read: {formats}.{hint}"
         ) from None
     except Image.DecompressionBombError as error:
         raise RefusedError(413, f"The picture is too large: {error}") from None
