@@ -16,11 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keras_agegender import Augmentation
+from keras_agegender.models.augmentation_options import (
+    BLUR_KERNEL,
+    ERASED_AREA,
+    ERASED_VALUE,
+    Augmentation,
+)
 
-ERASED_AREA = (0.02, 0.33)  # as `models.augmentation_options` has it
-ERASED_VALUE = 0.5
-BLUR_RADIUS = 3
+BLUR_RADIUS = BLUR_KERNEL // 2
 REDUCTIONS = 24
 
 # Quantization at quality 50: JPEG's standard, Annex K.1.

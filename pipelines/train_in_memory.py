@@ -36,7 +36,7 @@ import keras_agegender as kag
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.files import file_hash, write_json
-from keras_agegender.labels import MISSING, AgeGroups
+from keras_agegender.labels import AgeGroups
 from keras_agegender.recipes.recipe import Recipe
 from keras_agegender.run_directory import recipe_encoding
 
@@ -66,7 +66,7 @@ class Faces(NamedTuple):
 
 def pack(data: Path, target: Path) -> None:
     """Writes pictures and labels of a prepared dataset into one file."""
-    from keras_agegender.datasets.prepared import load_prepared
+    from keras_agegender.datasets.prepared import load_prepared, read_rows
     from keras_agegender.input_pipeline.labels import read_labels
     from keras_agegender.input_pipeline.reading import read_columns
 
@@ -76,10 +76,8 @@ def pack(data: Path, target: Path) -> None:
     for split in ("train", "validation", "test"):
         columns = read_labels(prepared, split, [head.columns[0] for head in heads])
         arrays |= {f"{split}/{name}": values for name, values in columns.items()}
-        files = [
-            _webp(example["image"])
-            for example in read_columns(prepared, split, {"image"}).as_numpy_iterator()
-        ]
+        pictures = read_rows(prepared, read_columns(prepared, split, {"image"}))
+        files = [_webp(picture["image"]) for picture in pictures]
         arrays[f"{split}/sizes"] = np.array([len(file) for file in files])
         arrays[f"{split}/files"] = np.frombuffer(b"".join(files), "uint8")
         print(f"{split}: {len(files)} faces, {sum(map(len, files)) / 1e6:.1f} MB")
@@ -176,6 +174,7 @@ def train(
     import jax
     import keras
 
+    from keras_agegender.callbacks.decoded_accuracy import decoded_accuracies
     from keras_agegender.training.compiling import build_compiled_model
 
     keras.utils.set_random_seed(seed)
@@ -212,7 +211,8 @@ def train(
         validation = faces.splits["validation"]
         kept = {"val": state} if average is None else {"val": mean, "last_val": state}
         for prefix, weights in kept.items():
-            found = decoded_figures(encoding, predict(weights, validation), validation)
+            outputs = predict(weights, validation)
+            found = decoded_accuracies(outputs, validation.labels, encoding)
             figures |= {f"{prefix}_{name}": value for name, value in found.items()}
         figures["seconds"] = time.perf_counter() - start
         history.append(figures)
@@ -345,29 +345,6 @@ class Prediction:
         return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
-def decoded_figures(
-    encoding: Encoding, outputs: Mapping[str, np.ndarray], split: Split
-) -> dict[str, float]:
-    """Returns shares of right answers and the error in years of labelled faces."""
-    decoded = encoding.decode(outputs)
-    labels, figures = split.labels, {}
-    for name, column, answer, allowed in (
-        ("gender_accuracy", "gender", decoded.gender, 0),
-        ("age_accuracy", "age_group", decoded.age_group, 0),
-        ("age_one_off_accuracy", "age_group", decoded.age_group, 1),
-    ):
-        if answer is not None:
-            distance = np.abs(np.asarray(answer) - labels[column])
-            figures[name] = float(
-                np.mean(distance[labels[column] != MISSING] <= allowed)
-            )
-    if decoded.age_years is not None and "age_years" in labels:
-        known = labels["age_years"] != MISSING
-        error = np.abs(np.asarray(decoded.age_years) - labels["age_years"])[known]
-        figures["age_mean_absolute_error"] = float(error.mean())
-    return figures
-
-
 def save(trained: Trained, folder: Path) -> None:
     """Writes model, history and answers into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -416,11 +393,9 @@ def finish(recipe: Recipe, data: Path, folder: Path, run_directory: Path) -> Non
             history = [*csv.DictReader(file)]
         run.history_file.write_bytes((folder / "history.csv").read_bytes())
         last = history[-1]
-        accuracies = [float(last[f"val_{n}_accuracy"]) for n in ("gender", "age")]
         record = {"epoch": len(history) - 1, "monitor": "last epoch", "mode": "max"}
-        write_json(
-            record_file(run.best_model), {**record, "value": float(np.mean(accuracies))}
-        )
+        record["value"] = float(last["val_mean_accuracy"])
+        write_json(record_file(run.best_model), record)
         series = {k: [float(row[k]) for row in history] for k in last if k != "epoch"}
         plot_history(
             series,

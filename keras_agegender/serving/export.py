@@ -102,7 +102,7 @@ def export(
         license: Terms of the weights, kept in agegender.json under `"license"`.
             `None` (default) keeps those of a run's terms.json.
         format: `"savedmodel"` (default), `"onnx"`, `"litert"`, or `"litert-int8"` with
-            the network in 8-bit integers and decoding in float.
+            weights of 8 bits.
         crops: A prepared dataset or a folder of face crops: whom a file is compared on,
             and its integers fitted to. `None` takes the run's dataset where it still
             is, drawn faces otherwise.
