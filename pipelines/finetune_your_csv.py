@@ -2,14 +2,17 @@
 Title: Your own CSV, your own outputs, on top of a trained model
 Description: Two stages: new heads on a frozen trunk, then everything, slowly.
 
-    python pipelines/finetune_your_csv.py labels.csv --pretrained runs/celeba/best.keras
+    python pipelines/finetune_your_csv.py labels.csv \
+        --pretrained saved_models/utkface-compact
 
 The CSV has a column of picture files and any of: age, gender, subject, album, split.
 Every further column whose kind is evident becomes an output. The options that say how
 it is read are those of `agegender prepare csv`, `--female 0 --male 1` for instance.
 
-The same command goes on where it was stopped. Without `--pretrained` there is just the
-second stage, from random weights.
+The same command goes on where it was stopped. Of a run (a folder), network, size and
+the way faces are cut out are taken over. Outputs that no face has a label for are left
+out. Without `--pretrained` there is just the second
+stage, from random weights.
 """
 
 import argparse
@@ -22,14 +25,15 @@ from keras_agegender.cli.argument_types import pixels, seed
 from keras_agegender.cli.checks import check_model, check_new_run
 from keras_agegender.cli.console import exit_code, load_frameworks
 from keras_agegender.cli.csv_options import add_csv_options, read_csv_as_asked
+from keras_agegender.run_directory import RunDirectory
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[2].partition(": ")[2])
 add_csv_options(parser)
 parser.add_argument(
-    "--pretrained", help="finished run or .keras file, the same trunk [none]"
+    "--pretrained", help="finished run or .keras file of the same trunk [none]"
 )
 parser.add_argument(
-    "--model", default="resnet34", help="as `build_model` takes it [%(default)s]"
+    "--model", help="as `build_model` takes it [the pretrained run's, or resnet34]"
 )
 parser.add_argument(
     "--encoding",
@@ -42,7 +46,9 @@ parser.add_argument(
     default=Path("runs/finetuned"),
     help="where everything goes [%(default)s]",
 )
-parser.add_argument("--size", type=pixels, help="side of the input [the model's own]")
+parser.add_argument(
+    "--size", type=pixels, help="side of the input [the run's or network's]"
+)
 parser.add_argument(
     "--epochs",
     type=int,
@@ -63,17 +69,24 @@ The second differs from the first in what trains, how fast and how long.
 """
 
 
-def make_recipes(args: argparse.Namespace) -> tuple[kag.Recipe, kag.Recipe]:
-    pipeline, side = ("resnet", args.size or 224)
-    if args.model.startswith("caffe"):
-        pipeline, side = ("caffe", args.size or 227)
+def make_recipes(
+    args: argparse.Namespace, run: RunDirectory | None
+) -> tuple[kag.Recipe, kag.Recipe]:
+    backbone = args.model or (run.recipe().model.backbone if run else "resnet34")
+    pipeline, size = ("caffe" if backbone.startswith("caffe") else "resnet"), None
+    if args.size:
+        size = (args.size, args.size)
+    elif run:
+        size = run.recipe().model.image_size
+    else:
+        size = (227, 227) if pipeline == "caffe" else (224, 224)
     heads = kag.Recipe(
         name="heads",
         title="new heads on a frozen trunk",
         model=kag.ModelSettings(
-            backbone=args.model,
+            backbone=backbone,
             encoding=args.encoding,
-            image_size=(side, side),
+            image_size=size,
             trainable_layers=0,
         ),
         data=kag.DataSettings(pipeline=pipeline, faces="cropped", batch_size=32),
@@ -125,13 +138,17 @@ def main(args: argparse.Namespace) -> None:
     manifest, report = read_csv_as_asked(args)
     print(report)
     load_frameworks()
-    heads, everything = make_recipes(args)
+    run = None
+    if args.pretrained and Path(args.pretrained).is_dir():
+        run = RunDirectory.open(args.pretrained)
+    heads, everything = make_recipes(args, run)
     check_trunk(heads, args.pretrained)
 
+    pixels = run.pixels() if run else None
     prepared = kag.prepare(
         manifest,
         args.directory / "prepared",
-        crop_options=kag.CropOptions(),
+        crop_options=(pixels and pixels.crop) or kag.CropOptions(),
         overwrite=args.overwrite,
     )
     print(prepared)

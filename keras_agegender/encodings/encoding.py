@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -174,6 +174,19 @@ class Encoding:
             ValueError: If a name is taken already.
         """
         return replace(self, heads=self.heads + tuple(heads))
+
+    def without_columns(self, columns: Collection[str]) -> Encoding:
+        """Returns this encoding without the heads that ask for one of these columns.
+
+        Example:
+        >>> from keras_agegender import get_encoding
+        >>> get_encoding("categorical").without_columns({"gender"}).output_names
+        ('age',)
+        """
+        heads = tuple(h for h in self.heads if not set(h.columns) & set(columns))
+        kept = {name for head in heads for name in head.output_names}
+        weights = tuple(pair for pair in self.output_loss_weights if pair[0] in kept)
+        return replace(self, heads=heads, output_loss_weights=weights)
 
     def with_loss_weights(self, loss_weights: Mapping[str, float]) -> Encoding:
         """Returns this encoding with other loss weights for the outputs named.

@@ -126,6 +126,29 @@ def read_labels(
     return labels
 
 
+def columns_without_labels(
+    prepared: PreparedDataset, split: str, columns: Iterable[str]
+) -> set[str]:
+    """Returns those columns that no face of a split has a label in.
+
+    Faces are read until all are found to have one: a few, as a rule.
+    """
+    missing = set(columns)
+    examples = read_columns(prepared, split, missing)
+    for row in read_rows(prepared, examples):
+        missing -= {name for name in missing if _is_label(name, row[name])}
+        if not missing:
+            break
+    return missing
+
+
+def _is_label(column: str, value: np.ndarray) -> bool:
+    """Whether a value is known; numbers of one's own may be -1, and are NaN if not."""
+    if np.issubdtype(value.dtype, np.floating) and column not in LABEL_COLUMNS:
+        return not np.isnan(value)
+    return value != MISSING
+
+
 def read_age_groups(examples: tf.data.Dataset) -> list[int]:
     """Returns the age group of every example."""
     return [int(a) for a in examples.map(lambda e: e["age_group"]).as_numpy_iterator()]

@@ -20,7 +20,7 @@ from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.output_names import check_output_names
 from keras_agegender.files import directory_hash, file_hash
-from keras_agegender.input_pipeline.labels import read_labels
+from keras_agegender.input_pipeline.labels import columns_without_labels, read_labels
 from keras_agegender.recipes.checks import check_recipe
 from keras_agegender.recipes.loading import pretraining_recipe
 from keras_agegender.recipes.needs import check_beginning, training_data
@@ -83,6 +83,7 @@ class Experiment:
         backbone_weights_sha256: Hash of the file that the recipe's backbone begins
             with; `None` without one.
         teacher_sha256: Hash of the model that the recipe's distillation learns from.
+        left_out: Outputs of the recipe's that no training face has a label for.
     """
 
     recipe: Recipe
@@ -94,6 +95,7 @@ class Experiment:
     weights: Path | None = None
     backbone_weights_sha256: str | None = None
     teacher_sha256: str | None = None
+    left_out: tuple[str, ...] = ()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Experiment) and self.identity == other.identity
@@ -181,12 +183,13 @@ def make_experiment(
     prepared = given if isinstance(given, PreparedDataset) else load_prepared(given)
     check_pixels(recipe, prepared)
     heads = _resolve_heads(prepared, recipe, extra_heads)
-    encoding = recipe_encoding(recipe, heads, prepared.age_groups)
-    prepared.check_encoding(encoding)
+    asked = recipe_encoding(recipe, heads, prepared.age_groups)
+    prepared.check_encoding(asked)
+    resolved = resolve_splits(recipe, prepared, splits)
+    encoding = labelled(asked, prepared, resolved["train"])
     for change in recipe.loss_weight_changes:
         check_output_names(change.set, encoding.output_names, "loss_weight_changes")
     check_monitors(recipe, encoding)
-    resolved = resolve_splits(recipe, prepared, splits)
     encoding = standardized(encoding, prepared, resolved["train"])
     faces = prepared.num_faces(resolved["train"])
     begins_with, weights = _beginning(
@@ -208,7 +211,25 @@ def make_experiment(
         weights=weights,
         backbone_weights_sha256=_weights_hash(recipe),
         teacher_sha256=_teacher_hash(recipe),
+        left_out=tuple(n for n in asked.output_names if n not in encoding.output_names),
     )
+
+
+def labelled(
+    encoding: Encoding, prepared: PreparedDataset, train_split: str
+) -> Encoding:
+    """Returns the encoding without heads that no training face has a label for.
+
+    They would answer all the same, with what they began with.
+    """
+    missing = columns_without_labels(prepared, train_split, encoding.columns)
+    left = encoding.without_columns(missing)
+    if not left.heads:
+        raise ValueError(
+            f"Invalid dataset. Expected labels of {' or '.join(encoding.columns)} in "
+            f"the split {train_split!r} of {prepared.directory}. Received: none."
+        )
+    return left
 
 
 def standardized(

@@ -221,6 +221,9 @@ def _fit(
     labels = read_labels(
         data.prepared, data.splits["validation"], columns=encoding.columns
     )
+    if experiment.left_out and verbose and writes:
+        names = ", ".join(experiment.left_out)
+        print(f"No training face has a label for {names}: left out")
     model = build_compiled_model(recipe, encoding, steps)
     run.check_space(_needed_bytes(model, recipe))
     validation = validation_dataset(experiment)

@@ -386,3 +386,12 @@ def test_names_of_exports_are_reserved():
 
     taken = {*DECODED_NAMES.values(), *SET_NAMES.values(), *PhotoFaces._fields, COUNTS}
     assert taken <= set(RESERVED_NAMES)
+
+
+def test_heads_without_a_column_take_their_loss_weights_with_them():
+    encoding = get_encoding("ordinal").with_loss_weights({"age3": 2.0, "gender": 0.5})
+    left = encoding.without_columns({"age_group"})
+    assert left.output_names == ("gender",)
+    assert left.output_loss_weights == (("gender", 0.5),)
+    assert get_encoding("joint").without_columns({"gender"}).heads == ()
+    assert encoding.without_columns(()) == encoding

@@ -7,13 +7,22 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from sample_data import EXTRA_HEADS, make_prepared
+from sample_data import (
+    EXTRA_HEADS,
+    MiddleDetector,
+    make_prepared,
+    make_rows,
+)
 
+from keras_agegender.datasets.manifest import make_manifest
+from keras_agegender.datasets.preparation import prepare
 from keras_agegender.datasets.prepared import load_prepared
+from keras_agegender.datasets.splits import report_splits
 from keras_agegender.encodings.head import Head
 from keras_agegender.evaluation.evaluate import evaluate
 from keras_agegender.evaluation.metrics import format_metrics
 from keras_agegender.evaluation.seen_faces import count_seen, data_name, possibly_seen
+from keras_agegender.faces.cropping import CropOptions
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.recipes.recipe import Published
 from keras_agegender.run_directory import RunDirectory
@@ -428,3 +437,30 @@ def test_an_extra_head_is_part_of_the_experiment(prepared, experiment):
     other = make_experiment(experiment.recipe, prepared, extra_heads=[head])
     assert other.encoding.output_names[-1] == "glasses"
     assert other != experiment
+
+
+def test_an_output_nobody_has_a_label_for_is_left_out(tmp_path, capsys):
+    """It would answer with what it began with, and its score would read 0."""
+    rows = [
+        {**row, "gender": -1, "age_group": -1}
+        for row in make_rows(tmp_path / "pictures", 40)
+    ]
+    manifest = make_manifest(rows, EXTRA_HEADS)
+    data = prepare(
+        manifest,
+        tmp_path / "prepared",
+        detector=MiddleDetector(),
+        crop_options=CropOptions(),
+        output_size=(48, 48),
+        splits=report_splits(),
+        progress=False,
+    ).directory
+    recipe = load_recipe("7", SMALL)
+    recipe = replace(recipe, training=replace(recipe.training, keep={}))
+    run = train(recipe, data, tmp_path / "run", verbose=1)
+    own = tuple(EXTRA_HEADS)
+    assert run.encoding().output_names == own
+    assert "face has a label for gender, age: left out" in capsys.readouterr().out
+    assert all(name in format_metrics(evaluate(run)) for name in own)
+    with pytest.raises(ValueError, match="Expected labels of gender or age_group"):
+        make_experiment(recipe, data, extra_heads=[])
