@@ -41,7 +41,7 @@ for name in args.encodings:
             base,
             name=f"{name}_encoding",
             title=f"{base.title}: {name} encoding",
-            model=replace(base.model, encoding=name, question=""),
+            model=replace(base.model, encoding=name, question=None),
             training=replace(base.training, normalize_loss=True, keep={}),
             loss_weights=weights,
             published=(),

@@ -25,6 +25,7 @@ from keras_agegender.cli.argument_types import pixels, seed
 from keras_agegender.cli.checks import check_model, check_new_run
 from keras_agegender.cli.console import exit_code, load_frameworks
 from keras_agegender.cli.csv_options import add_csv_options, read_csv_as_asked
+from keras_agegender.recipes.loading import override_recipe
 from keras_agegender.run_directory import RunDirectory
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[2].partition(": ")[2])
@@ -59,6 +60,14 @@ parser.add_argument(
 )
 parser.add_argument(
     "--seed", type=seed, default=0, help="of splits and training [%(default)s]"
+)
+parser.add_argument(
+    "--set",
+    action="append",
+    default=[],
+    dest="overrides",
+    metavar="KEY=VALUE",
+    help="changes both recipes, as of `agegender train`",
 )
 parser.add_argument("--overwrite", action="store_true", help="replace what is there")
 
@@ -141,7 +150,9 @@ def main(args: argparse.Namespace) -> None:
     run = None
     if args.pretrained and Path(args.pretrained).is_dir():
         run = RunDirectory.open(args.pretrained)
-    heads, everything = make_recipes(args, run)
+    heads, everything = (
+        override_recipe(recipe, args.overrides) for recipe in make_recipes(args, run)
+    )
     check_trunk(heads, args.pretrained)
 
     pixels = run.pixels() if run else None

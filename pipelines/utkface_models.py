@@ -100,7 +100,11 @@ def once(product: Path, *command: str | Path, backend: str = "tensorflow") -> No
         print(f"{product}: there already")
         return
     print(*command, flush=True)
-    environment = {**os.environ, "KERAS_BACKEND": backend}
+    environment = {
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        **os.environ,
+        "KERAS_BACKEND": backend,
+    }
     subprocess.run([sys.executable, *command], check=True, env=environment)
 
 

@@ -169,7 +169,8 @@ def check_overlap(
                     f"Invalid splits. {len(shared)} {what} are in {first!r} "
                     f"({splits[first]}) and in {second!r} ({splits[second]}): scores "
                     f"would be of faces seen before. For instance {'; '.join(pairs)}. "
-                    "Train on them all the same with --set data.allow_overlap=true."
+                    "Take them out of one, or train on them all the same with --set "
+                    "data.allow_overlap=true."
                 )
 
 

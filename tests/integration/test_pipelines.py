@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from sample_data import adience_row, write_adience, write_picture
 
 import keras_agegender as kag
+from keras_agegender.checksums import verify
 from keras_agegender.faces.images import encode_jpeg
 from keras_agegender.labels import CELEBA_ATTRIBUTES
 from keras_agegender.synthetic.drawing import draw_face
@@ -139,6 +142,47 @@ def test_quickstart(tmp_path):
     out = run("quickstart.py", "--directory", tmp_path, "--faces", 160, "--epochs", 1)
     assert "160 rows read, 160 kept" in out
     assert (tmp_path / "annotated.png").is_file()
+
+
+@pytest.mark.slow
+def test_utkface_to_released_models_and_encodings(tmp_path):
+    """From two tar files; the second call finds every step done."""
+    for package in ("jax", "imagehash", "ai_edge_litert"):
+        pytest.importorskip(package)
+    ages = (1, 5, 10, 17, 27, 40, 50, 70)
+    for part, numbers in (("a", range(96)), ("b", range(96, 128))):
+        (tmp_path / part).mkdir()
+        for n in numbers:
+            rng = np.random.default_rng([4, n])
+            gender = n // 8 % 2
+            face = draw_face(rng, n % 8, gender, image_size=(96, 96)).image
+            name = f"{ages[n % 8]}_{gender}_{n % 5}_{n:017d}.jpg.chip.jpg"
+            (tmp_path / part / name).write_bytes(encode_jpeg(face, 95))
+        with tarfile.open(tmp_path / f"{part}.tar", "w") as file:
+            file.add(tmp_path / part, part)
+    small = (
+        "--set", f"model.backbone={SMALL}", "--set", "model.image_size=[32, 32]",
+        "--set", "training.epochs=1", "--set", "data.batch_size=16",
+    )  # fmt: skip
+    command = (
+        "utkface_models.py", tmp_path / "a.tar", tmp_path / "b.tar",
+        "--out", tmp_path / "out", *small,
+    )  # fmt: skip
+    assert "utkface: 96 rows read, 96 kept" in run(*command)
+    released = tmp_path / "out" / "released"
+    assert not verify(released / "utkface-compact").differences
+    assert (released / "utkface-tiny" / "face.tflite").is_file()
+    facts = json.loads(
+        (tmp_path / "out" / "utkface-tiny" / "run.json").read_text("utf-8")
+    )["trained_in_memory"]
+    assert len(facts["teachers"]) == 2 and facts["seed"] == 0
+    assert run(*command).count("there already") == 7
+    out = run(
+        "compare_encodings.py", tmp_path / "out" / "data", "--out", tmp_path / "enc",
+        "--recipe", "utkface_compact", "--encodings", "categorical", "ordinal",
+        "--seeds", 0, *small,
+    )  # fmt: skip
+    assert "ordinal_encoding" in out and "Failed" not in out
 
 
 def test_no_picture_of_utkface_is_in_two_splits(tmp_path, monkeypatch):
