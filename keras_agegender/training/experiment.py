@@ -20,13 +20,13 @@ from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.output_names import check_output_names
 from keras_agegender.files import directory_hash, file_hash
-from keras_agegender.input_pipeline.labels import columns_without_labels, read_labels
 from keras_agegender.recipes.checks import check_recipe
 from keras_agegender.recipes.loading import pretraining_recipe
 from keras_agegender.recipes.needs import check_beginning, training_data
 from keras_agegender.recipes.recipe import Recipe
 from keras_agegender.run_directory import RunDirectory, recipe_encoding
 from keras_agegender.training.check_pixels import check_pixels, pixels_of
+from keras_agegender.training.data_encoding import labelled, standardized
 from keras_agegender.training.identity import identity_of
 from keras_agegender.training.monitors import check_monitors
 from keras_agegender.training.pretrained import model_file
@@ -213,33 +213,6 @@ def make_experiment(
         teacher_sha256=_teacher_hash(recipe),
         left_out=tuple(n for n in asked.output_names if n not in encoding.output_names),
     )
-
-
-def labelled(
-    encoding: Encoding, prepared: PreparedDataset, train_split: str
-) -> Encoding:
-    """Returns the encoding without heads that no training face has a label for.
-
-    They would answer all the same, with what they began with.
-    """
-    missing = columns_without_labels(prepared, train_split, encoding.columns)
-    left = encoding.without_columns(missing)
-    if not left.heads:
-        raise ValueError(
-            f"Invalid dataset. Expected labels of {' or '.join(encoding.columns)} in "
-            f"the split {train_split!r} of {prepared.directory}. Received: none."
-        )
-    return left
-
-
-def standardized(
-    encoding: Encoding, prepared: PreparedDataset, train_split: str
-) -> Encoding:
-    """Returns the encoding with regression heads standardized by training data."""
-    columns = [h.columns[0] for h in encoding.heads if h.kind == "regression"]
-    if not columns:
-        return encoding
-    return encoding.with_statistics(read_labels(prepared, train_split, columns))
 
 
 def _beginning(
