@@ -148,11 +148,15 @@ def read_json(file: Path, remedy: str = "Put it back, or remove it.") -> Any:
         raise ValueError(f"{file} is damaged ({error}). {remedy}") from None
 
 
+# Before a pattern of names: Windows opens a device under these, whatever its ending.
+# Source: https://learn.microsoft.com/windows/win32/fileio/naming-a-file
+NO_DEVICE = r"(?!(?i:con|prn|aux|nul|(?:com|lpt)[\d¹²³])(?:[. ]|\Z))"
+DEVICES = "no device of Windows ('con', 'prn', 'aux', 'nul', 'com1', 'lpt1' …)"
 # Letters and digits of any script, and what is harmless between them.
-FILE_NAME = re.compile(r"[^\W_][\w .+()-]{0,99}")
+FILE_NAME = re.compile(NO_DEVICE + r"[^\W_][\w .+()-]{0,99}(?<![. ])")
 FILE_NAME_RULE = (
     "a name of at most 100 letters, digits, spaces and '_', '.', '+', '-', '(' or ')' "
-    "that begins with a letter or digit"
+    f"that begins with a letter or digit, ends with no space or '.', and is {DEVICES}"
 )
 
 
