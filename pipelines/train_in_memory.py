@@ -66,7 +66,8 @@ class Faces(NamedTuple):
 
 def pack(data: Path, target: Path) -> None:
     """Writes pictures and labels of a prepared dataset into one file."""
-    from keras_agegender.datasets.prepared import load_prepared, read_rows
+    from keras_agegender.datasets.prepared import load_prepared
+    from keras_agegender.datasets.shards import read_rows
     from keras_agegender.input_pipeline.labels import read_labels
     from keras_agegender.input_pipeline.reading import read_columns
 
@@ -375,13 +376,12 @@ def finish(recipe: Recipe, data: Path, folder: Path, run_directory: Path) -> Non
     from keras_agegender.run_directory import RunDirectory
     from keras_agegender.training.compiling import build_compiled_model
     from keras_agegender.training.experiment import make_experiment
-    from keras_agegender.training.resuming import make_run_directory, open_run
+    from keras_agegender.training.resuming import open_run, run_folder
 
     facts = json.loads((folder / "training.json").read_text("utf-8"))
     experiment = make_experiment(recipe, data, seed=facts["seed"])
     run = RunDirectory(run_directory)
-    make_run_directory(run)
-    with run.locked():
+    with run_folder(run):
         open_run(run, experiment, overwrite=True)
         model = build_compiled_model(recipe, experiment.encoding)
         trained = keras.saving.load_model(folder / "last.keras", compile=False)

@@ -197,7 +197,8 @@ def _bytes_of(path: str) -> bytes | None:
 
 def _read_prepared(directory: Path, splits: Mapping[str, str] | None) -> FaceTable:
     from keras_agegender.datasets.face_index import read_compressed
-    from keras_agegender.datasets.prepared import load_prepared, read_rows
+    from keras_agegender.datasets.prepared import load_prepared
+    from keras_agegender.datasets.shards import read_rows
 
     prepared = load_prepared(directory)
     names = dict(splits if splits is not None else prepared.splits)

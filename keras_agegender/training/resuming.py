@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -20,14 +22,33 @@ from keras_agegender.training.experiment import Experiment
 from keras_agegender.training.identity import differences
 
 
-def make_run_directory(run: RunDirectory) -> None:
-    """Makes the folder of a run.
+@contextlib.contextmanager
+def run_folder(run: RunDirectory) -> Iterator[None]:
+    """Makes the folder of a run, and keeps other processes from writing into it.
+
+    What is refused before an epoch was trained, of settings that contradict each other,
+    leaves nothing of a run that it began.
 
     Raises:
-        ValueError: If it is a file, or a folder of other things.
+        ValueError: If it is a file, or a folder of other things, or another process
+            trains there.
     """
     run.check_folder()
+    made = [path for path in (run.path, *run.path.parents) if not path.exists()]
     run.path.mkdir(parents=True, exist_ok=True)
+    try:
+        with run.locked():
+            begins = not (run.path / "run.json").is_file()
+            try:
+                yield
+            except ValueError:
+                if begins and not run.has_trained():
+                    _empty(run.path)
+                raise
+    finally:
+        with contextlib.suppress(OSError):  # of folders that are not empty
+            for folder in made:
+                folder.rmdir()
 
 
 def open_run(run: RunDirectory, experiment: Experiment, overwrite: bool) -> None:

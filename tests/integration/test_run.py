@@ -268,6 +268,34 @@ def test_recipes_that_cannot_be_trained(prepared, tmp_path, settings, message):
         train("quickstart", prepared, tmp_path / "run", overrides=[*SMALL, *settings])
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["model.backbone=caffe", "model.image_size=[20, 20]"], "at least 35 pixels"),
+        (
+            ["model.backbone=keras.applications:MobileNet", "model.image_size=[9, 9]"],
+            "Input size must be",
+        ),
+        (["loss_weights={gender=1.0, agee=1.0}"], "agee"),
+    ],
+)
+def test_a_refusal_leaves_nothing(prepared, tmp_path, settings, message):
+    (tmp_path / "kept").mkdir()
+    for folder in (tmp_path / "new" / "run", tmp_path / "kept"):
+        with pytest.raises(ValueError, match=message):
+            train("quickstart", prepared, folder, overrides=[*SMALL, *settings])
+    assert [entry.name for entry in tmp_path.rglob("*")] == ["kept"]
+
+
+def test_a_refusal_leaves_what_was_there(run, prepared, tmp_path):
+    there = shutil.copytree(run.path, tmp_path / "run")
+    before = {file.name for file in there.iterdir()}
+    settings = [*SMALL, "model.backbone=caffe", "model.image_size=[20, 20]"]
+    with pytest.raises(ValueError, match="at least 35 pixels"):
+        train("quickstart", prepared, there, overrides=settings, overwrite=True)
+    assert {file.name for file in there.iterdir()} == before
+
+
 def test_splits_must_exist(prepared, tmp_path):
     with pytest.raises(ValueError, match="Invalid `split`"):
         train("quickstart", prepared, tmp_path / "run", overrides=SMALL,
