@@ -9,13 +9,20 @@ from pathlib import Path
 
 import keras
 
+from keras_agegender.checksums import write_checksums
 from keras_agegender.datasets.face_index import (
     FaceIndex,
     check_overlap,
     index_faces,
 )
 from keras_agegender.datasets.prepared import PreparedDataset
-from keras_agegender.files import directory_hash, versions, write_bytes, write_text
+from keras_agegender.files import (
+    directory_hash,
+    now,
+    versions,
+    write_bytes,
+    write_text,
+)
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.training.check_pixels import recorded_pixels
 from keras_agegender.training.experiment import Experiment
@@ -90,6 +97,18 @@ def open_run(run: RunDirectory, experiment: Experiment, overwrite: bool) -> None
     write_text(run.recipe_file, experiment.recipe.to_toml())
     if not run.faces_file.is_file():
         index.write(run.faces_file)
+
+
+def finish_run(run: RunDirectory) -> None:
+    """Writes down that a run is finished, and the checksums of what training wrote.
+
+    Evaluations and calibrations come and go: they have none.
+    """
+    run.update_info(status="finished", finished=now())
+    models = [*run.path.glob("*.keras")]
+    records = [model.with_suffix(".json") for model in models]
+    files = [*models, *records, run.recipe_file, run.history_file, run.faces_file]
+    write_checksums(run.path, ["run.json", *(file.name for file in files)])
 
 
 def check_same(run: RunDirectory, experiment: Experiment) -> None:

@@ -47,6 +47,7 @@ from keras_agegender.training.identity import differences
 from keras_agegender.training.pretrained import transfer
 from keras_agegender.training.resuming import (
     check_place,
+    finish_run,
     open_run,
     run_folder,
     truncate_history,
@@ -169,7 +170,7 @@ def train_experiment(
             _fit(experiment, run, weights, callbacks, verbose)
         if writes:
             _evaluate(experiment, run)
-            run.update_info(status="finished", finished=now())
+            finish_run(run)
             shutil.rmtree(run.backup, ignore_errors=True)
         wait_for_all("end of the run")
     return run

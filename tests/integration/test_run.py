@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import runpy
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -100,7 +102,7 @@ def test_a_run_leaves_everything_behind(run):
         "best.keras", "best.json", "last.keras", "recipe.toml", "run.json",
         "history.csv",
         "curves.png", "metrics.json", "confusion.png", "predictions.csv",
-        "faces.csv.gz",
+        "faces.csv.gz", "checksums.json",
         "tensorboard",
     }  # fmt: skip
     info = run.info()
@@ -114,6 +116,32 @@ def test_a_run_leaves_everything_behind(run):
     for name in ("curves.png", "confusion.png"):
         with Image.open(run.path / name) as image:
             image.load()
+
+
+def test_a_run_is_verified_after_evaluations_too(run, prepared, tmp_path):
+    there = RunDirectory(shutil.copytree(run.path, tmp_path / "run"))
+    evaluate(there, prepared)
+    assert verify(there.path).differences == ()
+    assert verify(there.path).num_files == 7  # two models, a record, four more
+    for file in (there.best_model, there.history_file):
+        file.write_bytes(file.read_bytes()[:-1])
+    found = {difference.file for difference in verify(there.path).differences}
+    assert found == {"best.keras", "history.csv"}
+
+
+def test_a_release_is_verified(run, tmp_path, monkeypatch, capsys):
+    file = Path(__file__).parents[2] / "pipelines" / "release_run.py"
+    terms = ("--license", "CC0", "--limits", "None.")
+    monkeypatch.setattr("sys.argv", [str(file), str(run.path), str(tmp_path), *terms])
+    runpy.run_path(str(file), run_name="__main__")
+    (tmp_path / "README.md").write_text("A card.", "utf-8")
+    assert verify(tmp_path).differences == ()
+    assert {file.name for file in tmp_path.iterdir()} == {
+        *json.loads((tmp_path / "checksums.json").read_text("utf-8"))["files"],
+        *("README.md", "checksums.json"),
+    }
+    (tmp_path / "terms.json").write_text("{}", "utf-8")
+    assert [found.file for found in verify(tmp_path).differences] == ["terms.json"]
 
 
 def test_the_resolved_recipe_is_the_recipe(run):
