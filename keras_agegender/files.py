@@ -7,6 +7,7 @@ lies beside it under a hidden name, or a name that ends in `.partial`, until it 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -120,6 +121,18 @@ def disk_errors(target: Path) -> Iterator[None]:
             raise
         reason = " ".join(str(error).split())
         raise OSError(f"Cannot write {target}: {reason}") from None
+
+
+def read_regular(file: str | Path) -> bytes:
+    """Reads a file; a pipe would be waited for, and a device may never end.
+
+    Raises:
+        OSError: If it cannot be read, or is another thing than a file or folder.
+    """
+    path = Path(file)
+    if not path.is_file() and not path.is_dir() and path.exists():
+        raise OSError(errno.EINVAL, "a pipe or a device, not a file", str(file))
+    return path.read_bytes()
 
 
 def write_text(file: Path, text: str) -> None:

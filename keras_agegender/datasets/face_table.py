@@ -24,6 +24,7 @@ from keras_agegender.datasets.manifest import (
     validate_manifest,
 )
 from keras_agegender.datasets.prepared import STATUS_FILE, check_prepared
+from keras_agegender.files import read_regular
 from keras_agegender.labels import MISSING, AgeGroups
 
 _IDS = ("fold", "age_group", "gender")
@@ -190,7 +191,7 @@ def _with_splits(manifest: pd.DataFrame, splits: Mapping[str, str]) -> pd.DataFr
 
 def _bytes_of(path: str) -> bytes | None:
     try:
-        return Path(path).read_bytes()
+        return read_regular(path)
     except OSError:
         return None
 

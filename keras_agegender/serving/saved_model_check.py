@@ -77,7 +77,7 @@ def _in_nodes(
     nodes: Any,
     where: str,
     allowed: Collection[str],
-    savers: Collection[str],
+    savers: set[str],
     besides: Collection[str] = (),
 ) -> Iterator[str]:
     for node in nodes:
