@@ -39,10 +39,10 @@ def check_operations(directory: Path) -> None:
     graphs = model.meta_graphs
     # Of others TensorFlow carries out the graph itself while it loads them.
     if len(graphs) != 1 or not graphs[0].object_graph_def.nodes:
+        received = f"{len(graphs)} graphs" if len(graphs) != 1 else "one without any"
         raise ValueError(
             f"The SavedModel in {directory} is not loaded. Expected one graph with "
-            "objects, as TensorFlow 2 writes it. Received: "
-            f"{len(graphs)} graphs, or one without objects."
+            f"objects, as TensorFlow 2 writes it. Received: {received}."
         )
     found = sorted(set(_refused(graphs[0])))
     if found:

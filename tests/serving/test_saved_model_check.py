@@ -182,15 +182,15 @@ def test_a_function_called_as_the_savers_is_none(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "received"),
+    "change",
     [
-        (lambda graph: graph.ClearField("object_graph_def"), "1 graphs, or one with"),
-        (lambda graph: graph.object_graph_def.ClearField("nodes"), "1 graphs"),
+        lambda graph: graph.ClearField("object_graph_def"),
+        lambda graph: graph.object_graph_def.ClearField("nodes"),
     ],
 )
-def test_graphs_without_objects(tmp_path, change, received):
+def test_graphs_without_objects(tmp_path, change):
     """TensorFlow would carry out the graph itself while it loads them."""
-    with pytest.raises(ValueError, match=f"is not loaded. Expected one .*{received}"):
+    with pytest.raises(ValueError, match="is not loaded. Expected one .* without any"):
         check_operations(changed(tmp_path, change))
 
 
