@@ -7,6 +7,7 @@ lies beside it under a hidden name, or a name that ends in `.partial`, until it 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -122,6 +123,18 @@ def disk_errors(target: Path) -> Iterator[None]:
         raise OSError(f"Cannot write {target}: {reason}") from None
 
 
+def read_regular(file: str | Path) -> bytes:
+    """Reads a file; a pipe would be waited for, and a device may never end.
+
+    Raises:
+        OSError: If it cannot be read, or is another thing than a file or folder.
+    """
+    path = Path(file)
+    if not path.is_file() and not path.is_dir() and path.exists():
+        raise OSError(errno.EINVAL, "a pipe or a device, not a file", str(file))
+    return path.read_bytes()
+
+
 def write_text(file: Path, text: str) -> None:
     """Writes a UTF-8 text file, whole or not at all."""
     write_bytes(file, text.encode("utf-8"))
@@ -148,11 +161,15 @@ def read_json(file: Path, remedy: str = "Put it back, or remove it.") -> Any:
         raise ValueError(f"{file} is damaged ({error}). {remedy}") from None
 
 
+# Before a pattern of names: Windows opens a device under these, whatever its ending.
+# Source: https://learn.microsoft.com/windows/win32/fileio/naming-a-file
+NO_DEVICE = r"(?!(?i:con|prn|aux|nul|(?:com|lpt)[\d¹²³])(?:[. ]|\Z))"
+DEVICES = "no device of Windows ('con', 'prn', 'aux', 'nul', 'com1', 'lpt1' …)"
 # Letters and digits of any script, and what is harmless between them.
-FILE_NAME = re.compile(r"[^\W_][\w .+()-]{0,99}")
+FILE_NAME = re.compile(NO_DEVICE + r"[^\W_][\w .+()-]{0,99}(?<![. ])")
 FILE_NAME_RULE = (
     "a name of at most 100 letters, digits, spaces and '_', '.', '+', '-', '(' or ')' "
-    "that begins with a letter or digit"
+    f"that begins with a letter or digit, ends with no space or '.', and is {DEVICES}"
 )
 
 

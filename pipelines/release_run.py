@@ -85,6 +85,7 @@ def main() -> None:
     arguments = parser.parse_args()
     # Keras takes seconds to load; the arguments are right by now.
     import keras_agegender as kag
+    from keras_agegender.checksums import write_checksums
     from keras_agegender.files import file_hash
     from keras_agegender.recipes.loading import override_recipe
     from keras_agegender.run_directory import RunDirectory
@@ -117,6 +118,9 @@ def main() -> None:
         values = json.loads(calibration.read_text("utf-8"))
         values["fitted_on"]["model_sha256"] = file_hash(arguments.out / "best.keras")
         calibration.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+    card = "README.md"  # written by hand, before or later
+    names = [file.name for file in arguments.out.iterdir() if file.name != card]
+    write_checksums(arguments.out, names)
     size = sum(file.stat().st_size for file in arguments.out.iterdir()) / 1e6
     print(f"{arguments.out}: {size:.1f} MB")
 

@@ -66,7 +66,8 @@ class Faces(NamedTuple):
 
 def pack(data: Path, target: Path) -> None:
     """Writes pictures and labels of a prepared dataset into one file."""
-    from keras_agegender.datasets.prepared import load_prepared, read_rows
+    from keras_agegender.datasets.prepared import load_prepared
+    from keras_agegender.datasets.shards import read_rows
     from keras_agegender.input_pipeline.labels import read_labels
     from keras_agegender.input_pipeline.reading import read_columns
 
@@ -371,17 +372,15 @@ def finish(recipe: Recipe, data: Path, folder: Path, run_directory: Path) -> Non
     from keras_agegender.callbacks.best_model import record_file
     from keras_agegender.evaluation.evaluate import evaluate
     from keras_agegender.evaluation.plots import plot_history
-    from keras_agegender.files import now
     from keras_agegender.run_directory import RunDirectory
     from keras_agegender.training.compiling import build_compiled_model
     from keras_agegender.training.experiment import make_experiment
-    from keras_agegender.training.resuming import make_run_directory, open_run
+    from keras_agegender.training.resuming import finish_run, open_run, run_folder
 
     facts = json.loads((folder / "training.json").read_text("utf-8"))
     experiment = make_experiment(recipe, data, seed=facts["seed"])
     run = RunDirectory(run_directory)
-    make_run_directory(run)
-    with run.locked():
+    with run_folder(run):
         open_run(run, experiment, overwrite=True)
         model = build_compiled_model(recipe, experiment.encoding)
         trained = keras.saving.load_model(folder / "last.keras", compile=False)
@@ -404,12 +403,11 @@ def finish(recipe: Recipe, data: Path, folder: Path, run_directory: Path) -> Non
             kept_epoch=run.kept_epoch,
         )
         run.update_info(
-            status="finished",
-            finished=now(),
             encoding=experiment.encoding.to_dict(),
             outputs=list(experiment.encoding.output_names),
             trained_in_memory=facts,
         )
+        finish_run(run)
         evaluate(run, data)
     print(f"{run.path}: finished")
 

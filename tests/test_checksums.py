@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 
 from keras_agegender.checksums import (
     CHECKSUMS_FILE,
     Difference,
+    check_file,
     check_sizes,
     verify,
     write_checksums,
+    write_sidecar,
 )
 from keras_agegender.cli.main import main
 
@@ -99,23 +102,81 @@ def test_damaged_checksums(folder, content):
 
 
 def test_folders_without_checksums(tmp_path):
-    with pytest.raises(ValueError, match="holds no checksums.json. Expected a prep"):
-        verify(tmp_path)
-    (tmp_path / "recipe.toml").write_text("", "utf-8")
-    message = "is a run; runs have no checksums, their exports do.* prepared dataset or"
+    message = "holds no checksums.json. Expected a prep.* a run that is finished"
     with pytest.raises(ValueError, match=message):
         verify(tmp_path)
     check_sizes(tmp_path, "")
 
 
-def test_sizes_are_compared_at_once(folder):
-    check_sizes(folder, "Again.")
-    (folder / "a.tfrecord").write_bytes(b"ab")
-    with pytest.raises(
-        ValueError, match=r"'a.tfrecord': expected 3 bytes, received 2 bytes. Again."
-    ):
-        check_sizes(folder, "Again.")
+def test_folders_in_which_others_come_and_go(folder):
+    write_checksums(folder, ["a.tfrecord", "absent"])
+    found = verify(folder)
+    assert found.differences == () and (found.num_files, found.num_others) == (1, 1)
+    assert str(found).endswith(
+        "1 files are as they were written; without a checksum: 1."
+    )
+    (folder / "a.tfrecord").write_bytes(b"abd")
+    assert [found.file for found in verify(folder).differences] == ["a.tfrecord"]
     (folder / "a.tfrecord").unlink()
-    check_sizes(folder, "Again.", ("a.tfrecord",))
-    with pytest.raises(ValueError, match="received no such file"):
-        check_sizes(folder, "Again.")
+    assert [found.received for found in verify(folder).differences] == ["no such file"]
+
+
+# -- files -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def file(tmp_path):
+    file = tmp_path / "face.onnx"
+    file.write_bytes(b"abc")
+    return file
+
+
+def test_files_have_a_checksum_beside_them(file, capsys):
+    write_sidecar(file)
+    beside = file.with_name("face.onnx.sha256")
+    assert beside.read_bytes() == f"{ABC}  face.onnx\n".encode()
+    assert verify(file).differences == ()
+    check_file(file)
+    beside.write_bytes(f"{ABC} *face.onnx\r\n".encode())  # of Windows
+    assert main(["verify", str(file)]) == 0
+    file.write_bytes(b"abd")
+    changed = hashlib.sha256(b"abd").hexdigest()
+    assert verify(file).differences == (("face.onnx", f"SHA-256 {ABC}", changed),)
+    capsys.readouterr()
+    assert main(["verify", str(file)]) == 1
+    assert "'face.onnx': expected SHA-256 ba78" in capsys.readouterr().out
+    with pytest.raises(
+        ValueError, match=r"is damaged. 'face.onnx'.*or remove face.onnx"
+    ):
+        check_file(file)
+
+
+def test_files_without_a_checksum(file):
+    check_file(file)
+    with pytest.raises(ValueError, match="has no checksum. Expected face.onnx.sha256"):
+        verify(file)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"abc  face.onnx", f"{ABC}  other.onnx\n".encode(), b"\xff" * 80]
+)
+def test_checksums_of_other_files(file, content):
+    file.with_name("face.onnx.sha256").write_bytes(content)
+    for check in (verify, check_file):
+        with pytest.raises(
+            ValueError, match="is damaged, or of another file. Expected"
+        ):
+            check(file)
+
+
+# -- what is released ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "num_files"),
+    [("utkface-compact", 11), ("utkface-tiny", 6), ("utkface-tiny/face.tflite", 1)],
+)
+def test_released_models(path, num_files, capsys):
+    released = Path(__file__).parents[1] / "saved_models" / path
+    assert main(["verify", str(released)]) == 0, capsys.readouterr().out
+    assert verify(released).num_files == num_files

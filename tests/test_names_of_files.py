@@ -15,7 +15,23 @@ from keras_agegender.files import is_file_name
 from keras_agegender.recipes.loading import load_recipe
 
 BAD = ["../../../escaped", "/etc/x", "a/b", "..", ".", ".hidden", "a\\b", "a\nb",
-       "a\0b", "C:x", "x" * 101, " x", "-x"]  # fmt: skip
+       "a\0b", "C:x", "x" * 101, " x", "-x", "x.", "x "]  # fmt: skip
+# What Windows takes for a device, in any folder, with any ending, in any case.
+DEVICES = ["con", "NUL", "Aux", "prn", "com1", "LPT9", "COM¹"]
+
+
+@pytest.mark.parametrize("name", [*DEVICES, "con.txt", "nul.a.b", "aux .x", "com1 (2)"])
+def test_devices(name):
+    assert not is_file_name(name)
+    assert not is_file_name(name.upper())
+
+
+@pytest.mark.parametrize(
+    "name", ["console", "null", "com", "com10", "auxiliary", "a.con"]
+)
+def test_no_devices(name):
+    assert is_file_name(name)
+    assert NAME.fullmatch(name) and Head(name).name == name
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -38,7 +54,7 @@ def test_good_names(name):
     assert is_file_name(name)
 
 
-@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("name", [*BAD, *DEVICES])
 def test_recipes(tmp_path, name):
     file = tmp_path / "mine.toml"
     # JSON's escapes are TOML's.
@@ -56,14 +72,16 @@ def test_a_recipe_is_called_as_its_file():
         load_recipe("quickstart", [f"training.keep={{{'x' * 300}='val_loss'}}"])
 
 
-@pytest.mark.parametrize("split", ["../x", "a/b", "", "a+b", "a b", "x" * 101, "a[1:]"])
+@pytest.mark.parametrize(
+    "split", ["../x", "a/b", "", "a+b", "a b", "x" * 101, "a[1:]", *DEVICES]
+)
 def test_splits(tmp_path, split):
     rows = [{"key": "1.jpg", "path": "1.jpg", "split": split}]
     with pytest.raises(ValueError, match="Expected names of splits"):
         make_manifest(rows)
 
 
-@pytest.mark.parametrize("name", ["../x", "", "a/b", "a b", "x" * 101])
+@pytest.mark.parametrize("name", ["../x", "", "a/b", "a b", "x" * 101, *DEVICES])
 def test_datasets(tmp_path, name):
     cropper = make_cropper(MiddleDetector(), None, (32, 32), 95)
     with pytest.raises(ValueError, match="Invalid `name`"):
@@ -75,7 +93,9 @@ def test_datasets(tmp_path, name):
     assert [entry.name for entry in tmp_path.iterdir()] == ["pictures"]
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "", ".x", "a\n", "x" * 101])
+@pytest.mark.parametrize(
+    "name", ["../x", "a/b", "", ".x", "a\n", "x" * 101, "con.a", *DEVICES]
+)
 def test_heads(name):
     assert not NAME.fullmatch(name)
     with pytest.raises(ValueError, match="Invalid head `name`"):

@@ -57,15 +57,21 @@ def _named_after(sources: Sequence[Source], folder: Path) -> list[Path]:
 
 
 def annotate(source: Source, file: Path, prediction: Any) -> None:
-    """Writes a photo's picture with its answers; of a video one for each person."""
+    """Writes a photo's picture with its answers; of a video one for each person.
+
+    One that has vanished since it was answered is said, and stops no others.
+    """
     if prediction.status == "unreadable":
         return
-    if source.is_video:
-        _annotate_people(source, file, prediction)
-        return
-    from keras_agegender.faces.images import read_image
+    from keras_agegender.faces.images import UnreadableImageError, read_image
 
-    _write(file, read_image(source.content), prediction)
+    try:
+        if source.is_video:
+            _annotate_people(source, file, prediction)
+        else:
+            _write(file, read_image(source.content), prediction)
+    except UnreadableImageError as error:
+        print(f"agegender: not annotated: {error}", file=sys.stderr)
 
 
 def _annotate_people(source: Source, file: Path, video: Any) -> None:

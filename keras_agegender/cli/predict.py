@@ -101,7 +101,7 @@ def _run(
     times, statuses = PredictionTimes(), Counter[str]()
     total = done + len(sources)
     predictions = predictor.stream(
-        (source.content for source in sources),
+        sources,
         whole_image=arguments.whole_image,
         frames_per_second=arguments.fps,
         times=times,

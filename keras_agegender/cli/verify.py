@@ -10,7 +10,7 @@ from keras_agegender.cli.console import add_verb, say
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    found = [verify(folder) for folder in arguments.folders]
+    found = [verify(path) for path in arguments.paths]
     for verification in found:
         say(str(verification))
     return 1 if any(verification.differences for verification in found) else 0
@@ -22,6 +22,7 @@ def add_verify(verbs: Any) -> None:
         verbs,
         "verify",
         _verify,
-        "compare a prepared dataset or an export with its checksums",
+        "compare prepared datasets, exports (of every format) and finished runs with "
+        "their checksums",
     )
-    verb.add_argument("folders", nargs="+", metavar="folder")
+    verb.add_argument("paths", nargs="+", metavar="path", help="a folder or a file")

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from keras_agegender.datasets.prepared import PreparedDataset, read_rows
+from keras_agegender.datasets.prepared import PreparedDataset
+from keras_agegender.datasets.shards import read_rows
 from keras_agegender.files import replacing
 
 COLUMNS = ("key", "subject", "source", "picture")

@@ -24,6 +24,7 @@ from keras_agegender.datasets.manifest import (
     validate_manifest,
 )
 from keras_agegender.datasets.prepared import STATUS_FILE, check_prepared
+from keras_agegender.files import read_regular
 from keras_agegender.labels import MISSING, AgeGroups
 
 _IDS = ("fold", "age_group", "gender")
@@ -190,14 +191,15 @@ def _with_splits(manifest: pd.DataFrame, splits: Mapping[str, str]) -> pd.DataFr
 
 def _bytes_of(path: str) -> bytes | None:
     try:
-        return Path(path).read_bytes()
+        return read_regular(path)
     except OSError:
         return None
 
 
 def _read_prepared(directory: Path, splits: Mapping[str, str] | None) -> FaceTable:
     from keras_agegender.datasets.face_index import read_compressed
-    from keras_agegender.datasets.prepared import load_prepared, read_rows
+    from keras_agegender.datasets.prepared import load_prepared
+    from keras_agegender.datasets.shards import read_rows
 
     prepared = load_prepared(directory)
     names = dict(splits if splits is not None else prepared.splits)

@@ -22,7 +22,13 @@ from typing import Any
 import pandas as pd
 
 from keras_agegender.datasets.cleaning_report import CleaningReport
-from keras_agegender.files import read_json, replacing, write_json
+from keras_agegender.files import (
+    DEVICES,
+    NO_DEVICE,
+    read_json,
+    replacing,
+    write_json,
+)
 from keras_agegender.labels import (
     ADIENCE_AGE_GROUPS,
     GENDERS,
@@ -44,7 +50,8 @@ MANIFEST_COLUMNS: dict[str, str] = {
 _TEXT = ("key", "path", "subject", "split", "source")
 OPTIONAL_TEXT = ("album",)
 _ATTRIBUTES = ("cleaning", "cleaning_items", "kept")  # those that may be absent
-SPLIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")  # files are called so
+# Files are called so.
+SPLIT_NAME = re.compile(NO_DEVICE + r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 _IDS = ("fold", "age_group", "gender")
 
 
@@ -129,7 +136,7 @@ def validate_manifest(manifest: pd.DataFrame, *, shared_subjects: bool = False) 
         if not SPLIT_NAME.fullmatch(str(split)):
             raise ValueError(
                 "Invalid manifest. Expected names of splits of at most 100 letters, "
-                f"digits, '_' and '-'. Received: {split!r}."
+                f"digits, '_' and '-', and {DEVICES}. Received: {split!r}."
             )
     counts = {"age_group": len(manifest_age_groups(manifest)), "gender": len(GENDERS)}
     for column in _IDS:

@@ -52,6 +52,8 @@ from keras_agegender.faces.detector import FaceDetector
 from keras_agegender.faces.images import encode_jpeg
 from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.files import (
+    DEVICES,
+    NO_DEVICE,
     lock_beside,
     only_writer,
     replace_directory,
@@ -67,7 +69,9 @@ WITHOUT_FACE = {
     "skip": "left out",
 }
 BLOCK_SIZE = 128
-DATASET_NAME = re.compile(r"[A-Za-z0-9_]{1,100}")  # TFDS makes a folder of it
+DATASET_NAME = re.compile(
+    NO_DEVICE + r"[A-Za-z0-9_]{1,100}"
+)  # TFDS makes a folder of it
 JPEG_QUALITY = 95
 
 
@@ -388,8 +392,8 @@ def begin(
         )
     if not DATASET_NAME.fullmatch(name):
         raise ValueError(
-            "Invalid `name`. Expected at most 100 letters, digits and '_'. Received: "
-            f"name={name!r}."
+            "Invalid `name`. Expected at most 100 letters, digits and '_', and "
+            f"{DEVICES}. Received: name={name!r}."
         )
     validate_manifest(manifest)
     check_subject_exclusive(manifest, splits)

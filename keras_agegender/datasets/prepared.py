@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_agegender.checksums import CHECKSUMS_FILE, check_sizes, verify
+from keras_agegender.checksums import check_sizes
 from keras_agegender.datasets.check_encoding import check_encoding
 from keras_agegender.datasets.check_features import check_features
 from keras_agegender.encodings.head import Head
@@ -110,36 +110,6 @@ class PreparedDataset:
     def as_dataset(self, split: str = "train") -> Any:
         """Returns the decoded examples of a split as a `tf.data.Dataset` of dicts."""
         return self.builder.as_dataset(split=self.splits.get(split, split))
-
-
-def read_rows(prepared: PreparedDataset, examples: Any) -> Iterator[dict[str, Any]]:
-    """Yields the examples of a prepared dataset as NumPy values.
-
-    Args:
-        prepared: The dataset.
-        examples: A `tf.data.Dataset` of dicts that reads it.
-
-    Raises:
-        ValueError: If a shard is damaged; it says which.
-    """
-    import tensorflow as tf
-
-    try:
-        yield from examples.as_numpy_iterator()
-    except tf.errors.DataLossError as error:
-        directory = prepared.directory
-        raise ValueError(
-            f"{directory} is damaged. {_damaged_shard(directory) or error.message}. "
-            f"{AGAIN}"
-        ) from None
-
-
-def _damaged_shard(directory: Path) -> str:
-    """Says which shard is not as it was written; empty where no checksums tell."""
-    if not (directory / CHECKSUMS_FILE).is_file():
-        return ""
-    found = [d for d in verify(directory).differences if ".tfrecord" in d.file]
-    return str(found[0]) if found else ""
 
 
 def load_prepared(directory: str | Path) -> PreparedDataset:

@@ -7,6 +7,7 @@ the groups that makes, and a manifest whose training rows repeat no other split'
 from __future__ import annotations
 
 import contextlib
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from keras_agegender.datasets.near_duplicates import (
     hash_pictures,
     near_contents,
 )
-from keras_agegender.files import file_hash
+from keras_agegender.files import file_hash, read_regular
 
 UNREADABLE = "pictures that cannot be decoded, compared by their bytes only"
 LEFT_OUT = {
@@ -116,7 +117,7 @@ def _opened(cache: str | Path | None) -> Iterator[HashCache | None]:
 
 def _read(path: str) -> bytes | None:
     try:
-        return Path(path).read_bytes()
+        return read_regular(path)
     except OSError:
         return None  # `prepare` counts it as unreadable
 
@@ -127,13 +128,18 @@ def _twins(paths: Sequence[str]) -> list[str]:
     sizes = files.map(_size)
     twins = sizes.duplicated(keep=False) & (sizes >= 0)
     contents = dict(zip(files, files, strict=True))
-    contents |= {path: file_hash(Path(path)) for path in files[twins]}
+    for path in files[twins]:
+        with contextlib.suppress(OSError):  # it may vanish meanwhile
+            contents[path] = file_hash(Path(path))
     return [contents[path] for path in paths]
 
 
 def _size(path: str) -> int:
-    file = Path(path)
-    return file.stat().st_size if file.is_file() else -1
+    with contextlib.suppress(OSError):
+        found = Path(path).stat()
+        if stat.S_ISREG(found.st_mode):
+            return found.st_size
+    return -1
 
 
 def connected(count: int, edges: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from keras_agegender.encodings.kinds import HEAD_KINDS, KINDS
+from keras_agegender.files import DEVICES, NO_DEVICE
 from keras_agegender.labels import GENDERS, MAX_AGE, MISSING, OLDEST_YEAR
 
 QUESTIONS = ("older", "younger")
 
 # What TensorFlow takes as the name of an operation, less the slash of its scopes.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+NAME = re.compile(NO_DEVICE + r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 # Behind a head's name, what exports call its answer: a class, or a number in its unit.
 ANSWER = "_answer"
@@ -127,7 +128,7 @@ class Head:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise ValueError(
                 "Invalid head `name`. Expected at most 100 letters, digits, '_', '.' "
-                "and '-', the first a letter or digit. Received: "
+                f"and '-', the first a letter or digit, and {DEVICES}. Received: "
                 f"name={self.name!r}."
             )
         if self.name in RESERVED_NAMES:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from keras_agegender.datasets.prepared import PreparedDataset, read_rows
+from keras_agegender.datasets.prepared import PreparedDataset
+from keras_agegender.datasets.shards import read_rows
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.kinds import KINDS
 from keras_agegender.evaluation.grouping import (

@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
+from keras_agegender.datasets.shards import naming_damage
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.kinds import KINDS
 from keras_agegender.evaluation.calibration_scores import calibration_scores
@@ -164,7 +165,9 @@ def predict_split(
         batch_size=recipe.data.batch_size,
     ).map(lambda image, targets, weights: image)
     labels = read_labels(data, split, columns=encoding.columns)
-    return run.load_model(checkpoint).predict(images, verbose=0), labels
+    model = run.load_model(checkpoint)
+    with naming_damage(data):
+        return model.predict(images, verbose=0), labels
 
 
 def open_data(

@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from keras_agegender.files import read_regular
+
 MAX_PIXELS = 200_000_000
 # What Pillow calls the formats of `faces/decoding.py`.
 PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
@@ -125,7 +127,7 @@ def _read_bytes(source: str | Path | bytes) -> tuple[bytes, str]:
     else:
         name = str(source)
         try:
-            data = Path(source).read_bytes()
+            data = read_regular(source)
         except FileNotFoundError:
             raise UnreadableImageError(f"{name}: no such file.") from None
         except IsADirectoryError:

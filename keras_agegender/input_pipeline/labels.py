@@ -8,11 +8,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from keras_agegender.datasets.prepared import (
-    PreparedDataset,
-    load_prepared,
-    read_rows,
-)
+from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
+from keras_agegender.datasets.shards import read_rows
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.targets import (

@@ -7,11 +7,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from keras_agegender.datasets.prepared import (
-    PreparedDataset,
-    load_prepared,
-    read_rows,
-)
+from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
+from keras_agegender.datasets.shards import read_rows
 from keras_agegender.faces.images import UnreadableImageError, read_image
 from keras_agegender.faces.pixel_graph import PixelGraph, crop_size
 from keras_agegender.faces.resampling import resize, to_bytes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from keras_agegender.checksums import sidecar, write_sidecar
 from keras_agegender.faces.pixel_graph import crop_size
 from keras_agegender.files import replacing
 from keras_agegender.run_directory import RunDirectory
@@ -67,6 +68,8 @@ def export_file(
         size = partial.stat().st_size
         comparison = compare_answers(served, model, compared, size)
         check_drift(comparison, tolerance or TOLERANCES[format], format)
+        sidecar(file).unlink(missing_ok=True)  # of the file that was there
+    write_sidecar(file)
     return comparison
 
 

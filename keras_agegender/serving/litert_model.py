@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_agegender.checksums import check_file
 from keras_agegender.quiet import no_standard_error
 from keras_agegender.serving.export_folder import METADATA_FILE
 from keras_agegender.serving.model_file import (
@@ -33,7 +34,8 @@ class LiteRtModel:
         crop_size: (height, width) that crops must have.
 
     Raises:
-        ValueError: If LiteRT is not installed, or cannot read the file.
+        ValueError: If LiteRT is not installed, or cannot read the file, or it is not
+            what the checksum beside it says.
 
     Example:
     >>> model = LiteRtModel("face.tflite")  # doctest: +SKIP
@@ -44,6 +46,7 @@ class LiteRtModel:
     def __init__(self, file: str | Path, num_threads: int = 1) -> None:
         if not Path(file).is_file():
             raise ValueError(f"There is no LiteRT file {file}.")
+        check_file(Path(file))
         self.metadata: dict[str, Any] = read_metadata(_read_archive(file), file)
         self._interpreter = open_interpreter(file, num_threads)
         # An interpreter has one set of buffers: threads take turns.

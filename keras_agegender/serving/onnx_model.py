@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_agegender.checksums import check_file
 from keras_agegender.serving.model_file import (
     METADATA_KEY,
     check_crops,
@@ -27,7 +28,8 @@ class OnnxModel:
         crop_size: (height, width) that crops must have; `None`: any.
 
     Raises:
-        ValueError: If ONNX Runtime is not installed, or cannot read the file.
+        ValueError: If ONNX Runtime is not installed, or cannot read the file, or it is
+            not what the checksum beside it says.
 
     Example:
     >>> model = OnnxModel("face.onnx")  # doctest: +SKIP
@@ -47,6 +49,7 @@ class OnnxModel:
             options.intra_op_num_threads = num_threads
         if not Path(file).is_file():
             raise ValueError(f"There is no ONNX file {file}.")
+        check_file(Path(file))
         try:
             self._session = onnxruntime.InferenceSession(
                 str(file), options, providers=["CPUExecutionProvider"]

@@ -43,12 +43,14 @@ def find_sources(photos: Any, left_out: list[Path] | None = None) -> Iterator[So
 
     Args:
         photos: A photo (file, bytes, RGB pixels or Pillow picture), a video file, a
-            folder, a glob such as `"photos/**/*.jpg"`, or an iterable of these. Folders
-            are searched with those inside them, for the endings of photos and videos;
-            hidden files are left out.
+            folder, a glob such as `"photos/**/*.jpg"`, a source that was found before,
+            or an iterable of these. Folders are searched with those inside them, for
+            the endings of photos and videos; hidden files are left out.
         left_out: Takes the files of folders that have other endings.
     """
-    if isinstance(photos, (str, Path)):
+    if isinstance(photos, Source):  # found before: by now its name may mean another
+        yield photos
+    elif isinstance(photos, (str, Path)):
         yield from _of_path(photos, left_out)
     elif _is_picture(photos):
         yield Source(photos, "picture")

@@ -1,44 +1,30 @@
 """What a SavedModel would do beyond arithmetic, known before it is loaded.
 
-A SavedModel is a program: TensorFlow carries out whatever operations are in it. Exports
-need none that reads or writes files, or that calls Python. This finds those that do, by
-name; it is no proof that a stranger's model is harmless.
+A SavedModel is a program: TensorFlow carries out whatever operations are in it. One
+with an operation that is not known to calculate, and nothing else, is refused. That is
+no proof that a stranger's model is harmless: operations may have flaws, and take time.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-# Operations that touch files, the network, other programs or Python.
-REFUSED = re.compile(
-    r"(Read|Write|Matching|Delete)File\w*|\w*PyFunc\w*|PrintV2|.*(File|Record|Line)"
-    r"(Reader|Dataset|Writer)\w*|(Whole|Fixed)\w*Reader\w*|\w*SummaryWriter\w*"
-    r"|WriteSummary|.*(Cache|Snapshot|Save|Load)Dataset\w*|.*From(Text)?File\w*|SaveSlices"
-    r"|Rpc\w*|.*DataService\w*|Send|Recv|HostSend|HostRecv|Load\w*|\w*Checkpoint\w*"
-    r"|(Save|Restore)(V2|Slice)?|Print|Abort|Debug(Identity|N)\w*|Copy(Host)?"
-    r"|ImmutableConst|DumpTensor|CalibrationStatisticsSaver|(En|De)codeProto\w*"
-    r"|.*(CSV|LMDB|Sql)(Dataset|Reader)\w*|.*DatasetToTFRecord|.*MatchingFiles\w*"
-    r"|LMDBReader|TextLineReader\w*|TFRecordReader\w*|Skipgram|GenerateVocabRemapping"
-    r"|FixedUnigramCandidateSampler|DistributedSave|.*SnapshotChunk\w*"
-    r"|CreateSummary\w*|Write\w+Summary|ImportEvent|RegisterDataset\w*|RemoteCall"
-    r"|_(Host)?(Send|Recv)"
-)
-# What every SavedModel has, to save and restore its own variables.
-SAVING = {"SaveV2", "RestoreV2", "MergeV2Checkpoints"}
-SAVER = re.compile(r"__inference__traced_(save|restore)_\d+")
+from keras_agegender.serving.saved_model_operations import ALLOWED, SAVING
+
+# Lets TensorFlow call a function in place of another one.
+REPLACES = "api_implements"
 
 
 def check_operations(directory: Path) -> None:
-    """Makes sure that a SavedModel holds no operation that an export never needs.
+    """Makes sure that a SavedModel holds operations of `ALLOWED` alone.
 
     Args:
         directory: Folder of the SavedModel.
 
     Raises:
-        ValueError: If it holds one, or cannot be read.
+        ValueError: If it holds another one, or cannot be read.
     """
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
@@ -50,33 +36,60 @@ def check_operations(directory: Path) -> None:
         raise ValueError(
             f"{file} is damaged: it is no SavedModel. Export the run again."
         ) from None
-    found = sorted({name for graph in model.meta_graphs for name in _refused(graph)})
-    if found:
+    graphs = model.meta_graphs
+    # Of others TensorFlow carries out the graph itself while it loads them.
+    if len(graphs) != 1 or not graphs[0].object_graph_def.nodes:
+        received = f"{len(graphs)} graphs" if len(graphs) != 1 else "one without any"
         raise ValueError(
-            f"The SavedModel in {directory} is not loaded: it holds the operations "
-            f"{found}, which touch files or call programs. Expected arithmetic only, "
-            "as `agegender export` writes it."
+            f"The SavedModel in {directory} is not loaded. Expected one graph with "
+            f"objects, as TensorFlow 2 writes it. Received: {received}."
+        )
+    found = sorted(set(_refused(graphs[0])))
+    if found:
+        more = f", and {len(found) - 5} more" if len(found) > 5 else ""
+        raise ValueError(
+            f"The SavedModel in {directory} is not loaded: it holds "
+            f"{', '.join(found[:5])}{more}. Expected operations that calculate, as "
+            "`agegender export` writes them; others may touch files or call programs."
         )
 
 
 def _refused(graph: Any) -> Iterator[str]:
-    yield from _named(graph.graph_def.node, set())
-    for function in graph.graph_def.library.function:
-        is_saver = SAVER.fullmatch(function.signature.name)
-        yield from _named(function.node_def, SAVING if is_saver else set())
-        yield from _saver_calls(function.node_def)
+    top, library = graph.graph_def.node, graph.graph_def.library
+    # Two nodes of the graph, which loading does not carry out, call TensorFlow's own
+    # functions that save and restore: nothing else may.
+    names = (graph.saver_def.save_tensor_name, graph.saver_def.restore_op_name)
+    saving = {name.partition(":")[0] for name in names}
+    savers = {name for node in top if node.name in saving for name in _called(node)}
+    yield from _in_nodes(top, "the graph", ALLOWED, savers, besides=saving)
+    for function in library.function:
+        name = function.signature.name
+        where = f"function {name!r}"
+        allowed = SAVING if name in savers else ALLOWED
+        yield from _in_nodes(function.node_def, where, allowed, savers)
+        if name in savers and REPLACES in function.attr:
+            yield f"{REPLACES} of {where}"
+    for name in savers & set(graph.object_graph_def.concrete_functions):
+        yield f"a call of {name!r} by an object"
 
 
-def _saver_calls(nodes: Any) -> Iterator[str]:
-    """Yields calls of what just TensorFlow's loader may call."""
+def _in_nodes(
+    nodes: Any,
+    where: str,
+    allowed: Collection[str],
+    savers: set[str],
+    besides: Collection[str] = (),
+) -> Iterator[str]:
     for node in nodes:
-        attributes = node.attr.values()
-        names = [node.op, *(value.func.name for value in attributes)]
-        names += [func.name for value in attributes for func in value.list.func]
-        yield from (f"a call of {name}" for name in names if SAVER.fullmatch(name))
+        if node.op not in allowed:
+            yield f"operation {node.op!r} in {where}"
+        if node.name not in besides:
+            for name in sorted(_called(node) & savers):
+                yield f"a call of {name!r} in {where}"
 
 
-def _named(nodes: Any, allowed: set[str]) -> Iterator[str]:
-    for node in nodes:
-        if REFUSED.fullmatch(node.op) and node.op not in allowed:
-            yield node.op
+def _called(node: Any) -> set[str]:
+    """Returns the names of all functions that a node could call."""
+    values = node.attr.values()
+    lists = (func for value in values for func in value.list.func)
+    return {func.name for func in (*(v.func for v in values), *lists)} - {""}

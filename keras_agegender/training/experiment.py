@@ -20,6 +20,8 @@ from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.output_names import check_output_names
 from keras_agegender.files import directory_hash, file_hash
+from keras_agegender.models.backbone import resolve_backbone
+from keras_agegender.models.networks import NETWORKS
 from keras_agegender.recipes.checks import check_recipe
 from keras_agegender.recipes.loading import pretraining_recipe
 from keras_agegender.recipes.needs import check_beginning, training_data
@@ -178,6 +180,10 @@ def make_experiment(
     >>> make_experiment(load_recipe("1"), "data/adience").identity  # doctest: +SKIP
     """
     check_recipe(recipe, recipe.name)
+    if recipe.model.backbone in NETWORKS:  # of others only building them tells
+        resolve_backbone(
+            recipe.model.backbone, recipe.model.image_size, width=recipe.model.width
+        )
     given = training_data(recipe, data, pretraining_data)
     check_beginning(recipe, pretraining_data, pretrained)
     prepared = given if isinstance(given, PreparedDataset) else load_prepared(given)

@@ -2,32 +2,60 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
 
+from keras_agegender.checksums import write_checksums
 from keras_agegender.datasets.face_index import (
     FaceIndex,
     check_overlap,
     index_faces,
 )
 from keras_agegender.datasets.prepared import PreparedDataset
-from keras_agegender.files import directory_hash, versions, write_bytes, write_text
+from keras_agegender.files import (
+    directory_hash,
+    now,
+    versions,
+    write_bytes,
+    write_text,
+)
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.training.check_pixels import recorded_pixels
 from keras_agegender.training.experiment import Experiment
 from keras_agegender.training.identity import differences
 
 
-def make_run_directory(run: RunDirectory) -> None:
-    """Makes the folder of a run.
+@contextlib.contextmanager
+def run_folder(run: RunDirectory) -> Iterator[None]:
+    """Makes the folder of a run, and keeps other processes from writing into it.
+
+    What is refused before an epoch was trained, of settings that contradict each other,
+    leaves nothing of a run that it began.
 
     Raises:
-        ValueError: If it is a file, or a folder of other things.
+        ValueError: If it is a file, or a folder of other things, or another process
+            trains there.
     """
     run.check_folder()
+    made = [path for path in (run.path, *run.path.parents) if not path.exists()]
     run.path.mkdir(parents=True, exist_ok=True)
+    try:
+        with run.locked():
+            begins = not (run.path / "run.json").is_file()
+            try:
+                yield
+            except ValueError:
+                if begins and not run.has_trained():
+                    _empty(run.path)
+                raise
+    finally:
+        with contextlib.suppress(OSError):  # of folders that are not empty
+            for folder in made:
+                folder.rmdir()
 
 
 def open_run(run: RunDirectory, experiment: Experiment, overwrite: bool) -> None:
@@ -69,6 +97,18 @@ def open_run(run: RunDirectory, experiment: Experiment, overwrite: bool) -> None
     write_text(run.recipe_file, experiment.recipe.to_toml())
     if not run.faces_file.is_file():
         index.write(run.faces_file)
+
+
+def finish_run(run: RunDirectory) -> None:
+    """Writes down that a run is finished, and the checksums of what training wrote.
+
+    Evaluations and calibrations come and go: they have none.
+    """
+    run.update_info(status="finished", finished=now())
+    models = [*run.path.glob("*.keras")]
+    records = [model.with_suffix(".json") for model in models]
+    files = [*models, *records, run.recipe_file, run.history_file, run.faces_file]
+    write_checksums(run.path, ["run.json", *(file.name for file in files)])
 
 
 def check_same(run: RunDirectory, experiment: Experiment) -> None:

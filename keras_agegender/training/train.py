@@ -17,6 +17,7 @@ import keras
 from keras_agegender.callbacks.epoch_lines import EpochLines
 from keras_agegender.callbacks.run_backup import RunBackup
 from keras_agegender.datasets.prepared import PreparedDataset
+from keras_agegender.datasets.shards import naming_damage
 from keras_agegender.distribution import (
     failing_together,
     model_scope,
@@ -46,8 +47,9 @@ from keras_agegender.training.identity import differences
 from keras_agegender.training.pretrained import transfer
 from keras_agegender.training.resuming import (
     check_place,
-    make_run_directory,
+    finish_run,
     open_run,
+    run_folder,
     truncate_history,
 )
 
@@ -160,8 +162,7 @@ def train_experiment(
     run = RunDirectory(Path(run_directory))
     with contextlib.ExitStack() as stack:
         if writes:
-            make_run_directory(run)
-            stack.enter_context(run.locked())
+            stack.enter_context(run_folder(run))
             open_run(run, experiment, overwrite)
         wait_for_all("run directory")
         weights = experiment.weights or _pretrain(experiment, run, verbose)
@@ -169,7 +170,7 @@ def train_experiment(
             _fit(experiment, run, weights, callbacks, verbose)
         if writes:
             _evaluate(experiment, run)
-            run.update_info(status="finished", finished=now())
+            finish_run(run)
             shutil.rmtree(run.backup, ignore_errors=True)
         wait_for_all("end of the run")
     return run
@@ -242,18 +243,18 @@ def _fit(
     if verbose == "auto" and writes:
         callbacks.append(EpochLines())
     if not backup.stopped and backup.first_epoch < recipe.training.epochs:
-        model.fit(
-            train_dataset(
-                experiment, range(backup.first_epoch, recipe.training.epochs)
-            ),
-            steps_per_epoch=steps,
-            validation_data=validation,
-            epochs=recipe.training.epochs,
-            initial_epoch=backup.first_epoch,
-            shuffle=False,  # the dataset does
-            callbacks=[*callbacks, backup],
-            verbose=0 if verbose == "auto" else verbose,
-        )
+        epochs = range(backup.first_epoch, recipe.training.epochs)
+        with naming_damage(data.prepared):
+            model.fit(
+                train_dataset(experiment, epochs),
+                steps_per_epoch=steps,
+                validation_data=validation,
+                epochs=epochs.stop,
+                initial_epoch=epochs.start,
+                shuffle=False,  # the dataset does
+                callbacks=[*callbacks, backup],
+                verbose=0 if verbose == "auto" else verbose,
+            )
     else:
         backup.restore(model)  # killed behind the last epoch
     if writes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+import keras
 import pytest
 from sample_data import make_prepared
 
@@ -14,6 +15,7 @@ from keras_agegender.datasets.face_table import read_faces
 from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.evaluation.descriptions import read_descriptions
 from keras_agegender.input_pipeline.labels import read_labels
+from keras_agegender.training.train import train
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +66,30 @@ def test_a_command_is_one_line(whole, tmp_path, capsys):
     assert main([*command, "--set", "data.faces=any"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert shard.name in line and line.endswith("or put the file back.")
+    assert f"`agegender verify {data}` lists" in line
+
+
+class Damage(keras.callbacks.Callback):
+    """Changes a bit of a shard when the first epoch has ended."""
+
+    def __init__(self, shard):
+        super().__init__()
+        self.shard = shard
+
+    def on_epoch_end(self, epoch, logs=None):
+        content = bytearray(self.shard.read_bytes())
+        content[300] ^= 4
+        self.shard.write_bytes(content)
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_damage_that_comes_while_it_trains(tmp_path, split):
+    data = make_prepared(tmp_path, 10)
+    fold = load_prepared(data).splits[split].partition("+")[0]
+    (shard,) = data.glob(f"*{fold}.tfrecord*")
+    settings = ("model.backbone=sample_data:small_backbone", "data.faces=any",
+                "model.image_size=[32, 32]", "training.epochs=3")  # fmt: skip
+    with pytest.raises(ValueError, match=rf"{shard.name}': expected .*agegender verif"):
+        train("quickstart", data, tmp_path / "run", overrides=settings, verbose=0,
+              callbacks=[Damage(shard)])  # fmt: skip
+    assert (tmp_path / "run" / "best.keras").is_file()  # an epoch's work

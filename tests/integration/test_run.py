@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import runpy
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -100,7 +102,7 @@ def test_a_run_leaves_everything_behind(run):
         "best.keras", "best.json", "last.keras", "recipe.toml", "run.json",
         "history.csv",
         "curves.png", "metrics.json", "confusion.png", "predictions.csv",
-        "faces.csv.gz",
+        "faces.csv.gz", "checksums.json",
         "tensorboard",
     }  # fmt: skip
     info = run.info()
@@ -114,6 +116,32 @@ def test_a_run_leaves_everything_behind(run):
     for name in ("curves.png", "confusion.png"):
         with Image.open(run.path / name) as image:
             image.load()
+
+
+def test_a_run_is_verified_after_evaluations_too(run, prepared, tmp_path):
+    there = RunDirectory(shutil.copytree(run.path, tmp_path / "run"))
+    evaluate(there, prepared)
+    assert verify(there.path).differences == ()
+    assert verify(there.path).num_files == 7  # two models, a record, four more
+    for file in (there.best_model, there.history_file):
+        file.write_bytes(file.read_bytes()[:-1])
+    found = {difference.file for difference in verify(there.path).differences}
+    assert found == {"best.keras", "history.csv"}
+
+
+def test_a_release_is_verified(run, tmp_path, monkeypatch, capsys):
+    file = Path(__file__).parents[2] / "pipelines" / "release_run.py"
+    terms = ("--license", "CC0", "--limits", "None.")
+    monkeypatch.setattr("sys.argv", [str(file), str(run.path), str(tmp_path), *terms])
+    runpy.run_path(str(file), run_name="__main__")
+    (tmp_path / "README.md").write_text("A card.", "utf-8")
+    assert verify(tmp_path).differences == ()
+    assert {file.name for file in tmp_path.iterdir()} == {
+        *json.loads((tmp_path / "checksums.json").read_text("utf-8"))["files"],
+        *("README.md", "checksums.json"),
+    }
+    (tmp_path / "terms.json").write_text("{}", "utf-8")
+    assert [found.file for found in verify(tmp_path).differences] == ["terms.json"]
 
 
 def test_the_resolved_recipe_is_the_recipe(run):
@@ -266,6 +294,34 @@ def test_an_interrupted_run_goes_on_to_the_same_model(prepared, tmp_path, monkey
 def test_recipes_that_cannot_be_trained(prepared, tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):
         train("quickstart", prepared, tmp_path / "run", overrides=[*SMALL, *settings])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["model.backbone=caffe", "model.image_size=[20, 20]"], "at least 35 pixels"),
+        (
+            ["model.backbone=keras.applications:MobileNet", "model.image_size=[9, 9]"],
+            "Input size must be",
+        ),
+        (["loss_weights={gender=1.0, agee=1.0}"], "agee"),
+    ],
+)
+def test_a_refusal_leaves_nothing(prepared, tmp_path, settings, message):
+    (tmp_path / "kept").mkdir()
+    for folder in (tmp_path / "new" / "run", tmp_path / "kept"):
+        with pytest.raises(ValueError, match=message):
+            train("quickstart", prepared, folder, overrides=[*SMALL, *settings])
+    assert [entry.name for entry in tmp_path.rglob("*")] == ["kept"]
+
+
+def test_a_refusal_leaves_what_was_there(run, prepared, tmp_path):
+    there = shutil.copytree(run.path, tmp_path / "run")
+    before = {file.name for file in there.iterdir()}
+    settings = [*SMALL, "model.backbone=caffe", "model.image_size=[20, 20]"]
+    with pytest.raises(ValueError, match="at least 35 pixels"):
+        train("quickstart", prepared, there, overrides=settings, overwrite=True)
+    assert {file.name for file in there.iterdir()} == before
 
 
 def test_splits_must_exist(prepared, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 from sample_data import small_backbone
 
+from keras_agegender.checksums import verify
 from keras_agegender.encodings.calibration import Calibration
 from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.head import Head
@@ -131,7 +132,8 @@ def test_a_file_says_what_the_model_says(made, model, expected):
     assert PixelPath.from_dict(opened.metadata["pixels"]).stored_size == (48, 40)
     assert Calibration.from_dict(opened.metadata["calibration"]) == CALIBRATION
     assert "same answer: age_group 100.0%" in said[0] and "32 drawn faces" in said[0]
-    assert [entry.name for entry in file.parent.iterdir()] == [file.name]
+    names = sorted(entry.name for entry in file.parent.iterdir())
+    assert names == [file.name, f"{file.name}.sha256"]
 
     if format == "onnx":
         assert opened.answer(crops(2, (30, 70)))["age"].shape == (2, 8)
@@ -143,6 +145,18 @@ def test_a_file_says_what_the_model_says(made, model, expected):
         opened.answer(crops().astype("float32"))
     with pytest.raises(ValueError, match="already"):
         written(model, file.parent, format)
+
+
+def test_a_file_that_was_changed_is_not_opened(made, tmp_path):
+    format, file, _ = made
+    changed = shutil.copytree(file.parent, tmp_path / "copy") / file.name
+    assert not verify(changed).differences
+    content = bytearray(changed.read_bytes())
+    content[len(content) // 2] ^= 1
+    changed.write_bytes(content)
+    assert [found.file for found in verify(changed).differences] == [file.name]
+    with pytest.raises(ValueError, match="is damaged.*expected SHA-256.*Export"):
+        OPENED[format](changed)
 
 
 def test_a_file_that_answers_otherwise_is_not_put_in_place(

@@ -30,8 +30,8 @@ from keras_agegender.training.experiment import make_experiment
 from keras_agegender.training.identity import differences, identity_of
 from keras_agegender.training.resuming import (
     check_place,
-    make_run_directory,
     open_run,
+    run_folder,
 )
 from keras_agegender.training.train import train, train_unless_finished
 
@@ -233,8 +233,8 @@ def test_early_stopping_s_monitor_counts_only_if_it_stops(prepared):
 
 def opened(path, experiment, overwrite=False):
     run = RunDirectory(path)
-    make_run_directory(run)
-    open_run(run, experiment, overwrite)
+    with run_folder(run):
+        open_run(run, experiment, overwrite)
     return run
 
 
