@@ -51,32 +51,13 @@ def read_image(source: str | Path | bytes) -> np.ndarray:
     """
     data, name = _read_bytes(source)
     graph = _graph()
-    reason = graph.refusal(data)
-    if reason:
+    problem = _problem(data, header_only=True)
+    pixels = None if problem else graph.decode(data)
+    if pixels is None:
+        reason = graph.refusal(data) or problem or _problem(data, header_only=False)
+        reason = reason or "damaged picture (TensorFlow cannot decode it)."
         raise UnreadableImageError(f"{name}: {reason}")
-    try:
-        with open_picture(data) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise UnreadableImageError(
-                    f"{name}: {picture.width} x {picture.height} pixels are more than "
-                    f"{MAX_PIXELS}."
-                )
-            pixels = graph.decode(data)
-            if pixels is not None:
-                return pixels
-            picture.load()
-    except UnidentifiedImageError:
-        raise UnreadableImageError(f"{name}: not a picture.") from None
-    except Image.DecompressionBombError as error:
-        raise UnreadableImageError(f"{name}: {error}") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        if isinstance(error, UnreadableImageError):
-            raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UnreadableImageError(f"{name}: damaged picture ({reason}).") from None
-    raise UnreadableImageError(
-        f"{name}: damaged picture (TensorFlow cannot decode it)."
-    )
+    return pixels
 
 
 def open_picture(data: bytes) -> Image.Image:
@@ -89,6 +70,25 @@ def open_picture(data: bytes) -> Image.Image:
         UnidentifiedImageError: If it is of another format.
     """
     return Image.open(io.BytesIO(data), formats=PILLOW_FORMATS)
+
+
+def _problem(data: bytes, header_only: bool) -> str:
+    """Returns what Pillow finds wrong with a file; empty if nothing."""
+    try:
+        with open_picture(data) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                size = f"{picture.width} x {picture.height}"
+                return f"{size} pixels are more than {MAX_PIXELS}."
+            if not header_only:
+                picture.load()
+    except UnidentifiedImageError:
+        return "not a picture."
+    except Image.DecompressionBombError as error:
+        return str(error)
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return f"damaged picture ({reason})."
+    return ""
 
 
 class _Graph(NamedTuple):
