@@ -13,9 +13,11 @@ from keras_agegender.faces.mtcnn import Mtcnn
 from keras_agegender.faces.mtcnn_search import search_copy
 from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.faces.resampling import (
+    multiply,
     own_size,
     resample,
     resize,
+    resize_matrix,
     to_bytes,
     turn,
 )
@@ -205,9 +207,26 @@ class PixelGraph(tf.Module):
         """
         height, width = self.image_size
         large = enlarged_size((height, width), self.path.enlarge)
-        image = unit_pixels(picture, large)
         top, left = (large[0] - height) // 2, (large[1] - width) // 2
-        image = image[top : top + height, left : left + width]
+
+        def any_size() -> tf.Tensor:
+            image = unit_pixels(picture, large)
+            return image[top : top + height, left : left + width]
+
+        def stored_size() -> tf.Tensor:
+            with tf.init_scope():
+                rows, columns = (
+                    resize_matrix(source, target, self.path.enlarge).numpy()
+                    for source, target in zip(stored, self.image_size, strict=True)
+                )
+            return _to_unit(multiply(picture, rows, columns))
+
+        stored = self.path.stored_size
+        if stored is None:
+            image = any_size()
+        else:
+            is_stored = tf.reduce_all(tf.shape(picture)[:2] == tf.constant(stored))
+            image = tf.cond(is_stored, stored_size, any_size)
         return tf.ensure_shape(image, (height, width, 3))
 
     def face_file(self, data: tf.Tensor) -> tf.Tensor:
@@ -296,5 +315,9 @@ def crop_size(path: PixelPath) -> tuple[int, int]:
 
 def unit_pixels(picture: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     """Resizes a picture and scales it from [0, 255] to [0, 1], float32."""
+    return _to_unit(resize(picture, size))
+
+
+def _to_unit(pixels: tf.Tensor) -> tf.Tensor:
     # The kernel's weights sum to 1.0000002.
-    return tf.clip_by_value(resize(picture, size) / 255.0, 0.0, 1.0)
+    return tf.clip_by_value(pixels / 255.0, 0.0, 1.0)

@@ -64,6 +64,51 @@ def resize(image: Any, size: Any) -> tf.Tensor:
     )
 
 
+def resize_matrix(source: Any, target: int, enlarge: float = 1.0) -> tf.Tensor:
+    """Returns the matrix that resizes a column of pixels: bilinear, antialiased.
+
+    Args:
+        source: How many pixels there are, a number or a scalar tensor.
+        target: How many are wanted.
+        enlarge: Their center is cut out of this many times as many; at least 1.
+
+    Returns:
+        Weights, the sum of each row is 1. Shape (target, source), float32.
+
+    Example:
+    >>> (7 * resize_matrix(4, 2).numpy()).round().astype(int).tolist()
+    [[3, 3, 1, 0], [0, 1, 3, 3]]
+    """
+    large = round(target * enlarge)
+    first = (large - target) // 2
+    count = tf.cast(source, tf.float32)
+    step = count / large
+    centers = (tf.range(target, dtype=tf.float32) + (first + 0.5)) * step - 0.5
+    distance = tf.abs(centers[:, tf.newaxis] - tf.range(count)[tf.newaxis, :])
+    weights = tf.maximum(1.0 - distance / tf.maximum(step, 1.0), 0.0)
+    return weights / tf.reduce_sum(weights, axis=1, keepdims=True)
+
+
+def multiply(image: tf.Tensor, rows: Any, columns: Any) -> tf.Tensor:
+    """Resizes a picture by two matrices; for small ones quicker than `resize`.
+
+    Args:
+        image: Picture. Shape (height, width, channels).
+        rows: What `resize_matrix` returned for its height.
+        columns: The same for its width.
+
+    Returns:
+        float32 in the picture's range. Shape (len(rows), len(columns), channels).
+    """
+    depth = tf.shape(image)[2]
+    image = tf.cast(image, tf.float32)
+    for matrix in (rows, columns):
+        target, source = tf.unstack(tf.shape(matrix))
+        image = tf.matmul(matrix, tf.reshape(image, (source, -1)))
+        image = tf.transpose(tf.reshape(image, (target, -1, depth)), (1, 0, 2))
+    return image
+
+
 def own_size(box: Any) -> tf.Tensor:
     """Returns (height, width) of a box in whole pixels, at least 1. Shape (2,)."""
     box = tf.cast(box, tf.float32)
