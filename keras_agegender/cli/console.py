@@ -16,6 +16,7 @@ from keras_agegender.quiet import quiet_start
 # What a shell says of a program that wrote into a pipe nobody reads: 128 + SIGPIPE.
 CLOSED_PIPE = 141
 AGAIN_AFTER = 0.05  # seconds
+GOES_ON = "the same command goes on from here"
 
 
 def load_frameworks() -> None:
@@ -65,7 +66,10 @@ class Terminated(KeyboardInterrupt):
 
 
 def exit_code(
-    work: Callable[[], int | None], program: str, wrong_input: int = 1
+    work: Callable[[], int | None],
+    program: str,
+    wrong_input: int = 1,
+    stopped: str = GOES_ON,
 ) -> int:
     """Runs a program; what goes wrong becomes one line on stderr.
 
@@ -73,15 +77,19 @@ def exit_code(
         work: The program, its command line parsed; returns an exit code or `None`.
         program: Its name, which the line begins with.
         wrong_input: Exit code of an error, where 1 is an answer. Defaults to 1.
+        stopped: What a signal that stops it means for whoever sent it. Defaults to that
+            the same command goes on.
 
     Returns:
         0 done, `wrong_input` if something was wrong with it, 130 interrupted (Ctrl-C),
         141 if nobody reads its output any more, 143 terminated (SIGTERM).
     """
-    return until_closed(lambda: _exit_code(work, program, wrong_input))
+    return until_closed(lambda: _exit_code(work, program, wrong_input, stopped))
 
 
-def _exit_code(work: Callable[[], int | None], program: str, wrong_input: int) -> int:
+def _exit_code(
+    work: Callable[[], int | None], program: str, wrong_input: int, stopped: str
+) -> int:
     stops: list[KeyboardInterrupt] = []
     try:
         with _raising_at_signals(stops):
@@ -91,10 +99,10 @@ def _exit_code(work: Callable[[], int | None], program: str, wrong_input: int) -
     except Exception as error:
         # A library in C may put an error of its own in place of the signal's.
         if stops:
-            return _stopped(stops[0], program)
+            return _stopped(stops[0], program, stopped)
         return _failed(error, program, wrong_input)
     except KeyboardInterrupt as stop:
-        return _stopped(stop, program)
+        return _stopped(stop, program, stopped)
 
 
 def _failed(error: Exception, program: str, wrong_input: int) -> int:
@@ -111,14 +119,11 @@ def _failed(error: Exception, program: str, wrong_input: int) -> int:
     return wrong_input
 
 
-def _stopped(stop: KeyboardInterrupt, program: str) -> int:
+def _stopped(stop: KeyboardInterrupt, program: str, meaning: str) -> int:
     """Says in one line that somebody stopped the program."""
     terminated = isinstance(stop, Terminated)
-    print(
-        f"{program}: {'terminated' if terminated else 'interrupted'}; the same command "
-        "goes on from here",
-        file=sys.stderr,
-    )
+    word = "terminated" if terminated else "interrupted"
+    print(f"{program}: {word}; {meaning}", file=sys.stderr)
     return 143 if terminated else 130
 
 

@@ -60,7 +60,8 @@ def named_models(paths: Sequence[str]) -> dict[str, Path]:
 
 
 def add_address_options(verb: argparse.ArgumentParser, port: int) -> None:
-    """Adds MODEL, `--host` and `--port`."""
+    """Adds MODEL, `--host` and `--port`, and what a signal that stops it means."""
+    verb.set_defaults(stopped="every request that had come is answered")
     verb.add_argument(
         "models",
         nargs="*",
