@@ -17,6 +17,7 @@ from keras_agegender.cli.checks import choose_model
 from keras_agegender.cli.console import add_verb, load_frameworks, say
 from keras_agegender.files import lock_beside, only_writer
 from keras_agegender.progress import progress_bar
+from keras_agegender.quiet import quiet_pictures
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.serving.answering_model import model_identity
 from keras_agegender.serving.photo_sources import Source, find_sources
@@ -107,6 +108,7 @@ def _run(
         times=times,
     )
     with (
+        quiet_pictures(),  # each file has a status of its own
         contextlib.closing(predictions),
         progress_bar(total, "predicting", "file", shown=total > 1, keep=False) as bar,
     ):
