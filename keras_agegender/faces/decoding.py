@@ -309,8 +309,9 @@ def _decode_gif(data: tf.Tensor) -> tf.Tensor:
     return tf.io.decode_image(data, channels=3, expand_animations=False)
 
 
+JPEG = Format("JPEG", b"\xff\xd8", decode=_decode_upright_jpeg)
 FORMATS = (
-    Format("JPEG", b"\xff\xd8", decode=_decode_upright_jpeg),
+    JPEG,
     Format("PNG", b"\x89PNG", decode=_decode_png),
     Format("GIF", b"GIF8", decode=_decode_gif),
     # The oldest versions of TensorFlow that are supported may lack it.

@@ -102,20 +102,25 @@ class _Graph(NamedTuple):
 def _graph() -> _Graph:
     import tensorflow as tf
 
-    from keras_agegender.faces.decoding import decode_picture, refusal
+    from keras_agegender.faces.decoding import JPEG, decode_picture, refusal
 
-    file = [tf.TensorSpec((), tf.string)]
-    refuse = tf.function(refusal, input_signature=file).get_concrete_function()
-    decode = tf.function(decode_picture, input_signature=file).get_concrete_function()
+    @functools.cache
+    def traced(function: Callable[[tf.Tensor], tf.Tensor]) -> Callable:
+        file = tf.TensorSpec((), tf.string)
+        return tf.function(function, [file], autograph=False).get_concrete_function()
 
     def decode_or_none(data: bytes) -> np.ndarray | None:
+        # What `decode_picture` does with such a file; tracing it all takes a second.
+        is_jpeg = data.startswith(JPEG.magic)
+        decode = traced(JPEG.decode if is_jpeg else decode_picture)
         try:
             return decode(tf.constant(data)).numpy()
         except (tf.errors.OpError, UnicodeDecodeError):  # the latter of a message
             return None
 
     return _Graph(
-        lambda data: refuse(tf.constant(data)).numpy().decode(), decode_or_none
+        lambda data: traced(refusal)(tf.constant(data)).numpy().decode(),
+        decode_or_none,
     )
 
 

@@ -235,7 +235,7 @@ def _serve(model: RunDirectory | Path, **options: Any) -> AnsweringModel:
     served = serve(model, **options)
     shape = (None, *served.graph.image_size, 3)
     spec = tf.TensorSpec(shape, tf.float32, name="inputs")
-    network = tf.function(served.functions["inputs"], input_signature=[spec])
+    network = tf.function(served.functions["inputs"], [spec], autograph=False)
     answer = _with_constants(network.get_concrete_function())
     return AnsweringModel(served.metadata, answer)
 

@@ -37,7 +37,7 @@ def make_preparation(pixels: PixelPath, takes_crops: bool = False) -> Prepare:
     graph = PixelGraph(pixels)
     finish = graph.to_crop if takes_crops else graph.to_input
 
-    @tf.function(input_signature=[PICTURE])
+    @tf.function(input_signature=[PICTURE], autograph=False)
     def whole(image: Any) -> Any:
         return finish(graph.whole(image)), full_box(tf.shape(image)[:2])
 
@@ -46,7 +46,8 @@ def make_preparation(pixels: PixelPath, takes_crops: bool = False) -> Prepare:
             PICTURE,
             tf.TensorSpec((4,), tf.float32),
             tf.TensorSpec((5, 2), tf.float32),
-        ]
+        ],
+        autograph=False,
     )
     def face(image: Any, box: Any, landmarks: Any) -> Any:
         picture = graph.face(image, box, landmarks)
