@@ -14,7 +14,7 @@ from typing import Any
 from keras_agegender.cli.annotations import annotate, annotation_files
 from keras_agegender.cli.argument_types import positive_number
 from keras_agegender.cli.checks import choose_model
-from keras_agegender.cli.console import add_verb, load_frameworks, say
+from keras_agegender.cli.console import add_verb, load_frameworks, say, share_cores
 from keras_agegender.files import lock_beside, only_writer
 from keras_agegender.progress import progress_bar
 from keras_agegender.quiet import quiet_pictures
@@ -38,6 +38,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     if left_out:
         _note(f"{len(left_out)} files that are no photos by their names are left out")
     load_frameworks()
+    share_cores()
     from keras_agegender.serving.predictor import Predictor
 
     predictor = Predictor(model)

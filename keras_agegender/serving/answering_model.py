@@ -228,15 +228,29 @@ def _load_keras_file(file: Path) -> AnsweringModel:
 
 def _serve(model: RunDirectory | Path, **options: Any) -> AnsweringModel:
     with quiet_start():
+        import keras
         import tensorflow as tf
 
         from keras_agegender.serving.served_model import serve
 
     served = serve(model, **options)
-    shape = (None, *served.graph.image_size, 3)
-    spec = tf.TensorSpec(shape, tf.float32, name="inputs")
-    network = tf.function(served.functions["inputs"], [spec], autograph=False)
-    answer = _with_constants(network.get_concrete_function())
+    spec = tf.TensorSpec((None, *served.graph.image_size, 3), tf.float32)
+
+    weights = [(v, v.numpy()) for v in served.network.variables]
+
+    def with_constants(inputs: Any) -> Any:
+        # As `_with_constants` has them, in half a second less.
+        constants = [(variable, tf.constant(value)) for variable, value in weights]
+        with keras.StatelessScope(state_mapping=constants):
+            return served.functions["inputs"](inputs)
+
+    network = tf.function(with_constants, [spec], autograph=False)
+    concrete = network.get_concrete_function()
+
+    def answer(pixels: np.ndarray) -> Answers:
+        outputs = concrete(tf.constant(pixels))
+        return {name: value.numpy() for name, value in outputs.items()}
+
     return AnsweringModel(served.metadata, answer)
 
 
