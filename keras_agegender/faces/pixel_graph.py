@@ -11,13 +11,12 @@ from keras_agegender.faces.decoding import decode_jpeg, decode_picture
 from keras_agegender.faces.detector import MtcnnDetector
 from keras_agegender.faces.mtcnn import Mtcnn
 from keras_agegender.faces.mtcnn_search import search_copy
+from keras_agegender.faces.network_input import enlarged_size, to_input
 from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.faces.resampling import (
-    multiply,
     own_size,
     resample,
     resize,
-    resize_matrix,
     to_bytes,
     turn,
 )
@@ -205,29 +204,7 @@ class PixelGraph(tf.Module):
         Returns:
             float32 in [0, 1]. Shape (*image_size, 3).
         """
-        height, width = self.image_size
-        large = enlarged_size((height, width), self.path.enlarge)
-        top, left = (large[0] - height) // 2, (large[1] - width) // 2
-
-        def any_size() -> tf.Tensor:
-            image = unit_pixels(picture, large)
-            return image[top : top + height, left : left + width]
-
-        def stored_size() -> tf.Tensor:
-            with tf.init_scope():
-                rows, columns = (
-                    resize_matrix(source, target, self.path.enlarge).numpy()
-                    for source, target in zip(stored, self.image_size, strict=True)
-                )
-            return _to_unit(multiply(picture, rows, columns))
-
-        stored = self.path.stored_size
-        if stored is None:
-            image = any_size()
-        else:
-            is_stored = tf.reduce_all(tf.shape(picture)[:2] == tf.constant(stored))
-            image = tf.cond(is_stored, stored_size, any_size)
-        return tf.ensure_shape(image, (height, width, 3))
+        return to_input(picture, self.image_size, self.path)
 
     def face_file(self, data: tf.Tensor) -> tf.Tensor:
         """Turns the file of a face crop, or of a whole picture, into the model's input.
@@ -292,11 +269,6 @@ def encode_jpeg(picture: tf.Tensor, quality: int | None) -> tf.Tensor:
     return tf.io.encode_jpeg(picture, format="rgb", quality=quality or 95)
 
 
-def enlarged_size(image_size: tuple[int, int], enlarge: float) -> tuple[int, int]:
-    """Returns the (height, width) out of which the input is cut."""
-    return round(image_size[0] * enlarge), round(image_size[1] * enlarge)
-
-
 def crop_size(path: PixelPath) -> tuple[int, int]:
     """Returns the (height, width) of crops that a file of one size takes.
 
@@ -311,13 +283,3 @@ def crop_size(path: PixelPath) -> tuple[int, int]:
             f"Received: {path.describe()}."
         )
     return enlarged_size(path.image_size, path.enlarge)
-
-
-def unit_pixels(picture: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-    """Resizes a picture and scales it from [0, 255] to [0, 1], float32."""
-    return _to_unit(resize(picture, size))
-
-
-def _to_unit(pixels: tf.Tensor) -> tf.Tensor:
-    # The kernel's weights sum to 1.0000002.
-    return tf.clip_by_value(pixels / 255.0, 0.0, 1.0)

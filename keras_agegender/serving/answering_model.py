@@ -166,7 +166,6 @@ def _with_constants(function: Any) -> Callable[[np.ndarray], Answers]:
     Args:
         function: A concrete function of one tensor that returns a dictionary.
     """
-    import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
     )
@@ -175,9 +174,16 @@ def _with_constants(function: Any) -> Callable[[np.ndarray], Answers]:
     # The converted function returns a list, in the order in which `tf.nest` flattens.
     names = sorted(function.structured_outputs)
 
+    return _on_arrays(lambda pixels: dict(zip(names, frozen(pixels), strict=True)))
+
+
+def _on_arrays(network: Callable[[Any], dict[str, Any]]) -> Callable[..., Answers]:
+    """Returns a network of tensors as one of arrays."""
+    import tensorflow as tf
+
     def answer(pixels: np.ndarray) -> Answers:
-        outputs = frozen(tf.constant(pixels))
-        return {n: value.numpy() for n, value in zip(names, outputs, strict=True)}
+        outputs = network(tf.constant(pixels))
+        return {name: value.numpy() for name, value in outputs.items()}
 
     return answer
 
@@ -228,30 +234,10 @@ def _load_keras_file(file: Path) -> AnsweringModel:
 
 def _serve(model: RunDirectory | Path, **options: Any) -> AnsweringModel:
     with quiet_start():
-        import keras
-        import tensorflow as tf
-
-        from keras_agegender.serving.served_model import serve
+        from keras_agegender.serving.served_model import constant_network, serve
 
     served = serve(model, **options)
-    spec = tf.TensorSpec((None, *served.graph.image_size, 3), tf.float32)
-
-    weights = [(v, v.numpy()) for v in served.network.variables]
-
-    def with_constants(inputs: Any) -> Any:
-        # As `_with_constants` has them, in half a second less.
-        constants = [(variable, tf.constant(value)) for variable, value in weights]
-        with keras.StatelessScope(state_mapping=constants):
-            return served.functions["inputs"](inputs)
-
-    network = tf.function(with_constants, [spec], autograph=False)
-    concrete = network.get_concrete_function()
-
-    def answer(pixels: np.ndarray) -> Answers:
-        outputs = concrete(tf.constant(pixels))
-        return {name: value.numpy() for name, value in outputs.items()}
-
-    return AnsweringModel(served.metadata, answer)
+    return AnsweringModel(served.metadata, _on_arrays(constant_network(served)))
 
 
 def _check_keras_file(file: Path) -> None:

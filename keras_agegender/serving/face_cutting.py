@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -53,15 +54,17 @@ def make_preparation(pixels: PixelPath, takes_crops: bool = False) -> Prepare:
         picture = graph.face(image, box, landmarks)
         return finish(picture), graph.crop_box(image, box)
 
-    # Called without a look at the types of their arguments, which takes 0.1 ms.
-    cut_whole, cut_face = whole.get_concrete_function(), face.get_concrete_function()
+    @functools.cache
+    def traced(function: Any) -> Any:
+        """Is called without a look at the types of its arguments: that takes 0.1 ms."""
+        return function.get_concrete_function()
 
     def prepare(image: np.ndarray, found: FoundFace) -> tuple[np.ndarray, np.ndarray]:
         if found.landmarks is None:
-            values = cut_whole(tf.constant(image))
+            values = traced(whole)(tf.constant(image))
         else:
             place = (found.box, found.landmarks)
-            values = cut_face(tf.constant(image), *map(tf.constant, place))
+            values = traced(face)(tf.constant(image), *map(tf.constant, place))
         return values[0].numpy(), values[1].numpy()
 
     return prepare
