@@ -1,4 +1,4 @@
-"""TensorFlow's start-up lines, kept off the screen.
+"""Lines of TensorFlow and of what is in it, kept off the screen.
 
 The first import of TensorFlow writes lines about CUDA, CPU instructions and its own
 logger to standard error, some of them at any log level. `quiet_start` removes exactly
@@ -17,7 +17,9 @@ import os
 import re
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 # A line of TensorFlow, XLA or absl; the lines are compared as bytes, as they came.
 START_UP_LINE = re.compile(
@@ -26,6 +28,19 @@ START_UP_LINE = re.compile(
     rb"|\d{4}-\d\d-\d\d \d\d:\d\d:[\d.]+: [IWE] \S+:\d+\]"
     rb"|To enable the following instructions: "
     rb"|Skipping registering GPU devices\.\.\."
+)
+
+# What libjpeg inside TensorFlow writes, with no word about which file it is of.
+PICTURE_LINE = re.compile(
+    rb"Improper call to JPEG library"
+    rb"|Corrupt JPEG data: "
+    rb"|Bogus (Huffman table definition|marker length|DHT|DQT|DAC|sampling factors)"
+    rb"|Warning: unknown JFIF revision"
+    rb"|(Quantization|Huffman|Arithmetic) table 0x\w+ was not defined"
+    rb"|Invalid (component ID|SOS parameters|progressive parameters|scan script|JPEG)"
+    rb"|Inconsistent progression sequence"
+    rb"|Un(supported marker type|known Adobe color transform)"
+    rb"|(Input file read error|Premature end of (JPEG|input) file)"
 )
 
 # What TensorFlow Datasets says about its own code whenever a dataset is opened.
@@ -99,6 +114,58 @@ def _find_devices() -> None:
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is not None and hasattr(tensorflow, "config"):
         tensorflow.config.list_physical_devices()
+
+
+@contextlib.contextmanager
+def quiet_pictures() -> Iterator[None]:
+    """Removes what libjpeg writes about damaged pictures, which names no file.
+
+    All else that is written to file descriptor 2 goes on to standard error, line by
+    line. What Python writes goes there without a detour: progress bars see a terminal.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # no standard error
+            stack.enter_context(_lines_left_out())
+        yield
+
+
+@contextlib.contextmanager
+def _lines_left_out() -> Iterator[None]:
+    stderr = os.dup(2)
+    incoming, outgoing = os.pipe()
+
+    def pass_on() -> None:
+        with open(incoming, "rb") as lines:
+            for line in lines:
+                if not PICTURE_LINE.match(line):
+                    os.write(stderr, line)
+
+    thread = threading.Thread(target=pass_on, daemon=True)
+    python_stderr = sys.stderr
+    _flush()
+    os.dup2(outgoing, 2)
+    os.close(outgoing)
+    thread.start()
+    try:
+        with contextlib.ExitStack() as stack:
+            if _writes_to_2(python_stderr):
+                sys.stderr = stack.enter_context(
+                    open(stderr, "w", buffering=1, errors="backslashreplace",
+                         encoding=python_stderr.encoding, closefd=False)
+                )  # fmt: skip
+            yield
+    finally:
+        sys.stderr = python_stderr
+        os.dup2(stderr, 2)  # closes the pipe, and the thread sees its end
+        thread.join(1.0)  # a process that this one started may keep it open
+        os.close(stderr)
+
+
+def _writes_to_2(stream: Any) -> bool:
+    try:
+        return bool(stream.fileno() == 2)
+    except (AttributeError, OSError, ValueError):  # none, closed, or a test's own
+        return False
 
 
 @contextlib.contextmanager

@@ -116,3 +116,23 @@ def test_lines_of_tensorflow_datasets_about_itself(caplog):
     logger.warning("Variant folder %s has no dataset_info.json", "here")
     logger.warning("a user's own line; Variant folder of his")
     assert caplog.messages == ["a user's own line; Variant folder of his"]
+
+
+def test_what_libjpeg_says_is_left_out_and_nothing_else():
+    code = """
+import os, sys
+from keras_agegender.quiet import quiet_pictures
+with quiet_pictures():
+    os.write(2, b"Improper call to JPEG library in state 207\\nnot of libjpeg\\n")
+    print("a status of Python", file=sys.stderr)
+    os.write(2, b"Corrupt JPEG data: premature end of data segment\\nno end of line")
+os.write(2, b"\\nCorrupt JPEG data: afterwards\\n")
+"""
+    done = python(code)
+    # Python's own lines take no detour, so they may come first.
+    assert sorted(done.stderr.splitlines()) == [
+        "Corrupt JPEG data: afterwards",
+        "a status of Python",
+        "no end of line",
+        "not of libjpeg",
+    ]

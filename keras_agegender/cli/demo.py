@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from keras_agegender.cli.console import add_verb, load_frameworks
+from keras_agegender.cli.console import add_verb, load_frameworks, share_cores
 from keras_agegender.cli.serve import add_address_options, named_models
 
 
 def _demo(arguments: argparse.Namespace) -> int:
     models = named_models(arguments.models)
     load_frameworks()
+    share_cores()
     from keras_agegender.serving.server import run_server
 
     run_server(

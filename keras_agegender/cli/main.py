@@ -17,7 +17,7 @@ from keras_agegender import __version__
 from keras_agegender.cli.audit import add_audit
 from keras_agegender.cli.calibrate import add_calibrate
 from keras_agegender.cli.compare import add_compare
-from keras_agegender.cli.console import exit_code, until_closed
+from keras_agegender.cli.console import GOES_ON, exit_code, until_closed
 from keras_agegender.cli.demo import add_demo
 from keras_agegender.cli.evaluate import add_evaluate
 from keras_agegender.cli.export import add_export
@@ -41,8 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         arguments = _parser().parse_args(argv)
-        wrong_input = getattr(arguments, "error_code", 1)
-        return exit_code(lambda: arguments.run(arguments), "agegender", wrong_input)
+        return exit_code(
+            lambda: arguments.run(arguments),
+            "agegender",
+            getattr(arguments, "error_code", 1),
+            getattr(arguments, "stopped", GOES_ON),
+        )
 
     return until_closed(run)
 

@@ -14,9 +14,10 @@ from typing import Any
 from keras_agegender.cli.annotations import annotate, annotation_files
 from keras_agegender.cli.argument_types import positive_number
 from keras_agegender.cli.checks import choose_model
-from keras_agegender.cli.console import add_verb, load_frameworks, say
+from keras_agegender.cli.console import add_verb, load_frameworks, say, share_cores
 from keras_agegender.files import lock_beside, only_writer
 from keras_agegender.progress import progress_bar
+from keras_agegender.quiet import quiet_pictures
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.serving.answering_model import model_identity
 from keras_agegender.serving.photo_sources import Source, find_sources
@@ -37,6 +38,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     if left_out:
         _note(f"{len(left_out)} files that are no photos by their names are left out")
     load_frameworks()
+    share_cores()
     from keras_agegender.serving.predictor import Predictor
 
     predictor = Predictor(model)
@@ -107,6 +109,7 @@ def _run(
         times=times,
     )
     with (
+        quiet_pictures(),  # each file has a status of its own
         contextlib.closing(predictions),
         progress_bar(total, "predicting", "file", shown=total > 1, keep=False) as bar,
     ):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_agegender.cli.argument_types import number, whole_number
-from keras_agegender.cli.console import add_verb, load_frameworks
+from keras_agegender.cli.console import add_verb, load_frameworks, share_cores
 from keras_agegender.serving.answering_model import (
     check_answering_model,
     default_model,
@@ -21,6 +21,7 @@ count = whole_number("a whole number from 1 on", 1)
 def _serve(arguments: argparse.Namespace) -> int:
     models = named_models(arguments.models)
     load_frameworks()
+    share_cores()
     from keras_agegender.serving.server import ServerLimits, run_server
 
     run_server(
@@ -60,7 +61,8 @@ def named_models(paths: Sequence[str]) -> dict[str, Path]:
 
 
 def add_address_options(verb: argparse.ArgumentParser, port: int) -> None:
-    """Adds MODEL, `--host` and `--port`."""
+    """Adds MODEL, `--host` and `--port`, and what a signal that stops it means."""
+    verb.set_defaults(stopped="every request that had come is answered")
     verb.add_argument(
         "models",
         nargs="*",

@@ -51,7 +51,8 @@ class BlockCropper:
                 tf.TensorSpec((None, 4), tf.float32),
                 tf.TensorSpec((None,), tf.float32),
                 tf.TensorSpec((None, 5, 2), tf.float32),
-            ]
+            ],
+            autograph=False,
         )
         def store(image: Any, boxes: Any, scores: Any, landmarks: Any) -> Any:
             return graph.store(image, PhotoFaces(boxes, scores, landmarks))

@@ -12,10 +12,12 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 EXIF_MARKER = 0xFFE1  # APP1
 SCAN_MARKER = 0xFFDA  # where pixels begin: no marker after it is read
+MAX_SCANNED = 100_000  # bytes
 ORIENTATION_TAG = 0x0112
 MAX_ENTRIES = 512
 HEADER_SIZE = 32  # bytes that tell a file's format
@@ -92,8 +94,16 @@ def refusal(data: tf.Tensor) -> tf.Tensor:
 
 def _format_index(header: tf.Tensor) -> tf.Tensor:
     """Returns which of `FORMATS` a file has, their number if none."""
-    matches = [_part(header, f.offset, len(f.magic)) == f.magic for f in FORMATS]
-    return tf.argmax(tf.cast([*matches, True], tf.int32), output_type=tf.int32)
+    # All of them compared at once: one operation for each would take 0.1 ms.
+    magic = np.zeros((len(FORMATS) + 1, HEADER_SIZE), "uint8")
+    counts = np.zeros(magic.shape, bool)
+    for row, format in enumerate(FORMATS):
+        place = slice(format.offset, format.offset + len(format.magic))
+        magic[row, place] = np.frombuffer(format.magic, "uint8")
+        counts[row, place] = True
+    same = (tf.io.decode_raw(header, tf.uint8) == magic) | ~counts
+    matches = tf.reduce_all(same, axis=1)
+    return tf.argmax(tf.cast(matches, tf.int32), output_type=tf.int32)
 
 
 def _header(data: tf.Tensor) -> tf.Tensor:
@@ -281,16 +291,27 @@ def _number(
 
 
 def _decode_upright_jpeg(data: tf.Tensor) -> tf.Tensor:
-    orientation = _jpeg_orientation(tf.io.decode_raw(data, tf.uint8))
-    return make_upright(decode_jpeg(data), orientation)
+    # Of a small file it is quicker to see that the word is nowhere than to walk.
+    is_small = tf.strings.length(data) < MAX_SCANNED
+    has_exif = tf.cond(
+        is_small, lambda: tf.strings.regex_full_match(data, r"\C*Exif\C*"), lambda: True
+    )
+    image = decode_jpeg(data)
+
+    def upright() -> tf.Tensor:
+        content = tf.io.decode_raw(data, tf.uint8)
+        return make_upright(image, _jpeg_orientation(content))
+
+    return tf.cond(has_exif, upright, lambda: image)
 
 
 def _decode_gif(data: tf.Tensor) -> tf.Tensor:
     return tf.io.decode_image(data, channels=3, expand_animations=False)
 
 
+JPEG = Format("JPEG", b"\xff\xd8", decode=_decode_upright_jpeg)
 FORMATS = (
-    Format("JPEG", b"\xff\xd8", decode=_decode_upright_jpeg),
+    JPEG,
     Format("PNG", b"\x89PNG", decode=_decode_png),
     Format("GIF", b"GIF8", decode=_decode_gif),
     # The oldest versions of TensorFlow that are supported may lack it.

@@ -190,10 +190,12 @@ def _make_reduction(min_face_size: float, max_side: int) -> Any:
 
     from keras_agegender.faces.mtcnn_search import search_copy
 
-    return tf.function(
+    reduce = tf.function(
         lambda image: search_copy(image, min_face_size, max_side),
         input_signature=(tf.TensorSpec((None, None, 3), tf.uint8),),
-    )
+        autograph=False,
+    ).get_concrete_function()  # called without a look at its arguments' types
+    return lambda image: reduce(tf.constant(image))
 
 
 def _make_search(score_thresholds: tuple[float, float, float]) -> Any:
@@ -204,12 +206,16 @@ def _make_search(score_thresholds: tuple[float, float, float]) -> Any:
     from keras_agegender.faces.mtcnn import Mtcnn
 
     cascade = Mtcnn(score_thresholds=score_thresholds)
-    return tf.function(
+    search = tf.function(
         cascade,
         input_signature=(
             tf.TensorSpec((None, None, None, 3), tf.uint8),
             tf.TensorSpec((), tf.float32),
         ),
+        autograph=False,  # nothing to convert, and looking for it takes seconds
+    ).get_concrete_function()
+    return lambda images, least: search(
+        tf.constant(images), tf.constant(least, tf.float32)
     )
 
 

@@ -53,32 +53,13 @@ def read_image(source: str | Path | bytes) -> np.ndarray:
     """
     data, name = _read_bytes(source)
     graph = _graph()
-    reason = graph.refusal(data)
-    if reason:
+    problem = _problem(data, header_only=True)
+    pixels = None if problem else graph.decode(data)
+    if pixels is None:
+        reason = graph.refusal(data) or problem or _problem(data, header_only=False)
+        reason = reason or "damaged picture (TensorFlow cannot decode it)."
         raise UnreadableImageError(f"{name}: {reason}")
-    try:
-        with open_picture(data) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise UnreadableImageError(
-                    f"{name}: {picture.width} x {picture.height} pixels are more than "
-                    f"{MAX_PIXELS}."
-                )
-            pixels = graph.decode(data)
-            if pixels is not None:
-                return pixels
-            picture.load()
-    except UnidentifiedImageError:
-        raise UnreadableImageError(f"{name}: not a picture.") from None
-    except Image.DecompressionBombError as error:
-        raise UnreadableImageError(f"{name}: {error}") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        if isinstance(error, UnreadableImageError):
-            raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UnreadableImageError(f"{name}: damaged picture ({reason}).") from None
-    raise UnreadableImageError(
-        f"{name}: damaged picture (TensorFlow cannot decode it)."
-    )
+    return pixels
 
 
 def open_picture(data: bytes) -> Image.Image:
@@ -93,6 +74,25 @@ def open_picture(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=PILLOW_FORMATS)
 
 
+def _problem(data: bytes, header_only: bool) -> str:
+    """Returns what Pillow finds wrong with a file; empty if nothing."""
+    try:
+        with open_picture(data) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                size = f"{picture.width} x {picture.height}"
+                return f"{size} pixels are more than {MAX_PIXELS}."
+            if not header_only:
+                picture.load()
+    except UnidentifiedImageError:
+        return "not a picture."
+    except Image.DecompressionBombError as error:
+        return str(error)
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return f"damaged picture ({reason})."
+    return ""
+
+
 class _Graph(NamedTuple):
     """What exported models do with a file, for bytes."""
 
@@ -104,20 +104,25 @@ class _Graph(NamedTuple):
 def _graph() -> _Graph:
     import tensorflow as tf
 
-    from keras_agegender.faces.decoding import decode_picture, refusal
+    from keras_agegender.faces.decoding import JPEG, decode_picture, refusal
 
-    file = [tf.TensorSpec((), tf.string)]
-    refuse = tf.function(refusal, input_signature=file).get_concrete_function()
-    decode = tf.function(decode_picture, input_signature=file).get_concrete_function()
+    @functools.cache
+    def traced(function: Callable[[tf.Tensor], tf.Tensor]) -> Callable:
+        file = tf.TensorSpec((), tf.string)
+        return tf.function(function, [file], autograph=False).get_concrete_function()
 
     def decode_or_none(data: bytes) -> np.ndarray | None:
+        # What `decode_picture` does with such a file; tracing it all takes a second.
+        is_jpeg = data.startswith(JPEG.magic)
+        decode = traced(JPEG.decode if is_jpeg else decode_picture)
         try:
             return decode(tf.constant(data)).numpy()
         except (tf.errors.OpError, UnicodeDecodeError):  # the latter of a message
             return None
 
     return _Graph(
-        lambda data: refuse(tf.constant(data)).numpy().decode(), decode_or_none
+        lambda data: traced(refusal)(tf.constant(data)).numpy().decode(),
+        decode_or_none,
     )
 
 

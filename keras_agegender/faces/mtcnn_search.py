@@ -42,9 +42,13 @@ def search_copy(image: tf.Tensor, min_face_size: float, max_side: int) -> Search
     scale = SEARCHED_FACE / tf.maximum(least, float(SMALLEST_FACE))
     scale = tf.minimum(tf.minimum(scale, max_side / tf.reduce_max(size)), 1.0)
     reduced = tf.maximum(tf.cast(tf.round(size * scale), tf.int32), 1)
-    copy = tf.image.resize(image[tf.newaxis], reduced, method="area")[0]
+
+    def reduce() -> tf.Tensor:
+        copy = tf.image.resize(image[tf.newaxis], reduced, method="area")[0]
+        return tf.cast(tf.round(copy), tf.uint8)
+
     return SearchCopy(
-        tf.cast(tf.round(copy), tf.uint8),
+        tf.cond(scale == 1.0, lambda: image, reduce),
         tf.maximum(least * scale, float(SMALLEST_FACE)),
         (size / tf.cast(reduced, tf.float32))[::-1],
     )

@@ -11,6 +11,7 @@ from keras_agegender.faces.decoding import decode_jpeg, decode_picture
 from keras_agegender.faces.detector import MtcnnDetector
 from keras_agegender.faces.mtcnn import Mtcnn
 from keras_agegender.faces.mtcnn_search import search_copy
+from keras_agegender.faces.network_input import enlarged_size, to_input
 from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.faces.resampling import (
     own_size,
@@ -203,12 +204,7 @@ class PixelGraph(tf.Module):
         Returns:
             float32 in [0, 1]. Shape (*image_size, 3).
         """
-        height, width = self.image_size
-        large = enlarged_size((height, width), self.path.enlarge)
-        image = unit_pixels(picture, large)
-        top, left = (large[0] - height) // 2, (large[1] - width) // 2
-        image = image[top : top + height, left : left + width]
-        return tf.ensure_shape(image, (height, width, 3))
+        return to_input(picture, self.image_size, self.path)
 
     def face_file(self, data: tf.Tensor) -> tf.Tensor:
         """Turns the file of a face crop, or of a whole picture, into the model's input.
@@ -273,11 +269,6 @@ def encode_jpeg(picture: tf.Tensor, quality: int | None) -> tf.Tensor:
     return tf.io.encode_jpeg(picture, format="rgb", quality=quality or 95)
 
 
-def enlarged_size(image_size: tuple[int, int], enlarge: float) -> tuple[int, int]:
-    """Returns the (height, width) out of which the input is cut."""
-    return round(image_size[0] * enlarge), round(image_size[1] * enlarge)
-
-
 def crop_size(path: PixelPath) -> tuple[int, int]:
     """Returns the (height, width) of crops that a file of one size takes.
 
@@ -292,9 +283,3 @@ def crop_size(path: PixelPath) -> tuple[int, int]:
             f"Received: {path.describe()}."
         )
     return enlarged_size(path.image_size, path.enlarge)
-
-
-def unit_pixels(picture: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-    """Resizes a picture and scales it from [0, 255] to [0, 1], float32."""
-    # The kernel's weights sum to 1.0000002.
-    return tf.clip_by_value(resize(picture, size) / 255.0, 0.0, 1.0)

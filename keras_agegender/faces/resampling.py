@@ -33,14 +33,15 @@ def resample(image: Any, box: Any, size: Any) -> tf.Tensor:
     >>> resample(picture, [1, 0, 3, 1], (1, 2)).numpy().ravel().tolist()
     [1.0, 2.0]
     """
-    box = tf.cast(box, tf.float32)
-    sides = tf.maximum(box[2:] - box[:2], 1e-3)[::-1]
-    scale = tf.cast(size, tf.float32) / sides
+    box, size = tf.cast(box, tf.float32), tf.cast(size, tf.int32)
+    scale = tf.cast(size, tf.float32) / tf.maximum(box[2:] - box[:2], 1e-3)[::-1]
+    reach = tf.maximum(1.0, 1.0 / scale[::-1]) + 1.0  # of the kernel
+    image, start = _part(image, box[:2] - reach, box[2:] + reach)
     return tf.raw_ops.ScaleAndTranslate(
-        images=tf.convert_to_tensor(image)[tf.newaxis],
-        size=tf.cast(size, tf.int32),
+        images=image[tf.newaxis],
+        size=size,
         scale=scale,
-        translation=-box[1::-1] * scale,
+        translation=(start - box[:2])[::-1] * scale,
         kernel_type="triangle",
         antialias=True,
     )[0]
@@ -48,7 +49,64 @@ def resample(image: Any, box: Any, size: Any) -> tf.Tensor:
 
 def resize(image: Any, size: Any) -> tf.Tensor:
     """Resizes a whole picture; see `resample`."""
-    return resample(image, full_box(tf.shape(image)[:2]), size)
+    image, size = tf.convert_to_tensor(image), tf.cast(size, tf.int32)
+
+    def enlarge() -> tf.Tensor:
+        """Nothing is averaged then, and this operation takes a fifth of the time."""
+        return tf.raw_ops.ResizeBilinear(
+            images=image[tf.newaxis], size=size, half_pixel_centers=True
+        )[0]
+
+    return tf.cond(
+        tf.reduce_all(size >= tf.shape(image)[:2]),
+        enlarge,
+        lambda: resample(image, full_box(tf.shape(image)[:2]), size),
+    )
+
+
+def resize_matrix(source: Any, target: int, enlarge: float = 1.0) -> tf.Tensor:
+    """Returns the matrix that resizes a column of pixels: bilinear, antialiased.
+
+    Args:
+        source: How many pixels there are, a number or a scalar tensor.
+        target: How many are wanted.
+        enlarge: Their center is cut out of this many times as many; at least 1.
+
+    Returns:
+        Weights, the sum of each row is 1. Shape (target, source), float32.
+
+    Example:
+    >>> (7 * resize_matrix(4, 2).numpy()).round().astype(int).tolist()
+    [[3, 3, 1, 0], [0, 1, 3, 3]]
+    """
+    large = round(target * enlarge)
+    first = (large - target) // 2
+    count = tf.cast(source, tf.float32)
+    step = count / large
+    centers = (tf.range(target, dtype=tf.float32) + (first + 0.5)) * step - 0.5
+    distance = tf.abs(centers[:, tf.newaxis] - tf.range(count)[tf.newaxis, :])
+    weights = tf.maximum(1.0 - distance / tf.maximum(step, 1.0), 0.0)
+    return weights / tf.reduce_sum(weights, axis=1, keepdims=True)
+
+
+def multiply(image: tf.Tensor, rows: Any, columns: Any) -> tf.Tensor:
+    """Resizes a picture by two matrices; for small ones quicker than `resize`.
+
+    Args:
+        image: Picture. Shape (height, width, channels).
+        rows: What `resize_matrix` returned for its height.
+        columns: The same for its width.
+
+    Returns:
+        float32 in the picture's range. Shape (len(rows), len(columns), channels).
+    """
+    depth = tf.shape(image)[2]
+    image = tf.cast(image, tf.float32)
+    for matrix in (rows, columns):
+        target, source = tf.unstack(tf.shape(matrix))
+        image = tf.matmul(matrix, tf.reshape(image, (source, -1)))
+        image = tf.transpose(tf.reshape(image, (target, -1, depth)), (1, 0, 2))
+    return image
 
 
 def own_size(box: Any) -> tf.Tensor:
@@ -70,9 +128,12 @@ def turn(image: Any, box: Any, degrees: Any) -> tf.Tensor:
         where the picture ends.
     """
     box = tf.cast(box, tf.float32)
+    reach = tf.norm(box[2:] - box[:2]) / 2 + 1.0  # of the corners, all around
+    center = (box[:2] + box[2:]) / 2
+    image, start = _part(image, center - reach, center + reach)
     angle = tf.cast(degrees, tf.float32) * (math.pi / 180)
     size = own_size(box)
-    middle = (box[:2] + box[2:]) / 2 - 0.5
+    middle = center - start - 0.5
     stretch = (box[2:] - box[:2]) / tf.cast(size[::-1], tf.float32)
     left, top = tf.unstack((tf.cast(1 - size[::-1], tf.float32) / 2) * stretch)
     cos, sin = tf.cos(angle), tf.sin(angle)
@@ -84,13 +145,33 @@ def turn(image: Any, box: Any, degrees: Any) -> tf.Tensor:
         ]
     )
     return tf.raw_ops.ImageProjectiveTransformV3(
-        images=tf.cast(tf.convert_to_tensor(image)[tf.newaxis], tf.float32),
+        images=tf.cast(image[tf.newaxis], tf.float32),
         transforms=transform[tf.newaxis],
         output_shape=size,
         interpolation="BILINEAR",
         fill_mode="NEAREST",
         fill_value=0.0,
     )[0]
+
+
+def _part(image: Any, low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the pixels of a picture that are needed, and (x, y) of the first.
+
+    A face of a large photo takes no longer than one of a small one.
+
+    Args:
+        image: Picture. Shape (height, width, channels).
+        low: (x, y) of the first pixel that is needed; may leave the picture.
+        high: (x, y) behind the last one.
+    """
+    image = tf.convert_to_tensor(image)
+    size = tf.cast(tf.shape(image)[1::-1], tf.float32)
+    first = tf.clip_by_value(tf.floor(low), 0.0, size - 1.0)
+    last = tf.clip_by_value(tf.math.ceil(high), first + 1.0, size)
+    (left, top), (right, bottom) = (
+        tf.unstack(tf.cast(corner, tf.int32)) for corner in (first, last)
+    )
+    return image[top:bottom, left:right], first
 
 
 def to_bytes(image: tf.Tensor) -> tf.Tensor:

@@ -15,11 +15,8 @@ import tensorflow as tf
 
 from keras_agegender.faces.cropping import CropOptions
 from keras_agegender.faces.decoding import decode_jpeg, decode_picture
-from keras_agegender.faces.pixel_graph import (
-    PixelGraph,
-    enlarged_size,
-    unit_pixels,
-)
+from keras_agegender.faces.network_input import enlarged_size, unit_pixels
+from keras_agegender.faces.pixel_graph import PixelGraph
 from keras_agegender.faces.pixel_path import PixelPath
 
 

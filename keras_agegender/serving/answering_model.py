@@ -166,7 +166,6 @@ def _with_constants(function: Any) -> Callable[[np.ndarray], Answers]:
     Args:
         function: A concrete function of one tensor that returns a dictionary.
     """
-    import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
     )
@@ -175,9 +174,16 @@ def _with_constants(function: Any) -> Callable[[np.ndarray], Answers]:
     # The converted function returns a list, in the order in which `tf.nest` flattens.
     names = sorted(function.structured_outputs)
 
+    return _on_arrays(lambda pixels: dict(zip(names, frozen(pixels), strict=True)))
+
+
+def _on_arrays(network: Callable[[Any], dict[str, Any]]) -> Callable[..., Answers]:
+    """Returns a network of tensors as one of arrays."""
+    import tensorflow as tf
+
     def answer(pixels: np.ndarray) -> Answers:
-        outputs = frozen(tf.constant(pixels))
-        return {n: value.numpy() for n, value in zip(names, outputs, strict=True)}
+        outputs = network(tf.constant(pixels))
+        return {name: value.numpy() for name, value in outputs.items()}
 
     return answer
 
@@ -228,16 +234,10 @@ def _load_keras_file(file: Path) -> AnsweringModel:
 
 def _serve(model: RunDirectory | Path, **options: Any) -> AnsweringModel:
     with quiet_start():
-        import tensorflow as tf
-
-        from keras_agegender.serving.served_model import serve
+        from keras_agegender.serving.served_model import constant_network, serve
 
     served = serve(model, **options)
-    shape = (None, *served.graph.image_size, 3)
-    spec = tf.TensorSpec(shape, tf.float32, name="inputs")
-    network = tf.function(served.functions["inputs"], input_signature=[spec])
-    answer = _with_constants(network.get_concrete_function())
-    return AnsweringModel(served.metadata, answer)
+    return AnsweringModel(served.metadata, _on_arrays(constant_network(served)))
 
 
 def _check_keras_file(file: Path) -> None:

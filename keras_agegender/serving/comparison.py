@@ -170,7 +170,7 @@ def check_drift(comparison: Comparison, tolerance: Tolerance, what: str) -> None
 def keras_answers(served: Served, crops: np.ndarray) -> dict[str, np.ndarray]:
     """Returns the Keras model's answers, its pixels prepared as in training."""
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def answer(batch: tf.Tensor) -> dict[str, tf.Tensor]:
         return served.functions["faces"](batch)
 

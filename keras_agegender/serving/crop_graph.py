@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_agegender.faces.pixel_graph import enlarged_size
+from keras_agegender.faces.resampling import resize_matrix
 from keras_agegender.serving.served_model import Served
 
 # Name of the input.
 CROPS = "crops"
-# What turns pixels into the network's input carries this name inside the graph.
-PIXELS_SCOPE = "pixels"
 
 
 def crop_function(served: Served) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
@@ -31,36 +29,9 @@ def crop_function(served: Served) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]
     size, enlarge = served.graph.image_size, served.graph.path.enlarge
 
     def answer(crops: tf.Tensor) -> dict[str, tf.Tensor]:
-        with tf.name_scope(PIXELS_SCOPE):
-            inputs = _to_input(crops, size, enlarge)
-        return served.functions["inputs"](inputs)
+        return served.functions["inputs"](_to_input(crops, size, enlarge))
 
     return answer
-
-
-def resize_matrix(source: Any, target: int, enlarge: float = 1.0) -> tf.Tensor:
-    """Returns the matrix that resizes a column of pixels: bilinear, antialiased.
-
-    Args:
-        source: How many pixels there are, a number or a scalar tensor.
-        target: How many are wanted.
-        enlarge: Their center is cut out of this many times as many; at least 1.
-
-    Returns:
-        Weights, the sum of each row is 1. Shape (target, source), float32.
-
-    Example:
-    >>> (7 * resize_matrix(4, 2).numpy()).round().astype(int).tolist()
-    [[3, 3, 1, 0], [0, 1, 3, 3]]
-    """
-    (large, _) = enlarged_size((target, target), enlarge)
-    first = (large - target) // 2
-    count = tf.cast(source, tf.float32)
-    step = count / large
-    centers = (tf.range(target, dtype=tf.float32) + (first + 0.5)) * step - 0.5
-    distance = tf.abs(centers[:, tf.newaxis] - tf.range(count)[tf.newaxis, :])
-    weights = tf.maximum(1.0 - distance / tf.maximum(step, 1.0), 0.0)
-    return weights / tf.reduce_sum(weights, axis=1, keepdims=True)
 
 
 def _to_input(crops: tf.Tensor, size: tuple[int, int], enlarge: float) -> tf.Tensor:

@@ -103,9 +103,8 @@ def export(
             `None` (default) keeps those of a run's terms.json.
         format: `"savedmodel"` (default), `"onnx"`, `"litert"`, or `"litert-int8"` with
             weights of 8 bits.
-        crops: A prepared dataset or a folder of face crops: whom a file is compared on,
-            and its integers fitted to. `None` takes the run's dataset where it still
-            is, drawn faces otherwise.
+        crops: A prepared dataset or a folder of face crops: whom a file is compared on.
+            `None` takes the run's dataset where it still is, drawn faces otherwise.
         report: Called with size, speed and agreement of a file, `print` for instance.
         overwrite: Whether an export of that name may be replaced.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -37,7 +38,7 @@ def make_preparation(pixels: PixelPath, takes_crops: bool = False) -> Prepare:
     graph = PixelGraph(pixels)
     finish = graph.to_crop if takes_crops else graph.to_input
 
-    @tf.function(input_signature=[PICTURE])
+    @tf.function(input_signature=[PICTURE], autograph=False)
     def whole(image: Any) -> Any:
         return finish(graph.whole(image)), full_box(tf.shape(image)[:2])
 
@@ -46,17 +47,24 @@ def make_preparation(pixels: PixelPath, takes_crops: bool = False) -> Prepare:
             PICTURE,
             tf.TensorSpec((4,), tf.float32),
             tf.TensorSpec((5, 2), tf.float32),
-        ]
+        ],
+        autograph=False,
     )
     def face(image: Any, box: Any, landmarks: Any) -> Any:
         picture = graph.face(image, box, landmarks)
         return finish(picture), graph.crop_box(image, box)
 
+    @functools.cache
+    def traced(function: Any) -> Any:
+        """Is called without a look at the types of its arguments: that takes 0.1 ms."""
+        return function.get_concrete_function()
+
     def prepare(image: np.ndarray, found: FoundFace) -> tuple[np.ndarray, np.ndarray]:
         if found.landmarks is None:
-            values = whole(image)
+            values = traced(whole)(tf.constant(image))
         else:
-            values = face(image, found.box, found.landmarks)
+            place = (found.box, found.landmarks)
+            values = traced(face)(tf.constant(image), *map(tf.constant, place))
         return values[0].numpy(), values[1].numpy()
 
     return prepare

@@ -1,4 +1,4 @@
-"""Which faces a model file is compared on, and its integers are fitted to."""
+"""Which faces a model file is compared on."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from keras_agegender.run_directory import RunDirectory
 from keras_agegender.serving.comparison import Faces
 from keras_agegender.synthetic.drawing import draw_face
 
-# Enough to tell a per cent apart, and to see the range of activations.
-COMPARED, FITTED = 500, 200
+COMPARED = 500  # enough to tell a per cent apart
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 DRAWN = 48
 # Column of a dataset -> the answer that it is the truth of.
@@ -28,8 +27,8 @@ LABELS = {"age_group": "age_group", "gender": "gender_id", "age_years": "age_yea
 
 def find_faces(
     run: RunDirectory | None, crops: str | Path | None, graph: PixelGraph
-) -> tuple[Faces, Faces]:
-    """Returns the faces to compare on and others to fit integers to.
+) -> Faces:
+    """Returns the faces to compare on.
 
     Args:
         run: The run, whose dataset has faces if it is still there.
@@ -48,22 +47,15 @@ def find_faces(
     elif (Path(crops) / "dataset_info.json").is_file():
         prepared, splits = load_prepared(crops), {}
     else:
-        return _halves(_folder_faces(Path(crops), graph))
+        return _folder_faces(Path(crops), graph)
     names = {**{name: name for name in prepared.splits}, **splits}
-    if {"train", "validation"} <= set(names):
-        return (
-            _dataset_faces(prepared, names["validation"], COMPARED, graph),
-            _dataset_faces(prepared, names["train"], FITTED, graph),
-        )
     together = "+".join(prepared.builder.info.splits)
-    return _halves(_dataset_faces(prepared, together, COMPARED + FITTED, graph))
+    return _dataset_faces(prepared, names.get("validation", together), graph)
 
 
-def _dataset_faces(
-    data: PreparedDataset, split: str, count: int, graph: PixelGraph
-) -> Faces:
+def _dataset_faces(data: PreparedDataset, split: str, graph: PixelGraph) -> Faces:
     columns = [name for name in LABELS if name in data.builder.info.features]
-    examples = read_columns(data, split, {"image", *columns}).take(count)
+    examples = read_columns(data, split, {"image", *columns}).take(COMPARED)
     rows = list(read_rows(data, examples))
     crops = [_stored(graph.decode(row["image"]), graph) for row in rows]
     labels = {LABELS[name]: np.array([r[name] for r in rows]) for name in columns}
@@ -81,20 +73,20 @@ def _folder_faces(folder: Path, graph: PixelGraph) -> Faces:
     # The first by name may all be of one kind.
     np.random.default_rng(0).shuffle(files)
     pictures = []
-    for file in files[: COMPARED + FITTED]:
+    for file in files[:COMPARED]:
         try:
             pictures.append(_stored(read_image(file), graph))
         except UnreadableImageError:
             continue
-    if len(pictures) < 2:
+    if not pictures:
         raise ValueError(
-            f"Invalid `crops`. Expected at least two pictures in {folder} that can be "
-            f"read. Received: {len(pictures)} of {len(files)}."
+            f"Invalid `crops`. Expected a picture in {folder} that can be read. "
+            f"Received: 0 of {len(files)}."
         )
     return Faces(np.stack(pictures), f"pictures of {folder}")
 
 
-def _drawn_faces(graph: PixelGraph) -> tuple[Faces, Faces]:
+def _drawn_faces(graph: PixelGraph) -> Faces:
     size = [max(side, 32) for side in crop_size(graph.path)]
     pictures = [
         draw_face(
@@ -103,7 +95,7 @@ def _drawn_faces(graph: PixelGraph) -> tuple[Faces, Faces]:
         for k in range(DRAWN)
     ]
     crops = np.stack([_stored(picture, graph) for picture in pictures])
-    return _halves(Faces(crops, "drawn faces (real ones: --crops FOLDER)"))
+    return Faces(crops, "drawn faces (real ones: --crops FOLDER)")
 
 
 def _stored(picture: np.ndarray, graph: PixelGraph) -> np.ndarray:
@@ -112,17 +104,3 @@ def _stored(picture: np.ndarray, graph: PixelGraph) -> np.ndarray:
     if tuple(picture.shape[:2]) != size:
         picture = to_bytes(resize(tf.convert_to_tensor(picture), size))
     return np.asarray(picture)
-
-
-def _halves(faces: Faces) -> tuple[Faces, Faces]:
-    """Returns most of the faces to compare on and every third to fit to."""
-    fitted = np.arange(len(faces.crops)) % 3 == 1
-    parts = [
-        Faces(
-            faces.crops[keep],
-            faces.source,
-            {name: values[keep] for name, values in faces.labels.items()},
-        )
-        for keep in (~fitted, fitted)
-    ]
-    return parts[0], parts[1]

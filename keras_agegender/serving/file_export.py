@@ -52,7 +52,7 @@ def export_file(
         ValueError: If it answers otherwise than the Keras model: there is no file then.
     """
     check_new_file(file, format, overwrite)
-    compared, _ = find_faces(run, crops, served.graph)
+    compared = find_faces(run, crops, served.graph)
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as partial:
         description = {**served.metadata, **_describe_file(served, format)}

@@ -36,7 +36,7 @@ def write_onnx(served: Served, file: Path) -> None:
 
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # it warns, and writes
     spec = [tf.TensorSpec((None, None, None, 3), tf.uint8, name=CROPS)]
-    function = tf.function(crop_function(served), input_signature=spec)
+    function = tf.function(crop_function(served), spec, autograph=False)
     model, _ = tf2onnx.convert.from_function(function, spec, opset=OPSET)
     for dimension, name in enumerate(("batch", "height", "width")):
         model.graph.input[0].type.tensor_type.shape.dim[dimension].dim_param = name

@@ -94,6 +94,23 @@ def serve(
     return Served(network, graph, functions, description)
 
 
+def constant_network(served: Served) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """Returns the signature `inputs` with weights that are constants.
+
+    TensorFlow makes it faster than one with variables, and it is traced once: turning
+    variables into constants afterwards takes half a second.
+    """
+    weights = [(variable, variable.numpy()) for variable in served.network.variables]
+
+    def network(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        constants = [(variable, tf.constant(value)) for variable, value in weights]
+        with keras.StatelessScope(state_mapping=constants):
+            return served.functions["inputs"](inputs)
+
+    spec = tf.TensorSpec((None, *served.graph.image_size, 3), tf.float32)
+    return tf.function(network, [spec], autograph=False).get_concrete_function()
+
+
 def _stored_path(
     pixels: PixelPath | None,
     source: Mapping[str, Any],

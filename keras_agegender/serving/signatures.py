@@ -18,8 +18,6 @@ from keras_agegender.serving.output_names import DECODED_NAMES, SET_NAMES
 
 # Of `photos`: how many faces were found in each photo.
 COUNTS = "counts"
-# The network's own operations carry this name inside the graph.
-NETWORK_SCOPE = "network"
 
 
 def serving_functions(
@@ -43,8 +41,7 @@ def serving_functions(
     shape = (None, *graph.image_size, 3)
 
     def inputs(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        with tf.name_scope(NETWORK_SCOPE):
-            outputs = _named_outputs(model(inputs, training=False), encoding)
+        outputs = _named_outputs(model(inputs, training=False), encoding)
         if calibration is not None:
             outputs = calibration.apply(outputs, encoding)
         answers = dict(outputs)

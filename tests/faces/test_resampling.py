@@ -7,7 +7,14 @@ import pytest
 import tensorflow as tf
 from sample_data import picture
 
-from keras_agegender.faces.resampling import own_size, resample, resize, turn
+from keras_agegender.faces.resampling import (
+    multiply,
+    own_size,
+    resample,
+    resize,
+    resize_matrix,
+    turn,
+)
 
 IMAGE = picture(size=(60, 80))
 
@@ -49,6 +56,35 @@ def test_a_box_moved_a_little_gives_a_picture_changed_a_little():
 def test_resize_is_tensorflow_s():
     expected = tf.image.resize(IMAGE, (17, 23), antialias=True)
     np.testing.assert_allclose(resize(IMAGE, (17, 23)), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(60, 80), (90, 97), (61, 80)])
+def test_enlarging_is_as_resampling_the_whole(size):
+    expected = resample(IMAGE, [0, 0, 80, 60], size)
+    np.testing.assert_allclose(resize(IMAGE, size), expected, atol=0.01)
+
+
+def test_two_matrices_resize_as_one_operation_does():
+    found = multiply(tf.constant(IMAGE), resize_matrix(60, 50), resize_matrix(80, 63))
+    np.testing.assert_allclose(found, resize(IMAGE, (50, 63)), atol=1e-3)
+
+
+@pytest.mark.parametrize("box", [[3, 2, 41, 43], [60, 30, 90, 70], [-30, -9, 20, 30]])
+def test_a_part_of_a_large_picture_is_enough(box):
+    """Pixels far away are not looked at, and change nothing: not even at an edge."""
+    far = np.pad(IMAGE, ((0, 200), (0, 300), (0, 0)), mode="edge")
+    there = np.pad(far, ((150, 0), (120, 0), (0, 0)), mode="edge")
+    moved = np.add(box, [120, 150, 120, 150])
+    np.testing.assert_allclose(
+        turn(IMAGE, box, 12.0), turn(there, moved, 12.0), atol=0.1
+    )
+    inside = [max(box[0], 3), max(box[1], 3), min(box[2], 77), min(box[3], 57)]
+    moved = np.add(inside, [120, 150, 120, 150])
+    np.testing.assert_allclose(
+        resample(IMAGE, inside, (9, 8))[1:-1, 1:-1],
+        resample(there, moved, (9, 8))[1:-1, 1:-1],
+        atol=0.01,
+    )
 
 
 @pytest.mark.parametrize("degrees", [30, -20, 90])

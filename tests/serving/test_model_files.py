@@ -131,7 +131,7 @@ def test_a_file_says_what_the_model_says(made, model, expected):
     assert opened.metadata["age_groups"][4] == "25-32"
     assert PixelPath.from_dict(opened.metadata["pixels"]).stored_size == (48, 40)
     assert Calibration.from_dict(opened.metadata["calibration"]) == CALIBRATION
-    assert "same answer: age_group 100.0%" in said[0] and "32 drawn faces" in said[0]
+    assert "same answer: age_group 100.0%" in said[0] and "48 drawn faces" in said[0]
     names = sorted(entry.name for entry in file.parent.iterdir())
     assert names == [file.name, f"{file.name}.sha256"]
 

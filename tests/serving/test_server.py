@@ -509,7 +509,9 @@ def test_200_clients_and_a_calm_end(model_file):
         codes = [a.status_code for a in answers if a not in late]
         assert codes == [200] * len(codes) and codes
         assert process.wait(30) in (143, -signal.SIGTERM)
-        assert "Traceback" not in process.stderr.read()
+        said = process.stderr.read()
+        assert "terminated; every request that had come is answered" in said
+        assert "Traceback" not in said and "goes on" not in said
     finally:
         process.kill()
         process.wait()
