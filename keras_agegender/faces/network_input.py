@@ -11,7 +11,7 @@ from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.faces.resampling import multiply, resize, resize_matrix
 
 
-def to_input(
+def stored_to_input(
     picture: tf.Tensor, image_size: tuple[int, int], path: PixelPath
 ) -> tf.Tensor:
     """Turns a stored picture into the network's input; see `PixelGraph.to_input`.

@@ -11,7 +11,7 @@ from keras_agegender.faces.decoding import decode_jpeg, decode_picture
 from keras_agegender.faces.detector import MtcnnDetector
 from keras_agegender.faces.mtcnn import Mtcnn
 from keras_agegender.faces.mtcnn_search import search_copy
-from keras_agegender.faces.network_input import enlarged_size, to_input
+from keras_agegender.faces.network_input import enlarged_size, stored_to_input
 from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.faces.resampling import (
     own_size,
@@ -204,7 +204,7 @@ class PixelGraph(tf.Module):
         Returns:
             float32 in [0, 1]. Shape (*image_size, 3).
         """
-        return to_input(picture, self.image_size, self.path)
+        return stored_to_input(picture, self.image_size, self.path)
 
     def face_file(self, data: tf.Tensor) -> tf.Tensor:
         """Turns the file of a face crop, or of a whole picture, into the model's input.

@@ -28,7 +28,11 @@ from keras_agegender.recipes.needs import check_beginning, training_data
 from keras_agegender.recipes.recipe import Recipe
 from keras_agegender.run_directory import RunDirectory, recipe_encoding
 from keras_agegender.training.check_pixels import check_pixels, pixels_of
-from keras_agegender.training.data_encoding import labelled, standardized
+from keras_agegender.training.data_encoding import (
+    labelled,
+    standardized,
+    without_left_out,
+)
 from keras_agegender.training.identity import identity_of
 from keras_agegender.training.monitors import check_monitors
 from keras_agegender.training.pretrained import model_file
@@ -193,6 +197,7 @@ def make_experiment(
     prepared.check_encoding(asked)
     resolved = resolve_splits(recipe, prepared, splits)
     encoding = labelled(asked, prepared, resolved["train"])
+    recipe = without_left_out(recipe, asked, encoding)
     for change in recipe.loss_weight_changes:
         check_output_names(change.set, encoding.output_names, "loss_weight_changes")
     check_monitors(recipe, encoding)

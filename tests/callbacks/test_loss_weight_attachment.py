@@ -106,7 +106,9 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("used_before", [False, True])
+@pytest.mark.parametrize(
+    "used_before", [True, pytest.param(False, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_model(kind, used_before):
     make, targets, name, compiled = KINDS[kind]
@@ -225,6 +227,7 @@ def test_compile_after_ctrl_c_starts_from_its_own_weights():
     assert_detached(model)
 
 
+@pytest.mark.slow
 def test_weights_files_after_ctrl_c_are_those_of_an_ordinary_model(tmp_path):
     model = interrupted()
     model.save_weights(tmp_path / "after.weights.h5")

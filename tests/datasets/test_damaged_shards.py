@@ -82,7 +82,9 @@ class Damage(keras.callbacks.Callback):
         self.shard.write_bytes(content)
 
 
-@pytest.mark.parametrize("split", ["train", "validation"])
+@pytest.mark.parametrize(
+    "split", ["train", pytest.param("validation", marks=pytest.mark.slow)]
+)
 def test_damage_that_comes_while_it_trains(tmp_path, split):
     data = make_prepared(tmp_path, 10)
     fold = load_prepared(data).splits[split].partition("+")[0]

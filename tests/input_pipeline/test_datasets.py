@@ -281,6 +281,7 @@ def test_cropping_on_the_fly_gives_what_prepare_gives(photos, tmp_path):
     assert joined(train_ds)[0].shape == (4, 32, 32, 3)
 
 
+@pytest.mark.slow
 def test_whole_pictures_of_a_dataset_can_be_cropped(photos, tmp_path):
     report = prepare(photos, tmp_path / "p", progress=False)
     cropper = PixelPath(crop=CropOptions(margin=0.5))

@@ -48,6 +48,7 @@ def test_it_trains_and_begins_with_its_weights(run):
         assert np.array_equal(*kernels) == same, name
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="a SavedModel is TensorFlow's"
 )

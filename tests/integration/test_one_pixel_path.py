@@ -246,6 +246,7 @@ def test_a_model_of_whole_pictures_looks_for_no_face(ways):
     assert found.status == "ok" and found.faces[0].box[0] > 12
 
 
+@pytest.mark.slow
 def test_a_detector_that_no_graph_holds(tmp_path):
     model, encoding = mirror_model()
     path = export(model, tmp_path / "a", encoding=encoding, crop_options=CropOptions())

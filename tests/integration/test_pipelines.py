@@ -116,7 +116,8 @@ def test_the_help_of_finetuning_says_what_it_does_and_its_defaults():
     text = " ".join(run("finetune_your_csv.py", "--help").split())
     assert " Two stages: new heads on a frozen trunk" in text
     assert "Description" not in text
-    for default in ("resnet34", "categorical", "runs/finetuned", "3 10", "0"):
+    assert "[the pretrained run's, or resnet34]" in text
+    for default in ("categorical", "runs/finetuned", "3 10", "0"):
         assert f"[{default}]" in text
 
 

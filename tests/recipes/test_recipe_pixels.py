@@ -93,6 +93,7 @@ def layers_of(recipe):
     return [x.name for x in model.layers if isinstance(x, AUGMENTATION_LAYERS)]
 
 
+@pytest.mark.slow
 def test_augmentation_stands_where_the_recipe_says(datasets):
     prepared = datasets[0]
     shown = {}

@@ -209,6 +209,7 @@ def test_overrides_reach_what_recipes_begin_with(prepared, tmp_path):
         reproduce(["7"], data, tmp_path, overrides=["pretraining.training.epochs=1"])
 
 
+@pytest.mark.slow
 def test_every_recipe_takes_the_pixels_it_needs(prepared, tmp_path):
     whole = make_prepared(tmp_path / "whole", crop_options=None, detector=None)
     changes = [s for s in SMALL if "faces" not in s]

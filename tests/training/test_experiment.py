@@ -24,7 +24,7 @@ from keras_agegender.evaluation.metrics import format_metrics
 from keras_agegender.evaluation.seen_faces import count_seen, data_name, possibly_seen
 from keras_agegender.faces.cropping import CropOptions
 from keras_agegender.recipes.loading import load_recipe
-from keras_agegender.recipes.recipe import Published
+from keras_agegender.recipes.recipe import LossWeightChange, Published
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.training.experiment import make_experiment
 from keras_agegender.training.identity import differences, identity_of
@@ -455,9 +455,17 @@ def test_an_output_nobody_has_a_label_for_is_left_out(tmp_path, capsys):
         splits=report_splits(),
         progress=False,
     ).directory
-    recipe = load_recipe("7", SMALL)
-    recipe = replace(recipe, training=replace(recipe.training, keep={}))
+    recipe = load_recipe("7", SMALL)  # keeps a model by val_age_loss
+    changes = (
+        LossWeightChange(set={"gender": 0.5}, epoch=0),
+        LossWeightChange(set={"gender": 0.5, "colour": 2.0}, epoch=0),
+    )
+    recipe = replace(recipe, loss_weight_changes=changes)
     run = train(recipe, data, tmp_path / "run", verbose=1)
+    assert run.recipe().training.keep == {}
+    assert run.recipe().loss_weight_changes == (
+        LossWeightChange(set={"colour": 2.0}, epoch=0),
+    )
     own = tuple(EXTRA_HEADS)
     assert run.encoding().output_names == own
     assert "face has a label for gender, age: left out" in capsys.readouterr().out
