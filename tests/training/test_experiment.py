@@ -463,7 +463,7 @@ def test_an_output_nobody_has_a_label_for_is_left_out(tmp_path, capsys):
     )
     recipe = replace(recipe, loss_weight_changes=changes)
     run = train(recipe, data, tmp_path / "run", verbose=1)
-    assert run.recipe().training.keep == {}
+    assert run.recipe().training.keep == {"both": "val_loss"}
     assert run.recipe().loss_weight_changes == (
         LossWeightChange(set={"colour": 2.0}, epoch=0),
     )
