@@ -157,7 +157,11 @@ class RunDirectory:
                 "Make one with `agegender train`."
             )
         if not run.best_model.is_file():
-            raise ValueError(f"The run in {path} has no model yet (best.keras).")
+            files = sorted([*run.path.glob("*.onnx"), *run.path.glob("*.tflite")])
+            raise ValueError(
+                f"The run in {path} has no model yet (best.keras)."
+                + (f" It holds {files[0]}, which answers too." if files else "")
+            )
         return run
 
     def check_folder(self) -> None:

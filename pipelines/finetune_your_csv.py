@@ -15,6 +15,8 @@ out. Without `--pretrained` there is just the second
 stage, from random weights.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 from dataclasses import replace
@@ -25,8 +27,6 @@ from keras_agegender.cli.argument_types import pixels, seed
 from keras_agegender.cli.checks import check_model, check_new_run
 from keras_agegender.cli.console import exit_code, load_frameworks
 from keras_agegender.cli.csv_options import add_csv_options, read_csv_as_asked
-from keras_agegender.recipes.loading import override_recipe
-from keras_agegender.run_directory import RunDirectory
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[2].partition(": ")[2])
 add_csv_options(parser)
@@ -79,14 +79,14 @@ The second differs from the first in what trains, how fast and how long.
 
 
 def make_recipes(
-    args: argparse.Namespace, run: RunDirectory | None
+    args: argparse.Namespace, pretrained: kag.ModelSettings | None
 ) -> tuple[kag.Recipe, kag.Recipe]:
-    backbone = args.model or (run.recipe().model.backbone if run else "resnet34")
+    backbone = args.model or (pretrained.backbone if pretrained else "resnet34")
     pipeline, size = ("caffe" if backbone.startswith("caffe") else "resnet"), None
     if args.size:
         size = (args.size, args.size)
-    elif run:
-        size = run.recipe().model.image_size
+    elif pretrained:
+        size = pretrained.image_size
     else:
         size = (227, 227) if pipeline == "caffe" else (224, 224)
     heads = kag.Recipe(
@@ -147,12 +147,14 @@ def main(args: argparse.Namespace) -> None:
     manifest, report = read_csv_as_asked(args)
     print(report)
     load_frameworks()
+    from keras_agegender.recipes.loading import override_recipe
+    from keras_agegender.run_directory import RunDirectory
+
     run = None
     if args.pretrained and Path(args.pretrained).is_dir():
         run = RunDirectory.open(args.pretrained)
-    heads, everything = (
-        override_recipe(recipe, args.overrides) for recipe in make_recipes(args, run)
-    )
+    recipes = make_recipes(args, run.recipe().model if run else None)
+    heads, everything = (override_recipe(recipe, args.overrides) for recipe in recipes)
     check_trunk(heads, args.pretrained)
 
     pixels = run.pixels() if run else None
@@ -180,7 +182,8 @@ def main(args: argparse.Namespace) -> None:
     if "test" in data.splits:
         print(kag.format_metrics(kag.evaluate(run)))
     saved_model = kag.export(run, args.directory / "saved_model", overwrite=True)
-    print("SavedModel:", saved_model)
+    print(f"SavedModel: {saved_model}")
+    print(f"Try it: agegender predict {saved_model} photo.jpg")
 
 
 if __name__ == "__main__":

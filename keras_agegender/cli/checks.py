@@ -102,6 +102,12 @@ def choose_model(
     if model is None and (model_kind(inputs[0]) or not _is_photo(inputs)):
         model, photos = inputs[0], photos[1:]
     if model is None:
+        inner = Path(inputs[0]) / "run"
+        if model_kind(inner):
+            raise ValueError(
+                f"{inputs[0]} is no model, and seems to hold more than photos: is "
+                f"{inner} meant? (A folder of photos of that kind: --model MODEL.)"
+            )
         return default_model(), photos
     check_answering_model(model)
     return Path(model), photos

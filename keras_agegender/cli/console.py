@@ -100,6 +100,7 @@ def exit_code(
         0 done, `wrong_input` if something was wrong with it, 130 interrupted (Ctrl-C),
         141 if nobody reads its output any more, 143 terminated (SIGTERM).
     """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # whatever imports TensorFlow
     return until_closed(lambda: _exit_code(work, program, wrong_input, stopped))
 
 

@@ -165,7 +165,7 @@ def _part(image: Any, low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Te
         high: (x, y) behind the last one.
     """
     image = tf.convert_to_tensor(image)
-    size = tf.cast(tf.shape(image)[1::-1], tf.float32)
+    size = tf.cast(tf.reverse(tf.shape(image)[:2], [0]), tf.float32)
     first = tf.clip_by_value(tf.floor(low), 0.0, size - 1.0)
     last = tf.clip_by_value(tf.math.ceil(high), first + 1.0, size)
     (left, top), (right, bottom) = (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from keras_agegender.files import write_text
+from keras_agegender.files import write_json, write_text
 from keras_agegender.models.model_files import load_model
 from keras_agegender.models.weights import WeightTransfer, transfer_weights
 from keras_agegender.run_directory import RunDirectory
@@ -15,11 +15,16 @@ from keras_agegender.run_directory import RunDirectory
 def transfer(model: keras.Model, path: Path, run: RunDirectory) -> WeightTransfer:
     """Copies what fits from a pretrained model and writes down what did.
 
+    The license of a run's weights goes along; their limits were measured on them alone.
+
     Raises:
         ValueError: If a frozen layer finds no weights.
     """
     report = transfer_weights(load_pretrained(path), model)
     write_text(run.path / "transfer.txt", f"from {path}\n{report}\n")
+    license = RunDirectory(path).terms().get("license") if path.is_dir() else None
+    if license and not run.terms_file.exists():
+        write_json(run.terms_file, {"license": license})
     return report
 
 

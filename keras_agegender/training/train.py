@@ -235,6 +235,8 @@ def _fit(
         report = transfer(model, pretrained, run)
         if verbose and writes:
             print(f"Weights from {pretrained}: {report.summary}")
+            if license := run.terms().get("license"):
+                print(f"License: {license}")
     if writes:
         truncate_history(run.history_file, backup.first_epoch)
     wait_for_all("backup read")
