@@ -14,6 +14,7 @@ import os
 import platform
 import re
 import shutil
+import uuid
 from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from importlib import metadata
@@ -234,7 +235,8 @@ def replace_directory(new: Path, directory: Path) -> None:
         directory: Its name.
     """
     aside = directory.with_name(directory.name + ".replaced")
-    shutil.rmtree(aside, ignore_errors=True)
+    if os.path.lexists(aside):  # somebody's, or of a process that was killed
+        aside = aside.with_name(f"{aside.name}-{uuid.uuid4().hex[:8]}")
     if directory.exists():
         os.replace(directory, aside)
     try:

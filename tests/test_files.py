@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 
 import pytest
 
@@ -90,6 +91,18 @@ def test_a_folder_takes_the_place_of_another(tmp_path):
     assert names_in(tmp_path) == ["data"]
     assert names_in(tmp_path / "data") == ["file"]
     assert (tmp_path / "data" / "file").read_text() == "new"
+
+
+def test_a_folder_of_the_name_that_is_moved_to_stays(tmp_path):
+    make_folder(tmp_path / "data.replaced", "precious")
+    for old in (False, True):
+        if old:
+            make_folder(tmp_path / "data", "old")
+        new = make_folder(tmp_path / "data.partial", "new")
+        files.replace_directory(new, tmp_path / "data")
+        assert names_in(tmp_path) == ["data", "data.replaced"]
+        assert (tmp_path / "data.replaced" / "file").read_text() == "precious"
+        shutil.rmtree(tmp_path / "data")
 
 
 def test_a_folder_that_cannot_be_renamed_leaves_the_old(tmp_path, monkeypatch):

@@ -57,20 +57,42 @@ def check_operations(directory: Path) -> None:
 def _refused(graph: Any) -> Iterator[str]:
     top, library = graph.graph_def.node, graph.graph_def.library
     # Two nodes of the graph, which loading does not carry out, call TensorFlow's own
-    # functions that save and restore: nothing else may.
+    # functions that save and restore, one each: nothing else may.
     names = (graph.saver_def.save_tensor_name, graph.saver_def.restore_op_name)
     saving = {name.partition(":")[0] for name in names}
-    savers = {name for node in top if node.name in saving for name in _called(node)}
+    called = [_called(node) for node in top if node.name in saving]
+    for several in called:
+        if len(several) > 1:
+            yield f"functions {sorted(several)} in one saver"
+    savers = {name for one in called for name in one}
     yield from _in_nodes(top, "the graph", ALLOWED, savers, besides=saving)
     for function in library.function:
         name = function.signature.name
         where = f"function {name!r}"
         allowed = SAVING if name in savers else ALLOWED
         yield from _in_nodes(function.node_def, where, allowed, savers)
+        if name in SAVING:  # nodes of that operation would call it
+            yield f"{where}, which is the name of an operation"
         if name in savers and REPLACES in function.attr:
             yield f"{REPLACES} of {where}"
-    for name in savers & set(graph.object_graph_def.concrete_functions):
+    gradients = (*library.gradient, *library.registered_gradients)
+    for name in savers & {field for g in gradients for field in _texts(g)}:
+        yield f"a gradient {name!r}"
+    objects = graph.object_graph_def
+    for name in sorted(savers & {*objects.concrete_functions, *_of_objects(objects)}):
         yield f"a call of {name!r} by an object"
+
+
+def _texts(message: Any) -> list[str]:
+    """Returns the values of a message of texts."""
+    return [value for _, value in message.ListFields()]
+
+
+def _of_objects(objects: Any) -> Iterator[str]:
+    """Yields the names of all functions that objects say they have."""
+    for node in objects.nodes:
+        yield from node.function.concrete_functions
+        yield node.bare_concrete_function.concrete_function_name
 
 
 def _in_nodes(
@@ -90,6 +112,11 @@ def _in_nodes(
 
 def _called(node: Any) -> set[str]:
     """Returns the names of all functions that a node could call."""
-    values = node.attr.values()
-    lists = (func for value in values for func in value.list.func)
-    return {func.name for func in (*(v.func for v in values), *lists)} - {""}
+    return set(_functions_of(node.attr)) - {""}
+
+
+def _functions_of(attributes: Any) -> Iterator[str]:
+    for value in attributes.values():
+        for function in (value.func, *value.list.func):
+            yield function.name
+            yield from _functions_of(function.attr)

@@ -144,6 +144,35 @@ def by_an_object(graph):
     graph.object_graph_def.concrete_functions[saver_of(graph)].bound_inputs[:] = []
 
 
+def by_an_object_alone(graph):
+    node = graph.object_graph_def.nodes.add()
+    node.bare_concrete_function.concrete_function_name = saver_of(graph)
+
+
+def by_a_gradient(graph):
+    graph.graph_def.library.gradient.add(
+        function_name="f", gradient_func=saver_of(graph)
+    )
+
+
+def by_a_function_s_function(graph):
+    node = graph.graph_def.library.function[0].node_def.add(
+        name="x", op="PartitionedCall"
+    )
+    node.attr["f"].func.name = "f"
+    node.attr["f"].func.attr["g"].func.name = saver_of(graph)
+
+
+def with_a_second(graph):
+    (node,) = (n for n in graph.graph_def.node if "traced_save" in str(n.attr["f"]))
+    node.attr["zz"].func.name = "another"
+
+
+def by_its_name(graph):
+    """A node `Square` would call the function."""
+    graph.graph_def.library.function[0].signature.name = "Square"
+
+
 def by_replacing(graph):
     name = saver_of(graph)
     (saver,) = (f for f in graph.graph_def.library.function if f.signature.name == name)
@@ -158,6 +187,11 @@ def by_replacing(graph):
         (by_a_branch, "a call of '__inference__traced_save_.*' in function"),
         (by_the_graph, "a call of '__inference__traced_save_.*' in the graph"),
         (by_an_object, "a call of '__inference__traced_save_.*' by an object"),
+        (by_an_object_alone, "a call of '__inference__traced_save_.*' by an object"),
+        (by_a_gradient, "a gradient '__inference__traced_save"),
+        (by_a_function_s_function, "a call of '__inference__traced_save_.*' in funct"),
+        (with_a_second, "functions .'__inference__traced_save_.*', 'another'. in one"),
+        (by_its_name, "function 'Square', which is the name of an operation"),
         (by_replacing, "api_implements of function '__inference__traced_save"),
     ],
 )
