@@ -28,6 +28,7 @@ from pathlib import Path
 import pandas as pd
 
 import keras_agegender as kag
+from keras_agegender.checksums import write_checksums
 from keras_agegender.cli.console import exit_code
 from keras_agegender.datasets.hash_cache import default_cache_file
 from keras_agegender.datasets.manifest import make_manifest
@@ -141,18 +142,20 @@ def train_student(
 
 def release(name: str, run: Path, folder: Path) -> None:
     """Writes a folder as in saved_models/, with a file for phones of the small one."""
-    terms = ("--license", LICENSE)
     once(
         folder / "best.keras",
         *(HERE / "release_run.py", run, folder, "--by", "race"),
-        *(*terms, "--limits", LIMITS),
+        *("--license", LICENSE, "--limits", LIMITS),
     )
     if name == "utkface-tiny":
         once(
             folder / "face.tflite",
-            *("-m", "keras_agegender.cli.main", "export", run, *terms),
+            *("-m", "keras_agegender.cli.main", "export", folder),
             *("--format", "litert-int8", "--out", folder / "face.tflite"),
+            *("--crops", run.parent / "data"),
         )
+        kept = {file.name for file in folder.iterdir()} - {"README.md"}
+        write_checksums(folder, kept)
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -31,7 +31,7 @@ ALLOWED = frozenset(
     "ConcatOffset ConcatV2 DepthToSpace DynamicPartition DynamicStitch "
     "EmptyTensorList ExpandDims ExtractImagePatches Fill Gather GatherNd GatherV2 "
     "InvertPermutation ListDiff LowerBound MatrixBandPart MatrixDiagPartV3 "
-    "MatrixDiagV3 MatrixSetDiagV3 MirrorPad OneHot OnesLike Pack Pad PadV2 "
+    "MatrixDiagV3 MatrixInverse MatrixSetDiagV3 MatrixSolve MirrorPad OneHot OnesLike Pack Pad PadV2 "
     "ParallelDynamicStitch RaggedGather RaggedRange RaggedTensorFromVariant "
     "RaggedTensorToTensor RaggedTensorToVariant Rank Reshape ReverseSequence "
     "ReverseV2 Roll ScatterNd Shape ShapeN Size Slice SpaceToBatch SpaceToBatchND "

@@ -23,7 +23,9 @@ def labelled(
     if not left.heads:
         raise ValueError(
             f"Invalid dataset. Expected labels of {' or '.join(encoding.columns)} in "
-            f"the split {train_split!r} of {prepared.directory}. Received: none."
+            f"the split {train_split!r} of {prepared.directory}, for one output of the "
+            f"encoding {encoding.name!r} at least, and of all that one output asks for. "
+            f"Received: none of {', '.join(sorted(missing))}."
         )
     return left
 

@@ -172,7 +172,10 @@ def test_utkface_to_released_models_and_encodings(tmp_path):
     assert "utkface: 96 rows read, 96 kept" in run(*command)
     released = tmp_path / "out" / "released"
     assert not verify(released / "utkface-compact").differences
-    assert (released / "utkface-tiny" / "face.tflite").is_file()
+    assert not verify(released / "utkface-tiny").differences
+    file = kag.Predictor(released / "utkface-tiny" / "face.tflite")
+    assert "non-commercial" in file.metadata["license"]
+    assert file.metadata["limits"].startswith("Guesses from appearance")
     facts = json.loads(
         (tmp_path / "out" / "utkface-tiny" / "run.json").read_text("utf-8")
     )["trained_in_memory"]

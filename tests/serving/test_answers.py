@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import tensorflow as tf
 
+from keras_agegender.labels import MISSING
 from keras_agegender.serving.answers import FacePrediction, PhotoPrediction
+from keras_agegender.serving.signatures import _padded
 
 FACE = FacePrediction(
     box=(1.0, 2.0, 3.0, 4.0),
@@ -76,3 +79,10 @@ def test_what_was_found():
     assert str(PhotoPrediction("a.jpg", "no_face")) == "a.jpg: no face found"
     broken = PhotoPrediction("a.jpg", "unreadable", reason="a.jpg: empty file")
     assert str(broken) == "unreadable: a.jpg: empty file"
+
+
+def test_rows_of_a_batch_of_photos_are_padded_with_no_answer():
+    ids = tf.ragged.constant([[4], [0, 2]], dtype=tf.int64)
+    assert _padded(ids).numpy().tolist() == [[4, MISSING], [0, 2]]
+    assert _padded(tf.ragged.constant([[0.5], []])).numpy().tolist() == [[0.5], [0.0]]
+    assert _padded(tf.ragged.constant([[], [True]])).numpy().tolist() == [[0], [1]]
