@@ -23,8 +23,8 @@ def labelled(
     if not left.heads:
         raise ValueError(
             f"Invalid dataset. Expected labels of {' or '.join(encoding.columns)} in "
-            f"the split {train_split!r} of {prepared.directory}, for one output of the "
-            f"encoding {encoding.name!r} at least, and of all that one output asks for. "
+            f"the split {train_split!r} of {prepared.directory}, all that one "
+            f"output of the encoding {encoding.name!r} asks for. "
             f"Received: none of {', '.join(sorted(missing))}."
         )
     return left
