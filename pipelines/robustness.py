@@ -8,11 +8,13 @@ Every picture goes the whole way of a user's photo: it is made worse, faces are 
 it, cut out and answered about; where none is found, the picture is taken for one (the
 share of those is in the table). Of several faces the largest is scored. The same
 pictures at every level, so that differences are of the level alone. Pictures are named
-as UTKFace's.
+as UTKFace's. For boxes that are too tight or too loose they are taken for crops,
+without their border or with more of it, which repeats their last pixels.
 """
 
 import argparse
 import io
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -66,7 +68,7 @@ CHANGES: dict[str, tuple[Change, tuple[float, ...], str]] = {
     "JPEG": (compress, (95, 50, 20, 10), "quality {:g}"),
     "occluded": (occlude, (0, 0.125, 0.25, 0.4), "{:g} of the picture"),
 }
-MARGINS = (0.0, 0.15, 0.25, 0.4, 0.6)
+BOXES = (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5)  # sides, as shares of the right ones
 
 
 def labels(folder: Path, count: int, seed: int) -> pd.DataFrame:
@@ -88,18 +90,63 @@ def score(
         max(p.faces, key=lambda f: (f.box[2] - f.box[0]) * (f.box[3] - f.box[1]))
         for p in predictions
     ]
-    genders = [kag.GENDERS.index(face.gender) for face in answers]
-    ages = np.array([groups.index(face.age_group) for face in answers])
+    return {
+        **figures(
+            np.array([kag.GENDERS.index(face.gender) for face in answers]),
+            np.array([groups.index(face.age_group) for face in answers]),
+            np.array([face.age_years for face in answers]),
+            rows,
+        ),
+        "not found": float(np.mean([p.status != "ok" for p in predictions])),
+    }
+
+
+def figures(
+    genders: np.ndarray, ages: np.ndarray, years: np.ndarray, rows: pd.DataFrame
+) -> dict[str, float]:
+    """Returns accuracies and mean error in years."""
     known = rows["age_group"].to_numpy() >= 0
     off = np.abs(ages - rows["age_group"].to_numpy())[known]
-    years = np.abs([face.age_years for face in answers] - rows["age_years"])
     return {
         "gender": float(np.mean(genders == rows["gender"].to_numpy())),
         "age exact": float(np.mean(off == 0)),
         "one-off": float(np.mean(off <= 1)),
-        "MAE years": float(years.mean()),
-        "not found": float(np.mean([p.status != "ok" for p in predictions])),
+        "MAE years": float(np.abs(years - rows["age_years"]).mean()),
     }
+
+
+def boxed(picture: Image.Image, share: float, size: tuple[int, int]) -> np.ndarray:
+    """Returns a crop whose box has so much of the picture's sides, about its middle."""
+    pixels = np.asarray(picture)
+    if share > 1:
+        border = [round((share - 1) / 2 * side) for side in pixels.shape[:2]]
+        pixels = np.pad(pixels, [(b, b) for b in border] + [(0, 0)], mode="edge")
+    else:
+        top, left = (round((1 - share) / 2 * side) for side in pixels.shape[:2])
+        pixels = pixels[top : len(pixels) - top, left : pixels.shape[1] - left]
+    resized = Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BICUBIC)
+    return np.asarray(resized)
+
+
+def measure_boxes(model: str, pictures: list, rows: pd.DataFrame) -> list[dict]:
+    """Returns a row of scores for every size of boxes."""
+    import keras_agegender as kag
+
+    with tempfile.TemporaryDirectory() as folder:  # a file takes crops, a run photos
+        file = kag.export(model, Path(folder) / "face.tflite", format="litert")
+        answering = kag.LiteRtModel(file)
+    size = answering.crop_size
+    found = []
+    for share in BOXES:
+        crops = np.stack([boxed(picture, share, size) for picture in pictures])
+        parts = [answering.answer(crops[n : n + 32]) for n in range(0, len(crops), 32)]
+        names = ("gender_id", "age_group", "age_years")
+        answers = [np.concatenate([part[name] for part in parts]) for name in names]
+        found.append(
+            {"change": "boxes", "level": f"{share:g}", **figures(*answers, rows)}
+        )
+        print(pd.DataFrame(found[-1:]).to_string(header=False), flush=True)
+    return found
 
 
 def measure(model: str, rows: pd.DataFrame) -> pd.DataFrame:
@@ -123,15 +170,7 @@ def measure(model: str, rows: pd.DataFrame) -> pd.DataFrame:
             print(
                 pd.DataFrame(found[-1:]).to_string(header=len(found) == 1), flush=True
             )
-    for margin in MARGINS:
-        crops = predictor.crop_options
-        if crops is None:
-            break
-        other = kag.CropOptions(**{**vars(crops), "margin": margin})
-        boxed = kag.Predictor(model, crop_options=other)
-        level = f"margin {margin:g}"
-        found.append({"change": "boxes", "level": level, **answer(boxed, pictures)})
-        print(pd.DataFrame(found[-1:]).to_string(header=False), flush=True)
+    found += measure_boxes(model, pictures, rows)
     return pd.DataFrame(found)
 
 
