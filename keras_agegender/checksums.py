@@ -231,7 +231,7 @@ def _read(directory: Path) -> tuple[dict[str, tuple[int, str]], bool]:
             for name, entry in content["files"].items()
         }
         return files, content.get("complete", True) is not False
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{file} holds no checksums of this library ({type(error).__name__}: "
             f"{error}). Expected 'algorithm' sha256 and 'files'."
@@ -254,8 +254,14 @@ def _unsafe(directory: Path, name: str) -> str:
     if path.is_absolute() or ".." in path.parts or "\\" in name:
         return "a path out of the folder"
     file = directory / path
-    if not file.resolve().is_relative_to(directory.resolve()):
-        return f"a link out of the folder, to {file.resolve()}"
+    try:
+        target = file.resolve()
+    except (OSError, RuntimeError):  # Python 3.11 and 3.12 raise the second
+        return "a link to itself"
+    if not target.is_relative_to(directory.resolve()):
+        return f"a link out of the folder, to {target}"
     if file.is_symlink() and not file.is_file():
         return "a link to a folder, or to nothing"
+    if file.exists() and not file.is_file():
+        return "a folder, a pipe or a device"
     return ""

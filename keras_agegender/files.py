@@ -156,6 +156,8 @@ def read_json(file: Path, remedy: str = "Put it back, or remove it.") -> Any:
     Raises:
         ValueError: If it is not JSON.
     """
+    if file.exists() and not file.is_file():  # a pipe would be waited for
+        raise ValueError(f"{file} is no regular file. {remedy}")
     try:
         return json.loads(file.read_text("utf-8"))
     except (ValueError, RecursionError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -180,3 +181,24 @@ def test_released_models(path, num_files, capsys):
     released = Path(__file__).parents[1] / "saved_models" / path
     assert main(["verify", str(released)]) == 0, capsys.readouterr().out
     assert verify(released).num_files == num_files
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_what_is_no_file_is_not_waited_for(folder):
+    for name in ("a.tfrecord", "variables/b"):
+        (folder / name).unlink()
+    os.mkfifo(folder / "a.tfrecord")
+    (folder / "variables" / "b").symlink_to("b")
+    assert [(d.file, d.received) for d in verify(folder).differences] == [
+        ("a.tfrecord", "a folder, a pipe or a device"),
+        ("variables/b", "a link to itself"),
+    ]
+
+
+def test_sizes_without_end(folder):
+    content = (
+        '{"algorithm": "sha256", "files": {"a": {"bytes": Infinity, "sha256": ""}}}'
+    )
+    (folder / CHECKSUMS_FILE).write_text(content, "utf-8")
+    with pytest.raises(ValueError, match="holds no checksums of this library"):
+        verify(folder)

@@ -70,10 +70,9 @@ class BlockFiles:
             DamagedBlockError: If it is not what was written.
         """
         file = self.file(number)
-        try:
-            digest, _, content = file.read_bytes().partition(b"\n")
-        except FileNotFoundError:
-            raise DamagedBlockError(self._message(file, "no such file")) from None
+        if not file.is_file():  # a pipe would be waited for
+            raise DamagedBlockError(self._message(file, "no such file"))
+        digest, _, content = file.read_bytes().partition(b"\n")
         if digest.decode("ascii", "replace") != _digest(content):
             reason = "its checksum does not fit its content"
             raise DamagedBlockError(self._message(file, reason))

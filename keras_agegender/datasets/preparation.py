@@ -336,6 +336,11 @@ def carry_out(
 ) -> PreparationReport:
     """Does what `begin` began; this, and nothing before it, needs TensorFlow."""
     with task.writing():
+        if not task.partial.is_dir():
+            raise ValueError(
+                f"Another process has prepared {task.directory} since this one looked. "
+                "The same command says what is there now."
+            )
         _crop_blocks(task, cropper, progress)
         return task.finish(_write_splits)
 

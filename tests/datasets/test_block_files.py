@@ -56,6 +56,13 @@ def test_every_changed_bit_and_every_cut_is_noticed(files):
         files.read(0)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_a_pipe_is_not_waited_for(files):
+    files.file(0).unlink()
+    os.mkfifo(files.file(0))
+    assert not files.is_finished(0, ROWS)
+
+
 def test_blocks_of_other_rows_or_requests_do_not_count(files, tmp_path):
     assert not files.is_finished(0, ROWS.iloc[:1])
     assert not files.is_finished(0, ROWS.assign(split="train"))

@@ -16,7 +16,7 @@ from sample_data import make_rows
 from keras_agegender.cli import main as cli
 from keras_agegender.cli.console import exit_code
 from keras_agegender.datasets.manifest import make_manifest
-from keras_agegender.datasets.preparation import begin, make_cropper
+from keras_agegender.datasets.preparation import begin, carry_out, make_cropper
 from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.faces.pixel_path import PixelPath
 from keras_agegender.files import disk_errors, lock_beside, only_writer, write_bytes
@@ -121,6 +121,15 @@ def start(tmp_path):
         manifest, tmp_path / "data", make_cropper(None, None, (32, 32), 95),
         splits=None, name="faces", description="", block_size=4, overwrite=False,
     )  # fmt: skip
+
+
+def test_another_process_was_faster(tmp_path):
+    """It finished between this one's look at the folder and its turn to write."""
+    cropper = make_cropper(None, None, (32, 32), 95)
+    slow, fast = start(tmp_path), start(tmp_path)
+    assert carry_out(fast, cropper, progress=False).written == 8
+    with pytest.raises(ValueError, match="Another process has prepared .*data since"):
+        carry_out(slow, cropper, progress=False)
 
 
 def test_one_process_writes(tmp_path):
