@@ -262,6 +262,7 @@ def photos(tmp_path_factory):
     return make_manifest(rows)
 
 
+@pytest.mark.slow
 def test_cropping_on_the_fly_gives_what_prepare_gives(photos, tmp_path):
     options = CropOptions()
     report = prepare(photos, tmp_path / "p", crop_options=options, progress=False)

@@ -65,9 +65,8 @@ def test_the_prepared_dataset_knows_its_groups_and_kinds(prepared):
     assert set(heads["size"].classes) == set(SIZES)
 
 
-@pytest.mark.parametrize(
-    "encoding", ["ordinal", pytest.param("years", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["ordinal", "years"])
 def test_groups_reach_the_answer(prepared, encoding, tmp_path):
     recipe = load_recipe("quickstart", [*TINY, "loss_weight_changes=[]"])
     model = replace(recipe.model, encoding=encoding, question=None)

@@ -36,7 +36,8 @@ def test_a_flip_is_the_picture_or_its_mirror_image():
 
 @pytest.mark.parametrize(
     "setting",
-    [{"rotation": 20.0}, {"saturation": 0.3}, {"low_resolution": 0.5},
+    [{"rotation": 20.0}, {"saturation": 0.3},
+     pytest.param({"low_resolution": 0.5}, marks=pytest.mark.slow),
      {"jpeg_quality": 20}, {"erasing": 1.0}, {"blur": 1.0}],
 )  # fmt: skip
 def test_changes_stay_in_range_and_keep_a_plain_picture(setting, monkeypatch):
