@@ -7,6 +7,8 @@ no proof that a stranger's model is harmless: operations may have flaws, and tak
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,14 @@ def _refused(graph: Any) -> Iterator[str]:
             yield f"functions {sorted(several)} in one saver"
     savers = {name for one in called for name in one}
     yield from _in_nodes(top, "the graph", ALLOWED, savers, besides=saving)
+    # Loading takes counters off names: no function may become a saver by that.
+    defined = [function.signature.name for function in library.function]
+    bare = {_without_counter(name) for name in savers}
+    for name, count in Counter(defined).items():
+        if count > 1:
+            yield f"function {name!r} more than once"
+        if name not in savers and {name, _without_counter(name)} & bare:
+            yield f"function {name!r}, whose name may become that of a saver"
     for function in library.function:
         name = function.signature.name
         where = f"function {name!r}"
@@ -81,6 +91,11 @@ def _refused(graph: Any) -> Iterator[str]:
     objects = graph.object_graph_def
     for name in sorted(savers & {*objects.concrete_functions, *_of_objects(objects)}):
         yield f"a call of {name!r} by an object"
+
+
+def _without_counter(name: str) -> str:
+    """Returns a function's name as TensorFlow has it after loading, or before that."""
+    return re.sub(r"^__inference_|_\d+$", "", name)
 
 
 def _texts(message: Any) -> list[str]:

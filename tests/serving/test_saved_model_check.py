@@ -173,6 +173,16 @@ def by_its_name(graph):
     graph.graph_def.library.function[0].signature.name = "Square"
 
 
+def twice(graph):
+    library = graph.graph_def.library
+    library.function.add().CopyFrom(library.function[0])
+
+
+def by_a_name_without_counter(graph):
+    name = "_".join(saver_of(graph).split("_")[3:-1])  # of __inference__traced_save_9
+    graph.graph_def.library.function.add().signature.name = name
+
+
 def by_replacing(graph):
     name = saver_of(graph)
     (saver,) = (f for f in graph.graph_def.library.function if f.signature.name == name)
@@ -192,6 +202,8 @@ def by_replacing(graph):
         (by_a_function_s_function, "a call of '__inference__traced_save_.*' in funct"),
         (with_a_second, "functions .'__inference__traced_save_.*', 'another'. in one"),
         (by_its_name, "function 'Square', which is the name of an operation"),
+        (twice, "function '.*' more than once"),
+        (by_a_name_without_counter, "whose name may become that of a saver"),
         (by_replacing, "api_implements of function '__inference__traced_save"),
     ],
 )
