@@ -147,7 +147,7 @@ def write_json(file: Path, content: Any) -> None:
 
 
 def read_json(file: Path, remedy: str = "Put it back, or remove it.") -> Any:
-    """Reads a JSON file; one that a fault left half-written is an error saying so.
+    """Reads a JSON file; one that a fault left half-written is an error.
 
     Args:
         file: The file.
@@ -238,7 +238,7 @@ def replace_directory(new: Path, directory: Path) -> None:
     """
     aside = directory.with_name(directory.name + ".replaced")
     if os.path.lexists(aside):  # somebody's, or of a process that was killed
-        aside = aside.with_name(f"{aside.name}-{uuid.uuid4().hex[:8]}")
+        aside = aside.with_suffix(f".replaced-{uuid.uuid4().hex[:8]}")
     if directory.exists():
         os.replace(directory, aside)
     try:
@@ -269,10 +269,8 @@ def versions() -> dict[str, str]:
     """Returns Python's and the packages' versions, those installed."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 
