@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import keras_agegender as kag
+from keras_agegender.cli.console import add_set_option
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[2].partition(": ")[2])
 parser.add_argument("data", type=Path, help="prepared dataset")
@@ -27,7 +28,7 @@ parser.add_argument(
 )
 parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
 parser.add_argument("--folds", type=int, nargs="+")
-parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+add_set_option(parser)
 args = parser.parse_args()
 
 base = kag.load_recipe(args.recipe, args.set)

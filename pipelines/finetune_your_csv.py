@@ -25,7 +25,7 @@ from pathlib import Path
 import keras_agegender as kag
 from keras_agegender.cli.argument_types import pixels, seed
 from keras_agegender.cli.checks import check_model, check_new_run
-from keras_agegender.cli.console import exit_code, load_frameworks
+from keras_agegender.cli.console import add_set_option, exit_code, load_frameworks
 from keras_agegender.cli.csv_options import add_csv_options, read_csv_as_asked
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[2].partition(": ")[2])
@@ -61,14 +61,7 @@ parser.add_argument(
 parser.add_argument(
     "--seed", type=seed, default=0, help="of splits and training [%(default)s]"
 )
-parser.add_argument(
-    "--set",
-    action="append",
-    default=[],
-    dest="overrides",
-    metavar="KEY=VALUE",
-    help="changes both recipes, as of `agegender train`",
-)
+add_set_option(parser)
 parser.add_argument("--overwrite", action="store_true", help="replace what is there")
 
 """
@@ -154,7 +147,7 @@ def main(args: argparse.Namespace) -> None:
     if args.pretrained and Path(args.pretrained).is_dir():
         run = RunDirectory.open(args.pretrained)
     recipes = make_recipes(args, run.recipe().model if run else None)
-    heads, everything = (override_recipe(recipe, args.overrides) for recipe in recipes)
+    heads, everything = (override_recipe(recipe, args.set) for recipe in recipes)
     check_trunk(heads, args.pretrained)
 
     pixels = run.pixels() if run else None

@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 import keras_agegender as kag
+from keras_agegender.cli.console import add_set_option
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[2].partition(": ")[2])
 parser.add_argument("adience", type=Path, help="folder of fold files and pictures")
@@ -20,7 +21,7 @@ parser.add_argument("--test-fold", type=int)
 parser.add_argument("--prepared", type=Path, default=Path("data/adience_prepared"))
 parser.add_argument("--runs", type=Path, default=Path("runs"))
 parser.add_argument("--seed", type=int, default=0)
-parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+add_set_option(parser)
 args = parser.parse_args()
 
 recipe = kag.load_recipe(args.recipe, args.set)

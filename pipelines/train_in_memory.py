@@ -33,6 +33,7 @@ import numpy as np
 from PIL import Image
 
 import keras_agegender as kag
+from keras_agegender.cli.console import add_set_option
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.files import file_hash, write_json
@@ -430,18 +431,18 @@ def main() -> None:
     training.add_argument("--bfloat16", action="store_true")
     training.add_argument("--average", type=float, help="momentum of mean weights")
     training.add_argument("--mixup", type=float, default=0.0)
-    training.add_argument("--set", action="append", default=[], dest="overrides")
+    add_set_option(training)
     finishing = commands.add_parser("finish", help="make a run of what was trained")
     finishing.add_argument("recipe")
     finishing.add_argument("data", type=Path, help="the prepared dataset")
     finishing.add_argument("folder", type=Path, help="what `train` wrote")
     finishing.add_argument("run", type=Path)
-    finishing.add_argument("--set", action="append", default=[], dest="overrides")
+    add_set_option(finishing)
     arguments = parser.parse_args()
     if arguments.command == "pack":
         pack(arguments.data, arguments.file)
         return
-    recipe = kag.load_recipe(arguments.recipe, arguments.overrides)
+    recipe = kag.load_recipe(arguments.recipe, arguments.set)
     if arguments.command == "finish":
         finish(recipe, arguments.data, arguments.folder, arguments.run)
         return

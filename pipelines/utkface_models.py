@@ -29,7 +29,7 @@ import pandas as pd
 
 import keras_agegender as kag
 from keras_agegender.checksums import write_checksums
-from keras_agegender.cli.console import exit_code
+from keras_agegender.cli.console import add_set_option, exit_code
 from keras_agegender.datasets.hash_cache import default_cache_file
 from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.datasets.utkface import RACES
@@ -169,7 +169,7 @@ def main(arguments: argparse.Namespace) -> None:
             output_size=PACKED_SIZE,
         )
     )
-    overrides = list(arguments.overrides)
+    overrides = list(arguments.set)
     if arguments.weights:
         overrides.append(f"model.backbone_weights={arguments.weights.resolve()}")
     teachers = [
@@ -194,13 +194,6 @@ if __name__ == "__main__":
     parser.add_argument("test", type=Path, help="pictures to be scored on")
     parser.add_argument("--weights", type=Path, help="that the backbone begins with")
     parser.add_argument("--out", type=Path, required=True, help="where everything goes")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="overrides",
-        metavar="KEY=VALUE",
-        help="changes all recipes, as of `agegender train`",
-    )
+    add_set_option(parser)
     parsed = parser.parse_args()
     sys.exit(exit_code(lambda: main(parsed), parser.prog))

@@ -70,9 +70,13 @@ class BlockFiles:
             DamagedBlockError: If it is not what was written.
         """
         file = self.file(number)
+        no_file = DamagedBlockError(self._message(file, "no such file"))
         if not file.is_file():  # a pipe would be waited for
-            raise DamagedBlockError(self._message(file, "no such file"))
-        digest, _, content = file.read_bytes().partition(b"\n")
+            raise no_file
+        try:
+            digest, _, content = file.read_bytes().partition(b"\n")
+        except FileNotFoundError:  # gone since it was looked for
+            raise no_file from None
         if digest.decode("ascii", "replace") != _digest(content):
             reason = "its checksum does not fit its content"
             raise DamagedBlockError(self._message(file, reason))
