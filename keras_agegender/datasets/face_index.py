@@ -22,7 +22,7 @@ from keras_agegender.datasets.prepared import PreparedDataset
 from keras_agegender.datasets.shards import read_rows
 from keras_agegender.files import replacing
 
-COLUMNS = ("key", "subject", "source", "picture")
+INDEX_COLUMNS = ("key", "subject", "source", "picture")
 NUM_EXAMPLES = 3  # named in an error
 
 
@@ -83,7 +83,7 @@ class FaceIndex:
             table = pd.read_csv(
                 file, dtype=str, keep_default_na=False, compression="gzip"
             )
-            return cls(table[["split", *COLUMNS]].astype("object"))
+            return cls(table[["split", *INDEX_COLUMNS]].astype("object"))
         except (OSError, EOFError, ValueError, KeyError, zlib.error) as error:
             reason = " ".join(str(error).split())
             raise ValueError(
@@ -102,7 +102,7 @@ def index_faces(prepared: PreparedDataset, file: Path | None = None) -> FaceInde
     """
     if file is not None and file.is_file():
         return FaceIndex.read(file)
-    rows: dict[str, list[str]] = {name: [] for name in ("split", *COLUMNS)}
+    rows: dict[str, list[str]] = {name: [] for name in ("split", *INDEX_COLUMNS)}
     for split in prepared.builder.info.splits:
         if not prepared.builder.info.splits[split].num_examples:
             continue

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn import metrics as sklearn_metrics
 
-from keras_agegender.evaluation import class_scores
+from keras_agegender.evaluation.class_scores import class_scores, quadratic_kappa
 from keras_agegender.evaluation.answers import Answers
 
 # Years within which an answer counts for CS@5 (Chang et al. 2011, Niu et al. 2016).
@@ -53,9 +53,7 @@ def cumulative_score_5_of(answers: Answers) -> float | None:
 
 def quadratic_kappa_of(answers: Answers) -> float | None:
     """Returns Cohen's kappa, disagreement weighted by its square."""
-    return class_scores.quadratic_kappa(
-        answers.truth, answers.answer, answers.num_classes
-    )
+    return quadratic_kappa(answers.truth, answers.answer, answers.num_classes)
 
 
 def precision_of(answers: Answers) -> float | None:
@@ -187,7 +185,7 @@ def squared_errors(answers: Answers) -> np.ndarray:
 
 
 def _class_scores(answers: Answers) -> list[dict[str, float | None]]:
-    return class_scores.class_scores(answers.truth, answers.answer, answers.num_classes)
+    return class_scores(answers.truth, answers.answer, answers.num_classes)
 
 
 def mean(values: Any) -> float | None:

@@ -13,7 +13,40 @@ from typing import Any
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.kinds import KINDS
-from keras_agegender.evaluation import array_metrics, keras_count_metrics, keras_metrics
+from keras_agegender.evaluation.array_metrics import (
+    accuracy_of,
+    balanced_accuracy_of,
+    one_off_accuracy_of,
+    mean_absolute_error_of,
+    cumulative_score_5_of,
+    quadratic_kappa_of,
+    precision_of,
+    recall_of,
+    f1_of,
+    auc_of,
+    all_heads_accuracy_of,
+    rank_violation_rate_of,
+    negative_log_likelihood_of,
+    brier_score_of,
+    expected_calibration_error_of,
+)
+from keras_agegender.evaluation.keras_count_metrics import (
+    BalancedAccuracy,
+    QuadraticKappa,
+    ExpectedCalibrationError,
+    PositiveClassMetric,
+)
+from keras_agegender.evaluation.keras_metrics import (
+    ExactAccuracy,
+    OneOffAccuracy,
+    MeanAbsoluteGroupError,
+    AgeYearsError,
+    CumulativeScore,
+    AllHeadsAccuracy,
+    RankViolationRate,
+    NegativeLogLikelihood,
+    BrierScore,
+)
 from keras_agegender.evaluation.answers import NUMBERS, Answers, find_head
 
 
@@ -34,60 +67,42 @@ class Metric:
 
 
 def _positive(figure: str) -> Callable[..., Any]:
-    return partial(keras_count_metrics.PositiveClassMetric, figure)
+    return partial(PositiveClassMetric, figure)
 
 
 METRICS: dict[str, Metric] = {
-    "accuracy": Metric(
-        array_metrics.accuracy_of, keras_metrics.ExactAccuracy, "classes"
-    ),
+    "accuracy": Metric(accuracy_of, ExactAccuracy, "classes"),
     "balanced_accuracy": Metric(
-        array_metrics.balanced_accuracy_of,
-        keras_count_metrics.BalancedAccuracy,
+        balanced_accuracy_of,
+        BalancedAccuracy,
         "classes",
     ),
     "negative_log_likelihood": Metric(
-        array_metrics.negative_log_likelihood_of,
-        keras_metrics.NegativeLogLikelihood,
+        negative_log_likelihood_of,
+        NegativeLogLikelihood,
         "classes",
     ),
-    "brier_score": Metric(
-        array_metrics.brier_score_of, keras_metrics.BrierScore, "classes"
-    ),
+    "brier_score": Metric(brier_score_of, BrierScore, "classes"),
     "expected_calibration_error": Metric(
-        array_metrics.expected_calibration_error_of,
-        keras_count_metrics.ExpectedCalibrationError,
+        expected_calibration_error_of,
+        ExpectedCalibrationError,
         "classes",
     ),
-    "precision": Metric(
-        array_metrics.precision_of, _positive("precision"), "two classes"
-    ),
-    "recall": Metric(array_metrics.recall_of, _positive("recall"), "two classes"),
-    "f1": Metric(array_metrics.f1_of, _positive("f1"), "two classes"),
-    "auc": Metric(array_metrics.auc_of, _positive("auc"), "two classes"),
-    "one_off_accuracy": Metric(
-        array_metrics.one_off_accuracy_of, keras_metrics.OneOffAccuracy, "ordered"
-    ),
+    "precision": Metric(precision_of, _positive("precision"), "two classes"),
+    "recall": Metric(recall_of, _positive("recall"), "two classes"),
+    "f1": Metric(f1_of, _positive("f1"), "two classes"),
+    "auc": Metric(auc_of, _positive("auc"), "two classes"),
+    "one_off_accuracy": Metric(one_off_accuracy_of, OneOffAccuracy, "ordered"),
     "mean_absolute_error": Metric(
-        array_metrics.mean_absolute_error_of,
-        keras_metrics.MeanAbsoluteGroupError,
+        mean_absolute_error_of,
+        MeanAbsoluteGroupError,
         "ordered",
     ),
-    "quadratic_kappa": Metric(
-        array_metrics.quadratic_kappa_of, keras_count_metrics.QuadraticKappa, "ordered"
-    ),
-    "all_heads_accuracy": Metric(
-        array_metrics.all_heads_accuracy_of, keras_metrics.AllHeadsAccuracy, "ranks"
-    ),
-    "rank_violation_rate": Metric(
-        array_metrics.rank_violation_rate_of, keras_metrics.RankViolationRate, "ranks"
-    ),
-    "mean_absolute_error_years": Metric(
-        array_metrics.mean_absolute_error_of, keras_metrics.AgeYearsError, "years"
-    ),
-    "cumulative_score_5": Metric(
-        array_metrics.cumulative_score_5_of, keras_metrics.CumulativeScore, "years"
-    ),
+    "quadratic_kappa": Metric(quadratic_kappa_of, QuadraticKappa, "ordered"),
+    "all_heads_accuracy": Metric(all_heads_accuracy_of, AllHeadsAccuracy, "ranks"),
+    "rank_violation_rate": Metric(rank_violation_rate_of, RankViolationRate, "ranks"),
+    "mean_absolute_error_years": Metric(mean_absolute_error_of, AgeYearsError, "years"),
+    "cumulative_score_5": Metric(cumulative_score_5_of, CumulativeScore, "years"),
 }
 
 

@@ -99,7 +99,7 @@ def _summary(metrics: Mapping[str, Any]) -> list[str]:
             f"            precision {_score(gender, 'precision')}, recall "
             f"{_score(gender, 'recall')}",
             *_probabilities(gender),
-            *_majority(gender),
+            *_majority_lines(gender),
             f"            {_counted(gender)}",
         ]
     if age:
@@ -117,7 +117,7 @@ def _summary(metrics: Mapping[str, Any]) -> list[str]:
             f"            within one group {_score(age, 'one_off_accuracy')}, mean "
             f"error {_score(age, 'mean_absolute_error', 2)} groups",
             *_probabilities(age),
-            *_majority(age),
+            *_majority_lines(age),
             f"            {_counted(age)}",
         ]
         if age.get("mean_absolute_error_years") is not None:
@@ -154,7 +154,7 @@ def _probabilities(scores: Mapping[str, Any]) -> list[str]:
     return [f"            {', '.join(known)}"] if known else []
 
 
-def _majority(scores: Mapping[str, Any]) -> list[str]:
+def _majority_lines(scores: Mapping[str, Any]) -> list[str]:
     """Returns what always giving the commonest answer would score."""
     majority = scores.get("majority")
     if not majority:

@@ -6,7 +6,15 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_agegender.faces import boxes as geometry
+from keras_agegender.faces.boxes import (
+    add_margin,
+    center_square,
+    eye_angle,
+    fit_inside,
+    full_box,
+    make_square,
+    select_face,
+)
 from keras_agegender.faces.decoding import decode_jpeg, decode_picture
 from keras_agegender.faces.detector import MtcnnDetector
 from keras_agegender.faces.mtcnn import Mtcnn
@@ -108,19 +116,19 @@ class PixelGraph(tf.Module):
         It lies inside the picture, unless the options say that it need not.
         """
         options = self._options()
-        box = geometry.add_margin(box, options.margin)
+        box = add_margin(box, options.margin)
         if options.square:
-            box = geometry.make_square(box)
+            box = make_square(box)
         if options.pad:
             return box
-        return geometry.fit_inside(box, tf.shape(image)[:2])
+        return fit_inside(box, tf.shape(image)[:2])
 
     def fallback_box(self, image: tf.Tensor) -> tf.Tensor:
         """Returns the box to cut out of a picture without a face. Shape (4,)."""
         size = tf.shape(image)[:2]
         if self.path.crop is None or self.path.crop.fallback == "full":
-            return geometry.full_box(size)
-        return geometry.center_square(size)
+            return full_box(size)
+        return center_square(size)
 
     def cut(
         self, image: tf.Tensor, box: tf.Tensor, landmarks: tf.Tensor | None = None
@@ -138,7 +146,7 @@ class PixelGraph(tf.Module):
         size = self.path.stored_size or own_size(box)
         if landmarks is None or not self._options().align:
             return to_bytes(resample(image, box, size))
-        return to_bytes(resize(turn(image, box, geometry.eye_angle(landmarks)), size))
+        return to_bytes(resize(turn(image, box, eye_angle(landmarks)), size))
 
     def compress(self, picture: tf.Tensor) -> tf.Tensor:
         """Returns a picture as it comes back from its stored file."""
@@ -153,7 +161,7 @@ class PixelGraph(tf.Module):
 
     def whole(self, image: tf.Tensor) -> tf.Tensor:
         """Returns the stored picture of a whole one."""
-        return self.compress(self.cut(image, geometry.full_box(tf.shape(image)[:2])))
+        return self.compress(self.cut(image, full_box(tf.shape(image)[:2])))
 
     def subject(self, image: tf.Tensor) -> tf.Tensor:
         """Returns the stored picture of the one face that counts, or of the fallback.
@@ -256,7 +264,7 @@ class PixelGraph(tf.Module):
 
         def cut_face() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             size = tf.shape(image)[:2]
-            index = geometry.select_face(faces.boxes, size, keep)
+            index = select_face(faces.boxes, size, keep)
             box = self.crop_box(image, faces.boxes[index])
             picture = self.cut(image, box, faces.landmarks[index])
             return picture, box, faces.scores[index]

@@ -31,7 +31,7 @@ from keras_agegender.models.weights import transfer_weights
 from keras_agegender.suggestion import did_you_mean
 
 BackboneLike: TypeAlias = str | keras.Model | Callable[[Any], Any]
-IMAGE_SIZE = (224, 224)
+DEFAULT_IMAGE_SIZE = (224, 224)
 # What `load_backbone_weights` reads: Keras models and PyTorch's weights.
 WEIGHT_FILES = (".keras", ".safetensors", ".npz", ".pth", ".pt")
 # A factor this small, in a Rescaling among the first layers, is for [0, 255].
@@ -100,7 +100,7 @@ def resolve_backbone(
     if is_application:
         name = str(backbone).removeprefix(PREFIX)
         scaling = scaling or INPUT_SCALINGS[application_scaling(name)]
-        backbone = build_application(name, size or IMAGE_SIZE, weights)
+        backbone = build_application(name, size or DEFAULT_IMAGE_SIZE, weights)
         return _of_model(backbone, size, scaling)
     if isinstance(backbone, str):
         backbone = _imported(backbone)
@@ -116,7 +116,9 @@ def resolve_backbone(
         )
     name = getattr(backbone, "__name__", type(backbone).__name__)
     name = name if name.isidentifier() else "custom"  # of a lambda
-    return Backbone(name, backbone, size or IMAGE_SIZE, True, scaling or InputScaling())
+    return Backbone(
+        name, backbone, size or DEFAULT_IMAGE_SIZE, True, scaling or InputScaling()
+    )
 
 
 def load_backbone_weights(backbone: keras.Model, file: str | Path) -> None:
@@ -200,7 +202,7 @@ def _of_model(
             f"Received: image_size={size}."
         )
     if size is None:
-        size = IMAGE_SIZE if None in own else own
+        size = DEFAULT_IMAGE_SIZE if None in own else own
     scaling = scaling or InputScaling()
     return Backbone(model.name, partial(inline_model, model), size, True, scaling)
 

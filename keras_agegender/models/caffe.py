@@ -28,7 +28,7 @@ class CaffeVariant:
 
 
 # The report, 2.1, models 1 to 4.
-VARIANTS = {
+CAFFE_VARIANTS = {
     "caffe": CaffeVariant((96, 256, 384), normalized=(1, 2), hidden_layers=2),
     "caffe_2conv": CaffeVariant((96, 256), normalized=(1, 2), hidden_layers=2),
     "caffe_2conv_1fc": CaffeVariant((96, 256), normalized=(1,), hidden_layers=1),
@@ -36,9 +36,9 @@ VARIANTS = {
 }
 
 # Kernel, stride, padding of convolutions 1 to 3.
-CONVOLUTIONS = ((7, 4, "valid"), (5, 1, "same"), (3, 1, "same"))
-HIDDEN_UNITS = 512
-IMAGE_SIZE = (227, 227)
+CAFFE_CONVOLUTIONS = ((7, 4, "valid"), (5, 1, "same"), (3, 1, "same"))
+CAFFE_HIDDEN_UNITS = 512
+CAFFE_IMAGE_SIZE = (227, 227)
 
 
 def caffe_backbone(image: Any, variant: CaffeVariant, dropout_rate: float = 0.5) -> Any:
@@ -65,7 +65,7 @@ def caffe_backbone(image: Any, variant: CaffeVariant, dropout_rate: float = 0.5)
     """
     x = image
     for number, filters in enumerate(variant.filters, start=1):
-        kernel, stride, padding = CONVOLUTIONS[number - 1]
+        kernel, stride, padding = CAFFE_CONVOLUTIONS[number - 1]
         x = layers.Conv2D(
             filters,
             kernel,
@@ -81,7 +81,7 @@ def caffe_backbone(image: Any, variant: CaffeVariant, dropout_rate: float = 0.5)
     x = layers.Flatten(name="flatten")(x)
     for number in range(1, variant.hidden_layers + 1):
         x = layers.Dense(
-            HIDDEN_UNITS,
+            CAFFE_HIDDEN_UNITS,
             activation="relu",
             kernel_initializer="he_normal",
             name=f"fc{number}",

@@ -7,7 +7,7 @@ from typing import Any
 
 from keras import initializers, layers
 
-IMAGE_SIZE = (224, 224)
+EFFICIENTNET_LITE0_IMAGE_SIZE = (224, 224)
 # The published weights were trained on (pixel - 127) / 128 with pixels in [0, 255].
 SCALE, OFFSET = 255.0 / 128.0, -127.0 / 128.0
 STEM_FILTERS = 32
@@ -35,7 +35,7 @@ class Stack:
     expansion: int
 
 
-STACKS = (
+EFFICIENTNET_LITE0_STACKS = (
     Stack(1, 16, kernel=3, stride=1, expansion=1),
     Stack(2, 24, kernel=3, stride=2, expansion=6),
     Stack(2, 40, kernel=5, stride=2, expansion=6),
@@ -67,9 +67,9 @@ def efficientnet_lite0_backbone(image: Any) -> Any:
     x = layers.Rescaling(SCALE, OFFSET, name="stem_scale")(image)
     x = _convolution(x, STEM_FILTERS, 3, name="stem_conv", stride=2)
     x = layers.ReLU(6.0, name="stem_relu")(x)
-    total = sum(stack.blocks for stack in STACKS)
+    total = sum(stack.blocks for stack in EFFICIENTNET_LITE0_STACKS)
     number = 0
-    for k, stack in enumerate(STACKS, start=1):
+    for k, stack in enumerate(EFFICIENTNET_LITE0_STACKS, start=1):
         for block in range(1, stack.blocks + 1):
             x = _inverted_residual(
                 x,

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from keras_agegender.models import caffe, efficientnet_lite0, resnet34
+from keras_agegender.models.caffe import (
+    CAFFE_IMAGE_SIZE,
+    CAFFE_VARIANTS,
+    caffe_backbone,
+)
+from keras_agegender.models.efficientnet_lite0 import (
+    EFFICIENTNET_LITE0_IMAGE_SIZE,
+    efficientnet_lite0_backbone,
+)
+from keras_agegender.models.resnet34 import RESNET34_IMAGE_SIZE, resnet34_backbone
 from keras_agegender.models.squeeze_excite import squeeze_excite
 
 
@@ -34,16 +43,16 @@ class Network:
 def _resnet_features(
     image: Any, dropout_rate: float, width: float, excite: bool
 ) -> Any:
-    x = resnet34.resnet34_backbone(image, width)
+    x = resnet34_backbone(image, width)
     return squeeze_excite(x) if excite else x
 
 
 def _caffe_features(image: Any, dropout_rate: float, width: float, variant: str) -> Any:
-    return caffe.caffe_backbone(image, caffe.VARIANTS[variant], dropout_rate)
+    return caffe_backbone(image, CAFFE_VARIANTS[variant], dropout_rate)
 
 
 def _efficientnet_lite0_features(image: Any, dropout_rate: float, width: float) -> Any:
-    return efficientnet_lite0.efficientnet_lite0_backbone(image)
+    return efficientnet_lite0_backbone(image)
 
 
 NETWORKS = {
@@ -52,16 +61,16 @@ NETWORKS = {
         # pool to 2, 4 = (19 - 7) / 4 + 1. Three: 8 pool to 4, 8 = (35 - 7) / 4 + 1.
         name: Network(
             features=partial(_caffe_features, variant=name),
-            image_size=caffe.IMAGE_SIZE,
+            image_size=CAFFE_IMAGE_SIZE,
             minimum={1: 11, 2: 19, 3: 35}[len(variant.filters)],
             augments=False,
         )
-        for name, variant in caffe.VARIANTS.items()
+        for name, variant in CAFFE_VARIANTS.items()
     },
     **{
         name: Network(
             features=partial(_resnet_features, excite=excite),
-            image_size=resnet34.IMAGE_SIZE,
+            image_size=RESNET34_IMAGE_SIZE,
             minimum=32,
             augments=True,
             has_width=True,
@@ -70,7 +79,7 @@ NETWORKS = {
     },
     "efficientnet_lite0": Network(
         features=_efficientnet_lite0_features,
-        image_size=efficientnet_lite0.IMAGE_SIZE,
+        image_size=EFFICIENTNET_LITE0_IMAGE_SIZE,
         minimum=32,
         augments=True,
     ),

@@ -7,8 +7,8 @@ from typing import Any
 from keras import initializers, layers
 
 STACKWISE_FILTERS = (64, 128, 256, 512)
-STACKWISE_BLOCKS = (3, 4, 6, 3)
-IMAGE_SIZE = (224, 224)
+RESNET34_STACKWISE_BLOCKS = (3, 4, 6, 3)
+RESNET34_IMAGE_SIZE = (224, 224)
 
 
 def resnet34_backbone(image: Any, width: float = 1.0) -> Any:
@@ -36,7 +36,7 @@ def resnet34_backbone(image: Any, width: float = 1.0) -> Any:
     # Padding with zeros equals padding with -inf here: a ReLU precedes.
     x = layers.ZeroPadding2D(1, name="pool1_pad")(x)
     x = layers.MaxPooling2D(3, strides=2, name="pool1")(x)
-    stacks = zip(widths, STACKWISE_BLOCKS, strict=True)
+    stacks = zip(widths, RESNET34_STACKWISE_BLOCKS, strict=True)
     for stack, (filters, blocks) in enumerate(stacks, start=1):
         for block in range(1, blocks + 1):
             stride = 2 if stack > 1 and block == 1 else 1

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from keras_agegender.models import efficientnet_lite0, resnet34
+from keras_agegender.models.efficientnet_lite0 import EFFICIENTNET_LITE0_STACKS
+from keras_agegender.models.resnet34 import RESNET34_STACKWISE_BLOCKS
 from keras_agegender.models.input_scaling import IMAGENET_MEAN, IMAGENET_STD
 from keras_agegender.models.torch_files import read_state
 from keras_agegender.models.weights import WeightTransfer
@@ -108,7 +109,7 @@ class TorchLayout:
 
 def _resnet34_names() -> dict[str, str]:
     names = {"conv1": "conv1", "bn1": "conv1_bn"}
-    for stack, blocks in enumerate(resnet34.STACKWISE_BLOCKS, start=1):
+    for stack, blocks in enumerate(RESNET34_STACKWISE_BLOCKS, start=1):
         for block in range(blocks):
             source, name = f"layer{stack}.{block}", f"stack{stack}_block{block + 1}"
             for k in (1, 2):
@@ -123,7 +124,7 @@ def _resnet34_names() -> dict[str, str]:
 def _efficientnet_lite0_names() -> dict[str, str]:
     names = {"_conv_stem": "stem_conv", "_bn0": "stem_conv_bn"}
     number = 0
-    for k, stack in enumerate(efficientnet_lite0.STACKS, start=1):
+    for k, stack in enumerate(EFFICIENTNET_LITE0_STACKS, start=1):
         for block in range(1, stack.blocks + 1):
             source, name = f"_blocks.{number}", f"stack{k}_block{block}"
             parts = [("_depthwise_conv", "_bn1", "depthwise")]

@@ -8,7 +8,7 @@ import pytest
 
 from keras_agegender.encodings.head import Head
 from keras_agegender.models.builder import build_model
-from keras_agegender.models.caffe import VARIANTS, _pool
+from keras_agegender.models.caffe import CAFFE_VARIANTS, _pool
 
 CONV1 = 7 * 7 * 3 * 96 + 96  # 14,208
 CONV2 = 5 * 5 * 96 * 256 + 256  # 614,656
@@ -73,7 +73,7 @@ TOTALS = {
 }
 
 
-@pytest.mark.parametrize("name", list(VARIANTS))
+@pytest.mark.parametrize("name", list(CAFFE_VARIANTS))
 def test_layer_by_layer(name):
     model = build_model(name)
     found = {

@@ -8,7 +8,7 @@ import pytest
 
 from keras_agegender.encodings.head import Head
 from keras_agegender.models.builder import build_model
-from keras_agegender.models.resnet34 import STACKWISE_BLOCKS, STACKWISE_FILTERS
+from keras_agegender.models.resnet34 import RESNET34_STACKWISE_BLOCKS, STACKWISE_FILTERS
 
 # Output shapes at 224 × 224.
 SHAPES = {
@@ -142,7 +142,7 @@ def reference_resnet34(torch):
             self.pool = nn.MaxPool2d(3, 2, padding=1)
             self.blocks = nn.ModuleDict()
             inputs = 64
-            stacks = zip(STACKWISE_FILTERS, STACKWISE_BLOCKS, strict=True)
+            stacks = zip(STACKWISE_FILTERS, RESNET34_STACKWISE_BLOCKS, strict=True)
             for stack, (filters, blocks) in enumerate(stacks, start=1):
                 for block in range(1, blocks + 1):
                     stride = 2 if stack > 1 and block == 1 else 1
