@@ -43,15 +43,15 @@ def annotation_files(sources: Sequence[Source], target: Path) -> list[Path]:
 
 
 def _named_after(sources: Sequence[Source], folder: Path) -> list[Path]:
-    """Returns a file for each source; a name that comes again gets a number."""
+    """Returns a file for each source; a name that comes again gets a index."""
     files: dict[Path, None] = {}
     for source in sources:
         stem = Path(source.name).stem
         file = folder / f"{stem}.png"
-        number = 1
+        index = 1
         while file in files:
-            number += 1
-            file = folder / f"{stem}_{number}.png"
+            index += 1
+            file = folder / f"{stem}_{index}.png"
         files[file] = None
     return list(files)
 
@@ -82,12 +82,12 @@ def _annotate_people(source: Source, file: Path, video: Any) -> None:
     wanted = dict(enumerate(video.faces, 1))
     reader = VideoReader(source.content, video.frames_per_second)
     for second, image in reader:
-        for number, person in list(wanted.items()):
+        for index, person in list(wanted.items()):
             if second >= person.best_second - 5e-4:  # written to a thousandth
                 photo = PhotoPrediction(video.source, "ok", (person,), image.shape[:2])
-                name = f"{file.stem}_{number}{file.suffix}"
+                name = f"{file.stem}_{index}{file.suffix}"
                 _write(file.with_name(name), image, photo)
-                del wanted[number]
+                del wanted[index]
         if not wanted:
             return
 
