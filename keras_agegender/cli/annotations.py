@@ -43,7 +43,7 @@ def annotation_files(sources: Sequence[Source], target: Path) -> list[Path]:
 
 
 def _named_after(sources: Sequence[Source], folder: Path) -> list[Path]:
-    """Returns a file for each source; a name that comes again gets a index."""
+    """Returns a file for each source; a name that comes again gets an index."""
     files: dict[Path, None] = {}
     for source in sources:
         stem = Path(source.name).stem
