@@ -26,11 +26,10 @@ import mtcnn
 import numpy as np
 import tensorflow as tf
 
-from keras_agegender.faces.boxes import iou, select_face
 from keras_agegender.faces.detector import Detections, MtcnnDetector
+from keras_agegender.faces.geometry import iou, resize, select_face, to_bytes
 from keras_agegender.faces.images import read_image
 from keras_agegender.faces.mtcnn import Mtcnn
-from keras_agegender.faces.resampling import resize, to_bytes
 from keras_agegender.synthetic.drawing import draw_face
 
 SIDES = {200: 64, 816: 12}  # side of the pictures -> how many

@@ -31,10 +31,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 import keras_agegender as kag
+from keras_agegender.faces.geometry import resize, to_bytes
 from keras_agegender.faces.images import encode_jpeg
-from keras_agegender.faces.pixel_graph import PixelGraph, crop_size
-from keras_agegender.faces.resampling import resize, to_bytes
-from keras_agegender.serving.answering_model import load_answering_model
+from keras_agegender.faces.preprocessing_graph import PixelGraph, crop_size
+from keras_agegender.serving.formats import load_answering_model
 from keras_agegender.synthetic.drawing import draw_face
 
 # Format -> name in the table, file.

@@ -14,7 +14,7 @@ from typing import Any
 
 import lazy_loader
 
-from keras_agegender.quiet import quiet_start as _quiet_start
+from keras_agegender.console import quiet_start as _quiet_start
 
 __version__ = "0.1.0"
 

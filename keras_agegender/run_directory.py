@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_agegender.faces.pixel_path import PixelPath
+from keras_agegender.faces.preprocessing import PixelPath
 from keras_agegender.files import file_hash, holds, only_writer, read_json, write_json
 from keras_agegender.labels import AgeGroups
 from keras_agegender.recipes.loading import load_recipe
-from keras_agegender.recipes.recipe import Recipe
+from keras_agegender.recipes.schema import Recipe
 
 if TYPE_CHECKING:
     from keras_agegender.encodings.calibration import Calibration
@@ -243,7 +243,7 @@ class RunDirectory:
         Raises:
             ValueError: If the run has no such model.
         """
-        from keras_agegender.models.model_files import load_model
+        from keras_agegender.models.weights import load_model
 
         path = self.model_file(which)
         if not path.is_file():
@@ -289,7 +289,7 @@ def recipe_encoding(
     age_groups: AgeGroups | None = None,
 ) -> Encoding:
     """Returns the encoding a recipe asks for, with further heads, over age groups."""
-    from keras_agegender.encodings.catalogue import get_encoding
+    from keras_agegender.encodings.registry import get_encoding
 
     encoding = get_encoding(
         recipe.model.encoding,

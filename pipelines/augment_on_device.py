@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keras_agegender.models.augmentation_options import (
+from keras_agegender.models.augmentation import (
     BLUR_KERNEL,
     ERASED_AREA,
     ERASED_VALUE,

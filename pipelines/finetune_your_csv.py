@@ -23,10 +23,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import keras_agegender as kag
-from keras_agegender.cli.argument_types import pixels, seed
 from keras_agegender.cli.checks import check_model, check_new_run
-from keras_agegender.cli.console import add_set_option, exit_code, load_frameworks
-from keras_agegender.cli.csv_options import add_csv_options, read_csv_as_asked
+from keras_agegender.cli.console import (
+    add_set_option,
+    exit_code,
+    load_frameworks,
+    pixels,
+    seed,
+)
+from keras_agegender.cli.data import add_csv_options, read_csv_as_asked
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[2].partition(": ")[2])
 add_csv_options(parser)
@@ -116,7 +121,7 @@ That is asked before the faces are cropped, which takes longest.
 
 
 def check_trunk(recipe: kag.Recipe, pretrained: str | None) -> None:
-    from keras_agegender.training.pretrained import load_pretrained
+    from keras_agegender.training.experiment import load_pretrained
 
     settings, encoding = recipe.model, kag.get_encoding(recipe.model.encoding)
     model = kag.build_model(settings.backbone, encoding, image_size=settings.image_size)

@@ -85,8 +85,7 @@ def main() -> None:
     arguments = parser.parse_args()
     # Keras takes seconds to load; the arguments are right by now.
     import keras_agegender as kag
-    from keras_agegender.checksums import write_checksums
-    from keras_agegender.files import file_hash
+    from keras_agegender.files import file_hash, write_checksums
     from keras_agegender.recipes.loading import override_recipe
     from keras_agegender.run_directory import RunDirectory
 

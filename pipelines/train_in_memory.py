@@ -38,7 +38,7 @@ from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.files import file_hash, write_json
 from keras_agegender.labels import AgeGroups
-from keras_agegender.recipes.recipe import Recipe
+from keras_agegender.recipes.schema import Recipe
 from keras_agegender.run_directory import recipe_encoding
 
 QUALITY = 90  # of the packed WebP files
@@ -67,10 +67,8 @@ class Faces(NamedTuple):
 
 def pack(data: Path, target: Path) -> None:
     """Writes pictures and labels of a prepared dataset into one file."""
-    from keras_agegender.datasets.prepared import load_prepared
-    from keras_agegender.datasets.shards import read_rows
-    from keras_agegender.input_pipeline.labels import read_labels
-    from keras_agegender.input_pipeline.reading import read_columns
+    from keras_agegender.datasets.pipeline import read_columns, read_labels
+    from keras_agegender.datasets.prepared import load_prepared, read_rows
 
     prepared = load_prepared(data)
     heads = prepared.extra_heads()
@@ -176,8 +174,8 @@ def train(
     import jax
     import keras
 
-    from keras_agegender.callbacks.decoded_accuracy import decoded_accuracies
-    from keras_agegender.training.compiling import build_compiled_model
+    from keras_agegender.callbacks.decoded_metrics import decoded_accuracies
+    from keras_agegender.training.compile import build_compiled_model
 
     keras.utils.set_random_seed(seed)
     encoding = recipe_encoding(recipe, faces.heads, faces.age_groups)
@@ -370,13 +368,13 @@ def finish(recipe: Recipe, data: Path, folder: Path, run_directory: Path) -> Non
     """Makes a run of what `save` wrote, scored on the test faces."""
     import keras
 
-    from keras_agegender.callbacks.best_model import record_file
+    from keras_agegender.callbacks.checkpoints import record_file
     from keras_agegender.evaluation.evaluate import evaluate
     from keras_agegender.evaluation.plots import plot_history
     from keras_agegender.run_directory import RunDirectory
-    from keras_agegender.training.compiling import build_compiled_model
+    from keras_agegender.training.compile import build_compiled_model
     from keras_agegender.training.experiment import make_experiment
-    from keras_agegender.training.resuming import finish_run, open_run, run_folder
+    from keras_agegender.training.resume import finish_run, open_run, run_folder
 
     facts = json.loads((folder / "training.json").read_text("utf-8"))
     experiment = make_experiment(recipe, data, seed=facts["seed"])

@@ -28,11 +28,11 @@ from pathlib import Path
 import pandas as pd
 
 import keras_agegender as kag
-from keras_agegender.checksums import write_checksums
 from keras_agegender.cli.console import add_set_option, exit_code
-from keras_agegender.datasets.hash_cache import default_cache_file
+from keras_agegender.datasets.duplicates import default_cache_file
 from keras_agegender.datasets.manifest import make_manifest
-from keras_agegender.datasets.utkface import RACES
+from keras_agegender.datasets.readers.utkface import RACES
+from keras_agegender.files import write_checksums
 from keras_agegender.run_directory import RunDirectory
 
 HERE = Path(__file__).resolve().parent

@@ -8,8 +8,8 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-from keras_agegender.checksums import verify
-from keras_agegender.models.model_files import load_model
+from keras_agegender.files import verify
+from keras_agegender.models.weights import load_model
 
 # Verb -> where its undisturbed result lies.
 PLACES = {

@@ -160,7 +160,7 @@ def _serve(block_size):
     import tensorflow_datasets  # noqa: F401
 
     import keras_agegender
-    from keras_agegender.datasets import preparation
+    from keras_agegender.datasets import prepare as preparation
 
     for module in pkgutil.walk_packages(keras_agegender.__path__, "keras_agegender."):
         if "beam" not in module.name:

@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 from keras import layers
 
-from keras_agegender.datasets.adience import COLUMNS, NUM_FOLDS
 from keras_agegender.datasets.manifest import make_manifest
+from keras_agegender.datasets.readers.adience import COLUMNS, NUM_FOLDS
 from keras_agegender.datasets.splits import report_splits
-from keras_agegender.faces.cropping import CropOptions
 from keras_agegender.faces.detector import Detections
 from keras_agegender.faces.images import encode_jpeg
+from keras_agegender.faces.preprocessing import CropOptions
 from keras_agegender.labels import AGE_GROUPS
 
 # The 31 texts of the age column of Adience's files, and the report's group of each.
@@ -149,7 +149,7 @@ EXTRA_HEADS = {
 
 def make_prepared(directory: Path, count=40, extra_heads=None, **options):
     """A prepared dataset of `count` pictures in five folds; returns its folder."""
-    from keras_agegender.datasets.preparation import prepare
+    from keras_agegender.datasets.prepare import prepare
 
     manifest = make_manifest(make_rows(directory / "pictures", count), extra_heads)
     arguments = {

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from keras_agegender.checksums import (
+from keras_agegender.cli.main import main
+from keras_agegender.files import (
     CHECKSUMS_FILE,
     Difference,
     check_file,
@@ -18,7 +19,6 @@ from keras_agegender.checksums import (
     write_checksums,
     write_sidecar,
 )
-from keras_agegender.cli.main import main
 
 ABC = hashlib.sha256(b"abc").hexdigest()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sample_data import ALL_AGE_TEXTS
 
-from keras_agegender.datasets.adience_labels import (
+from keras_agegender.datasets.readers.adience import (
     MISPRINTS,
     TABLE_0,
     age_group_from_adience,

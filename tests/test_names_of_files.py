@@ -8,9 +8,9 @@ import pytest
 from sample_data import MiddleDetector, make_rows
 
 from keras_agegender.datasets.manifest import make_manifest
-from keras_agegender.datasets.preparation import begin, make_cropper
+from keras_agegender.datasets.prepare import begin, make_cropper
 from keras_agegender.encodings.head import NAME, Head
-from keras_agegender.evaluation.report_figures import file_name
+from keras_agegender.evaluation.report import file_name
 from keras_agegender.files import is_file_name
 from keras_agegender.recipes.loading import load_recipe
 

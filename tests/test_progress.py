@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from keras_agegender import progress
+from keras_agegender import console as progress
 
 
 class Terminal(io.StringIO):

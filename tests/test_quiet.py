@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from keras_agegender.quiet import START_UP_LINE, quiet_datasets
+from keras_agegender.console import START_UP_LINE, quiet_datasets
 
 MODEL = """
 import logging, os, sys

@@ -10,24 +10,20 @@ from pathlib import Path
 
 from keras_agegender.datasets.prepared import PREPARATION_FILE, check_prepared
 from keras_agegender.files import holds
-from keras_agegender.recipes.loading import load_recipe
-from keras_agegender.recipes.needs import (
+from keras_agegender.recipes.loading import (
     check_beginning,
     check_pretraining_data,
     check_weights_file,
+    load_recipe,
     training_data,
 )
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.serving.answering_model import (
+from keras_agegender.serving.formats import (
     check_answering_model,
     default_model,
     model_kind,
 )
-from keras_agegender.serving.photo_sources import (
-    PHOTO_ENDINGS,
-    VIDEO_ENDINGS,
-    is_glob,
-)
+from keras_agegender.serving.pipeline import PHOTO_ENDINGS, VIDEO_ENDINGS, is_glob
 
 
 def check_data(*directories: str | None) -> None:

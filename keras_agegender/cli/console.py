@@ -1,17 +1,19 @@
-"""The `agegender` command: what all verbs share."""
+"""Command-line conventions: argument types, output, signals and exit codes."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import signal
 import sys
 import threading
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from keras_agegender.quiet import quiet_start
+from keras_agegender.console import quiet_start
 
 # What a shell says of a program that wrote into a pipe nobody reads: 128 + SIGPIPE.
 CLOSED_PIPE = 141
@@ -243,3 +245,61 @@ def add_set_option(verb: argparse.ArgumentParser) -> None:
         help="replace a setting of the recipe, for instance training.epochs=3; no "
         "value unsets it; pretraining.KEY=VALUE is for what it begins with alone",
     )
+
+
+MAX_SEED = 2**32 - 1  # of NumPy's global generator, which Keras seeds too
+
+
+def whole_number(
+    expected: str, least: int, most: int | None = None
+) -> Callable[[str], int]:
+    """Returns the `type=` of an option that takes whole numbers of a range.
+
+    Args:
+        expected: What to say is expected, for instance "a number of pixels from 1 on".
+        least: Smallest number that is taken.
+        most: Largest one; `None` (default) takes all above.
+    """
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or value < least or (most is not None and value > most):
+            raise ArgumentTypeError(f"expected {expected}. Received: {text!r}")
+        return value
+
+    return read
+
+
+def number(expected: str, accepts: Callable[[float], bool]) -> Callable[[str], float]:
+    """Returns the `type=` of an option that takes numbers; NaN is none.
+
+    Args:
+        expected: What to say is expected, for instance "a number above 0".
+        accepts: Whether a number may be taken.
+    """
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if math.isnan(value) or not accepts(value):
+            raise ArgumentTypeError(f"expected {expected}. Received: {text!r}")
+        return value
+
+    return read
+
+
+seed = whole_number(f"a whole number from 0 to {MAX_SEED}", 0, MAX_SEED)
+pixels = whole_number("a whole number of pixels from 1 on", 1)
+fold = whole_number("the number of a fold, from 0 on", 0)
+
+
+share = number("a share from 0 to below 1, such as 0.1", lambda value: 0 <= value < 1)
+inner_share = number(
+    "a share above 0 and below 1, such as 0.1", lambda value: 0 < value < 1
+)
+positive_number = number("a number above 0", lambda value: 0 < value < math.inf)

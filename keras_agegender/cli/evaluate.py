@@ -1,4 +1,4 @@
-"""The `agegender` command: parse, call one library function, print."""
+"""Commands that evaluate: `evaluate`, `report`, `calibrate` and `compare`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import argparse
 import json
 from typing import Any
 
-from keras_agegender.cli.checks import check_data, check_run
-from keras_agegender.cli.console import add_verb, load_frameworks, say
+from keras_agegender.cli.checks import check_data, check_evaluated, check_run
+from keras_agegender.cli.console import add_verb, inner_share, load_frameworks, say
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -15,7 +15,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     check_data(arguments.data)
     load_frameworks()
     from keras_agegender.evaluation.evaluate import evaluate
-    from keras_agegender.evaluation.metrics import format_metrics
+    from keras_agegender.evaluation.scores import format_metrics
 
     scores = evaluate(
         arguments.run_directory,
@@ -59,3 +59,186 @@ def add_evaluate(verbs: Any) -> None:
         "race,gender crosses two; may be repeated",
     )
     verb.add_argument("--json", action="store_true")
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    check_evaluated(arguments.run_directory)
+    check_data(arguments.data)
+    load_frameworks()
+    from keras_agegender.evaluation.report import write_report
+
+    file = write_report(
+        arguments.run_directory,
+        arguments.data,
+        split=arguments.split,
+        checkpoint=arguments.checkpoint,
+        out=arguments.out,
+        pictures=arguments.pictures,
+        explain=arguments.explain,
+    )
+    say(f"Report: {file}")
+    return 0
+
+
+def add_report(verbs: Any) -> None:
+    """Adds `agegender report`."""
+    verb = add_verb(
+        verbs,
+        "report",
+        _report,
+        "write a page about an evaluated run: one HTML file, figures and tables",
+    )
+    verb.add_argument("run_directory", metavar="run")
+    verb.add_argument(
+        "--data", help="prepared dataset evaluated on [the one trained on]"
+    )
+    verb.add_argument("--split", default="test", help="split evaluated on [test]")
+    verb.add_argument("--checkpoint", default="best", help="model evaluated [best]")
+    verb.add_argument(
+        "--out", metavar="FILE", help="HTML file [RUN/report/report.html]"
+    )
+    verb.add_argument(
+        "--no-pictures",
+        dest="pictures",
+        action="store_false",
+        help="no pictures and keys of faces, for data that must not be passed on",
+    )
+    verb.add_argument(
+        "--explain",
+        type=int,
+        default=0,
+        metavar="N",
+        help="draw occlusion maps of N faces [0]",
+    )
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    check_run(arguments.run_directory)
+    check_data(arguments.data)
+    load_frameworks()
+    from keras_agegender.evaluation.calibration import calibration_warnings
+    from keras_agegender.evaluation.evaluate import calibrate
+    from keras_agegender.run_directory import RunDirectory
+
+    found = calibrate(
+        arguments.run_directory,
+        arguments.data,
+        split=arguments.split,
+        alpha=arguments.alpha,
+        by=arguments.by,
+    )
+    say(str(found))
+    encoding = RunDirectory.open(arguments.run_directory).encoding()
+    for line in calibration_warnings(found, encoding):
+        say(f"WARNING: {line}")
+    say(f"What it is worth on test faces: agegender evaluate {arguments.run_directory}")
+    return 0
+
+
+def add_calibrate(verbs: Any) -> None:
+    """Adds `agegender calibrate`."""
+    verb = add_verb(
+        verbs,
+        "calibrate",
+        _calibrate,
+        "fit a run's probabilities and sets of answers on validation faces",
+    )
+    verb.add_argument("run_directory", metavar="run")
+    verb.add_argument("--data", help="prepared dataset [the one trained on]")
+    verb.add_argument(
+        "--split", default="validation", help="whose faces are looked at [%(default)s]"
+    )
+    verb.add_argument(
+        "--alpha",
+        type=inner_share,
+        default=0.1,
+        metavar="SHARE",
+        help="faces whose truth may lie outside the set [0.1]",
+    )
+    verb.add_argument(
+        "--by",
+        choices=("gender", "age_group"),
+        help="a threshold for each gender or age group as answered [one for all]",
+    )
+
+
+RULE = (
+    "A cell is all faces, an age group of a gender, or a group of --by, of gender, age "
+    "group or a further output with classes. It got worse if the sign-flip test over "
+    "people finds a difference at its level, and the interval of B - A at that level "
+    "lies wholly below 0. Cells share 0.05 by Holm's correction; all faces are judged "
+    "apart, of gender and of age group at 0.05 each. As just one side is worse, each "
+    "has a chance of at most 0.025, half of that, to fail a model that is as good. "
+    "Cells of fewer than 30 faces or 10 people are shown, not judged. Of folders of "
+    "runs, all folds are judged together, each face's mean over seeds; of a "
+    "reproduction, every two recipes in the order of their names."
+)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from keras_agegender.studies.compare import (
+        Comparison,
+        ReproductionComparison,
+        SetComparison,
+        compare,
+        compare_reproduction,
+        compare_sets,
+    )
+    from keras_agegender.studies.paired_predictions import holds_runs
+
+    runs, cluster, by = arguments.runs, arguments.cluster, arguments.by
+    if len(runs) > 2:
+        raise ValueError(
+            f"Expected two runs, two folders of runs, or one folder that `agegender "
+            f"reproduce` made. Received: {len(runs)}."
+        )
+    found: Comparison | SetComparison | ReproductionComparison
+    if len(runs) == 1:
+        found = compare_reproduction(*runs, cluster=cluster, by=by)
+    elif any(map(holds_runs, runs)):
+        found = compare_sets(*runs, cluster=cluster, by=by)
+    else:
+        found = compare(*runs, cluster=cluster, by=by)
+    say(str(found))
+    if arguments.gate or by:
+        say("\n" + found.gate())
+    return 1 if arguments.gate and found.failed else 0
+
+
+def add_compare(verbs: Any) -> None:
+    """Adds `agegender compare`."""
+    verb = add_verb(
+        verbs,
+        "compare",
+        _compare,
+        "two runs, or two recipes over folds and seeds, side by side",
+    )
+    verb.add_argument(
+        "runs",
+        nargs="+",
+        metavar="run",
+        help="two runs; two folders of runs, each of one recipe over folds and seeds; "
+        "or the one folder of `agegender reproduce`, for every two of its recipes",
+    )
+    verb.add_argument(
+        "--cluster",
+        choices=("subject", "album", "face"),
+        default="subject",
+        help="what is independent: people [default], albums, or every face",
+    )
+    verb.add_argument(
+        "--by",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="show the cells of a column of the predictions too, for instance race; "
+        "race,gender crosses two; may be repeated",
+    )
+    verb.add_argument(
+        "--gate",
+        action="store_true",
+        help="show the cells, and exit with 1 if one got worse from A to B beyond "
+        "noise, or B does not answer a question that A answers (with 2 if nothing can "
+        "be compared). " + RULE,
+    )
+    verb.set_defaults(error_code=2)  # 1 is an answer of the gate

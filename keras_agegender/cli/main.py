@@ -14,22 +14,27 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from keras_agegender import __version__
-from keras_agegender.cli.audit import add_audit
-from keras_agegender.cli.calibrate import add_calibrate
-from keras_agegender.cli.compare import add_compare
 from keras_agegender.cli.console import GOES_ON, exit_code, until_closed
-from keras_agegender.cli.demo import add_demo
-from keras_agegender.cli.evaluate import add_evaluate
-from keras_agegender.cli.export import add_export
-from keras_agegender.cli.predict import add_predict
-from keras_agegender.cli.prepare import add_prepare
-from keras_agegender.cli.quickstart import add_quickstart
-from keras_agegender.cli.recipes import add_recipes
-from keras_agegender.cli.report import add_report
-from keras_agegender.cli.reproduce import add_reproduce
-from keras_agegender.cli.serve import add_serve
-from keras_agegender.cli.train import add_train
-from keras_agegender.cli.verify import add_verify
+from keras_agegender.cli.data import add_audit, add_prepare
+from keras_agegender.cli.evaluate import (
+    add_calibrate,
+    add_compare,
+    add_evaluate,
+    add_report,
+)
+from keras_agegender.cli.serve import (
+    add_demo,
+    add_export,
+    add_predict,
+    add_serve,
+    add_verify,
+)
+from keras_agegender.cli.train import (
+    add_quickstart,
+    add_recipes,
+    add_reproduce,
+    add_train,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

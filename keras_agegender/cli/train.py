@@ -1,20 +1,27 @@
-"""The `agegender` command: parse, call one library function, print."""
+"""Commands that train: `train`, `recipes`, `reproduce` and `quickstart`."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from keras_agegender.cli.argument_types import seed
-from keras_agegender.cli.checks import check_new_run, check_training
+from keras_agegender.cli.checks import (
+    check_data,
+    check_new_run,
+    check_recipes,
+    check_training,
+)
 from keras_agegender.cli.console import (
     add_set_option,
     add_verb,
+    fold,
     load_frameworks,
     read_splits,
     say,
+    seed,
 )
 from keras_agegender.files import read_json
+from keras_agegender.recipes.loading import report_recipes
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -29,9 +36,8 @@ def _train(arguments: argparse.Namespace) -> int:
     check_new_run(arguments.run_directory, arguments.overwrite)
     load_frameworks()
     from keras_agegender.distribution import initialize_processes, process_index
-    from keras_agegender.evaluation.metrics import format_metrics
-    from keras_agegender.training.following import tensorboard_callback
-    from keras_agegender.training.train import train
+    from keras_agegender.evaluation.scores import format_metrics
+    from keras_agegender.training.train import tensorboard_callback, train
 
     initialize_processes()
     callbacks = []
@@ -96,5 +102,153 @@ def add_train(verbs: Any) -> None:
         "--overwrite",
         action="store_true",
         help="replace what is there, finished or not",
+    )
+    add_set_option(verb)
+
+
+def _recipes(arguments: argparse.Namespace) -> int:
+    from keras_agegender.recipes.loading import list_recipes, load_recipe
+
+    if arguments.more:
+        given = [arguments.name, *arguments.more]
+        raise ValueError(
+            "Invalid arguments. Expected one recipe's name or number, as in "
+            f"`agegender recipes {given[-1]}`. Received: {' '.join(given)!r}."
+        )
+    if arguments.name:
+        say(load_recipe(arguments.name, arguments.set).to_toml())
+        return 0
+    found = list_recipes()
+    width = max(map(len, found))
+    say(f"{'':<{width}}  {'published':^14}")
+    say(f"{'recipe':<{width}}  {'gender':>7}{'age':>7}  what")
+    for name, title in found.items():
+        published = load_recipe(name).published
+        best = max(published, key=lambda p: p.gender_accuracy or 0.0, default=None)
+        scores = [getattr(best, f"{n}_accuracy", None) for n in ("gender", "age")]
+        figures = "".join(f"{'' if v is None else f'{v:.3f}':>7}" for v in scores)
+        say(f"{name:<{width}}  {figures}  {title}")
+    say(
+        "\nPublished: the report's accuracies on Adience's fold 4 (05_caffe_celeba: on "
+        "CelebA); of several models kept, the best on gender."
+    )
+    return 0
+
+
+def add_recipes(verbs: Any) -> None:
+    """Adds `agegender recipes`."""
+    verb = add_verb(
+        verbs, "recipes", _recipes, "list the recipes, or print one resolved"
+    )
+    verb.add_argument("name", nargs="?", help="a recipe's name or number, or a file")
+    # Read, so that `recipes show 14` is told what to say instead.
+    verb.add_argument("more", nargs="*", help=argparse.SUPPRESS)
+    add_set_option(verb)
+
+
+def _reproduce(arguments: argparse.Namespace) -> int:
+    recipes = arguments.recipes or report_recipes()
+    check_recipes(recipes, arguments.set)
+    check_data(*arguments.data, *(arguments.pretraining_data or ()))
+    load_frameworks()
+    from keras_agegender.studies.reproduce import reproduce
+
+    found = reproduce(
+        recipes,
+        arguments.data,
+        arguments.out,
+        pretraining_data=arguments.pretraining_data,
+        folds=arguments.folds,
+        seeds=arguments.seeds,
+        overrides=arguments.set,
+        quick=arguments.quick,
+        report=say,
+    )
+    say(f"\n{found}\n\nTable: {found.directory / 'table.md'}, .tex, .csv, .png")
+    return 1 if found.num_failed else 0
+
+
+def add_reproduce(verbs: Any) -> None:
+    """Adds `agegender reproduce`."""
+    verb = add_verb(
+        verbs,
+        "reproduce",
+        _reproduce,
+        "recipes x folds x seeds: one table, published beside measured",
+    )
+    verb.add_argument(
+        "recipes", nargs="*", help="names, numbers or files [all of the report]"
+    )
+    verb.add_argument(
+        "--data",
+        required=True,
+        action="append",
+        help="prepared dataset; again for one of whole pictures, or of crops",
+    )
+    verb.add_argument("--out", required=True, help="folder for runs and table")
+    verb.add_argument(
+        "--pretraining-data",
+        action="append",
+        metavar="DATA",
+        help="prepared dataset for models 5 and 9-12; again as --data",
+    )
+    verb.add_argument(
+        "--folds",
+        type=fold,
+        nargs="+",
+        metavar="FOLD",
+        help="test folds of a cross-validation [the dataset's own splits]",
+    )
+    verb.add_argument(
+        "--seeds",
+        type=seed,
+        nargs="+",
+        default=[0],
+        metavar="SEED",
+        help="a training for each [0]",
+    )
+    verb.add_argument(
+        "--quick",
+        action="store_true",
+        help="small pictures, 2 epochs, few faces: shows that all of it runs",
+    )
+    add_set_option(verb)
+
+
+def _quickstart(arguments: argparse.Namespace) -> int:
+    check_recipes(["quickstart"], arguments.set)
+    from keras_agegender.studies.quickstart import check_quickstart, quickstart
+
+    check_quickstart(arguments.directory, arguments.faces, arguments.seed)
+    load_frameworks()
+    quickstart(
+        arguments.directory,
+        num_faces=arguments.faces,
+        seed=arguments.seed,
+        overrides=tuple(arguments.set),
+        report=say,
+    )
+    return 0
+
+
+def add_quickstart(verbs: Any) -> None:
+    """Adds `agegender quickstart`."""
+    verb = add_verb(
+        verbs, "quickstart", _quickstart, "the whole way on synthetic faces, in minutes"
+    )
+    verb.add_argument(
+        "--directory", default="quickstart", help="where everything goes [%(default)s]"
+    )
+    verb.add_argument(
+        "--faces",
+        type=int,
+        default=2400,
+        help="faces to draw, at least 80 [%(default)s]",
+    )
+    verb.add_argument(
+        "--seed",
+        type=seed,
+        default=0,
+        help="draws the faces and begins the training [%(default)s]",
     )
     add_set_option(verb)

@@ -1,16 +1,12 @@
-"""Face indexes: who and what is in a prepared dataset, and which splits share it.
-
-A split expression says nothing of the faces behind it. An index knows key, subject,
-source and picture of every face, so that a face, a person or a picture that is in two
-splits is found, and a score on faces that a model has trained on says so.
-"""
+"""Which faces a dataset holds."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,9 +14,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from keras_agegender.datasets.prepared import PreparedDataset
-from keras_agegender.datasets.shards import read_rows
-from keras_agegender.files import replacing
+from keras_agegender.datasets.manifest import (
+    MANIFEST_COLUMNS,
+    CleaningReport,
+    manifest_age_groups,
+    read_manifest,
+    validate_manifest,
+)
+from keras_agegender.datasets.prepared import (
+    STATUS_FILE,
+    PreparedDataset,
+    check_prepared,
+    read_rows,
+)
+from keras_agegender.datasets.readers.adience import TREES, read_adience
+from keras_agegender.datasets.readers.csv import USUAL_NAMES, read_csv_as_is
+from keras_agegender.files import read_regular, replacing
+from keras_agegender.labels import MISSING, AgeGroups
 
 INDEX_COLUMNS = ("key", "subject", "source", "picture")
 NUM_EXAMPLES = 3  # named in an error
@@ -208,3 +218,237 @@ def seen_before(
         values = set(trained[column]) - {""}
         seen |= faces[column].isin(values).to_numpy()
     return seen
+
+
+_IDS = ("fold", "age_group", "gender")
+COLUMNS = ("key", "split", "subject", "source", *_IDS)
+KINDS = ("manifest", "csv", "adience", "prepared")
+NO_SPLIT = "all"  # where nobody says what trains and what tests
+
+
+@dataclass(frozen=True)
+class FaceTable:
+    """The faces of any data.
+
+    Attributes:
+        kind: One of `KINDS`.
+        rows: A row per face and split it is in: `COLUMNS`, and `age_years` where known.
+        age_groups: What age-group ids stand for.
+        pictures: Yields the bytes of each row's picture file, in the order of the rows;
+            `None` where it is not there.
+        cleaning: What a reader did to the labels (`CleaningReport.counts`), where that
+            was kept.
+        left_out: (item, reason) of rows left out, where they are known one by one.
+        status: Split -> status -> pictures, from a prepared dataset's status.csv.
+    """
+
+    kind: str
+    rows: pd.DataFrame
+    age_groups: AgeGroups
+    pictures: Callable[[], Iterator[bytes | None]]
+    cleaning: Mapping[str, Any] | None = None
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    status: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+def kind_of(data: str | Path) -> str:
+    """Returns what a path holds: `"manifest"`, `"csv"`, `"adience"` or `"prepared"`.
+
+    Raises:
+        ValueError: If it is none of them.
+    """
+    path = Path(data)
+    if path.is_dir():
+        if (path / "fold_0_data.txt").exists():
+            return "adience"
+        if (path / "dataset_info.json").exists():
+            return "prepared"
+        raise ValueError(
+            f"Invalid data {path}. Expected a CSV file, a folder with Adience's "
+            "fold_0_data.txt … fold_4_data.txt, or a prepared dataset. Received: a "
+            "folder with neither of them."
+        )
+    if not path.is_file():
+        if path.with_name(path.name + ".partial").is_dir():
+            check_prepared(path)  # says that a preparation was not finished
+        raise ValueError(f"There is no file or folder {path}.")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            names = next(csv.reader(file), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(
+            f"Invalid data {path}. Expected a CSV file: {error}."
+        ) from None
+    return "manifest" if set(MANIFEST_COLUMNS) <= set(names) else "csv"
+
+
+def read_faces(
+    data: str | Path | pd.DataFrame,
+    splits: Mapping[str, str] | None = None,
+    **options: Any,
+) -> FaceTable:
+    """Reads any data as a table of faces.
+
+    Args:
+        data: A manifest, its CSV file, any other CSV file, a folder with Adience's
+            label files, or a prepared dataset.
+        splits: Name -> split expression; of whole splits joined by `+`, where the data
+            is not prepared. Splits named nowhere are left away. `None` takes the
+            data's own.
+        options: As `read_csv` or `read_adience` takes them.
+
+    Raises:
+        ValueError: If the data cannot be read, or an option does not belong to it.
+    """
+    kind = "manifest" if isinstance(data, pd.DataFrame) else kind_of(data)
+    if options and kind in ("manifest", "prepared"):
+        raise ValueError(
+            f"Invalid option {sorted(options)[0]!r}. A {kind} was read before; options "
+            "of readers are for other CSV files and Adience's label files."
+        )
+    if kind == "prepared":
+        return _read_prepared(Path(data), splits)
+    report: CleaningReport | None = None
+    if isinstance(data, pd.DataFrame):
+        validate_manifest(data, shared_subjects=True)
+        manifest = data
+    elif kind == "manifest":
+        manifest = read_manifest(data, shared_subjects=True)
+    elif kind == "adience":
+        manifest, report = _read_adience(Path(data), options)
+    else:
+        manifest, report = _read_csv(Path(data), options)
+    if splits is not None:
+        manifest = _with_splits(manifest, splits)
+    cleaning = report.counts() if report else manifest.attrs.get("cleaning")
+    wanted = [*COLUMNS, *({"age_years"} & set(manifest))]
+    paths = manifest["path"].tolist()
+    return FaceTable(
+        kind,
+        manifest[wanted].reset_index(drop=True),
+        manifest_age_groups(manifest),
+        lambda: (_bytes_of(path) for path in paths),
+        cleaning,
+        [item for item in report.items if item[1] in report.left_out] if report else [],
+    )
+
+
+def _read_adience(
+    directory: Path, options: Mapping[str, Any]
+) -> tuple[pd.DataFrame, CleaningReport]:
+    images = options.get("images_dir")
+    if images is None and any((directory / tree).is_dir() for tree in TREES):
+        images = directory
+    known = {k: v for k, v in options.items() if k in ("tree", "strict", "keep")}
+    _check_options(options, {"images_dir", *known}, "Adience's label files")
+    return read_adience(directory, images, shared_subjects=True, **known)
+
+
+def _read_csv(
+    file: Path, options: Mapping[str, Any]
+) -> tuple[pd.DataFrame, CleaningReport]:
+    columns = {f"{role}_column" for role in USUAL_NAMES}
+    columns |= {"images_dir", "gender_values", "age_groups", "gaps"}
+    _check_options(options, columns, "a CSV file")
+    manifest, report, has_splits = read_csv_as_is(file, **options)
+    if not has_splits:
+        manifest["split"] = NO_SPLIT
+    return manifest, report
+
+
+def _check_options(options: Mapping[str, Any], known: set[str], what: str) -> None:
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise ValueError(
+            f"Invalid option {unknown[0]!r} of {what}. Expected one of {sorted(known)}."
+        )
+
+
+def _with_splits(manifest: pd.DataFrame, splits: Mapping[str, str]) -> pd.DataFrame:
+    """Returns a row for each face and named split that it is in."""
+    own = sorted(manifest["split"].unique())
+    parts = []
+    for name, expression in splits.items():
+        wanted = expression.split("+")
+        absent = sorted(set(wanted) - set(own))
+        if absent:
+            raise ValueError(
+                f"Invalid split {name}={expression}. Expected names of {own} with '+' "
+                f"between them. Received: {absent[0]!r}."
+            )
+        parts.append(manifest[manifest["split"].isin(wanted)].assign(split=name))
+    table = pd.concat(parts)
+    table.attrs = dict(manifest.attrs)
+    return table
+
+
+def _bytes_of(path: str) -> bytes | None:
+    try:
+        return read_regular(path)
+    except OSError:
+        return None
+
+
+def _read_prepared(directory: Path, splits: Mapping[str, str] | None) -> FaceTable:
+    from keras_agegender.datasets.prepared import load_prepared, read_rows
+
+    prepared = load_prepared(directory)
+    names = dict(splits if splits is not None else prepared.splits)
+    for name in names.values():
+        prepared.num_faces(name)  # says which splits there are
+    features = set(prepared.builder.info.features)
+    wanted = {*COLUMNS, "age_years"} - {"split"} & features
+    rows: list[dict[str, Any]] = []
+    for name, expression in names.items():
+        examples = read_compressed(prepared, expression, wanted)
+        for face in read_rows(prepared, examples):
+            rows.append({"split": name} | {c: _plain(face[c]) for c in wanted})
+    table = pd.DataFrame(rows)
+    for column in COLUMNS:
+        if column not in table:
+            table[column] = MISSING if column in _IDS else ""
+
+    def pictures() -> Iterator[bytes]:
+        for expression in names.values():
+            examples = read_compressed(prepared, expression, {"image"})
+            for face in read_rows(prepared, examples):
+                yield face["image"]
+
+    return FaceTable(
+        "prepared",
+        table,
+        prepared.age_groups,
+        pictures,
+        prepared.info.get("cleaning"),
+        status=_read_status(directory, names, prepared.builder.info.splits),
+    )
+
+
+def _plain(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value.item()
+
+
+def _read_status(
+    directory: Path, names: Mapping[str, str], own: Any
+) -> dict[str, dict[str, int]]:
+    """Returns counts by status of each split that is made of whole splits.
+
+    Without such, by the splits that were written.
+    """
+    file = directory / STATUS_FILE
+    if not file.is_file():
+        return {}
+    table = pd.read_csv(file, keep_default_na=False, dtype=str)
+    parts = {name: text.split("+") for name, text in names.items()}
+    if not {part for split in parts.values() for part in split} <= set(own):
+        parts = {name: [name] for name in sorted(table["split"].unique())}
+    return {
+        name: {
+            str(status): int(count)
+            for status, count in table["status"][table["split"].isin(wanted)]
+            .value_counts()
+            .sort_index()
+            .items()
+        }
+        for name, wanted in parts.items()
+    }

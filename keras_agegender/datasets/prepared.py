@@ -1,30 +1,207 @@
-"""Prepared datasets: face crops and labels as a TensorFlow Datasets directory.
-
-What `prepare` writes and the input pipeline reads. Any TensorFlow user can open one
-with `tfds.builder_from_directory`, without this package.
-"""
+"""Prepared datasets on disk."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from keras_agegender.checksums import check_sizes
-from keras_agegender.datasets.check_encoding import check_encoding
-from keras_agegender.datasets.check_features import check_features
-from keras_agegender.encodings.head import Head
-from keras_agegender.files import disk_errors, read_json
+from keras_agegender.console import quiet_datasets, quiet_start
+from keras_agegender.encodings.head import Head, check_class_ids
+from keras_agegender.faces.preprocessing import PixelPath
+from keras_agegender.files import (
+    CHECKSUMS_FILE,
+    check_sizes,
+    disk_errors,
+    read_json,
+    verify,
+)
 from keras_agegender.labels import GENDERS, AgeGroups, get_age_groups
-from keras_agegender.quiet import quiet_datasets, quiet_start
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from keras_agegender.encodings.encoding import Encoding
-from keras_agegender.faces.pixel_path import PixelPath
+
+
+# Classes of features that `prepare` writes -> the field that describes one. No other is
+# opened: some of TensorFlow Datasets' own hold JSON in which a class is named again.
+FEATURES = {
+    f"tensorflow_datasets.core.features.{name}": field
+    for name, field in {
+        "features_dict.FeaturesDict": "features_dict",
+        "class_label_feature.ClassLabel": "class_label",
+        "image_feature.Image": "image",
+        "scalar.Scalar": "tensor",
+        "tensor_feature.Tensor": "tensor",
+        "text_feature.Text": "text",
+    }.items()
+}
+# Text and whole fields: `{SHARD_INDEX:c}` would format a number as a slash.
+TEMPLATE = re.compile(r"(?:[\w.=-]|\{[A-Z_]+\})*")
+
+
+def check_features(directory: Path, remedy: str) -> None:
+    """Makes sure that opening a dataset imports nothing and reads from its folder only.
+
+    TensorFlow Datasets imports whatever module features.json names, and reads shards
+    from wherever dataset_info.json says. Both are parsed here as it parses them.
+
+    Args:
+        directory: A prepared dataset.
+        remedy: What to do about a damaged file, as a sentence.
+
+    Raises:
+        ValueError: If they name anything else than features that `prepare` writes and
+            files of the folder, or a file of the folder is a link that leads out of it.
+    """
+    # Without TensorFlow, which is loaded when the dataset is opened.
+    from tensorflow_datasets.core.proto import dataset_info_pb2, feature_pb2
+
+    file = directory / "features.json"
+    if file.is_file():
+        _check_feature(file, "", _parse(file, feature_pb2.Feature(), remedy))
+    file = directory / "dataset_info.json"
+    if file.is_file():
+        _check_info(file, _parse(file, dataset_info_pb2.DatasetInfo(), remedy))
+    _check_links(directory)
+
+
+def _parse(file: Path, message: Any, remedy: str) -> Any:
+    from google.protobuf import json_format
+
+    content = read_json(file, remedy)
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} is damaged. {remedy}")
+    try:
+        return json_format.ParseDict(content, message)
+    except json_format.ParseError as error:
+        _refuse(file, "fields of tensorflow_datasets", str(error))
+
+
+def _check_feature(file: Path, key: str, feature: Any) -> None:
+    name, field = feature.python_class_name, feature.WhichOneof("content")
+    at = f"{key or 'the whole'}: "
+    if name not in FEATURES:
+        _refuse(
+            file,
+            f"python_class_name to be one of {sorted(FEATURES)}",
+            f"{at}python_class_name={name!r}",
+        )
+    if field != FEATURES[name]:
+        _refuse(file, f"content {FEATURES[name]!r} of {name}", f"{at}{field!r}")
+    if field in ("class_label", "image") and not _is_plain(key):
+        # It is part of the name of the file with the names of classes.
+        _refuse(file, f"the name of a {name} to be plain", repr(key))
+    if field == "features_dict":
+        for inner, value in feature.features_dict.features.items():
+            _check_feature(file, f"{key}-{inner}" if key else inner, value)
+
+
+def _check_info(file: Path, info: Any) -> None:
+    if info.HasField("features"):
+        _check_feature(file, "features", info.features)
+    names = [("name", info.name), ("file_format", info.file_format)]
+    for split in info.splits:
+        names.append(("name of a split", split.name))
+        names.append(("filepath_template", split.filepath_template))
+        if not TEMPLATE.fullmatch(split.filepath_template):
+            _refuse(
+                file,
+                "files of the folder, as "
+                "'{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'",
+                f"filepath_template={split.filepath_template!r}",
+            )
+    for key, value in names:
+        if not _is_plain(value):
+            _refuse(file, "files of the folder", f"{key}={value!r}")
+
+
+def _is_plain(name: str) -> bool:
+    return not {"/", "\\", ":", "\0"} & set(name) and name not in (".", "..")
+
+
+def _check_links(directory: Path) -> None:
+    home = directory.resolve()
+    for file in sorted(directory.iterdir()):
+        if file.is_symlink() and not file.resolve().is_relative_to(home):
+            raise ValueError(
+                f"{file} is a link out of its dataset. Expected files of the folder. "
+                f"Received: a link to {file.resolve()}."
+            )
+
+
+def _refuse(file: Path, expected: str, received: str) -> NoReturn:
+    raise ValueError(
+        f"{file} asks for more than data. Expected {expected}. Received: {received}."
+    )
+
+
+# Kinds of heads that read numbers; the others read class ids.
+NUMBER_KINDS = ("regression", "years")
+
+
+def check_encoding(
+    encoding: Encoding,
+    age_groups: AgeGroups,
+    extra_heads: Mapping[str, Mapping[str, Any]],
+    where: str,
+) -> None:
+    """Raises ValueError unless data has what an encoding's heads ask for.
+
+    Args:
+        encoding: Its age groups must be the data's, and a head must have the classes,
+            in their order, of the column that it is read from.
+        age_groups: What the data's age-group ids stand for.
+        extra_heads: Extra column -> `{"kind": …, "classes": […]}`.
+        where: What to call the data in the message.
+    """
+    age = encoding.age_head
+    if age is not None and age.kind != "years":
+        if encoding.age_groups.bounds != age_groups.bounds:
+            raise ValueError(
+                f"Invalid `age_groups`. The encoding has {encoding.age_groups}; "
+                f"{where} has {age_groups}."
+            )
+    for head in encoding.extra_heads:
+        column = head.columns[0]
+        declared = extra_heads.get(column, {})
+        classes = tuple(declared.get("classes") or ())
+        holds = f"{len(classes)} classes ({', '.join(classes)})" if classes else ""
+        if declared.get("kind") == "regression" and head.kind not in NUMBER_KINDS:
+            holds = "numbers, no classes"
+        elif not classes or (
+            head.kind != "regression"
+            and len(classes) == head.num_values
+            and head.classes in ((), classes)
+        ):
+            continue
+        raise ValueError(
+            f"Invalid head {head.name!r}. Column {column!r} of {where} has {holds}. "
+            f"Received: kind={head.kind!r}, num_classes={head.num_classes}"
+            + (f", classes={head.classes}." if head.classes else ".")
+        )
+
+
+def check_manifest_encoding(manifest: pd.DataFrame, encoding: Encoding) -> None:
+    """Raises ValueError unless a manifest has what an encoding's heads ask for.
+
+    Where it does not declare the classes of a column, its values must be class ids.
+    """
+    from keras_agegender.datasets.manifest import manifest_age_groups
+
+    groups, declared = manifest_age_groups(manifest), manifest.attrs.get("extra_heads")
+    check_encoding(encoding, groups, declared or {}, "the manifest")
+    for head in encoding.extra_heads:
+        column = head.columns[0]
+        if head.kind not in NUMBER_KINDS and column in manifest:
+            check_class_ids(head.name, column, manifest[column], head.num_values)
+
 
 PREPARATION_FILE = "preparation.json"
 STATUS_FILE = "status.csv"
@@ -259,3 +436,48 @@ def _silent_progress() -> Iterator[None]:
             yield
     finally:
         tfds.enable_progress_bar()
+
+
+def read_rows(prepared: PreparedDataset, examples: Any) -> Iterator[dict[str, Any]]:
+    """Yields the examples of a prepared dataset as NumPy values.
+
+    Args:
+        prepared: The dataset.
+        examples: A `tf.data.Dataset` of dicts that reads it.
+
+    Raises:
+        ValueError: If a shard is damaged; it says which.
+    """
+    with naming_damage(prepared):
+        yield from examples.as_numpy_iterator()
+
+
+@contextlib.contextmanager
+def naming_damage(prepared: PreparedDataset) -> Iterator[None]:
+    """Turns what TensorFlow says of a damaged shard into an error that names it.
+
+    Args:
+        prepared: The dataset that is read.
+
+    Raises:
+        ValueError: If a shard is damaged.
+    """
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.DataLossError as error:
+        directory = prepared.directory
+        what = _damaged_shard(directory) or error.message.partition("\n")[0]
+        raise ValueError(
+            f"{directory} is damaged. {what}. `agegender verify {directory}` lists all "
+            f"that is. {AGAIN}"
+        ) from None
+
+
+def _damaged_shard(directory: Path) -> str:
+    """Says which shard is not as it was written; empty where no checksums tell."""
+    if not (directory / CHECKSUMS_FILE).is_file():
+        return ""
+    found = [d for d in verify(directory).differences if ".tfrecord" in d.file]
+    return str(found[0]) if found else ""

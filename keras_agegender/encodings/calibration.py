@@ -22,8 +22,8 @@ from keras import ops
 from keras_agegender.encodings.decoding import Decoded, most_probable
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
-from keras_agegender.encodings.kinds import KINDS
-from keras_agegender.suggestion import did_you_mean
+from keras_agegender.encodings.head_types import KINDS
+from keras_agegender.errors import did_you_mean
 
 # What thresholds may depend on: answers, known when a face is answered about.
 GROUPINGS = ("gender", "age_group")

@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from keras_agegender.encodings.head import Head
-from keras_agegender.encodings.kinds import KINDS
+from keras_agegender.encodings.head_types import KINDS
 from keras_agegender.labels import GENDERS, AgeGroups
 
 Outputs = Mapping[str, Any]

@@ -1,12 +1,4 @@
-"""Encodings: which named outputs stand for an age group and a gender, and back.
-
-In: ids of faces by column (-1 where unknown). Out: one target per named output, what
-`model.compile` needs for them, and, from the trained model's outputs, the answer in
-words everybody understands again (`Decoded`).
-
-An encoding is a composition of `Head`s over age groups. It is a value: it compares,
-hashes, pickles, and becomes JSON, which `build_model` stores in the model.
-"""
+"""Encodings: the heads of a model, their targets, losses and decoding."""
 
 from __future__ import annotations
 
@@ -18,26 +10,55 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_agegender.encodings.head import ANSWER, Head
-from keras_agegender.encodings.kinds import KINDS
-from keras_agegender.encodings.output_names import check_output_names, check_outputs
-from keras_agegender.encodings.targets import (
+from keras_agegender.encodings.head import (
+    ANSWER,
     LABEL_COLUMNS,
+    Head,
     check_ids,
     head_targets,
     known_numbers,
     known_targets,
     split_outputs,
 )
-from keras_agegender.labels import (
-    ADIENCE_AGE_GROUPS,
-    GENDERS,
-    MISSING,
-    AgeGroups,
-)
+from keras_agegender.encodings.head_types import KINDS
+from keras_agegender.errors import did_you_mean
+from keras_agegender.labels import ADIENCE_AGE_GROUPS, GENDERS, MISSING, AgeGroups
 
 if TYPE_CHECKING:
     from keras_agegender.encodings.decoding import Decoded, HeadAnswer
+
+
+def check_output_names(given: Any, expected: Sequence[str], argument: str) -> None:
+    """Raises ValueError if `given` holds a name that is not among `expected`."""
+    for name in given:
+        if name not in expected:
+            hint = did_you_mean(name, expected)
+            raise ValueError(
+                f"Invalid `{argument}`. There is no output named {name!r}.{hint} "
+                f"Outputs: {list(expected)}."
+            )
+
+
+def check_outputs(outputs: Mapping[str, Any], names: Sequence[str], name: str) -> None:
+    """Raises ValueError if an output is missing, or an array of them holds NaN."""
+    missing = [n for n in names if n not in outputs]
+    if missing:
+        raise ValueError(
+            f"Invalid `outputs` for encoding {name!r}. Expected the keys "
+            f"{list(names)}. Missing: {missing}."
+        )
+    for key in names:
+        values = outputs[key]  # tensors of a graph have no values yet
+        if isinstance(values, (list, tuple)):
+            values = np.asarray(values, "float64")
+        if isinstance(values, np.ndarray) and values.dtype.kind == "f":
+            wrong = np.flatnonzero(np.isnan(values.reshape(len(values), -1)).any(1))
+            if len(wrong):
+                raise ValueError(
+                    f"Invalid `outputs`. Output {key!r} is NaN for {len(wrong)} of "
+                    f"{len(values)} faces, first at position {wrong[0]}: the model's "
+                    "weights, or its input, are no numbers (did training diverge?)."
+                )
 
 
 @dataclass(frozen=True)
@@ -508,3 +529,20 @@ def _checked_class_weights(weights: Any, count: int, name: str) -> tuple[float, 
             f"Received: {weights!r}."
         )
     return tuple(float(value) for value in values)
+
+
+def balanced_class_weights(ids: Any, num_classes: int) -> list[float]:
+    """Returns weights by which every class counts the same: N / (classes · n).
+
+    Args:
+        ids: Class ids, -1 where unknown. Shape (batch,).
+        num_classes: Classes there are; those without a face weigh 0.
+
+    Example:
+    >>> balanced_class_weights([0, 0, 0, 1, -1], 2)
+    [0.6666666666666666, 2.0]
+    """
+    known = check_ids(ids, num_classes, "ids")
+    counts = np.bincount(known[known != MISSING], minlength=num_classes)
+    present = max(int((counts > 0).sum()), 1)
+    return [float(counts.sum() / (present * n)) if n else 0.0 for n in counts]

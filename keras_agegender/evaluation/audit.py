@@ -1,8 +1,4 @@
-"""Audits: what is wrong with data before anybody trains on it or is scored on it.
-
-People or pictures that are in two splits make scores better than the model; copies with
-two labels make training worse. An audit finds both, and says which faces there are.
-"""
+"""Audits a dataset."""
 
 from __future__ import annotations
 
@@ -11,32 +7,321 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from keras_agegender.datasets.face_table import FaceTable, read_faces
-from keras_agegender.datasets.hash_cache import HashCache
-from keras_agegender.datasets.known_cohorts import (
+from keras_agegender.datasets.duplicates import (
+    EXACT,
+    METHOD,
+    NEAR,
+    HashCache,
+    PictureHashes,
+    check_imagehash,
+    hash_pictures,
+    near_contents,
+)
+from keras_agegender.datasets.face_index import FaceTable, read_faces
+from keras_agegender.datasets.manifest import cleaning_rows, summarize
+from keras_agegender.datasets.splits import (
     ALL,
     find_cohort,
     fingerprint,
     nearest_cohort,
 )
-from keras_agegender.datasets.manifest import summarize
-from keras_agegender.datasets.near_duplicates import (
-    EXACT,
-    METHOD,
-    NEAR,
-    PictureHashes,
-    check_imagehash,
-    hash_pictures,
-)
-from keras_agegender.evaluation.audit_text import audit_text
-from keras_agegender.evaluation.duplicates import (
-    PairCounts,
-    exact_pairs,
-    near_pairs,
-)
-from keras_agegender.labels import MISSING
+from keras_agegender.labels import GENDERS, MISSING
+
+MANY_YEARS = 5  # two ages that differ by more are not one guess twice
+_LABELS = ("split", "subject", "age_group", "gender", "age_years")
+
+
+@dataclass(frozen=True)
+class PairCounts:
+    """Pairs of rows that show one picture.
+
+    Attributes:
+        pairs: How many there are.
+        across: `"train, validation"` (two splits) -> pairs with one row in each.
+        age_groups_differ: Pairs with two known age groups that differ.
+        years_differ: Pairs with two known ages in years that differ.
+        many_years_differ: Pairs whose ages differ by more than 5 years.
+        genders_differ: Pairs with two known genders that differ.
+        subjects_differ: Pairs with two known subjects that differ.
+    """
+
+    pairs: int
+    across: dict[str, int]
+    age_groups_differ: int
+    years_differ: int
+    many_years_differ: int
+    genders_differ: int
+    subjects_differ: int
+
+    @property
+    def num_across(self) -> int:
+        """Pairs in two splits."""
+        return sum(self.across.values())
+
+    @property
+    def num_within(self) -> int:
+        """Pairs in one split."""
+        return self.pairs - self.num_across
+
+
+def exact_pairs(rows: pd.DataFrame) -> tuple[PairCounts, pd.DataFrame]:
+    """Returns the pairs of rows of the same content.
+
+    Args:
+        rows: `key`, `split`, `subject`, `age_group`, `gender`, `age_years` and
+            `content`, `""` where there is none.
+
+    Returns:
+        Their counts, and a row for each that is like an earlier one, beside the first
+        of its kind: `first`, `second` (row numbers) and `distance`, which is 0.
+    """
+    known = rows["content"] != ""
+    repeated = known & rows["content"].duplicated(keep=False)
+    contents = rows["content"][repeated].unique()
+    counts = _count(rows[repeated], pd.DataFrame({"a": contents, "b": contents}))
+    numbers = pd.Series(np.arange(len(rows)), index=rows.index)[repeated]
+    first = numbers.groupby(rows["content"][repeated]).transform("min")
+    later = numbers != first
+    listed = pd.DataFrame({"first": first[later], "second": numbers[later]})
+    return counts, listed.assign(distance=0).reset_index(drop=True)
+
+
+def near_pairs(
+    rows: pd.DataFrame, looks: Mapping[str, bytes]
+) -> tuple[PairCounts, pd.DataFrame]:
+    """Returns the pairs of rows of other contents that look the same.
+
+    Args:
+        rows: As `exact_pairs` takes them.
+        looks: Content -> perceptual hash.
+
+    Returns:
+        Their counts, and a row for each pair: `first`, `second` and `distance` in bits.
+    """
+    edges = near_contents(looks)
+    counts = _count(rows, edges)
+    numbered = pd.DataFrame(
+        {"content": rows["content"].to_numpy(), "number": np.arange(len(rows))}
+    )
+    numbered = numbered[numbered["content"].isin({*edges["a"], *edges["b"]})]
+    both = edges.merge(numbered, left_on="a", right_on="content").merge(
+        numbered, left_on="b", right_on="content"
+    )
+    ends = np.sort(both[["number_x", "number_y"]].to_numpy(), axis=1)
+    listed = pd.DataFrame(
+        {"first": ends[:, 0], "second": ends[:, 1], "distance": both["distance"]}
+    )
+    return counts, listed.sort_values(["first", "second"], ignore_index=True)
+
+
+def _count(rows: pd.DataFrame, edges: pd.DataFrame) -> PairCounts:
+    """Counts pairs of rows whose contents an edge joins; `a` = `b` joins its own."""
+    cells = (
+        rows[rows["content"].isin({*edges["a"], *edges["b"]})]
+        .groupby(["content", *_LABELS], dropna=False)
+        .size()
+        .reset_index(name="rows")
+    )
+    cells["cell"] = np.arange(len(cells))
+    both = edges.merge(cells, left_on="a", right_on="content").merge(
+        cells, left_on="b", right_on="content"
+    )
+    own = both["a"] == both["b"]
+    weight = both["rows_x"] * (both["rows_y"] - (both["cell_x"] == both["cell_y"]))
+    # A content joined to itself gives each pair twice, in either order.
+    weight = np.where(own, weight / 2, both["rows_x"] * both["rows_y"])
+
+    def differ(column: str, unknown: object, by_more_than: int = 0) -> int:
+        x, y = both[f"{column}_x"], both[f"{column}_y"]
+        different = x != y if not by_more_than else (x - y).abs() > by_more_than
+        return round(weight[(x != unknown) & (y != unknown) & different].sum())
+
+    apart = (both["split_x"] != both["split_y"]).to_numpy()
+    names = np.sort(both[["split_x", "split_y"]].to_numpy(str), axis=1)[apart]
+    across = pd.Series(weight[apart]).groupby([", ".join(pair) for pair in names]).sum()
+    return PairCounts(
+        pairs=round(weight.sum()),
+        across={str(name): round(count) for name, count in across.items()},
+        age_groups_differ=differ("age_group", MISSING),
+        years_differ=differ("age_years", MISSING),
+        many_years_differ=differ("age_years", MISSING, MANY_YEARS),
+        genders_differ=differ("gender", MISSING),
+        subjects_differ=differ("subject", ""),
+    )
+
+
+KIND_NAMES = {
+    "manifest": "a manifest",
+    "csv": "a CSV file",
+    "adience": "Adience's label files",
+    "prepared": "a prepared dataset",
+}
+NUM_EXAMPLES = 5
+_INDENT = "  "
+
+
+def audit_text(audit: Audit) -> str:
+    """Returns an audit as lines to print."""
+    found = audit
+    parts = [
+        [f"{found.data}: {KIND_NAMES[found.kind]}, {found.num_faces:,} faces"],
+        found.counts.to_string().splitlines(),
+        _cleaning(found),
+        _status(found.status),
+        _subjects(found),
+        _pictures(found),
+        _duplicates(found),
+        _cohort(found),
+        [
+            f"LEAKAGE: in more than one split: {', '.join(found.leaks)}."
+            if found.leaks
+            else _no_leakage(found)
+        ],
+    ]
+    return "\n\n".join("\n".join(lines) for lines in parts if lines)
+
+
+def _no_leakage(found: Audit) -> str:
+    names = [name for name in found.fingerprints if name != ALL]
+    if not names:
+        return "Nothing says which faces train and which test: nothing can leak yet."
+    if found.exact is None:
+        return "No leakage found, but no picture is there to be compared."
+    return "No leakage found." + (
+        "" if found.near else " Near duplicates were not searched."
+    )
+
+
+def _cleaning(found: Audit) -> list[str]:
+    if found.cleaning is None:
+        return ["Labels: what was corrected and left out before is not known."]
+    cleaning = found.cleaning
+    first = (
+        f"Labels ({cleaning['source']}): {cleaning['rows_read']:,} rows read, "
+        f"{cleaning['rows_kept']:,} kept"
+    )
+    return [first, *_table(cleaning_rows(cleaning))]
+
+
+def _status(status: Mapping[str, Mapping[str, int]]) -> list[str]:
+    if not status:
+        return []
+    table = pd.DataFrame(status).T.fillna(0).astype(int)
+    return ["Faces found in pictures:", *table.to_string().splitlines()]
+
+
+def _subjects(found: Audit) -> list[str]:
+    if not found.num_subjects:
+        return ["Subjects: nobody says who is on the pictures."]
+    shared = found.shared_subjects
+    lines = [f"Subjects: {found.num_subjects:,}, {len(shared)} in more than one split"]
+    for subject, splits in [*shared.items()][:NUM_EXAMPLES]:
+        lines.append(f"{_INDENT}{subject!r} in {', '.join(splits)}")
+    return lines + _more(len(shared))
+
+
+def _pictures(found: Audit) -> list[str]:
+    counts = ", ".join(
+        f"{n:,} {what}" for what, n in found.pictures.items() if n or what == "there"
+    )
+    lines = [f"Pictures: {counts}"]
+    for key, reason in [*found.unreadable.items()][:NUM_EXAMPLES]:
+        lines.append(f"{_INDENT}{key}: {reason}")
+    return lines + _more(len(found.unreadable))
+
+
+def _duplicates(found: Audit) -> list[str]:
+    if found.exact is None:
+        return []
+    columns = {
+        "pairs": "pairs",
+        "num_within": "in one split",
+        "num_across": "in two splits",
+        "age_groups_differ": "age groups differ",
+        "many_years_differ": f"years differ by > {MANY_YEARS}",
+        "genders_differ": "genders differ",
+    }
+    if found.num_subjects:
+        columns["subjects_differ"] = "subjects differ"
+    kinds = {"same bytes": found.exact, "same look": found.near}
+    table = pd.DataFrame(
+        {
+            name: {title: getattr(counts, key) for key, title in columns.items()}
+            for name, counts in kinds.items()
+            if counts is not None
+        }
+    ).T
+    lines = ["Pairs of pictures that are one:", *table.to_string().splitlines()]
+    listed = found.duplicates
+    across = listed[listed["split_1"] != listed["split_2"]]
+    for kind, name in ((EXACT, "same bytes"), (NEAR, "same look")):
+        lines += _examples(
+            across[across["kind"] == kind], f"In two splits, {name}:", found
+        )
+    # Copies of one file in one split are no news; what only looks the same may be.
+    within = listed[(listed["split_1"] == listed["split_2"]) & (listed["kind"] == NEAR)]
+    lines += _examples(within, "In one split, same look:", found)
+    return lines + _examples(listed[_disagree(listed)], "Labels differ:", found)
+
+
+def _disagree(pairs: pd.DataFrame) -> pd.Series:
+    years = (pairs["age_years_1"] - pairs["age_years_2"]).abs() > MANY_YEARS
+    known = (pairs["age_years_1"] != MISSING) & (pairs["age_years_2"] != MISSING)
+    differ = years & known
+    for column in ("age_group", "gender"):
+        first, second = pairs[f"{column}_1"], pairs[f"{column}_2"]
+        differ |= (first != second) & (first != MISSING) & (second != MISSING)
+    return differ
+
+
+def _examples(pairs: pd.DataFrame, title: str, found: Audit) -> list[str]:
+    if pairs.empty:
+        return []
+    lines = [title]
+    for pair in pairs.head(NUM_EXAMPLES).to_dict("records"):
+        sides = [
+            f"{pair[f'key_{k}']} ({pair[f'split_{k}']}, {_labels(pair, k, found)})"
+            for k in (1, 2)
+        ]
+        lines.append(f"{_INDENT}{sides[0]} and {sides[1]}")
+    return lines + _more(len(pairs))
+
+
+def _labels(pair: Mapping[str, Any], side: int, found: Audit) -> str:
+    years, group = pair[f"age_years_{side}"], pair[f"age_group_{side}"]
+    age = f"{years:g} years"
+    if years == MISSING:
+        age = "age unknown" if group == MISSING else found.age_group_names[group]
+    return f"{age}, {[*GENDERS, 'gender unknown'][pair[f'gender_{side}']]}"
+
+
+def _more(count: int) -> list[str]:
+    more = count - NUM_EXAMPLES
+    return [f"{_INDENT}and {more:,} more (--json FILE lists all)"] if more > 0 else []
+
+
+def _cohort(found: Audit) -> list[str]:
+    lines = ["Fingerprints of keys and labels:"]
+    width = max(len(name) for name in found.fingerprints)
+    for name, value in found.fingerprints.items():
+        known = f"  {found.cohorts[name]}" if name in found.cohorts else ""
+        lines.append(f"{_INDENT}{name:<{width}}  {value}{known}")
+    for name, differences in found.nearest.items():
+        more = ", ".join(f"{k} {n:+,}" for k, n in differences.items() if n)
+        lines.append(
+            f"{_INDENT}No known cohort of Adience; the nearest in numbers: {name} "
+            f"(more than there: {more or 'none, but other faces or labels'})"
+        )
+    return lines
+
+
+def _table(rows: list[tuple[str, int]]) -> list[str]:
+    width = max((len(text) for text, _ in rows), default=0)
+    return [f"{_INDENT}{text:<{width}}  {count:>7,}" for text, count in rows]
+
 
 FORMAT = 1  # of the JSON
 

@@ -1,36 +1,226 @@
-"""Evaluation: a trained run and held-out faces become scores, a table and pictures."""
+"""Evaluates a run."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from keras import ops
 
-from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
-from keras_agegender.datasets.shards import naming_damage
-from keras_agegender.encodings.encoding import Encoding
-from keras_agegender.encodings.kinds import KINDS
-from keras_agegender.evaluation.calibration_scores import calibration_scores
-from keras_agegender.evaluation.confusion_plot import plot_confusion_matrices
-from keras_agegender.evaluation.descriptions import (
-    check_groupings,
-    read_descriptions,
+from keras_agegender.datasets.face_index import FaceIndex, index_faces, seen_before
+from keras_agegender.datasets.pipeline import (
+    make_eval_dataset,
+    read_columns,
+    read_labels,
 )
-from keras_agegender.evaluation.groups import further_questions, score_groups
-from keras_agegender.evaluation.metrics import Evaluation, evaluate_predictions
+from keras_agegender.datasets.prepared import (
+    PreparedDataset,
+    load_prepared,
+    naming_damage,
+    read_rows,
+)
+from keras_agegender.encodings.calibration import Calibration, check_options
+from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.encodings.head_types import KINDS
+from keras_agegender.evaluation.calibration import (
+    calibration_scores,
+    calibration_warnings,
+    check_answered,
+    fit_calibration,
+)
+from keras_agegender.evaluation.groups import (
+    as_groupings,
+    check_columns,
+    find_groups,
+    further_questions,
+    known_values,
+    score_groups,
+)
+from keras_agegender.evaluation.plots import plot_confusion_matrices
 from keras_agegender.evaluation.predictions import (
+    class_columns,
     prediction_table,
     write_predictions,
 )
-from keras_agegender.evaluation.seen_faces import count_seen, data_name, possibly_seen
-from keras_agegender.files import directory_hash, write_json
-from keras_agegender.input_pipeline.eval_dataset import make_eval_dataset
-from keras_agegender.input_pipeline.labels import read_labels
+from keras_agegender.evaluation.scores import Evaluation, evaluate_predictions
+from keras_agegender.files import directory_hash, file_hash, write_json
 from keras_agegender.run_directory import RunDirectory
+
+DESCRIBING = ("subject", "fold", "album", "source")
+# What preparation says of pictures, and what tables of labels have anyhow.
+_NOT_DESCRIBING = (
+    "image", "key", "age_group", "gender", "age_years", "face_box", "face_score",
+    "face_status", "num_faces",
+)  # fmt: skip
+
+
+def read_descriptions(data: PreparedDataset, split: str) -> dict[str, np.ndarray]:
+    """Reads what else a dataset says of the faces of a split.
+
+    Args:
+        data: A prepared dataset.
+        split: A split name or expression.
+
+    Returns:
+        `subject`, `fold`, `album` and `source` where the dataset has them, then every
+        extra column: names of classes, `""` where unknown, with the ids in
+        `<column>_id`, or numbers. Shape (num_faces,) each, in the order of
+        `read_labels`.
+    """
+    features = data.builder.info.features
+    extra = [
+        name
+        for name, feature in features.items()
+        if name not in (*_NOT_DESCRIBING, *DESCRIBING) and feature.shape == ()
+    ]
+    names = [*(name for name in DESCRIBING if name in features), *extra]
+    if not names:
+        return {}
+    rows = [*read_rows(data, read_columns(data, split, set(names)))]
+    found: dict[str, np.ndarray] = {}
+    for name in names:
+        values = np.array([row[name] for row in rows])
+        if values.dtype.kind in "SO":
+            values = np.array([row[name].decode() for row in rows])
+        classes = data.info.get("extra_heads", {}).get(name, {}).get("classes", ())
+        found |= class_columns(name, values, classes)
+    return found
+
+
+def check_groupings(
+    by: str | Sequence[str], descriptions: Mapping[str, np.ndarray], encoding: Encoding
+) -> None:
+    """Raises a `ValueError` if faces can't be grouped so: known before predicting.
+
+    Args:
+        by: Columns to group by, those to cross with a comma between them.
+        descriptions: What `read_descriptions` returned.
+        encoding: What will answer.
+    """
+    heads = {"gender": encoding.gender_head, "age_group": encoding.age_head}
+    answered = [name for name, head in heads.items() if head is not None]
+    answered += [head.name for head in encoding.extra_heads]
+    named = ["age_group", "gender", *(f"predicted_{name}" for name in answered)]
+    available = [*descriptions, *named, *(f"{name}_id" for name in named)]
+    if encoding.age_head is not None and KINDS[encoding.age_head.kind].ranks:
+        available.append("heads_agree")
+    check_columns(by, available)
+    table = pd.DataFrame(dict(descriptions))
+    for name in as_groupings(by):
+        columns = name.split(",")
+        if set(columns) <= set(table):
+            known = np.all([known_values(table[c]) for c in columns], axis=0)
+            find_groups(table[known], columns)
+
+
+USES = {"train": "training", "validation": "validation"}
+
+
+def count_seen(run: RunDirectory, data: PreparedDataset, split: str) -> dict[str, Any]:
+    """Returns how many faces of a split a run was trained or selected on before.
+
+    Args:
+        run: A run; the one that it begins with counts too where it is known.
+        data: A prepared dataset.
+        split: A split expression.
+
+    Returns:
+        `num_seen_in_training` and `num_seen_in_validation` of an `Evaluation`; `None`
+        where the run does not know its faces: it has no record of them, and `data` is
+        not the very dataset that it was trained on.
+    """
+    seen: dict[str, Any] = dict.fromkeys(USES)
+    faces = own = None
+    for one in (run, *_beginnings(run)):
+        info = one.info()
+        same = info.get("data_sha256") == directory_hash(data.directory)
+        if one.faces_file.is_file():
+            known = FaceIndex.read(one.faces_file)
+        elif same:
+            known = own = own or index_faces(data)
+        else:
+            continue
+        if faces is None:
+            faces = (known if same else index_faces(data)).faces(split)
+        same |= _same_manifest(info, data)
+        for name in USES:
+            before = known.faces(info["splits"][name])
+            found = seen_before(faces, before, same_dataset=same)
+            seen[name] = found if seen[name] is None else seen[name] | found
+    return {
+        f"num_seen_in_{USES[name]}": None if found is None else int(found.sum())
+        for name, found in seen.items()
+    }
+
+
+def possibly_seen(run: RunDirectory, data: PreparedDataset, split: str) -> list[str]:
+    """Returns what a run without a record of its faces may have used a split for.
+
+    Args:
+        run: A run.
+        data: A prepared dataset.
+        split: A split expression.
+
+    Returns:
+        `"training"`, `"validation"` or both, where the run's split and this one have
+        rows in common, by their names, and the datasets have one name or manifest.
+        Empty where `count_seen` counts.
+    """
+    info = run.info()
+    if run.faces_file.is_file() or not info.get("splits"):
+        return []
+    if info.get("data_sha256") == directory_hash(data.directory):
+        return []
+    if info.get("data_name") != data_name(data) and not _same_manifest(info, data):
+        return []
+    asked = _parts(data, split)
+    return [
+        what
+        for name, what in USES.items()
+        if any(
+            theirs[0] == ours[0] and max(theirs[1], ours[1]) < min(theirs[2], ours[2])
+            for theirs in _parts(data, info["splits"][name])
+            for ours in asked
+        )
+    ]
+
+
+def data_name(data: PreparedDataset) -> str:
+    """Returns what a dataset is called."""
+    return data.info.get("name", data.builder.name)
+
+
+def _same_manifest(info: dict[str, Any], data: PreparedDataset) -> bool:
+    """Whether run and dataset were prepared from one list of faces."""
+    manifest = (info.get("preparation") or {}).get("manifest_sha256")
+    return manifest is not None and manifest == data.info.get("manifest_sha256")
+
+
+def _parts(data: PreparedDataset, expression: str) -> list[tuple[str, int, int]]:
+    """Returns name, first row and end of each part; none if a name is not there."""
+    import tensorflow_datasets as tfds
+
+    splits = data.builder.info.splits
+    names = {part.split("[")[0].strip() for part in expression.split("+")}
+    if not names <= set(splits):
+        return []
+    found = []
+    for part in tfds.core.ReadInstruction.from_spec(expression).to_absolute(splits):
+        end = splits[part.splitname].num_examples if part.to is None else part.to
+        found.append((part.splitname, part.from_ or 0, end))
+    return found
+
+
+def _beginnings(run: RunDirectory) -> list[RunDirectory]:
+    """Returns the run whose weights came first, and the one before it, and so on."""
+    path = Path(run.info().get("begins_with") or run.path / "pretraining")
+    first = RunDirectory(path)
+    return [first, *_beginnings(first)] if first.info() else []
 
 
 def evaluate(
@@ -253,3 +443,58 @@ def _to_numpy(decoded: Any) -> Any:
 
 def _slug(split: str) -> str:
     return "".join(c if c.isalnum() or c == "_" else "-" for c in split)
+
+
+def calibrate(
+    run: RunDirectory | str | Path,
+    data: PreparedDataset | str | Path | None = None,
+    *,
+    split: str = "validation",
+    alpha: float = 0.1,
+    by: str | None = None,
+) -> Calibration:
+    """Fits a run's calibration and writes it into the run directory.
+
+    `evaluate`, `export` and, from its export, `Predictor` take it from there. What is
+    weak about it, too few faces for instance, is a `UserWarning` each.
+
+    Args:
+        run: A run or its directory; its best model is calibrated.
+        data: A prepared dataset or its directory; `None` takes the one trained on.
+        split: A split name or expression; never one that the scores are to be quoted
+            on. Defaults to `"validation"`.
+        alpha: As in `fit_calibration`. Defaults to 0.1.
+        by: As in `fit_calibration`.
+
+    Returns:
+        The calibration, as in calibration.json.
+
+    Raises:
+        ValueError: If the run, the dataset or the split does not exist, an option is
+            impossible, or no face has a label.
+
+    Example:
+    >>> print(calibrate("runs/1"))  # doctest: +SKIP
+    gender: temperature 1.213 (over 949 faces)
+    """
+    check_options(alpha, by)
+    if not isinstance(run, RunDirectory):
+        run = RunDirectory.open(run)
+    encoding = run.encoding()
+    check_answered(by, encoding)
+    data, same = open_data(run, data)
+    splits = run.info()["splits"] if same else data.splits
+    split = splits.get(split, split)
+    fitted_on = {
+        "split": split,
+        "data_sha256": directory_hash(data.directory),
+        "model_sha256": file_hash(run.best_model),
+    }
+    outputs, labels = predict_split(run, data, split)
+    calibration = fit_calibration(
+        outputs, labels, encoding, alpha=alpha, by=by, fitted_on=fitted_on
+    )
+    write_json(run.calibration_file, calibration.to_dict())
+    for line in calibration_warnings(calibration, encoding):
+        warnings.warn(line, stacklevel=2)
+    return calibration

@@ -1,29 +1,93 @@
-"""Learning curves of a run."""
+"""Plots."""
 
 from __future__ import annotations
 
 import csv
 import re
+import textwrap
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from keras_agegender.callbacks.loss_weight_state import LOG_SUFFIX
+from keras_agegender.callbacks.loss_weights import LOG_SUFFIX
 from keras_agegender.encodings.encoding import Encoding
-from keras_agegender.evaluation.figures import (
-    COLORS,
-    INK,
-    MOST_OUTPUTS,
-    MUTED,
-    PALE,
-    new_figure,
-    output_style,
-    save_figure,
-    style,
-)
+from keras_agegender.evaluation.groups import group_title
+from keras_agegender.evaluation.scores import Evaluation
+from keras_agegender.files import replacing
+from keras_agegender.labels import GENDERS
+from keras_agegender.metrics.intervals import Clusters, proportion_interval
+from keras_agegender.metrics.table import CALIBRATION_BINS, confidence_bins
+
+# Okabe and Ito's colors, told apart by most color-blind people too.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
+INK, MUTED, GRID, PALE = "#222222", "#6b6b6b", "#e4e4e4", "#b9b9b9"
+# As many outputs are told apart: every color solid, then every color dashed.
+MOST_OUTPUTS = 2 * len(COLORS)
+STYLE = {
+    "font.size": 10.5,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "legend.frameon": False,
+    "legend.fontsize": 9.5,
+    "hatch.linewidth": 0.6,
+}
+
+
+def style() -> Any:
+    """Returns the context in which figures are made and drawn."""
+    import matplotlib
+
+    return matplotlib.rc_context(dict(STYLE))  # type: ignore[arg-type]
+
+
+def output_style(index: int) -> dict[str, Any]:
+    """Returns how the curve of an encoding's output looks; 0 is the first output.
+
+    It depends on nothing else, so an output looks the same in every run. From
+    `MOST_OUTPUTS` on, all are pale and thin.
+
+    Example:
+    >>> output_style(0) == output_style(7) | {"linestyle": "-"}
+    True
+    """
+    if index >= MOST_OUTPUTS:
+        return {"color": PALE, "linestyle": "-", "linewidth": 1, "zorder": 1}
+    return {
+        "color": COLORS[index % len(COLORS)],
+        "linestyle": "-" if index < len(COLORS) else "--",
+    }
+
+
+def new_figure(size: tuple[float, float]) -> Any:
+    """Returns an empty figure; (width, height) in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    engine: Any = figure.get_layout_engine()
+    engine.set(w_pad=0.12, h_pad=0.12)
+    return figure
+
+
+def save_figure(figure: Any, path: Path) -> Path:
+    """Writes a PNG file, whole or not at all, and returns its path."""
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", dpi=130)
+    return path
+
 
 # The figures of decoded answers, which every encoding has; see `DecodedAccuracy`. The
 # first has the first color, and so on, whichever of them a run has.
@@ -298,3 +362,416 @@ def _finish_panel(axis: Any, count: int) -> None:
     # Below the panel: above it, or in it, curves run through.
     if axis.get_legend_handles_labels()[0]:
         axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+
+
+DARK = 0.66  # above this share, white is easier to read on "Blues" than INK
+
+
+def plot_confusion_matrices(
+    metrics: Evaluation | Mapping[str, Any], path: str | Path
+) -> Path:
+    """Draws the confusion matrices of gender and age group.
+
+    Colors are shares of the true class, so that rare groups are visible too. A cell
+    shows the share in percent and, below it, the number of faces; no face, no figures.
+    Rows of classes without a single face are hatched.
+
+    Args:
+        metrics: An `Evaluation`, or what `metrics.json` holds.
+        path: PNG file to write, whole or not at all.
+
+    Returns:
+        That path.
+    """
+    if isinstance(metrics, Evaluation):
+        metrics = metrics.to_dict()
+    gender, age = metrics.get("gender"), metrics.get("age")
+    drawn: list[tuple[str, Any, Sequence[str], float]] = []
+    if gender:
+        drawn.append(("Gender", gender, GENDERS, 3.4))
+    if age:
+        groups = [group["name"] for group in age["groups"]]
+        drawn.append(("Age group", age, groups, max(3.4, 0.82 * len(groups))))
+    with style():
+        if not drawn:
+            figure = new_figure((5, 2))
+            figure.text(
+                0.5,
+                0.5,
+                "This model answers neither gender nor age group.",
+                ha="center",
+                va="center",
+                color=MUTED,
+            )
+            return save_figure(figure, Path(path))
+        widths = [width for *_, width in drawn]
+        figure = new_figure((sum(widths) + 0.9 * len(widths), max(widths) + 0.8))
+        grid = figure.subplots(1, len(drawn), squeeze=False, width_ratios=widths)[0]
+        for axis, (title, scores, names, _) in zip(grid, drawn, strict=True):
+            _draw_confusion(axis, title, scores, names)
+        return save_figure(figure, Path(path))
+
+
+def _draw_confusion(
+    axis: Any, title: str, scores: Mapping[str, Any], names: Sequence[str]
+) -> None:
+    counts = np.array(scores["confusion"], "float64")
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axis.set_anchor("N")
+    accuracy = scores["accuracy"]
+    shown = "no labeled faces" if accuracy is None else f"accuracy {accuracy:.3f}"
+    axis.set_title(f"{title}: {shown}")
+    axis.set_xlabel("answered")
+    axis.set_ylabel("true")
+    turned: dict[str, Any] = {}
+    if len(names) > 2:
+        turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    axis.set_xticks(range(len(names)), names, **turned)
+    axis.set_yticks(range(len(names)), names)
+    _draw_cell_lines(axis, len(names))
+    axis.tick_params(which="both", length=0)
+    for side in axis.spines.values():
+        side.set_visible(False)
+    small = 8.5 if len(names) > 2 else 11
+    for row in np.flatnonzero(totals[:, 0] == 0):
+        _draw_no_faces(axis, int(row), len(names), small)
+    for row, column in np.ndindex(counts.shape):
+        share, count = float(shares[row, column]), int(counts[row, column])
+        if count:
+            axis.text(
+                column,
+                row,
+                f"{_percent(share)}\n{count}",
+                ha="center",
+                va="center",
+                color="white" if share > DARK else INK,
+                fontsize=small,
+                linespacing=1.35,
+            )
+
+
+def _draw_cell_lines(axis: Any, count: int) -> None:
+    edges = np.arange(count + 1) - 0.5
+    axis.set_xticks(edges, minor=True)
+    axis.set_yticks(edges, minor=True)
+    axis.grid(False)
+    axis.grid(which="minor", color=GRID, linewidth=0.8)
+
+
+def _draw_no_faces(axis: Any, row: int, count: int, size: float) -> None:
+    """Hatches a row: no face of that class, which is not a share of 0."""
+    from matplotlib.patches import Rectangle
+
+    cells = Rectangle((-0.5, row - 0.5), count, 1, hatch="///", linewidth=0.8, zorder=2)
+    cells.set(facecolor="#f4f4f4", edgecolor=PALE)
+    axis.add_patch(cells)
+    axis.text(
+        (count - 1) / 2,
+        row,
+        "no faces",
+        ha="center",
+        va="center",
+        color=MUTED,
+        fontsize=size,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 2.5},
+        zorder=3,
+    )
+
+
+def _percent(share: float) -> str:
+    """Returns a share that is above 0, and 100% only where it is all."""
+    if share < 0.005:
+        return "<1%"
+    return ">99%" if 0.995 <= share < 1 else f"{share:.0%}"
+
+
+MOST_GROUPS = 40  # more bars are a wall; the worst are drawn
+
+
+def plot_groups(
+    found: Mapping[str, Any],
+    path: str | Path,
+    *,
+    columns: str,
+    question: str,
+    overall: float | None = None,
+) -> Path:
+    """Draws one question's accuracy in each group, the worst on top, with intervals.
+
+    Bars of groups that are `few` are pale and hatched. Of more than 40 groups, the
+    worst are drawn.
+
+    Args:
+        found: One of the groupings that `score_groups` returned.
+        path: PNG file to write, whole or not at all.
+        columns: Its name there: `"age_group,gender"`, for instance.
+        question: `"gender"`, `"age_group"` or a further one that was scored.
+        overall: Accuracy over all faces, drawn as a line; `None` (default) draws none.
+
+    Returns:
+        That path.
+
+    Raises:
+        ValueError: If no group was scored on the question.
+
+    Example:
+    >>> plot_groups(scores.groups["race"], "race.png", columns="race",
+    ...             question="gender")  # doctest: +SKIP
+    """
+    value = f"{question}_accuracy"
+    scored = [g for g in found["groups"] if g.get(value) is not None]
+    if not scored:
+        raise ValueError(
+            f"Invalid `question`. Expected one that groups were scored on. Received: "
+            f"question={question!r}."
+        )
+    scored.sort(key=lambda group: (group["few"], group[value]))
+    drawn = scored[:MOST_GROUPS]
+    with style():
+        figure = new_figure((5.4, 1.5 + 0.29 * len(drawn)))
+        axis = figure.subplots()
+        for place, group in enumerate(drawn):
+            _draw_group(axis, place, group, question)
+        names = [
+            f"{group_title(group, columns.split(','))} ({group['num_faces']:,})"
+            for group in drawn
+        ]
+        axis.set_yticks(range(len(drawn)), names)
+        axis.tick_params(axis="y", length=0, labelcolor=INK)
+        axis.invert_yaxis()
+        axis.grid(axis="y", visible=False)
+        axis.set_xlim(0, 1.0)
+        axis.set_axisbelow(True)
+        axis.set_xlabel("accuracy, 95 % interval (faces in brackets)")
+        left = len(scored) - len(drawn)
+        more = f", the worst {len(drawn)} of {len(scored)}" if left else ""
+        axis.set_title(f"{question.replace('_', ' ').capitalize()} accuracy{more}")
+        if overall is not None:
+            label = f"all faces: {overall:.3f}"
+            axis.axvline(overall, color=INK, linewidth=1.2, label=label)
+            axis.legend(loc="lower right", bbox_to_anchor=(1, 1), borderpad=0)
+            axis.set_title(axis.get_title(loc="left"), loc="left", pad=22)
+        return save_figure(figure, Path(path))
+
+
+def _draw_group(axis: Any, place: int, group: Mapping[str, Any], question: str) -> None:
+    value, ends = group[f"{question}_accuracy"], group[f"{question}_interval"]
+    look = {"color": PALE, "hatch": "///", "edgecolor": "white"}
+    axis.barh(
+        place, value, height=0.72, **(look if group["few"] else {"color": COLORS[5]})
+    )
+    if ends:
+        low, high = ends
+        reach = [[max(value - low, 0)], [max(high - value, 0)]]
+        axis.errorbar(
+            value, place, xerr=reach, fmt="none", ecolor=INK, elinewidth=1.3, capsize=3
+        )
+
+
+FEW_FACES = 10  # a bin of fewer is drawn pale: its share says little
+
+
+def reliability_bins(
+    probabilities: Any,
+    classes: Any,
+    *,
+    subjects: Any = None,
+    bins: int = CALIBRATION_BINS,
+) -> pd.DataFrame:
+    """Returns for bins of confidence how many faces there are, and how many are right.
+
+    The confidence is the probability of the most probable class. Bins are those of the
+    expected calibration error: of equal width, open below.
+
+    Args:
+        probabilities: Of each class. Shape (num_faces, num_classes).
+        classes: True class ids, -1 where unknown; such faces do not count. Shape
+            (num_faces,).
+        subjects: Who is on the faces, for the intervals; `None` (default) takes each
+            face for a person of its own. Shape (num_faces,).
+        bins: Number of bins. Defaults to 15.
+
+    Returns:
+        A row per bin: `lower`, `upper`, `num_faces`, mean `confidence`, `accuracy`, and
+        the ends `low` and `high` of its 95 % interval; NaN in empty bins.
+
+    Example:
+    >>> found = reliability_bins([[0.75, 0.25], [0.25, 0.75]], [0, 0], bins=2)
+    >>> found[["num_faces", "confidence", "accuracy"]].iloc[1].tolist()
+    [2.0, 0.75, 0.5]
+    """
+    probabilities, classes = np.asarray(probabilities), np.asarray(classes)
+    known = classes >= 0
+    subjects = np.full(len(classes), "") if subjects is None else np.asarray(subjects)
+    clusters = Clusters.of(subjects)
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == classes
+    index = confidence_bins(confidence, bins)
+    rows = []
+    for number in range(bins):
+        there = known & (index == number)
+        row: dict[str, Any] = {
+            "lower": number / bins,
+            "upper": (number + 1) / bins,
+            "num_faces": int(there.sum()),
+            "confidence": np.nan,
+            "accuracy": np.nan,
+            "low": np.nan,
+            "high": np.nan,
+        }
+        if there.any():
+            found = proportion_interval(right[there], clusters.select(there))
+            ends = found.interval or (np.nan, np.nan)
+            row |= {
+                "confidence": float(np.mean(confidence[there], dtype="float64")),
+                "accuracy": found.value,
+                "low": ends[0],
+                "high": ends[1],
+            }
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def plot_reliability(
+    table: pd.DataFrame,
+    path: str | Path,
+    *,
+    title: str = "",
+    calibration_error: float | None = None,
+) -> Path:
+    """Draws a reliability diagram: accuracy over confidence, and the faces behind it.
+
+    A point on the dotted line is right as often as it says; one below it is too sure.
+    Points of fewer than ten faces are pale.
+
+    Args:
+        table: What `reliability_bins` returned.
+        path: PNG file to write, whole or not at all.
+        title: What was answered.
+        calibration_error: Expected calibration error to write beside the title; `None`
+            (default) writes none.
+
+    Returns:
+        That path.
+
+    Example:
+    >>> plot_reliability(table, "gender.png", title="Gender")  # doctest: +SKIP
+    """
+    there = table[table["num_faces"] > 0]
+    # Of two classes the more probable one has a half at least.
+    lowest = float(there["lower"].min()) if len(there) else 0.0
+    left = 0.45 if lowest >= 0.4 else 0.0
+    with style():
+        figure = new_figure((4.6, 5.0))
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        upper.plot([0, 1], [0, 1], ":", color=MUTED, linewidth=1.5)
+        for few in (True, False):
+            part = there[(there["num_faces"] < FEW_FACES) == few]
+            _draw_points(upper, part, PALE if few else COLORS[0])
+        if len(there) == 0:
+            upper.text(0.5, 0.5, "no labeled faces", ha="center", color=MUTED)
+        error = "" if calibration_error is None else f": ECE {calibration_error:.3f}"
+        upper.set_title(f"{title}{error}")
+        upper.set_ylabel("share that is right")
+        upper.set_ylim(0, 1.02)
+        upper.set_xlim(left, 1.005)
+        width = (table["upper"] - table["lower"]) * 0.9
+        middles = (table["upper"] + table["lower"]) / 2
+        lower.bar(middles, table["num_faces"], width, color=COLORS[5])
+        lower.set_axisbelow(True)
+        lower.set_ylabel("faces")
+        lower.set_xlabel("confidence of the answer")
+        return save_figure(figure, Path(path))
+
+
+def _draw_points(axis: Any, part: pd.DataFrame, color: str) -> None:
+    if part.empty:
+        return
+    ends = [part["accuracy"] - part["low"], part["high"] - part["accuracy"]]
+    axis.errorbar(
+        part["confidence"],
+        part["accuracy"],
+        yerr=np.clip(np.nan_to_num(np.array(ends)), 0, None),
+        fmt="o",
+        color=color,
+        markeredgecolor=INK if color != PALE else PALE,
+        markeredgewidth=0.6,
+        markersize=6,
+        elinewidth=1.4,
+        capsize=2.5,
+    )
+
+
+def plot_reproduction(rows: Sequence[Any], path: str | Path, note: str = "") -> Path:
+    """Draws published beside measured accuracies, a line for each row of the table.
+
+    Hollow circles are published figures; dots are measured means, bars their intervals
+    (over folds, seeds, or the faces of a single run). A dagger marks runs that answer
+    (almost) always one class. A row without a finished run says so.
+
+    Args:
+        rows: Rows of a `Reproduction`.
+        path: PNG file to write, whole or not at all.
+        note: What the measured figures are of.
+
+    Returns:
+        That path.
+    """
+    panels = (
+        ("gender accuracy", "Gender accuracy", COLORS[0]),
+        ("age accuracy", "Age accuracy, all heads", COLORS[1]),
+    )
+    lines = textwrap.wrap(note, 150)
+    with style():
+        figure = new_figure((11, 1.9 + 0.34 * len(rows) + 0.15 * len(lines)))
+        axes = figure.subplots(1, len(panels), sharey=True)
+        labels = [
+            f"{r.recipe}{f' ({r.checkpoint})' if r.checkpoint else ''}" for r in rows
+        ]
+        for axis, (name, title, color) in zip(axes, panels, strict=True):
+            for position, row in enumerate(rows):
+                _draw_figures(axis, position, row, name, color)
+            axis.set_title(title)
+            axis.set_xlim(-0.02, 1.02)  # dots at the ends are whole
+            axis.grid(axis="y", visible=False)
+        axes[0].set_yticks(range(len(rows)), labels)
+        axes[0].set_ylim(len(rows) - 0.5, -0.5)  # the first on top, none at the edge
+        over = sorted({row.interval_over for row in rows} - {""})
+        interval = f", 95 % interval over {' or '.join(over)}" if over else ""
+        measured = {"color": INK, "label": f"measured here{interval}"}
+        handles = [axes[0].plot([], [], "o-", **measured)[0]]
+        if any(row.published for row in rows):
+            hollow = {"mfc": "none", "color": INK, "label": "published"}
+            handles.insert(0, axes[0].plot([], [], "o", **hollow)[0])
+        if any(row.one_class for row in rows):
+            text = "answers (almost) always one class"
+            dagger = {"marker": "$\\dagger$", "color": INK, "label": text}
+            handles.append(axes[0].plot([], [], linestyle="", **dagger)[0])
+        figure.legend(handles=handles, loc="outside lower center", ncols=3)
+        if lines:
+            text = "\n".join(lines)
+            figure.suptitle(text, x=0.01, ha="left", fontsize=8.5, color=MUTED)
+        return save_figure(figure, Path(path))
+
+
+def _draw_figures(axis: Any, position: int, row: Any, name: str, color: str) -> None:
+    published, measured = row.published.get(name), row.intervals.get(name)
+    if published is not None:
+        axis.plot([published], [position], "o", mfc="none", color=color, markersize=8)
+    if measured is not None:
+        spread = None
+        if measured.low is not None:
+            spread = [[measured.mean - measured.low], [measured.high - measured.mean]]
+        axis.errorbar(measured.mean, position, xerr=spread, fmt="o", color=color)
+        if name.split()[0] in row.one_class:
+            axis.annotate(
+                "\N{DAGGER}",
+                (measured.mean, position),
+                (0, 4),
+                textcoords="offset points",
+                ha="center",
+            )
+    elif row.failed and not row.measured:
+        axis.text(0.02, position, "failed", color=MUTED, va="center", fontsize=9)

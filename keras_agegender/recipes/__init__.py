@@ -1,7 +1,4 @@
 """Experiments as data: one TOML file each, and the code that loads them."""
 
-from keras_agegender.recipes.loading import (
-    list_recipes as list_recipes,
-    load_recipe as load_recipe,
-)
-from keras_agegender.recipes.recipe import Recipe as Recipe
+from keras_agegender.recipes.loading import list_recipes, load_recipe
+from keras_agegender.recipes.schema import Recipe

@@ -1,4 +1,4 @@
-"""Recipes: one experiment as a TOML file, loaded strictly into frozen dataclasses."""
+"""Loads recipes and replaces settings."""
 
 from __future__ import annotations
 
@@ -12,16 +12,154 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from keras_agegender.recipes.checks import check_recipe
-from keras_agegender.recipes.overrides import (
-    PREFIX,
-    apply_override,
-    encoding_of,
-    follow_encoding,
-    for_pretraining,
+from keras_agegender.encodings.registry import ENCODINGS
+from keras_agegender.errors import did_you_mean
+from keras_agegender.recipes.schema import ModelSettings, Recipe, check_recipe
+
+PREFIX = "pretraining."
+MOST_AGE_GROUPS = 130  # an ordinal output for each year would be the most there can be
+
+# What speaks of a recipe's own outputs, data or name does not reach the recipe that it
+# begins with; all else does.
+OWN_KEYS = (
+    "name",
+    "title",
+    "pretraining",
+    "pretraining_overrides",
+    "model.encoding",
+    "model.question",
+    "model.attribute_features",
+    "model.trainable_layers",
+    "data.role",
+    "data.validation_split",
+    "data.balanced_sampling",
+    "training.class_weights",
+    "training.keep",
+    "training.keep_monitor",
+    "training.normalize_loss",
+    "training.stop_monitor",
+    "evaluation",
+    "loss_weights",
+    "loss_weight_changes",
+    "published",
 )
-from keras_agegender.recipes.recipe import Recipe
-from keras_agegender.suggestion import did_you_mean
+
+
+def apply_override(settings: dict[str, Any], override: str) -> None:
+    """Puts one override into a recipe's settings; an empty value unsets the key.
+
+    Raises:
+        ValueError: If it is not of the form `section.key=value`.
+    """
+    key, text = split_override(override)
+    value: Any
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text or None
+    *sections, last = key.split(".")
+    target = settings
+    for section in sections:
+        target = target.setdefault(section, {})
+        if not isinstance(target, dict):
+            raise ValueError(f"Invalid override {override!r}. {section!r} has no keys.")
+    if value is None and isinstance(target.get(last), (dict, list)):
+        del target[last]  # an empty table or list is the default
+    else:
+        target[last] = value
+
+
+def encoding_of(settings: Mapping[str, Any]) -> Any:
+    """Returns the encoding that a recipe's settings name, or the default."""
+    model = settings.get("model")
+    named = model if isinstance(model, Mapping) else {}
+    return named.get("encoding", ModelSettings.encoding)
+
+
+def follow_encoding(
+    settings: dict[str, Any], before: Any, overrides: Sequence[str]
+) -> None:
+    """Takes away what was said of outputs that another encoding does not have.
+
+    What an override says itself stays, right or wrong.
+
+    Args:
+        settings: A recipe's settings with overrides.
+        before: Its encoding without them.
+        overrides: The overrides.
+    """
+    keys = {split_override(override)[0] for override in overrides}
+    after = encoding_of(settings)
+    model: Any = settings.get("model")
+    if (
+        after != "ordinal"
+        and "model.question" not in keys
+        and isinstance(model, dict)  # else told when all is read
+    ):
+        model.pop("question", None)
+    gone = _outputs(before) - _outputs(after)
+    weights: Any = settings.get("loss_weights")
+    if isinstance(weights, dict) and "loss_weights" not in keys:
+        said = {key.removeprefix("loss_weights.") for key in keys}
+        for name in gone - said:
+            weights.pop(name, None)
+    changes: Any = settings.get("loss_weight_changes", ())
+    if "loss_weight_changes" not in keys and _are_changes(changes):
+        kept = [
+            {**c, "set": {k: v for k, v in c.get("set", {}).items() if k not in gone}}
+            for c in changes
+        ]
+        settings["loss_weight_changes"] = [change for change in kept if change["set"]]
+    settings.pop("published", None)  # of another model
+
+
+def _are_changes(changes: Any) -> bool:
+    """Returns whether changes are tables of tables; others are told later."""
+    return isinstance(changes, (list, tuple)) and all(
+        isinstance(change, dict) and isinstance(change.get("set", {}), dict)
+        for change in changes
+    )
+
+
+def _outputs(encoding: Any) -> set[str]:
+    """Returns the names of an encoding's outputs, whatever the age groups."""
+    if not isinstance(encoding, str) or encoding not in ENCODINGS:
+        return set()  # told by `check_recipe`
+    heads = ENCODINGS[encoding](MOST_AGE_GROUPS)
+    return {name for head in heads for name in head.output_names}
+
+
+def split_override(override: str) -> tuple[str, str]:
+    """Returns an override's key and the text of its value."""
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ValueError(
+            f"Invalid override. Expected 'section.key=value'. Received: {override!r}."
+        )
+    return key.strip(), text.strip()
+
+
+def for_pretraining(overrides: Sequence[str]) -> list[str]:
+    """Returns the overrides that hold for the recipe that a recipe begins with.
+
+    Those of the network, the batches and the optimizer do, as `training.epochs=3`;
+    those of a recipe's own outputs, data or name (`OWN_KEYS`) do not.
+    `pretraining.KEY=VALUE` holds for that recipe alone, and over the others.
+
+    Example:
+    >>> for_pretraining(["training.epochs=3", "model.encoding=joint"])
+    ['training.epochs=3']
+    >>> for_pretraining(["pretraining.training.epochs=1", "training.epochs=3"])
+    ['training.epochs=3', 'training.epochs=1']
+    """
+    shared, alone = [], []
+    for override in overrides:
+        key, _ = split_override(override)
+        if key.startswith(PREFIX):
+            alone.append(override.strip().removeprefix(PREFIX))
+        elif not any(key == own or key.startswith(f"{own}.") for own in OWN_KEYS):
+            shared.append(override)
+    return [*shared, *alone]
 
 
 def list_recipes() -> dict[str, str]:
@@ -272,3 +410,81 @@ def _convert(hint: Any, value: Any, source: str, key: str) -> Any:
         f"Recipe {source} has an invalid value of {key!r}. Expected {name}. "
         f"Received: {value!r}."
     )
+
+
+def training_data(recipe: Recipe, data: Any, pretraining_data: Any) -> Any:
+    """Returns which dataset a recipe is trained on.
+
+    Args:
+        recipe: One of role `"pretrain"` takes pretraining data where it is given.
+        data: A prepared dataset, or its folder.
+        pretraining_data: The same.
+
+    Raises:
+        ValueError: If that is none.
+    """
+    role = recipe.data.role
+    given = data
+    if role == "pretrain" and pretraining_data is not None:
+        given = pretraining_data
+    if given is None:
+        raise ValueError(
+            f"Missing `data` (--data). Recipe {recipe.name!r} is trained on {role} "
+            "data: a dataset that `agegender prepare` made."
+        )
+    return given
+
+
+def check_beginning(
+    recipe: Recipe, pretraining_data: object, pretrained: object
+) -> None:
+    """Makes sure that what a recipe begins with is there or can be trained.
+
+    Raises:
+        ValueError: If neither data nor weights are given for it, or there is no file of
+            weights that a recipe names.
+    """
+    given = pretraining_data is not None or pretrained is not None
+    if recipe.pretraining is not None and not given:
+        raise ValueError(
+            f"Recipe {recipe.name!r} begins with {recipe.pretraining!r}. Say what to "
+            "train that on with `pretraining_data` (--pretraining-data), or give a "
+            "finished run with `pretrained` (--pretrained)."
+        )
+    check_weights_file(recipe, pretrained)
+
+
+def check_pretraining_data(recipe: Recipe, pretraining_data: object) -> None:
+    """Makes sure that pretraining data is of use.
+
+    Raises:
+        ValueError: If it is given to a recipe that begins with no other one.
+    """
+    needed = recipe.pretraining is not None or recipe.data.role == "pretrain"
+    if pretraining_data is not None and not needed:
+        raise ValueError(
+            "Invalid `pretraining_data` (--pretraining-data). Recipe "
+            f"{recipe.name!r} begins with no other recipe."
+        )
+
+
+def check_weights_file(recipe: Recipe, pretrained: object = None) -> None:
+    """Makes sure that the file of weights that the backbone begins with is there.
+
+    Args:
+        recipe: What would be trained.
+        pretrained: What it begins with instead of the recipe it names, if anything.
+
+    Raises:
+        ValueError: If there is no such file, for the recipe or what it begins with.
+    """
+    trained = [recipe]
+    if recipe.pretraining is not None and pretrained is None:
+        trained.append(pretraining_recipe(recipe))
+    for one in trained:
+        file = one.model.backbone_weights
+        if file not in (None, "imagenet") and not Path(str(file)).is_file():
+            raise ValueError(
+                f"There is no weights file {file}. Recipe {one.name!r} names it as "
+                "'model.backbone_weights'."
+            )

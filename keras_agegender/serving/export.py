@@ -1,31 +1,4 @@
-"""Export: a trained model becomes one self-contained TensorFlow SavedModel, or a file.
-
-In: a run directory, a `.keras` file or a model. Out: an ONNX or LiteRT file
-(`file_export`), or a folder that any TensorFlow
-program loads with `tf.saved_model.load`, without this package and without Keras. Pixels
-are prepared and answers decoded inside it; augmentation is not in it.
-
-    signatures["serving_default"](image_bytes=…)   files of face crops
-    signatures["faces"](faces=…)                   face crops, uint8 RGB of any one size
-    signatures["inputs"](inputs=…)                 faces prepared already, float32 in
-                                                   [0, 1] of the network's own size
-    signatures["photo"](photo_bytes=…)             one photo; its faces are found inside
-    signatures["photos"](photo_bytes=…)            a batch of them
-
-All answer with every output of the model under its name and, where the encoding knows
-them, `age_group`, `age_group_probabilities`, `heads_agree`, `gender_id` and
-`male_probability`, a row per face; of a calibrated model all probabilities are
-calibrated, and `age_group_set` and `gender_set` say which are in the set of answers.
-`photo` adds `boxes` (left, top, right, bottom in
-pixels of the upright photo), `scores` and `landmarks`, from left to right; of a model
-that was trained on whole pictures it answers in one row, about the whole picture.
-`photos` answers the same with a row per photo, and in it a row per face; `counts` says
-how many of them are faces. What pads the others is -1 of ids, 0 and false of all else.
-
-Files are those that `read_image` reads: JPEG, PNG, GIF, WebP and BMP; others are errors
-that name their format. `Predictor` sees the same pixels: both carry out the `PixelPath`
-in `agegender.json`, which also says what the numbers mean.
-"""
+"""Exports a run as one self-contained model."""
 
 from __future__ import annotations
 
@@ -38,24 +11,41 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_agegender.checksums import write_checksums
 from keras_agegender.encodings.calibration import Calibration
 from keras_agegender.encodings.encoding import Encoding
-from keras_agegender.faces.cropping import CropOptions
 from keras_agegender.faces.detector import MtcnnDetector
-from keras_agegender.faces.pixel_path import PixelPath
+from keras_agegender.faces.preprocessing import CropOptions, PixelPath
+from keras_agegender.faces.preprocessing_graph import crop_size
 from keras_agegender.files import (
     disk_errors,
     lock_beside,
     only_writer,
     partial_directory,
     replace_directory,
+    replacing,
+    sidecar,
+    write_checksums,
     write_json,
+    write_sidecar,
 )
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.serving.export_folder import METADATA_FILE
-from keras_agegender.serving.model_file import check_new_model
-from keras_agegender.serving.served_model import Served, serve
+from keras_agegender.serving.bundle import Served, serve
+from keras_agegender.serving.formats import (
+    METADATA_FILE,
+    ModelFile,
+    check_new_file,
+    check_new_model,
+)
+from keras_agegender.serving.litert import LiteRtModel, describe_litert, write_litert
+from keras_agegender.serving.onnx_format import OnnxModel, describe_onnx, write_onnx
+from keras_agegender.serving.verify_export import (
+    TOLERANCES,
+    Comparison,
+    Tolerance,
+    check_drift,
+    compare_answers,
+    find_faces,
+)
 
 
 def export(
@@ -139,8 +129,6 @@ def export(
     if format == "savedmodel":
         _export_folder(served, directory)
     else:
-        from keras_agegender.serving.file_export import export_file
-
         comparison = export_file(
             served, directory, format, run=_run_of(model), crops=crops, overwrite=True
         )
@@ -190,3 +178,64 @@ def _write_saved_model(served: Served, directory: Path) -> None:
         archive.add_endpoint(name, function, input_signature=[inputs[name]])
     with disk_errors(directory):
         archive.write_out(str(directory), verbose=False)
+
+
+def export_file(
+    served: Served,
+    file: Path,
+    format: str,
+    *,
+    run: RunDirectory | None = None,
+    crops: str | Path | None = None,
+    tolerance: Tolerance | None = None,
+    overwrite: bool = False,
+) -> Comparison:
+    """Writes a model as one file that takes face crops, and says how well it answers.
+
+    Args:
+        served: What to write.
+        file: Its name, which ends in .onnx or .tflite.
+        format: `"onnx"`, `"litert"` or `"litert-int8"`.
+        run: The run that the model is of; its dataset has faces to compare on.
+        crops: A prepared dataset or a folder of face crops to compare on instead.
+        tolerance: What answers may differ by; `None` is the format's own.
+        overwrite: Whether a file of that name may be replaced.
+
+    Returns:
+        How it answers beside the Keras model, and its size and speed.
+
+    Raises:
+        ValueError: If it answers otherwise than the Keras model: there is no file then.
+    """
+    check_new_file(file, format, overwrite)
+    compared = find_faces(run, crops, served.graph)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as partial:
+        description = {**served.metadata, **_describe_file(served, format)}
+        if format == "onnx":
+            write_onnx(served, partial)
+            describe_onnx(partial, description)
+        else:
+            int8 = format == "litert-int8"
+            write_litert(served, partial, int8)
+            describe_litert(partial, description)
+        model: ModelFile
+        model = OnnxModel(partial, 1) if format == "onnx" else LiteRtModel(partial)
+        size = partial.stat().st_size
+        comparison = compare_answers(served, model, compared, size)
+        check_drift(comparison, tolerance or TOLERANCES[format], format)
+        sidecar(file).unlink(missing_ok=True)  # of the file that was there
+    write_sidecar(file)
+    return comparison
+
+
+def _describe_file(served: Served, format: str) -> dict:
+    size = None if format == "onnx" else list(crop_size(served.graph.path))
+    return {
+        "signatures": ["crops"],
+        "file": {
+            "format": format,
+            "crop_size": size,
+            "tolerance": TOLERANCES[format]._asdict(),
+        },
+    }

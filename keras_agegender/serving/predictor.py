@@ -1,40 +1,139 @@
-"""Prediction: photos and videos become answers about all the faces in them.
-
-In: a run, a `.keras` file or what `export` wrote in any format, and photos. Out: a
-`PhotoPrediction` each, with a `FacePrediction` for every face found, or of a video a
-`VideoPrediction` with a `PersonPrediction` for everybody seen. Pixels take the path
-that training wrote down, through the graph that the SavedModel's own signatures hold.
-An export needs no Keras for photos; a run answers as its export would, and takes longer
-to load.
-"""
+"""`Predictor`: predictions for photos and videos."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from keras_agegender.faces.cropping import CropOptions
+import numpy as np
+
+from keras_agegender.encodings.calibration import Calibration
+from keras_agegender.encodings.decoding import Decoded, class_probabilities
+from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.encodings.head import ANSWER, Head
 from keras_agegender.faces.detector import FaceDetector
 from keras_agegender.faces.images import UnreadableImageError
-from keras_agegender.faces.pixel_path import PixelPath
-from keras_agegender.serving.answering_model import default_model, load_answering_model
-from keras_agegender.serving.answers import (
+from keras_agegender.faces.preprocessing import CropOptions, PixelPath
+from keras_agegender.faces.video import FaceTracker
+from keras_agegender.serving.bundle import DECODED_NAMES, SET_NAMES
+from keras_agegender.serving.formats import default_model, load_answering_model
+from keras_agegender.serving.pipeline import (
+    AnsweredFace,
+    AnsweredPicture,
+    FacePipeline,
+    PredictionTimes,
+    Prepare,
+    Source,
+    find_sources,
+    is_glob,
+    make_preparation,
+)
+from keras_agegender.serving.predictions import (
     FacePrediction,
+    PersonPrediction,
     PhotoPrediction,
     VideoPrediction,
 )
-from keras_agegender.serving.face_answers import face_fields, place_fields
-from keras_agegender.serving.face_cutting import Prepare, make_preparation
-from keras_agegender.serving.face_pipeline import AnsweredPicture, FacePipeline
-from keras_agegender.serving.photo_sources import Source, find_sources, is_glob
-from keras_agegender.serving.prediction_times import PredictionTimes
 
 if TYPE_CHECKING:
-    from keras_agegender.serving.photo_sources import Photo
+    from keras_agegender.serving.pipeline import Photo
+
+
+Metadata = Mapping[str, Any]
+Answers = Mapping[str, np.ndarray]
+
+
+def face_fields(metadata: Metadata, answers: Answers) -> dict[str, Any]:
+    """Returns the fields of a `FacePrediction` that a model answers.
+
+    Args:
+        metadata: What the model's agegender.json says.
+        answers: Name -> what the signature `faces` says about one face.
+    """
+    groups, genders = metadata["age_groups"], metadata["genders"]
+    age, gender = answers.get("age_group"), answers.get("gender_id")
+    probabilities = answers.get("age_group_probabilities")
+    agree, years = answers.get("heads_agree"), answers.get("age_years")
+    heads = {name: _plain(answers[name]) for name in metadata["outputs"]}
+    return {
+        "age_group": None if age is None else groups[int(age)],
+        "age_probabilities": None
+        if probabilities is None
+        else {n: _rounded(p) for n, p in zip(groups, probabilities, strict=True)},
+        "age_years": None if years is None else round(float(years), 1),
+        "gender": None if gender is None else genders[int(gender)],
+        "male_probability": None
+        if gender is None
+        else _rounded(answers["male_probability"]),
+        "heads_agree": None if agree is None else bool(agree),
+        "heads": heads,
+        "extra": _extra(metadata["extra_heads"], heads, answers),
+        "binary": _binary(metadata["extra_heads"], answers),
+        "age_set": _members(groups, answers.get("age_group_set")),
+        "gender_set": _members(genders, answers.get("gender_set")),
+    }
+
+
+def place_fields(box: np.ndarray, crop_box: np.ndarray, score: float) -> dict[str, Any]:
+    """Returns the fields of a `FacePrediction` that say where the face is."""
+    return {
+        "box": _corners(box),
+        "crop_box": _corners(crop_box),
+        "score": round(float(score), 4),
+    }
+
+
+def _extra(
+    heads: Sequence[Metadata], outputs: Mapping[str, Any], answers: Answers
+) -> dict[str, float | str]:
+    """Returns the outputs that are read from a column of their own."""
+    extra: dict[str, float | str] = {}
+    for head in heads:
+        name, classes = head["name"], head["classes"]
+        if head["kind"] == "binary":
+            extra[name] = outputs[name]
+        elif classes:
+            extra[name] = classes[int(answers[f"{name}{ANSWER}"])]
+        else:
+            extra[name] = _rounded(answers[f"{name}{ANSWER}"])
+    return extra
+
+
+def _binary(heads: Sequence[Metadata], answers: Answers) -> dict[str, str]:
+    """Returns the classes that binary outputs answer with."""
+    return {
+        head["name"]: head["classes"][int(answers[f"{head['name']}{ANSWER}"])]
+        for head in heads
+        if head["kind"] == "binary"
+    }
+
+
+def _members(
+    names: Sequence[str], members: np.ndarray | None
+) -> tuple[str, ...] | None:
+    """Returns the names that are in a set of answers."""
+    if members is None:
+        return None
+    return tuple(name for name, there in zip(names, members, strict=True) if there)
+
+
+def _plain(values: np.ndarray) -> float | list[float]:
+    numbers = [_rounded(value) for value in np.ravel(values)]
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _rounded(value: Any) -> float:
+    return round(float(value), 6)
+
+
+def _corners(box: np.ndarray) -> tuple[float, float, float, float]:
+    left, top, right, bottom = (round(float(x), 1) for x in box)
+    return left, top, right, bottom
+
 
 __all__ = ["FacePrediction", "PhotoPrediction", "Predictor", "VideoPrediction"]
 
@@ -298,8 +397,6 @@ class Predictor:
         self, first: AnsweredPicture, following: Iterator[AnsweredPicture]
     ) -> VideoPrediction:
         """Returns the prediction of a video, its frames taken up to its end."""
-        from keras_agegender.serving.people import VideoPeople
-
         source = first.picture.source
         people = VideoPeople(self.metadata)
         frame, num_frames = first, 0
@@ -334,3 +431,114 @@ def _one_source(photo: Any) -> Source | None:
 def _short(photo: Any) -> str:
     text = repr(photo) if isinstance(photo, (list, tuple, set)) else str(photo)
     return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+# Behind the name of a further head: the probability of each of its classes.
+PROBABILITIES = "_probabilities"
+
+
+@dataclass
+class _Person:
+    """What is kept of a person: sums of the answers, times, and the surest face."""
+
+    best: AnsweredFace
+    best_second: float
+    first_second: float
+    last_second: float
+    num_frames: int = 0
+    sums: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class VideoPeople:
+    """Collects the faces of a video, frame by frame.
+
+    Args:
+        metadata: What the model's agegender.json says.
+        tracker: Says who is who; `None` is a new `FaceTracker()`.
+    """
+
+    def __init__(
+        self, metadata: Mapping[str, Any], tracker: FaceTracker | None = None
+    ) -> None:
+        self._metadata = metadata
+        self._tracker = tracker or FaceTracker()
+        self._people: dict[int, _Person] = {}
+        encoding = Encoding.from_dict(metadata["encoding"])
+        # A mean of ids says nothing: of these heads, probabilities are averaged.
+        self._heads = [h for h in encoding.extra_heads if _has_classes(h, metadata)]
+        values = metadata.get("calibration")
+        self._calibration = Calibration.from_dict(values) if values else None
+
+    def add(self, faces: Sequence[AnsweredFace], second: float) -> None:
+        """Adds the faces of the next frame."""
+        boxes = np.array([face.box for face in faces])
+        numbers = self._tracker.update(boxes, second)
+        for number, face in zip(numbers, faces, strict=True):
+            person = self._people.get(number)
+            if person is None:
+                person = _Person(face, second, second, second)
+                self._people[number] = person
+            if face.score > person.best.score:
+                person.best, person.best_second = face, second
+            person.last_second = second
+            person.num_frames += 1
+            for name, value in self._averaged(face.answers).items():
+                person.sums[name] = person.sums.get(name, 0.0) + value
+
+    def predictions(self) -> tuple[PersonPrediction, ...]:
+        """Returns the answers about everybody, in the order in which they appeared."""
+        return tuple(self._predict(p) for _, p in sorted(self._people.items()))
+
+    def _averaged(self, answers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        values = {name: np.asarray(v, "float64") for name, v in answers.items()}
+        batch = {name: value[np.newaxis] for name, value in answers.items()}
+        for head in self._heads:
+            found = np.asarray(class_probabilities(head, batch), "float64")
+            values[f"{head.name}{PROBABILITIES}"] = found[0]
+        return values
+
+    def _predict(self, person: _Person) -> PersonPrediction:
+        means = {name: s / person.num_frames for name, s in person.sums.items()}
+        best = person.best
+        return PersonPrediction(
+            **place_fields(best.box, best.crop_box, best.score),
+            **face_fields(self._metadata, self._decided(means)),
+            first_second=round(person.first_second, 3),
+            last_second=round(person.last_second, 3),
+            best_second=round(person.best_second, 3),
+            num_frames=person.num_frames,
+        )
+
+    def _decided(self, means: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Returns answers whose classes are the most probable by the means."""
+        answers: dict[str, Any] = dict(means)
+        if "age_group_probabilities" in means:
+            answers["age_group"] = np.argmax(means["age_group_probabilities"])
+        if "male_probability" in means:
+            answers["gender_id"] = int(means["male_probability"] > 0.5)
+        if "heads_agree" in means:
+            answers["heads_agree"] = means["heads_agree"] >= 0.5
+        for head in self._heads:
+            probabilities = means[f"{head.name}{PROBABILITIES}"]
+            answers[f"{head.name}{ANSWER}"] = np.argmax(probabilities)
+        return answers | self._sets(answers)
+
+    def _sets(self, answers: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        if self._calibration is None:
+            return {}
+        needed = ("age_group", "age_probabilities", "gender", "gender_probability")
+        fields = {field: answers.get(DECODED_NAMES[field]) for field in needed}
+        batch = {
+            n: np.asarray(v)[np.newaxis] for n, v in fields.items() if v is not None
+        }
+        sets = self._calibration.sets(Decoded(**batch))._asdict()
+        return {
+            SET_NAMES[field]: np.asarray(members)[0]
+            for field, members in sets.items()
+            if members is not None
+        }
+
+
+def _has_classes(head: Head, metadata: Mapping[str, Any]) -> bool:
+    classes = {h["name"]: h["classes"] for h in metadata["extra_heads"]}
+    return bool(classes[head.name])

@@ -26,18 +26,21 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from keras_agegender.evaluation.clusters import Clusters
-from keras_agegender.evaluation.grouping import find_groups
 from keras_agegender.evaluation.groups import (
     CELLS,
     FEW_FACES,
     FEW_SUBJECTS,
+    find_groups,
     is_few,
     known_values,
 )
-from keras_agegender.evaluation.paired_test import holm_levels, paired_test
-from keras_agegender.evaluation.resampling import difference_interval
-from keras_agegender.studies.paired_answers import QUESTIONS, paired_questions
+from keras_agegender.metrics.intervals import (
+    Clusters,
+    difference_interval,
+    holm_levels,
+    paired_test,
+)
+from keras_agegender.studies.paired_predictions import QUESTIONS, paired_questions
 
 ALPHA = 0.05
 EVERYBODY = "all faces"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keras_agegender.recipes.recipe import LossWeightChange, Recipe
+    from keras_agegender.recipes.schema import LossWeightChange, Recipe
 
 
 # The model says by itself what it is: in its export, the server and `predict`.
@@ -86,8 +86,8 @@ def quickstart(
     manifest, cleaning = read_synthetic(root / "faces")
     report(_indented(str(cleaning)))
 
-    from keras_agegender.datasets.preparation import prepare
-    from keras_agegender.faces.cropping import CropOptions
+    from keras_agegender.datasets.prepare import prepare
+    from keras_agegender.faces.preprocessing import CropOptions
 
     steps.begin("Finding and cropping the faces (MTCNN)")
     labels = manifest[
@@ -107,7 +107,7 @@ def quickstart(
     from keras_agegender.recipes.loading import load_recipe
     from keras_agegender.run_directory import RunDirectory
     from keras_agegender.training.experiment import make_experiment
-    from keras_agegender.training.resuming import check_place
+    from keras_agegender.training.resume import check_place
     from keras_agegender.training.train import train_unless_finished
 
     recipe = load_recipe("quickstart", overrides)
@@ -117,7 +117,7 @@ def quickstart(
     run = train_unless_finished(experiment, root / "run")
 
     from keras_agegender.evaluation.evaluate import evaluate
-    from keras_agegender.evaluation.metrics import format_metrics
+    from keras_agegender.evaluation.scores import format_metrics
 
     steps.begin("Evaluating on held-out synthetic faces (fold 4)")
     scores = evaluate(run)
@@ -198,7 +198,7 @@ def _predict(saved_model: Path, photo: Path, annotated: Path) -> str:
 
     from keras_agegender.faces.images import read_image
     from keras_agegender.files import replacing
-    from keras_agegender.serving.annotation import annotate_photo
+    from keras_agegender.serving.annotate import annotate_photo
     from keras_agegender.serving.predictor import Predictor
 
     prediction = Predictor(saved_model).predict(photo)

@@ -1,14 +1,8 @@
-"""Reproduction: recipes × folds × seeds become one table, published beside measured.
-
-In: names of recipes and prepared datasets by role. Out: a folder with a run directory
-for each combination, and `table.csv`, `.md`, `.tex` and `.png` over all of them. The
-same call again goes on where it was stopped; a run that failed is in the table as
-failed.
-"""
+"""Reproduces recipes over folds and seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -17,34 +11,257 @@ from typing import Any
 import keras
 
 from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
+from keras_agegender.datasets.splits import cross_validation_splits
 from keras_agegender.files import read_json
 from keras_agegender.recipes.loading import (
+    PREFIX,
     load_recipe,
     override_recipe,
     pretraining_recipe,
 )
-from keras_agegender.recipes.overrides import PREFIX
-from keras_agegender.recipes.recipe import Recipe
+from keras_agegender.recipes.schema import Recipe
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.studies.planning import (
-    PlannedRun,
-    plan_runs,
-    quick_overrides,
-    shared_path,
-)
-from keras_agegender.studies.reproduction_note import Conditions, conditions_note
+from keras_agegender.studies.paired_predictions import differing_settings
 from keras_agegender.studies.reproduction_table import (
     FIGURES,
     Row,
     ScoredData,
     figure,
     table_rows,
+    to_markdown,
+    write_table,
 )
-from keras_agegender.studies.reproduction_text import to_markdown, write_table
-from keras_agegender.training.check_pixels import select_prepared
-from keras_agegender.training.experiment import Experiment
-from keras_agegender.training.resuming import check_place, faces_of
+from keras_agegender.synthetic.faces import SOURCE as SYNTHETIC
+from keras_agegender.training.experiment import (
+    Experiment,
+    make_experiment,
+    select_prepared,
+)
+from keras_agegender.training.resume import check_place, faces_of
 from keras_agegender.training.train import train_unless_finished
+
+# What `quick` makes of every recipe: enough to see that it runs, not what it is worth.
+QUICK_SIZE, QUICK_EPOCHS, QUICK_FACES = (64, 64), 2, 600
+QUICK_BATCH, QUICK_SLICES = 32, 20
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One combination of recipe, splits and seed, before it is trained.
+
+    Attributes:
+        name: What it is, in words.
+        path: Its run directory.
+        test_split: Split it is scored on, whole.
+        experiment: What to train; `None` if that cannot be.
+        failed: Why not.
+    """
+
+    name: str
+    path: Path
+    test_split: str
+    experiment: Experiment | None = None
+    failed: str = ""
+
+
+def plan_runs(
+    recipe: Recipe,
+    by_role: Mapping[str, PreparedDataset | None],
+    directory: Path,
+    folds: Sequence[int] | None,
+    seeds: Sequence[int],
+    quick: bool,
+) -> Iterator[PlannedRun]:
+    """Yields the runs of a recipe, those that cannot be trained too."""
+    role = recipe.data.role
+    prepared, first = by_role[role], by_role["pretrain"]
+    for place, splits in _rounds(prepared, folds if role == "target" else None):
+        for seed in seeds:
+            path = directory / "runs" / recipe.name / f"{place}_seed{seed}"
+            name = f"{recipe.name}, {place}, seed {seed}"
+            if prepared is None:
+                failed = (
+                    f"{name}: it is trained on pretraining data, which was not given "
+                    "(--pretraining-data)"
+                )
+                yield PlannedRun(name, path, "", failed=failed)
+                continue
+            test = splits.get("test", "")
+            try:
+                experiment = make_experiment(
+                    recipe,
+                    prepared,
+                    pretraining_data=first,
+                    splits=fewer_faces(prepared, splits) if quick else splits,
+                    pretraining_splits=(
+                        fewer_faces(first, first.splits) if quick and first else None
+                    ),
+                    seed=seed,
+                )
+            except ValueError as error:
+                yield PlannedRun(name, path, test, failed=f"{name}: {error}")
+                continue
+            if role == "pretrain":  # where those that begin with it look for it
+                path = shared_path(directory, experiment)
+            yield PlannedRun(name, path, test, experiment)
+
+
+def _rounds(
+    prepared: PreparedDataset | None, folds: Sequence[int] | None
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yields the name and the splits of each round of a cross-validation."""
+    if prepared is None:
+        yield "declared_splits", {}
+        return
+    for fold in folds if folds is not None else [None]:
+        if fold is None:
+            missing = {"train", "validation", "test"} - set(prepared.splits)
+            if missing:
+                raise ValueError(
+                    f"The dataset in {prepared.directory} declares no {sorted(missing)}"
+                    " split."
+                )
+            yield "declared_splits", dict(prepared.splits)
+            continue
+        names = set(prepared.builder.info.splits)
+        if f"fold_{fold}" not in names:
+            raise ValueError(
+                f"The dataset in {prepared.directory} has no fold {fold}. Splits: "
+                f"{sorted(names)}."
+            )
+        yield f"fold{fold}", cross_validation_splits(fold)
+
+
+def shared_path(directory: Path, experiment: Experiment) -> Path:
+    """Returns where a pretraining lies that several recipes begin with."""
+    name = f"seed{experiment.seed}_{experiment.identity[:12]}"
+    return directory / "runs" / experiment.recipe.name / name
+
+
+def quick_overrides() -> list[str]:
+    """Returns what `quick` changes in every recipe."""
+    return [
+        f"model.image_size={list(QUICK_SIZE)}",
+        f"training.epochs={QUICK_EPOCHS}",
+        f"data.batch_size={QUICK_BATCH}",
+    ]
+
+
+def fewer_faces(prepared: PreparedDataset, splits: Mapping[str, str]) -> dict[str, str]:
+    """Cuts every split, so that some `QUICK_FACES` remain of it.
+
+    They are taken in slices from everywhere: a dataset may lie sorted by age.
+    """
+    fewer = {}
+    for name, expression in splits.items():
+        parts = expression.split("+")
+        length = QUICK_FACES // (len(parts) * QUICK_SLICES)
+        slices = []
+        for part in parts:
+            count = prepared.num_faces(part)
+            starts = [k * count // QUICK_SLICES for k in range(QUICK_SLICES)]
+            if count <= length * QUICK_SLICES:
+                slices.append(part)
+            else:
+                slices += [f"{part}[{start}:{start + length}]" for start in starts]
+        fewer[name] = "+".join(slices)
+    return fewer
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What holds for all runs of a reproduction.
+
+    Attributes:
+        folds: Test folds; `None` for the splits that the dataset declares.
+        seeds: Seeds.
+        overrides: Settings that replace those of every recipe.
+        quick: Whether pictures, epochs and faces are fewer.
+    """
+
+    folds: Sequence[int] | None
+    seeds: Sequence[int]
+    overrides: Sequence[str]
+    quick: bool
+
+
+def conditions_note(
+    recipes: Sequence[Recipe],
+    targets: Sequence[PreparedDataset],
+    firsts: Sequence[PreparedDataset],
+    conditions: Conditions,
+) -> str:
+    """Returns the caption's account of what was done.
+
+    Args:
+        recipes: The recipes as they are trained.
+        targets: What they are trained and scored on.
+        firsts: What some of them begin with is trained on.
+        conditions: What holds for all of them.
+    """
+    parts = [
+        f"Measured on {_names(targets)}; "
+        + (
+            "the dataset's own splits"
+            if conditions.folds is None
+            else f"test {_listed('fold', conditions.folds)} of a cross-validation"
+        )
+        + f"; {_listed('seed', conditions.seeds)}."
+    ]
+    if any(SYNTHETIC in _sources(data) for data in (*targets, *firsts)):
+        parts.append("SYNTHETIC faces, drawn by a program: no figure is one of people.")
+    if firsts:
+        parts.append(f"What models begin with is trained on {_names(firsts)}.")
+    if conditions.quick:
+        parts.append(
+            f"QUICK: {QUICK_SIZE[0]} x {QUICK_SIZE[1]} pixels, {QUICK_EPOCHS} epochs, "
+            f"a subset of at most {QUICK_FACES} faces a split. It shows that recipes "
+            "run, not what they are worth."
+        )
+    if conditions.overrides:
+        changed = ", ".join(conditions.overrides)
+        parts.append(f"Changed in every recipe: {changed}.")
+    known = [*(quick_overrides() if conditions.quick else ()), *conditions.overrides]
+    for recipe in recipes:
+        if own := _own_changes(recipe, known):
+            parts.append(f"Changed in {recipe.name}: {own}.")
+    return " ".join(parts)
+
+
+def _own_changes(recipe: Recipe, overrides: Sequence[str]) -> str:
+    """Returns how a recipe differs from the package's of that name, overrides apart."""
+    try:
+        plain = load_recipe(recipe.name)
+        if plain.pretraining is None:
+            overrides = [o for o in overrides if not o.strip().startswith(PREFIX)]
+        package = load_recipe(recipe.name, overrides)
+    except ValueError:  # a recipe of one's own: it is what it is
+        return ""
+    found = differing_settings(package.to_dict(), recipe.to_dict())
+    return ", ".join(f"{key}={new!r}" for key, (_, new) in found.items())
+
+
+def _sources(data: PreparedDataset) -> list[str]:
+    name = data.info.get("name", data.builder.name)
+    return [source or name for source in faces_of(data).sources]
+
+
+def _names(datasets: Sequence[PreparedDataset]) -> str:
+    """Returns names of datasets, and what their faces were read from."""
+    texts = []
+    for data in datasets:
+        name = data.info.get("name", data.builder.name)
+        sources = _sources(data)
+        texts.append(
+            name if sources == [name] else f"{name} (faces of {', '.join(sources)})"
+        )
+    return ", ".join(dict.fromkeys(texts))
+
+
+def _listed(what: str, values: Sequence[int]) -> str:
+    plural = "" if len(values) == 1 else "s"
+    return f"{what}{plural} {', '.join(map(str, values))}"
+
 
 Datasets = PreparedDataset | str | Path | Sequence[PreparedDataset | str | Path]
 

@@ -15,13 +15,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from keras_agegender.datasets.adience import COLUMNS, NUM_FOLDS, TREES, read_adience
-from keras_agegender.datasets.cleaning_report import CleaningReport
-from keras_agegender.datasets.manifest import make_manifest
+from keras_agegender.console import progress_bar
+from keras_agegender.datasets.manifest import CleaningReport, make_manifest
+from keras_agegender.datasets.readers.adience import (
+    COLUMNS,
+    NUM_FOLDS,
+    TREES,
+    read_adience,
+)
 from keras_agegender.faces.images import encode_jpeg
 from keras_agegender.files import read_json, write_bytes, write_json, write_text
 from keras_agegender.labels import AGE_GROUPS, CELEBA_ATTRIBUTES, GENDERS
-from keras_agegender.progress import progress_bar
 from keras_agegender.synthetic.drawing import SyntheticFace, draw_face
 from keras_agegender.synthetic.look import sample_identity
 

@@ -1,57 +1,200 @@
-"""Training: a recipe and a prepared dataset become a run directory.
-
-In: a `Recipe`, the directory of a prepared dataset, a seed. Out: a `RunDirectory` with
-the resolved recipe, checkpoints, history, scores and pictures. The same command again
-resumes a run that was interrupted.
-"""
+"""Trains an experiment."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 
-from keras_agegender.callbacks.epoch_lines import EpochLines
-from keras_agegender.callbacks.run_backup import RunBackup
-from keras_agegender.datasets.prepared import PreparedDataset
-from keras_agegender.datasets.shards import naming_damage
+from keras_agegender.callbacks.checkpoints import BestModel, RunBackup
+from keras_agegender.callbacks.decoded_metrics import DecodedAccuracy, TotalAgeLoss
+from keras_agegender.callbacks.epoch_logger import EpochLines
+from keras_agegender.datasets.distillation import distill
+from keras_agegender.datasets.pipeline import (
+    make_eval_dataset,
+    make_train_dataset,
+    read_labels,
+)
+from keras_agegender.datasets.prepared import PreparedDataset, naming_damage
 from keras_agegender.distribution import (
     failing_together,
     model_scope,
     num_shards,
+    process_count,
     process_index,
     undistributed,
     wait_for_all,
 )
+from keras_agegender.encodings.encoding import Encoding, balanced_class_weights
 from keras_agegender.encodings.head import Head
 from keras_agegender.evaluation.evaluate import evaluate
 from keras_agegender.evaluation.plots import decoded_history, plot_history
 from keras_agegender.files import now
-from keras_agegender.input_pipeline.labels import read_labels
-from keras_agegender.recipes.loading import load_recipe, override_recipe
-from keras_agegender.recipes.needs import check_pretraining_data
-from keras_agegender.recipes.recipe import Recipe
-from keras_agegender.run_directory import RunDirectory
-from keras_agegender.training.compiling import build_compiled_model
-from keras_agegender.training.experiment import Experiment, make_experiment
-from keras_agegender.training.fitting import (
-    make_callbacks,
-    process_shard,
-    train_dataset,
-    validation_dataset,
+from keras_agegender.labels import MISSING
+from keras_agegender.recipes.loading import (
+    check_pretraining_data,
+    load_recipe,
+    override_recipe,
 )
-from keras_agegender.training.identity import differences
-from keras_agegender.training.pretrained import transfer
-from keras_agegender.training.resuming import (
+from keras_agegender.recipes.schema import Recipe
+from keras_agegender.run_directory import RunDirectory
+from keras_agegender.training.compile import (
+    build_compiled_model,
+    loss_weight_balancers,
+    loss_weight_schedulers,
+)
+from keras_agegender.training.experiment import (
+    Experiment,
+    differences,
+    load_pretrained,
+    make_experiment,
+    transfer,
+)
+from keras_agegender.training.resume import (
     check_place,
     finish_run,
     open_run,
     run_folder,
     truncate_history,
 )
+
+
+def train_dataset(experiment: Experiment, epochs: range) -> Any:
+    """Returns the training batches of an experiment."""
+    recipe, data = experiment.recipe, experiment.data
+    batches = make_train_dataset(
+        data.prepared,
+        weigh_classes(experiment),
+        split=data.splits["train"],
+        seed=experiment.seed,
+        shuffle_buffer=recipe.data.shuffle_buffer,
+        balanced=recipe.data.balanced_sampling,
+        augment=recipe.data_augmentation(),
+        epochs=epochs,
+        shard=process_shard(),
+        **_pipeline_arguments(recipe),
+    )
+    if recipe.distillation is None:
+        return batches
+    return distill(
+        batches,
+        load_pretrained(recipe.distillation.teacher),
+        experiment.encoding,
+        weight=recipe.distillation.weight,
+        outputs=recipe.distillation.outputs,
+    )
+
+
+def validation_dataset(
+    experiment: Experiment, shard: tuple[int, int] | None = None
+) -> Any:
+    """Returns the validation batches of an experiment."""
+    return make_eval_dataset(
+        experiment.data.prepared,
+        experiment.encoding,
+        split=experiment.data.splits["validation"],
+        shard=shard,
+        **_pipeline_arguments(experiment.recipe),
+    )
+
+
+def _pipeline_arguments(recipe: Recipe) -> dict[str, Any]:
+    return {
+        "pipeline": recipe.data.pipeline,
+        "image_size": recipe.model.image_size,
+        "batch_size": recipe.data.batch_size,
+        "cache": recipe.data.cache,
+    }
+
+
+def weigh_classes(experiment: Experiment) -> Encoding:
+    """Returns the encoding with class weights, for training data alone."""
+    if experiment.recipe.training.class_weights is None:
+        return experiment.encoding
+    data = experiment.data
+    ages = read_labels(data.prepared, data.splits["train"])["age_group"]
+    return experiment.encoding.with_class_weights(
+        age_group=balanced_class_weights(ages, len(experiment.encoding.age_groups))
+    )
+
+
+def make_callbacks(
+    experiment: Experiment,
+    run: RunDirectory,
+    validation: Any,
+    labels: Mapping[str, Any],
+) -> list[keras.callbacks.Callback]:
+    """Returns what a recipe asks for, in the order in which `fit` calls them."""
+    recipe, encoding = experiment.recipe, experiment.encoding
+    settings = recipe.training
+    keep_monitor = settings.keep_monitor
+    if keep_monitor == "val_mean_accuracy" and not _knows_faces(labels, encoding):
+        keep_monitor = "val_loss"  # outputs of the user's own alone
+    callbacks: list[keras.callbacks.Callback] = [
+        DecodedAccuracy(validation, labels, encoding),
+        *loss_weight_schedulers(recipe),
+        *loss_weight_balancers(recipe, encoding),
+    ]
+    ages = _age_loss_weights(encoding)
+    if ages:
+        callbacks.append(TotalAgeLoss(ages))
+    kept = {"best": keep_monitor, **settings.keep}
+    if process_index() > 0:
+        kept = {}  # the first process writes
+    for name, monitor in kept.items():
+        callbacks.append(
+            BestModel(
+                run.model_file(name),
+                monitor=_logged_name(monitor, encoding),
+                mode="min" if monitor.endswith("loss") else "max",
+            )
+        )
+    if process_index() == 0:
+        append = run.history_file.is_file()
+        callbacks.append(keras.callbacks.CSVLogger(run.history_file, append=append))
+    if settings.patience is not None:
+        callbacks.append(
+            keras.callbacks.EarlyStopping(
+                monitor=settings.stop_monitor,
+                mode="min" if settings.stop_monitor.endswith("loss") else "max",
+                patience=settings.patience,
+            )
+        )
+    return callbacks
+
+
+def _age_loss_weights(encoding: Encoding) -> dict[str, float]:
+    """Returns the loss weights of an ordinal age head's outputs; else none."""
+    age = encoding.age_head
+    if age is None or len(age.output_names) == 1:
+        return {}
+    return {name: encoding.loss_weights[name] for name in age.output_names}
+
+
+def _logged_name(monitor: str, encoding: Encoding) -> str:
+    """Returns what Keras calls a head's loss: of a single head just `val_loss`."""
+    if encoding.output_names == (monitor[4:-5],) and monitor.endswith("_loss"):
+        return "val_loss"
+    return monitor
+
+
+def _knows_faces(labels: Mapping[str, Any], encoding: Encoding) -> bool:
+    """Returns whether validation faces have an age group or gender to score."""
+    age, gender = labels["age_group"] != MISSING, labels["gender"] != MISSING
+    return bool(
+        (encoding.age_head is not None and age.any())
+        or (encoding.gender_head is not None and gender.any())
+    )
+
+
+def process_shard() -> tuple[int, int] | None:
+    """Returns this process' share of every batch; `None` on a single device."""
+    return (process_index(), process_count()) if num_shards() > 1 else None
 
 
 def train(
@@ -297,3 +440,29 @@ def _needed_bytes(model: keras.Model, recipe: Recipe) -> int:
     """Estimates what a run writes: models and two backups, each with Adam's moments."""
     files = 2 + len(recipe.training.keep) + 2
     return 3 * 4 * model.count_params() * files + 20_000_000
+
+
+TENSORBOARD_FOLDER = "tensorboard"
+
+
+def tensorboard_callback(run_directory: str | Path) -> keras.callbacks.Callback:
+    """Returns a callback that writes a run's curves for TensorBoard.
+
+    Look at several runs with `tensorboard --logdir runs`.
+
+    Args:
+        run_directory: Folder of the run; the events go to `tensorboard/` in it.
+
+    Raises:
+        ValueError: If TensorBoard is not installed.
+
+    Example:
+    >>> board = tensorboard_callback("runs/14")  # doctest: +SKIP
+    >>> train("14", "data/adience", "runs/14", callbacks=[board])  # doctest: +SKIP
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ValueError(
+            "TensorBoard is not installed: pip install 'keras-agegender[tensorboard]'."
+        )
+    folder = Path(run_directory) / TENSORBOARD_FOLDER
+    return keras.callbacks.TensorBoard(folder, write_graph=False)

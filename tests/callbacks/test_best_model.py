@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_agegender.callbacks.best_model import BestModel
+from keras_agegender.callbacks.checkpoints import BestModel
 from keras_agegender.run_directory import RunDirectory
 
 

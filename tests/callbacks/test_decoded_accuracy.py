@@ -6,13 +6,13 @@ import keras
 import numpy as np
 import pytest
 
-from keras_agegender.callbacks.decoded_accuracy import (
+from keras_agegender.callbacks.decoded_metrics import (
     DecodedAccuracy,
     decoded_accuracies,
 )
-from keras_agegender.callbacks.epoch_lines import EpochLines
-from keras_agegender.callbacks.loss_weight_scheduler import LossWeightScheduler
-from keras_agegender.encodings.catalogue import get_encoding
+from keras_agegender.callbacks.epoch_logger import EpochLines
+from keras_agegender.callbacks.loss_weights import LossWeightScheduler
+from keras_agegender.encodings.registry import get_encoding
 
 
 def outputs_of(ages, genders, encoding):

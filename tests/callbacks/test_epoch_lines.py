@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keras_agegender.callbacks.epoch_lines import EpochLines
+from keras_agegender.callbacks.epoch_logger import EpochLines
 
 
 def lines_of_weights(epochs):

@@ -6,11 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_agegender.callbacks.decoded_accuracy import DecodedAccuracy
-from keras_agegender.callbacks.labelled_losses import labelled_losses
-from keras_agegender.callbacks.loss_weight_scheduler import LossWeightScheduler
-from keras_agegender.encodings.catalogue import get_encoding
+from keras_agegender.callbacks.decoded_metrics import DecodedAccuracy, labelled_losses
+from keras_agegender.callbacks.loss_weights import LossWeightScheduler
 from keras_agegender.encodings.head import Head
+from keras_agegender.encodings.registry import get_encoding
 
 # P(male) of five faces in batches of two. The first two are labelled male.
 FACES = np.array([[0.5], [0.25], [0.75], [0.75], [0.75]], "float32")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from two_outputs import FEATURES, TARGETS, assert_same_weights, build, fit
 
-from keras_agegender.callbacks.loss_weight_balancer import LossWeightBalancer
-from keras_agegender.callbacks.loss_weight_scheduler import LossWeightScheduler
+from keras_agegender.callbacks.balancer import LossWeightBalancer
+from keras_agegender.callbacks.loss_weights import LossWeightScheduler
 
 BOTH = [TARGETS["a"], TARGETS["b"]]
 

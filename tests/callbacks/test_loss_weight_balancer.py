@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from two_outputs import FEATURES, TARGETS, assert_same_weights, build, fit
 
-from keras_agegender.callbacks.loss_weight_balancer import LossWeightBalancer
-from keras_agegender.callbacks.loss_weight_scheduler import LossWeightScheduler
-from keras_agegender.callbacks.run_backup import RunBackup
+from keras_agegender.callbacks.balancer import LossWeightBalancer
+from keras_agegender.callbacks.checkpoints import RunBackup
+from keras_agegender.callbacks.loss_weights import LossWeightScheduler
 
 needs_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TensorFlow's own machinery"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from keras_agegender.callbacks.loss_weight_formulas import (
+from keras_agegender.callbacks.balancer import (
     dynamic_weight_average,
     uncertainty_weights,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keras_agegender.callbacks.loss_weight_names import (
+from keras_agegender.callbacks.loss_weights import (
     flatten_weights,
     name_losses,
     pack_weights,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from two_outputs import FEATURES, TARGETS, assert_same_weights, build, fit
 
-from keras_agegender.callbacks.loss_weight_scheduler import LossWeightScheduler
+from keras_agegender.callbacks.loss_weights import LossWeightScheduler
 
 BACKEND = keras.backend.backend()
 needs_tensorflow = pytest.mark.skipif(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_agegender.callbacks.run_backup import RunBackup
+from keras_agegender.callbacks.checkpoints import RunBackup
 
 
 @pytest.fixture(scope="module")

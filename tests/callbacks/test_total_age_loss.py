@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keras_agegender.callbacks.total_age_loss import TotalAgeLoss
+from keras_agegender.callbacks.decoded_metrics import TotalAgeLoss
 
 
 def test_weighted_mean_by_hand():

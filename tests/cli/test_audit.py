@@ -128,7 +128,7 @@ def test_unusable_input(tmp_path, capsys, monkeypatch, command, message):
 def test_an_absent_package_is_said_before_anything_is_read(
     tmp_path, capsys, monkeypatch
 ):
-    name = "keras_agegender.datasets.near_duplicates.find_spec"
+    name = "keras_agegender.datasets.duplicates.find_spec"
     monkeypatch.setattr(name, lambda _: None)
     file = write_csv(tmp_path, {0: "train", 1: "test"})
     code, out, err = run(capsys, file)

@@ -14,11 +14,8 @@ from sample_data import adience_row, make_prepared, write_adience, write_picture
 from keras_agegender import __version__
 from keras_agegender.cli import main as cli
 from keras_agegender.datasets.prepared import load_prepared
-from keras_agegender.encodings.catalogue import get_encoding
-from keras_agegender.evaluation.descriptions import (
-    check_groupings,
-    read_descriptions,
-)
+from keras_agegender.encodings.registry import get_encoding
+from keras_agegender.evaluation.evaluate import check_groupings, read_descriptions
 
 # A network and a dataset that train in a few seconds.
 TINY = ("--set", "model.image_size=[32, 32]", "--set", "model.backbone=caffe_1conv",
@@ -280,7 +277,7 @@ def test_the_unexpected_is_a_line_too(capsys, monkeypatch):
     def fail(arguments):
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr("keras_agegender.cli.recipes._recipes", fail)
+    monkeypatch.setattr("keras_agegender.cli.train._recipes", fail)
     assert "unexpected RuntimeError: two lines" in error_of(capsys, "recipes")
 
 
@@ -288,7 +285,7 @@ def test_an_interruption_is_no_traceback(capsys, monkeypatch):
     def interrupt(arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("keras_agegender.cli.recipes._recipes", interrupt)
+    monkeypatch.setattr("keras_agegender.cli.train._recipes", interrupt)
     code, _, err = run(capsys, "recipes")
     assert code == 130 and err.startswith("agegender: interrupted")
 

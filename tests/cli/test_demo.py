@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from keras_agegender.cli.main import main
-from keras_agegender.serving.answering_model import DEFAULT_MODEL_VARIABLE
+from keras_agegender.serving.formats import DEFAULT_MODEL_VARIABLE
 
 
 @pytest.fixture

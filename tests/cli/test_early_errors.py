@@ -10,9 +10,9 @@ import sys
 import pytest
 
 from keras_agegender.cli import main as cli
-from keras_agegender.cli.csv_options import read_csv_as_asked
-from keras_agegender.datasets.csv import read_csv
-from keras_agegender.datasets.preparation import begin, make_cropper
+from keras_agegender.cli.data import read_csv_as_asked
+from keras_agegender.datasets.prepare import begin, make_cropper
+from keras_agegender.datasets.readers.csv import read_csv
 from keras_agegender.files import write_json
 
 # Runs one command after the other in a process; says what came of each.
@@ -272,7 +272,7 @@ def dataset(folder):
 
 @pytest.mark.parametrize("source", ["csv faces.csv", "utkface data"])
 def test_near_duplicates_need_a_package(folder, monkeypatch, capsys, source):
-    name = "keras_agegender.datasets.near_duplicates.find_spec"
+    name = "keras_agegender.datasets.duplicates.find_spec"
     monkeypatch.setattr(name, lambda _: None)
     monkeypatch.chdir(folder)
     assert cli.main(f"prepare {source} --out out --duplicates near".split()) == 1

@@ -11,9 +11,9 @@ from sample_data import picture, write_picture, write_video
 
 from keras_agegender.cli import main as cli
 from keras_agegender.cli.checks import choose_model
-from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.head import Head
-from keras_agegender.faces.pixel_path import PixelPath
+from keras_agegender.encodings.registry import get_encoding
+from keras_agegender.faces.preprocessing import PixelPath
 from keras_agegender.models.builder import build_model
 from keras_agegender.serving.export import export
 
@@ -107,7 +107,7 @@ def test_a_file_in_either_form(run, photos, tmp_path):
 
 def interrupted(run, photos, out, monkeypatch, after):
     """Predicts into a file until an interruption behind some photos."""
-    from keras_agegender.serving.answer_file import AnswerFile
+    from keras_agegender.serving.predictions import AnswerFile
 
     add, added = AnswerFile.add, []
 

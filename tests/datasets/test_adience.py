@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sample_data import ALL_AGE_TEXTS, adience_row, write_adience
 
-from keras_agegender.datasets.adience import COLUMNS, read_adience
+from keras_agegender.datasets.readers.adience import COLUMNS, read_adience
 from keras_agegender.datasets.splits import check_subject_exclusive, report_splits
 from keras_agegender.labels import AGE_GROUP_NAMES, GENDERS
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from sample_data import EXTRA_HEADS, MiddleDetector, make_rows, write_picture
 
-from keras_agegender.datasets.beam_preparation import prepare_with_beam
+from keras_agegender.datasets.beam import prepare_with_beam
 from keras_agegender.datasets.manifest import make_manifest
-from keras_agegender.datasets.preparation import prepare
+from keras_agegender.datasets.prepare import prepare
 from keras_agegender.datasets.prepared import load_prepared
-from keras_agegender.faces.cropping import CropOptions
+from keras_agegender.faces.preprocessing import CropOptions
 
 pytest.importorskip("apache_beam")
 WORKERS = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]

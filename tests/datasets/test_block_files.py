@@ -11,10 +11,14 @@ import pandas as pd
 import pytest
 from sample_data import MiddleDetector, make_rows
 
-from keras_agegender.datasets.block_files import BlockFiles, DamagedBlockError
 from keras_agegender.datasets.manifest import make_manifest
-from keras_agegender.datasets.preparation import begin, make_cropper
-from keras_agegender.faces.cropping import CropOptions
+from keras_agegender.datasets.prepare import (
+    BlockFiles,
+    DamagedBlockError,
+    begin,
+    make_cropper,
+)
+from keras_agegender.faces.preprocessing import CropOptions
 
 RECORDS = [
     {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sample_data import write_picture
 
-from keras_agegender.datasets.celeba import read_celeba, write_celeba_from_tfds
+from keras_agegender.datasets.readers.celeba import read_celeba, write_celeba_from_tfds
 from keras_agegender.labels import CELEBA_ATTRIBUTES
 
 NAMES = ("000001.jpg", "000002.jpg", "000003.jpg")

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from sample_data import write_picture
 
-from keras_agegender.datasets.csv import read_csv
 from keras_agegender.datasets.manifest import read_manifest, write_manifest
+from keras_agegender.datasets.readers.csv import read_csv
 
 HEADER = "image,age,gender,subject"
 

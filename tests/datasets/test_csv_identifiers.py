@@ -7,8 +7,8 @@ import uuid
 import pytest
 from sample_data import write_picture
 
-from keras_agegender.datasets.csv import read_csv
-from keras_agegender.datasets.csv_identifiers import identifier_reason
+from keras_agegender.datasets.readers.csv import read_csv
+from keras_agegender.datasets.readers.csv_columns import identifier_reason
 
 # Column -> the text of row n, and what is said of it.
 IDENTIFIERS = {

@@ -8,13 +8,12 @@ import keras
 import pytest
 from sample_data import make_prepared
 
-from keras_agegender.checksums import CHECKSUMS_FILE
 from keras_agegender.cli.main import main
-from keras_agegender.datasets.face_index import index_faces
-from keras_agegender.datasets.face_table import read_faces
+from keras_agegender.datasets.face_index import index_faces, read_faces
+from keras_agegender.datasets.pipeline import read_labels
 from keras_agegender.datasets.prepared import load_prepared
-from keras_agegender.evaluation.descriptions import read_descriptions
-from keras_agegender.input_pipeline.labels import read_labels
+from keras_agegender.evaluation.evaluate import read_descriptions
+from keras_agegender.files import CHECKSUMS_FILE
 from keras_agegender.training.train import train
 
 

@@ -14,9 +14,9 @@ from keras_agegender.datasets.face_index import (
     seen_before,
 )
 from keras_agegender.datasets.manifest import make_manifest
-from keras_agegender.datasets.preparation import prepare
+from keras_agegender.datasets.pipeline import read_labels
+from keras_agegender.datasets.prepare import prepare
 from keras_agegender.datasets.prepared import load_prepared
-from keras_agegender.input_pipeline.labels import read_labels
 
 
 @pytest.fixture(scope="module")

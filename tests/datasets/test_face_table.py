@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from sample_data import adience_row, make_rows, write_adience, write_picture
 
-from keras_agegender.datasets.face_table import kind_of, read_faces
+from keras_agegender.datasets.face_index import kind_of, read_faces
 from keras_agegender.datasets.manifest import make_manifest, write_manifest
 
 

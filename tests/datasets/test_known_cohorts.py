@@ -7,16 +7,16 @@ import hashlib
 import pytest
 from sample_data import adience_row, write_adience
 
-from keras_agegender.datasets import known_cohorts
-from keras_agegender.datasets.adience import read_adience
-from keras_agegender.datasets.known_cohorts import (
+from keras_agegender.datasets import splits as known_cohorts
+from keras_agegender.datasets.manifest import make_manifest
+from keras_agegender.datasets.readers.adience import read_adience
+from keras_agegender.datasets.splits import (
     ADIENCE_COHORTS,
     find_cohort,
     fingerprint,
     make_known_cohorts,
     nearest_cohort,
 )
-from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.labels import ADIENCE_AGE_GROUPS, get_age_groups
 
 ROWS = [

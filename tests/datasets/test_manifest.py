@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from keras_agegender.datasets.cleaning_report import CleaningReport
 from keras_agegender.datasets.manifest import (
     MANIFEST_COLUMNS,
+    CleaningReport,
     make_manifest,
     read_manifest,
     summarize,

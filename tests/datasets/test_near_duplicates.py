@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_agegender.datasets.hash_cache import HashCache, default_cache_file
-from keras_agegender.datasets.near_duplicates import (
+from keras_agegender.datasets.duplicates import (
     MAX_DISTANCE,
     METHOD,
+    HashCache,
     check_imagehash,
+    default_cache_file,
     find_near_pairs,
     hash_pictures,
     perceptual_hash,
@@ -103,7 +104,7 @@ def test_hashes_are_kept_by_content(tmp_path, monkeypatch):
         decoded.append(picture)
         return perceptual_hash(picture)
 
-    name = "keras_agegender.datasets.near_duplicates.perceptual_hash"
+    name = "keras_agegender.datasets.duplicates.perceptual_hash"
     monkeypatch.setattr(name, count)
     cache = HashCache(tmp_path / "new" / "hashes.sqlite", METHOD)
     second = hash_pictures(pictures[::-1], cache=cache)
@@ -169,7 +170,7 @@ def test_the_largest_distance_counts():
 
 
 def test_an_absent_package_names_the_extra(monkeypatch):
-    name = "keras_agegender.datasets.near_duplicates.find_spec"
+    name = "keras_agegender.datasets.duplicates.find_spec"
     monkeypatch.setattr(name, lambda _: None)
     with pytest.raises(ImportError, match=r"keras-agegender\[audit\]"):
         check_imagehash()

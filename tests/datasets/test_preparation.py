@@ -21,19 +21,23 @@ from sample_data import (
     write_picture,
 )
 
-from keras_agegender.checksums import verify
-from keras_agegender.datasets import preparation
-from keras_agegender.datasets.contact_sheet import contact_sheet, doubtful
-from keras_agegender.datasets.csv import read_csv
+from keras_agegender.datasets import prepare as preparation
 from keras_agegender.datasets.manifest import (
     make_manifest,
     read_manifest,
     write_manifest,
 )
-from keras_agegender.datasets.preparation import PreparationReport, prepare
+from keras_agegender.datasets.prepare import (
+    PreparationReport,
+    contact_sheet,
+    doubtful,
+    prepare,
+)
 from keras_agegender.datasets.prepared import load_prepared
+from keras_agegender.datasets.readers.csv import read_csv
 from keras_agegender.datasets.splits import report_splits
-from keras_agegender.faces.cropping import CropOptions
+from keras_agegender.faces.preprocessing import CropOptions
+from keras_agegender.files import verify
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from copy import deepcopy
 
-from keras_agegender.datasets.preparation_request import differences
-from keras_agegender.faces.cropping import CropOptions
-from keras_agegender.faces.pixel_path import PixelPath
+from keras_agegender.datasets.prepare import differences
+from keras_agegender.faces.preprocessing import CropOptions, PixelPath
 
 REQUEST = {
     "name": "csv",

@@ -8,22 +8,21 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import keras_agegender as kag
-from keras_agegender.datasets.cleaning_report import CleaningReport
-from keras_agegender.datasets.csv import read_csv
-from keras_agegender.datasets.manifest import make_manifest
-from keras_agegender.datasets.same_pictures import (
+from keras_agegender.datasets.duplicates import (
     LEFT_OUT,
     SamePictures,
     connected,
     find_same_pictures,
     leave_out_duplicates,
 )
+from keras_agegender.datasets.manifest import CleaningReport, make_manifest
+from keras_agegender.datasets.readers.csv import read_csv
+from keras_agegender.datasets.readers.utkface import read_utkface
 from keras_agegender.datasets.splits import KEPT_TOGETHER
-from keras_agegender.datasets.utkface import read_utkface
 from keras_agegender.faces.images import encode_jpeg
 from keras_agegender.synthetic.drawing import draw_face
 
-NAME = "keras_agegender.datasets.near_duplicates"
+NAME = "keras_agegender.datasets.duplicates"
 
 
 def write_faces(folder, names):

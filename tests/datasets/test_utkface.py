@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sample_data import write_picture
 
-from keras_agegender.datasets.utkface import read_utkface
+from keras_agegender.datasets.readers.utkface import read_utkface
 
 ALL = {"validation": 0.0, "test": 0.0}
 # Four names of the public files are malformed in these ways.

@@ -9,14 +9,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from keras import ops
 
-from keras_agegender.encodings.calibration import (
-    Calibration,
-    divide_logits,
-    set_scores,
-)
-from keras_agegender.encodings.catalogue import get_encoding
+from keras_agegender.encodings.calibration import Calibration, divide_logits, set_scores
 from keras_agegender.encodings.decoding import class_probabilities
 from keras_agegender.encodings.head import Head
+from keras_agegender.encodings.registry import get_encoding
 
 ENCODINGS = ("joint", "categorical", "ordinal", "coral", "corn", "years")
 

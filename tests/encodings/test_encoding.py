@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_agegender.encodings.catalogue import get_encoding, list_encodings
-from keras_agegender.encodings.class_weights import balanced_class_weights
-from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.encodings.encoding import Encoding, balanced_class_weights
 from keras_agegender.encodings.head import RESERVED_NAMES, Head
+from keras_agegender.encodings.registry import get_encoding, list_encodings
 
 LABELS = list(itertools.product(range(8), range(2)))
 AGES, GENDERS = (np.array(x) for x in zip(*LABELS, strict=True))
@@ -380,9 +379,8 @@ def test_no_head_takes_the_name_of_anothers_answer(names):
 
 
 def test_names_of_exports_are_reserved():
-    from keras_agegender.faces.pixel_graph import PhotoFaces
-    from keras_agegender.serving.output_names import DECODED_NAMES, SET_NAMES
-    from keras_agegender.serving.signatures import COUNTS
+    from keras_agegender.faces.preprocessing_graph import PhotoFaces
+    from keras_agegender.serving.bundle import COUNTS, DECODED_NAMES, SET_NAMES
 
     taken = {*DECODED_NAMES.values(), *SET_NAMES.values(), *PhotoFaces._fields, COUNTS}
     assert taken <= set(RESERVED_NAMES)

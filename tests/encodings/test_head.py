@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import RESERVED_NAMES, Head
-from keras_agegender.encodings.kinds import KINDS
+from keras_agegender.encodings.head_types import KINDS
+from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.labels import MAX_AGE
 
 SIZES = ("small", "medium", "large", "huge")
@@ -252,8 +252,7 @@ def test_an_encoding_is_a_value():
 
 
 def test_the_encoding_is_stored_in_the_model_s_file(tmp_path):
-    from keras_agegender.models.builder import build_model
-    from keras_agegender.models.heads import stored_encoding
+    from keras_agegender.models.builder import build_model, stored_encoding
 
     encoding = get_encoding("ordinal", "younger", age_groups="fairface").with_heads(
         [Head("kg", "regression", mean=60.0, scale=9.5)]
@@ -283,7 +282,7 @@ def test_every_kind_trains(kind):
     head = Head("thing", kind, num)
     encoding = Encoding("one", (head,))
     inputs = keras.Input((4,))
-    from keras_agegender.models.heads import build_heads
+    from keras_agegender.models.builder import build_heads
 
     outputs = build_heads(keras.layers.Dense(16, "tanh")(inputs), encoding.heads)
     model = keras.Model(inputs, outputs)

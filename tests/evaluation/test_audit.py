@@ -10,8 +10,8 @@ import pytest
 from sample_data import MiddleDetector, adience_row, write_adience
 
 import keras_agegender as kag
-from keras_agegender.datasets.known_cohorts import ADIENCE_COHORTS, find_cohort
 from keras_agegender.datasets.manifest import make_manifest
+from keras_agegender.datasets.splits import ADIENCE_COHORTS, find_cohort
 from keras_agegender.faces.images import encode_jpeg, read_image
 
 pytest.importorskip("imagehash")
@@ -191,7 +191,7 @@ def test_a_second_audit_decodes_nothing(manifest, tmp_path, monkeypatch):
     def refuse(picture):
         raise AssertionError("decoded again")
 
-    name = "keras_agegender.datasets.near_duplicates.perceptual_hash"
+    name = "keras_agegender.datasets.duplicates.perceptual_hash"
     monkeypatch.setattr(name, refuse)
     second = kag.audit(manifest, cache=tmp_path / "hashes.sqlite", progress=False)
     assert second.to_dict() == first.to_dict()

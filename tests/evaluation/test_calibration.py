@@ -9,26 +9,22 @@ import pytest
 from keras import ops
 
 from keras_agegender.encodings.calibration import Calibration, divide_logits
-from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.decoding import class_probabilities
 from keras_agegender.encodings.head import Head
-from keras_agegender.evaluation.array_metrics import expected_calibration_error
-from keras_agegender.evaluation.calibration_scores import (
+from keras_agegender.encodings.registry import get_encoding
+from keras_agegender.evaluation.calibration import (
     calibration_lines,
     calibration_scores,
-)
-from keras_agegender.evaluation.calibration_warnings import (
     calibration_warnings,
-    least_faces,
-)
-from keras_agegender.evaluation.fit_calibration import (
     conformal_quantile,
     fit_calibration,
     fit_temperature,
+    least_faces,
     may_change_answers,
     true_classes,
 )
-from keras_agegender.evaluation.metrics import Evaluation, format_metrics
+from keras_agegender.evaluation.scores import Evaluation, format_metrics
+from keras_agegender.metrics.table import expected_calibration_error
 
 
 def sigmoid(x):

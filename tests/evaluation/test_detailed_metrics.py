@@ -10,31 +10,30 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from sklearn import metrics as sk
 
-from keras_agegender.encodings.catalogue import get_encoding
+from keras_agegender.callbacks.decoded_metrics import DecodedMetrics, decoded_metrics
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
-from keras_agegender.encodings.kinds import KINDS
-from keras_agegender.evaluation.answers import Answers, read_answers
-from keras_agegender.evaluation.array_metrics import expected_calibration_error
-from keras_agegender.evaluation.decoded_metrics import DecodedMetrics, decoded_metrics
-from keras_agegender.evaluation.detailed_metrics import (
+from keras_agegender.encodings.head_types import KINDS
+from keras_agegender.encodings.registry import get_encoding
+from keras_agegender.evaluation.evaluate import score
+from keras_agegender.metrics.keras_metrics import (
     METRICS,
+    AgeYearsError,
+    AllHeadsAccuracy,
+    BalancedAccuracy,
+    ExpectedCalibrationError,
+    OneOffAccuracy,
+    PositiveClassMetric,
+    QuadraticKappa,
+    RankViolationRate,
     detailed_metrics,
     metric_names,
     score_answers,
 )
-from keras_agegender.evaluation.evaluate import score
-from keras_agegender.evaluation.keras_count_metrics import (
-    BalancedAccuracy,
-    ExpectedCalibrationError,
-    PositiveClassMetric,
-    QuadraticKappa,
-)
-from keras_agegender.evaluation.keras_metrics import (
-    AgeYearsError,
-    AllHeadsAccuracy,
-    OneOffAccuracy,
-    RankViolationRate,
+from keras_agegender.metrics.table import (
+    Answers,
+    expected_calibration_error,
+    read_answers,
 )
 
 NUM_FACES = 60

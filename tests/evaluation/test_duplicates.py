@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from keras_agegender.evaluation.duplicates import exact_pairs, near_pairs
+from keras_agegender.evaluation.audit import exact_pairs, near_pairs
 
 COLUMNS = ["content", "split", "subject", "age_group", "age_years", "gender"]
 

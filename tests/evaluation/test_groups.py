@@ -6,16 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.head import Head
-from keras_agegender.evaluation.clusters import Clusters
-from keras_agegender.evaluation.group_lines import group_lines
+from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.evaluation.groups import (
     few_further,
     further_questions,
     score_groups,
 )
-from keras_agegender.evaluation.resampling import proportion_interval
+from keras_agegender.evaluation.scores import group_lines
+from keras_agegender.metrics.intervals import Clusters, proportion_interval
 
 
 def make_table():

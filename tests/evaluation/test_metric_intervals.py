@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from keras_agegender.encodings.decoding import Decoded
-from keras_agegender.evaluation.answers import Answers
-from keras_agegender.evaluation.clusters import Clusters
-from keras_agegender.evaluation.detailed_metrics import METRICS, score_answers
-from keras_agegender.evaluation.metric_intervals import metric_intervals
-from keras_agegender.evaluation.metrics import evaluate_predictions, format_metrics
+from keras_agegender.evaluation.scores import evaluate_predictions, format_metrics
+from keras_agegender.metrics.intervals import Clusters, metric_intervals
+from keras_agegender.metrics.keras_metrics import METRICS, score_answers
+from keras_agegender.metrics.table import Answers
 
 WITHOUT = {"auc", "expected_calibration_error"}
 YEARS = {"mean_absolute_error_years", "cumulative_score_5"}

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.decoding import Decoded
-from keras_agegender.evaluation.metrics import (
+from keras_agegender.encodings.registry import get_encoding
+from keras_agegender.evaluation.scores import (
     Evaluation,
     confusion_matrix,
     evaluate_predictions,

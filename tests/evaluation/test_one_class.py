@@ -7,11 +7,14 @@ import pandas as pd
 import pytest
 
 from keras_agegender.encodings.decoding import Decoded
-from keras_agegender.evaluation.answer_estimates import answer_estimates
-from keras_agegender.evaluation.clusters import Clusters
-from keras_agegender.evaluation.metrics import evaluate_predictions, format_metrics
-from keras_agegender.evaluation.one_class import one_class_answer, one_class_warnings
-from keras_agegender.evaluation.resampling import proportion_interval
+from keras_agegender.evaluation.scores import (
+    answer_estimates,
+    evaluate_predictions,
+    format_metrics,
+    one_class_answer,
+    one_class_warnings,
+)
+from keras_agegender.metrics.intervals import Clusters, proportion_interval
 
 
 @pytest.mark.parametrize(

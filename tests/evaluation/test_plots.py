@@ -11,10 +11,17 @@ import pytest
 from PIL import Image
 
 from keras_agegender.encodings.decoding import Decoded
-from keras_agegender.evaluation import confusion_plot, plots, reproduction_plot
-from keras_agegender.evaluation.confusion_plot import plot_confusion_matrices
-from keras_agegender.evaluation.figures import COLORS, output_style
-from keras_agegender.evaluation.metrics import evaluate_predictions
+from keras_agegender.evaluation import (
+    plots,
+    plots as confusion_plot,
+    plots as reproduction_plot,
+)
+from keras_agegender.evaluation.plots import (
+    COLORS,
+    output_style,
+    plot_confusion_matrices,
+)
+from keras_agegender.evaluation.scores import evaluate_predictions
 
 HISTORY = {
     "loss": [3.0, 2.0, 1.5],

@@ -8,14 +8,11 @@ import pytest
 from sample_data import EXTRA_HEADS, make_rows
 
 from keras_agegender.datasets.manifest import make_manifest
-from keras_agegender.datasets.preparation import prepare
+from keras_agegender.datasets.prepare import prepare
 from keras_agegender.datasets.prepared import load_prepared
-from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.head import Head
-from keras_agegender.evaluation.descriptions import (
-    check_groupings,
-    read_descriptions,
-)
+from keras_agegender.encodings.registry import get_encoding
+from keras_agegender.evaluation.evaluate import check_groupings, read_descriptions
 from keras_agegender.evaluation.predictions import (
     prediction_table,
     read_predictions,

@@ -14,8 +14,7 @@ from PIL import Image
 from sample_data import EXTRA_HEADS, make_prepared
 
 from keras_agegender.cli import main as cli
-from keras_agegender.evaluation.calibrate import calibrate
-from keras_agegender.evaluation.evaluate import evaluate
+from keras_agegender.evaluation.evaluate import calibrate, evaluate
 from keras_agegender.evaluation.report import write_report
 from keras_agegender.files import write_json
 from keras_agegender.run_directory import RunDirectory

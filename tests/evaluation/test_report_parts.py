@@ -8,34 +8,34 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.head import Head
-from keras_agegender.encodings.kinds import KINDS
-from keras_agegender.evaluation import group_plot, reliability_plot
-from keras_agegender.evaluation.array_metrics import expected_calibration_error
-from keras_agegender.evaluation.mistakes import confident_mistakes, thumbnail
-from keras_agegender.evaluation.occlusion import draw_occlusion, occlusion_map
+from keras_agegender.encodings.head_types import KINDS
+from keras_agegender.encodings.registry import get_encoding
+from keras_agegender.evaluation import plots as group_plot, plots as reliability_plot
 from keras_agegender.evaluation.plots import (
     decoded_history,
     history_panels,
     plot_history,
+    reliability_bins,
 )
 from keras_agegender.evaluation.predictions import (
+    QuestionAnswers,
+    confident_mistakes,
     prediction_table,
     read_predictions,
+    read_question_answers,
+    thumbnail,
     write_predictions,
 )
-from keras_agegender.evaluation.question_answers import (
-    QuestionAnswers,
-    read_question_answers,
-)
-from keras_agegender.evaluation.reliability_plot import reliability_bins
-from keras_agegender.evaluation.report_pictures import chosen_faces
-from keras_agegender.evaluation.report_tables import (
+from keras_agegender.evaluation.report import (
+    chosen_faces,
     confusion_rows,
+    draw_occlusion,
+    occlusion_map,
     score_table,
     shade,
 )
+from keras_agegender.metrics.table import expected_calibration_error
 
 GROUPS = {
     "groups": [

@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, norm, ttest_1samp
 
-from keras_agegender.evaluation import bootstrap
-from keras_agegender.evaluation.answers import Answers
-from keras_agegender.evaluation.bootstrap import bootstrap_interval
-from keras_agegender.evaluation.clusters import Clusters
-from keras_agegender.evaluation.metric_intervals import metric_intervals
-from keras_agegender.evaluation.paired_test import holm_levels, paired_test
-from keras_agegender.evaluation.resampling import (
+from keras_agegender.metrics import intervals as bootstrap
+from keras_agegender.metrics.intervals import (
+    Clusters,
+    bootstrap_interval,
+    holm_levels,
+    interval_over_runs,
     mean_interval,
+    metric_intervals,
+    paired_test,
     proportion_interval,
 )
-from keras_agegender.evaluation.run_intervals import interval_over_runs
+from keras_agegender.metrics.table import Answers
 
 # -- golden numbers --------------------------------------------------------------------
 

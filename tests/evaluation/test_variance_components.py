@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from keras_agegender.evaluation.clusters import Clusters
-from keras_agegender.evaluation.resampling import mean_interval
-from keras_agegender.evaluation.run_intervals import runs_interval
-from keras_agegender.evaluation.variance_components import variance_components
+from keras_agegender.metrics.intervals import (
+    Clusters,
+    mean_interval,
+    runs_interval,
+    variance_components,
+)
 
 
 def test_two_folds_and_two_seeds():

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from keras_agegender.faces import boxes as geometry
-from keras_agegender.faces.cropping import CropOptions
-from keras_agegender.faces.pixel_graph import PixelGraph
-from keras_agegender.faces.pixel_path import PixelPath
+from keras_agegender.faces import geometry
+from keras_agegender.faces.preprocessing import CropOptions, PixelPath
+from keras_agegender.faces.preprocessing_graph import PixelGraph
 
 sides = st.integers(1, 2000)
 places = st.floats(-500, 2500, width=32)

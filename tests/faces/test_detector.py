@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sample_data import resize_image
 
-from keras_agegender.faces.boxes import iou
 from keras_agegender.faces.detector import Detections, MtcnnDetector
+from keras_agegender.faces.geometry import iou
 from keras_agegender.synthetic.drawing import draw_face
 
 NUM_FACES = 240

@@ -10,11 +10,7 @@ from PIL import Image
 from sample_data import picture
 
 from keras_agegender.faces import images
-from keras_agegender.faces.images import (
-    UnreadableImageError,
-    encode_jpeg,
-    read_image,
-)
+from keras_agegender.faces.images import UnreadableImageError, encode_jpeg, read_image
 
 PIXELS = picture(100, (24, 16))
 

@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 from sample_data import resize_image
 
-from keras_agegender.faces.boxes import iou
-from keras_agegender.faces.mtcnn import Mtcnn
-from keras_agegender.faces.mtcnn_networks import (
+from keras_agegender.faces.geometry import iou
+from keras_agegender.faces.mtcnn import (
+    Mtcnn,
     OutputNetwork,
     ProposalNetwork,
     RefinementNetwork,

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, UnidentifiedImageError
 from sample_data import picture
 
-from keras_agegender.datasets.near_duplicates import perceptual_hash
+from keras_agegender.datasets.duplicates import perceptual_hash
 from keras_agegender.faces.decoding import FORMATS
 from keras_agegender.faces.images import (
     PILLOW_FORMATS,

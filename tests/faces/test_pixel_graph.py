@@ -7,11 +7,10 @@ import pytest
 import tensorflow as tf
 from sample_data import picture, resize_image
 
-from keras_agegender.faces.cropping import CropOptions
 from keras_agegender.faces.decoding import decode_jpeg
 from keras_agegender.faces.detector import MtcnnDetector
-from keras_agegender.faces.pixel_graph import PhotoFaces, PixelGraph
-from keras_agegender.faces.pixel_path import PixelPath
+from keras_agegender.faces.preprocessing import CropOptions, PixelPath
+from keras_agegender.faces.preprocessing_graph import PhotoFaces, PixelGraph
 from keras_agegender.synthetic.drawing import draw_face
 
 IMAGE = picture(size=(60, 80))

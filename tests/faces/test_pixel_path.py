@@ -7,9 +7,8 @@ import pickle
 
 import pytest
 
-from keras_agegender.faces.cropping import CropOptions
 from keras_agegender.faces.detector import MtcnnDetector
-from keras_agegender.faces.pixel_path import PixelPath
+from keras_agegender.faces.preprocessing import CropOptions, PixelPath
 
 FULL = PixelPath(
     crop=CropOptions(0.4, False, "center", "skip", align=True, pad=True),

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from sample_data import picture
 
-from keras_agegender.faces.resampling import (
+from keras_agegender.faces.geometry import (
     multiply,
     own_size,
     resample,

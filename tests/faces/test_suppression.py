@@ -8,8 +8,8 @@ import tensorflow as tf
 from hypothesis import given, settings, strategies as st
 from mtcnn.utils.bboxes import iou as package_iou, nms as package_nms
 
-from keras_agegender.faces import suppression
-from keras_agegender.faces.suppression import suppress
+from keras_agegender.faces import mtcnn as suppression
+from keras_agegender.faces.mtcnn import suppress
 
 
 def random_boxes(seed, count):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from keras_agegender.faces.tracking import FaceTracker, box_overlaps
+from keras_agegender.faces.video import FaceTracker, box_overlaps
 
 
 def box(left, top=0, side=10):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sample_data import make_prepared, picture
 
-from keras_agegender.encodings.catalogue import get_encoding
-from keras_agegender.faces.pixel_path import PixelPath
+from keras_agegender.encodings.registry import get_encoding
+from keras_agegender.faces.preprocessing import PixelPath
 from keras_agegender.models.builder import build_model
 from keras_agegender.serving.export import export
 from keras_agegender.serving.predictor import Predictor

@@ -16,9 +16,9 @@ from sample_data import make_rows
 from keras_agegender.cli import main as cli
 from keras_agegender.cli.console import exit_code
 from keras_agegender.datasets.manifest import make_manifest
-from keras_agegender.datasets.preparation import begin, carry_out, make_cropper
-from keras_agegender.encodings.catalogue import get_encoding
-from keras_agegender.faces.pixel_path import PixelPath
+from keras_agegender.datasets.prepare import begin, carry_out, make_cropper
+from keras_agegender.encodings.registry import get_encoding
+from keras_agegender.faces.preprocessing import PixelPath
 from keras_agegender.files import disk_errors, lock_beside, only_writer, write_bytes
 from keras_agegender.models.builder import build_model
 from keras_agegender.serving.export import export

@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 from sample_data import make_rows, write_picture
 
-from keras_agegender.checksums import verify
 from keras_agegender.cli import main as cli
-from keras_agegender.datasets import blocks, same_pictures
+from keras_agegender.datasets import duplicates as same_pictures, prepare as blocks
 from keras_agegender.datasets.prepared import load_prepared
-from keras_agegender.encodings.catalogue import get_encoding
-from keras_agegender.faces.pixel_path import PixelPath
+from keras_agegender.encodings.registry import get_encoding
+from keras_agegender.faces.preprocessing import PixelPath
+from keras_agegender.files import verify
 from keras_agegender.models.builder import build_model
-from keras_agegender.serving import photo_reading
+from keras_agegender.serving import pipeline as photo_reading
 from keras_agegender.serving.export import export
 
 COUNT = 20

@@ -10,7 +10,7 @@ from fuzz_tables import CELLS, encoded, mutated
 from hypothesis import given, strategies as st
 from sample_data import adience_row, write_adience
 
-from keras_agegender.datasets.adience import COLUMNS, read_adience
+from keras_agegender.datasets.readers.adience import COLUMNS, read_adience
 from keras_agegender.labels import AGE_GROUPS
 
 ENCODINGS = ("utf-16", "utf-16-le", "utf-32", "latin-1", "cp1252", "shift_jis", "utf-7")

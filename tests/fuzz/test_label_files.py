@@ -12,7 +12,7 @@ from fuzz_tables import CELLS, encoded, mutated
 from hypothesis import given, strategies as st
 from sample_data import write_picture
 
-from keras_agegender.datasets.csv import read_csv
+from keras_agegender.datasets.readers.csv import read_csv
 
 NAMES = st.sampled_from(
     [

@@ -12,11 +12,11 @@ from fuzz_cases import cases, declared
 from hypothesis import given, strategies as st
 from sample_data import write_picture
 
-from keras_agegender.datasets.preparation_request import manifest_hash
-from keras_agegender.datasets.utkface import read_utkface
+from keras_agegender.datasets.prepare import manifest_hash
+from keras_agegender.datasets.readers.utkface import read_utkface
 from keras_agegender.files import is_file_name
-from keras_agegender.serving.answer_file import AnswerFile
-from keras_agegender.serving.photo_sources import find_sources
+from keras_agegender.serving.pipeline import find_sources
+from keras_agegender.serving.predictions import AnswerFile
 
 # Whatever Linux allows as a name: bytes but "/" and NUL, as Python spells them.
 PARTS = st.binary(max_size=30).map(

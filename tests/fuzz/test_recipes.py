@@ -11,7 +11,7 @@ from fuzz_cases import cases, declared
 from hypothesis import given, strategies as st
 
 from keras_agegender.recipes.loading import load_recipe
-from keras_agegender.recipes.recipe import Recipe
+from keras_agegender.recipes.schema import Recipe
 
 FOLDER = resources.files("keras_agegender.recipes")
 FILES = [f for f in FOLDER.iterdir() if f.name.endswith(".toml")]

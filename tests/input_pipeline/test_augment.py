@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from keras_agegender.input_pipeline.augment import augment_image
-from keras_agegender.models.augmentation import augment
-from keras_agegender.models.augmentation_options import Augmentation
+from keras_agegender.datasets.augment import augment_image
+from keras_agegender.models.augmentation import Augmentation
+from keras_agegender.models.augmentation_layers import augment
 
 COUNT = 600
 NOTHING = {"flip": False, "contrast": 0.0}

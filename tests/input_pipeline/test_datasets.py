@@ -10,23 +10,23 @@ from PIL import Image
 from sample_data import EXTRA_HEADS, make_prepared, make_rows, picture
 
 from keras_agegender.datasets.manifest import make_manifest
-from keras_agegender.datasets.preparation import prepare
-from keras_agegender.datasets.prepared import load_prepared
-from keras_agegender.encodings.catalogue import get_encoding, list_encodings
-from keras_agegender.encodings.encoding import Encoding
-from keras_agegender.encodings.head import Head
-from keras_agegender.faces.cropping import CropOptions
-from keras_agegender.faces.decoding import decode_jpeg, decode_picture
-from keras_agegender.faces.pixel_path import PixelPath
-from keras_agegender.input_pipeline.eval_dataset import make_eval_dataset
-from keras_agegender.input_pipeline.labels import encode_labels, read_labels
-from keras_agegender.input_pipeline.pixels import (
+from keras_agegender.datasets.pipeline import (
+    encode_labels,
     get_preprocessing,
+    make_eval_dataset,
+    make_train_dataset,
     preprocess_for_evaluation,
     preprocess_for_training,
+    read_labels,
 )
-from keras_agegender.input_pipeline.train_dataset import make_train_dataset
-from keras_agegender.models.augmentation_options import Augmentation
+from keras_agegender.datasets.prepare import prepare
+from keras_agegender.datasets.prepared import load_prepared
+from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.encodings.head import Head
+from keras_agegender.encodings.registry import get_encoding, list_encodings
+from keras_agegender.faces.decoding import decode_jpeg, decode_picture
+from keras_agegender.faces.preprocessing import CropOptions, PixelPath
+from keras_agegender.models.augmentation import Augmentation
 from keras_agegender.synthetic.drawing import draw_face
 
 BRIGHTER = Augmentation(flip=False, contrast=0, brightness=0.2)

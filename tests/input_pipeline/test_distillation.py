@@ -8,15 +8,14 @@ import pytest
 import tensorflow as tf
 from sample_data import make_prepared
 
-from keras_agegender.encodings.catalogue import get_encoding
+from keras_agegender.datasets.distillation import distill
 from keras_agegender.encodings.head import Head
+from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.evaluation.plots import read_history
-from keras_agegender.input_pipeline.distillation import distill
 from keras_agegender.models.builder import build_model
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.training.experiment import make_experiment
-from keras_agegender.training.fitting import train_dataset
-from keras_agegender.training.train import train
+from keras_agegender.training.train import train, train_dataset
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="models run inside tf.data"

@@ -11,13 +11,13 @@ import pytest
 from sample_data import MiddleDetector, picture, write_picture
 
 from keras_agegender.cli.main import main
-from keras_agegender.datasets.csv import read_csv
-from keras_agegender.datasets.preparation import prepare
+from keras_agegender.datasets.prepare import prepare
 from keras_agegender.datasets.prepared import load_prepared
+from keras_agegender.datasets.readers.csv import read_csv
 from keras_agegender.encodings.head import Head
 from keras_agegender.evaluation.evaluate import evaluate
 from keras_agegender.labels import ADIENCE_AGE_GROUPS
-from keras_agegender.models.heads import stored_encoding
+from keras_agegender.models.builder import stored_encoding
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.serving.export import export
 from keras_agegender.serving.predictor import Predictor
@@ -138,7 +138,7 @@ def test_years_are_scored_in_the_groups_of_the_data(tmp_path):
 
 
 def test_adience_s_groups_do_not_fit_a_dataset_of_others(prepared):
-    from keras_agegender.input_pipeline.eval_dataset import make_eval_dataset
+    from keras_agegender.datasets.pipeline import make_eval_dataset
 
     with pytest.raises(ValueError, match="Invalid `age_groups`.*0-17, 18-64, 65"):
         make_eval_dataset(prepared, "categorical", split="test")

@@ -12,15 +12,14 @@ from sample_data import MiddleDetector, make_prepared, picture
 
 from keras_agegender.cli import main as cli
 from keras_agegender.encodings.calibration import Calibration
-from keras_agegender.evaluation.calibrate import calibrate
-from keras_agegender.evaluation.evaluate import evaluate
+from keras_agegender.evaluation.evaluate import calibrate, evaluate
 from keras_agegender.files import file_hash, write_json
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.serving.export import export
 from keras_agegender.serving.predictor import Predictor
 from keras_agegender.training.experiment import make_experiment
-from keras_agegender.training.resuming import open_run
+from keras_agegender.training.resume import open_run
 from keras_agegender.training.train import train
 
 SETTINGS = (

@@ -16,14 +16,14 @@ from PIL import Image
 from sample_data import MiddleDetector
 
 from keras_agegender.datasets.manifest import make_manifest
-from keras_agegender.datasets.preparation import prepare
+from keras_agegender.datasets.pipeline import make_eval_dataset
+from keras_agegender.datasets.prepare import prepare
 from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
-from keras_agegender.faces.cropping import CropOptions
 from keras_agegender.faces.detector import MtcnnDetector
 from keras_agegender.faces.images import UnreadableImageError
-from keras_agegender.input_pipeline.eval_dataset import make_eval_dataset
+from keras_agegender.faces.preprocessing import CropOptions
 from keras_agegender.serving.export import export
 from keras_agegender.serving.predictor import Predictor
 from keras_agegender.synthetic.drawing import draw_face

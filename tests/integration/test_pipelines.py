@@ -13,8 +13,8 @@ import pytest
 from sample_data import adience_row, write_adience, write_picture
 
 import keras_agegender as kag
-from keras_agegender.checksums import verify
 from keras_agegender.faces.images import encode_jpeg
+from keras_agegender.files import verify
 from keras_agegender.labels import CELEBA_ATTRIBUTES
 from keras_agegender.synthetic.drawing import draw_face
 

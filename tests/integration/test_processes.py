@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 from sample_data import make_prepared
 
+from keras_agegender.datasets.pipeline import make_eval_dataset, make_train_dataset
 from keras_agegender.distribution import failing_together, initialize_processes
 from keras_agegender.evaluation.plots import read_history
-from keras_agegender.input_pipeline.eval_dataset import make_eval_dataset
-from keras_agegender.input_pipeline.train_dataset import make_train_dataset
 from keras_agegender.run_directory import RunDirectory
 
 pytest.importorskip("jax")

@@ -16,7 +16,7 @@ from sample_data import make_prepared
 
 from keras_agegender.evaluation.plots import read_history
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.training.resuming import truncate_history
+from keras_agegender.training.resume import truncate_history
 from keras_agegender.training.train import train
 
 SHARED = (
@@ -159,7 +159,7 @@ def test_an_unwritable_directory(prepared, tmp_path):
 
 def test_early_stopping_goes_on_counting(tmp_path):
     """Killed after it stopped, a run does not train an epoch more."""
-    from keras_agegender.callbacks.run_backup import RunBackup
+    from keras_agegender.callbacks.checkpoints import RunBackup
 
     inputs = keras.Input((2,))
     model = keras.Model(inputs, keras.layers.Dense(1)(inputs))

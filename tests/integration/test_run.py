@@ -17,28 +17,25 @@ import tensorflow as tf
 from PIL import Image
 from sample_data import EXTRA_HEADS, MiddleDetector, make_prepared, picture
 
-from keras_agegender.checksums import verify
+from keras_agegender.datasets.pipeline import make_eval_dataset, read_labels
 from keras_agegender.datasets.prepared import load_prepared
-from keras_agegender.encodings.catalogue import get_encoding
+from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.evaluation.evaluate import evaluate
-from keras_agegender.evaluation.metrics import format_metrics
-from keras_agegender.faces.cropping import CropOptions
+from keras_agegender.evaluation.scores import format_metrics
 from keras_agegender.faces.detector import MtcnnDetector
 from keras_agegender.faces.images import encode_jpeg
-from keras_agegender.faces.pixel_graph import PixelGraph
-from keras_agegender.faces.pixel_path import PixelPath
-from keras_agegender.input_pipeline.eval_dataset import make_eval_dataset
-from keras_agegender.input_pipeline.labels import read_labels
+from keras_agegender.faces.preprocessing import CropOptions, PixelPath
+from keras_agegender.faces.preprocessing_graph import PixelGraph
+from keras_agegender.files import verify
 from keras_agegender.models.builder import build_model
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.serving.annotation import annotate_photo
+from keras_agegender.serving.annotate import annotate_photo
 from keras_agegender.serving.export import export
-from keras_agegender.serving.faces_to_compare import find_faces
 from keras_agegender.serving.predictor import Predictor
+from keras_agegender.serving.verify_export import find_faces
 from keras_agegender.synthetic.drawing import draw_face
-from keras_agegender.training.following import tensorboard_callback
-from keras_agegender.training.train import train
+from keras_agegender.training.train import tensorboard_callback, train
 
 SETTINGS = (
     "model.backbone=sample_data:small_backbone",
@@ -251,7 +248,7 @@ def interrupted(epoch):
 def test_an_interrupted_run_goes_on_to_the_same_model(prepared, tmp_path, monkeypatch):
     settings = (*SMALL, "training.epochs=3")
     whole = train("quickstart", prepared, tmp_path / "a", overrides=settings, verbose=0)
-    from keras_agegender.callbacks import decoded_accuracy as callbacks
+    from keras_agegender.callbacks import decoded_metrics as callbacks
 
     with monkeypatch.context() as patch:
         patch.setattr(

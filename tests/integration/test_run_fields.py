@@ -12,10 +12,9 @@ import pandas as pd
 import pytest
 from sample_data import EXTRA_HEADS, make_prepared
 
-from keras_agegender.datasets.cleaning_report import CleaningReport
+from keras_agegender.datasets.manifest import CleaningReport
 from keras_agegender.encodings.head import Head
-from keras_agegender.evaluation.calibrate import calibrate
-from keras_agegender.evaluation.evaluate import evaluate
+from keras_agegender.evaluation.evaluate import calibrate, evaluate
 from keras_agegender.evaluation.report import write_report
 from keras_agegender.training.train import train
 

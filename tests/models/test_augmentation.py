@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_agegender.models.augmentation import (
+from keras_agegender.models.augmentation import Augmentation
+from keras_agegender.models.augmentation_layers import (
     AUGMENTATION_LAYERS,
     augment,
     center_crop,
@@ -17,7 +18,6 @@ from keras_agegender.models.augmentation import (
     scale,
     strip_augmentation,
 )
-from keras_agegender.models.augmentation_options import Augmentation
 from keras_agegender.models.builder import build_model
 
 # Left half 0.3, right half 0.7: a flip shows in the sign, a contrast in the size of the
@@ -69,7 +69,7 @@ def test_resize_averages_when_it_shrinks():
 
 def test_layers_do_what_the_input_pipeline_does():
     pytest.importorskip("tensorflow")
-    from keras_agegender.input_pipeline.pixels import preprocess_for_evaluation
+    from keras_agegender.datasets.pipeline import preprocess_for_evaluation
 
     picture = np.random.default_rng(0).integers(0, 256, (61, 47, 3)).astype("uint8")
     expected = preprocess_for_evaluation(picture, (32, 32), pipeline="caffe")

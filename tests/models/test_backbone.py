@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_agegender.encodings.catalogue import get_encoding
-from keras_agegender.models import applications
-from keras_agegender.models.builder import attach_heads, build_model
-from keras_agegender.models.freezing import freeze_all_but_last
+from keras_agegender.encodings.registry import get_encoding
+from keras_agegender.models import registry as applications
+from keras_agegender.models.builder import (
+    attach_heads,
+    build_model,
+    freeze_all_but_last,
+)
 from keras_agegender.models.weights import transfer_weights
 
 MOBILENET = "keras.applications:MobileNetV3Small"

@@ -9,10 +9,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.head import Head
+from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.models.builder import build_model
-from keras_agegender.models.networks import NETWORKS, list_models
+from keras_agegender.models.registry import NETWORKS, list_models
 
 QUICK = {
     ("resnet34", "attributes"),

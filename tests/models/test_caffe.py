@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from keras_agegender.encodings.head import Head
+from keras_agegender.models.backbones import CAFFE_VARIANTS, _pool
 from keras_agegender.models.builder import build_model
-from keras_agegender.models.caffe import CAFFE_VARIANTS, _pool
 
 CONV1 = 7 * 7 * 3 * 96 + 96  # 14,208
 CONV2 = 5 * 5 * 96 * 256 + 256  # 614,656

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_agegender.models.builder import build_model
-from keras_agegender.models.torch_weights import LAYOUTS, load_torch_weights
+from keras_agegender.models.weights import LAYOUTS, load_torch_weights
 
 SIZE = (64, 64)
 RESNET34, LITE0 = LAYOUTS

@@ -8,7 +8,7 @@ import pytest
 from keras import layers, ops
 
 from keras_agegender.models.builder import build_model
-from keras_agegender.models.folding import fold_for_inference
+from keras_agegender.models.inference import fold_for_inference
 
 
 def kinds(model):

@@ -6,9 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_agegender.encodings.catalogue import get_encoding
-from keras_agegender.models.builder import build_model
-from keras_agegender.models.freezing import freeze_all_but_last
+from keras_agegender.encodings.registry import get_encoding
+from keras_agegender.models.builder import build_model, freeze_all_but_last
 
 SIZE = {"image_size": (32, 32), "augment": False}
 

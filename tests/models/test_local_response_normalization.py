@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_agegender.models.local_response_normalization import (
-    local_response_normalization,
-)
+from keras_agegender.models.backbones import local_response_normalization
 
 
 def normalize(features):

@@ -6,8 +6,7 @@ import keras
 import pytest
 from keras import layers
 
-from keras_agegender.models.model_files import load_model
-from keras_agegender.models.torch_files import read_state
+from keras_agegender.models.weights import load_model, read_state
 
 
 def model_of(layer):

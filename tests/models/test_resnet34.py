@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from keras_agegender.encodings.head import Head
+from keras_agegender.models.backbones import (
+    RESNET34_STACKWISE_BLOCKS,
+    STACKWISE_FILTERS,
+)
 from keras_agegender.models.builder import build_model
-from keras_agegender.models.resnet34 import RESNET34_STACKWISE_BLOCKS, STACKWISE_FILTERS
 
 # Output shapes at 224 × 224.
 SHAPES = {

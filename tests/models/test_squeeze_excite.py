@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_agegender.models.squeeze_excite import squeeze_excite
+from keras_agegender.models.backbones import squeeze_excite
 
 
 def test_equals_its_definition():

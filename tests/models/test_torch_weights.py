@@ -8,7 +8,7 @@ import pytest
 
 from keras_agegender.models.builder import build_model
 from keras_agegender.models.input_scaling import IMAGENET_MEAN, IMAGENET_STD
-from keras_agegender.models.torch_weights import LAYOUTS, load_torch_weights
+from keras_agegender.models.weights import LAYOUTS, load_torch_weights
 
 safetensors = pytest.importorskip("safetensors.numpy")
 SIZE = (64, 64)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from keras_agegender.recipes.loading import load_recipe
-from keras_agegender.recipes.needs import (
+from keras_agegender.recipes.loading import (
     check_beginning,
     check_pretraining_data,
     check_weights_file,
+    load_recipe,
     training_data,
 )
 

@@ -6,14 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from keras_agegender.recipes.checks import OPTIMIZERS
 from keras_agegender.recipes.loading import (
     list_recipes,
     load_recipe,
     override_recipe,
     pretraining_recipe,
 )
-from keras_agegender.recipes.recipe import LossWeightBalancing, ModelSettings
+from keras_agegender.recipes.schema import (
+    OPTIMIZERS,
+    LossWeightBalancing,
+    ModelSettings,
+)
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -174,9 +177,8 @@ def test_names_known_before_keras_are_those_of_the_library():
     """Networks and methods of balancing: what there is, in its order."""
     import typing
 
-    from keras_agegender.callbacks.loss_weight_balancer import METHODS
-    from keras_agegender.models.network_names import NETWORK_NAMES
-    from keras_agegender.models.networks import list_models
+    from keras_agegender.callbacks.balancer import METHODS
+    from keras_agegender.models.registry import NETWORK_NAMES, list_models
 
     assert list(NETWORK_NAMES) == list_models()
     hints = typing.get_type_hints(LossWeightBalancing)

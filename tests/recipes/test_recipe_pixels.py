@@ -9,19 +9,18 @@ import pytest
 from sample_data import make_prepared
 
 from keras_agegender.datasets.prepared import load_prepared
-from keras_agegender.encodings.catalogue import get_encoding
+from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.faces.detector import MtcnnDetector
-from keras_agegender.models.augmentation import AUGMENTATION_LAYERS
+from keras_agegender.models.augmentation_layers import AUGMENTATION_LAYERS
 from keras_agegender.recipes.loading import load_recipe, report_recipes
-from keras_agegender.training.check_pixels import (
+from keras_agegender.training.compile import build_compiled_model
+from keras_agegender.training.experiment import (
     check_pixels,
+    make_experiment,
     recorded_pixels,
     select_prepared,
 )
-from keras_agegender.training.compiling import build_compiled_model
-from keras_agegender.training.experiment import make_experiment
-from keras_agegender.training.fitting import train_dataset
-from keras_agegender.training.train import train
+from keras_agegender.training.train import train, train_dataset
 
 TINY = ("model.backbone=caffe_1conv", "model.image_size=[32,32]", "data.batch_size=8")
 

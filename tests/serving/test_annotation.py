@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from PIL import ImageFont
 
-from keras_agegender.serving import annotation
-from keras_agegender.serving.annotation import annotate_photo
-from keras_agegender.serving.answers import FacePrediction, PhotoPrediction
-from keras_agegender.serving.label_layout import (
+from keras_agegender.serving import annotate as annotation
+from keras_agegender.serving.annotate import (
+    annotate_photo,
     extent,
     overlap,
     place_labels,
     place_markers,
     wrap,
 )
+from keras_agegender.serving.predictions import FacePrediction, PhotoPrediction
 
 FACE = FacePrediction(
     box=(0.0, 0.0, 1.0, 1.0),

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from keras_agegender.labels import MISSING
-from keras_agegender.serving.answers import FacePrediction, PhotoPrediction
-from keras_agegender.serving.signatures import _padded
+from keras_agegender.serving.bundle import _padded
+from keras_agegender.serving.predictions import FacePrediction, PhotoPrediction
 
 FACE = FacePrediction(
     box=(1.0, 2.0, 3.0, 4.0),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keras_agegender.serving.export_folder import check_export, check_new_export
+from keras_agegender.serving.formats import check_export, check_new_export
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -18,7 +18,7 @@ def test_an_unfinished_folder_of_other_things_is_left_alone(tmp_path, overwrite)
 
 
 def test_a_damaged_export_is_noticed_without_a_framework(tmp_path):
-    from keras_agegender.checksums import write_checksums
+    from keras_agegender.files import write_checksums
 
     (tmp_path / "saved_model.pb").write_bytes(b"12")
     write_checksums(tmp_path)

@@ -12,26 +12,25 @@ import pytest
 import tensorflow as tf
 from sample_data import small_backbone
 
-from keras_agegender.checksums import verify
 from keras_agegender.encodings.calibration import Calibration
-from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.head import Head
+from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.faces.images import encode_jpeg
-from keras_agegender.faces.pixel_graph import PixelGraph
-from keras_agegender.faces.pixel_path import PixelPath
+from keras_agegender.faces.preprocessing import PixelPath
+from keras_agegender.faces.preprocessing_graph import PixelGraph
+from keras_agegender.files import verify
 from keras_agegender.models.builder import build_model
-from keras_agegender.serving import file_export
-from keras_agegender.serving.comparison import (
+from keras_agegender.serving import export as file_export
+from keras_agegender.serving.bundle import crop_function, serve
+from keras_agegender.serving.export import export
+from keras_agegender.serving.litert import LiteRtModel
+from keras_agegender.serving.onnx_format import OnnxModel
+from keras_agegender.serving.verify_export import (
     TOLERANCES,
     Comparison,
     Tolerance,
     check_drift,
 )
-from keras_agegender.serving.crop_graph import crop_function
-from keras_agegender.serving.export import export
-from keras_agegender.serving.litert_model import LiteRtModel
-from keras_agegender.serving.onnx_model import OnnxModel
-from keras_agegender.serving.served_model import serve
 
 PIXELS = PixelPath(stored_size=(48, 40))
 CALIBRATION = Calibration({"gender": 3.0, "age": 0.5}, {"age_group": (0.3,)})

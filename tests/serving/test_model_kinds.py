@@ -13,18 +13,17 @@ from sample_data import MiddleDetector, picture, small_backbone
 from keras_agegender.cli import main as cli
 from keras_agegender.cli.checks import choose_model
 from keras_agegender.encodings.calibration import Calibration
-from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.head import Head
-from keras_agegender.faces.cropping import CropOptions
+from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.faces.images import encode_jpeg
-from keras_agegender.faces.pixel_path import PixelPath
+from keras_agegender.faces.preprocessing import CropOptions, PixelPath
 from keras_agegender.models.builder import build_model
-from keras_agegender.serving.answering_model import (
+from keras_agegender.serving.export import export
+from keras_agegender.serving.formats import (
     load_answering_model,
     model_identity,
     model_kind,
 )
-from keras_agegender.serving.export import export
 from keras_agegender.serving.predictor import Predictor
 
 CROP = CropOptions(margin=0.4)

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 import keras_agegender as kag
-from keras_agegender.serving.answers import FacePrediction, PhotoPrediction
+from keras_agegender.serving.predictions import FacePrediction, PhotoPrediction
 
 pytestmark = pytest.mark.slow
 

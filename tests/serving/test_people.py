@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from keras_agegender.encodings.calibration import Calibration
-from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.head import Head
-from keras_agegender.serving.face_pipeline import AnsweredFace
-from keras_agegender.serving.people import VideoPeople
+from keras_agegender.encodings.registry import get_encoding
+from keras_agegender.serving.pipeline import AnsweredFace
+from keras_agegender.serving.predictor import VideoPeople
 
 SIZE = Head("size", "coral", 3, classes=("small", "medium", "large"))
 HEIGHT = Head("height", "regression")

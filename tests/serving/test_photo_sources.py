@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_agegender.serving.photo_sources import find_sources
+from keras_agegender.serving.pipeline import find_sources
 
 
 @pytest.fixture

@@ -10,14 +10,13 @@ import pytest
 from PIL import Image
 from sample_data import MiddleDetector, picture, write_picture, write_video
 
-from keras_agegender.encodings.catalogue import get_encoding
-from keras_agegender.faces.cropping import CropOptions
+from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.faces.images import UnreadableImageError, encode_jpeg
-from keras_agegender.faces.pixel_path import PixelPath
+from keras_agegender.faces.preprocessing import CropOptions, PixelPath
 from keras_agegender.models.builder import build_model
-from keras_agegender.serving.answering_model import default_model, model_identity
 from keras_agegender.serving.export import export
-from keras_agegender.serving.prediction_times import PredictionTimes
+from keras_agegender.serving.formats import default_model, model_identity
+from keras_agegender.serving.pipeline import PredictionTimes
 from keras_agegender.serving.predictor import Predictor
 
 
@@ -192,7 +191,7 @@ def test_the_default_model(model, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="Invalid KERAS_AGEGENDER_MODEL"):
         default_model()
     monkeypatch.delenv("KERAS_AGEGENDER_MODEL")
-    place = "keras_agegender.serving.answering_model.DEFAULT_MODEL"
+    place = "keras_agegender.serving.formats.DEFAULT_MODEL"
     monkeypatch.setattr(place, Path(tmp_path / "none"))
     with pytest.raises(ValueError, match="no default model here"):
         Predictor()

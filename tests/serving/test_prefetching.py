@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from keras_agegender.serving.prefetching import map_ahead, prefetch
+from keras_agegender.serving.pipeline import map_ahead, prefetch
 
 
 def count(stop, made=None, closed=None):

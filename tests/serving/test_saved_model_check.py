@@ -7,8 +7,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from keras_agegender.serving.saved_model_check import check_operations
-from keras_agegender.serving.saved_model_operations import ALLOWED, SAVING
+from keras_agegender.serving.saved_model import ALLOWED, SAVING, check_operations
 
 
 def saved(directory, function):

@@ -25,20 +25,18 @@ httpx = pytest.importorskip("httpx", reason="needs httpx")
 
 from starlette.testclient import TestClient  # noqa: E402
 
-from keras_agegender.encodings.catalogue import get_encoding  # noqa: E402
-from keras_agegender.faces.cropping import CropOptions  # noqa: E402
-from keras_agegender.models.builder import build_model  # noqa: E402
-from keras_agegender.serving.answers import PhotoPrediction  # noqa: E402
-from keras_agegender.serving.photo_answering import describe_model  # noqa: E402
-from keras_agegender.serving.photo_queue import (  # noqa: E402
+from keras_agegender.encodings.registry import get_encoding
+from keras_agegender.faces.preprocessing import CropOptions
+from keras_agegender.models.builder import build_model
+from keras_agegender.serving.predictions import PhotoPrediction
+from keras_agegender.serving.predictor import Predictor
+from keras_agegender.serving.server import (
+    HEADERS,
     PhotoQueue,
     QueueFullError,
-)
-from keras_agegender.serving.predictor import Predictor  # noqa: E402
-from keras_agegender.serving.server import (  # noqa: E402
-    HEADERS,
     ServerLimits,
     create_app,
+    describe_model,
     run_server,
 )
 

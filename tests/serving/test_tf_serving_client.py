@@ -24,9 +24,9 @@ from PIL import Image
 from sample_data import small_backbone
 
 from keras_agegender.encodings.calibration import Calibration
-from keras_agegender.encodings.catalogue import get_encoding
 from keras_agegender.encodings.head import Head
-from keras_agegender.faces.cropping import CropOptions
+from keras_agegender.encodings.registry import get_encoding
+from keras_agegender.faces.preprocessing import CropOptions
 from keras_agegender.models.builder import build_model
 from keras_agegender.serving.export import export
 from keras_agegender.serving.predictor import Predictor

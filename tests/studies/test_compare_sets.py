@@ -12,8 +12,7 @@ from keras_agegender.cli import main as cli
 from keras_agegender.datasets.face_index import FaceIndex
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.studies.compare_reproduction import compare_reproduction
-from keras_agegender.studies.compare_sets import compare_sets
+from keras_agegender.studies.compare import compare_reproduction, compare_sets
 
 # Fold 0: four faces of people a (two), b and c; fold 1: two of d and e.
 PEOPLE = {0: ["a", "a", "b", "c"], 1: ["d", "e"]}

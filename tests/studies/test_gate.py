@@ -11,9 +11,7 @@ import pytest
 from keras_agegender.cli import main as cli
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.studies.compare import compare
-from keras_agegender.studies.compare_reproduction import compare_reproduction
-from keras_agegender.studies.compare_sets import compare_sets
+from keras_agegender.studies.compare import compare, compare_reproduction, compare_sets
 
 NUM_FACES = 60  # of each fold; the first half women, every third face of race x
 

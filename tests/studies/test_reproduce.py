@@ -11,16 +11,11 @@ from sample_data import make_prepared
 
 from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.recipes.loading import load_recipe
-from keras_agegender.recipes.recipe import Published
+from keras_agegender.recipes.schema import Published
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.studies.compare import compare
-from keras_agegender.studies.planning import plan_runs, shared_path
-from keras_agegender.studies.reproduce import reproduce
-from keras_agegender.studies.reproduction_table import (
-    ScoredData,
-    table_rows,
-    unlike,
-)
+from keras_agegender.studies.reproduce import plan_runs, reproduce, shared_path
+from keras_agegender.studies.reproduction_table import ScoredData, table_rows, unlike
 
 SMALL = (
     "model.backbone=sample_data:small_backbone",

@@ -10,23 +10,23 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from keras_agegender.evaluation.run_intervals import RunsInterval
+from keras_agegender.metrics.intervals import RunsInterval
 from keras_agegender.recipes.loading import load_recipe
-from keras_agegender.studies.reproduction_note import Conditions, conditions_note
-from keras_agegender.studies.reproduction_table import Row, ScoredData, table_rows
-from keras_agegender.studies.reproduction_text import (
+from keras_agegender.studies.reproduce import Conditions, conditions_note
+from keras_agegender.studies.reproduction_table import (
+    Row,
+    ScoredData,
+    TextTable,
     caption_of,
+    escape_latex,
     row_labels,
+    table_rows,
     text_tables,
     to_latex,
-    to_markdown,
-    write_table,
-)
-from keras_agegender.studies.table_formats import (
-    TextTable,
-    escape_latex,
     to_latex_lines,
+    to_markdown,
     to_markdown_lines,
+    write_table,
 )
 
 ADIENCE = ScoredData(("adience",), ("fold_4",), 0.25)
@@ -250,7 +250,7 @@ class Data:
 
 def test_the_caption_says_what_was_changed(monkeypatch):
     monkeypatch.setattr(
-        "keras_agegender.studies.reproduction_note.faces_of",
+        "keras_agegender.studies.reproduce.faces_of",
         lambda data: SimpleNamespace(sources=[data.source]),
     )
     changed = load_recipe("13", ["training.epochs=3", "training.learning_rate=0.5"])

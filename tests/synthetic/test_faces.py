@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from keras_agegender.datasets.adience import read_adience
+from keras_agegender.datasets.readers.adience import read_adience
 from keras_agegender.datasets.splits import check_subject_exclusive, report_splits
 from keras_agegender.faces.images import read_image
 from keras_agegender.labels import AGE_GROUPS, CELEBA_ATTRIBUTES

@@ -16,14 +16,14 @@ import pytest
 import tensorflow as tf
 from sample_data import make_prepared
 
-from keras_agegender.callbacks.best_model import BestModel
-from keras_agegender.encodings.catalogue import get_encoding
+from keras_agegender.callbacks.checkpoints import BestModel
+from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.models.builder import build_model
 from keras_agegender.recipes.loading import load_recipe
-from keras_agegender.recipes.recipe import DataSettings, ModelSettings, TrainingSettings
+from keras_agegender.recipes.schema import DataSettings, ModelSettings, TrainingSettings
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.training import fitting
-from keras_agegender.training.compiling import build_compiled_model
+from keras_agegender.training import train as fitting
+from keras_agegender.training.compile import build_compiled_model
 from keras_agegender.training.experiment import make_experiment
 from keras_agegender.training.train import train
 

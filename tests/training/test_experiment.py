@@ -15,24 +15,27 @@ from sample_data import (
 )
 
 from keras_agegender.datasets.manifest import make_manifest
-from keras_agegender.datasets.preparation import prepare
+from keras_agegender.datasets.prepare import prepare
 from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.datasets.splits import report_splits
 from keras_agegender.encodings.head import Head
-from keras_agegender.evaluation.evaluate import evaluate
-from keras_agegender.evaluation.metrics import format_metrics
-from keras_agegender.evaluation.seen_faces import count_seen, data_name, possibly_seen
-from keras_agegender.faces.cropping import CropOptions
-from keras_agegender.recipes.loading import load_recipe
-from keras_agegender.recipes.recipe import LossWeightChange, Published
-from keras_agegender.run_directory import RunDirectory
-from keras_agegender.training.experiment import make_experiment
-from keras_agegender.training.identity import differences, identity_of
-from keras_agegender.training.resuming import (
-    check_place,
-    open_run,
-    run_folder,
+from keras_agegender.evaluation.evaluate import (
+    count_seen,
+    data_name,
+    evaluate,
+    possibly_seen,
 )
+from keras_agegender.evaluation.scores import format_metrics
+from keras_agegender.faces.preprocessing import CropOptions
+from keras_agegender.recipes.loading import load_recipe
+from keras_agegender.recipes.schema import LossWeightChange, Published
+from keras_agegender.run_directory import RunDirectory
+from keras_agegender.training.experiment import (
+    differences,
+    identity_of,
+    make_experiment,
+)
+from keras_agegender.training.resume import check_place, open_run, run_folder
 from keras_agegender.training.train import train, train_unless_finished
 
 SMALL = ("model.image_size=[32, 32]", "data.batch_size=8", "training.epochs=1",

@@ -8,19 +8,17 @@ import pytest
 from sample_data import make_rows
 
 from keras_agegender.datasets.manifest import make_manifest
-from keras_agegender.datasets.preparation import prepare
+from keras_agegender.datasets.prepare import prepare
 from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.datasets.splits import report_splits
-from keras_agegender.encodings.catalogue import get_encoding
+from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.labels import CELEBA_ATTRIBUTES
 from keras_agegender.models.builder import build_model
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.training.compiling import build_compiled_model
-from keras_agegender.training.experiment import make_experiment
-from keras_agegender.training.fitting import train_dataset, validation_dataset
-from keras_agegender.training.pretrained import transfer
-from keras_agegender.training.train import train
+from keras_agegender.training.compile import build_compiled_model
+from keras_agegender.training.experiment import make_experiment, transfer
+from keras_agegender.training.train import train, train_dataset, validation_dataset
 
 SMALL = ("model.image_size=[32, 32]", "data.batch_size=8", "model.backbone=caffe_1conv")
 

@@ -6,13 +6,11 @@ import keras
 import pytest
 from sample_data import make_prepared
 
-from keras_agegender.callbacks.loss_weight_balancer import LossWeightBalancer
+from keras_agegender.callbacks.balancer import LossWeightBalancer
 from keras_agegender.evaluation.plots import read_history
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.run_directory import recipe_encoding
-from keras_agegender.training.compiling import (
-    loss_weight_balancers,
-)
+from keras_agegender.training.compile import loss_weight_balancers
 from keras_agegender.training.train import train
 
 needs_tensorflow = pytest.mark.skipif(

@@ -10,11 +10,13 @@ import keras
 import numpy as np
 import pytest
 
-from keras_agegender.callbacks.run_backup import RunBackup
-from keras_agegender.encodings.catalogue import get_encoding
+from keras_agegender.callbacks.checkpoints import RunBackup
+from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.recipes.loading import load_recipe
-from keras_agegender.training.compiling import build_compiled_model
-from keras_agegender.training.weight_decay import add_coupled_weight_decay
+from keras_agegender.training.compile import (
+    add_coupled_weight_decay,
+    build_compiled_model,
+)
 
 
 def small_model(optimizer, **compile_arguments):

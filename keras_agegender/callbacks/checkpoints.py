@@ -1,0 +1,216 @@
+"""Checkpoints of a run: the best model and the state to resume from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_agegender.distribution import undistributed
+from keras_agegender.files import file_hash, read_json, to_disk, write_json
+
+
+class BestModel(keras.callbacks.ModelCheckpoint):
+    """Keeps the model of the epoch with the best value of a metric.
+
+    Keras' `ModelCheckpoint`, which also works in one of several processes that train
+    together, and which writes a record beside the model: `best.json` beside
+    `best.keras`, with `epoch` (from 0), `monitor`, `mode` and `value`.
+
+    Args:
+        filepath: The model's file, `"best.keras"` for instance.
+        monitor: Name of a logged metric.
+        mode: `"min"` keeps the lowest value, `"max"` the highest.
+
+    Example:
+    >>> best = BestModel("best.keras", "val_gender_accuracy", mode="max")
+    """
+
+    def __init__(self, filepath: str | Path, monitor: str, mode: str) -> None:
+        if mode not in ("min", "max"):
+            raise ValueError(
+                f"Invalid `mode`. Expected 'min' or 'max'. Received: {mode!r}."
+            )
+        super().__init__(str(filepath), monitor=monitor, mode=mode, save_best_only=True)
+        self.mode = mode
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Saves the model and its record if it is better than before."""
+        before: Any = self.best
+        with undistributed():
+            super().on_epoch_end(epoch, logs)
+        if self.best != before:
+            record = {
+                "epoch": epoch,
+                "monitor": self.monitor,
+                "mode": self.mode,
+                "value": float(self.best),
+            }
+            write_json(record_file(self.filepath), record)
+
+
+def record_file(model_file: str | Path) -> Path:
+    """Returns the file of the record that `BestModel` writes beside a model.
+
+    Example:
+    >>> record_file("run/best.keras").name
+    'best.json'
+    """
+    return Path(model_file).with_suffix(".json")
+
+
+STATE_FILE = "state.json"
+STATE_KEYS = {"epoch", "weights", "sha256", "stopped", "random", "callbacks"}
+
+# What each kind of callback counts from epoch to epoch.
+COUNTERS: dict[type, tuple[str, ...]] = {
+    keras.callbacks.EarlyStopping: ("wait", "best", "best_epoch"),
+    keras.callbacks.ModelCheckpoint: ("best",),
+    keras.callbacks.ReduceLROnPlateau: ("wait", "best", "cooldown_counter"),
+}
+
+
+class RunBackup(keras.callbacks.Callback):
+    """Saves everything that training needs to go on, after every epoch.
+
+    Put it last: it saves what the callbacks before it have counted, and restores that
+    when training starts again. Weights, the optimizer's state, loss weights and the
+    random state of layers are restored with the model. Pass `first_epoch` to `fit` as
+    `initial_epoch`.
+
+    Args:
+        directory: Folder for the state.
+        callbacks: The callbacks before it in the same `fit`, in the same order each
+            time.
+        writes: Whether this process writes; one of several does. Defaults to `True`.
+
+    Example:
+    >>> backup = RunBackup("backup", callbacks)  # doctest: +SKIP
+    >>> model.fit(ds, epochs=9, initial_epoch=backup.first_epoch,  # doctest: +SKIP
+    ...           callbacks=[*callbacks, backup])
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        writes: bool = True,
+    ) -> None:
+        super().__init__()
+        self.directory = Path(directory)
+        self.callbacks = list(callbacks)
+        self.writes = writes
+        self._state: Any = self._read_state()
+
+    def _read_state(self) -> dict[str, Any] | None:
+        """Returns what was saved last, its weights whole; `None` before the first."""
+        file = self.directory / STATE_FILE
+        if not file.is_file():
+            return None
+        remedy = f"Remove {self.directory} to train from the first epoch."
+        state = read_json(file, remedy)
+        if not isinstance(state, dict) or not STATE_KEYS <= set(state):
+            raise ValueError(
+                f"{file} is damaged. Expected the keys {sorted(STATE_KEYS)}. {remedy}"
+            )
+        weights = self.directory / str(state["weights"])
+        if weights.parent != self.directory or not weights.is_file():
+            raise ValueError(f"{file} names {weights}, which is not there. {remedy}")
+        if file_hash(weights) != state["sha256"]:
+            raise ValueError(
+                f"{weights} is damaged: its checksum is not that in {STATE_FILE}. "
+                f"{remedy}"
+            )
+        return state
+
+    @property
+    def first_epoch(self) -> int:
+        """The epoch to resume with, 0 where nothing is saved."""
+        return self._state["epoch"] + 1 if self._state else 0
+
+    @property
+    def stopped(self) -> bool:
+        """Whether training had stopped by itself when it was saved."""
+        return bool(self._state and self._state["stopped"])
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Restores the saved state."""
+        if self._state is None:
+            return
+        self.restore(self.model)
+        saved = self._state["callbacks"]
+        for name, callback in self._counting().items():
+            for attribute, value in saved.get(name, {}).items():
+                setattr(callback, attribute, value)
+
+    def restore(self, model: keras.Model) -> None:
+        """Gives a compiled model the saved weights, optimizer and random state."""
+        optimizer = model.optimizer
+        if not optimizer.built:
+            # An unbuilt optimizer silently ignores saved state, so build it first.
+            optimizer.build(model.trainable_variables)
+        model.load_weights(self.directory / self._state["weights"])
+        for variable, value in zip(
+            _random_state(model), self._state["random"], strict=True
+        ):
+            variable.assign(value)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Saves this epoch's state, then removes the previous one."""
+        if not self.writes:
+            return
+        self.directory.mkdir(parents=True, exist_ok=True)
+        weights = self.directory / f"epoch-{epoch:04d}.weights.h5"
+        partial = self.directory / "partial.weights.h5"
+        with undistributed():
+            self.model.save_weights(partial)
+        to_disk(partial)  # the state, which is, must not speak of lost weights
+        os.replace(partial, weights)
+        self._state = {
+            "epoch": epoch,
+            "weights": weights.name,
+            "sha256": file_hash(weights),
+            "stopped": bool(self.model.stop_training),
+            "random": [
+                ops.convert_to_numpy(v.value).tolist()
+                for v in _random_state(self.model)
+            ],
+            "callbacks": {
+                name: {a: _plain(getattr(callback, a)) for a in _counters(callback)}
+                for name, callback in self._counting().items()
+            },
+        }
+        write_json(self.directory / STATE_FILE, self._state)
+        for old in self.directory.glob("epoch-*.weights.h5"):
+            if old != weights:
+                old.unlink()
+
+    def _counting(self) -> dict[str, keras.callbacks.Callback]:
+        """Returns unique name -> callback, of those that count."""
+        named: dict[str, keras.callbacks.Callback] = {}
+        for callback in self.callbacks:
+            if _counters(callback):
+                kind = type(callback).__name__
+                number = sum(name.startswith(kind) for name in named)
+                named[f"{kind}{number}"] = callback
+        return named
+
+
+def _counters(callback: keras.callbacks.Callback) -> tuple[str, ...]:
+    kinds = [names for kind, names in COUNTERS.items() if isinstance(callback, kind)]
+    return kinds[0] if kinds else ()
+
+
+def _random_state(model: keras.Model) -> list[keras.Variable]:
+    """Returns the seeds of dropout and augmentation, which weight files leave out."""
+    weights = {id(weight) for weight in model.weights}
+    return [v for v in model.variables if id(v) not in weights]
+
+
+def _plain(value: Any) -> Any:
+    """Returns a number that JSON can hold; Keras begins with infinities."""
+    return None if value is None else float(value) if hasattr(value, "dtype") else value

@@ -1,0 +1,104 @@
+"""One line per epoch, instead of two figures for each output."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+
+from keras_agegender.callbacks.loss_weights import LOG_SUFFIX
+from keras_agegender.console import progress_bar
+
+# What `EpochLines` shows of the logs, where it is there: key -> label.
+SHOWN = {
+    "loss": "loss",
+    "val_loss": "val_loss",
+    "val_gender_accuracy": "val gender",
+    "val_age_accuracy": "val age",
+}
+
+
+# A loss weight is reported once it moved by more than this share since the last time.
+SMALL_CHANGE = 0.049
+
+# So many changed loss weights are listed; of more, the lowest and the highest.
+MOST_WEIGHTS = 3
+
+
+class EpochLines(keras.callbacks.Callback):
+    """Reports an epoch in one line, and changes of loss weights in one before it.
+
+    Keras' own line names two figures for each output, about twenty for nine outputs.
+    All of them are in history.csv. On a terminal, a bar shows the steps of the running
+    epoch. A loss weight is shown when it has moved by 5 % or more since it was last
+    shown; of more than three, the lowest and the highest. Put it behind the callbacks
+    whose figures it shows.
+
+    Args:
+        report: Takes each line. Defaults to `print`.
+
+    Example:
+    >>> model.fit(ds, verbose=0, callbacks=[EpochLines()])  # doctest: +SKIP
+    epoch  1/12    8 s   loss 3.912   val_loss 2.604   val gender 0.871   val age 0.412
+    """
+
+    def __init__(self, report: Callable[[str], None] = print) -> None:
+        super().__init__()
+        self.report = report
+        self._weights: dict[str, float] = {}
+        self._bar: Any = None
+        self._began = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Starts the clock and the bar."""
+        self._began = time.monotonic()
+        self._bar = progress_bar(
+            self.params.get("steps"),
+            f"epoch {epoch + 1:>2}/{self.params['epochs']}",
+            "step",
+            shown=sys.stderr.isatty(),
+            keep=False,
+        )
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Moves the bar."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Reports the epoch."""
+        self._bar.close()
+        logs = logs or {}
+        seconds = time.monotonic() - self._began
+        parts = [f"epoch {epoch + 1:>2}/{self.params['epochs']} {seconds:4.0f} s"]
+        shown = {key: label for key, label in SHOWN.items() if key in logs}
+        if len(shown) < 3:  # heads of the user's own
+            shown |= {k: k for k in logs if k.startswith("val_") and "_loss" not in k}
+        parts += [f"{label} {float(logs[key]):.3f}" for key, label in shown.items()]
+        self._report_weights(logs)  # first: they were in force in this epoch
+        self.report("   ".join(parts))
+
+    def _report_weights(self, logs: Mapping[str, Any]) -> None:
+        weights = {
+            key.removesuffix(LOG_SUFFIX): float(value)
+            for key, value in logs.items()
+            if key.endswith(LOG_SUFFIX)
+        }
+        before = {name: self._weights.get(name, w) for name, w in weights.items()}
+        changed = [n for n, w in weights.items() if _differs(before[n], w)]
+        if len(changed) > MOST_WEIGHTS:
+            ordered = sorted(changed, key=lambda name: weights[name])
+            low, high = (f"{n} {weights[n]:.3g}" for n in (ordered[0], ordered[-1]))
+            self.report(f"  loss weights: {len(changed)} changed, from {low} to {high}")
+        elif changed:
+            texts = (f"{n} {before[n]:.3g} -> {weights[n]:.3g}" for n in changed)
+            self.report(f"  loss weights: {', '.join(texts)}")
+        # What was not reported is compared with the weight reported last.
+        self._weights = before | {name: weights[name] for name in changed}
+
+
+def _differs(before: float, now: float) -> bool:
+    return abs(now - before) > SMALL_CHANGE * abs(before)

@@ -1,0 +1,651 @@
+"""`tf.data` pipelines for training and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from keras_agegender.datasets.augment import augment_image
+from keras_agegender.datasets.manifest import validate_manifest
+from keras_agegender.datasets.prepared import (
+    PreparedDataset,
+    check_manifest_encoding,
+    load_prepared,
+    read_rows,
+)
+from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.encodings.head import (
+    LABEL_COLUMNS,
+    Head,
+    known_targets,
+    split_outputs,
+)
+from keras_agegender.encodings.registry import get_encoding
+from keras_agegender.faces.decoding import decode_jpeg, decode_picture
+from keras_agegender.faces.preprocessing import CropOptions, PixelPath
+from keras_agegender.faces.preprocessing_graph import (
+    PixelGraph,
+    enlarged_size,
+    unit_pixels,
+)
+from keras_agegender.labels import MISSING
+
+if TYPE_CHECKING:
+    from keras_agegender.models.augmentation import Augmentation
+
+
+def read_examples(
+    data: Any, split: str, encoding: Encoding, cache: bool | str
+) -> tf.data.Dataset:
+    """Reads compressed pictures and the labels that the encoding needs."""
+    columns = {"image", "age_group", "gender", *encoding.columns}
+    if isinstance(data, pd.DataFrame):
+        validate_manifest(data)
+        check_manifest_encoding(data, encoding)
+        examples = _read_manifest(data, split, columns)
+    else:
+        data = load_prepared(data) if isinstance(data, (str, Path)) else data
+        data.check_encoding(encoding)
+        examples = read_columns(data, split, columns)
+    if cache:
+        cardinality = examples.cardinality()
+        examples = examples.cache("" if cache is True else str(cache))
+        examples = examples.apply(tf.data.experimental.assert_cardinality(cardinality))
+    return examples
+
+
+def _read_manifest(
+    manifest: pd.DataFrame, split: str, columns: set[str]
+) -> tf.data.Dataset:
+    """Reads rows of some splits of a manifest, and their pictures' files."""
+    names = split.split("+")
+    known = sorted(manifest["split"].unique())
+    absent = sorted(set(names) - set(known))
+    if absent:
+        raise ValueError(
+            f"Invalid `split`. Expected names of {known} with '+' between them. "
+            f"Received: split={split!r}."
+        )
+    absent = sorted(columns - {"image", *manifest})
+    if absent:
+        raise ValueError(
+            f"The manifest has no column {absent}, which outputs of the model need. "
+            f"Columns: {sorted(manifest)}."
+        )
+    rows = manifest[manifest["split"].isin(names)]
+    values = {name: rows[name].to_numpy() for name in sorted(columns - {"image"})}
+    values["image"] = rows["path"].to_numpy().astype(str)
+    examples = tf.data.Dataset.from_tensor_slices(values)
+    return examples.map(
+        lambda example: {**example, "image": tf.io.read_file(example["image"])},
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+
+
+def read_columns(data: Any, split: str, columns: set[str]) -> tf.data.Dataset:
+    """Reads some features of a split, in a fixed order, the picture undecoded."""
+    import tensorflow_datasets as tfds
+
+    prepared = load_prepared(data) if isinstance(data, (str, Path)) else data
+    builder = prepared.builder
+    expression = prepared.splits.get(split, split)
+    count = prepared.num_faces(split)
+    absent = sorted(columns - set(builder.info.features))
+    if absent:
+        raise ValueError(
+            f"The prepared dataset in {builder.data_dir} has no column {absent}, which "
+            f"outputs of the model need. Columns: {sorted(builder.info.features)}."
+        )
+    examples = builder.as_dataset(
+        split=expression,
+        decoders=tfds.decode.PartialDecoding(
+            {name: True for name in columns},
+            decoders={"image": tfds.decode.SkipDecoding()}
+            if "image" in columns
+            else None,
+        ),
+        read_config=tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1),
+    )
+    return examples.apply(tf.data.experimental.assert_cardinality(count))
+
+
+def local_batch_size(batch_size: int, shard: tuple[int, int] | None) -> int:
+    """Returns how many faces of a batch this process has."""
+    if shard is None:
+        return batch_size
+    if batch_size % shard[1]:
+        raise ValueError(
+            f"Invalid `batch_size`. Expected a multiple of the {shard[1]} shards. "
+            f"Received: batch_size={batch_size}."
+        )
+    return batch_size // shard[1]
+
+
+def shard_examples(
+    examples: tf.data.Dataset,
+    fillers: tf.data.Dataset,
+    count: int,
+    batch_size: int,
+    shard: tuple[int, int] | None,
+) -> tf.data.Dataset:
+    """Takes every n-th of `count` examples, filled up to whole batches."""
+    if shard is None:
+        return examples
+    index, shards = shard
+    if missing := -count % batch_size:
+        filling = fillers.take(1).repeat(missing).map(mask_labels)
+        examples = examples.concatenate(filling)
+    return examples.shard(shards, index)
+
+
+def mask_labels(example: dict) -> dict:
+    """Takes a face's labels away: it weighs nothing in loss and metrics."""
+
+    def mask(value: tf.Tensor) -> tf.Tensor:
+        if value.dtype == tf.string:
+            return value
+        unknown = np.nan if value.dtype.is_floating else MISSING
+        return tf.fill(tf.shape(value), tf.cast(unknown, value.dtype))
+
+    return {name: mask(value) for name, value in example.items()}
+
+
+def encode_labels(
+    example: Mapping[str, tf.Tensor], encoding: Encoding
+) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    """Looks up targets and sample weights of a batch, as `Encoding.encode` gives them.
+
+    Args:
+        example: Labels `age_group` and `gender`, -1 where unknown, and the columns of
+            the encoding's extra heads. Shape (batch,) each.
+        encoding: What to encode them as.
+
+    Returns:
+        `(targets, sample_weights)`, dicts keyed by output name.
+    """
+    targets: dict[str, tf.Tensor] = {}
+    weights: dict[str, tf.Tensor] = {}
+    for head in encoding.heads:
+        raw = _raw_targets(head, example)
+        unknown = tf.math.is_nan(raw)
+        value = tf.where(unknown, 0.0, raw)
+        if head.kind == "categorical":
+            value = tf.cast(value, tf.int32)
+        targets |= split_outputs(head, value)
+        weight = tf.cast(known_targets(head, tf.logical_not(unknown)), tf.float32)
+        for column, table in encoding.weight_tables(head):
+            factor = _look_up(table, tf.cast(example[column], tf.int64))
+            # A row per face, whatever the questions of the head.
+            weight = tf.transpose(tf.transpose(weight) * factor)
+        weights |= dict.fromkeys(head.output_names, weight)
+    return targets, weights
+
+
+def _raw_targets(head: Head, example: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """Returns a head's targets, NaN where unknown; see `Encoding.encode`."""
+    table = head.target_table
+    if table is None:
+        number = tf.cast(example[head.columns[0]], tf.float32)
+        if head.columns[0] in LABEL_COLUMNS:
+            number = tf.where(number == MISSING, np.nan, number)
+        return (number - head.mean) / head.scale
+    whole = head.kind != "years"
+    ids = [_class_ids(example[column], head.name, whole) for column in head.columns]
+    one = head.class_ids(ids, lambda known: tf.cast(known, tf.int64))
+    # An id beyond the classes must not be taken for another class.
+    message = (
+        f"Invalid {' or '.join(head.columns)} of head {head.name!r}. Expected ids in "
+        f"[0, {head.num_values}) or {MISSING} for unknown. Received:"
+    )
+    possible = (one >= MISSING) & (one < head.num_values)
+    return _look_up(table, _checked(one, possible, [message, tf.reduce_max(one)]))
+
+
+def _class_ids(values: tf.Tensor, head_name: str, whole: bool) -> tf.Tensor:
+    """Returns ids, `MISSING` for NaN; fractions are completed years, or an error."""
+    if not values.dtype.is_floating:
+        return tf.cast(values, tf.int64)
+    values = tf.where(tf.math.is_nan(values), float(MISSING), values)
+    floor = tf.floor(values)
+    if whole:
+        message = f"Invalid target of head {head_name!r}. Expected class ids. Received:"
+        floor = _checked(floor, values == floor, [message, values])
+    return tf.cast(floor, tf.int64)
+
+
+def _checked(values: tf.Tensor, right: tf.Tensor, message: list) -> tf.Tensor:
+    """Returns the values, once it is sure, in a graph too, that all are right."""
+    check = tf.debugging.Assert(tf.reduce_all(right), message)
+    with tf.control_dependencies([check] if check is not None else []):
+        return tf.identity(values)
+
+
+def _look_up(table: np.ndarray, ids: tf.Tensor) -> tf.Tensor:
+    """Returns rows of a table; -1 is its last one."""
+    rows = tf.constant(table.astype(np.float32))
+    return tf.gather(rows, tf.math.floormod(ids, len(table)))
+
+
+def read_labels(
+    data: PreparedDataset | str | Path,
+    split: str,
+    columns: Iterable[str] = (),
+) -> dict[str, np.ndarray]:
+    """Reads the labels of a split, in the order of `make_eval_dataset`.
+
+    Args:
+        data: A prepared dataset or its directory.
+        split: A split name or expression.
+        columns: Further columns to read.
+
+    Returns:
+        `key`, `age_group` and `gender` (-1 where unknown), `age_years` where the
+        dataset has it, and the columns asked for. Shape (num_faces,) each.
+    """
+    prepared = load_prepared(data) if isinstance(data, (str, Path)) else data
+    wanted = {"key", "age_group", "gender", *columns}
+    wanted |= {"age_years"} & set(prepared.builder.info.features)
+    examples = read_columns(prepared, split, wanted)
+    rows = [*read_rows(prepared, examples)]
+    labels = {name: np.array([row[name] for row in rows]) for name in wanted}
+    labels["key"] = np.array([key.decode() for key in labels["key"]])
+    return labels
+
+
+def columns_without_labels(
+    prepared: PreparedDataset, split: str, columns: Iterable[str]
+) -> set[str]:
+    """Returns those columns that no face of a split has a label in.
+
+    Faces are read until all are found to have one: a few, as a rule.
+    """
+    missing = set(columns)
+    examples = read_columns(prepared, split, missing)
+    for row in read_rows(prepared, examples):
+        missing -= {name for name in missing if _is_label(name, row[name])}
+        if not missing:
+            break
+    return missing
+
+
+def _is_label(column: str, value: np.ndarray) -> bool:
+    """Whether a value is known; numbers of one's own may be -1, and are NaN if not."""
+    if np.issubdtype(value.dtype, np.floating) and column not in LABEL_COLUMNS:
+        return not np.isnan(value)
+    return value != MISSING
+
+
+def read_age_groups(examples: tf.data.Dataset) -> list[int]:
+    """Returns the age group of every example."""
+    return [int(a) for a in examples.map(lambda e: e["age_group"]).as_numpy_iterator()]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a stored picture becomes the model's input.
+
+    Attributes:
+        image_size: Default (height, width) of the model's input, in pixels.
+        enlarge: Side of the resized picture over side of the model's input. Above 1
+            the input is cut out of it: at random in training, from its center else.
+        random_flip: Whether training mirrors half of the pictures here; the ResNets
+            have a layer for it instead.
+    """
+
+    image_size: tuple[int, int]
+    enlarge: float = 1.0
+    random_flip: bool = False
+
+
+# The report, 1.3: Caffe resizes to 256, cuts 227 and flips; ResNet resizes to 224.
+# They are chosen by the public argument `pipeline` and the recipe key `data.pipeline`.
+PREPROCESSINGS = {
+    "caffe": Preprocessing(image_size=(227, 227), enlarge=256 / 227, random_flip=True),
+    "resnet": Preprocessing(image_size=(224, 224)),
+}
+
+
+def get_preprocessing(name: str) -> Preprocessing:
+    """Returns the preprocessing of that name, `"caffe"` or `"resnet"`.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if name not in PREPROCESSINGS:
+        raise ValueError(
+            f"Invalid `pipeline`. Expected one of {sorted(PREPROCESSINGS)}. "
+            f"Received: pipeline={name!r}."
+        )
+    return PREPROCESSINGS[name]
+
+
+def input_path(
+    stored: PixelPath, image_size: tuple[int, int] | None, pipeline: str
+) -> PixelPath:
+    """Returns the path that goes on from stored pictures to a model's input.
+
+    Args:
+        stored: How the stored pictures came about.
+        image_size: (height, width) of the input; `None` is the pipeline's own.
+        pipeline: `"resnet"` or `"caffe"`.
+    """
+    size = checked_image_size(image_size, pipeline)
+    return stored.with_input(size, get_preprocessing(pipeline).enlarge)
+
+
+def preprocess_for_evaluation(
+    image: tf.Tensor, image_size: tuple[int, int], pipeline: str = "resnet"
+) -> tf.Tensor:
+    """Turns one picture into the model's input, the same way every time.
+
+    Args:
+        image: RGB picture, values in [0, 255]. Shape (height, width, 3), uint8.
+        image_size: (height, width) of the model's input, in pixels.
+        pipeline: `"resnet"` (resize; the default) or `"caffe"` (resize larger, center
+            crop).
+
+    Returns:
+        float32 in [0, 1]. Shape (*image_size, 3).
+    """
+    path = input_path(PixelPath(), image_size, pipeline)
+    return PixelGraph(path).to_input(image)
+
+
+def preprocess_for_training(
+    image: tf.Tensor,
+    image_size: tuple[int, int],
+    pipeline: str = "resnet",
+    seed: tf.Tensor | tuple[int, int] = (0, 0),
+) -> tf.Tensor:
+    """Turns one picture into the model's input, at random where the recipe says so.
+
+    Args:
+        image: RGB picture, values in [0, 255]. Shape (height, width, 3), uint8.
+        image_size: (height, width) of the model's input, in pixels.
+        pipeline: `"resnet"` (nothing random here) or `"caffe"` (random crop, random
+            horizontal flip).
+        seed: Two integers; the same seed gives the same result. Shape (2,).
+
+    Returns:
+        float32 in [0, 1]. Shape (*image_size, 3).
+    """
+    preprocessing = get_preprocessing(pipeline)
+    size = enlarged_size(image_size, preprocessing.enlarge)
+    image = unit_pixels(image, size)
+    # Seeds of their own: from one, place and mirroring would go together.
+    of_crop, of_flip = tf.unstack(tf.random.split(seed, 2))
+    if size != tuple(image_size):
+        image = tf.image.stateless_random_crop(image, (*image_size, 3), of_crop)
+    if preprocessing.random_flip:
+        image = tf.image.stateless_random_flip_left_right(image, of_flip)
+    return tf.ensure_shape(image, (*image_size, 3))
+
+
+def picture_reader(
+    data: Any, face_crop: CropOptions | PixelPath | None
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns what turns a file's bytes into the picture that is preprocessed.
+
+    Args:
+        data: A manifest or a prepared dataset.
+        face_crop: How to find and cut out the face; `None` takes pictures as they are.
+    """
+    decode: Callable[[tf.Tensor], tf.Tensor] = decode_picture
+    if getattr(data, "pixels", None) is not None:
+        decode = decode_jpeg  # `prepare` wrote it
+    if face_crop is None:
+        return decode
+    if isinstance(face_crop, CropOptions):
+        face_crop = PixelPath(crop=face_crop)
+    _check_on_the_fly(face_crop)
+    graph = PixelGraph(face_crop)
+    return lambda data: graph.subject(decode(data))
+
+
+def _check_on_the_fly(path: PixelPath) -> None:
+    if path.crop is not None and path.crop.fallback == "skip":
+        raise ValueError(
+            "Invalid `face_crop`. Expected a fallback of 'center' or 'full': no "
+            "picture is skipped inside tf.data. Received: fallback='skip'."
+        )
+    if path.crop is not None and not path.uses_mtcnn:
+        raise ValueError(
+            "Invalid `face_crop`. Expected the detector 'mtcnn': no other works inside "
+            f"tf.data. Received: {path.detector}."
+        )
+
+
+def checked_image_size(
+    image_size: tuple[int, int] | None, pipeline: str
+) -> tuple[int, int]:
+    """Returns (height, width); raises ValueError unless both are positive ints."""
+    size = tuple(image_size or get_preprocessing(pipeline).image_size)
+    if len(size) != 2 or not all(isinstance(x, int) and x > 0 for x in size):
+        raise ValueError(
+            "Invalid `image_size`. Expected (height, width) in pixels. "
+            f"Received: image_size={image_size!r}."
+        )
+    return size
+
+
+def make_eval_dataset(
+    data: PreparedDataset | str | Path | pd.DataFrame,
+    encoding: Encoding | str,
+    *,
+    split: str = "validation",
+    pipeline: str = "resnet",
+    image_size: tuple[int, int] | None = None,
+    batch_size: int = 64,
+    cache: bool | str = False,
+    face_crop: CropOptions | PixelPath | None = None,
+    shard: tuple[int, int] | None = None,
+) -> tf.data.Dataset:
+    """Returns evaluation batches `(image, targets, sample_weights)`, in a fixed order.
+
+    Nothing is shuffled, nothing is random; pictures are prepared as an exported model
+    prepares them.
+
+    Args:
+        data: A prepared dataset or its directory, or a manifest.
+        encoding: What the labels become; a name or an `Encoding`.
+        split: As in `make_train_dataset`. Defaults to `"validation"`.
+        pipeline: `"resnet"` (default) or `"caffe"`.
+        image_size: (height, width) in pixels; `None` is the pipeline's own.
+        batch_size: Faces per batch. Defaults to 64.
+        cache: As in `make_train_dataset`.
+        face_crop: As in `make_train_dataset`.
+        shard: As in `make_train_dataset`.
+
+    Returns:
+        A dataset as that of `make_train_dataset`.
+
+    Raises:
+        ValueError: If the dataset, the split or a head's column does not exist.
+    """
+    encoding = get_encoding(encoding)
+    if isinstance(data, (str, Path)):
+        data = load_prepared(data)
+    size = checked_image_size(image_size, pipeline)
+    examples = read_examples(data, split, encoding, cache)
+    read = picture_reader(data, face_crop)
+
+    def prepare(example: dict) -> tuple:
+        image = read(example.pop("image"))
+        return preprocess_for_evaluation(image, size, pipeline), example
+
+    count = int(examples.cardinality())
+    examples = shard_examples(examples, examples, count, batch_size, shard)
+    return batch_examples(
+        examples, prepare, encoding, local_batch_size(batch_size, shard)
+    )
+
+
+def batch_examples(
+    examples: tf.data.Dataset, prepare: Any, encoding: Encoding, batch_size: int
+) -> tf.data.Dataset:
+    """Decodes in parallel, batches, encodes a batch at a time, prefetches."""
+    if batch_size < 1:
+        raise ValueError(
+            "Invalid `batch_size`. Expected a positive integer. "
+            f"Received: batch_size={batch_size}."
+        )
+
+    def encode(image: tf.Tensor, labels: dict) -> tuple:
+        return image, *encode_labels(labels, encoding)
+
+    batches = examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+    batches = batches.batch(batch_size).map(encode)
+    return batches.prefetch(tf.data.AUTOTUNE)
+
+
+GRAPH_SEED = 87_654_321  # TensorFlow's own where no global seed is set
+SEED_STEP = 1_000_003  # between the seeds of two epochs
+
+
+def make_train_dataset(
+    data: PreparedDataset | str | Path | pd.DataFrame,
+    encoding: Encoding | str,
+    *,
+    split: str = "train",
+    pipeline: str = "resnet",
+    image_size: tuple[int, int] | None = None,
+    batch_size: int = 64,
+    seed: int = 0,
+    shuffle_buffer: int = 20_000,
+    balanced: bool = False,
+    cache: bool | str = False,
+    face_crop: CropOptions | PixelPath | None = None,
+    augment: Augmentation | None = None,
+    epochs: range | None = None,
+    shard: tuple[int, int] | None = None,
+) -> tf.data.Dataset:
+    """Returns shuffled training batches `(image, targets, sample_weights)`.
+
+    Pictures are decoded and prepared in parallel; order and randomness depend on `seed`
+    alone, and differ from epoch to epoch.
+
+    Args:
+        data: A prepared dataset or its directory, or a manifest.
+        encoding: What the labels become; a name or an `Encoding`.
+        split: `"train"`, `"validation"` or `"test"` as the dataset declares them, or
+            any TensorFlow Datasets split expression, `"fold_0+fold_2"` for instance. Of
+            a manifest, names of its splits with `+` between them.
+        pipeline: `"resnet"` (default) or `"caffe"`.
+        image_size: (height, width) in pixels; `None` is the pipeline's own.
+        batch_size: Faces per step, over all devices. Defaults to 64.
+        seed: Seed of order, crops and flips. Defaults to 0.
+        shuffle_buffer: Faces shuffled together, as compressed files: about 20 kB each.
+            Defaults to 20,000.
+        balanced: Whether every age group is drawn equally often, rare ones several
+            times in an epoch; faces without an age group are one more. An epoch has as
+            many faces as the split. Defaults to `False`.
+        cache: `True` keeps the compressed files in memory after the first epoch, a path
+            on disk. Defaults to `False`.
+        face_crop: Finds and cuts out the face of every picture, each time it is read;
+            for a manifest or a dataset of whole pictures. The pixels are those of
+            `prepare`, which does it once and says what it found. A `PixelPath` says
+            all of it, `CropOptions` what differs from `prepare`'s defaults. Defaults to
+            `None`: pictures are taken as they are.
+        augment: Random changes beside the pipeline's own; for a model without
+            augmentation layers. Defaults to `None`.
+        epochs: `None` (default) makes a dataset of one epoch, which every pass shuffles
+            anew. Numbers of epochs make one of all of them in a row, for `fit` with
+            `steps_per_epoch`: the order and randomness of an epoch depend on `seed` and
+            its number alone, so that training that is resumed goes on the same way.
+        shard: `(index, count)` of the processes that train together: the dataset then
+            has this one's share of every batch, `batch_size / count` faces. The last
+            batch is filled up with faces that weigh nothing, so that all are of one
+            size. Defaults to `None`: whole batches.
+
+    Returns:
+        A dataset of image float32 (batch, height, width, 3) in [0, 1], targets and
+        sample weights.
+
+    Raises:
+        ValueError: If the dataset, the split or a head's column does not exist.
+
+    Example:
+    >>> train_ds = make_train_dataset("data/adience", "ordinal")  # doctest: +SKIP
+    """
+    encoding = get_encoding(encoding)
+    if isinstance(data, (str, Path)):
+        data = load_prepared(data)
+    size = checked_image_size(image_size, pipeline)
+    examples = read_examples(data, split, encoding, cache)
+    read = picture_reader(data, face_crop)
+    count = int(examples.cardinality())
+
+    def one_epoch(epoch: tf.Tensor | None) -> tf.data.Dataset:
+        if epoch is not None:
+            # TensorFlow mixes its global seed into every other one, and fails to with
+            # a global seed of 0 and the seed a tensor. Here it shall not matter.
+            tf.compat.v1.set_random_seed(GRAPH_SEED)
+        # Without an epoch's number tf.data counts passes by itself.
+        anew = {
+            "seed": seed if epoch is None else seed + epoch * SEED_STEP,
+            "reshuffle_each_iteration": epoch is None,
+        }
+        if balanced:
+            shuffled = _balance(examples, count, groups, shuffle_buffer, anew)
+        else:
+            shuffled = examples.shuffle(min(shuffle_buffer, max(count, 1)), **anew)
+        # A seed per face that is drawn before the parallel part, so that the threads'
+        # order does not matter.
+        draws = tf.data.Dataset.random(
+            seed=anew["seed"], rerandomize_each_iteration=epoch is None
+        )
+        zipped = tf.data.Dataset.zip(
+            shard_examples(shuffled, examples, count, batch_size, shard),
+            draws if shard is None else draws.shard(shard[1], shard[0]),
+        )
+        return batch_examples(
+            zipped, prepare, encoding, local_batch_size(batch_size, shard)
+        )
+
+    def prepare(example: dict, draw: tf.Tensor) -> tuple:
+        image = read(example.pop("image"))
+        seeds = tf.stack([draw, tf.constant(seed, tf.int64)])
+        image = preprocess_for_training(image, size, pipeline, seeds)
+        if augment is not None:
+            image = augment_image(image, augment, seeds + 1)
+        return image, example
+
+    groups = read_age_groups(examples) if balanced else []
+    if epochs is None:
+        return one_epoch(None)
+    # An epoch is made when the one before it ends: the dataset is as quick to build,
+    # and as small, whatever their number.
+    numbers = tf.data.Dataset.range(epochs.start, epochs.stop, epochs.step)
+    steps = -(-count // batch_size)  # of each process too: a shard is filled up
+    return numbers.flat_map(one_epoch).apply(
+        tf.data.experimental.assert_cardinality(len(epochs) * steps)
+    )
+
+
+def _balance(
+    examples: tf.data.Dataset,
+    count: int,
+    ages: Sequence[int],
+    shuffle_buffer: int,
+    shuffle: Mapping[str, Any],
+) -> tf.data.Dataset:
+    """Draws from every age group there is with the same probability."""
+    groups = []
+    for group in sorted(set(ages)):
+        members = examples.filter(
+            lambda example, group=group: tf.cast(example["age_group"], "int64") == group
+        )
+        buffer = min(shuffle_buffer, ages.count(group))
+        groups.append(members.shuffle(buffer, **shuffle).repeat())
+    mixed = tf.data.Dataset.sample_from_datasets(
+        groups,
+        seed=shuffle["seed"],
+        rerandomize_each_iteration=shuffle["reshuffle_each_iteration"],
+    )
+    return mixed.take(count).apply(tf.data.experimental.assert_cardinality(count))

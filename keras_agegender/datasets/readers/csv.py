@@ -1,0 +1,603 @@
+"""Reads a CSV file of one's own."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from keras_agegender.datasets.duplicates import check_duplicates, leave_out_duplicates
+from keras_agegender.datasets.manifest import (
+    GAP,
+    CleaningReport,
+    check_subjects,
+    make_manifest,
+    quoted,
+)
+from keras_agegender.datasets.readers.csv_columns import (
+    KEEP,
+    UNKNOWN,
+    check_kept,
+    known_text,
+    order_hint,
+    read_extra_column,
+)
+from keras_agegender.datasets.splits import SPLITS, draw_splits
+from keras_agegender.files import file_hash
+from keras_agegender.labels import (
+    GENDERS,
+    MAX_AGE,
+    MISSING,
+    AgeGroups,
+    check_gaps,
+    get_age_groups,
+)
+
+GENDER_WORDS = {
+    "f": "female", "female": "female", "woman": "female",
+    "m": "male", "male": "male", "man": "male",
+}  # fmt: skip
+SPLIT_WORDS = {name: name for name in SPLITS} | {
+    "val": "validation",
+    "valid": "validation",
+}
+_YEARS = re.compile(r"^\d+(\.\d+)?$")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value and where it stands, for messages."""
+
+    text: str
+    where: str
+
+
+def gender_words(values: Mapping[str, str] | None) -> dict[str, str]:
+    """Returns what a gender column may hold -> `"female"` or `"male"`.
+
+    Args:
+        values: Further words, as `read_csv` takes them.
+
+    Raises:
+        ValueError: If one means something else.
+    """
+    for value, gender in (values or {}).items():
+        if gender not in GENDERS:
+            raise ValueError(
+                f"Invalid `gender_values`. Expected 'female' or 'male' for {value!r}. "
+                f"Received: {gender!r}."
+            )
+    return GENDER_WORDS | {str(k).lower(): v for k, v in (values or {}).items()}
+
+
+def read_labels(
+    cells: Mapping[str, Cell],
+    genders: Mapping[str, str],
+    groups: AgeGroups,
+    gaps: str,
+    report: CleaningReport,
+) -> dict[str, Any]:
+    """Returns a row's labels and split by column of a manifest.
+
+    Args:
+        cells: Cells by role, those that the file has.
+        genders: What `gender_words` returned.
+        groups: Age groups of the manifest.
+        gaps: As `read_csv` takes it.
+        report: Counts what is not known and ages between two groups.
+
+    Raises:
+        ValueError: If a cell cannot be understood.
+    """
+    labels: dict[str, Any] = {"source": "csv"}
+    if "age" in cells:
+        labels["age_group"], labels["age_years"] = _age(
+            cells["age"], groups, gaps, report
+        )
+    if "gender" in cells:
+        labels["gender"] = _gender(cells["gender"], genders, report)
+    if "subject" in cells:
+        labels["subject"] = cells["subject"].text
+    if "album" in cells:
+        text = cells["album"].text
+        labels["album"] = "" if text.lower() in UNKNOWN else text
+    if "split" in cells:
+        split = SPLIT_WORDS.get(cells["split"].text.lower())
+        if split is None:
+            raise ValueError(
+                f"{cells['split'].where}: expected train, validation or test. "
+                f"Received: {quoted(cells['split'].text)}."
+            )
+        labels["split"] = split
+    return labels
+
+
+def check_not_ids(file: Path, texts: list[str]) -> None:
+    """Raises ValueError where a column `age_group` holds just numbers."""
+    known = [text for text in texts if text.lower() not in UNKNOWN]
+    if known and all(_YEARS.match(text) for text in known):
+        raise ValueError(
+            f"{file}: column 'age_group' holds numbers, which may be ids or years. "
+            "Expected names such as '25-32'. If they are years, name the column with "
+            f"`age_column` (--age-column age_group). Received: {quoted(known[0])}."
+        )
+
+
+def _age(
+    cell: Cell, groups: AgeGroups, gaps: str, report: CleaningReport
+) -> tuple[int, float]:
+    """Returns an age group and years, `MISSING` where they are not known."""
+    if cell.text.lower() in UNKNOWN:
+        report.rules["age", cell.text, "no age"] += 1
+        return MISSING, MISSING
+    if _YEARS.match(cell.text) and float(cell.text) <= MAX_AGE:
+        years = float(cell.text)
+        group = groups.from_years(years, gaps)
+        if groups.from_years(years) == MISSING and gaps == "omit":
+            report.num_between_groups += 1  # the caller leaves the row out
+        elif groups.from_years(years) == MISSING:
+            moved_to = None if group == MISSING else groups.names[group]
+            report.find_between_groups(cell.text, moved_to)
+        return group, years
+    named = groups.from_text(cell.text)
+    if named is not None:
+        return named, MISSING
+    raise ValueError(
+        f"{cell.where}: expected years in [0, {MAX_AGE}] or one of the groups "
+        f"{groups}. Received: {quoted(cell.text)}. Other groups: `age_groups` "
+        "(--age-groups), for instance 'decades'."
+    )
+
+
+def _gender(cell: Cell, genders: Mapping[str, str], report: CleaningReport) -> int:
+    word = cell.text.lower()
+    if word in genders:
+        return GENDERS.index(genders[word])
+    if word in UNKNOWN:
+        report.rules["gender", cell.text, "no gender"] += 1
+        return MISSING
+    hint = (
+        " Numbers mean different things in different datasets; say which with "
+        "`gender_values` (--female, --male)."
+        if word.isdigit()
+        else ""
+    )
+    raise ValueError(
+        f"{cell.where}: expected one of {', '.join(genders)}.{hint} "
+        f"Received: {quoted(cell.text)}."
+    )
+
+
+REPEATED = "repeated pictures, kept"
+CONTRADICTED = "repeated pictures with other labels, kept"
+_LABELS = {"age_group": "categorical", "age_years": "years", "gender": "binary"}
+
+
+def report_repeated_pictures(
+    rows: Sequence[Mapping[str, Any]],
+    heads: Mapping[str, Mapping[str, Any]],
+    report: CleaningReport,
+) -> None:
+    """Counts rows that repeat a picture, and names pictures whose labels contradict.
+
+    Args:
+        rows: What a manifest is made of, `key` and `path` at least.
+        heads: Further column -> `{"kind": …}`; these are compared too.
+        report: Where it is counted. Nothing is added where no picture is repeated.
+    """
+    kinds = _LABELS | {name: head["kind"] for name, head in heads.items()}
+    repeated = repeated_pictures([row["path"] for row in rows])
+    contradicted = 0
+    for numbers in repeated:
+        same = [rows[number] for number in numbers]
+        columns = [
+            name
+            for name, kind in kinds.items()
+            if len({row[name] for row in same if _is_known(row.get(name), kind)}) > 1
+        ]
+        if columns:
+            contradicted += 1
+            keys = ", ".join(row["key"] for row in same)
+            report.items.append((f"{keys} ({', '.join(columns)})", CONTRADICTED))
+    if repeated:
+        report.totals[REPEATED] = sum(len(numbers) - 1 for numbers in repeated)
+    if contradicted:
+        report.totals[CONTRADICTED] = contradicted
+
+
+def repeated_pictures(paths: Sequence[str]) -> list[list[int]]:
+    """Returns the positions of files that are one picture, two or more in each list.
+
+    Files are one if their bytes are; only files of one size are read.
+
+    Args:
+        paths: The files, which are there. Shape (num_rows,).
+    """
+    by_size = defaultdict(list)
+    for number, path in enumerate(paths):
+        by_size[Path(path).stat().st_size].append(number)
+    found = []
+    for numbers in by_size.values():
+        if len(numbers) < 2:
+            continue
+        files = {paths[number] for number in numbers}
+        contents = {file: _content(file) if len(files) > 1 else "" for file in files}
+        by_content = defaultdict(list)
+        for number in numbers:
+            by_content[contents[paths[number]]].append(number)
+        found += [same for same in by_content.values() if len(same) > 1]
+    return sorted(found)
+
+
+def _content(file: str) -> str:
+    try:
+        return file_hash(Path(file))
+    except OSError:
+        return file  # `prepare` counts it as unreadable
+
+
+def _is_known(value: float | None, kind: str) -> bool:
+    if value is None or math.isnan(value):
+        return False
+    return kind == "regression" or value != MISSING
+
+
+# By ../, an absolute path or a link: to be looked at in a stranger's file.
+OUTSIDE = "pictures outside of the folder, kept"
+DELIMITERS = ",;\t|"
+# Role -> names of the columns that have it where the caller does not say.
+USUAL_NAMES = {
+    "image": ("image", "file", "path", "filename"),
+    "age": ("age", "age_group", "age_years"),
+    "gender": ("gender", "sex"),
+    "subject": ("subject", "identity", "person"),
+    "album": ("album",),
+    "split": ("split",),
+}
+
+
+def read_csv(
+    file: str | Path,
+    *,
+    image_column: str | None = None,
+    age_column: str | None = None,
+    gender_column: str | None = None,
+    subject_column: str | None = None,
+    album_column: str | None = None,
+    split_column: str | None = None,
+    images_dir: str | Path | None = None,
+    gender_values: Mapping[str, str] | None = None,
+    age_groups: AgeGroups | str | Sequence[tuple[int, int]] | None = None,
+    gaps: str = "mask",
+    extra: str | Sequence[str] | Mapping[str, str | Mapping | None] = "auto",
+    keep_columns: Sequence[str] = (),
+    validation: float = 0.1,
+    test: float = 0.1,
+    seed: int = 0,
+    duplicates: str | None = None,
+    cache: str | Path | None = None,
+) -> tuple[pd.DataFrame, CleaningReport]:
+    """Reads pictures and labels from a CSV file.
+
+    The first line names the columns; they may be separated by comma, semicolon, tab or
+    bar. Empty cells, `NA`, `nan`, `None`, `unknown` and `-1` are unknown labels, which
+    training masks.
+
+    Args:
+        file: The CSV file, UTF-8.
+        image_column: Column of picture files. `None` takes the one called `image`,
+            `file`, `path` or `filename`.
+        age_column: Column of ages in years (`27`), which are kept as `age_years`, or of
+            groups by name (`25-32`, `(25, 32)`, `70+`). `None` takes the one called
+            `age`, `age_group` or `age_years`, if any; an `age_group` of just numbers
+            must be named, as they may be ids.
+        gender_column: Column of genders. `None` takes `gender` or `sex`, if any.
+        subject_column: Column that says who is on the picture, so that nobody is in two
+            splits. `None` takes `subject`, `identity` or `person`, if any.
+        album_column: Column that says whose pictures they are, or of which occasion,
+            for `compare(cluster="album")`. `None` takes `album`, if any.
+        split_column: Column with `train`, `validation` (or `val`) and `test`. `None`
+            takes `split`, if any; without one, splits are drawn.
+        images_dir: Folder that relative picture files start from. `None` is the folder
+            of the CSV file.
+        gender_values: Value -> `"female"` or `"male"`, beside `f`, `m`, `female`,
+            `male`, `woman`, `man`. Numbers need it: datasets disagree on them.
+        age_groups: Age groups of the manifest, as `get_age_groups` takes them:
+            `"decades"`, `"0-17,18+"`. Defaults to Adience's eight.
+        gaps: What becomes of ages in years between two groups: `"mask"` (default)
+            keeps the face and its years, without an age group; `"nearest"` takes the
+            nearer group; `"omit"` leaves the face out.
+        extra: Further columns that become outputs: `"auto"` (default) takes every
+            column whose kind is evident, but none that seems to name rows (ids, dates,
+            file names: the report says which); a list names them; a dict says their
+            kinds too, `{"glasses": "binary"}`, and the order of classes,
+            `{"size": {"kind": "coral", "classes": ["small", "large"]}}`; `()` takes
+            none.
+        keep_columns: Columns that become no outputs, but stay beside each face as
+            texts: `evaluate(by=…)` and `compare(by=…)` group by them. Defaults to
+            none.
+        validation: Share of subjects that validate where splits are drawn.
+        test: Share of subjects that test where splits are drawn.
+        seed: Seed of the splits drawn. Defaults to 0.
+        duplicates: Which pictures are never in two splits: those of the same bytes
+            (`"exact"`), or those that look the same as well (`"near"`, which needs the
+            extra `audit`). Where splits are drawn, they stay together; where the file
+            has splits, training pictures that another split has are left out. `None`
+            (default) keeps exact ones together, and leaves the file's splits alone.
+        cache: File in which perceptual hashes are kept by content, for the next time.
+            `None` (default) keeps none.
+
+    Returns:
+        `(manifest, report)`. The report says which columns became what, how many ages
+        were moved to the nearer group, which rows were left out because their picture
+        is not there, and which pictures are there twice with other labels.
+
+    Raises:
+        ValueError: If file, columns or a value cannot be understood; the message says
+            file, line, column and value.
+        ImportError: If near duplicates are searched and `imagehash` is absent.
+
+    Example:
+    >>> manifest, report = read_csv("labels.csv", age_column="years")  # doctest: +SKIP
+    """
+    check_duplicates(duplicates)
+    manifest, report, has_splits = read_csv_as_is(
+        file,
+        image_column=image_column,
+        age_column=age_column,
+        gender_column=gender_column,
+        subject_column=subject_column,
+        album_column=album_column,
+        split_column=split_column,
+        images_dir=images_dir,
+        gender_values=gender_values,
+        age_groups=age_groups,
+        gaps=gaps,
+        extra=extra,
+        keep_columns=keep_columns,
+    )
+    if not has_splits:
+        drawn = draw_splits(
+            manifest,
+            report,
+            validation=validation,
+            test=test,
+            seed=seed,
+            duplicates=duplicates,
+            cache=cache,
+        )
+        return drawn, report
+    check_subjects(manifest["subject"], manifest["split"])
+    if duplicates is not None:
+        manifest = leave_out_duplicates(manifest, report, duplicates, cache=cache)
+    return manifest, report
+
+
+def read_csv_as_is(
+    file: str | Path,
+    *,
+    images_dir: str | Path | None = None,
+    gender_values: Mapping[str, str] | None = None,
+    age_groups: AgeGroups | str | Sequence[tuple[int, int]] | None = None,
+    gaps: str = "mask",
+    extra: str | Sequence[str] | Mapping[str, str | Mapping | None] = "auto",
+    keep_columns: Sequence[str] = (),
+    **columns: str | None,
+) -> tuple[pd.DataFrame, CleaningReport, bool]:
+    """Reads a CSV file, draws no splits and lets a subject be in two.
+
+    Takes the arguments of `read_csv`, but those for drawing splits.
+
+    Returns:
+        `(manifest, report, has_splits)`. Without splits, all rows are in `train`.
+    """
+    check_gaps(gaps)
+    file = Path(file)
+    names, rows = _read_rows(file)
+    roles = _find_roles(
+        file,
+        names,
+        {role: columns.get(f"{role}_column") for role in USUAL_NAMES},
+    )
+    check_kept(keep_columns, [n for n in names if n not in roles.values()], file)
+    if not {"age", "gender"} & set(roles) and not extra:
+        raise ValueError(
+            f"{file} has no column to learn from. Say which with `age_column` "
+            "(--age-column), `gender_column` (--gender-column) or `extra` (--extra). "
+            f"Columns: {names}."
+        )
+    if not columns.get("age_column") and roles.get("age") == "age_group":
+        check_not_ids(file, [row["age_group"].strip() for _, row in rows])
+    report = CleaningReport("csv", rows_read=len(rows))
+    genders = gender_words(gender_values)
+    groups = get_age_groups(age_groups)
+    base = Path(images_dir) if images_dir is not None else file.parent
+    made: list[dict[str, Any]] = []
+    kept = []
+    seen: Counter[str] = Counter()
+    for number, row in rows:
+        cells = {
+            role: Cell(row[name].strip(), f"{file}, line {number}, column {name!r}")
+            for role, name in roles.items()
+        }
+        labels = read_labels(cells, genders, groups, gaps, report)
+        years = labels.get("age_years", MISSING)
+        if gaps == "omit" and years != MISSING and labels["age_group"] == MISSING:
+            report.leave_out(cells["image"].text, GAP)
+            continue
+        made_row = _find_picture(cells["image"], base, seen, report)
+        if made_row is not None:
+            made.append({**made_row, **labels})
+            kept.append((number, row))
+    if not made:
+        raise ValueError(
+            f"None of the {len(rows)} pictures in {file} is there. Relative files "
+            f"start from {base}; say where with `images_dir` "
+            f"(--images). First: {quoted(rows[0][1][roles['image']])}."
+        )
+    free = [n for n in names if n not in (*roles.values(), *keep_columns)]
+    heads = _add_extra_columns(made, kept, file, free, extra, report)
+    for made_row, (_, row) in zip(made, kept, strict=True):
+        made_row |= {name: known_text(row[name]) for name in keep_columns}
+    report_repeated_pictures(made, heads, report)
+    if all(row.get("age_years", MISSING) == MISSING for row in made):
+        for row in made:
+            row.pop("age_years", None)
+    manifest = make_manifest(
+        made,
+        extra_heads=heads,
+        age_groups=groups,
+        cleaning=report,
+        shared_subjects=True,
+        kept=keep_columns,
+    )
+    return manifest, report, "split" in roles
+
+
+def _read_rows(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Returns column names and (line, cells by column) of every row."""
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder. Expected a CSV file.")
+    if not file.is_file():
+        raise ValueError(f"There is no CSV file {file}.")
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8 text: {error.reason}.") from error
+    lines = io.StringIO(text, newline="")  # as csv wants it: ends of lines are kept
+    first = next(lines, "")
+    if not first.strip():
+        raise ValueError(f"{file}, line 1: expected the names of columns, found none.")
+    delimiter = max(DELIMITERS, key=first.count)
+    lines.seek(0)
+    reader = csv.reader(lines, delimiter=delimiter)
+    parsed = _parsed(file, reader)
+    names = [name.strip() for name in next(parsed)]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{file}, line 1: the column {twice[0]!r} is there twice.")
+    rows = []
+    for cells in parsed:
+        if not any(cell.strip() for cell in cells):
+            continue
+        if len(cells) != len(names):
+            raise ValueError(
+                f"{file}, line {reader.line_num}: expected {len(names)} values "
+                f"separated by {delimiter!r}, received {len(cells)}."
+            )
+        rows.append((reader.line_num, dict(zip(names, cells, strict=True))))
+    if not rows:
+        raise ValueError(f"{file} names columns, but has no rows.")
+    return names, rows
+
+
+def _parsed(file: Path, reader: Any) -> Iterator[list[str]]:
+    """Yields the rows of a `csv.reader`; what it cannot read is a ValueError."""
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise ValueError(f"{file}, line {reader.line_num}: {error}.") from None
+
+
+def _find_roles(
+    file: Path, names: Sequence[str], given: Mapping[str, str | None]
+) -> dict[str, str]:
+    roles = {}
+    for role, column in given.items():
+        if column is not None:
+            if column not in names:
+                raise ValueError(
+                    f"{file} has no column {column!r} for `{role}_column` "
+                    f"(--{role}-column). Columns: {list(names)}."
+                )
+            roles[role] = column
+            continue
+        found = [n for usual in USUAL_NAMES[role] for n in names if n.lower() == usual]
+        if found:
+            roles[role] = found[0]
+    if "image" not in roles:
+        raise ValueError(
+            f"{file} has no column called {', '.join(USUAL_NAMES['image'])}. Say which "
+            "holds the pictures with `image_column` (--image-column). "
+            f"Columns: {list(names)}."
+        )
+    return roles
+
+
+def _find_picture(
+    cell: Cell, base: Path, seen: Counter[str], report: CleaningReport
+) -> dict[str, str] | None:
+    if not cell.text:
+        raise ValueError(f"{cell.where}: expected a picture file, found nothing.")
+    path = base / cell.text
+    key = Path(cell.text).as_posix()
+    # `Path.is_file` raises an error of names that are longer than any file's.
+    if not os.path.isfile(path):
+        report.leave_out(key, "no picture file")
+        return None
+    if not path.resolve().is_relative_to(base.resolve()):
+        report.totals[OUTSIDE] = report.totals.get(OUTSIDE, 0) + 1
+        report.items.append((key, OUTSIDE))
+    seen[key] += 1
+    if seen[key] > 1:
+        key = f"{key}#{seen[key]}"
+    return {"key": key, "path": str(path)}
+
+
+def _add_extra_columns(
+    made: list[dict[str, Any]],
+    kept: Sequence[tuple[int, Mapping[str, str]]],
+    file: Path,
+    free: Sequence[str],
+    extra: str | Sequence[str] | Mapping[str, str | Mapping | None],
+    report: CleaningReport,
+) -> dict[str, dict[str, Any]]:
+    """Adds the columns that become outputs to the rows; returns what they are."""
+    chosen = free if extra == "auto" else list(extra)
+    heads = {}
+    for name in (n for n in free if n not in chosen):
+        report.totals[f"column {name!r} not used; {KEEP}"] = len(made)
+    for name in chosen:
+        if name not in free:
+            raise ValueError(
+                "Invalid `extra` (--extra). Expected columns without another role of "
+                f"{file}: {free}. Received: {name!r}."
+            )
+        wanted = extra.get(name) if isinstance(extra, Mapping) else None
+        if not isinstance(wanted, Mapping):
+            wanted = {"kind": wanted}
+        cells = [
+            (row[name].strip(), f"{file}, line {number}, column {name!r}")
+            for number, row in kept
+        ]
+        column = read_extra_column(
+            name,
+            cells,
+            wanted.get("kind"),
+            classes=wanted.get("classes", ()),
+            named=extra != "auto",
+        )
+        if isinstance(column, str):
+            if extra != "auto":
+                raise ValueError(f"{file}, column {name!r}: {column}.")
+            report.totals[f"column {name!r} not used: {column}"] = len(cells)
+            continue
+        for row, value in zip(made, column.values, strict=True):
+            row[name] = value
+        heads[name] = {"kind": column.kind, "classes": list(column.classes)}
+        text = f"column {name!r} is an output: {column.kind}"
+        if column.classes:
+            text += f" ({', '.join(column.classes)})"
+        if not any(wanted.values()):
+            text += order_hint(name, column.classes)
+        report.totals[text] = column.num_known
+    return heads

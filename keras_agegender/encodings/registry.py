@@ -1,0 +1,141 @@
+"""The encodings by name: which heads ask for age group and gender.
+
+Each is a few heads; nothing else in the library knows which encodings exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.encodings.head import QUESTIONS, Head
+from keras_agegender.errors import did_you_mean
+from keras_agegender.labels import CELEBA_ATTRIBUTES, GENDERS, AgeGroups, get_age_groups
+
+GENDER = Head("gender")
+
+# Name -> heads for a number of age groups.
+ENCODINGS: dict[str, Callable[[int], tuple[Head, ...]]] = {
+    "gender": lambda groups: (GENDER,),
+    "joint": lambda groups: (
+        Head(
+            "gender_age",
+            "categorical",
+            len(GENDERS) * groups,
+            column=("gender", "age_group"),
+        ),
+    ),
+    "categorical": lambda groups: (
+        GENDER,
+        Head("age", "categorical", groups, column="age_group"),
+    ),
+    "ordinal": lambda groups: (
+        GENDER,
+        Head("age", "ordinal", groups, column="age_group"),
+    ),
+    "attributes": lambda groups: tuple(Head(name) for name in CELEBA_ATTRIBUTES),
+    # CORAL sums over its questions what Keras averages: the weight makes up for it.
+    "coral": lambda groups: (
+        GENDER,
+        Head("age", "coral", groups, column="age_group", loss_weight=groups - 1.0),
+    ),
+    "corn": lambda groups: (GENDER, Head("age", "corn", groups, column="age_group")),
+    "years": lambda groups: (GENDER, Head("age", "years", column="age_years")),
+}
+
+
+def list_encodings() -> list[str]:
+    """Returns the names that `get_encoding` and `build_model` take.
+
+    - `gender`: one output, the probability of male.
+    - `joint`: one softmax over pairs, `gender * num_groups + age_group`.
+    - `categorical`: `gender` and a softmax `age` over the age groups.
+    - `ordinal`: `gender` and `age1` … `age8`, one binary question about each group.
+    - `attributes`: the 40 attributes of CelebA, one binary output each.
+    - `coral`: `gender` and an output `age` of seven questions "above group k?" that
+      share their weights and differ in a threshold (Cao et al., "Rank consistent
+      ordinal regression for neural networks", 2020, arXiv 1901.07884).
+    - `corn`: the same questions, each asked only where the one before it was answered
+      yes (Shi et al., "Deep Neural Networks for Rank-Consistent Ordinal Regression
+      Based On Conditional Probabilities", 2021, arXiv 2111.08851).
+    - `years`: `gender` and a softmax `age` over the years 0 … 100, trained on soft
+      labels and answered by its expectation (Rothe et al., "Deep expectation of real
+      and apparent age from a single image", IJCV 2018; Gao et al., "Age estimation
+      using expectation of label distribution learning", IJCAI 2018). Its target is the
+      column `age_years`; its answers are in age groups as well.
+    """
+    return list(ENCODINGS)
+
+
+def get_encoding(
+    name: str | Encoding,
+    question: str | None = None,
+    heads: Sequence[Head] = (),
+    age_groups: AgeGroups | str | Sequence[tuple[int, int]] | None = None,
+) -> Encoding:
+    """Returns an encoding by name.
+
+    Args:
+        name: One of `list_encodings()`, or an `Encoding`, which is passed through.
+        question: What the ordinal heads ask of group k: `"older"` (1 where the true
+            group is above k; the default) or `"younger"` (1 where it is below). The
+            report's ResNet half asks the first, its Caffe half the second. `None` for
+            every other encoding.
+        heads: Outputs of your own to append, as for `Encoding.with_heads`.
+        age_groups: What age-group ids stand for, as `get_age_groups` takes it: a
+            preset's name, bounds, or an `AgeGroups`. `None` (default) is Adience's
+            eight, or what an encoding given has.
+
+    Raises:
+        ValueError: If there is no such encoding, question or age groups.
+
+    Example:
+    >>> get_encoding("ordinal", question="older").output_names[:3]
+    ('gender', 'age1', 'age2')
+    >>> get_encoding("categorical", age_groups="decades").heads[1].num_classes
+    10
+
+    Source: the report for the nine-output ordinal encoding; Niu et al., "Ordinal
+    Regression with Multiple Output CNN for Age Estimation", CVPR 2016, for the family.
+    """
+    if isinstance(name, Encoding):
+        return _given(name, question, age_groups).with_heads(heads)
+    if name not in ENCODINGS:
+        hint = did_you_mean(name, ENCODINGS)
+        raise ValueError(
+            f"Invalid `encoding`. Expected one of {list_encodings()}. "
+            f"Received: encoding={name!r}.{hint}"
+        )
+    if question is not None and (name != "ordinal" or question not in QUESTIONS):
+        raise ValueError(
+            f"Invalid `question`. Expected one of {QUESTIONS}, for the ordinal "
+            f"encoding only. Received: question={question!r}, encoding={name!r}."
+        )
+    groups = get_age_groups(age_groups)
+    own = ENCODINGS[name](len(groups))
+    if question is not None:
+        own = tuple(
+            replace(head, question=question) if head.kind == "ordinal" else head
+            for head in own
+        )
+    return Encoding(name, (*own, *heads), groups)
+
+
+def _given(
+    encoding: Encoding,
+    question: str | None,
+    age_groups: AgeGroups | str | Sequence[tuple[int, int]] | None,
+) -> Encoding:
+    """Returns an encoding as it is; other settings beside it are an error."""
+    if question is not None and question != encoding.question:
+        raise ValueError(
+            f"Invalid `question`. The encoding given asks {encoding.question!r}. "
+            f"Received: question={question!r}."
+        )
+    if age_groups is not None and get_age_groups(age_groups) != encoding.age_groups:
+        raise ValueError(
+            f"Invalid `age_groups`. The encoding given has {encoding.age_groups}. "
+            f"Received: {get_age_groups(age_groups)}."
+        )
+    return encoding

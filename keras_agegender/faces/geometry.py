@@ -1,0 +1,303 @@
+"""Boxes and resampling."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+def add_margin(boxes: Any, margin: float) -> tf.Tensor:
+    """Widens boxes on every side by a share of their own width and height.
+
+    Args:
+        boxes: Boxes. Shape (..., 4).
+        margin: Share added on each side, at least 0; 0 changes nothing.
+
+    Example:
+    >>> add_margin([10, 10, 20, 30], 0.5).numpy().tolist()
+    [5.0, 0.0, 25.0, 40.0]
+    """
+    boxes = tf.cast(boxes, tf.float32)
+    grown = (boxes[..., 2:] - boxes[..., :2]) * margin
+    return tf.concat([boxes[..., :2] - grown, boxes[..., 2:] + grown], axis=-1)
+
+
+def make_square(boxes: Any) -> tf.Tensor:
+    """Lengthens the shorter side of boxes about their center.
+
+    Example:
+    >>> make_square([0, 0, 10, 20]).numpy().tolist()
+    [-5.0, 0.0, 15.0, 20.0]
+    """
+    boxes = tf.cast(boxes, tf.float32)
+    centers = (boxes[..., :2] + boxes[..., 2:]) / 2
+    sides = boxes[..., 2:] - boxes[..., :2]
+    half = tf.reduce_max(sides, axis=-1, keepdims=True) / 2
+    return tf.concat([centers - half, centers + half], axis=-1)
+
+
+def fit_inside(boxes: Any, image_size: Any) -> tf.Tensor:
+    """Shifts boxes into the picture; what is larger than the picture is cut to it.
+
+    A square that fits stays a square: it is moved before it is cut.
+
+    Args:
+        boxes: Boxes. Shape (..., 4).
+        image_size: (height, width) of the picture.
+
+    Example:
+    >>> fit_inside([-5, 10, 15, 30], (100, 100)).numpy().tolist()
+    [0.0, 10.0, 20.0, 30.0]
+    """
+    boxes = tf.cast(boxes, tf.float32)
+    limits = tf.cast(image_size, tf.float32)[::-1]
+    sides = tf.minimum(boxes[..., 2:] - boxes[..., :2], limits)
+    start = tf.clip_by_value(boxes[..., :2], 0.0, limits - sides)
+    return tf.concat([start, start + sides], axis=-1)
+
+
+def full_box(image_size: Any) -> tf.Tensor:
+    """Returns the box of a whole picture of (height, width). Shape (4,)."""
+    sides = tf.cast(image_size, tf.float32)[::-1]
+    return tf.concat([tf.zeros_like(sides), sides], axis=0)
+
+
+def center_square(image_size: Any) -> tf.Tensor:
+    """Returns the largest square in the middle of a picture. Shape (4,).
+
+    Example:
+    >>> center_square((60, 80)).numpy().tolist()
+    [10.0, 0.0, 70.0, 60.0]
+    """
+    sides = tf.cast(image_size, tf.float32)[::-1]
+    side = tf.reduce_min(sides)
+    start = (sides - side) / 2
+    return tf.concat([start, start + side], axis=0)
+
+
+def select_face(boxes: Any, image_size: Any, keep: str = "largest") -> tf.Tensor:
+    """Returns which of several faces is the subject of the picture.
+
+    Args:
+        boxes: Boxes, at least one. Shape (num_faces, 4).
+        image_size: (height, width) of the picture.
+        keep: `"largest"` (default) or `"center"`, the one whose center is nearest the
+            picture's.
+
+    Returns:
+        Its index, int64; the first of equals.
+    """
+    boxes = tf.cast(boxes, tf.float32)
+    if keep == "largest":
+        sides = tf.nn.relu(boxes[:, 2:] - boxes[:, :2])
+        return tf.argmax(sides[:, 0] * sides[:, 1])
+    middle = tf.cast(image_size, tf.float32)[::-1] / 2
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return tf.argmin(tf.reduce_sum(tf.square(centers - middle), axis=1))
+
+
+def eye_angle(landmarks: Any) -> tf.Tensor:
+    """Returns the slope of the line from the left to the right eye, in degrees.
+
+    Positive where the right eye lies lower; turning the picture by it counter-clockwise
+    makes the eyes level. Left and right are the viewer's.
+
+    Args:
+        landmarks: (x, y), the eyes first. Shape (5, 2).
+
+    Example:
+    >>> round(float(eye_angle([[0, 0], [10, 10], [5, 6], [1, 9], [9, 9]])), 4)
+    45.0
+    """
+    landmarks = tf.cast(landmarks, tf.float32)
+    across, down = tf.unstack(landmarks[1] - landmarks[0])
+    return tf.atan2(down, across) * (180 / math.pi)
+
+
+# -- comparing detectors: NumPy, not in any graph --------------------------------------
+
+
+def box_area(boxes: np.ndarray) -> np.ndarray:
+    """Returns areas in square pixels, 0 for empty boxes. Shape (...)."""
+    boxes = np.asarray(boxes, "float32")
+    sides = np.clip(boxes[..., 2:] - boxes[..., :2], 0, None)
+    return sides[..., 0] * sides[..., 1]
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Returns intersection over union of boxes, pair by pair, in [0, 1]."""
+    a, b = np.asarray(a, "float32"), np.asarray(b, "float32")
+    shared = np.concatenate(
+        [np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])],
+        axis=-1,
+    )
+    overlap = box_area(shared)
+    union = box_area(a) + box_area(b) - overlap
+    return np.where(union > 0, overlap / np.where(union > 0, union, 1), 0.0)
+
+
+def resample(image: Any, box: Any, size: Any) -> tf.Tensor:
+    """Cuts a box out of a picture and resizes it: bilinear, antialiased.
+
+    What lies beyond the picture is black.
+
+    Args:
+        image: Picture. Shape (height, width, channels), any number type.
+        box: `bbox_xyxy` in pixels. Shape (4,).
+        size: (height, width) of the result, in pixels.
+
+    Returns:
+        float32 in the picture's range. Shape (*size, channels).
+
+    Example:
+    >>> picture = tf.reshape(tf.range(4.0), (1, 4, 1))
+    >>> resample(picture, [1, 0, 3, 1], (1, 2)).numpy().ravel().tolist()
+    [1.0, 2.0]
+    """
+    box, size = tf.cast(box, tf.float32), tf.cast(size, tf.int32)
+    scale = tf.cast(size, tf.float32) / tf.maximum(box[2:] - box[:2], 1e-3)[::-1]
+    reach = tf.maximum(1.0, 1.0 / scale[::-1]) + 1.0  # of the kernel
+    image, start = _part(image, box[:2] - reach, box[2:] + reach)
+    return tf.raw_ops.ScaleAndTranslate(
+        images=image[tf.newaxis],
+        size=size,
+        scale=scale,
+        translation=(start - box[:2])[::-1] * scale,
+        kernel_type="triangle",
+        antialias=True,
+    )[0]
+
+
+def resize(image: Any, size: Any) -> tf.Tensor:
+    """Resizes a whole picture; see `resample`."""
+    image, size = tf.convert_to_tensor(image), tf.cast(size, tf.int32)
+
+    def enlarge() -> tf.Tensor:
+        """Nothing is averaged then, and this operation takes a fifth of the time."""
+        return tf.raw_ops.ResizeBilinear(
+            images=image[tf.newaxis], size=size, half_pixel_centers=True
+        )[0]
+
+    return tf.cond(
+        tf.reduce_all(size >= tf.shape(image)[:2]),
+        enlarge,
+        lambda: resample(image, full_box(tf.shape(image)[:2]), size),
+    )
+
+
+def resize_matrix(source: Any, target: int, enlarge: float = 1.0) -> tf.Tensor:
+    """Returns the matrix that resizes a column of pixels: bilinear, antialiased.
+
+    Args:
+        source: How many pixels there are, a number or a scalar tensor.
+        target: How many are wanted.
+        enlarge: Their center is cut out of this many times as many; at least 1.
+
+    Returns:
+        Weights, the sum of each row is 1. Shape (target, source), float32.
+
+    Example:
+    >>> (7 * resize_matrix(4, 2).numpy()).round().astype(int).tolist()
+    [[3, 3, 1, 0], [0, 1, 3, 3]]
+    """
+    large = round(target * enlarge)
+    first = (large - target) // 2
+    count = tf.cast(source, tf.float32)
+    step = count / large
+    centers = (tf.range(target, dtype=tf.float32) + (first + 0.5)) * step - 0.5
+    distance = tf.abs(centers[:, tf.newaxis] - tf.range(count)[tf.newaxis, :])
+    weights = tf.maximum(1.0 - distance / tf.maximum(step, 1.0), 0.0)
+    return weights / tf.reduce_sum(weights, axis=1, keepdims=True)
+
+
+def multiply(image: tf.Tensor, rows: Any, columns: Any) -> tf.Tensor:
+    """Resizes a picture by two matrices; for small ones quicker than `resize`.
+
+    Args:
+        image: Picture. Shape (height, width, channels).
+        rows: What `resize_matrix` returned for its height.
+        columns: The same for its width.
+
+    Returns:
+        float32 in the picture's range. Shape (len(rows), len(columns), channels).
+    """
+    depth = tf.shape(image)[2]
+    image = tf.cast(image, tf.float32)
+    for matrix in (rows, columns):
+        target, source = tf.unstack(tf.shape(matrix))
+        image = tf.matmul(matrix, tf.reshape(image, (source, -1)))
+        image = tf.transpose(tf.reshape(image, (target, -1, depth)), (1, 0, 2))
+    return image
+
+
+def own_size(box: Any) -> tf.Tensor:
+    """Returns (height, width) of a box in whole pixels, at least 1. Shape (2,)."""
+    box = tf.cast(box, tf.float32)
+    return tf.maximum(tf.cast(tf.round(box[2:] - box[:2]), tf.int32), 1)[::-1]
+
+
+def turn(image: Any, box: Any, degrees: Any) -> tf.Tensor:
+    """Cuts a box out of a picture that is turned about the middle of the box.
+
+    Args:
+        image: Picture. Shape (height, width, channels).
+        box: `bbox_xyxy` in pixels. Shape (4,).
+        degrees: Angle, counter-clockwise.
+
+    Returns:
+        float32, at the box's own size in whole pixels; bilinear, the border repeated
+        where the picture ends.
+    """
+    box = tf.cast(box, tf.float32)
+    reach = tf.norm(box[2:] - box[:2]) / 2 + 1.0  # of the corners, all around
+    center = (box[:2] + box[2:]) / 2
+    image, start = _part(image, center - reach, center + reach)
+    angle = tf.cast(degrees, tf.float32) * (math.pi / 180)
+    size = own_size(box)
+    middle = center - start - 0.5
+    stretch = (box[2:] - box[:2]) / tf.cast(size[::-1], tf.float32)
+    left, top = tf.unstack((tf.cast(1 - size[::-1], tf.float32) / 2) * stretch)
+    cos, sin = tf.cos(angle), tf.sin(angle)
+    transform = tf.stack(  # pixel of the result -> pixel of the picture
+        [
+            *(cos * stretch[0], -sin * stretch[1], middle[0] + cos * left - sin * top),
+            *(sin * stretch[0], cos * stretch[1], middle[1] + sin * left + cos * top),
+            *(0.0, 0.0),
+        ]
+    )
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=tf.cast(image[tf.newaxis], tf.float32),
+        transforms=transform[tf.newaxis],
+        output_shape=size,
+        interpolation="BILINEAR",
+        fill_mode="NEAREST",
+        fill_value=0.0,
+    )[0]
+
+
+def _part(image: Any, low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the pixels of a picture that are needed, and (x, y) of the first.
+
+    A face of a large photo takes no longer than one of a small one.
+
+    Args:
+        image: Picture. Shape (height, width, channels).
+        low: (x, y) of the first pixel that is needed; may leave the picture.
+        high: (x, y) behind the last one.
+    """
+    image = tf.convert_to_tensor(image)
+    size = tf.cast(tf.reverse(tf.shape(image)[:2], [0]), tf.float32)
+    first = tf.clip_by_value(tf.floor(low), 0.0, size - 1.0)
+    last = tf.clip_by_value(tf.math.ceil(high), first + 1.0, size)
+    (left, top), (right, bottom) = (
+        tf.unstack(tf.cast(corner, tf.int32)) for corner in (first, last)
+    )
+    return image[top:bottom, left:right], first
+
+
+def to_bytes(image: tf.Tensor) -> tf.Tensor:
+    """Rounds pixels in [0, 255] to uint8."""
+    return tf.saturate_cast(tf.round(image), tf.uint8)

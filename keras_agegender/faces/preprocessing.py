@@ -1,0 +1,246 @@
+"""Preprocessing: from the bytes of an image to the input of a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+KEEP = ("largest", "center")
+FALLBACKS = ("center", "full", "skip")
+# What became of a picture, in the order in which `prepare` finds out.
+STATUSES = ("ok", "no_face", "several_faces", "not_cropped", "unreadable")
+
+
+@dataclass(frozen=True)
+class CropOptions:
+    """How a face box becomes a crop; stored with datasets and exported models.
+
+    Args:
+        margin: Share of the box added on each side, in [0, 4]. MTCNN's boxes end at
+            forehead and chin; 0.25 (default) takes in hair and ears.
+        square: Whether the shorter side is lengthened, so that a face is not squeezed.
+            Defaults to true. The crop is shifted into the picture before it is cut.
+        keep: Which face, where several are found: `"largest"` (default) or `"center"`.
+        fallback: Where none is found: `"center"` (default), the central square,
+            `"full"`, the whole picture, or `"skip"`, no crop.
+        align: Whether the picture is turned about the middle of the crop until the eyes
+            are level; what it lacks at the corners is filled with its border. Defaults
+            to false.
+        pad: Whether a crop may leave the picture, where black fills it up, so that the
+            face stays in its middle. Defaults to false.
+
+    Raises:
+        ValueError: If an option is out of range.
+
+    Example:
+    >>> CropOptions(margin=0.4).to_dict()["margin"]
+    0.4
+    """
+
+    margin: float = 0.25
+    square: bool = True
+    keep: str = "largest"
+    fallback: str = "center"
+    align: bool = False
+    pad: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.margin <= 4:
+            raise ValueError(
+                "Invalid `margin` (--margin). Expected a float in [0, 4]. "
+                f"Received: margin={self.margin}."
+            )
+        for name, allowed in (("keep", KEEP), ("fallback", FALLBACKS)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"Invalid `{name}`. Expected one of {allowed}. "
+                    f"Received: {name}={getattr(self, name)!r}."
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the options as plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, options: Mapping[str, Any]) -> CropOptions:
+        """Returns the options that `to_dict` wrote, of this version or an older one."""
+        return cls(
+            **{f.name: options[f.name] for f in fields(cls) if f.name in options}
+        )
+
+
+# Raised when the same settings begin to give other pixels.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class PixelPath:
+    """How a picture file becomes what a model sees.
+
+    The steps, in this order: decode to upright RGB (EXIF orientation applied,
+    transparency put on white); find the faces and choose one; cut it out, or take the
+    whole picture; resize it to the stored size and compress it, as `prepare` stores it;
+    resize it to the model's input; cut the center, if it was made larger; scale to
+    [0, 1].
+
+    It is plain data: equal settings are equal, it can be hashed, and `to_dict` is what
+    `prepare` writes into the dataset, `train` into the run and `export` beside the
+    model. `PixelGraph` carries it out, the same graph everywhere.
+
+    Args:
+        crop: How a face is cut out; `None` (default) takes whole pictures.
+        detector: What `settings()` of the detector says; `None` with `crop` is that of
+            `MtcnnDetector()`.
+        stored_size: (height, width) in pixels that `prepare` stores pictures with;
+            `None` leaves them their own. Defaults to 256 x 256.
+        jpeg_quality: Quality of the stored JPEG files, 1 to 100; `None` compresses
+            nothing. Prediction compresses faces too, as training saw them: at quality
+            95 a saturated pixel may move by 20 of 255. Defaults to 95.
+        image_size: (height, width) of the model's input, in pixels; `None` (default) as
+            long as no model is known.
+        enlarge: Side of the picture before its center is cut out, over that of the
+            input, at least 1. Defaults to 1: nothing is cut.
+
+    Raises:
+        ValueError: If a setting is out of range.
+
+    Example:
+    >>> path = PixelPath(crop=CropOptions()).with_input((96, 96))
+    >>> PixelPath.from_dict(path.to_dict()) == path
+    True
+    >>> print(path.describe())
+    upright RGB; mtcnn face, margin 0.25, square; 256 x 256, JPEG 95; 96 x 96 in [0, 1]
+    """
+
+    crop: CropOptions | None = None
+    detector: Mapping[str, Any] | None = None
+    stored_size: tuple[int, int] | None = (256, 256)
+    jpeg_quality: int | None = 95
+    image_size: tuple[int, int] | None = None
+    enlarge: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("stored_size", "image_size"):
+            object.__setattr__(self, name, _checked_size(name, getattr(self, name)))
+        quality = self.jpeg_quality
+        if quality is not None and not 1 <= quality <= 100:
+            raise ValueError(
+                "Invalid `jpeg_quality`. Expected None or an int in [1, 100]. "
+                f"Received: jpeg_quality={quality!r}."
+            )
+        if not self.enlarge >= 1:
+            raise ValueError(
+                "Invalid `enlarge`. Expected a float of at least 1. "
+                f"Received: enlarge={self.enlarge!r}."
+            )
+        if self.crop is None:
+            object.__setattr__(self, "detector", None)
+        elif self.detector is None:
+            from keras_agegender.faces.detector import MtcnnDetector
+
+            object.__setattr__(self, "detector", MtcnnDetector().settings())
+        else:
+            object.__setattr__(self, "detector", dict(self.detector))
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.to_dict(), sort_keys=True))
+
+    @property
+    def faces(self) -> str:
+        """`"cropped"` where faces are cut out, `"whole"` where pictures stay whole."""
+        return "whole" if self.crop is None else "cropped"
+
+    @property
+    def uses_mtcnn(self) -> bool:
+        """Whether the faces are those of `MtcnnDetector`, which a graph can find."""
+        return self.detector is not None and self.detector.get("detector") == "mtcnn"
+
+    def with_input(
+        self, image_size: tuple[int, int], enlarge: float = 1.0
+    ) -> PixelPath:
+        """Returns the path that goes on to a model's input.
+
+        Args:
+            image_size: (height, width) of the input, in pixels.
+            enlarge: As in the class.
+        """
+        return replace(self, image_size=image_size, enlarge=enlarge)
+
+    def stored(self) -> PixelPath:
+        """Returns the path as far as the stored picture: what a dataset has."""
+        return replace(self, image_size=None, enlarge=1.0)
+
+    def differences(self, other: PixelPath) -> list[str]:
+        """Returns the names of the settings in which two paths differ."""
+        mine, others = self.to_dict(), other.to_dict()
+        return [name for name in mine if mine[name] != others[name]]
+
+    def describe(self) -> str:
+        """Returns the path in a line."""
+        steps = ["upright RGB"]
+        if self.crop is None:
+            steps.append("whole picture")
+        else:
+            name = (self.detector or {}).get("detector", "unknown detector")
+            words = [f"{name} face", f"margin {self.crop.margin:g}"]
+            words += [
+                word for word in ("square", "align", "pad") if getattr(self.crop, word)
+            ]
+            steps.append(", ".join(words))
+        stored = [_text(self.stored_size)] if self.stored_size else []
+        stored += [f"JPEG {self.jpeg_quality}"] if self.jpeg_quality else []
+        steps += [", ".join(stored)] if stored else []
+        if self.image_size:
+            text = f"{_text(self.image_size)} in [0, 1]"
+            if self.enlarge > 1:
+                text = f"center of {self.enlarge:.4g} times {text}"
+            steps.append(text)
+        return "; ".join(steps)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the path as plain values, ready for JSON."""
+        return {
+            "version": VERSION,
+            "crop": self.crop.to_dict() if self.crop else None,
+            "detector": dict(self.detector) if self.detector else None,
+            "stored_size": list(self.stored_size) if self.stored_size else None,
+            "jpeg_quality": self.jpeg_quality,
+            "image_size": list(self.image_size) if self.image_size else None,
+            "enlarge": self.enlarge,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PixelPath:
+        """Returns the path that `to_dict` wrote.
+
+        Raises:
+            ValueError: If it was written by another version, or lacks something.
+        """
+        names = {field.name for field in fields(cls)}
+        if values.get("version") != VERSION or names - set(values):
+            raise ValueError(
+                "Invalid pixel path. Expected what version "
+                f"{VERSION} of it writes. Received: {dict(values)}."
+            )
+        arguments = {name: values[name] for name in names}
+        if arguments["crop"] is not None:
+            arguments["crop"] = CropOptions.from_dict(arguments["crop"])
+        return cls(**arguments)
+
+
+def _checked_size(name: str, size: Any) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    size = tuple(size)
+    if len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
+        raise ValueError(
+            f"Invalid `{name}`. Expected None or (height, width) in pixels. "
+            f"Received: {name}={size!r}."
+        )
+    return size
+
+
+def _text(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"

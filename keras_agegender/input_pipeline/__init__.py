@@ -1,1 +1,0 @@
-"""From prepared datasets and manifests to batches that `model.fit` takes."""

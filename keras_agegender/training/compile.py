@@ -1,0 +1,226 @@
+"""Compiles the model of a recipe."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import keras
+from keras import ops
+
+from keras_agegender.callbacks.balancer import LossWeightBalancer
+from keras_agegender.callbacks.loss_weights import LossWeightScheduler
+from keras_agegender.encodings.encoding import Encoding, check_output_names
+from keras_agegender.labels import CELEBA_ATTRIBUTES
+from keras_agegender.models.builder import build_model, freeze_all_but_last
+from keras_agegender.recipes.schema import Recipe, TrainingSettings
+
+# Attribute of an optimizer that has the decay.
+MARK = "coupled_weight_decay"
+
+OptimizerT = TypeVar("OptimizerT", bound=keras.optimizers.Optimizer)
+
+
+def add_coupled_weight_decay(optimizer: OptimizerT, weight_decay: float) -> OptimizerT:
+    """Lets an optimizer add `weight_decay * weight` to every gradient that it applies.
+
+    That is the gradient of an L2 penalty of 0.5 * weight_decay * sum(weight²), which
+    stands neither in the loss nor in the validation loss. Kernels, biases and the
+    scales of normalizations decay, as with PyTorch's `Adam(weight_decay=…)`; frozen
+    weights do not. Gradients are clipped before it is added.
+
+    Keras' own `weight_decay` is decoupled from the gradient: a step takes
+    learning_rate * weight_decay of the weight. At 1e-4 × 1e-4 float32 rounds that away.
+
+    A file saved with the model holds the plain optimizer, so that it loads without this
+    package. Call this again when you go on training a loaded model.
+
+    Args:
+        optimizer: An optimizer without decay of its own; it is changed. Of a
+            `LossScaleOptimizer` take the inner one.
+        weight_decay: The factor, not negative. The report has 1e-4.
+
+    Returns:
+        The same optimizer.
+
+    Raises:
+        ValueError: If the factor is negative, or the optimizer has a decay already or
+            no update step of its own.
+
+    Example:
+        >>> optimizer = keras.optimizers.SGD(learning_rate=0.5)
+        >>> weight = keras.Variable([2.0])
+        >>> add_coupled_weight_decay(optimizer, 0.1).apply([ops.zeros(1)], [weight])
+        >>> round(float(weight[0]), 4)  # 2 - 0.5 * 0.1 * 2
+        1.9
+    """
+    if not weight_decay >= 0:
+        raise ValueError(
+            "Invalid `weight_decay`. Expected a number that is not negative. "
+            f"Received: weight_decay={weight_decay}."
+        )
+    if optimizer.weight_decay or getattr(optimizer, MARK, None) is not None:
+        raise ValueError(
+            "Invalid `optimizer`. Expected one without weight decay. Received: "
+            f"{optimizer.name!r}, which has it."
+        )
+    base = keras.optimizers.Optimizer
+    if type(optimizer).update_step is base.update_step:
+        raise ValueError(
+            "Invalid `optimizer`. Expected one that updates weights itself, not a "
+            f"wrapper of others. Received: {optimizer.name!r}."
+        )
+    update_step = optimizer.update_step
+
+    def decayed_update_step(gradient: Any, variable: Any, learning_rate: Any) -> None:
+        decay = ops.multiply(variable, ops.cast(weight_decay, variable.dtype))
+        gradient = ops.add(ops.cast(gradient, variable.dtype), decay)
+        update_step(gradient, variable, learning_rate)
+
+    optimizer.update_step = decayed_update_step
+    setattr(optimizer, MARK, float(weight_decay))
+    return optimizer
+
+
+def build_compiled_model(
+    recipe: Recipe,
+    encoding: Encoding,
+    steps_per_epoch: int = 1,
+    dtype_policy: str | None = None,
+) -> keras.Model:
+    """Returns the recipe's model, compiled with its optimizer, losses and metrics.
+
+    Weights and augmentation are drawn from Keras' global seed:
+    `keras.utils.set_random_seed` makes them the same again.
+
+    Args:
+        recipe: What to build.
+        encoding: Its outputs, extra heads included.
+        steps_per_epoch: Steps of an epoch, for a learning rate that decays.
+        dtype_policy: Keras' name of one, `"mixed_bfloat16"` for instance; `None` is
+            what the recipe says.
+    """
+    policy = "mixed_float16" if recipe.training.mixed_precision else "float32"
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(dtype_policy or policy)
+    try:
+        model = build_model(
+            recipe.model.backbone,
+            encoding=encoding,
+            image_size=recipe.model.image_size,
+            augment=recipe.model_augmentation(),
+            dropout_rate=recipe.model.dropout_rate,
+            width=recipe.model.width,
+            input_scaling=recipe.model.input_scaling,
+            backbone_weights=recipe.model.backbone_weights,
+            attribute_features=recipe.model.attribute_features,
+        )
+    finally:
+        keras.config.set_dtype_policy(before)
+    if recipe.model.trainable_layers is not None:
+        layers = recipe.model.trainable_layers
+        outputs = set(encoding.output_names)
+        if recipe.model.attribute_features:
+            # As in the report, the 40 attributes are one layer, the last before them.
+            layers = max(layers - 1, 0)
+            outputs |= {*CELEBA_ATTRIBUTES, "attributes"}
+        freeze_all_but_last(model, layers, outputs)
+    model.compile(
+        optimizer=_optimizer(recipe, steps_per_epoch),
+        jit_compile="auto" if (jit := recipe.training.jit_compile) is None else jit,
+        **{
+            **encoding.compile_arguments(),
+            "loss_weights": _loss_weights(recipe, encoding),
+        },
+    )
+    return model
+
+
+def _loss_weights(recipe: Recipe, encoding: Encoding) -> dict[str, float]:
+    weights = encoding.loss_weights
+    if not recipe.training.normalize_loss:
+        return weights
+    return {name: weight / sum(weights.values()) for name, weight in weights.items()}
+
+
+def loss_weight_schedulers(recipe: Recipe) -> list[LossWeightScheduler]:
+    """Returns one scheduler per `[[loss_weight_changes]]` of a recipe."""
+    schedulers = []
+    for change in recipe.loss_weight_changes:
+        if change.monitor is not None:
+            made = LossWeightScheduler.when(
+                change.monitor, above=change.above, below=change.below, set=change.set
+            )
+        elif change.epoch is not None:
+            made = LossWeightScheduler({change.epoch: change.set})
+        else:
+            step = change.step or 0
+            made = LossWeightScheduler({step: change.set}, by="step")
+        schedulers.append(made)
+    return schedulers
+
+
+def loss_weight_balancers(
+    recipe: Recipe, encoding: Encoding
+) -> list[LossWeightBalancer]:
+    """Returns the balancer of a recipe's `[loss_weight_balancing]`, if it has one.
+
+    Raises:
+        ValueError: If a setting is invalid, names an unknown output, or one that
+            `[[loss_weight_changes]]` sets too.
+    """
+    settings = recipe.loss_weight_balancing
+    if settings is None:
+        return []
+    names = settings.outputs or encoding.output_names
+    check_output_names(
+        dict.fromkeys(names), encoding.output_names, "loss_weight_balancing"
+    )
+    changed = {name for change in recipe.loss_weight_changes for name in change.set}
+    if both := sorted(changed & set(names)):
+        raise ValueError(
+            f"Invalid recipe {recipe.name!r}. Expected loss_weight_changes or "
+            f"loss_weight_balancing of an output, not both. Received: {both}."
+        )
+    balancer = LossWeightBalancer(
+        settings.method,
+        outputs=names,
+        temperature=settings.temperature,
+        by=settings.by,
+        momentum=settings.momentum,
+        base_weights={name: encoding.loss_weights[name] for name in names},
+    )
+    return [balancer]
+
+
+def _optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    settings = recipe.training
+    rate: Any = settings.learning_rate
+    if settings.cosine_decay:
+        rate = keras.optimizers.schedules.CosineDecay(
+            rate, decay_steps=max(1, settings.epochs * steps_per_epoch)
+        )
+    if settings.learning_rate_changes:
+        rate = _stepwise(settings)
+    try:
+        optimizer = keras.optimizers.get(settings.optimizer)
+    except ValueError as error:
+        raise ValueError(
+            "Invalid `training.optimizer`. Expected the name of a Keras optimizer, "
+            f"'adam' for instance. Received: {settings.optimizer!r}."
+        ) from error
+    decay = settings.weight_decay or None
+    if isinstance(optimizer, keras.optimizers.AdamW):
+        return type(optimizer)(learning_rate=rate, weight_decay=decay)
+    optimizer = type(optimizer)(learning_rate=rate, weight_decay=None)
+    return add_coupled_weight_decay(optimizer, decay) if decay else optimizer
+
+
+def _stepwise(settings: TrainingSettings) -> Any:
+    """Returns the learning rate that changes at given optimizer steps."""
+    changes = {int(k): v for k, v in settings.learning_rate_changes.items()}
+    steps = sorted(changes)
+    return keras.optimizers.schedules.PiecewiseConstantDecay(
+        # A boundary belongs to the rate before it there, to the one behind it here.
+        [step - 1 for step in steps],
+        [settings.learning_rate, *(changes[step] for step in steps)],
+    )
