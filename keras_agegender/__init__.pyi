@@ -1,16 +1,19 @@
 """The public API, typed; `__init__.py` imports each name when it is first used."""
 
 from .callbacks.balancer import LossWeightBalancer as LossWeightBalancer
-from .callbacks.checkpoints import BestModel as BestModel, RunBackup as RunBackup
+from .callbacks.checkpoints import (
+    BestModelCheckpoint as BestModelCheckpoint,
+    RunBackup as RunBackup,
+)
 from .callbacks.decoded_metrics import (
     DecodedAccuracy as DecodedAccuracy,
     DecodedMetrics as DecodedMetrics,
 )
-from .callbacks.epoch_logger import EpochLines as EpochLines
+from .callbacks.epoch_logger import EpochLogger as EpochLogger
 from .callbacks.loss_weights import LossWeightScheduler as LossWeightScheduler
 from .datasets.beam import prepare_with_beam as prepare_with_beam
 from .datasets.distillation import distill as distill
-from .datasets.duplicates import leave_out_duplicates as leave_out_duplicates
+from .datasets.duplicates import drop_duplicates as drop_duplicates
 from .datasets.manifest import (
     CleaningReport as CleaningReport,
     read_manifest as read_manifest,
@@ -41,10 +44,10 @@ from .datasets.splits import (
     report_splits as report_splits,
 )
 from .encodings.calibration import (
-    AnswerSets as AnswerSets,
     Calibration as Calibration,
+    PredictionSets as PredictionSets,
 )
-from .encodings.decoding import Decoded as Decoded, HeadAnswer as HeadAnswer
+from .encodings.decoding import Decoded as Decoded, HeadPrediction as HeadPrediction
 from .encodings.encoding import (
     Encoding as Encoding,
     balanced_class_weights as balanced_class_weights,
@@ -88,11 +91,11 @@ from .faces.images import (
 )
 from .faces.preprocessing import (
     CropOptions as CropOptions,
-    PixelPath as PixelPath,
+    Preprocessing as Preprocessing,
 )
 from .faces.preprocessing_graph import (
     PhotoFaces as PhotoFaces,
-    PixelGraph as PixelGraph,
+    PreprocessingGraph as PreprocessingGraph,
     StoredFace as StoredFace,
 )
 from .files import Verification as Verification, verify as verify

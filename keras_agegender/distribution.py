@@ -82,7 +82,7 @@ def wait_for_all(name: str) -> None:
 
 
 @contextlib.contextmanager
-def failing_together() -> Iterator[None]:
+def abort_all_on_error() -> Iterator[None]:
     """Work of several processes, of which none waits for one that has failed.
 
     An error in one of them is raised there. In all others a line on stderr names that
@@ -188,7 +188,7 @@ def num_shards() -> int:
 
 
 @contextlib.contextmanager
-def undistributed() -> Iterator[None]:
+def no_distribution() -> Iterator[None]:
     """Turns the distribution off for work that one process does alone.
 
     When Keras saves a model, it creates an optimizer variable. Under a distribution all

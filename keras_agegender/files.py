@@ -35,7 +35,7 @@ BLOCK_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
-def replacing(file: Path, *, durable: bool = True) -> Iterator[Path]:
+def atomic_write(file: Path, *, durable: bool = True) -> Iterator[Path]:
     """Gives a temporary file to write, which then takes the place of `file`.
 
     If the block raises, the temporary file is removed and `file` stays as it was.
@@ -55,7 +55,7 @@ def replacing(file: Path, *, durable: bool = True) -> Iterator[Path]:
     try:
         yield partial
         if durable:
-            to_disk(partial)
+            sync_to_disk(partial)
         os.replace(partial, file)
     except BaseException as error:
         partial.unlink(missing_ok=True)
@@ -65,7 +65,7 @@ def replacing(file: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def only_writer(lock: Path, refusal: str) -> Iterator[None]:
+def exclusive_lock(lock: Path, refusal: str) -> Iterator[None]:
     """Keeps other processes from writing what a lock file stands for.
 
     The system frees the lock of a process that was killed; the file it leaves is none.
@@ -98,7 +98,7 @@ def only_writer(lock: Path, refusal: str) -> Iterator[None]:
 
 def write_bytes(file: Path, content: bytes, *, durable: bool = True) -> None:
     """Writes a file, whole or not at all."""
-    with replacing(file, durable=durable) as partial:
+    with atomic_write(file, durable=durable) as partial:
         partial.write_bytes(content)
 
 
@@ -163,13 +163,15 @@ def read_json(file: Path, remedy: str = "Put it back, or remove it.") -> Any:
 
 # Before a pattern of names: Windows opens a device under these, whatever its ending.
 # Source: https://learn.microsoft.com/windows/win32/fileio/naming-a-file
-NO_DEVICE = r"(?!(?i:con|prn|aux|nul|(?:com|lpt)[\d¹²³])(?:[. ]|\Z))"
-DEVICES = "no device of Windows ('con', 'prn', 'aux', 'nul', 'com1', 'lpt1' …)"
+RESERVED_NAMES_PATTERN = r"(?!(?i:con|prn|aux|nul|(?:com|lpt)[\d¹²³])(?:[. ]|\Z))"
+RESERVED_NAMES_TEXT = (
+    "no device of Windows ('con', 'prn', 'aux', 'nul', 'com1', 'lpt1' …)"
+)
 # Letters and digits of any script, and what is harmless between them.
-FILE_NAME = re.compile(NO_DEVICE + r"[^\W_][\w .+()-]{0,99}(?<![. ])")
+FILE_NAME = re.compile(RESERVED_NAMES_PATTERN + r"[^\W_][\w .+()-]{0,99}(?<![. ])")
 FILE_NAME_RULE = (
     "a name of at most 100 letters, digits, spaces and '_', '.', '+', '-', '(' or ')' "
-    f"that begins with a letter or digit, ends with no space or '.', and is {DEVICES}"
+    f"that begins with a letter or digit, ends with no space or '.', and is {RESERVED_NAMES_TEXT}"
 )
 
 
@@ -193,7 +195,7 @@ def lock_beside(target: Path) -> Path:
     return target.with_name(f".{target.name}.lock")
 
 
-def holds(
+def check_output_dir(
     directory: Path, marker: str, what: str, besides: Collection[str] = ()
 ) -> bool:
     """Returns whether a folder holds a thing already; one to be made holds nothing.
@@ -287,7 +289,7 @@ def _hash(files: Iterable[Path], with_names: bool) -> str:
     return digest.hexdigest()
 
 
-def to_disk(file: Path) -> None:
+def sync_to_disk(file: Path) -> None:
     """Returns when a file's content would outlive a power failure."""
     descriptor = os.open(file, os.O_RDWR)
     try:

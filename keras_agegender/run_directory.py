@@ -9,8 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_agegender.faces.preprocessing import PixelPath
-from keras_agegender.files import file_hash, holds, only_writer, read_json, write_json
+from keras_agegender.faces.preprocessing import Preprocessing
+from keras_agegender.files import (
+    check_output_dir,
+    exclusive_lock,
+    file_hash,
+    read_json,
+    write_json,
+)
 from keras_agegender.labels import AgeGroups
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.recipes.schema import Recipe
@@ -171,7 +177,7 @@ class RunDirectory:
             ValueError: If it is a file, or a folder of other things.
         """
         # What a process left that was killed at once is nothing.
-        holds(self.path, "run.json", "run", besides=(".lock",))
+        check_output_dir(self.path, "run.json", "run", besides=(".lock",))
 
     def has_trained(self) -> bool:
         """Returns whether an epoch was trained, of what it begins with too."""
@@ -197,13 +203,13 @@ class RunDirectory:
         """Writes changes to run.json, whole or not at all."""
         write_json(self.path / "run.json", {**self.info(), **changes})
 
-    def pixels(self) -> PixelPath | None:
+    def pixels(self) -> Preprocessing | None:
         """Returns what was done to the pixels, as written down when it was trained.
 
         `None` where the dataset was not made by `prepare`.
         """
         values = self.info().get("pixels")
-        return PixelPath.from_dict(values) if values else None
+        return Preprocessing.from_dict(values) if values else None
 
     def encoding(self) -> Encoding:
         """Returns the encoding with its extra heads and loss weights."""
@@ -262,7 +268,7 @@ class RunDirectory:
             ValueError: If another process does so already.
         """
         refusal = f"Another process trains in {self.path}. Choose another directory."
-        with only_writer(self.path / ".lock", refusal):
+        with exclusive_lock(self.path / ".lock", refusal):
             yield
 
     def check_space(self, num_bytes: int) -> None:

@@ -88,7 +88,7 @@ def utkface_manifest(train: Path, test: Path) -> pd.DataFrame:
     rows = pd.concat([train_rows, test_rows.assign(split="test")])
     race = {"kind": "categorical", "classes": list(RACES)}
     manifest = make_manifest(rows.to_dict("records"), extra_heads={"race": race})
-    manifest = kag.leave_out_duplicates(
+    manifest = kag.drop_duplicates(
         manifest, report, splits=("train", "validation"), cache=cache
     )
     print(report)

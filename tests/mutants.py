@@ -52,7 +52,7 @@ MUTANTS = [
            "if not recipe.training.normalize_loss:", "if True:", FIT),
     Mutant("class weights do not reach batches", "training/fitting.py",
            "if experiment.recipe.training.class_weights is None:", "if True:", FIT),
-    Mutant("TotalAgeLoss unweighted", "callbacks/total_age_loss.py",
+    Mutant("AgeLossLogger unweighted", "callbacks/total_age_loss.py",
            "sum(w * logs", "sum(1.0 * logs", CALLBACKS),
     Mutant("weight decay dropped", "training/compiling.py",
            "return add_coupled_weight_decay(optimizer, decay) if decay else optimizer",

@@ -18,7 +18,7 @@ def names_in(folder):
 
 def test_a_new_file_appears_when_the_block_ends(tmp_path):
     file = tmp_path / "table.csv"
-    with files.replacing(file) as partial:
+    with files.atomic_write(file) as partial:
         partial.write_text("half")
         assert not file.exists()
         assert partial.parent == tmp_path and partial.suffix == ".csv"
@@ -31,7 +31,7 @@ def test_a_new_file_appears_when_the_block_ends(tmp_path):
 def test_an_error_leaves_the_old_file_and_no_other(tmp_path, error):
     file = tmp_path / "table.csv"
     file.write_text("old")
-    with pytest.raises(error), files.replacing(file) as partial:
+    with pytest.raises(error), files.atomic_write(file) as partial:
         partial.write_text("half")
         assert file.read_text() == "old"
         raise error
@@ -41,7 +41,10 @@ def test_an_error_leaves_the_old_file_and_no_other(tmp_path, error):
 
 def test_a_block_that_writes_nothing_is_an_error(tmp_path):
     for durable in (True, False):
-        with pytest.raises(OSError), files.replacing(tmp_path / "a", durable=durable):
+        with (
+            pytest.raises(OSError),
+            files.atomic_write(tmp_path / "a", durable=durable),
+        ):
             pass
     assert names_in(tmp_path) == []
 

@@ -17,10 +17,12 @@ from keras_agegender.recipes.loading import load_recipe
 BAD = ["../../../escaped", "/etc/x", "a/b", "..", ".", ".hidden", "a\\b", "a\nb",
        "a\0b", "C:x", "x" * 101, " x", "-x", "x.", "x "]  # fmt: skip
 # What Windows takes for a device, in any folder, with any ending, in any case.
-DEVICES = ["con", "NUL", "Aux", "prn", "com1", "LPT9", "COM¹"]
+RESERVED_NAMES_TEXT = ["con", "NUL", "Aux", "prn", "com1", "LPT9", "COM¹"]
 
 
-@pytest.mark.parametrize("name", [*DEVICES, "con.txt", "nul.a.b", "aux .x", "com1 (2)"])
+@pytest.mark.parametrize(
+    "name", [*RESERVED_NAMES_TEXT, "con.txt", "nul.a.b", "aux .x", "com1 (2)"]
+)
 def test_devices(name):
     assert not is_file_name(name)
     assert not is_file_name(name.upper())
@@ -54,7 +56,7 @@ def test_good_names(name):
     assert is_file_name(name)
 
 
-@pytest.mark.parametrize("name", [*BAD, *DEVICES])
+@pytest.mark.parametrize("name", [*BAD, *RESERVED_NAMES_TEXT])
 def test_recipes(tmp_path, name):
     file = tmp_path / "mine.toml"
     # JSON's escapes are TOML's.
@@ -73,7 +75,7 @@ def test_a_recipe_is_called_as_its_file():
 
 
 @pytest.mark.parametrize(
-    "split", ["../x", "a/b", "", "a+b", "a b", "x" * 101, "a[1:]", *DEVICES]
+    "split", ["../x", "a/b", "", "a+b", "a b", "x" * 101, "a[1:]", *RESERVED_NAMES_TEXT]
 )
 def test_splits(tmp_path, split):
     rows = [{"key": "1.jpg", "path": "1.jpg", "split": split}]
@@ -81,7 +83,9 @@ def test_splits(tmp_path, split):
         make_manifest(rows)
 
 
-@pytest.mark.parametrize("name", ["../x", "", "a/b", "a b", "x" * 101, *DEVICES])
+@pytest.mark.parametrize(
+    "name", ["../x", "", "a/b", "a b", "x" * 101, *RESERVED_NAMES_TEXT]
+)
 def test_datasets(tmp_path, name):
     cropper = make_cropper(MiddleDetector(), None, (32, 32), 95)
     with pytest.raises(ValueError, match="Invalid `name`"):
@@ -94,7 +98,7 @@ def test_datasets(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["../x", "a/b", "", ".x", "a\n", "x" * 101, "con.a", *DEVICES]
+    "name", ["../x", "a/b", "", ".x", "a\n", "x" * 101, "con.a", *RESERVED_NAMES_TEXT]
 )
 def test_heads(name):
     assert not NAME.fullmatch(name)

@@ -10,11 +10,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_agegender.distribution import undistributed
-from keras_agegender.files import file_hash, read_json, to_disk, write_json
+from keras_agegender.distribution import no_distribution
+from keras_agegender.files import file_hash, read_json, sync_to_disk, write_json
 
 
-class BestModel(keras.callbacks.ModelCheckpoint):
+class BestModelCheckpoint(keras.callbacks.ModelCheckpoint):
     """Keeps the model of the epoch with the best value of a metric.
 
     Keras' `ModelCheckpoint`, which also works in one of several processes that train
@@ -27,7 +27,7 @@ class BestModel(keras.callbacks.ModelCheckpoint):
         mode: `"min"` keeps the lowest value, `"max"` the highest.
 
     Example:
-    >>> best = BestModel("best.keras", "val_gender_accuracy", mode="max")
+    >>> best = BestModelCheckpoint("best.keras", "val_gender_accuracy", mode="max")
     """
 
     def __init__(self, filepath: str | Path, monitor: str, mode: str) -> None:
@@ -41,7 +41,7 @@ class BestModel(keras.callbacks.ModelCheckpoint):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Saves the model and its record if it is better than before."""
         before: Any = self.best
-        with undistributed():
+        with no_distribution():
             super().on_epoch_end(epoch, logs)
         if self.best != before:
             record = {
@@ -54,7 +54,7 @@ class BestModel(keras.callbacks.ModelCheckpoint):
 
 
 def record_file(model_file: str | Path) -> Path:
-    """Returns the file of the record that `BestModel` writes beside a model.
+    """Returns the file of the record that `BestModelCheckpoint` writes beside a model.
 
     Example:
     >>> record_file("run/best.keras").name
@@ -166,9 +166,9 @@ class RunBackup(keras.callbacks.Callback):
         self.directory.mkdir(parents=True, exist_ok=True)
         weights = self.directory / f"epoch-{epoch:04d}.weights.h5"
         partial = self.directory / "partial.weights.h5"
-        with undistributed():
+        with no_distribution():
             self.model.save_weights(partial)
-        to_disk(partial)  # the state, which is, must not speak of lost weights
+        sync_to_disk(partial)  # the state, which is, must not speak of lost weights
         os.replace(partial, weights)
         self._state = {
             "epoch": epoch,

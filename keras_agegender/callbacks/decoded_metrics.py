@@ -182,7 +182,7 @@ def decoded_accuracies(
     return accuracies
 
 
-class TotalAgeLoss(keras.callbacks.Callback):
+class AgeLossLogger(keras.callbacks.Callback):
     """Adds `val_age_loss` to the logs where several heads share the age group.
 
     It is the mean of the age heads' losses, weighted by their loss weights: the models
@@ -193,7 +193,7 @@ class TotalAgeLoss(keras.callbacks.Callback):
         loss_weights: Age head -> weight, not all of them 0.
 
     Example:
-    >>> total = TotalAgeLoss({"age1": 1.0, "age2": 3.0})
+    >>> total = AgeLossLogger({"age1": 1.0, "age2": 3.0})
     >>> logs = {"val_age1_loss": 0.5, "val_age2_loss": 0.1}
     >>> total.on_epoch_end(0, logs)
     >>> round(logs["val_age_loss"], 6)

@@ -12,7 +12,7 @@ import keras
 from keras_agegender.callbacks.loss_weights import LOG_SUFFIX
 from keras_agegender.console import progress_bar
 
-# What `EpochLines` shows of the logs, where it is there: key -> label.
+# What `EpochLogger` shows of the logs, where it is there: key -> label.
 SHOWN = {
     "loss": "loss",
     "val_loss": "val_loss",
@@ -28,7 +28,7 @@ SMALL_CHANGE = 0.049
 MOST_WEIGHTS = 3
 
 
-class EpochLines(keras.callbacks.Callback):
+class EpochLogger(keras.callbacks.Callback):
     """Reports an epoch in one line, and changes of loss weights in one before it.
 
     Keras' own line names two figures for each output, about twenty for nine outputs.
@@ -41,7 +41,7 @@ class EpochLines(keras.callbacks.Callback):
         report: Takes each line. Defaults to `print`.
 
     Example:
-    >>> model.fit(ds, verbose=0, callbacks=[EpochLines()])  # doctest: +SKIP
+    >>> model.fit(ds, verbose=0, callbacks=[EpochLogger()])  # doctest: +SKIP
     epoch  1/12    8 s   loss 3.912   val_loss 2.604   val gender 0.871   val age 0.412
     """
 

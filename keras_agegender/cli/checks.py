@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from keras_agegender.datasets.prepared import PREPARATION_FILE, check_prepared
-from keras_agegender.files import holds
+from keras_agegender.files import check_output_dir
 from keras_agegender.recipes.loading import (
     check_beginning,
     check_pretraining_data,
@@ -123,7 +123,7 @@ def _is_photo(inputs: Sequence[str]) -> bool:
 
 def check_new_dataset(path: str) -> None:
     """Raises a `ValueError` if a dataset can't be made in a folder of other things."""
-    holds(Path(path), PREPARATION_FILE, "prepared dataset")
+    check_output_dir(Path(path), PREPARATION_FILE, "prepared dataset")
 
 
 def check_new_run(path: str | Path, overwrite: bool) -> None:

@@ -22,7 +22,7 @@ from keras_agegender.cli.console import (
     whole_number,
 )
 from keras_agegender.console import progress_bar, quiet_pictures
-from keras_agegender.files import lock_beside, only_writer, verify
+from keras_agegender.files import exclusive_lock, lock_beside, verify
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.serving.formats import (
     FORMATS,
@@ -119,12 +119,12 @@ def _annotate_people(source: Source, file: Path, video: Any) -> None:
 def _write(file: Path, image: Any, prediction: Any) -> None:
     from PIL import Image
 
-    from keras_agegender.files import replacing
+    from keras_agegender.files import atomic_write
     from keras_agegender.serving.annotate import annotate_photo
 
     file.parent.mkdir(parents=True, exist_ok=True)
     picture = annotate_photo(image, prediction)
-    with replacing(file) as partial:
+    with atomic_write(file) as partial:
         Image.fromarray(picture).save(partial)
     print(f"Annotated: {file}", file=sys.stderr)
 
@@ -180,7 +180,7 @@ def _run_into(
     }
     refusal = f"Another process predicts into {out}. Choose another file."
     with (
-        only_writer(lock_beside(out), refusal),
+        exclusive_lock(lock_beside(out), refusal),
         AnswerFile(out, sources, request, _note) as answers,
     ):
         done = answers.num_done

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_agegender.encodings.encoding import Encoding, check_output_names
-from keras_agegender.encodings.head_types import KINDS
+from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.encodings.registry import get_encoding
 
 # Losses whose targets may be any probabilities, not just labels.
@@ -93,7 +93,7 @@ def _mixed_outputs(
         name
         for head in encoding.heads
         for name in head.output_names
-        if KINDS[head.kind].loss in SOFT_LOSSES
+        if HEAD_TYPES[head.kind].loss in SOFT_LOSSES
     ]
     check_output_names(outputs or (), can_be, "outputs")
     names = can_be if outputs is None else list(outputs)

@@ -470,7 +470,7 @@ def connected(count: int, edges: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.
     return connected_components(graph, directed=False)[1]
 
 
-def leave_out_duplicates(
+def drop_duplicates(
     manifest: pd.DataFrame,
     report: CleaningReport,
     duplicates: str = NEAR,
@@ -497,7 +497,7 @@ def leave_out_duplicates(
 
     Example:
     >>> manifest, report = read_csv("labels.csv")  # doctest: +SKIP
-    >>> manifest = leave_out_duplicates(manifest, report)  # doctest: +SKIP
+    >>> manifest = drop_duplicates(manifest, report)  # doctest: +SKIP
     """
     same = find_same_pictures(list(manifest["path"]), duplicates, cache=cache)
     contents = pd.Series(same.contents, index=manifest.index)

@@ -29,7 +29,7 @@ from keras_agegender.datasets.prepared import (
 )
 from keras_agegender.datasets.readers.adience import TREES, read_adience
 from keras_agegender.datasets.readers.csv import USUAL_NAMES, read_csv_as_is
-from keras_agegender.files import read_regular, replacing
+from keras_agegender.files import atomic_write, read_regular
 from keras_agegender.labels import MISSING, AgeGroups
 
 INDEX_COLUMNS = ("key", "subject", "source", "picture")
@@ -79,7 +79,7 @@ class FaceIndex:
 
     def write(self, file: Path) -> None:
         """Writes the index as a compressed CSV file, whole or not at all."""
-        with replacing(file) as partial:
+        with atomic_write(file) as partial:
             self.table.to_csv(partial, index=False, compression="gzip")
 
     @classmethod
@@ -231,7 +231,7 @@ class FaceTable:
     """The faces of any data.
 
     Attributes:
-        kind: One of `KINDS`.
+        kind: One of `HEAD_TYPES`.
         rows: A row per face and split it is in: `COLUMNS`, and `age_years` where known.
         age_groups: What age-group ids stand for.
         pictures: Yields the bytes of each row's picture file, in the order of the rows;

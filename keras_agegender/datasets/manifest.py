@@ -12,7 +12,13 @@ from typing import Any
 
 import pandas as pd
 
-from keras_agegender.files import DEVICES, NO_DEVICE, read_json, replacing, write_json
+from keras_agegender.files import (
+    RESERVED_NAMES_PATTERN,
+    RESERVED_NAMES_TEXT,
+    atomic_write,
+    read_json,
+    write_json,
+)
 from keras_agegender.labels import (
     ADIENCE_AGE_GROUPS,
     GENDERS,
@@ -199,7 +205,7 @@ _TEXT = ("key", "path", "subject", "split", "source")
 OPTIONAL_TEXT = ("album",)
 _ATTRIBUTES = ("cleaning", "cleaning_items", "kept")  # those that may be absent
 # Files are called so.
-SPLIT_NAME = re.compile(NO_DEVICE + r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
+SPLIT_NAME = re.compile(RESERVED_NAMES_PATTERN + r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 _IDS = ("fold", "age_group", "gender")
 
 
@@ -284,7 +290,7 @@ def validate_manifest(manifest: pd.DataFrame, *, shared_subjects: bool = False) 
         if not SPLIT_NAME.fullmatch(str(split)):
             raise ValueError(
                 "Invalid manifest. Expected names of splits of at most 100 letters, "
-                f"digits, '_' and '-', and {DEVICES}. Received: {split!r}."
+                f"digits, '_' and '-', and {RESERVED_NAMES_TEXT}. Received: {split!r}."
             )
     counts = {"age_group": len(manifest_age_groups(manifest)), "gender": len(GENDERS)}
     for column in _IDS:
@@ -388,7 +394,7 @@ def write_manifest(manifest: pd.DataFrame, file: str | Path) -> None:
     """
     validate_manifest(manifest)
     file = Path(file)
-    with replacing(file) as partial:
+    with atomic_write(file) as partial:
         manifest.to_csv(partial, index=False)
     meanings = {
         "extra_heads": manifest.attrs.get("extra_heads", {}),

@@ -28,9 +28,9 @@ from keras_agegender.encodings.head import (
 )
 from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.faces.decoding import decode_jpeg, decode_picture
-from keras_agegender.faces.preprocessing import CropOptions, PixelPath
+from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
 from keras_agegender.faces.preprocessing_graph import (
-    PixelGraph,
+    PreprocessingGraph,
     enlarged_size,
     unit_pixels,
 )
@@ -287,7 +287,7 @@ def read_age_groups(examples: tf.data.Dataset) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Preprocessing:
+class PipelinePreset:
     """How a stored picture becomes the model's input.
 
     Attributes:
@@ -305,29 +305,29 @@ class Preprocessing:
 
 # The report, 1.3: Caffe resizes to 256, cuts 227 and flips; ResNet resizes to 224.
 # They are chosen by the public argument `pipeline` and the recipe key `data.pipeline`.
-PREPROCESSINGS = {
-    "caffe": Preprocessing(image_size=(227, 227), enlarge=256 / 227, random_flip=True),
-    "resnet": Preprocessing(image_size=(224, 224)),
+PIPELINE_PRESETS = {
+    "caffe": PipelinePreset(image_size=(227, 227), enlarge=256 / 227, random_flip=True),
+    "resnet": PipelinePreset(image_size=(224, 224)),
 }
 
 
-def get_preprocessing(name: str) -> Preprocessing:
+def get_pipeline_preset(name: str) -> PipelinePreset:
     """Returns the preprocessing of that name, `"caffe"` or `"resnet"`.
 
     Raises:
         ValueError: If there is none.
     """
-    if name not in PREPROCESSINGS:
+    if name not in PIPELINE_PRESETS:
         raise ValueError(
-            f"Invalid `pipeline`. Expected one of {sorted(PREPROCESSINGS)}. "
+            f"Invalid `pipeline`. Expected one of {sorted(PIPELINE_PRESETS)}. "
             f"Received: pipeline={name!r}."
         )
-    return PREPROCESSINGS[name]
+    return PIPELINE_PRESETS[name]
 
 
 def input_path(
-    stored: PixelPath, image_size: tuple[int, int] | None, pipeline: str
-) -> PixelPath:
+    stored: Preprocessing, image_size: tuple[int, int] | None, pipeline: str
+) -> Preprocessing:
     """Returns the path that goes on from stored pictures to a model's input.
 
     Args:
@@ -336,7 +336,7 @@ def input_path(
         pipeline: `"resnet"` or `"caffe"`.
     """
     size = checked_image_size(image_size, pipeline)
-    return stored.with_input(size, get_preprocessing(pipeline).enlarge)
+    return stored.with_input(size, get_pipeline_preset(pipeline).enlarge)
 
 
 def preprocess_for_evaluation(
@@ -353,8 +353,8 @@ def preprocess_for_evaluation(
     Returns:
         float32 in [0, 1]. Shape (*image_size, 3).
     """
-    path = input_path(PixelPath(), image_size, pipeline)
-    return PixelGraph(path).to_input(image)
+    path = input_path(Preprocessing(), image_size, pipeline)
+    return PreprocessingGraph(path).to_input(image)
 
 
 def preprocess_for_training(
@@ -375,7 +375,7 @@ def preprocess_for_training(
     Returns:
         float32 in [0, 1]. Shape (*image_size, 3).
     """
-    preprocessing = get_preprocessing(pipeline)
+    preprocessing = get_pipeline_preset(pipeline)
     size = enlarged_size(image_size, preprocessing.enlarge)
     image = unit_pixels(image, size)
     # Seeds of their own: from one, place and mirroring would go together.
@@ -388,7 +388,7 @@ def preprocess_for_training(
 
 
 def picture_reader(
-    data: Any, face_crop: CropOptions | PixelPath | None
+    data: Any, face_crop: CropOptions | Preprocessing | None
 ) -> Callable[[tf.Tensor], tf.Tensor]:
     """Returns what turns a file's bytes into the picture that is preprocessed.
 
@@ -402,13 +402,13 @@ def picture_reader(
     if face_crop is None:
         return decode
     if isinstance(face_crop, CropOptions):
-        face_crop = PixelPath(crop=face_crop)
+        face_crop = Preprocessing(crop=face_crop)
     _check_on_the_fly(face_crop)
-    graph = PixelGraph(face_crop)
+    graph = PreprocessingGraph(face_crop)
     return lambda data: graph.subject(decode(data))
 
 
-def _check_on_the_fly(path: PixelPath) -> None:
+def _check_on_the_fly(path: Preprocessing) -> None:
     if path.crop is not None and path.crop.fallback == "skip":
         raise ValueError(
             "Invalid `face_crop`. Expected a fallback of 'center' or 'full': no "
@@ -425,7 +425,7 @@ def checked_image_size(
     image_size: tuple[int, int] | None, pipeline: str
 ) -> tuple[int, int]:
     """Returns (height, width); raises ValueError unless both are positive ints."""
-    size = tuple(image_size or get_preprocessing(pipeline).image_size)
+    size = tuple(image_size or get_pipeline_preset(pipeline).image_size)
     if len(size) != 2 or not all(isinstance(x, int) and x > 0 for x in size):
         raise ValueError(
             "Invalid `image_size`. Expected (height, width) in pixels. "
@@ -443,7 +443,7 @@ def make_eval_dataset(
     image_size: tuple[int, int] | None = None,
     batch_size: int = 64,
     cache: bool | str = False,
-    face_crop: CropOptions | PixelPath | None = None,
+    face_crop: CropOptions | Preprocessing | None = None,
     shard: tuple[int, int] | None = None,
 ) -> tf.data.Dataset:
     """Returns evaluation batches `(image, targets, sample_weights)`, in a fixed order.
@@ -520,7 +520,7 @@ def make_train_dataset(
     shuffle_buffer: int = 20_000,
     balanced: bool = False,
     cache: bool | str = False,
-    face_crop: CropOptions | PixelPath | None = None,
+    face_crop: CropOptions | Preprocessing | None = None,
     augment: Augmentation | None = None,
     epochs: range | None = None,
     shard: tuple[int, int] | None = None,
@@ -549,7 +549,7 @@ def make_train_dataset(
             on disk. Defaults to `False`.
         face_crop: Finds and cuts out the face of every picture, each time it is read;
             for a manifest or a dataset of whole pictures. The pixels are those of
-            `prepare`, which does it once and says what it found. A `PixelPath` says
+            `prepare`, which does it once and says what it found. A `Preprocessing` says
             all of it, `CropOptions` what differs from `prepare`'s defaults. Defaults to
             `None`: pictures are taken as they are.
         augment: Random changes beside the pipeline's own; for a model without

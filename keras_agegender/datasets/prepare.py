@@ -41,13 +41,13 @@ from keras_agegender.datasets.prepared import (
 from keras_agegender.datasets.splits import check_subject_exclusive
 from keras_agegender.faces.detector import Detections, FaceDetector
 from keras_agegender.faces.images import UnreadableImageError, encode_jpeg, read_image
-from keras_agegender.faces.preprocessing import CropOptions, PixelPath
+from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
 from keras_agegender.files import (
-    DEVICES,
-    NO_DEVICE,
-    holds,
+    RESERVED_NAMES_PATTERN,
+    RESERVED_NAMES_TEXT,
+    check_output_dir,
+    exclusive_lock,
     lock_beside,
-    only_writer,
     replace_directory,
     versions,
     write_bytes,
@@ -116,7 +116,10 @@ def finished_before(
         ValueError: If it is a file, holds other things than a dataset, or another
             dataset, unless that may be overwritten.
     """
-    if not holds(directory, PREPARATION_FILE, "prepared dataset") or overwrite:
+    if (
+        not check_output_dir(directory, PREPARATION_FILE, "prepared dataset")
+        or overwrite
+    ):
         return False
     made = read_preparation(directory)
     if found := differences(made, request):
@@ -204,7 +207,7 @@ class BlockCropper:
     """
 
     detector: FaceDetector | None
-    path: PixelPath
+    path: Preprocessing
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the compiled graph behind: a worker makes its own."""
@@ -217,10 +220,10 @@ class BlockCropper:
         from keras_agegender.faces.preprocessing_graph import (
             PICTURE,
             PhotoFaces,
-            PixelGraph,
+            PreprocessingGraph,
         )
 
-        graph = PixelGraph(self.path)
+        graph = PreprocessingGraph(self.path)
 
         @tf.function(
             input_signature=[
@@ -596,7 +599,7 @@ WITHOUT_FACE = {
 }
 BLOCK_SIZE = 128
 DATASET_NAME = re.compile(
-    NO_DEVICE + r"[A-Za-z0-9_]{1,100}"
+    RESERVED_NAMES_PATTERN + r"[A-Za-z0-9_]{1,100}"
 )  # TFDS makes a folder of it
 JPEG_QUALITY = 95
 
@@ -713,7 +716,7 @@ class Preparation:
             f"Another process prepares {self.directory}. Wait for it, or choose "
             "another directory."
         )
-        with only_writer(lock_beside(self.directory), refusal):
+        with exclusive_lock(lock_beside(self.directory), refusal):
             yield
 
     def splits(self) -> list[str]:
@@ -805,7 +808,7 @@ def prepare(
 ) -> PreparationReport:
     """Crops the face out of every picture and writes a prepared dataset.
 
-    What was done to the pixels is in it, as a `PixelPath`; `train` keeps it in the run,
+    What was done to the pixels is in it, as a `Preprocessing`; `train` keeps it in the run,
     `export` in the model.
 
     The same call again resumes an interrupted preparation; after it is complete, it
@@ -891,7 +894,7 @@ def make_cropper(
     if crop_options is None:
         detector = None
     height, width = output_size
-    path = PixelPath(
+    path = Preprocessing(
         crop=crop_options,
         detector=detector.settings() if detector else None,
         stored_size=(height, width),
@@ -924,7 +927,7 @@ def begin(
     if not DATASET_NAME.fullmatch(name):
         raise ValueError(
             "Invalid `name`. Expected at most 100 letters, digits and '_', and "
-            f"{DEVICES}. Received: name={name!r}."
+            f"{RESERVED_NAMES_TEXT}. Received: name={name!r}."
         )
     validate_manifest(manifest)
     check_subject_exclusive(manifest, splits)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from keras_agegender.console import quiet_datasets, quiet_start
 from keras_agegender.encodings.head import Head, check_class_ids
-from keras_agegender.faces.preprocessing import PixelPath
+from keras_agegender.faces.preprocessing import Preprocessing
 from keras_agegender.files import (
     CHECKSUMS_FILE,
     check_sizes,
@@ -172,9 +172,9 @@ def check_encoding(
         column = head.columns[0]
         declared = extra_heads.get(column, {})
         classes = tuple(declared.get("classes") or ())
-        holds = f"{len(classes)} classes ({', '.join(classes)})" if classes else ""
+        content = f"{len(classes)} classes ({', '.join(classes)})" if classes else ""
         if declared.get("kind") == "regression" and head.kind not in NUMBER_KINDS:
-            holds = "numbers, no classes"
+            content = "numbers, no classes"
         elif not classes or (
             head.kind != "regression"
             and len(classes) == head.num_values
@@ -182,7 +182,7 @@ def check_encoding(
         ):
             continue
         raise ValueError(
-            f"Invalid head {head.name!r}. Column {column!r} of {where} has {holds}. "
+            f"Invalid head {head.name!r}. Column {column!r} of {where} has {content}. "
             f"Received: kind={head.kind!r}, num_classes={head.num_classes}"
             + (f", classes={head.classes}." if head.classes else ".")
         )
@@ -230,10 +230,10 @@ class PreparedDataset:
         return Path(self.builder.data_dir)
 
     @property
-    def pixels(self) -> PixelPath | None:
+    def pixels(self) -> Preprocessing | None:
         """What was done to its pixels; `None` where `prepare` did not make it."""
         values = self.info.get("pixels")
-        return PixelPath.from_dict(values) if values else None
+        return Preprocessing.from_dict(values) if values else None
 
     def extra_heads(self) -> tuple[Head, ...]:
         """Returns a head for each extra column that is meant as an output."""

@@ -22,7 +22,7 @@ from keras import ops
 from keras_agegender.encodings.decoding import Decoded, most_probable
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
-from keras_agegender.encodings.head_types import KINDS
+from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.errors import did_you_mean
 
 # What thresholds may depend on: answers, known when a face is answered about.
@@ -33,7 +33,7 @@ SIGMOID_MARGIN = 1e-7
 SOFTMAX_MARGIN = 1e-30
 
 
-class AnswerSets(NamedTuple):
+class PredictionSets(NamedTuple):
     """Which answers are in each face's set; `None` where there is no threshold.
 
     Attributes:
@@ -56,7 +56,7 @@ class Calibration:
             changes nothing, more than 1 makes a model less sure. Heads left out keep
             their probabilities.
         thresholds: `"age_group"`, `"gender"` -> one threshold in [0, 1], or with `by`
-            one for each class that was answered. Answers left out get no sets.
+            one for each class that was answered. Predictions left out get no sets.
         alpha: Share of the faces whose truth may lie outside the set. Defaults to 0.1.
         by: What thresholds depend on, `"gender"` or `"age_group"` as answered, or
             `None` (default).
@@ -64,7 +64,7 @@ class Calibration:
             that it was fitted on; of sets one number for each threshold.
         fitted_on: Where it comes from: `split`, and hashes of dataset and model.
         num_changed: Answer -> how many faces that it was fitted on are answered
-            differently since, of how many. Answers that cannot change are left out.
+            differently since, of how many. Predictions that cannot change are left out.
 
     Raises:
         ValueError: If a number is impossible.
@@ -137,13 +137,13 @@ class Calibration:
             scaled |= divide_logits(encoding.head(name), outputs, temperature)
         return scaled
 
-    def sets(self, decoded: Decoded) -> AnswerSets:
+    def sets(self, decoded: Decoded) -> PredictionSets:
         """Returns which age groups and genders to answer with.
 
         Args:
             decoded: What `Encoding.decode` says of calibrated outputs.
         """
-        return AnswerSets(
+        return PredictionSets(
             **{
                 name: set_scores(probabilities) <= self._thresholds_of(name, decoded)
                 for name, probabilities in answer_probabilities(decoded).items()
@@ -224,7 +224,7 @@ def divide_logits(
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
     """
-    activation = KINDS[head.kind].activation
+    activation = HEAD_TYPES[head.kind].activation
     scaled = {name: outputs[name] for name in head.output_names}
     if activation == "linear" or temperature == 1.0:
         return scaled

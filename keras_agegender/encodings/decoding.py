@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from keras_agegender.encodings.head import Head
-from keras_agegender.encodings.head_types import KINDS
+from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.labels import GENDERS, AgeGroups
 
 Outputs = Mapping[str, Any]
@@ -51,7 +51,7 @@ class Decoded(NamedTuple):
     median_age_group: Any = None
 
 
-class HeadAnswer(NamedTuple):
+class HeadPrediction(NamedTuple):
     """What one head says.
 
     Attributes:
@@ -65,7 +65,7 @@ class HeadAnswer(NamedTuple):
     probabilities: Any
 
 
-def answer_head(head: Head, outputs: Outputs) -> HeadAnswer:
+def answer_head(head: Head, outputs: Outputs) -> HeadPrediction:
     """Returns what a head says.
 
     Args:
@@ -74,16 +74,16 @@ def answer_head(head: Head, outputs: Outputs) -> HeadAnswer:
     """
     if head.kind == "regression":
         raw = _output(outputs, head.name)[:, 0]
-        return HeadAnswer(raw * head.scale + head.mean, None)
+        return HeadPrediction(raw * head.scale + head.mean, None)
     probabilities = class_probabilities(head, outputs)
     if head.kind == "years":
-        return HeadAnswer(_expectation(probabilities), probabilities)
-    return HeadAnswer(most_probable(probabilities), probabilities)
+        return HeadPrediction(_expectation(probabilities), probabilities)
+    return HeadPrediction(most_probable(probabilities), probabilities)
 
 
 def class_probabilities(head: Head, outputs: Outputs) -> Any:
     """Returns the probability of each class. Shape (batch, num_classes or 2)."""
-    if KINDS[head.kind].ranks:
+    if HEAD_TYPES[head.kind].ranks:
         return _steps(_at_least(head, outputs))
     values = _output(outputs, head.name)
     if head.kind == "binary":
@@ -109,7 +109,7 @@ def decode(
         return decoded
     probabilities = _age_probabilities(age_head, outputs, age_groups)
     group = most_probable(probabilities)
-    if KINDS[age_head.kind].ranks:
+    if HEAD_TYPES[age_head.kind].ranks:
         median, agree = count_ranks(age_head, outputs)
     else:
         median, agree = _median(probabilities), ops.ones_like(group, dtype="bool")

@@ -20,12 +20,12 @@ from keras_agegender.encodings.head import (
     known_targets,
     split_outputs,
 )
-from keras_agegender.encodings.head_types import KINDS
+from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.errors import did_you_mean
 from keras_agegender.labels import ADIENCE_AGE_GROUPS, GENDERS, MISSING, AgeGroups
 
 if TYPE_CHECKING:
-    from keras_agegender.encodings.decoding import Decoded, HeadAnswer
+    from keras_agegender.encodings.decoding import Decoded, HeadPrediction
 
 
 def check_output_names(given: Any, expected: Sequence[str], argument: str) -> None:
@@ -304,7 +304,7 @@ class Encoding:
             )
         ages = check_ids(age_group, len(self.age_groups), "age_group")
         ages = ages[ages != MISSING]
-        ones = KINDS["ordinal"].targets(head)[ages].sum(axis=0)  # type: ignore[misc]
+        ones = HEAD_TYPES["ordinal"].targets(head)[ages].sum(axis=0)  # type: ignore[misc]
         larger = np.sqrt(np.maximum(ones, len(ages) - ones))
         scaled = larger / (larger.max() or 1.0)
         return {
@@ -421,7 +421,7 @@ class Encoding:
         import keras
 
         return {
-            name: getattr(keras.losses, KINDS[head.kind].loss)(
+            name: getattr(keras.losses, HEAD_TYPES[head.kind].loss)(
                 reduction="mean_with_sample_weight"
             )
             for head in self.heads
@@ -434,7 +434,7 @@ class Encoding:
 
         metrics = {}
         for head in self.heads:
-            metric, short = KINDS[head.kind].metric
+            metric, short = HEAD_TYPES[head.kind].metric
             for name in head.output_names:
                 # Keras puts the output's name in front, but not of a single output.
                 logged = short if len(self.output_names) > 1 else f"{name}_{short}"
@@ -478,7 +478,7 @@ class Encoding:
         check_outputs(outputs, self.output_names, self.name)
         return decode(outputs, self.age_head, self.gender_head, self.age_groups)
 
-    def answer(self, name: str, outputs: Mapping[str, Any]) -> HeadAnswer:
+    def answer(self, name: str, outputs: Mapping[str, Any]) -> HeadPrediction:
         """Returns what the head of that name says: classes, or numbers in their unit.
 
         Args:

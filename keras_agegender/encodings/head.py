@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from keras_agegender.encodings.head_types import HEAD_KINDS, KINDS
-from keras_agegender.files import DEVICES, NO_DEVICE
+from keras_agegender.encodings.head_types import HEAD_TYPE_NAMES, HEAD_TYPES
+from keras_agegender.files import RESERVED_NAMES_PATTERN, RESERVED_NAMES_TEXT
 from keras_agegender.labels import GENDERS, MAX_AGE, MISSING, OLDEST_YEAR
 
-QUESTIONS = ("older", "younger")
+RANK_DIRECTIONS = ("older", "younger")
 
 # What TensorFlow takes as the name of an operation, less the slash of its scopes.
-NAME = re.compile(NO_DEVICE + r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+NAME = re.compile(RESERVED_NAMES_PATTERN + r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 # Behind a head's name, what exports call its answer: a class, or a number in its unit.
 ANSWER = "_answer"
@@ -41,7 +41,7 @@ class Head:
             in the model's output dict and of the prefix of its metrics (`gender` logs
             `val_gender_accuracy`). Outputs of an ordinal head are `<name>1` …
             `<name>n`.
-        kind: A row of `KINDS`:
+        kind: A row of `HEAD_TYPES`:
 
             - `"binary"` (default): one sigmoid unit, binary cross-entropy.
             - `"categorical"`: softmax, sparse categorical cross-entropy.
@@ -93,9 +93,9 @@ class Head:
 
     def __post_init__(self) -> None:
         self._check_name()
-        if self.kind not in HEAD_KINDS:
+        if self.kind not in HEAD_TYPE_NAMES:
             raise ValueError(
-                f"Invalid `kind` of head {self.name!r}. Expected one of {HEAD_KINDS}. "
+                f"Invalid `kind` of head {self.name!r}. Expected one of {HEAD_TYPE_NAMES}. "
                 f"Received: kind={self.kind!r}."
             )
         if isinstance(self.classes, str):
@@ -113,7 +113,7 @@ class Head:
             )
         if not self.num_classes:
             default = OLDEST_YEAR + 1 if self.kind == "years" else 1
-            if KINDS[self.kind].classes and self.classes:
+            if HEAD_TYPES[self.kind].classes and self.classes:
                 default = len(self.classes)
             object.__setattr__(self, "num_classes", default)
         self._check_classes()
@@ -124,7 +124,7 @@ class Head:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise ValueError(
                 "Invalid head `name`. Expected at most 100 letters, digits, '_', '.' "
-                f"and '-', the first a letter or digit, and {DEVICES}. Received: "
+                f"and '-', the first a letter or digit, and {RESERVED_NAMES_TEXT}. Received: "
                 f"name={self.name!r}."
             )
         if self.name in RESERVED_NAMES:
@@ -134,7 +134,7 @@ class Head:
             )
 
     def _check_classes(self) -> None:
-        choosing = KINDS[self.kind].classes
+        choosing = HEAD_TYPES[self.kind].classes
         if choosing != (self.num_classes >= 2) or self.num_classes < 1:
             raise ValueError(
                 f"Invalid `num_classes` of head {self.name!r}. Expected at least 2 for "
@@ -174,10 +174,10 @@ class Head:
                 f"Invalid `loss_weight` of head {self.name!r}. Expected a number that "
                 f"is not negative. Received: loss_weight={self.loss_weight}."
             )
-        if self.question not in QUESTIONS:
+        if self.question not in RANK_DIRECTIONS:
             raise ValueError(
                 f"Invalid `question` of head {self.name!r}. Expected one of "
-                f"{QUESTIONS}. Received: question={self.question!r}."
+                f"{RANK_DIRECTIONS}. Received: question={self.question!r}."
             )
         for name in ("sigma", "scale"):
             if not 0 < getattr(self, name) < math.inf:
@@ -201,7 +201,7 @@ class Head:
     @property
     def output_names(self) -> tuple[str, ...]:
         """Names of the model's outputs that answer the question."""
-        if not KINDS[self.kind].several_outputs:
+        if not HEAD_TYPES[self.kind].several_outputs:
             return (self.name,)
         return tuple(f"{self.name}{k}" for k in range(1, self.num_classes + 1))
 
@@ -220,7 +220,7 @@ class Head:
         Both `Encoding.encode` and the input pipeline look targets up here, so that they
         cannot differ. Shape (num_values + 1, …).
         """
-        targets = KINDS[self.kind].targets
+        targets = HEAD_TYPES[self.kind].targets
         if targets is None:
             return None
         table = targets(self)
@@ -343,7 +343,7 @@ def split_outputs(head: Head, targets: Any) -> dict[str, Any]:
     """
     if head.kind in ("categorical", "years"):
         return {head.name: targets}
-    if KINDS[head.kind].several_outputs:
+    if HEAD_TYPES[head.kind].several_outputs:
         return {name: targets[:, k : k + 1] for k, name in enumerate(head.output_names)}
     return {head.name: targets[..., None]}
 

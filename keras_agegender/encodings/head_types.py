@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A row of `KINDS`: everything that follows from the kind of a head.
+class HeadType:
+    """A row of `HEAD_TYPES`: everything that follows from the kind of a head.
 
     Attributes:
         classes: Whether the head chooses among `num_classes` classes; else it has 1.
@@ -75,22 +75,22 @@ def _years_targets(head: Head) -> np.ndarray:
     return (density / density.sum(axis=1, keepdims=True)).astype("float32")
 
 
-KINDS: dict[str, Kind] = {
-    "binary": Kind(
+HEAD_TYPES: dict[str, HeadType] = {
+    "binary": HeadType(
         classes=False,
         activation="sigmoid",
         loss="BinaryCrossentropy",
         metric=("BinaryAccuracy", "accuracy"),
         targets=_identity_targets,
     ),
-    "categorical": Kind(
+    "categorical": HeadType(
         classes=True,
         activation="softmax",
         loss="SparseCategoricalCrossentropy",
         metric=("SparseCategoricalAccuracy", "accuracy"),
         targets=_identity_targets,
     ),
-    "regression": Kind(
+    "regression": HeadType(
         classes=False,
         activation="linear",
         loss="MeanSquaredError",
@@ -99,7 +99,7 @@ KINDS: dict[str, Kind] = {
     ),
     # Over the units too, as both papers do: an output of shape (n, 1) has a loss and a
     # weight for each of its n questions.
-    "coral": Kind(
+    "coral": HeadType(
         classes=True,
         activation="sigmoid",
         loss="BinaryCrossentropy",
@@ -108,7 +108,7 @@ KINDS: dict[str, Kind] = {
         ranks=True,
         targets=_coral_targets,
     ),
-    "corn": Kind(
+    "corn": HeadType(
         classes=True,
         activation="sigmoid",
         loss="BinaryCrossentropy",
@@ -117,7 +117,7 @@ KINDS: dict[str, Kind] = {
         ranks=True,
         targets=_corn_targets,
     ),
-    "ordinal": Kind(
+    "ordinal": HeadType(
         classes=True,
         activation="sigmoid",
         loss="BinaryCrossentropy",
@@ -127,7 +127,7 @@ KINDS: dict[str, Kind] = {
         several_outputs=True,
         targets=_ordinal_targets,
     ),
-    "years": Kind(
+    "years": HeadType(
         classes=True,
         activation="softmax",
         loss="CategoricalCrossentropy",
@@ -136,4 +136,4 @@ KINDS: dict[str, Kind] = {
         targets=_years_targets,
     ),
 }
-HEAD_KINDS = tuple(KINDS)
+HEAD_TYPE_NAMES = tuple(HEAD_TYPES)

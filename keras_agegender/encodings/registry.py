@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from keras_agegender.encodings.encoding import Encoding
-from keras_agegender.encodings.head import QUESTIONS, Head
+from keras_agegender.encodings.head import RANK_DIRECTIONS, Head
 from keras_agegender.errors import did_you_mean
 from keras_agegender.labels import CELEBA_ATTRIBUTES, GENDERS, AgeGroups, get_age_groups
 
@@ -107,9 +107,9 @@ def get_encoding(
             f"Invalid `encoding`. Expected one of {list_encodings()}. "
             f"Received: encoding={name!r}.{hint}"
         )
-    if question is not None and (name != "ordinal" or question not in QUESTIONS):
+    if question is not None and (name != "ordinal" or question not in RANK_DIRECTIONS):
         raise ValueError(
-            f"Invalid `question`. Expected one of {QUESTIONS}, for the ordinal "
+            f"Invalid `question`. Expected one of {RANK_DIRECTIONS}, for the ordinal "
             f"encoding only. Received: question={question!r}, encoding={name!r}."
         )
     groups = get_age_groups(age_groups)

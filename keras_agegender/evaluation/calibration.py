@@ -20,7 +20,7 @@ from keras_agegender.encodings.calibration import (
 from keras_agegender.encodings.decoding import class_probabilities
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head, check_class_ids
-from keras_agegender.encodings.head_types import KINDS
+from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.labels import GENDERS, MISSING
 from keras_agegender.metrics.table import expected_calibration_error
 
@@ -134,7 +134,7 @@ def may_change_answers(name: str, encoding: Encoding) -> bool:
     if head is None:
         return False
     summed = head.kind == "years" and name == "age_group"
-    return KINDS[head.kind].ranks or summed or len(head.columns) > 1
+    return HEAD_TYPES[head.kind].ranks or summed or len(head.columns) > 1
 
 
 def _num_changed(
@@ -472,7 +472,7 @@ def _coverage(
     """Returns coverage and size of sets: of all faces, by true age group and gender."""
     truth = np.asarray(labels[name])
     known = truth != MISSING
-    holds = known & members[np.arange(len(truth)), truth]  # of -1 nothing is known
+    covered = known & members[np.arange(len(truth)), truth]  # of -1 nothing is known
     sizes = members.sum(axis=1)
 
     def figures(faces: np.ndarray) -> dict[str, Any]:
@@ -480,7 +480,7 @@ def _coverage(
         there = bool(faces.any())
         return {
             "num_faces": int(faces.sum()),
-            "coverage": float(holds[faces].mean()) if there else None,
+            "coverage": float(covered[faces].mean()) if there else None,
             "mean_size": float(sizes[faces].mean()) if there else None,
         }
 

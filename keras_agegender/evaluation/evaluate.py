@@ -26,7 +26,7 @@ from keras_agegender.datasets.prepared import (
 )
 from keras_agegender.encodings.calibration import Calibration, check_options
 from keras_agegender.encodings.encoding import Encoding
-from keras_agegender.encodings.head_types import KINDS
+from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.evaluation.calibration import (
     calibration_scores,
     calibration_warnings,
@@ -107,7 +107,7 @@ def check_groupings(
     answered += [head.name for head in encoding.extra_heads]
     named = ["age_group", "gender", *(f"predicted_{name}" for name in answered)]
     available = [*descriptions, *named, *(f"{name}_id" for name in named)]
-    if encoding.age_head is not None and KINDS[encoding.age_head.kind].ranks:
+    if encoding.age_head is not None and HEAD_TYPES[encoding.age_head.kind].ranks:
         available.append("heads_agree")
     check_columns(by, available)
     table = pd.DataFrame(dict(descriptions))
@@ -218,7 +218,7 @@ def _parts(data: PreparedDataset, expression: str) -> list[tuple[str, int, int]]
 
 def _beginnings(run: RunDirectory) -> list[RunDirectory]:
     """Returns the run whose weights came first, and the one before it, and so on."""
-    path = Path(run.info().get("begins_with") or run.path / "pretraining")
+    path = Path(run.info().get("initialized_from") or run.path / "pretraining")
     first = RunDirectory(path)
     return [first, *_beginnings(first)] if first.info() else []
 
@@ -420,7 +420,7 @@ def score(
         _to_numpy(encoding.decode(outputs)),
         positive_gender=positive_gender,
         separate_age_heads=encoding.age_head is not None
-        and KINDS[encoding.age_head.kind].ranks,
+        and HEAD_TYPES[encoding.age_head.kind].ranks,
         extra={
             head.name: (
                 head.kind,

@@ -73,7 +73,7 @@ def find_groups(table: pd.DataFrame, columns: list[str]) -> dict[tuple, np.ndarr
 # people it is one of those people.
 FEW_FACES = 30
 FEW_SUBJECTS = 10
-QUESTIONS = ("gender", "age_group")
+TASKS = ("gender", "age_group")
 # A printed table has no room for more; gaps of forty attributes take two minutes.
 MOST_FURTHER = 2
 CELLS = "age_group,gender"
@@ -120,9 +120,7 @@ def score_groups(
     """
     asked = as_groupings(by)
     check_columns(asked, list(table))
-    questions = {
-        q: (q, f"predicted_{q}") for q in QUESTIONS if f"predicted_{q}" in table
-    }
+    questions = {q: (q, f"predicted_{q}") for q in TASKS if f"predicted_{q}" in table}
     questions |= further or {}
     found = {}
     for name in (CELLS, *asked):
@@ -162,8 +160,8 @@ def further_questions(
 
 def few_further(questions: Sequence[str]) -> list[str]:
     """Returns gender, age group and further questions if they are no more than two."""
-    further = [q for q in questions if q not in QUESTIONS]
-    return [q for q in questions if q in QUESTIONS or len(further) <= MOST_FURTHER]
+    further = [q for q in questions if q not in TASKS]
+    return [q for q in questions if q in TASKS or len(further) <= MOST_FURTHER]
 
 
 def known_values(column: pd.Series) -> np.ndarray:
@@ -200,7 +198,7 @@ def _score(
     for values, rows in find_groups(table, columns).items():
         named = dict(zip(columns, map(_plain, values), strict=True))
         groups.append(named | _score_group(table.iloc[rows], questions))
-    ranking = [q for q in questions if q in QUESTIONS] or list(questions)
+    ranking = [q for q in questions if q in TASKS] or list(questions)
     groups.sort(key=lambda g: (g["few"], _mean_accuracy(g, ranking)))
     return {
         "num_faces": len(table),

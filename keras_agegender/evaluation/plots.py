@@ -17,7 +17,7 @@ from keras_agegender.callbacks.loss_weights import LOG_SUFFIX
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.evaluation.groups import group_title
 from keras_agegender.evaluation.scores import Evaluation
-from keras_agegender.files import replacing
+from keras_agegender.files import atomic_write
 from keras_agegender.labels import GENDERS
 from keras_agegender.metrics.intervals import Clusters, proportion_interval
 from keras_agegender.metrics.table import CALIBRATION_BINS, confidence_bins
@@ -84,7 +84,7 @@ def new_figure(size: tuple[float, float]) -> Any:
 
 def save_figure(figure: Any, path: Path) -> Path:
     """Writes a PNG file, whole or not at all, and returns its path."""
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         figure.savefig(partial, format="png", dpi=130)
     return path
 

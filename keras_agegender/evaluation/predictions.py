@@ -14,9 +14,9 @@ from PIL import Image
 
 from keras_agegender.datasets.prepared import PreparedDataset
 from keras_agegender.encodings.encoding import Encoding
-from keras_agegender.encodings.head_types import KINDS
+from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.evaluation.calibration import true_classes
-from keras_agegender.files import replacing
+from keras_agegender.files import atomic_write
 from keras_agegender.labels import GENDERS, MISSING
 
 _TEXT = (
@@ -69,7 +69,7 @@ def prediction_table(
         table["heads_agree"] = ops.convert_to_numpy(decoded.heads_agree)
     for head in encoding.extra_heads:
         answer = ops.convert_to_numpy(encoding.answer(head.name, outputs).values)
-        names = head.classes if KINDS[head.kind].classes else ()
+        names = head.classes if HEAD_TYPES[head.kind].classes else ()
         table |= class_columns(f"predicted_{head.name}", answer, names)
     for name, values in outputs.items():
         values = np.asarray(values).reshape(len(labels["key"]), -1)
@@ -99,7 +99,7 @@ def write_predictions(file: Path, table: pd.DataFrame) -> None:
         if name in table and pd.api.types.is_numeric_dtype(table[name]):
             known = table[name] >= 0
             table[name] = table[name].astype("object").where(known, "")
-    with replacing(file) as partial:
+    with atomic_write(file) as partial:
         table.to_csv(partial, index=False)
 
 
@@ -238,7 +238,7 @@ def _outputs(table: pd.DataFrame, encoding: Encoding) -> dict[str, Any]:
     ranked = {
         head.name
         for head in encoding.heads
-        if KINDS[head.kind].ranks and not KINDS[head.kind].several_outputs
+        if HEAD_TYPES[head.kind].ranks and not HEAD_TYPES[head.kind].several_outputs
     }
     for name in encoding.output_names:
         columns = [f"output_{name}"]

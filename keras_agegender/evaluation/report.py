@@ -41,7 +41,7 @@ from keras_agegender.evaluation.scores import (
     one_class_warnings,
     scored_questions,
 )
-from keras_agegender.files import read_json, replacing, write_text
+from keras_agegender.files import atomic_write, read_json, write_text
 from keras_agegender.labels import GENDERS, MISSING
 from keras_agegender.run_directory import RunDirectory
 
@@ -72,7 +72,7 @@ def run_facts(
         "Scored on": f"{metrics['data']}, split {split}: "
         f"{metrics['num_faces']:,} faces",
         "Trained on": f"{trained} ({splits})" if splits else trained,
-        "Begun with": info.get("begins_with", ""),
+        "Begun with": info.get("initialized_from", ""),
         "Seed": info.get("seed", ""),
         "Model kept": _kept(run, checkpoint),
         "Trained": _duration(info),
@@ -766,7 +766,7 @@ def write_report(
     file.parent.mkdir(parents=True, exist_ok=True)
     page = _render(_context(found, explain))
     for name, table in found.tables.items():
-        with replacing(found.folder / f"{name}.csv") as partial:
+        with atomic_write(found.folder / f"{name}.csv") as partial:
             table.to_csv(partial, index=name.startswith("confusion"))
     write_text(file, page)
     return file

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from keras_agegender.encodings.decoding import Decoded
-from keras_agegender.encodings.head_types import KINDS
+from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.evaluation.calibration import calibration_lines
 from keras_agegender.evaluation.groups import (
-    QUESTIONS,
+    TASKS,
     few_further,
     group_title,
     known_values,
@@ -30,7 +30,12 @@ from keras_agegender.metrics.intervals import (
     proportion_interval,
 )
 from keras_agegender.metrics.keras_metrics import score_answers
-from keras_agegender.metrics.table import Answers, class_scores, confusion_matrix, mean
+from keras_agegender.metrics.table import (
+    Predictions,
+    class_scores,
+    confusion_matrix,
+    mean,
+)
 
 
 @dataclass(frozen=True)
@@ -224,7 +229,7 @@ def score_gender(
     """
     known = y_true != MISSING
     male = _values(decoded.gender_probability, y_true, "decoded.gender_probability")
-    answers = Answers(
+    answers = Predictions(
         y_true[known],
         y_pred[known],
         len(GENDERS),
@@ -277,7 +282,7 @@ def score_age(
     agree = _values(decoded.heads_agree, y_true, "decoded.heads_agree")
     median = _values(decoded.median_age_group, y_true, "decoded.median_age_group")
     chances = _values(decoded.age_probabilities, y_true, "decoded.age_probabilities")
-    answers = Answers(
+    answers = Predictions(
         y_true[known],
         y_pred[known],
         num_groups,
@@ -310,7 +315,7 @@ def score_age(
 
 
 def _groups(
-    answers: Answers, counts: np.ndarray, age_groups: AgeGroups
+    answers: Predictions, counts: np.ndarray, age_groups: AgeGroups
 ) -> list[dict[str, Any]]:
     """Returns the scores of each age group."""
     errors = np.abs(answers.answer - answers.truth)
@@ -328,7 +333,7 @@ def _groups(
 
 
 def _majority(
-    answers: Answers, names: Sequence[str], metrics: Sequence[str]
+    answers: Predictions, names: Sequence[str], metrics: Sequence[str]
 ) -> dict[str, Any]:
     """Returns what always answering the commonest class scores; nothing of no face."""
     if not len(answers.truth):
@@ -345,7 +350,7 @@ def _score_years(y_true: Any, y_pred: Any, num_faces: int) -> dict[str, Any]:
     if y_pred is None or not known.any():
         return {"num_faces_with_years": 0}
     check_shape(np.asarray(y_pred), truth, "decoded.age_years")
-    answers = Answers(truth[known], np.asarray(y_pred, "float64")[known])
+    answers = Predictions(truth[known], np.asarray(y_pred, "float64")[known])
     figures = score_answers(answers, YEARS_METRICS)
     return {"num_faces_with_years": int(known.sum()), **figures}
 
@@ -358,7 +363,7 @@ def _year_intervals(
         return {}
     truth = np.asarray(y_true)
     known = truth >= 0
-    answers = Answers(truth[known], np.asarray(y_pred, "float64")[known])
+    answers = Predictions(truth[known], np.asarray(y_pred, "float64")[known])
     return interval_ends(answers, YEARS_METRICS, clusters.select(known))
 
 
@@ -456,7 +461,7 @@ def scored_questions(found: Mapping[str, Any]) -> list[str]:
     """Returns the questions of one grouping that any of its groups was scored on."""
     return [
         question
-        for question in found.get("questions", QUESTIONS)  # older files name none
+        for question in found.get("questions", TASKS)  # older files name none
         if any(g.get(f"{question}_accuracy") is not None for g in found["groups"])
     ]
 
@@ -468,7 +473,7 @@ def _lines(columns: list[str], found: Mapping[str, Any]) -> list[str]:
     heading = " × ".join(c.replace("_", " ") for c in columns)
     width = max(map(len, [heading, *titles])) + 2
     # Further questions are narrow: without their intervals.
-    widths = {q: 21 if q in QUESTIONS else max(len(q), 5) for q in questions}
+    widths = {q: 21 if q in TASKS else max(len(q), 5) for q in questions}
     line = f"{heading:<{width}}{'faces':>7}{'people':>8}"
     line += "".join(f"  {q.replace('_', ' '):<{n}}" for q, n in widths.items())
     lines = [line.rstrip()]
@@ -500,7 +505,7 @@ def _figures(group: Mapping[str, Any], question: str) -> str:
     value, interval = group[f"{question}_accuracy"], group[f"{question}_interval"]
     if value is None:
         return "-"
-    if not interval or question not in QUESTIONS:
+    if not interval or question not in TASKS:
         return f"{value:.3f}"
     return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
@@ -909,7 +914,7 @@ def _score_extra(
         "num_faces": int(known.sum()),
         "num_unlabelled": int((~known).sum()),
     }
-    if KINDS[kind].ordered:
+    if HEAD_TYPES[kind].ordered:
         scores["mean_absolute_error"] = mean(np.abs(answers - truth)[known])
     if kind not in ("regression", "years"):
         scores["accuracy"] = mean((answers == truth)[known])

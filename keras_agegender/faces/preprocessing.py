@@ -76,7 +76,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class PixelPath:
+class Preprocessing:
     """How a picture file becomes what a model sees.
 
     The steps, in this order: decode to upright RGB (EXIF orientation applied,
@@ -87,7 +87,7 @@ class PixelPath:
 
     It is plain data: equal settings are equal, it can be hashed, and `to_dict` is what
     `prepare` writes into the dataset, `train` into the run and `export` beside the
-    model. `PixelGraph` carries it out, the same graph everywhere.
+    model. `PreprocessingGraph` carries it out, the same graph everywhere.
 
     Args:
         crop: How a face is cut out; `None` (default) takes whole pictures.
@@ -107,8 +107,8 @@ class PixelPath:
         ValueError: If a setting is out of range.
 
     Example:
-    >>> path = PixelPath(crop=CropOptions()).with_input((96, 96))
-    >>> PixelPath.from_dict(path.to_dict()) == path
+    >>> path = Preprocessing(crop=CropOptions()).with_input((96, 96))
+    >>> Preprocessing.from_dict(path.to_dict()) == path
     True
     >>> print(path.describe())
     upright RGB; mtcnn face, margin 0.25, square; 256 x 256, JPEG 95; 96 x 96 in [0, 1]
@@ -159,7 +159,7 @@ class PixelPath:
 
     def with_input(
         self, image_size: tuple[int, int], enlarge: float = 1.0
-    ) -> PixelPath:
+    ) -> Preprocessing:
         """Returns the path that goes on to a model's input.
 
         Args:
@@ -168,11 +168,11 @@ class PixelPath:
         """
         return replace(self, image_size=image_size, enlarge=enlarge)
 
-    def stored(self) -> PixelPath:
+    def stored(self) -> Preprocessing:
         """Returns the path as far as the stored picture: what a dataset has."""
         return replace(self, image_size=None, enlarge=1.0)
 
-    def differences(self, other: PixelPath) -> list[str]:
+    def differences(self, other: Preprocessing) -> list[str]:
         """Returns the names of the settings in which two paths differ."""
         mine, others = self.to_dict(), other.to_dict()
         return [name for name in mine if mine[name] != others[name]]
@@ -212,7 +212,7 @@ class PixelPath:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> PixelPath:
+    def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
         """Returns the path that `to_dict` wrote.
 
         Raises:

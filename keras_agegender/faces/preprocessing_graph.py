@@ -27,13 +27,13 @@ from keras_agegender.faces.geometry import (
     turn,
 )
 from keras_agegender.faces.mtcnn import Mtcnn, search_copy
-from keras_agegender.faces.preprocessing import PixelPath
+from keras_agegender.faces.preprocessing import Preprocessing
 
 
 def stored_to_input(
-    picture: tf.Tensor, image_size: tuple[int, int], path: PixelPath
+    picture: tf.Tensor, image_size: tuple[int, int], path: Preprocessing
 ) -> tf.Tensor:
-    """Turns a stored picture into the network's input; see `PixelGraph.to_input`.
+    """Turns a stored picture into the network's input; see `PreprocessingGraph.to_input`.
 
     Pictures of the stored size are multiplied with two matrices, as in model files. All
     others are resized: it gives the same up to rounding, and takes twice the time.
@@ -112,19 +112,19 @@ class StoredFace(NamedTuple):
     score: tf.Tensor
 
 
-class PixelGraph(tf.Module):
-    """Carries out a `PixelPath`, eagerly, in `tf.data` and in a SavedModel.
+class PreprocessingGraph(tf.Module):
+    """Carries out a `Preprocessing`, eagerly, in `tf.data` and in a SavedModel.
 
     Args:
         path: What to do. With a detector other than MTCNN, faces must come from
             outside: `find` and `subject` are not available.
 
     Example:
-    >>> graph = PixelGraph(PixelPath(crop=CropOptions()))  # doctest: +SKIP
+    >>> graph = PreprocessingGraph(Preprocessing(crop=CropOptions()))  # doctest: +SKIP
     >>> dataset.map(graph.subject)  # doctest: +SKIP
     """
 
-    def __init__(self, path: PixelPath) -> None:
+    def __init__(self, path: Preprocessing) -> None:
         super().__init__()
         self.path = path
         self._cascade: Mtcnn | None = None
@@ -329,7 +329,7 @@ def encode_jpeg(picture: tf.Tensor, quality: int | None) -> tf.Tensor:
     return tf.io.encode_jpeg(picture, format="rgb", quality=quality or 95)
 
 
-def crop_size(path: PixelPath) -> tuple[int, int]:
+def crop_size(path: Preprocessing) -> tuple[int, int]:
     """Returns the (height, width) of crops that a file of one size takes.
 
     It is the stored size; where pictures are stored as they are, it is the size that

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_agegender.metrics.table import (
     CUMULATIVE_SCORE_YEARS,
-    Answers,
+    Predictions,
     log_losses,
     squared_errors,
 )
@@ -743,23 +743,23 @@ def interval_over_runs(
 Counts = np.ndarray  # of samples: true (row) by answered class (column)
 
 
-def _distances(answers: Answers) -> np.ndarray:
+def _distances(answers: Predictions) -> np.ndarray:
     return np.abs(answers.answer - answers.truth)
 
 
-def _all_heads_right(answers: Answers) -> np.ndarray:
+def _all_heads_right(answers: Predictions) -> np.ndarray:
     return (answers.median == answers.truth) & answers.agree
 
 
 # Metric -> whether a face counts, or its value.
-SHARES: dict[str, Callable[[Answers], np.ndarray]] = {
+SHARES: dict[str, Callable[[Predictions], np.ndarray]] = {
     "accuracy": lambda a: a.answer == a.truth,
     "one_off_accuracy": lambda a: _distances(a) <= 1,
     "all_heads_accuracy": _all_heads_right,
     "rank_violation_rate": lambda a: ~a.agree,
     "cumulative_score_5": lambda a: _distances(a) <= CUMULATIVE_SCORE_YEARS,
 }
-MEANS: dict[str, Callable[[Answers], np.ndarray]] = {
+MEANS: dict[str, Callable[[Predictions], np.ndarray]] = {
     "mean_absolute_error": _distances,
     "mean_absolute_error_years": _distances,
     "negative_log_likelihood": log_losses,
@@ -801,7 +801,7 @@ LIMITS = {"balanced_accuracy": (0, 1), "f1": (0, 1), "quadratic_kappa": (-1, 1)}
 
 
 def metric_intervals(
-    answers: Answers, names: Iterable[str], clusters: Clusters
+    answers: Predictions, names: Iterable[str], clusters: Clusters
 ) -> dict[str, Estimate]:
     """Returns figures with 95 % intervals over clusters, those that are defined.
 
@@ -839,21 +839,21 @@ def metric_intervals(
     return found
 
 
-def _recall(answers: Answers, of: int, clusters: Clusters) -> Estimate:
+def _recall(answers: Predictions, of: int, clusters: Clusters) -> Estimate:
     return _right(answers, answers.truth == of, clusters)
 
 
-def _precision(answers: Answers, clusters: Clusters) -> Estimate:
+def _precision(answers: Predictions, clusters: Clusters) -> Estimate:
     return _right(answers, answers.answer == answers.positive, clusters)
 
 
-def _right(answers: Answers, chosen: np.ndarray, clusters: Clusters) -> Estimate:
+def _right(answers: Predictions, chosen: np.ndarray, clusters: Clusters) -> Estimate:
     right = answers.answer == answers.truth
     return proportion_interval(right[chosen], clusters.select(chosen))
 
 
 def _from_parts(
-    name: str, found: Estimate, answers: Answers, clusters: Clusters
+    name: str, found: Estimate, answers: Predictions, clusters: Clusters
 ) -> Estimate:
     """Returns the bounds of a figure where those of its parts are met at once."""
     if clusters.num_clusters < 2:
@@ -876,7 +876,7 @@ def _from_parts(
 
 
 def _bootstrapped(
-    answers: Answers,
+    answers: Predictions,
     statistics: dict[str, Callable[[Counts], np.ndarray]],
     clusters: Clusters,
 ) -> dict[str, Estimate]:
@@ -902,7 +902,7 @@ def _bootstrapped(
 
 
 def interval_ends(
-    answers: Answers, names: Iterable[str], clusters: Clusters | None
+    answers: Predictions, names: Iterable[str], clusters: Clusters | None
 ) -> dict[str, tuple[float, float]]:
     """Returns the ends of the intervals that there are; none without clusters."""
     if clusters is None:

@@ -13,14 +13,14 @@ from keras import ops
 
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
-from keras_agegender.encodings.head_types import KINDS
+from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.labels import GENDERS
 from keras_agegender.metrics.table import (
     CALIBRATION_BINS,
     CUMULATIVE_SCORE_YEARS,
     EPSILON,
     NUMBERS,
-    Answers,
+    Predictions,
     accuracy_of,
     all_heads_accuracy_of,
     auc_of,
@@ -50,7 +50,7 @@ ARGUMENTS = """
 """
 
 
-def registered(metric: type[AnswerMetric]) -> type[AnswerMetric]:
+def registered(metric: type[PredictionMetric]) -> type[PredictionMetric]:
     """Registers a metric with Keras and documents the arguments that all have."""
     doc = metric.__doc__ or ""
     if "Args:" not in doc:
@@ -60,7 +60,7 @@ def registered(metric: type[AnswerMetric]) -> type[AnswerMetric]:
     return register(metric)
 
 
-class AnswerMetric(keras.metrics.Metric):
+class PredictionMetric(keras.metrics.Metric):
     """Base of metrics of decoded answers; subclasses have `_add` and `result`.
 
     Args:
@@ -131,7 +131,7 @@ class AnswerMetric(keras.metrics.Metric):
             )
         return values
 
-    def _add(self, answers: Answers) -> None:
+    def _add(self, answers: Predictions) -> None:
         """Adds the answers about a batch of faces."""
         raise NotImplementedError
 
@@ -144,17 +144,17 @@ class AnswerMetric(keras.metrics.Metric):
         return {**super().get_config(), **given}
 
 
-class FaceMean(AnswerMetric):
+class FaceMean(PredictionMetric):
     """Base of means over faces; subclasses have `_of_faces`."""
 
     def _add_variables(self) -> None:
         self.total, self.count = self._zeros("total"), self._zeros("count")
 
-    def _of_faces(self, answers: Answers) -> Any:
+    def _of_faces(self, answers: Predictions) -> Any:
         """Returns the figure of each face. Shape (batch,)."""
         raise NotImplementedError
 
-    def _add(self, answers: Answers) -> None:
+    def _add(self, answers: Predictions) -> None:
         """Adds the answers about a batch of faces."""
         weights = ops.cast(answers.weights, self.dtype)
         values = ops.cast(self._of_faces(answers), self.dtype)
@@ -172,7 +172,7 @@ class ExactAccuracy(FaceMean):
 
     logged = "exact_accuracy"
 
-    def _of_faces(self, answers: Answers) -> Any:
+    def _of_faces(self, answers: Predictions) -> Any:
         """Returns 1 for faces answered right."""
         return ops.equal(answers.answer, answers.truth)
 
@@ -194,7 +194,7 @@ class OneOffAccuracy(FaceMean):
 
     logged = "one_off_accuracy"
 
-    def _of_faces(self, answers: Answers) -> Any:
+    def _of_faces(self, answers: Predictions) -> Any:
         """Returns 1 for faces answered at most one class off."""
         return ops.abs(answers.answer - answers.truth) <= 1
 
@@ -205,7 +205,7 @@ class MeanAbsoluteGroupError(FaceMean):
 
     logged = "mean_absolute_error"
 
-    def _of_faces(self, answers: Answers) -> Any:
+    def _of_faces(self, answers: Predictions) -> Any:
         """Returns distances in groups."""
         return ops.abs(answers.answer - answers.truth)
 
@@ -217,7 +217,7 @@ class AgeYearsError(FaceMean):
     logged = "mean_absolute_error_years"
     column = "age_years"
 
-    def _of_faces(self, answers: Answers) -> Any:
+    def _of_faces(self, answers: Predictions) -> Any:
         """Returns distances in years."""
         return ops.abs(answers.answer - answers.truth)
 
@@ -233,7 +233,7 @@ class CumulativeScore(FaceMean):
     logged = "cumulative_score_5"
     column = "age_years"
 
-    def _of_faces(self, answers: Answers) -> Any:
+    def _of_faces(self, answers: Predictions) -> Any:
         """Returns 1 for faces answered within 5 years."""
         return ops.abs(answers.answer - answers.truth) <= CUMULATIVE_SCORE_YEARS
 
@@ -244,7 +244,7 @@ class AllHeadsAccuracy(FaceMean):
 
     logged = "all_heads_accuracy"
 
-    def _of_faces(self, answers: Answers) -> Any:
+    def _of_faces(self, answers: Predictions) -> Any:
         """Returns 1 for faces whose questions are all answered right."""
         right = ops.equal(answers.median, answers.truth)
         return ops.logical_and(right, answers.agree)
@@ -259,7 +259,7 @@ class RankViolationRate(FaceMean):
 
     logged = "rank_violation_rate"
 
-    def _of_faces(self, answers: Answers) -> Any:
+    def _of_faces(self, answers: Predictions) -> Any:
         """Returns 1 for faces whose answers contradict each other."""
         return ops.logical_not(answers.agree)
 
@@ -270,7 +270,7 @@ class NegativeLogLikelihood(FaceMean):
 
     logged = "negative_log_likelihood"
 
-    def _of_faces(self, answers: Answers) -> Any:
+    def _of_faces(self, answers: Predictions) -> Any:
         """Returns -log P(true class)."""
         truth = ops.one_hot(answers.truth, answers.num_classes)
         probability = ops.sum(answers.probabilities * truth, axis=-1)
@@ -286,14 +286,14 @@ class BrierScore(FaceMean):
 
     logged = "brier_score"
 
-    def _of_faces(self, answers: Answers) -> Any:
+    def _of_faces(self, answers: Predictions) -> Any:
         """Returns squared errors."""
         truth = ops.one_hot(answers.truth, answers.num_classes)
         errors = ops.sum(ops.square(answers.probabilities - truth), axis=-1)
         return errors / 2 if answers.num_classes == 2 else errors
 
 
-class ConfusionMetric(AnswerMetric):
+class ConfusionMetric(PredictionMetric):
     """Base of figures that follow from the counts of truths and answers."""
 
     def _add_variables(self) -> None:
@@ -305,7 +305,7 @@ class ConfusionMetric(AnswerMetric):
             return len(self.encoding.age_groups)
         return len(GENDERS) if self.column == "gender" else self.head.num_values
 
-    def _add(self, answers: Answers) -> None:
+    def _add(self, answers: Predictions) -> None:
         """Adds the answers about a batch of faces."""
         truth = ops.one_hot(answers.truth, answers.num_classes, dtype=self.dtype)
         answer = ops.one_hot(answers.answer, answers.num_classes, dtype=self.dtype)
@@ -354,7 +354,7 @@ class QuadraticKappa(ConfusionMetric):
 
 
 @registered
-class ExpectedCalibrationError(AnswerMetric):
+class ExpectedCalibrationError(PredictionMetric):
     """Mean distance between confidence and accuracy, over 15 bins of equal width.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
@@ -366,7 +366,7 @@ class ExpectedCalibrationError(AnswerMetric):
         self.gaps = self._zeros("gaps", CALIBRATION_BINS)
         self.count = self._zeros("count")
 
-    def _add(self, answers: Answers) -> None:
+    def _add(self, answers: Predictions) -> None:
         """Adds the answers about a batch of faces."""
         weights = ops.cast(answers.weights, self.dtype)
         confidence = ops.max(answers.probabilities, axis=-1)
@@ -394,7 +394,7 @@ POSITIVE_CLASS_METRICS: dict[str, Any] = {
 
 
 @registered
-class PositiveClassMetric(AnswerMetric):
+class PositiveClassMetric(PredictionMetric):
     """Precision, recall, f1 or area under the ROC curve of one class, by Keras' own.
 
     Keras' AUC adds up 200 thresholds; that of arrays is exact.
@@ -435,7 +435,7 @@ class PositiveClassMetric(AnswerMetric):
         self.inner.update_state(np.zeros((1, 1)), np.zeros((1, 1)))
         self.inner.reset_state()
 
-    def _add(self, answers: Answers) -> None:
+    def _add(self, answers: Predictions) -> None:
         """Adds the answers about a batch of faces."""
         truth = ops.equal(answers.truth, self.positive)[:, None]
         if self.figure == "auc":
@@ -471,7 +471,7 @@ class Metric:
             `"ordered"`, `"ranks"` (heads that ask about them) or `"years"`.
     """
 
-    of_arrays: Callable[[Answers], float | None]
+    of_arrays: Callable[[Predictions], float | None]
     of_keras: Callable[..., Any]
     needs: str
 
@@ -516,7 +516,9 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def score_answers(answers: Answers, names: Iterable[str]) -> dict[str, float | None]:
+def score_answers(
+    answers: Predictions, names: Iterable[str]
+) -> dict[str, float | None]:
     """Returns figures by name, `None` where one is undefined.
 
     Args:
@@ -533,7 +535,7 @@ def metric_names(encoding: Encoding, column: str) -> list[str]:
         encoding: An encoding.
         column: As for `find_head`.
     """
-    kind = KINDS[find_head(encoding, column).kind]
+    kind = HEAD_TYPES[find_head(encoding, column).kind]
     if column == "age_years":
         has = {"years"}
     else:

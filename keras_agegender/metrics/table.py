@@ -12,14 +12,14 @@ from sklearn import metrics as sklearn_metrics
 from keras_agegender.encodings.decoding import answer_head, count_ranks, decode
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
-from keras_agegender.encodings.head_types import KINDS
+from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.labels import GENDERS, MISSING
 
 # Kinds whose answers are numbers, not classes.
 NUMBERS = ("regression", "years")
 
 
-class Answers(NamedTuple):
+class Predictions(NamedTuple):
     """The answers to one question, and the truth.
 
     Attributes:
@@ -78,7 +78,7 @@ def read_answers(
     targets: Mapping[str, Any],
     outputs: Mapping[str, Any],
     weights: Any = None,
-) -> Answers:
+) -> Predictions:
     """Returns a head's targets and outputs as truth and answers, in `keras.ops`.
 
     Args:
@@ -107,7 +107,7 @@ def read_answers(
         decoded = decode(outputs, head, None, groups)
         if column == "age_years":
             truth = ops.cast(truth, "float32")
-            return Answers(truth, decoded.age_years, weights=weights)
+            return Predictions(truth, decoded.age_years, weights=weights)
         if head.kind == "years":
             years = range(head.num_classes)
             of_year = np.array([groups.from_years(y) for y in years], "int32")
@@ -121,9 +121,9 @@ def read_answers(
     else:
         answer, probabilities = answer_head(head, outputs)
     median = agree = None
-    if KINDS[head.kind].ranks:
+    if HEAD_TYPES[head.kind].ranks:
         median, agree = count_ranks(head, outputs)
-    return Answers(
+    return Predictions(
         truth,
         answer,
         int(probabilities.shape[-1]),
@@ -139,7 +139,7 @@ def _true_classes(head: Head, targets: Mapping[str, Any]) -> Any:
     given = [ops.convert_to_tensor(targets[name]) for name in head.output_names]
     if head.kind == "years":  # a normal distribution about the year
         return ops.cast(ops.argmax(given[0], axis=-1), "int32")
-    if not KINDS[head.kind].ranks:
+    if not HEAD_TYPES[head.kind].ranks:
         return ops.cast(ops.reshape(given[0], (-1,)), "int32")
     columns = [t[:, :, 0] if len(t.shape) > 2 else t for t in given]
     bits = ops.cast(ops.concatenate(columns, axis=-1) > 0.5, "int32")
@@ -207,55 +207,55 @@ CALIBRATION_BINS = 15  # of Guo et al. 2017
 EPSILON = 1e-7
 
 
-def accuracy_of(answers: Answers) -> float | None:
+def accuracy_of(answers: Predictions) -> float | None:
     """Returns the share answered right."""
     return mean(answers.answer == answers.truth)
 
 
-def balanced_accuracy_of(answers: Answers) -> float | None:
+def balanced_accuracy_of(answers: Predictions) -> float | None:
     """Returns the mean of the recalls of the classes that have a face: macro recall."""
     recalls = [scores["recall"] for scores in _class_scores(answers)]
     known = [recall for recall in recalls if recall is not None]
     return float(np.mean(known)) if known else None
 
 
-def one_off_accuracy_of(answers: Answers) -> float | None:
+def one_off_accuracy_of(answers: Predictions) -> float | None:
     """Returns the share answered right or as a neighboring class."""
     return mean(np.abs(answers.answer - answers.truth) <= 1)
 
 
-def mean_absolute_error_of(answers: Answers) -> float | None:
+def mean_absolute_error_of(answers: Predictions) -> float | None:
     """Returns the mean distance between answer and truth, in classes or years."""
     return mean(np.abs(answers.answer - answers.truth))
 
 
-def cumulative_score_5_of(answers: Answers) -> float | None:
+def cumulative_score_5_of(answers: Predictions) -> float | None:
     """Returns the share answered within 5 years."""
     distances = np.abs(answers.answer - answers.truth)
     return mean(distances <= CUMULATIVE_SCORE_YEARS)
 
 
-def quadratic_kappa_of(answers: Answers) -> float | None:
+def quadratic_kappa_of(answers: Predictions) -> float | None:
     """Returns Cohen's kappa, disagreement weighted by its square."""
     return quadratic_kappa(answers.truth, answers.answer, answers.num_classes)
 
 
-def precision_of(answers: Answers) -> float | None:
+def precision_of(answers: Predictions) -> float | None:
     """Returns the share of the faces answered positive that are."""
     return _class_scores(answers)[answers.positive]["precision"]
 
 
-def recall_of(answers: Answers) -> float | None:
+def recall_of(answers: Predictions) -> float | None:
     """Returns the share of the positive faces answered so."""
     return _class_scores(answers)[answers.positive]["recall"]
 
 
-def f1_of(answers: Answers) -> float | None:
+def f1_of(answers: Predictions) -> float | None:
     """Returns the harmonic mean of precision and recall."""
     return _class_scores(answers)[answers.positive]["f1"]
 
 
-def auc_of(answers: Answers) -> float | None:
+def auc_of(answers: Predictions) -> float | None:
     """Returns the area under the ROC curve; `None` of one class."""
     positive = answers.truth == answers.positive
     if answers.probabilities is None or len(np.unique(positive)) < 2:
@@ -264,29 +264,29 @@ def auc_of(answers: Answers) -> float | None:
     return float(sklearn_metrics.roc_auc_score(positive, scores))
 
 
-def all_heads_accuracy_of(answers: Answers) -> float | None:
+def all_heads_accuracy_of(answers: Predictions) -> float | None:
     """Returns the share for which every question about ranks is answered right.
 
-    Answers that are those of one class are all right if and only if it is the true one.
+    Predictions that are those of one class are all right if and only if it is the true one.
     """
     if answers.agree is None:
         return None
     return mean((answers.median == answers.truth) & answers.agree)
 
 
-def rank_violation_rate_of(answers: Answers) -> float | None:
+def rank_violation_rate_of(answers: Predictions) -> float | None:
     """Returns the share whose questions about ranks contradict each other."""
     return None if answers.agree is None else mean(~answers.agree)
 
 
-def negative_log_likelihood_of(answers: Answers) -> float | None:
+def negative_log_likelihood_of(answers: Predictions) -> float | None:
     """Returns the mean of -log P(true class), in nats."""
     if answers.probabilities is None:
         return None
     return mean(log_losses(answers))
 
 
-def brier_score_of(answers: Answers) -> float | None:
+def brier_score_of(answers: Predictions) -> float | None:
     """Returns the mean squared error of the probabilities (Brier 1950).
 
     Summed over the classes, which is at most 2; of two classes half of that, the
@@ -297,7 +297,7 @@ def brier_score_of(answers: Answers) -> float | None:
     return mean(squared_errors(answers))
 
 
-def expected_calibration_error_of(answers: Answers) -> float | None:
+def expected_calibration_error_of(answers: Predictions) -> float | None:
     """Returns the mean distance between confidence and accuracy, over 15 bins."""
     if answers.probabilities is None or not len(answers.truth):
         return None
@@ -354,21 +354,21 @@ def confidence_bins(confidence: Any, bins: int = CALIBRATION_BINS) -> np.ndarray
     return np.clip(np.ceil(scaled).astype("int64") - 1, 0, bins - 1)
 
 
-def log_losses(answers: Answers) -> np.ndarray:
+def log_losses(answers: Predictions) -> np.ndarray:
     """Returns -log P(true class) of each face."""
     truth = answers.truth[:, None]
     probability = np.take_along_axis(answers.probabilities, truth, axis=1)[:, 0]
     return -np.log(np.maximum(probability, EPSILON))
 
 
-def squared_errors(answers: Answers) -> np.ndarray:
+def squared_errors(answers: Predictions) -> np.ndarray:
     """Returns the squared error of each face's probabilities; see `brier_score_of`."""
     one_hot = np.eye(answers.num_classes)[answers.truth]
     errors = np.sum((answers.probabilities - one_hot) ** 2, axis=-1)
     return errors / 2 if answers.num_classes == 2 else errors
 
 
-def _class_scores(answers: Answers) -> list[dict[str, float | None]]:
+def _class_scores(answers: Predictions) -> list[dict[str, float | None]]:
     return class_scores(answers.truth, answers.answer, answers.num_classes)
 
 

@@ -12,7 +12,7 @@ from keras import initializers, layers
 
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
-from keras_agegender.encodings.head_types import KINDS
+from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.models import augmentation_layers as augmentation
 from keras_agegender.models.augmentation import Augmentation
@@ -49,11 +49,11 @@ def build_heads(features: Any, heads: Sequence[Head]) -> dict[str, Any]:
         if head.kind in ("coral", "corn"):
             outputs[head.name] = _build_ranks(features, head)
             continue
-        units = 1 if KINDS[head.kind].several_outputs else head.num_classes
+        units = 1 if HEAD_TYPES[head.kind].several_outputs else head.num_classes
         for name in head.output_names:
             outputs[name] = layers.Dense(
                 units,
-                activation=KINDS[head.kind].activation,
+                activation=HEAD_TYPES[head.kind].activation,
                 dtype="float32",
                 name=name,
             )(features)

@@ -11,15 +11,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_agegender.datasets.pipeline import get_preprocessing
+from keras_agegender.datasets.pipeline import get_pipeline_preset
 from keras_agegender.encodings.calibration import Calibration
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import ANSWER, Head
 from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.faces.detector import MtcnnDetector
 from keras_agegender.faces.geometry import full_box, resize_matrix
-from keras_agegender.faces.preprocessing import CropOptions, PixelPath
-from keras_agegender.faces.preprocessing_graph import PhotoFaces, PixelGraph
+from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
+from keras_agegender.faces.preprocessing_graph import PhotoFaces, PreprocessingGraph
 from keras_agegender.files import now, read_json, versions
 from keras_agegender.labels import GENDERS, MISSING
 from keras_agegender.models.augmentation_layers import strip_augmentation
@@ -38,7 +38,7 @@ DECODED_NAMES = {
     "age_years": "age_years",
     "median_age_group": "median_age_group",
 }
-# The same of `AnswerSets`: bool masks, a column for each age group or gender.
+# The same of `PredictionSets`: bool masks, a column for each age group or gender.
 SET_NAMES = {"age_group": "age_group_set", "gender": "gender_set"}
 
 
@@ -49,7 +49,7 @@ COUNTS = "counts"
 def serving_functions(
     model: keras.Model,
     encoding: Encoding,
-    graph: PixelGraph,
+    graph: PreprocessingGraph,
     calibration: Calibration | None = None,
 ) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
     """Returns the functions behind the signatures, by name.
@@ -105,7 +105,7 @@ def serving_functions(
 
 
 def _photo_functions(
-    answer: Callable[..., dict[str, tf.Tensor]], graph: PixelGraph
+    answer: Callable[..., dict[str, tf.Tensor]], graph: PreprocessingGraph
 ) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
     """Returns `photo` and `photos`, which find the faces themselves.
 
@@ -185,7 +185,7 @@ def _named_outputs(outputs: Any, encoding: Encoding) -> dict[str, Any]:
 FORMAT = 3
 
 
-class Served(NamedTuple):
+class ExportBundle(NamedTuple):
     """What an export holds.
 
     Attributes:
@@ -196,7 +196,7 @@ class Served(NamedTuple):
     """
 
     network: keras.Model
-    graph: PixelGraph
+    graph: PreprocessingGraph
     functions: dict[str, Callable[..., dict[str, tf.Tensor]]]
     metadata: dict[str, Any]
 
@@ -205,14 +205,14 @@ def serve(
     model: RunDirectory | keras.Model | str | Path,
     *,
     encoding: Encoding | str | None = None,
-    pixels: PixelPath | None = None,
+    pixels: Preprocessing | None = None,
     pipeline: str | None = None,
     crop_options: CropOptions | None = None,
     crop_size: tuple[int, int] | None = None,
     detector: MtcnnDetector | None = None,
     calibration: Calibration | None = None,
     metadata: Mapping[str, Any] | None = None,
-) -> Served:
+) -> ExportBundle:
     """Returns what `export` writes, of the same arguments, without writing it."""
     _check_backend()
     source = _open(model)
@@ -228,7 +228,7 @@ def serve(
     image_size = _check_model(network, encoding)
     path = _stored_path(pixels, source, crop_options, crop_size, detector)
     path = path.with_input(image_size, _enlarge(path, source, pipeline))
-    graph = PixelGraph(path)
+    graph = PreprocessingGraph(path)
     calibration = calibration or source.get("calibration")
     functions = serving_functions(network, encoding, graph, calibration)
     description = {
@@ -240,10 +240,12 @@ def serve(
         "limits": source.get("terms", {}).get("limits"),
         "user": dict(metadata or {}),
     }
-    return Served(network, graph, functions, description)
+    return ExportBundle(network, graph, functions, description)
 
 
-def constant_network(served: Served) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+def constant_network(
+    served: ExportBundle,
+) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """Returns the signature `inputs` with weights that are constants.
 
     TensorFlow makes it faster than one with variables, and it is traced once: turning
@@ -261,12 +263,12 @@ def constant_network(served: Served) -> Callable[[tf.Tensor], dict[str, tf.Tenso
 
 
 def _stored_path(
-    pixels: PixelPath | None,
+    pixels: Preprocessing | None,
     source: Mapping[str, Any],
     crop_options: CropOptions | None,
     crop_size: tuple[int, int] | None,
     detector: MtcnnDetector | None,
-) -> PixelPath:
+) -> Preprocessing:
     """Returns the path as the run wrote it down, with what `export` was told."""
     path = pixels or source.get("pixels")
     if path is None:
@@ -276,7 +278,7 @@ def _stored_path(
                 "made by `prepare`, or an older version trained it. Say it with "
                 "`pixels`."
             )
-        path = PixelPath(crop=crop_options)
+        path = Preprocessing(crop=crop_options)
     changes: dict[str, Any] = {}
     if crop_options is not None:
         changes["crop"] = crop_options
@@ -287,10 +289,12 @@ def _stored_path(
     return replace(path, **changes)
 
 
-def _enlarge(path: PixelPath, source: Mapping[str, Any], pipeline: str | None) -> float:
+def _enlarge(
+    path: Preprocessing, source: Mapping[str, Any], pipeline: str | None
+) -> float:
     if pipeline is None and path.image_size is not None:
         return path.enlarge
-    return get_preprocessing(pipeline or source.get("pipeline", "resnet")).enlarge
+    return get_pipeline_preset(pipeline or source.get("pipeline", "resnet")).enlarge
 
 
 def _open(model: RunDirectory | keras.Model | str | Path) -> dict[str, Any]:
@@ -413,7 +417,7 @@ def _read_json(file: Path) -> Any:
 CROPS = "crops"
 
 
-def crop_function(served: Served) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+def crop_function(served: ExportBundle) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """Returns the function that answers about crops as they are stored.
 
     It takes uint8 RGB of shape (batch, height, width, 3) and returns what the signature
@@ -428,7 +432,7 @@ def crop_function(served: Served) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
 def _to_input(crops: tf.Tensor, size: tuple[int, int], enlarge: float) -> tf.Tensor:
-    """Does to a batch what `PixelGraph.to_input` does to a picture."""
+    """Does to a batch what `PreprocessingGraph.to_input` does to a picture."""
     height, width = (
         side or tf.shape(crops)[axis]
         for axis, side in ((1, crops.shape[1]), (2, crops.shape[2]))

@@ -14,22 +14,22 @@ import tensorflow as tf
 from keras_agegender.encodings.calibration import Calibration
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.faces.detector import MtcnnDetector
-from keras_agegender.faces.preprocessing import CropOptions, PixelPath
+from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
 from keras_agegender.faces.preprocessing_graph import crop_size
 from keras_agegender.files import (
+    atomic_write,
     disk_errors,
+    exclusive_lock,
     lock_beside,
-    only_writer,
     partial_directory,
     replace_directory,
-    replacing,
     sidecar,
     write_checksums,
     write_json,
     write_sidecar,
 )
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.serving.bundle import Served, serve
+from keras_agegender.serving.bundle import ExportBundle, serve
 from keras_agegender.serving.formats import (
     METADATA_FILE,
     ModelFile,
@@ -53,7 +53,7 @@ def export(
     directory: str | Path,
     *,
     encoding: Encoding | str | None = None,
-    pixels: PixelPath | None = None,
+    pixels: Preprocessing | None = None,
     pipeline: str | None = None,
     crop_options: CropOptions | None = None,
     crop_size: tuple[int, int] | None = None,
@@ -144,7 +144,7 @@ def _run_of(model: Any) -> RunDirectory | None:
     return RunDirectory(Path(model)) if is_run else None
 
 
-def _export_folder(served: Served, directory: Path) -> None:
+def _export_folder(served: ExportBundle, directory: Path) -> None:
     path = served.graph.path
     if "photo" not in served.functions:
         warnings.warn(
@@ -154,7 +154,7 @@ def _export_folder(served: Served, directory: Path) -> None:
         )
     partial = partial_directory(directory)
     refusal = f"Another process exports to {directory}. Choose another directory."
-    with only_writer(lock_beside(directory), refusal):
+    with exclusive_lock(lock_beside(directory), refusal):
         shutil.rmtree(partial, ignore_errors=True)
         _write_saved_model(served, partial)
         write_json(partial / METADATA_FILE, served.metadata)
@@ -162,7 +162,7 @@ def _export_folder(served: Served, directory: Path) -> None:
         replace_directory(partial, directory)
 
 
-def _write_saved_model(served: Served, directory: Path) -> None:
+def _write_saved_model(served: ExportBundle, directory: Path) -> None:
     shape = (None, *served.graph.image_size, 3)
     inputs = {
         "serving_default": tf.TensorSpec((None,), tf.string, name="image_bytes"),
@@ -181,7 +181,7 @@ def _write_saved_model(served: Served, directory: Path) -> None:
 
 
 def export_file(
-    served: Served,
+    served: ExportBundle,
     file: Path,
     format: str,
     *,
@@ -210,7 +210,7 @@ def export_file(
     check_new_file(file, format, overwrite)
     compared = find_faces(run, crops, served.graph)
     file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as partial:
+    with atomic_write(file) as partial:
         description = {**served.metadata, **_describe_file(served, format)}
         if format == "onnx":
             write_onnx(served, partial)
@@ -229,7 +229,7 @@ def export_file(
     return comparison
 
 
-def _describe_file(served: Served, format: str) -> dict:
+def _describe_file(served: ExportBundle, format: str) -> dict:
     size = None if format == "onnx" else list(crop_size(served.graph.path))
     return {
         "signatures": ["crops"],

@@ -16,10 +16,10 @@ import numpy as np
 from keras_agegender.console import quiet_start
 from keras_agegender.files import (
     CHECKSUMS_FILE,
+    check_output_dir,
     check_sizes,
     directory_hash,
     file_hash,
-    holds,
     partial_directory,
 )
 from keras_agegender.run_directory import RunDirectory
@@ -43,7 +43,7 @@ def check_new_export(directory: Path, overwrite: bool) -> None:
         ValueError: If it is a file, holds other things, or holds an export that may not
             be overwritten.
     """
-    if holds(directory, METADATA_FILE, "export") and not overwrite:
+    if check_output_dir(directory, METADATA_FILE, "export") and not overwrite:
         raise ValueError(
             f"There is an export in {directory} already. Choose another directory, or "
             "overwrite it (--overwrite)."
@@ -202,10 +202,10 @@ DEFAULT_MODEL_VARIABLE = "KERAS_AGEGENDER_MODEL"
 # In a checkout; wheels come without it.
 DEFAULT_MODEL = Path(__file__).parents[2] / "saved_models" / "utkface-compact"
 
-Answers: TypeAlias = "dict[str, np.ndarray]"
+Outputs: TypeAlias = "dict[str, np.ndarray]"
 
 
-class AnsweringModel(NamedTuple):
+class InferenceModel(NamedTuple):
     """A model that is loaded.
 
     Attributes:
@@ -217,7 +217,7 @@ class AnsweringModel(NamedTuple):
     """
 
     metadata: dict[str, Any]
-    answer: Callable[[np.ndarray], Answers]
+    answer: Callable[[np.ndarray], Outputs]
     takes_crops: bool = False
 
 
@@ -235,7 +235,7 @@ class ModelKind(NamedTuple):
     name: str
     recognize: Callable[[Path], bool]
     check: Callable[[Path], object]
-    load: Callable[[Path], AnsweringModel]
+    load: Callable[[Path], InferenceModel]
     identity: Callable[[Path], str]
 
 
@@ -261,7 +261,7 @@ def check_answering_model(path: str | Path) -> ModelKind:
     return kind
 
 
-def load_answering_model(path: str | Path) -> AnsweringModel:
+def load_answering_model(path: str | Path) -> InferenceModel:
     """Loads a model of any kind.
 
     Raises:
@@ -312,7 +312,7 @@ def default_model() -> Path:
 # -- exports ---------------------------------------------------------------------------
 
 
-def _load_export(directory: Path) -> AnsweringModel:
+def _load_export(directory: Path) -> InferenceModel:
     file = directory / METADATA_FILE
     if not file.is_file():
         raise ValueError(
@@ -333,10 +333,10 @@ def _load_export(directory: Path) -> AnsweringModel:
         reason = " ".join(str(error).split())
         raise ValueError(f"The export in {directory} is damaged: {reason}") from None
 
-    return AnsweringModel(metadata, network)
+    return InferenceModel(metadata, network)
 
 
-def _with_constants(function: Any) -> Callable[[np.ndarray], Answers]:
+def _with_constants(function: Any) -> Callable[[np.ndarray], Outputs]:
     """Returns a function whose weights are constants, which TensorFlow makes faster.
 
     Args:
@@ -353,33 +353,33 @@ def _with_constants(function: Any) -> Callable[[np.ndarray], Answers]:
     return _on_arrays(lambda pixels: dict(zip(names, frozen(pixels), strict=True)))
 
 
-def _on_arrays(network: Callable[[Any], dict[str, Any]]) -> Callable[..., Answers]:
+def _on_arrays(network: Callable[[Any], dict[str, Any]]) -> Callable[..., Outputs]:
     """Returns a network of tensors as one of arrays."""
     import tensorflow as tf
 
-    def answer(pixels: np.ndarray) -> Answers:
+    def answer(pixels: np.ndarray) -> Outputs:
         outputs = network(tf.constant(pixels))
         return {name: value.numpy() for name, value in outputs.items()}
 
     return answer
 
 
-def _load_onnx(file: Path) -> AnsweringModel:
+def _load_onnx(file: Path) -> InferenceModel:
     from keras_agegender.serving.onnx_format import OnnxModel
 
     model = OnnxModel(file)
-    return AnsweringModel(model.metadata, model.answer, takes_crops=True)
+    return InferenceModel(model.metadata, model.answer, takes_crops=True)
 
 
 def _check_onnx(file: Path) -> None:
     check_model_file(file, "ONNX", "onnxruntime")
 
 
-def _load_litert(file: Path) -> AnsweringModel:
+def _load_litert(file: Path) -> InferenceModel:
     from keras_agegender.serving.litert import LiteRtModel
 
     model = LiteRtModel(file, num_threads=os.cpu_count() or 1)
-    return AnsweringModel(model.metadata, model.answer, takes_crops=True)
+    return InferenceModel(model.metadata, model.answer, takes_crops=True)
 
 
 def _check_litert(file: Path) -> None:
@@ -389,11 +389,11 @@ def _check_litert(file: Path) -> None:
 # -- runs and .keras files -------------------------------------------------------------
 
 
-def _load_run(directory: Path) -> AnsweringModel:
+def _load_run(directory: Path) -> InferenceModel:
     return _serve(RunDirectory.open(directory))
 
 
-def _load_keras_file(file: Path) -> AnsweringModel:
+def _load_keras_file(file: Path) -> InferenceModel:
     run = RunDirectory(file.parent)
     if not run.recipe_file.is_file():
         return _serve(file)
@@ -408,12 +408,12 @@ def _load_keras_file(file: Path) -> AnsweringModel:
     )
 
 
-def _serve(model: RunDirectory | Path, **options: Any) -> AnsweringModel:
+def _serve(model: RunDirectory | Path, **options: Any) -> InferenceModel:
     with quiet_start():
         from keras_agegender.serving.bundle import constant_network, serve
 
     served = serve(model, **options)
-    return AnsweringModel(served.metadata, _on_arrays(constant_network(served)))
+    return InferenceModel(served.metadata, _on_arrays(constant_network(served)))
 
 
 def _check_keras_file(file: Path) -> None:

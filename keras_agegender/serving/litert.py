@@ -18,7 +18,7 @@ import tensorflow as tf
 from keras_agegender.console import no_standard_error
 from keras_agegender.faces.preprocessing_graph import crop_size
 from keras_agegender.files import check_file
-from keras_agegender.serving.bundle import CROPS, Served, crop_function
+from keras_agegender.serving.bundle import CROPS, ExportBundle, crop_function
 from keras_agegender.serving.formats import (
     METADATA_FILE,
     MOST_METADATA,
@@ -28,7 +28,7 @@ from keras_agegender.serving.formats import (
 )
 
 
-def write_litert(served: Served, partial: Path, int8: bool = False) -> None:
+def write_litert(served: ExportBundle, partial: Path, int8: bool = False) -> None:
     """Writes the file, without metadata.
 
     In int8, weights of convolutions and dense layers have 8 bits, and a layer turns what

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_agegender.files import check_file
-from keras_agegender.serving.bundle import CROPS, Served, crop_function
+from keras_agegender.serving.bundle import CROPS, ExportBundle, crop_function
 from keras_agegender.serving.formats import (
     METADATA_KEY,
     check_crops,
@@ -24,7 +24,7 @@ from keras_agegender.serving.formats import (
 OPSET = 17
 
 
-def write_onnx(served: Served, file: Path) -> None:
+def write_onnx(served: ExportBundle, file: Path) -> None:
     """Writes the file, without metadata; crops may have any size.
 
     Args:

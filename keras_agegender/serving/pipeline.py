@@ -20,9 +20,9 @@ import numpy as np
 
 from keras_agegender.faces.detector import Detections, FaceDetector
 from keras_agegender.faces.images import UnreadableImageError, pillow_to_rgb, read_image
-from keras_agegender.faces.preprocessing import PixelPath
+from keras_agegender.faces.preprocessing import Preprocessing
 from keras_agegender.faces.video import VideoReader, check_frames_per_second
-from keras_agegender.serving.formats import AnsweringModel, Answers
+from keras_agegender.serving.formats import InferenceModel, Outputs
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -41,7 +41,7 @@ class FoundFace(NamedTuple):
 Prepare: TypeAlias = "Callable[[np.ndarray, FoundFace], tuple[np.ndarray, np.ndarray]]"
 
 
-def make_preparation(pixels: PixelPath, takes_crops: bool = False) -> Prepare:
+def make_preparation(pixels: Preprocessing, takes_crops: bool = False) -> Prepare:
     """Returns what turns a picture and a face into pixels and the box cut out.
 
     Args:
@@ -52,9 +52,9 @@ def make_preparation(pixels: PixelPath, takes_crops: bool = False) -> Prepare:
     import tensorflow as tf
 
     from keras_agegender.faces.geometry import full_box
-    from keras_agegender.faces.preprocessing_graph import PICTURE, PixelGraph
+    from keras_agegender.faces.preprocessing_graph import PICTURE, PreprocessingGraph
 
-    graph = PixelGraph(pixels)
+    graph = PreprocessingGraph(pixels)
     finish = graph.to_crop if takes_crops else graph.to_input
 
     @tf.function(input_signature=[PICTURE], autograph=False)
@@ -418,7 +418,7 @@ class AnsweredFace(NamedTuple):
     box: np.ndarray
     score: float
     crop_box: np.ndarray
-    answers: Answers
+    answers: Outputs
 
 
 class AnsweredPicture(NamedTuple):
@@ -470,7 +470,7 @@ class FacePipeline:
 
     def __init__(
         self,
-        model: AnsweringModel,
+        model: InferenceModel,
         prepare: Prepare,
         detector: FaceDetector | None,
         *,
@@ -584,7 +584,7 @@ class FacePipeline:
         for chunk in chunks:
             waiting += chunk
             num_faces += sum(len(ready.inputs) for ready in chunk)
-            # Answers come soon also where hardly any picture has a face.
+            # Outputs come soon also where hardly any picture has a face.
             if num_faces >= self._batch_size or len(waiting) >= 2 * self._batch_size:
                 yield from self._ask_about(waiting)
                 waiting, num_faces = [], 0
@@ -593,7 +593,7 @@ class FacePipeline:
     def _ask_about(self, pictures: list[_Ready]) -> Generator[AnsweredPicture]:
         start = time.perf_counter()
         inputs = [pixels for ready in pictures for pixels, _ in ready.inputs]
-        answers: list[Answers] = []
+        answers: list[Outputs] = []
         for first in range(0, len(inputs), self._batch_size):
             batch = np.stack(inputs[first : first + self._batch_size])
             outputs = self._model.answer(batch)

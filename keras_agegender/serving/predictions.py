@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from keras_agegender.files import replacing
+from keras_agegender.files import atomic_write
 from keras_agegender.serving.pipeline import Source
 
 LISTED_OUTPUTS = 6
@@ -414,7 +414,7 @@ class AnswerFile:
         """
         self._stream.close()
         with (
-            replacing(self._file) as new,
+            atomic_write(self._file) as new,
             new.open(
                 "w",
                 encoding="utf-8",

@@ -17,7 +17,7 @@ from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import ANSWER, Head
 from keras_agegender.faces.detector import FaceDetector
 from keras_agegender.faces.images import UnreadableImageError
-from keras_agegender.faces.preprocessing import CropOptions, PixelPath
+from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
 from keras_agegender.faces.video import FaceTracker
 from keras_agegender.serving.bundle import DECODED_NAMES, SET_NAMES
 from keras_agegender.serving.formats import default_model, load_answering_model
@@ -44,10 +44,10 @@ if TYPE_CHECKING:
 
 
 Metadata = Mapping[str, Any]
-Answers = Mapping[str, np.ndarray]
+Outputs = Mapping[str, np.ndarray]
 
 
-def face_fields(metadata: Metadata, answers: Answers) -> dict[str, Any]:
+def face_fields(metadata: Metadata, answers: Outputs) -> dict[str, Any]:
     """Returns the fields of a `FacePrediction` that a model answers.
 
     Args:
@@ -88,7 +88,7 @@ def place_fields(box: np.ndarray, crop_box: np.ndarray, score: float) -> dict[st
 
 
 def _extra(
-    heads: Sequence[Metadata], outputs: Mapping[str, Any], answers: Answers
+    heads: Sequence[Metadata], outputs: Mapping[str, Any], answers: Outputs
 ) -> dict[str, float | str]:
     """Returns the outputs that are read from a column of their own."""
     extra: dict[str, float | str] = {}
@@ -103,7 +103,7 @@ def _extra(
     return extra
 
 
-def _binary(heads: Sequence[Metadata], answers: Answers) -> dict[str, str]:
+def _binary(heads: Sequence[Metadata], answers: Outputs) -> dict[str, str]:
     """Returns the classes that binary outputs answer with."""
     return {
         head["name"]: head["classes"][int(answers[f"{head['name']}{ANSWER}"])]
@@ -159,7 +159,7 @@ class Predictor:
 
     Attributes:
         metadata: What the model's agegender.json says, or a run's would.
-        pixels: What is done to the pixels, a `PixelPath`.
+        pixels: What is done to the pixels, a `Preprocessing`.
 
     Raises:
         ValueError: If there is no model that can be loaded, or its faces were found by
@@ -180,7 +180,7 @@ class Predictor:
         model = default_model() if model is None else model
         self._model = load_answering_model(model)
         self.metadata = self._model.metadata
-        path = PixelPath.from_dict(self.metadata["pixels"])
+        path = Preprocessing.from_dict(self.metadata["pixels"])
         if detector is not None or crop_options is not None:
             path = replace(
                 path,

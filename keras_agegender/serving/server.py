@@ -314,7 +314,7 @@ class OpenBytes:
 
 
 @dataclass(frozen=True)
-class PhotoAnswering:
+class PhotoHandlers:
     """What each address answers."""
 
     queues: Mapping[str, PhotoQueue]
@@ -548,7 +548,7 @@ def create_app(
         metrics.watch(name, queues[name])
     open_bytes = OpenBytes(limits.max_open_bytes)
     metrics.watch_bytes(lambda: open_bytes.held)
-    answering = PhotoAnswering(queues, limits, metrics, open_bytes)
+    answering = PhotoHandlers(queues, limits, metrics, open_bytes)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -559,7 +559,7 @@ def create_app(
     return _application(answering, lifespan, page)
 
 
-def _application(answering: PhotoAnswering, lifespan: Any, page: bool) -> Starlette:
+def _application(answering: PhotoHandlers, lifespan: Any, page: bool) -> Starlette:
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware

@@ -14,13 +14,13 @@ import tensorflow as tf
 from keras_agegender.datasets.pipeline import read_columns
 from keras_agegender.datasets.prepared import PreparedDataset, load_prepared, read_rows
 from keras_agegender.encodings.head import ANSWER
-from keras_agegender.encodings.head_types import KINDS
+from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.faces.geometry import resize, to_bytes
 from keras_agegender.faces.images import UnreadableImageError, read_image
-from keras_agegender.faces.preprocessing_graph import PixelGraph, crop_size
+from keras_agegender.faces.preprocessing_graph import PreprocessingGraph, crop_size
 from keras_agegender.labels import AGE_GROUPS, MISSING
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.serving.bundle import Served
+from keras_agegender.serving.bundle import ExportBundle
 from keras_agegender.serving.formats import ModelFile
 from keras_agegender.synthetic.drawing import draw_face
 
@@ -106,7 +106,7 @@ class Comparison:
 
 
 def compare_answers(
-    served: Served, model: ModelFile, faces: Faces, num_bytes: int
+    served: ExportBundle, model: ModelFile, faces: Faces, num_bytes: int
 ) -> Comparison:
     """Asks a Keras model and a file about the same faces.
 
@@ -127,7 +127,7 @@ def compare_answers(
     questions += [
         head.name + ANSWER
         for head in served_encoding(served).extra_heads
-        if KINDS[head.kind].activation != "linear" and head.kind != "years"
+        if HEAD_TYPES[head.kind].activation != "linear" and head.kind != "years"
     ]
     return Comparison(
         faces=f"{len(faces.crops)} {faces.source}",
@@ -175,7 +175,7 @@ def check_drift(comparison: Comparison, tolerance: Tolerance, what: str) -> None
         )
 
 
-def keras_answers(served: Served, crops: np.ndarray) -> dict[str, np.ndarray]:
+def keras_answers(served: ExportBundle, crops: np.ndarray) -> dict[str, np.ndarray]:
     """Returns the Keras model's answers, its pixels prepared as in training."""
 
     @tf.function(reduce_retracing=True, autograph=False)
@@ -189,14 +189,14 @@ def keras_answers(served: Served, crops: np.ndarray) -> dict[str, np.ndarray]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def served_encoding(served: Served) -> Any:
+def served_encoding(served: ExportBundle) -> Any:
     """Returns the encoding of what is served."""
     from keras_agegender.encodings.encoding import Encoding
 
     return Encoding.from_dict(served.metadata["encoding"])
 
 
-def _probabilities(served: Served) -> list[str]:
+def _probabilities(served: ExportBundle) -> list[str]:
     """Returns the names of outputs and answers that are probabilities."""
     encoding = served_encoding(served)
     names = list(encoding.output_names)
@@ -240,7 +240,7 @@ LABELS = {"age_group": "age_group", "gender": "gender_id", "age_years": "age_yea
 
 
 def find_faces(
-    run: RunDirectory | None, crops: str | Path | None, graph: PixelGraph
+    run: RunDirectory | None, crops: str | Path | None, graph: PreprocessingGraph
 ) -> Faces:
     """Returns the faces to compare on.
 
@@ -267,7 +267,9 @@ def find_faces(
     return _dataset_faces(prepared, names.get("validation", together), graph)
 
 
-def _dataset_faces(data: PreparedDataset, split: str, graph: PixelGraph) -> Faces:
+def _dataset_faces(
+    data: PreparedDataset, split: str, graph: PreprocessingGraph
+) -> Faces:
     columns = [name for name in LABELS if name in data.builder.info.features]
     examples = read_columns(data, split, {"image", *columns}).take(COMPARED)
     rows = list(read_rows(data, examples))
@@ -277,7 +279,7 @@ def _dataset_faces(data: PreparedDataset, split: str, graph: PixelGraph) -> Face
     return Faces(np.stack(crops), source, labels)
 
 
-def _folder_faces(folder: Path, graph: PixelGraph) -> Faces:
+def _folder_faces(folder: Path, graph: PreprocessingGraph) -> Faces:
     if not folder.is_dir():
         raise ValueError(
             f"Invalid `crops`. There is no folder {folder}. Expected a prepared "
@@ -300,7 +302,7 @@ def _folder_faces(folder: Path, graph: PixelGraph) -> Faces:
     return Faces(np.stack(pictures), f"pictures of {folder}")
 
 
-def _drawn_faces(graph: PixelGraph) -> Faces:
+def _drawn_faces(graph: PreprocessingGraph) -> Faces:
     size = [max(side, 32) for side in crop_size(graph.path)]
     pictures = [
         draw_face(
@@ -312,7 +314,7 @@ def _drawn_faces(graph: PixelGraph) -> Faces:
     return Faces(crops, "drawn faces (real ones: --crops FOLDER)")
 
 
-def _stored(picture: np.ndarray, graph: PixelGraph) -> np.ndarray:
+def _stored(picture: np.ndarray, graph: PreprocessingGraph) -> np.ndarray:
     """Returns a crop as it is stored, at the size that a file takes."""
     size = crop_size(graph.path)
     if tuple(picture.shape[:2]) != size:

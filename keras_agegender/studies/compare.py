@@ -27,7 +27,7 @@ from keras_agegender.studies.gate import (
     worse_cells,
 )
 from keras_agegender.studies.paired_predictions import (
-    QUESTIONS,
+    TASKS,
     Place,
     PooledDifference,
     RunSet,
@@ -202,7 +202,7 @@ def compare(
     clusters = Clusters.of(answers["who"])
     if cluster != "face" and clusters.num_clusters == len(answers) > 1:
         warnings.append(f"every face counts as a {cluster} of its own")
-    found = [_difference(question, answers, clusters) for question in QUESTIONS]
+    found = [_difference(question, answers, clusters) for question in TASKS]
     measured = measure_cells(pool_seeds(answers), by)
     return Comparison(
         (str(runs[0].path), str(runs[1].path)),
@@ -392,7 +392,7 @@ def measure_sets(
         len(pairs),
         tuple(
             pooled_difference(question, answers, ratio)
-            for question in QUESTIONS
+            for question in TASKS
             if f"second_{question}" in answers
             and answers[f"second_{question}"].notna().any()
         ),

@@ -40,7 +40,7 @@ from keras_agegender.metrics.intervals import (
     holm_levels,
     paired_test,
 )
-from keras_agegender.studies.paired_predictions import QUESTIONS, paired_questions
+from keras_agegender.studies.paired_predictions import TASKS, paired_questions
 
 ALPHA = 0.05
 EVERYBODY = "all faces"
@@ -197,7 +197,7 @@ def _family(cell: MeasuredCell) -> str:
     """Returns the name of the tests that a cell's shares its level with."""
     if cell.cell != EVERYBODY:
         return "cells"
-    return cell.question if cell.question in QUESTIONS else "further outputs"
+    return cell.question if cell.question in TASKS else "further outputs"
 
 
 def _judge(cell: MeasuredCell, level: float | None) -> CellDifference:

@@ -33,7 +33,7 @@ from keras_agegender.run_directory import RunDirectory
 from keras_agegender.training.experiment import differences, flatten
 
 CLUSTERS = ("subject", "album", "face")
-QUESTIONS = ("gender", "age_group")
+TASKS = ("gender", "age_group")
 OTHER_DATA = "the two were trained on different datasets"
 
 Temperatures = Mapping[str, float] | None
@@ -123,7 +123,7 @@ def paired_answers(
 
 def _questions(table: pd.DataFrame, run: RunDirectory) -> dict[str, tuple[str, str]]:
     """Returns what a run answers with classes: question -> true and answered column."""
-    main = {q: (q, f"predicted_{q}") for q in QUESTIONS if f"predicted_{q}" in table}
+    main = {q: (q, f"predicted_{q}") for q in TASKS if f"predicted_{q}" in table}
     return main | further_questions(table, run.encoding())
 
 
@@ -135,7 +135,7 @@ def _right_answers(
     """Returns which faces each gets right; NaN where one has no label."""
     truths = [
         # Of age and gender the first says what is true, for both.
-        tables[0][question] if question in QUESTIONS else table[columns[question][0]]
+        tables[0][question] if question in TASKS else table[columns[question][0]]
         for table, columns in zip(tables, asked, strict=True)
     ]
     known = known_values(truths[0]) & known_values(truths[1])
@@ -262,7 +262,7 @@ def why_unlike(
     found = differences(first["experiment"], second["experiment"])
     if any(line.startswith("data.sha256") for line in found):
         warnings.append(OTHER_DATA)
-    for key in ("data.splits.", "data.pixels.", "begins_with", "seed"):
+    for key in ("data.splits.", "data.pixels.", "initialized_from", "seed"):
         warnings += [
             line.replace(" there and ", " in A and ").replace(" here", " in B")
             for line in found

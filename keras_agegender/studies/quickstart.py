@@ -197,12 +197,12 @@ def _predict(saved_model: Path, photo: Path, annotated: Path) -> str:
     from PIL import Image
 
     from keras_agegender.faces.images import read_image
-    from keras_agegender.files import replacing
+    from keras_agegender.files import atomic_write
     from keras_agegender.serving.annotate import annotate_photo
     from keras_agegender.serving.predictor import Predictor
 
     prediction = Predictor(saved_model).predict(photo)
-    with replacing(annotated) as partial:
+    with atomic_write(annotated) as partial:
         Image.fromarray(annotate_photo(read_image(photo), prediction)).save(partial)
     return str(prediction)
 

@@ -409,7 +409,7 @@ def _train(run: PlannedRun, directory: Path) -> dict[str, Any]:
     if experiment is None:
         return {"failed": run.failed}
     try:
-        first = experiment.begins_with
+        first = experiment.initialized_from
         if isinstance(first, Experiment):
             shared = shared_path(directory, first)
             train_unless_finished(first, shared, verbose=0)

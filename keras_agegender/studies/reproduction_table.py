@@ -15,7 +15,7 @@ from typing import Any
 from keras_agegender.evaluation.plots import plot_reproduction
 from keras_agegender.evaluation.predictions import read_predictions
 from keras_agegender.evaluation.scores import answer_estimates, one_class_answers
-from keras_agegender.files import replacing, write_text
+from keras_agegender.files import atomic_write, write_text
 from keras_agegender.metrics.intervals import Estimate, RunsInterval, runs_interval
 from keras_agegender.recipes.schema import Published, Recipe
 
@@ -653,7 +653,7 @@ def write_table(directory: Path, rows: Sequence[Row], note: str) -> None:
     """Writes table.csv, table.md, table.tex and table.png."""
     import pandas as pd
 
-    with replacing(directory / "table.csv") as partial:
+    with atomic_write(directory / "table.csv") as partial:
         pd.DataFrame(csv_rows(rows)).to_csv(partial, index=False)
     write_text(directory / "table.md", to_markdown(rows, note) + "\n")
     write_text(directory / "table.tex", to_latex(rows, note) + "\n")

@@ -85,11 +85,13 @@ def identity_of(description: Mapping[str, Any]) -> str:
 def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """Returns a line for each part in which two experiments' `to_dict()` differ."""
     both = [dict(there), dict(wanted)]
-    begins = [description.get("begins_with") for description in both]
+    begins = [description.get("initialized_from") for description in both]
     if begins[0] != begins[1] and None in begins:
         # One line, not one for each setting of what one of them begins with.
         for description, first in zip(both, begins, strict=True):
-            description["begins_with"] = "nothing" if first is None else "other weights"
+            description["initialized_from"] = (
+                "nothing" if first is None else "other weights"
+            )
     flat = [flatten(description) for description in both]
     lines = []
     for key in sorted({*flat[0], *flat[1]}):
@@ -97,7 +99,7 @@ def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
         if first != second:
             if str(key).endswith(("sha256", "identity")):
                 first, second = str(first)[:12], str(second)[:12]
-            meaning = MEANINGS.get(key.removeprefix("begins_with."), "")
+            meaning = MEANINGS.get(key.removeprefix("initialized_from."), "")
             lines.append(f"{key} is {first!r} there and {second!r} here{meaning}")
     return lines
 
@@ -381,7 +383,7 @@ class Experiment:
         encoding: The model's outputs, those of further columns included.
         seed: Seed of weights, order and augmentation.
         steps_per_epoch: Optimizer steps of an epoch.
-        begins_with: The experiment whose best model gives its weights first, or the
+        initialized_from: The experiment whose best model gives its weights first, or the
             `to_dict()` of a finished run's, or the hash of a file; `None` for random
             weights.
         weights: Finished run or `.keras` file of those weights, if it is there already.
@@ -396,7 +398,7 @@ class Experiment:
     encoding: Encoding
     seed: int
     steps_per_epoch: int
-    begins_with: Experiment | Mapping[str, Any] | None = None
+    initialized_from: Experiment | Mapping[str, Any] | None = None
     weights: Path | None = None
     backbone_weights_sha256: str | None = None
     teacher_sha256: str | None = None
@@ -411,7 +413,7 @@ class Experiment:
     @property
     def datasets(self) -> dict[str, ExperimentData]:
         """The datasets by role, that of the pretraining included."""
-        first = self.begins_with
+        first = self.initialized_from
         before = first.datasets if isinstance(first, Experiment) else {}
         return {**before, self.data.role: self.data}
 
@@ -427,12 +429,12 @@ class Experiment:
             for key, value in self.recipe.to_dict().items()
             if key not in NOT_TRAINING
         }
-        recipe.pop("pretraining", None)  # `begins_with` says it in full
+        recipe.pop("pretraining", None)  # `initialized_from` says it in full
         if self.backbone_weights_sha256 is not None:
             recipe["model"]["backbone_weights"] = self.backbone_weights_sha256
         if self.teacher_sha256 is not None:
             recipe["distillation"]["teacher"] = self.teacher_sha256
-        first = self.begins_with
+        first = self.initialized_from
         if isinstance(first, Experiment):
             first = first.to_dict()
         description = {
@@ -441,7 +443,7 @@ class Experiment:
             "encoding": self.encoding.to_dict(),
             "seed": self.seed,
             "steps_per_epoch": self.steps_per_epoch,
-            "begins_with": dict(first) if first is not None else None,
+            "initialized_from": dict(first) if first is not None else None,
         }
         return json.loads(json.dumps(description))  # as run.json gives it back
 
@@ -502,7 +504,7 @@ def make_experiment(
     check_monitors(recipe, encoding)
     encoding = standardized(encoding, prepared, resolved["train"])
     faces = prepared.num_faces(resolved["train"])
-    begins_with, weights = _beginning(
+    initialized_from, weights = _beginning(
         recipe, pretraining_data, pretrained, pretraining_splits, seed
     )
     return Experiment(
@@ -517,7 +519,7 @@ def make_experiment(
         encoding=encoding,
         seed=seed,
         steps_per_epoch=-(-faces // recipe.data.batch_size),
-        begins_with=begins_with,
+        initialized_from=initialized_from,
         weights=weights,
         backbone_weights_sha256=_weights_hash(recipe),
         teacher_sha256=_teacher_hash(recipe),

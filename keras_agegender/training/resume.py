@@ -83,7 +83,7 @@ def open_run(run: RunDirectory, experiment: Experiment, overwrite: bool) -> None
             data_name=data.prepared.info.get("name", data.prepared.builder.name),
             data_sha256=data.sha256,
             splits=dict(data.splits),
-            begins_with=str(experiment.weights or ""),
+            initialized_from=str(experiment.weights or ""),
             **recorded_pixels(experiment.recipe, data.prepared),
             versions=versions(),
             backend=keras.backend.backend(),

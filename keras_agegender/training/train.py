@@ -11,9 +11,9 @@ from typing import Any
 
 import keras
 
-from keras_agegender.callbacks.checkpoints import BestModel, RunBackup
-from keras_agegender.callbacks.decoded_metrics import DecodedAccuracy, TotalAgeLoss
-from keras_agegender.callbacks.epoch_logger import EpochLines
+from keras_agegender.callbacks.checkpoints import BestModelCheckpoint, RunBackup
+from keras_agegender.callbacks.decoded_metrics import AgeLossLogger, DecodedAccuracy
+from keras_agegender.callbacks.epoch_logger import EpochLogger
 from keras_agegender.datasets.distillation import distill
 from keras_agegender.datasets.pipeline import (
     make_eval_dataset,
@@ -22,12 +22,12 @@ from keras_agegender.datasets.pipeline import (
 )
 from keras_agegender.datasets.prepared import PreparedDataset, naming_damage
 from keras_agegender.distribution import (
-    failing_together,
+    abort_all_on_error,
     model_scope,
+    no_distribution,
     num_shards,
     process_count,
     process_index,
-    undistributed,
     wait_for_all,
 )
 from keras_agegender.encodings.encoding import Encoding, balanced_class_weights
@@ -142,13 +142,13 @@ def make_callbacks(
     ]
     ages = _age_loss_weights(encoding)
     if ages:
-        callbacks.append(TotalAgeLoss(ages))
+        callbacks.append(AgeLossLogger(ages))
     kept = {"best": keep_monitor, **settings.keep}
     if process_index() > 0:
         kept = {}  # the first process writes
     for name, monitor in kept.items():
         callbacks.append(
-            BestModel(
+            BestModelCheckpoint(
                 run.model_file(name),
                 monitor=_logged_name(monitor, encoding),
                 mode="min" if monitor.endswith("loss") else "max",
@@ -257,7 +257,7 @@ def train(
     Example:
     >>> run = train("resnet_se_ordinal", "data/adience", "runs/1")  # doctest: +SKIP
     """
-    with failing_together():
+    with abort_all_on_error():
         if isinstance(recipe, Recipe):
             recipe = override_recipe(recipe, overrides)
         else:
@@ -386,7 +386,7 @@ def _fit(
     if num_shards() > 1:
         validation = validation_dataset(experiment, process_shard())
     if verbose == "auto" and writes:
-        callbacks.append(EpochLines())
+        callbacks.append(EpochLogger())
     if not backup.stopped and backup.first_epoch < recipe.training.epochs:
         epochs = range(backup.first_epoch, recipe.training.epochs)
         with naming_damage(data.prepared):
@@ -403,7 +403,7 @@ def _fit(
     else:
         backup.restore(model)  # killed behind the last epoch
     if writes:
-        with undistributed():
+        with no_distribution():
             model.save(run.last_model)
         plot_history(
             decoded_history(run.history_file, encoding),
@@ -417,7 +417,7 @@ def _pretrain(
     experiment: Experiment, run: RunDirectory, verbose: int | str
 ) -> Path | None:
     """Trains what an experiment begins with, unless that is done."""
-    first = experiment.begins_with
+    first = experiment.initialized_from
     if not isinstance(first, Experiment):
         return None
     path = run.path / "pretraining"

@@ -1,4 +1,4 @@
-"""BestModel: which epoch's model stays, and what the record beside it says."""
+"""BestModelCheckpoint: which epoch's model stays, and what the record beside it says."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import keras
 import numpy as np
 import pytest
 
-from keras_agegender.callbacks.checkpoints import BestModel
+from keras_agegender.callbacks.checkpoints import BestModelCheckpoint
 from keras_agegender.run_directory import RunDirectory
 
 
 def kept(tmp_path, monitor, mode, values, callback=None):
     """Runs a callback over epochs whose model is known by its weight, the epoch."""
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
-    callback = callback or BestModel(tmp_path / "best.keras", monitor, mode)
+    callback = callback or BestModelCheckpoint(tmp_path / "best.keras", monitor, mode)
     callback.set_model(model)
     callback.on_train_begin()
     for epoch, value in enumerate(values):
@@ -47,7 +47,7 @@ def test_the_best_epoch_is_kept_and_named(tmp_path, monitor, mode, values, epoch
 
 def test_a_resumed_callback_keeps_the_better_model_before(tmp_path):
     kept(tmp_path, "val_loss", "min", [0.5])
-    resumed = BestModel(tmp_path / "best.keras", "val_loss", "min")
+    resumed = BestModelCheckpoint(tmp_path / "best.keras", "val_loss", "min")
     resumed.best = 0.5  # as RunBackup gives it back
     assert kept(tmp_path, "val_loss", "min", [0.9, 0.8], resumed) == 0
     assert RunDirectory(tmp_path).checkpoint_info()["value"] == 0.5
@@ -56,7 +56,7 @@ def test_a_resumed_callback_keeps_the_better_model_before(tmp_path):
 def test_models_kept_under_a_name_have_their_own_record(tmp_path):
     run = RunDirectory(tmp_path)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    callback = BestModel(run.model_file("age"), "val_age_loss", "min")
+    callback = BestModelCheckpoint(run.model_file("age"), "val_age_loss", "min")
     callback.set_model(model)
     callback.on_epoch_end(4, {"val_age_loss": 0.25})
     assert run.checkpoint_info("age")["epoch"] == 4
@@ -67,4 +67,4 @@ def test_models_kept_under_a_name_have_their_own_record(tmp_path):
 
 def test_an_unknown_mode():
     with pytest.raises(ValueError, match="'min' or 'max'.*'lowest'"):
-        BestModel("best.keras", "val_loss", "lowest")
+        BestModelCheckpoint("best.keras", "val_loss", "lowest")

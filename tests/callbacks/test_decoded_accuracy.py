@@ -10,7 +10,7 @@ from keras_agegender.callbacks.decoded_metrics import (
     DecodedAccuracy,
     decoded_accuracies,
 )
-from keras_agegender.callbacks.epoch_logger import EpochLines
+from keras_agegender.callbacks.epoch_logger import EpochLogger
 from keras_agegender.callbacks.loss_weights import LossWeightScheduler
 from keras_agegender.encodings.registry import get_encoding
 
@@ -95,7 +95,7 @@ def test_an_epoch_is_one_line_and_a_change_another():
         validation_data=(images, {"gender": np.ones((4, 1), "float32")}),
         callbacks=[
             LossWeightScheduler({0: {"gender": 2.0}, 2: {"gender": 0.5}}),
-            EpochLines(lines.append),
+            EpochLogger(lines.append),
         ],
     )  # fmt: skip
     # The weights of an epoch stand before its line.

@@ -1,14 +1,14 @@
-"""EpochLines: what is said of loss weights, and what is not."""
+"""EpochLogger: what is said of loss weights, and what is not."""
 
 from __future__ import annotations
 
-from keras_agegender.callbacks.epoch_logger import EpochLines
+from keras_agegender.callbacks.epoch_logger import EpochLogger
 
 
 def lines_of_weights(epochs):
     """Runs the callback over epochs, each output name -> weight."""
     lines = []
-    callback = EpochLines(lines.append)
+    callback = EpochLogger(lines.append)
     callback.set_params({"epochs": len(epochs), "steps": 1})
     for epoch, weights in enumerate(epochs):
         callback.on_epoch_begin(epoch)

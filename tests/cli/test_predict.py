@@ -13,7 +13,7 @@ from keras_agegender.cli import main as cli
 from keras_agegender.cli.checks import choose_model
 from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.registry import get_encoding
-from keras_agegender.faces.preprocessing import PixelPath
+from keras_agegender.faces.preprocessing import Preprocessing
 from keras_agegender.models.builder import build_model
 from keras_agegender.serving.export import export
 
@@ -25,7 +25,7 @@ def model(tmp_path_factory):
     encoding = get_encoding("categorical", heads=[hat])
     network = build_model("caffe_1conv", encoding, image_size=(32, 32))
     folder = tmp_path_factory.mktemp("model") / "saved"
-    return export(network, folder, pixels=PixelPath())
+    return export(network, folder, pixels=Preprocessing())
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ from __future__ import annotations
 from copy import deepcopy
 
 from keras_agegender.datasets.prepare import differences
-from keras_agegender.faces.preprocessing import CropOptions, PixelPath
+from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
 
 REQUEST = {
     "name": "csv",
     "manifest_sha256": "a" * 64,
     "splits": {"train": "train"},
-    "pixels": PixelPath(crop=CropOptions()).to_dict(),
+    "pixels": Preprocessing(crop=CropOptions()).to_dict(),
     "block_size": 128,
 }
 
@@ -50,7 +50,7 @@ def test_each_part_has_its_words():
 
 
 def test_whole_pictures_and_crops_are_one_difference():
-    whole = changed(pixels=PixelPath().to_dict())
+    whole = changed(pixels=Preprocessing().to_dict())
     (words,) = differences(REQUEST, whole)
     assert words == "one has face crops, the other whole pictures (--no-crop)"
     assert differences(whole, REQUEST) == [words]

@@ -12,8 +12,8 @@ from keras_agegender.datasets.duplicates import (
     LEFT_OUT,
     SamePictures,
     connected,
+    drop_duplicates,
     find_same_pictures,
-    leave_out_duplicates,
 )
 from keras_agegender.datasets.manifest import CleaningReport, make_manifest
 from keras_agegender.datasets.readers.csv import read_csv
@@ -122,15 +122,15 @@ def test_several_splits_may_lose_pictures(folder):
         {"key": key, "path": str(folder / key), "split": split} for key, split in rows
     )
     report = CleaningReport("mine", rows_read=5)
-    kept = leave_out_duplicates(manifest, report, splits=("train", "validation"))
+    kept = drop_duplicates(manifest, report, splits=("train", "validation"))
     assert list(kept["key"]) == [key for key, _ in rows[1:]]
     with pytest.raises(ValueError, match="No picture of train is left"):
-        leave_out_duplicates(manifest.iloc[[1, 3]], report)
+        drop_duplicates(manifest.iloc[[1, 3]], report)
 
 
 def test_nothing_to_leave_out_is_said(folder):
     manifest, report = read_utkface(folder, validation=0.3, test=0.3)
-    kept = leave_out_duplicates(manifest, report, "exact")
+    kept = drop_duplicates(manifest, report, "exact")
     assert list(kept["key"]) == list(manifest["key"])
     assert "exact duplicates of other splits in training" in str(report)
 

@@ -12,12 +12,12 @@ from keras import ops
 
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import RESERVED_NAMES, Head
-from keras_agegender.encodings.head_types import KINDS
+from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.labels import MAX_AGE
 
 SIZES = ("small", "medium", "large", "huge")
-CLASS_KINDS = sorted(name for name, kind in KINDS.items() if kind.classes)
+CLASS_KINDS = sorted(name for name, kind in HEAD_TYPES.items() if kind.classes)
 
 
 def outputs_of(head, ids):
@@ -156,7 +156,7 @@ def test_answers_are_the_largest_of_their_probabilities(name):
             elif head.kind in ("ordinal", "binary"):
                 shape = (64, 1)
             values = rng.random(shape)
-            if KINDS[head.kind].activation == "softmax":
+            if HEAD_TYPES[head.kind].activation == "softmax":
                 values /= values.sum(axis=-1, keepdims=True)
             outputs[output] = values
     decoded = encoding.decode(outputs)
@@ -273,7 +273,7 @@ def test_the_encoding_is_stored_in_the_model_s_file(tmp_path):
         kind
         if kind in ("corn", "ordinal", "years")
         else pytest.param(kind, marks=pytest.mark.slow)
-        for kind in sorted(KINDS)
+        for kind in sorted(HEAD_TYPES)
     ],
 )
 def test_every_kind_trains(kind):

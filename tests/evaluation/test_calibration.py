@@ -162,9 +162,9 @@ def test_coverage_on_exchangeable_faces(alpha, by):
     groups = [np.full(20000, True)] if by is None else [answered == 0, answered == 1]
     for name in ("age_group", "gender"):
         members = ops.convert_to_numpy(getattr(sets, name))
-        holds = members[np.arange(20000), labels[name]]
+        covered = members[np.arange(20000), labels[name]]
         for group in groups:
-            assert holds[group].mean() == pytest.approx(1 - alpha, abs=0.02)
+            assert covered[group].mean() == pytest.approx(1 - alpha, abs=0.02)
         assert 1 < members.sum(axis=1).mean() < members.shape[1] - 0.2
 
 

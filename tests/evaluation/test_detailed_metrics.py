@@ -13,7 +13,7 @@ from sklearn import metrics as sk
 from keras_agegender.callbacks.decoded_metrics import DecodedMetrics, decoded_metrics
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
-from keras_agegender.encodings.head_types import KINDS
+from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.evaluation.evaluate import score
 from keras_agegender.metrics.keras_metrics import (
@@ -31,7 +31,7 @@ from keras_agegender.metrics.keras_metrics import (
     score_answers,
 )
 from keras_agegender.metrics.table import (
-    Answers,
+    Predictions,
     expected_calibration_error,
     read_answers,
 )
@@ -112,7 +112,7 @@ def part_of(data: dict, rows) -> dict:
     }
 
 
-def labelled_answers(name: str, column: str, rows=slice(None)) -> Answers:
+def labelled_answers(name: str, column: str, rows=slice(None)) -> Predictions:
     """The array metrics' input: labels as a manifest has them, unlabelled left out."""
     encoding, data = ENCODINGS[name], part_of(sample(name), rows)
     outputs, truth = data["outputs"], data["columns"][column]
@@ -163,7 +163,7 @@ def test_no_metric_is_forgotten():
         m for name, column in CASES for m in metric_names(ENCODINGS[name], column)
     }
     assert tested == set(METRICS)
-    assert {h.kind for e in ENCODINGS.values() for h in e.heads} == set(KINDS) - {
+    assert {h.kind for e in ENCODINGS.values() for h in e.heads} == set(HEAD_TYPES) - {
         "regression"
     }
 

@@ -9,7 +9,7 @@ from keras_agegender.encodings.decoding import Decoded
 from keras_agegender.evaluation.scores import evaluate_predictions, format_metrics
 from keras_agegender.metrics.intervals import Clusters, metric_intervals
 from keras_agegender.metrics.keras_metrics import METRICS, score_answers
-from keras_agegender.metrics.table import Answers
+from keras_agegender.metrics.table import Predictions
 
 WITHOUT = {"auc", "expected_calibration_error"}
 YEARS = {"mean_absolute_error_years", "cumulative_score_5"}
@@ -21,7 +21,7 @@ def random_answers(num_classes, num_faces=200, seed=0):
     near = np.clip(truth + rng.integers(-2, 2, num_faces), 0, num_classes - 1)
     chances = rng.dirichlet(np.ones(num_classes), num_faces)
     agree = rng.random(num_faces) < 0.8
-    return Answers(truth, near, num_classes, chances, 0, agree, near)
+    return Predictions(truth, near, num_classes, chances, 0, agree, near)
 
 
 @pytest.mark.parametrize("num_classes", [2, 8])
@@ -62,7 +62,7 @@ def test_the_bootstrap_of_f1_is_near_its_delta_method():
     truth = np.repeat([1, 0, 1, 0], [120, 40, 40, 200])
     answer = np.repeat([1, 1, 0, 0], [120, 40, 40, 200])
     found = metric_intervals(
-        Answers(truth, answer, 2), ["f1"], Clusters.of([""] * 400)
+        Predictions(truth, answer, 2), ["f1"], Clusters.of([""] * 400)
     )["f1"]
     assert found.value == pytest.approx(0.75)
     variance = (0.625**2 * 0.21 + 0.9375**2 * 0.16 + 2 * 0.625 * 0.9375 * 0.06) / 400
@@ -71,7 +71,7 @@ def test_the_bootstrap_of_f1_is_near_its_delta_method():
 
 def test_classes_without_a_face_count_nothing():
     """Balanced accuracy and kappa of faces of one class: one is 1, one undefined."""
-    answers = Answers(np.zeros(20, int), np.zeros(20, int), 3)
+    answers = Predictions(np.zeros(20, int), np.zeros(20, int), 3)
     names = ["balanced_accuracy", "quadratic_kappa", "negative_log_likelihood"]
     found = metric_intervals(answers, names, Clusters.of([""] * 20))
     assert found["balanced_accuracy"].value == 1.0
@@ -87,7 +87,7 @@ def test_one_answer_for_all_still_has_intervals():
     between the means of the ends of both recalls. Half of 20 are right: precision is
     as accuracy.
     """
-    answers = Answers(np.repeat([0, 1], 10), np.ones(20, int), 2)
+    answers = Predictions(np.repeat([0, 1], 10), np.ones(20, int), 2)
     names = ["accuracy", "balanced_accuracy", "precision", "recall"]
     found = metric_intervals(answers, names, Clusters.of([""] * 20))
     low = 1 / (1 + 2.262157**2 / 10)
@@ -108,7 +108,7 @@ def test_one_answer_for_all_still_has_intervals():
 
 
 def test_all_right_still_has_intervals():
-    answers = Answers(np.repeat([0, 1], 10), np.repeat([0, 1], 10), 2)
+    answers = Predictions(np.repeat([0, 1], 10), np.repeat([0, 1], 10), 2)
     names = ["balanced_accuracy", "precision", "recall", "f1", "quadratic_kappa"]
     found = metric_intervals(answers, names, Clusters.of([""] * 20))
     low = pytest.approx(1 / (1 + 2.262157**2 / 10))

@@ -17,7 +17,7 @@ from keras_agegender.metrics.intervals import (
     paired_test,
     proportion_interval,
 )
-from keras_agegender.metrics.table import Answers
+from keras_agegender.metrics.table import Predictions
 
 # -- golden numbers --------------------------------------------------------------------
 
@@ -273,7 +273,7 @@ def test_balanced_accuracy_is_covered(monkeypatch, agreement):
                 for share in (0.95, 0.85)
             ],
         )
-        answers = Answers(gender, np.where(right, gender, 1 - gender), 2)
+        answers = Predictions(gender, np.where(right, gender, 1 - gender), 2)
         found = metric_intervals(answers, ["balanced_accuracy"], clusters)
         found = found["balanced_accuracy"]
         covered += found.low <= 0.9 <= found.high

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from keras_agegender.faces import geometry
-from keras_agegender.faces.preprocessing import CropOptions, PixelPath
-from keras_agegender.faces.preprocessing_graph import PixelGraph
+from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
+from keras_agegender.faces.preprocessing_graph import PreprocessingGraph
 
 sides = st.integers(1, 2000)
 places = st.floats(-500, 2500, width=32)
@@ -21,9 +21,9 @@ face_boxes = st.builds(
 
 def crop_box(box, size, options):
     """The box that the pixel graph cuts out."""
-    path = PixelPath(crop=options, detector={"detector": "none"})
+    path = Preprocessing(crop=options, detector={"detector": "none"})
     image = np.zeros((*size, 3), "uint8")
-    return PixelGraph(path).crop_box(image, box).numpy()
+    return PreprocessingGraph(path).crop_box(image, box).numpy()
 
 
 @settings(max_examples=30, deadline=None)

@@ -9,21 +9,21 @@ from sample_data import picture, resize_image
 
 from keras_agegender.faces.decoding import decode_jpeg
 from keras_agegender.faces.detector import MtcnnDetector
-from keras_agegender.faces.preprocessing import CropOptions, PixelPath
-from keras_agegender.faces.preprocessing_graph import PhotoFaces, PixelGraph
+from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
+from keras_agegender.faces.preprocessing_graph import PhotoFaces, PreprocessingGraph
 from keras_agegender.synthetic.drawing import draw_face
 
 IMAGE = picture(size=(60, 80))
 
 
 def graph(stored_size=None, jpeg_quality=None, **options):
-    path = PixelPath(
+    path = Preprocessing(
         crop=CropOptions(**options),
         detector={"detector": "given"},
         stored_size=stored_size,
         jpeg_quality=jpeg_quality,
     )
-    return PixelGraph(path)
+    return PreprocessingGraph(path)
 
 
 def faces_at(*boxes):
@@ -106,8 +106,8 @@ def test_compression_is_repeated_in_prediction():
 def test_the_center_is_cut_for_the_input():
     """Of a picture at its resized size, the middle 227 rows of 256: 14 to 240."""
     image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), "uint8")
-    path = PixelPath().with_input((227, 227), 256 / 227)
-    out = PixelGraph(path).to_input(tf.constant(image)).numpy()
+    path = Preprocessing().with_input((227, 227), 256 / 227)
+    out = PreprocessingGraph(path).to_input(tf.constant(image)).numpy()
     np.testing.assert_allclose(out, image[14:241, 14:241] / 255.0, atol=1e-6)
 
 
@@ -118,7 +118,9 @@ def test_finds_the_faces_that_the_detector_finds(size):
     image = np.full((*size, 3), 110, "uint8")
     image[:side, :side] = resize_image(face, (side, side))
     (expected,) = MtcnnDetector().detect([image])
-    found = PixelGraph(PixelPath(crop=CropOptions())).find(tf.constant(image))
+    found = PreprocessingGraph(Preprocessing(crop=CropOptions())).find(
+        tf.constant(image)
+    )
     assert len(found.boxes) == len(expected) == (0 if side < 12 else 1)
     np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.05)
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-3)
@@ -131,13 +133,13 @@ def test_the_detector_s_settings_count():
     image[100:180, 100:180] = resize_image(draw_face(3, 4, 1).image, (80, 80))
     for size, count in ((0.1, 1), (0.6, 0)):
         settings = MtcnnDetector(min_face_size=size).settings()
-        path = PixelPath(crop=CropOptions(), detector=settings)
-        assert len(PixelGraph(path).find(tf.constant(image)).boxes) == count
+        path = Preprocessing(crop=CropOptions(), detector=settings)
+        assert len(PreprocessingGraph(path).find(tf.constant(image)).boxes) == count
 
 
 def test_travels_in_a_dataset_and_in_a_saved_model(tmp_path):
     image = draw_face(3, 4, 1).image
-    pixels = PixelGraph(PixelPath(crop=CropOptions(), stored_size=(64, 64)))
+    pixels = PreprocessingGraph(Preprocessing(crop=CropOptions(), stored_size=(64, 64)))
     expected = pixels.subject(tf.constant(image)).numpy()
     dataset = tf.data.Dataset.from_tensors(image).map(pixels.subject)
     # Threads add up convolutions in another order.
@@ -158,4 +160,4 @@ def test_what_a_path_does_not_hold_is_said():
     with pytest.raises(ValueError, match="with `image_size`"):
         graph().to_input(tf.constant(IMAGE))
     with pytest.raises(ValueError, match="with `crop`"):
-        PixelGraph(PixelPath()).crop_box(tf.constant(IMAGE), ONE.boxes[0])
+        PreprocessingGraph(Preprocessing()).crop_box(tf.constant(IMAGE), ONE.boxes[0])

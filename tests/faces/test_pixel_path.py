@@ -8,9 +8,9 @@ import pickle
 import pytest
 
 from keras_agegender.faces.detector import MtcnnDetector
-from keras_agegender.faces.preprocessing import CropOptions, PixelPath
+from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
 
-FULL = PixelPath(
+FULL = Preprocessing(
     crop=CropOptions(0.4, False, "center", "skip", align=True, pad=True),
     detector=MtcnnDetector(min_face_size=0.2).settings(),
     stored_size=(128, 96),
@@ -21,10 +21,10 @@ FULL = PixelPath(
 
 
 def test_survives_files():
-    again = PixelPath.from_dict(json.loads(json.dumps(FULL.to_dict())))
+    again = Preprocessing.from_dict(json.loads(json.dumps(FULL.to_dict())))
     assert again == FULL and hash(again) == hash(FULL)
     assert pickle.loads(pickle.dumps(FULL)) == FULL
-    assert PixelPath.from_dict(PixelPath().to_dict()) == PixelPath()
+    assert Preprocessing.from_dict(Preprocessing().to_dict()) == Preprocessing()
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_survives_files():
 )
 def test_every_setting_counts(change):
     (name,) = change
-    other = PixelPath.from_dict({**FULL.to_dict(), **PixelPath(**{
+    other = Preprocessing.from_dict({**FULL.to_dict(), **Preprocessing(**{
         "crop": FULL.crop, "detector": FULL.detector, **change
     }).to_dict(), **{
         key: value for key, value in FULL.to_dict().items() if key != name
@@ -50,15 +50,15 @@ def test_every_setting_counts(change):
 
 
 def test_defaults_are_those_of_prepare():
-    path = PixelPath(crop=CropOptions())
+    path = Preprocessing(crop=CropOptions())
     assert path.detector == MtcnnDetector().settings() and path.uses_mtcnn
     assert path.faces == "cropped"
-    assert PixelPath(detector={"detector": "mtcnn"}).detector is None
-    assert PixelPath().faces == "whole" and not PixelPath().uses_mtcnn
+    assert Preprocessing(detector={"detector": "mtcnn"}).detector is None
+    assert Preprocessing().faces == "whole" and not Preprocessing().uses_mtcnn
 
 
 def test_the_input_is_a_part_of_its_own():
-    assert FULL.stored() == PixelPath(
+    assert FULL.stored() == Preprocessing(
         FULL.crop, FULL.detector, FULL.stored_size, FULL.jpeg_quality
     )
     assert FULL.stored().with_input((64, 48), 1.25) == FULL
@@ -69,7 +69,7 @@ def test_what_it_says_of_itself():
         "upright RGB; mtcnn face, margin 0.4, align, pad; 128 x 96, JPEG 80; "
         "center of 1.25 times 64 x 48 in [0, 1]"
     )
-    own = PixelPath(stored_size=None, jpeg_quality=None)
+    own = Preprocessing(stored_size=None, jpeg_quality=None)
     assert own.describe() == "upright RGB; whole picture"
 
 
@@ -94,7 +94,7 @@ def test_detectors_come_back_from_their_settings():
 def test_invalid_settings(arguments):
     (name,) = arguments
     with pytest.raises(ValueError, match=f"Invalid `{name}`"):
-        PixelPath(**arguments)
+        Preprocessing(**arguments)
 
 
 @pytest.mark.parametrize("change", [{"version": 0}, {"crop": ...}])
@@ -102,7 +102,7 @@ def test_paths_of_other_versions_are_refused(change):
     values = {**FULL.to_dict(), **change}
     values = {key: value for key, value in values.items() if value is not ...}
     with pytest.raises(ValueError, match="Invalid pixel path"):
-        PixelPath.from_dict(values)
+        Preprocessing.from_dict(values)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from sample_data import make_prepared, picture
 
 from keras_agegender.encodings.registry import get_encoding
-from keras_agegender.faces.preprocessing import PixelPath
+from keras_agegender.faces.preprocessing import Preprocessing
 from keras_agegender.models.builder import build_model
 from keras_agegender.serving.export import export
 from keras_agegender.serving.predictor import Predictor
@@ -40,7 +40,7 @@ def check_flat(states, capsys, what):
 
 def test_3000_predictions(tmp_path, capsys):
     network = build_model("caffe_1conv", get_encoding("gender"), image_size=(32, 32))
-    predictor = Predictor(export(network, tmp_path / "saved", pixels=PixelPath()))
+    predictor = Predictor(export(network, tmp_path / "saved", pixels=Preprocessing()))
     rng, states = np.random.default_rng(0), []
     for number in range(3000):
         size = tuple(rng.integers(20, 60, 2))

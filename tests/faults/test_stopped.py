@@ -18,8 +18,8 @@ from keras_agegender.cli.console import exit_code
 from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.datasets.prepare import begin, carry_out, make_cropper
 from keras_agegender.encodings.registry import get_encoding
-from keras_agegender.faces.preprocessing import PixelPath
-from keras_agegender.files import disk_errors, lock_beside, only_writer, write_bytes
+from keras_agegender.faces.preprocessing import Preprocessing
+from keras_agegender.files import disk_errors, exclusive_lock, lock_beside, write_bytes
 from keras_agegender.models.builder import build_model
 from keras_agegender.serving.export import export
 
@@ -134,7 +134,7 @@ def test_another_process_was_faster(tmp_path):
 
 def test_one_process_writes(tmp_path):
     with (
-        only_writer(lock_beside(tmp_path / "data"), "taken"),
+        exclusive_lock(lock_beside(tmp_path / "data"), "taken"),
         pytest.raises(ValueError, match="Another process prepares .*data. Wait for it"),
     ):
         start(tmp_path)
@@ -163,7 +163,7 @@ def test_the_lock_of_an_owner_that_left_is_not_enough(tmp_path, monkeypatch):
         return found
 
     monkeypatch.setattr(FileLock, "acquire", late)
-    with only_writer(tmp_path / "lock", "taken"):
+    with exclusive_lock(tmp_path / "lock", "taken"):
         assert len(tries) == 2 and (tmp_path / "lock").exists()
 
 
@@ -202,7 +202,7 @@ def test_a_disk_that_tensorflow_finds_full(disk):
     folder, _ = disk
     network = build_model("caffe_1conv", get_encoding("gender"), image_size=(32, 32))
     with pytest.raises(OSError, match=r"Cannot write .*partial: .* No space left"):
-        export(network, folder / "saved", pixels=PixelPath())
+        export(network, folder / "saved", pixels=Preprocessing())
     assert not (folder / "saved").exists()
 
 

@@ -20,7 +20,7 @@ from keras_agegender.cli import main as cli
 from keras_agegender.datasets import duplicates as same_pictures, prepare as blocks
 from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.encodings.registry import get_encoding
-from keras_agegender.faces.preprocessing import PixelPath
+from keras_agegender.faces.preprocessing import Preprocessing
 from keras_agegender.files import verify
 from keras_agegender.models.builder import build_model
 from keras_agegender.serving import pipeline as photo_reading
@@ -109,7 +109,7 @@ def test_while_it_prepares(tmp_path, monkeypatch, capsys):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     network = build_model("caffe_1conv", get_encoding("gender"), image_size=(32, 32))
-    return export(network, tmp_path_factory.mktemp("m") / "m", pixels=PixelPath())
+    return export(network, tmp_path_factory.mktemp("m") / "m", pixels=Preprocessing())
 
 
 def test_while_it_predicts(model, tmp_path, monkeypatch, capsys):

@@ -12,7 +12,7 @@ from sample_data import EXTRA_HEADS, make_prepared, make_rows, picture
 from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.datasets.pipeline import (
     encode_labels,
-    get_preprocessing,
+    get_pipeline_preset,
     make_eval_dataset,
     make_train_dataset,
     preprocess_for_evaluation,
@@ -25,7 +25,7 @@ from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.registry import get_encoding, list_encodings
 from keras_agegender.faces.decoding import decode_jpeg, decode_picture
-from keras_agegender.faces.preprocessing import CropOptions, PixelPath
+from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
 from keras_agegender.models.augmentation import Augmentation
 from keras_agegender.synthetic.drawing import draw_face
 
@@ -97,7 +97,7 @@ def test_images_are_the_pipeline_s(prepared):
 
 def test_caffe_sizes():
     """256 is cut to 227, as in the report; other sizes keep the ratio."""
-    pipeline = get_preprocessing("caffe")
+    pipeline = get_pipeline_preset("caffe")
     assert round(227 * pipeline.enlarge) == 256
     image = tf.constant(picture(size=(300, 200)))
     for size in ((227, 227), (96, 96), (64, 48)):
@@ -285,7 +285,7 @@ def test_cropping_on_the_fly_gives_what_prepare_gives(photos, tmp_path):
 @pytest.mark.slow
 def test_whole_pictures_of_a_dataset_can_be_cropped(photos, tmp_path):
     report = prepare(photos, tmp_path / "p", progress=False)
-    cropper = PixelPath(crop=CropOptions(margin=0.5))
+    cropper = Preprocessing(crop=CropOptions(margin=0.5))
     plain, cropped = (
         joined(make_eval_dataset(report.directory, "gender", face_crop=crop, **SMALL))
         for crop in (None, cropper)
@@ -298,7 +298,10 @@ def test_whole_pictures_of_a_dataset_can_be_cropped(photos, tmp_path):
 def test_crops_that_tf_data_cannot_make(photos):
     for path, message in (
         (CropOptions(fallback="skip"), "Invalid `face_crop`.*fallback"),
-        (PixelPath(crop=CropOptions(), detector={"detector": "x"}), "detector 'mtcnn'"),
+        (
+            Preprocessing(crop=CropOptions(), detector={"detector": "x"}),
+            "detector 'mtcnn'",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             make_train_dataset(photos, "gender", face_crop=path)

@@ -26,9 +26,9 @@ SETTINGS = (
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("backbone")
-    begins_with = build_model(SETTINGS[0].partition("=")[2], image_size=(32, 32))
-    begins_with.save(folder / "begins_with.keras")
-    weights = f"model.backbone_weights='{folder / 'begins_with.keras'}'"
+    initialized_from = build_model(SETTINGS[0].partition("=")[2], image_size=(32, 32))
+    initialized_from.save(folder / "initialized_from.keras")
+    weights = f"model.backbone_weights='{folder / 'initialized_from.keras'}'"
     train(
         "quickstart", make_prepared(folder), folder / "run",
         overrides=(*SETTINGS, weights), verbose=0,
@@ -39,7 +39,7 @@ def run(tmp_path_factory):
 def test_it_trains_and_begins_with_its_weights(run):
     """All but four layers are frozen: their kernels are the file's."""
     assert run.recipe().model.backbone == "keras.applications:MobileNetV3Small"
-    given = keras.saving.load_model(run.path.parent / "begins_with.keras")
+    given = keras.saving.load_model(run.path.parent / "initialized_from.keras")
     trained = run.load_model()
     assert trained.get_layer("input_scaling").scale == 255.0
     for name, same in (("conv", True), ("expanded_conv_10_project", True),

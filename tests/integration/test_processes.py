@@ -13,7 +13,7 @@ import pytest
 from sample_data import make_prepared
 
 from keras_agegender.datasets.pipeline import make_eval_dataset, make_train_dataset
-from keras_agegender.distribution import failing_together, initialize_processes
+from keras_agegender.distribution import abort_all_on_error, initialize_processes
 from keras_agegender.evaluation.plots import read_history
 from keras_agegender.run_directory import RunDirectory
 
@@ -107,9 +107,9 @@ def test_two_processes_train_like_one_and_resume(prepared, tmp_path):
 FAILING = """
 import sys
 from keras_agegender.distribution import (
-    failing_together, initialize_processes, process_index, wait_for_all)
+    abort_all_on_error, initialize_processes, process_index, wait_for_all)
 initialize_processes()
-with failing_together():
+with abort_all_on_error():
     wait_for_all("begin")
     if process_index() == int(sys.argv[1]):
         raise ValueError("The disk is full.\\nReally.")
@@ -150,7 +150,7 @@ def test_a_run_that_one_process_refuses_ends_all(prepared, tmp_path):
 
 
 def test_alone_errors_are_just_raised():
-    with pytest.raises(ValueError, match="mine"), failing_together():
+    with pytest.raises(ValueError, match="mine"), abort_all_on_error():
         raise ValueError("mine")
 
 

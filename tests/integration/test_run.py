@@ -24,8 +24,8 @@ from keras_agegender.evaluation.evaluate import evaluate
 from keras_agegender.evaluation.scores import format_metrics
 from keras_agegender.faces.detector import MtcnnDetector
 from keras_agegender.faces.images import encode_jpeg
-from keras_agegender.faces.preprocessing import CropOptions, PixelPath
-from keras_agegender.faces.preprocessing_graph import PixelGraph
+from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
+from keras_agegender.faces.preprocessing_graph import PreprocessingGraph
 from keras_agegender.files import verify
 from keras_agegender.models.builder import build_model
 from keras_agegender.recipes.loading import load_recipe
@@ -426,7 +426,7 @@ def test_an_export_finds_the_faces_of_a_photo_itself(exported):
 
 
 def test_files_are_compared_on_the_faces_of_the_run(run, prepared):
-    graph = PixelGraph(run.pixels().with_input((32, 32)))
+    graph = PreprocessingGraph(run.pixels().with_input((32, 32)))
     compared = find_faces(run, None, graph)
     labels = read_labels(prepared, "validation")
     np.testing.assert_array_equal(compared.labels["gender_id"], labels["gender"])
@@ -451,7 +451,7 @@ def test_an_export_repeats_what_training_wrote_down(run, prepared, tmp_path):
     with pytest.warns(UserWarning, match="no signature `photo`"):
         path = export(copy, tmp_path / "model", crop_size=(40, 40))
     metadata = json.loads((path / "agegender.json").read_text("utf-8"))
-    found = PixelPath.from_dict(metadata["pixels"])
+    found = Preprocessing.from_dict(metadata["pixels"])
     assert found.differences(run.pixels()) == ["stored_size"]
     assert found.stored_size == (40, 40)
     assert metadata["extra_heads"][-2]["classes"] == ["red", "green", "blue"]

@@ -1,4 +1,4 @@
-"""Answers as text."""
+"""Outputs as text."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ from keras_agegender.encodings.calibration import Calibration
 from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.faces.images import encode_jpeg
-from keras_agegender.faces.preprocessing import PixelPath
-from keras_agegender.faces.preprocessing_graph import PixelGraph
+from keras_agegender.faces.preprocessing import Preprocessing
+from keras_agegender.faces.preprocessing_graph import PreprocessingGraph
 from keras_agegender.files import verify
 from keras_agegender.models.builder import build_model
 from keras_agegender.serving import export as file_export
@@ -32,7 +32,7 @@ from keras_agegender.serving.verify_export import (
     check_drift,
 )
 
-PIXELS = PixelPath(stored_size=(48, 40))
+PIXELS = Preprocessing(stored_size=(48, 40))
 CALIBRATION = Calibration({"gender": 3.0, "age": 0.5}, {"age_group": (0.3,)})
 OPENED = {"onnx": OnnxModel, "litert": LiteRtModel, "litert-int8": LiteRtModel}
 
@@ -64,7 +64,7 @@ def model():
 def expected(model):
     """What the model says, calibrated and decoded, by way of the pixel path."""
     encoding = mixed_encoding()
-    graph = PixelGraph(PIXELS.with_input((32, 32)))
+    graph = PreprocessingGraph(PIXELS.with_input((32, 32)))
     inputs = tf.stack([graph.to_input(crop) for crop in crops()])
     outputs = CALIBRATION.apply(model(inputs, training=False), encoding)
     decoded = encoding.decode(outputs)
@@ -91,7 +91,7 @@ def written(model, folder, format, **options):
 def test_matrices_resize_as_the_pixel_path_does(size, enlarge):
     encoding = get_encoding("gender")
     network = build_model(small_backbone, encoding, image_size=(32, 32))
-    served = serve(network, pixels=PixelPath().with_input((32, 32), enlarge))
+    served = serve(network, pixels=Preprocessing().with_input((32, 32), enlarge))
     seen = []
     served.functions["inputs"] = lambda pixels: seen.append(pixels) or {}
     answer = crop_function(served)
@@ -128,7 +128,7 @@ def test_a_file_says_what_the_model_says(made, model, expected):
     assert opened.metadata["license"] == "CC0"
     assert opened.metadata["file"]["format"] == format
     assert opened.metadata["age_groups"][4] == "25-32"
-    assert PixelPath.from_dict(opened.metadata["pixels"]).stored_size == (48, 40)
+    assert Preprocessing.from_dict(opened.metadata["pixels"]).stored_size == (48, 40)
     assert Calibration.from_dict(opened.metadata["calibration"]) == CALIBRATION
     assert "same answer: age_group 100.0%" in said[0] and "48 drawn faces" in said[0]
     names = sorted(entry.name for entry in file.parent.iterdir())

@@ -16,7 +16,7 @@ from keras_agegender.encodings.calibration import Calibration
 from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.faces.images import encode_jpeg
-from keras_agegender.faces.preprocessing import CropOptions, PixelPath
+from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
 from keras_agegender.models.builder import build_model
 from keras_agegender.serving.export import export
 from keras_agegender.serving.formats import (
@@ -55,7 +55,7 @@ def exported(folder, pixels):
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    path = PixelPath(
+    path = Preprocessing(
         crop=CROP, detector=MiddleDetector().settings(), stored_size=(48, 40)
     )
     with pytest.warns(UserWarning, match="no signature `photo`"):
@@ -92,7 +92,7 @@ def test_a_file_answers_about_photos_as_the_saved_model_does(models, format):
 @pytest.mark.slow
 def test_whole_pictures_of_any_size(tmp_path):
     """Stored as they are: files take them at the size the input is cut out of."""
-    files = exported(tmp_path, PixelPath(stored_size=None, jpeg_quality=None))
+    files = exported(tmp_path, Preprocessing(stored_size=None, jpeg_quality=None))
     expected, *others = (Predictor(file) for file in files.values())
     for photo in map(noisy, PHOTOS):
         right = numbers(expected.predict(photo))

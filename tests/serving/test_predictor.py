@@ -12,7 +12,7 @@ from sample_data import MiddleDetector, picture, write_picture, write_video
 
 from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.faces.images import UnreadableImageError, encode_jpeg
-from keras_agegender.faces.preprocessing import CropOptions, PixelPath
+from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
 from keras_agegender.models.builder import build_model
 from keras_agegender.serving.export import export
 from keras_agegender.serving.formats import default_model, model_identity
@@ -28,7 +28,7 @@ def model(tmp_path_factory):
         "caffe_1conv", get_encoding("categorical"), image_size=(32, 32)
     )
     network.save(folder / "network.keras")
-    path = PixelPath(crop=CropOptions(), detector=MiddleDetector().settings())
+    path = Preprocessing(crop=CropOptions(), detector=MiddleDetector().settings())
     with pytest.warns(UserWarning, match="no signature `photo`"):
         export(network, folder / "saved", pixels=path)
     return folder

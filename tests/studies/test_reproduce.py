@@ -190,7 +190,7 @@ def test_overrides_reach_what_recipes_begin_with(prepared, tmp_path):
     plan = [*plan_runs(
         recipe, {"target": data, "pretrain": data}, tmp_path, [0, 1], (0,), True
     )]  # fmt: skip
-    firsts = [run.experiment.begins_with for run in plan]
+    firsts = [run.experiment.initialized_from for run in plan]
     assert firsts[0] == firsts[1] and plan[0].experiment != plan[1].experiment
     assert firsts[0].recipe.training.epochs == 4
     assert firsts[0].recipe.model.image_size == (32, 32)

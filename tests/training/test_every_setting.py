@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 from sample_data import make_prepared
 
-from keras_agegender.callbacks.checkpoints import BestModel
+from keras_agegender.callbacks.checkpoints import BestModelCheckpoint
 from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.models.builder import build_model
 from keras_agegender.recipes.loading import load_recipe
@@ -41,7 +41,9 @@ def layer_names(fit):
 
 
 def best_monitor(fit, name):
-    files = {Path(c.filepath).name: c.monitor for c in of_kind(fit, BestModel)}
+    files = {
+        Path(c.filepath).name: c.monitor for c in of_kind(fit, BestModelCheckpoint)
+    }
     return files.get(name)
 
 

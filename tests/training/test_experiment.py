@@ -74,7 +74,7 @@ def test_what_training_depends_on_is_identity(prepared, experiment, tmp_path):
             recipe, prepared, splits={"test": "fold_4[:3]"}
         ),
         "encoding.heads": make_experiment(recipe, prepared, extra_heads=()),
-        "begins_with": make_experiment(recipe, prepared, pretrained=weights),
+        "initialized_from": make_experiment(recipe, prepared, pretrained=weights),
         "data.pixels.pixels.stored_size": make_experiment(
             recipe,
             replace(
@@ -128,7 +128,7 @@ def test_the_pretraining_is_part_of_it(prepared):
     """Its recipe, at the image size of the recipe that begins with it, and its data."""
     recipe = load_recipe("05_caffe_finetuned", SMALL)
     one = make_experiment(recipe, prepared, pretraining_data=prepared)
-    first = one.begins_with
+    first = one.initialized_from
     assert first.recipe.name == "05_caffe_celeba"
     assert first.recipe.model.image_size == (32, 32)
     assert first.recipe.data.role == first.data.role == "pretrain"
@@ -140,7 +140,7 @@ def test_the_pretraining_is_part_of_it(prepared):
     )
     found = differences(one.to_dict(), other.to_dict())
     assert found == [
-        "begins_with.recipe.training.learning_rate is 0.0001 there and 0.5 here"
+        "initialized_from.recipe.training.learning_rate is 0.0001 there and 0.5 here"
     ]
     with pytest.raises(ValueError, match="begins with '05_caffe_celeba'"):
         make_experiment(recipe, prepared)
@@ -152,17 +152,17 @@ def test_an_experiment_can_begin_with_another_one(prepared):
     recipe = load_recipe("1", SMALL)
     first = make_experiment(heads, prepared)
     both = make_experiment(recipe, prepared, pretrained=first)
-    assert both.begins_with is first and both.weights is None
+    assert both.initialized_from is first and both.weights is None
     other = make_experiment(heads, prepared, seed=3)
     found = differences(
         both.to_dict(), make_experiment(recipe, prepared, pretrained=other).to_dict()
     )
-    assert found == ["begins_with.seed is 0 there and 3 here"]
+    assert found == ["initialized_from.seed is 0 there and 3 here"]
     alone = make_experiment(recipe, prepared).to_dict()
     (line,) = differences(both.to_dict(), alone)
-    assert line == "begins_with is 'other weights' there and 'nothing' here"
+    assert line == "initialized_from is 'other weights' there and 'nothing' here"
     (line,) = differences(alone, both.to_dict())
-    assert line == "begins_with is 'nothing' there and 'other weights' here"
+    assert line == "initialized_from is 'nothing' there and 'other weights' here"
 
 
 def test_values_out_of_range_surface_before_work(prepared):
@@ -378,9 +378,9 @@ def test_faces_of_the_pretraining_are_seen_too(prepared, experiment, tmp_path):
     assert count_seen(run, prepared, "fold_4") == {
         "num_seen_in_training": 0, "num_seen_in_validation": 0,
     }  # fmt: skip
-    run.update_info(begins_with=str(first.path))
+    run.update_info(initialized_from=str(first.path))
     assert count_seen(run, prepared, "fold_4")["num_seen_in_training"] == 8
-    run.update_info(begins_with="")
+    run.update_info(initialized_from="")
     shutil.move(first.path, run.path / "pretraining")
     assert count_seen(run, prepared, "fold_4")["num_seen_in_training"] == 8
     run.faces_file.unlink()

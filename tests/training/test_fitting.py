@@ -237,4 +237,4 @@ def test_training_begins_with_the_pretrained_weights(prepared, tmp_path):
     trained = run.load_model("last")
     for a, b in zip(trained.get_weights(), source.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-7)
-    assert run.info()["experiment"]["begins_with"].keys() == {"file_sha256"}
+    assert run.info()["experiment"]["initialized_from"].keys() == {"file_sha256"}

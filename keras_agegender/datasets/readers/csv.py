@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from keras_agegender.datasets.duplicates import check_duplicates, leave_out_duplicates
+from keras_agegender.datasets.duplicates import check_duplicates, drop_duplicates
 from keras_agegender.datasets.manifest import (
     GAP,
     CleaningReport,
@@ -378,7 +378,7 @@ def read_csv(
         return drawn, report
     check_subjects(manifest["subject"], manifest["split"])
     if duplicates is not None:
-        manifest = leave_out_duplicates(manifest, report, duplicates, cache=cache)
+        manifest = drop_duplicates(manifest, report, duplicates, cache=cache)
     return manifest, report
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from keras_agegender.datasets.manifest import quoted
 from keras_agegender.encodings.head import NAME, RESERVED_NAMES
-from keras_agegender.encodings.head_types import HEAD_KINDS, KINDS
+from keras_agegender.encodings.head_types import HEAD_TYPE_NAMES, HEAD_TYPES
 from keras_agegender.labels import MAX_AGE, MISSING
 
 # From so many known cells on, a share of different values above the next means that
@@ -226,14 +226,14 @@ def read_extra_column(
             f"{name!r} cannot name an output (letters, digits, '_', '.', '-'); rename "
             "the column"
         )
-    if kind is not None and kind not in HEAD_KINDS:
+    if kind is not None and kind not in HEAD_TYPE_NAMES:
         raise ValueError(
-            f"Invalid kind of column {name!r}. Expected one of {HEAD_KINDS}. "
+            f"Invalid kind of column {name!r}. Expected one of {HEAD_TYPE_NAMES}. "
             f"Received: {kind!r}."
         )
     if classes:
         kind = kind or "categorical"
-        if not KINDS[kind].classes or kind == "years":
+        if not HEAD_TYPES[kind].classes or kind == "years":
             raise ValueError(
                 f"Invalid classes of column {name!r}. Expected none for the kind "
                 f"{kind!r}. Received: {', '.join(classes)}."
@@ -267,7 +267,7 @@ def read_extra_column(
         return _regression(cells)
     if kind == "years":
         return _years(cells)
-    if kind is not None and KINDS[kind].classes:
+    if kind is not None and HEAD_TYPES[kind].classes:
         return replace(_categorical(cells), kind=kind)
     return f"it holds {len(texts)} different texts"
 
