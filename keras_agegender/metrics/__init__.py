@@ -1,1 +1,1 @@
-"""metrics"""
+"""Metrics of predictions: arrays, Keras metrics and intervals."""

@@ -1,1 +1,1 @@
-"""datasets/readers"""
+"""One module per source of label files."""
