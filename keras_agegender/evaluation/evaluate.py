@@ -130,13 +130,21 @@ def count_seen(run: RunDirectory, data: PreparedDataset, split: str) -> dict[str
         split: A split expression.
 
     Returns:
-        `num_seen_in_training` and `num_seen_in_validation` of an `Evaluation`; `None`
-        where the run does not know its faces: it has no record of them, and `data` is
-        not the very dataset that it was trained on.
+        `num_seen_in_training` and `num_seen_in_validation` of an `Evaluation`. `None`
+        instead of 0 where the run, or one that it was initialized from, has no record
+        of its faces or is not found, and `data` is not the dataset it was trained on.
     """
     seen: dict[str, Any] = dict.fromkeys(USES)
+    runs, missing = _initialized_from(run)
+    unknown = bool(missing)
+    if missing:
+        warnings.warn(
+            f"{run.path} was initialized from {missing}, which is not in a run "
+            "directory. The faces that it was trained on are unknown and not counted.",
+            stacklevel=2,
+        )
     faces = own = None
-    for one in (run, *_beginnings(run)):
+    for one in (run, *runs):
         info = one.info()
         same = info.get("data_sha256") == directory_hash(data.directory)
         if one.faces_file.is_file():
@@ -144,6 +152,7 @@ def count_seen(run: RunDirectory, data: PreparedDataset, split: str) -> dict[str
         elif same:
             known = own = own or index_faces(data)
         else:
+            unknown = True
             continue
         if faces is None:
             faces = (known if same else index_faces(data)).faces(split)
@@ -152,9 +161,10 @@ def count_seen(run: RunDirectory, data: PreparedDataset, split: str) -> dict[str
             before = known.faces(info["splits"][name])
             found = seen_before(faces, before, same_dataset=same)
             seen[name] = found if seen[name] is None else seen[name] | found
+    counts = {name: 0 if found is None else int(found.sum()) for name, found in seen.items()}
     return {
-        f"num_seen_in_{USES[name]}": None if found is None else int(found.sum())
-        for name, found in seen.items()
+        f"num_seen_in_{USES[name]}": None if unknown and not count else count
+        for name, count in counts.items()
     }
 
 
@@ -216,11 +226,20 @@ def _parts(data: PreparedDataset, expression: str) -> list[tuple[str, int, int]]
     return found
 
 
-def _beginnings(run: RunDirectory) -> list[RunDirectory]:
-    """Returns the run whose weights came first, and the one before it, and so on."""
-    path = Path(run.info().get("initialized_from") or run.path / "pretraining")
-    first = RunDirectory(path)
-    return [first, *_beginnings(first)] if first.info() else []
+def _initialized_from(run: RunDirectory) -> tuple[list[RunDirectory], Path | None]:
+    """Returns the runs that gave a run its initial weights, the latest first.
+
+    The second value is where the first of these weights were, if that is not a run.
+    """
+    runs: list[RunDirectory] = []
+    while info := run.info():
+        path = run.path / (info.get("initialized_from") or "pretraining")
+        run = RunDirectory(path.parent if path.suffix == ".keras" else path)
+        if run.info():
+            runs.append(run)
+        elif info.get("initialized_from"):
+            return runs, path
+    return runs, None
 
 
 def evaluate(

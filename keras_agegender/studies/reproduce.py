@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
-
-import keras
 
 from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
 from keras_agegender.datasets.splits import cross_validation_splits
@@ -419,7 +418,9 @@ def _train(run: PlannedRun, directory: Path) -> dict[str, Any]:
         reason = " ".join(str(error).split())[:300]
         return {"failed": f"{run.name}: {type(error).__name__}: {reason}"}
     finally:
-        keras.backend.clear_session()  # models of finished runs
+        # Models are in reference cycles: without this, several pile up. Keras'
+        # `clear_session` would reset the caller's settings (`dtype_policy`) too.
+        gc.collect()
     files = {"best": "metrics.json"} | {
         name: f"metrics_{name}.json" for name in experiment.recipe.training.keep
     }

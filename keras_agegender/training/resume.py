@@ -74,6 +74,7 @@ def open_run(run: RunDirectory, experiment: Experiment, overwrite: bool) -> None
         run.calibration_file.unlink(missing_ok=True)
     else:
         _empty(run.path)
+        weights = experiment.weights
         run.update_info(
             status="new",
             identity=experiment.identity,
@@ -83,7 +84,8 @@ def open_run(run: RunDirectory, experiment: Experiment, overwrite: bool) -> None
             data_name=data.prepared.info.get("name", data.prepared.builder.name),
             data_sha256=data.sha256,
             splits=dict(data.splits),
-            initialized_from=str(experiment.weights or ""),
+            # Absolute: evaluation may run in another working directory.
+            initialized_from=str(Path(weights).absolute()) if weights else "",
             **recorded_pixels(experiment.recipe, data.prepared),
             versions=versions(),
             backend=keras.backend.backend(),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import shutil
+import weakref
 from dataclasses import replace
 
+import keras
 import pytest
 from sample_data import make_prepared
 
@@ -216,6 +218,31 @@ def test_every_recipe_takes_the_pixels_it_needs(prepared, tmp_path):
     for name, data in (("07_caffe_categorical", whole), ("quickstart", prepared)):
         run = RunDirectory(next((tmp_path / "out" / "runs" / name).iterdir()))
         assert run.info()["data"] == str(data)
+
+
+def test_the_caller_s_keras_settings_stay_and_models_are_released(
+    prepared, tmp_path, monkeypatch
+):
+    """Between runs nothing is reset, a model in a reference cycle is freed."""
+    models = []
+
+    def stop(*args, **kwargs):
+        model = keras.Sequential([keras.layers.Dense(1)])
+        model.own = [model]
+        models.append(weakref.ref(model))
+        raise RuntimeError("stopped")
+
+    monkeypatch.setattr("keras_agegender.studies.reproduce.train_unless_finished", stop)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("bfloat16")
+    try:
+        recipe = load_recipe("7", SMALL)
+        found = reproduce([recipe], prepared, tmp_path, report=lambda line: None)
+        assert keras.config.dtype_policy().name == "bfloat16"
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert "RuntimeError: stopped" in found.rows[0].failed[0]
+    assert [model() for model in models] == [None]
 
 
 def test_datasets_of_the_other_pixels_are_refused(prepared, tmp_path):
