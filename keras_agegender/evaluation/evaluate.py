@@ -161,7 +161,9 @@ def count_seen(run: RunDirectory, data: PreparedDataset, split: str) -> dict[str
             before = known.faces(info["splits"][name])
             found = seen_before(faces, before, same_dataset=same)
             seen[name] = found if seen[name] is None else seen[name] | found
-    counts = {name: 0 if found is None else int(found.sum()) for name, found in seen.items()}
+    counts = {
+        name: 0 if found is None else int(found.sum()) for name, found in seen.items()
+    }
     return {
         f"num_seen_in_{USES[name]}": None if unknown and not count else count
         for name, count in counts.items()
