@@ -56,7 +56,7 @@ class RunDirectory:
 
     @property
     def best_model(self) -> Path:
-        """The model of the epoch with the best `keep_monitor`."""
+        """The model of the epoch with the best `checkpoint_monitor`."""
         return self.path / "best.keras"
 
     @property

@@ -98,7 +98,7 @@ def make_recipes(
         ),
         data=kag.DataSettings(pipeline=pipeline, faces="cropped", batch_size=32),
         training=kag.TrainingSettings(
-            epochs=args.epochs[0], learning_rate=1e-3, keep_monitor="val_loss"
+            epochs=args.epochs[0], learning_rate=1e-3, checkpoint_monitor="val_loss"
         ),
     )
     everything = replace(

@@ -68,10 +68,12 @@ def test_recipes(tmp_path, name):
 
 def test_a_recipe_is_called_as_its_file():
     assert load_recipe("quickstart").name == "quickstart"
-    with pytest.raises(ValueError, match="training.keep"):
-        load_recipe("quickstart", ["training.keep={'../x'='val_loss'}"])
-    with pytest.raises(ValueError, match="training.keep"):
-        load_recipe("quickstart", [f"training.keep={{{'x' * 300}='val_loss'}}"])
+    with pytest.raises(ValueError, match="training.extra_checkpoints"):
+        load_recipe("quickstart", ["training.extra_checkpoints={'../x'='val_loss'}"])
+    with pytest.raises(ValueError, match="training.extra_checkpoints"):
+        load_recipe(
+            "quickstart", [f"training.extra_checkpoints={{{'x' * 300}='val_loss'}}"]
+        )
 
 
 @pytest.mark.parametrize(

@@ -126,13 +126,14 @@ class TrainingSettings:
         patience: Epochs without a better `stop_monitor` before training stops; 0 trains
             all epochs.
         stop_monitor: Metric that early stopping watches.
-        keep_monitor: Metric whose best epoch is kept as `best.keras`.
-        keep: Further models to keep: name -> metric whose best epoch is kept as
-            `best_<name>.keras`, the lowest for losses.
+        checkpoint_monitor: Metric that selects the epoch saved as `best.keras`.
+        extra_checkpoints: Name -> metric that selects the epoch saved as
+            `best_<name>.keras`: the lowest loss, the highest of other metrics.
         normalize_loss: Whether loss weights are divided by their sum.
         class_weights: `"balanced"` weighs faces of rare age groups more in every age
             head; `None` weighs all alike.
-        mixed_precision: Whether layers compute in 16 bits.
+        dtype_policy: Keras dtype policy of the layers: `"mixed_float16"` and
+            `"mixed_bfloat16"` compute in 16 bits. Weights and outputs stay float32.
         jit_compile: Whether the step is compiled by XLA; `None` lets Keras decide.
         cosine_decay: Whether the learning rate falls to 0 along a cosine over all
             epochs.
@@ -145,11 +146,11 @@ class TrainingSettings:
     weight_decay: float = 0.0
     patience: int | None = None
     stop_monitor: str = "val_loss"
-    keep_monitor: str = "val_mean_accuracy"
-    keep: dict[str, str] = field(default_factory=dict)
+    checkpoint_monitor: str = "val_mean_accuracy"
+    extra_checkpoints: dict[str, str] = field(default_factory=dict)
     normalize_loss: bool = False
     class_weights: Literal["balanced"] | None = None
-    mixed_precision: bool = False
+    dtype_policy: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     jit_compile: bool | None = None
     cosine_decay: bool = False
 
@@ -477,16 +478,24 @@ def _training(recipe: Recipe) -> Iterator[Finding]:
             "learning_rate_changes or cosine_decay, not both",
             True,
         )
-    for key in ("stop_monitor", "keep_monitor"):
+    for key in ("stop_monitor", "checkpoint_monitor"):
         if not getattr(training, key):
             yield f"training.{key}", "the name of a logged metric", ""
-    for name, monitor in training.keep.items():
+    for name, monitor in training.extra_checkpoints.items():
         if name in ("best", "last"):
-            yield "training.keep", "other names than best and last", name
+            yield "training.extra_checkpoints", "other names than best and last", name
         if not name.replace("_", "").isalnum() or not is_file_name(name):
-            yield "training.keep", "names of at most 100 letters, digits and '_'", name
+            yield (
+                "training.extra_checkpoints",
+                "names of at most 100 letters, digits and '_'",
+                name,
+            )
         if not monitor:
-            yield f"training.keep.{name}", "the name of a logged metric", ""
+            yield (
+                f"training.extra_checkpoints.{name}",
+                "the name of a logged metric",
+                "",
+            )
 
 
 def _weights(recipe: Recipe) -> Iterator[Finding]:

@@ -422,7 +422,8 @@ def _train(run: PlannedRun, directory: Path) -> dict[str, Any]:
         # `clear_session` would reset the caller's settings (`dtype_policy`) too.
         gc.collect()
     files = {"best": "metrics.json"} | {
-        name: f"metrics_{name}.json" for name in experiment.recipe.training.keep
+        name: f"metrics_{name}.json"
+        for name in experiment.recipe.training.extra_checkpoints
     }
     place = {"fold": run.test_split, "seed": experiment.seed, "path": run.path}
     return place | {

@@ -123,7 +123,10 @@ def table_rows(
             if attribute and getattr(line, attribute) is not None and not reason
         }
         notes = [reason] if reason else []
-        if line.checkpoint is not None and line.checkpoint not in recipe.training.keep:
+        if (
+            line.checkpoint is not None
+            and line.checkpoint not in recipe.training.extra_checkpoints
+        ):
             notes.append(f"no model named {line.checkpoint} is kept")
         measured, intervals = _measured(there, checkpoint, line.positive, data)
         rows.append(

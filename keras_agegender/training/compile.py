@@ -99,9 +99,8 @@ def build_compiled_model(
         dtype_policy: Keras' name of one, `"mixed_bfloat16"` for instance; `None` is
             what the recipe says.
     """
-    policy = "mixed_float16" if recipe.training.mixed_precision else "float32"
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(dtype_policy or policy)
+    keras.config.set_dtype_policy(dtype_policy or recipe.training.dtype_policy)
     try:
         model = build_model(
             recipe.model.backbone,

@@ -157,8 +157,11 @@ def check_monitors(recipe: Recipe, encoding: Encoding) -> None:
     """
     training = recipe.training
     watched = {
-        "training.keep_monitor": training.keep_monitor,
-        **{f"training.keep.{name}": m for name, m in training.keep.items()},
+        "training.checkpoint_monitor": training.checkpoint_monitor,
+        **{
+            f"training.extra_checkpoints.{name}": m
+            for name, m in training.extra_checkpoints.items()
+        },
     }
     if training.patience is not None:
         watched["training.stop_monitor"] = training.stop_monitor
@@ -211,12 +214,14 @@ def without_left_out(recipe: Recipe, asked: Encoding, encoding: Encoding) -> Rec
         for change in recipe.loss_weight_changes
         if change.monitor not in unlogged
     ]
-    keep = {n: m for n, m in recipe.training.keep.items() if m not in unlogged}
+    keep = {
+        n: m for n, m in recipe.training.extra_checkpoints.items() if m not in unlogged
+    }
     return replace(
         recipe,
         loss_weights={n: w for n, w in recipe.loss_weights.items() if n not in gone},
         loss_weight_changes=tuple(change for change in changes if change.set),
-        training=replace(recipe.training, keep=keep),
+        training=replace(recipe.training, extra_checkpoints=keep),
     )
 
 

@@ -132,9 +132,9 @@ def make_callbacks(
     """Returns what a recipe asks for, in the order in which `fit` calls them."""
     recipe, encoding = experiment.recipe, experiment.encoding
     settings = recipe.training
-    keep_monitor = settings.keep_monitor
-    if keep_monitor == "val_mean_accuracy" and not _knows_faces(labels, encoding):
-        keep_monitor = "val_loss"  # outputs of the user's own alone
+    checkpoint_monitor = settings.checkpoint_monitor
+    if checkpoint_monitor == "val_mean_accuracy" and not _knows_faces(labels, encoding):
+        checkpoint_monitor = "val_loss"  # outputs of the user's own alone
     callbacks: list[keras.callbacks.Callback] = [
         DecodedAccuracy(validation, labels, encoding),
         *loss_weight_schedulers(recipe),
@@ -143,10 +143,10 @@ def make_callbacks(
     ages = _age_loss_weights(encoding)
     if ages:
         callbacks.append(AgeLossLogger(ages))
-    kept = {"best": keep_monitor, **settings.keep}
+    monitors = {"best": checkpoint_monitor, **settings.extra_checkpoints}
     if process_index() > 0:
-        kept = {}  # the first process writes
-    for name, monitor in kept.items():
+        monitors = {}  # the first process writes
+    for name, monitor in monitors.items():
         callbacks.append(
             BestModelCheckpoint(
                 run.model_file(name),
@@ -339,7 +339,7 @@ def train_unless_finished(
 def _evaluate(experiment: Experiment, run: RunDirectory) -> None:
     if "test" not in experiment.data.splits:
         return
-    for checkpoint in ("best", *experiment.recipe.training.keep):
+    for checkpoint in ("best", *experiment.recipe.training.extra_checkpoints):
         evaluate(run, experiment.data.prepared, checkpoint=checkpoint)
 
 
@@ -438,7 +438,7 @@ def _pretrain(
 
 def _needed_bytes(model: keras.Model, recipe: Recipe) -> int:
     """Estimates what a run writes: models and two backups, each with Adam's moments."""
-    files = 2 + len(recipe.training.keep) + 2
+    files = 2 + len(recipe.training.extra_checkpoints) + 2
     return 3 * 4 * model.count_params() * files + 20_000_000
 
 

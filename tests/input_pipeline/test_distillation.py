@@ -29,7 +29,7 @@ encoding = "years"
 batch_size = 16
 [training]
 epochs = 1
-keep_monitor = "val_loss"
+checkpoint_monitor = "val_loss"
 """
 
 

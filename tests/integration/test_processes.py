@@ -27,7 +27,7 @@ SETTINGS = (
     "training.epochs=3",
     "training.patience=2",
     "training.cosine_decay=false",
-    "training.keep={age='val_age_loss'}",
+    "training.extra_checkpoints={age='val_age_loss'}",
     "loss_weight_changes=[{epoch=1, set={gender=0.5}}]",
 )
 

@@ -28,7 +28,7 @@ SHARED = (
     "training.cosine_decay=false",
     "training.learning_rate_changes={9=1e-4}",
     "training.weight_decay=0.01",
-    "training.keep={age='val_age_loss'}",
+    "training.extra_checkpoints={age='val_age_loss'}",
     "loss_weight_changes=[{epoch=1, set={gender=0.5}}]",
 )
 NETWORKS = {

@@ -86,8 +86,14 @@ def test_overrides():
             "[training]\ncosine_decay = true\nlearning_rate_changes = {9 = 0.1}",
             "not both",
         ),
-        ("[training]\nkeep = {best = 'val_loss'}", r"'training\.keep'.*'best'"),
-        ("[training]\nkeep_monitor = ''", r"'training\.keep_monitor'.*metric"),
+        (
+            "[training]\nextra_checkpoints = {best = 'val_loss'}",
+            r"'training\.extra_checkpoints'.*'best'",
+        ),
+        (
+            "[training]\ncheckpoint_monitor = ''",
+            r"'training\.checkpoint_monitor'.*metric",
+        ),
         ("[training]\nlearning_rate = inf", r"'training\.learning_rate'.*finite.*inf"),
         ("[training]\nlearning_rate = nan", r"'training\.learning_rate'.*finite.*nan"),
         ("[training]\nweight_decay = inf", r"'training\.weight_decay'.*finite.*inf"),
@@ -286,7 +292,7 @@ def test_overrides_reach_the_pretraining_where_they_apply():
             "data.batch_size=8",
             "model.image_size=[64, 64]",
             "model.encoding=ordinal",
-            "training.keep_monitor=val_gender_accuracy",
+            "training.checkpoint_monitor=val_gender_accuracy",
             "evaluation.positive_gender=male",
             "loss_weights.gender=2",
             "pretraining.training.learning_rate=1e-3",
@@ -298,7 +304,7 @@ def test_overrides_reach_the_pretraining_where_they_apply():
     assert first.training.learning_rate == 1e-3
     assert first.model.image_size == (64, 64)
     assert first.model.encoding == "attributes" and first.loss_weights == {}
-    assert first.training.keep_monitor == "val_loss"
+    assert first.training.checkpoint_monitor == "val_loss"
     assert first.evaluation.positive_gender == "female"
 
 

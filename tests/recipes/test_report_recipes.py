@@ -64,7 +64,7 @@ def test_every_model_has_a_recipe_and_every_recipe_its_row():
     for name in report_recipes():
         assert {p.checkpoint for p in load_recipe(name).published} in (
             {None},
-            set(load_recipe(name).training.keep),
+            set(load_recipe(name).training.extra_checkpoints),
         )
 
 
@@ -97,7 +97,7 @@ def test_training_of_section_3():
     for name in ("9", "10", "11", "12", "13", "14"):
         recipe = load_recipe(name)
         assert recipe.training.patience == 5 and recipe.training.epochs == 20
-        assert recipe.training.keep_monitor == "val_mean_accuracy"
+        assert recipe.training.checkpoint_monitor == "val_mean_accuracy"
         frozen = int(name) < 13
         assert recipe.model.trainable_layers == (10 if frozen else None)
         assert recipe.pretraining == ("celeba_attributes" if frozen else None)

@@ -132,7 +132,7 @@ def test_figures_are_those_of_the_published_positive_class():
 
 
 def test_a_published_model_that_is_not_kept_is_a_note():
-    recipe = load_recipe("7", ["training.keep={gender='val_gender_loss'}"])
+    recipe = load_recipe("7", ["training.extra_checkpoints={gender='val_gender_loss'}"])
     runs = [{"best": {}, "gender": {"gender": {"accuracy": 0.5}}}]
     rows = table_rows(recipe, runs, ScoredData(("adience",), ("fold_4",)))
     assert [row.notes for row in rows] == [

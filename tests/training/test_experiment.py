@@ -207,9 +207,9 @@ def test_steps_of_an_epoch(prepared):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ("training.keep_monitor=val_agee_loss", "keep_monitor.*Did you mean 'val_age_"),
-        ("training.keep={a='val_age1_loss'}", r"training\.keep\.a"),
-        ("training.keep_monitor=val_age_all_heads_accuracy", "keep_monitor"),
+        ("training.checkpoint_monitor=val_agee_loss", "checkpoint_monitor.*Did you mean 'val_age_"),
+        ("training.extra_checkpoints={a='val_age1_loss'}", r"training\.extra_checkpoints\.a"),
+        ("training.checkpoint_monitor=val_age_all_heads_accuracy", "checkpoint_monitor"),
         ("loss_weight_changes=[{monitor='gendr', above=1, set={age=1}}]",
          r"loss_weight_changes\[0\]\.monitor"),
         ("loss_weight_changes=[{epoch=1, set={agee=1}}]", "'age'"),
@@ -466,7 +466,7 @@ def test_an_output_nobody_has_a_label_for_is_left_out(tmp_path, capsys):
     )
     recipe = replace(recipe, loss_weight_changes=changes)
     run = train(recipe, data, tmp_path / "run", verbose=1)
-    assert run.recipe().training.keep == {"both": "val_loss"}
+    assert run.recipe().training.extra_checkpoints == {"both": "val_loss"}
     assert run.recipe().loss_weight_changes == (
         LossWeightChange(set={"colour": 2.0}, epoch=0),
     )

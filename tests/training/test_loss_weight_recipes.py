@@ -30,7 +30,7 @@ batch_size = 16
 
 [training]
 epochs = 2
-keep_monitor = "val_gender_loss"
+checkpoint_monitor = "val_gender_loss"
 """
 
 
