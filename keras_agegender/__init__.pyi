@@ -16,6 +16,7 @@ from .datasets.distillation import distill as distill
 from .datasets.duplicates import drop_duplicates as drop_duplicates
 from .datasets.manifest import (
     CleaningReport as CleaningReport,
+    Manifest as Manifest,
     read_manifest as read_manifest,
     write_manifest as write_manifest,
 )

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from keras_agegender.datasets.manifest import manifest_age_groups
+from keras_agegender.datasets.manifest import Manifest
 from keras_agegender.datasets.prepare import (
     BLOCK_SIZE,
     BlockCropper,
@@ -33,7 +33,7 @@ from keras_agegender.faces.preprocessing import CropOptions
 
 
 def prepare_with_beam(
-    manifest: pd.DataFrame,
+    manifest: Manifest,
     directory: str | Path,
     *,
     beam_options: Sequence[str] = (),
@@ -183,6 +183,6 @@ def _write_splits(task: Preparation, built: Path, beam: Any, options: Any) -> No
             for split in task.splits()
         },
         task.extra_columns(),
-        manifest_age_groups(task.manifest),
+        task.manifest.age_groups,
         beam_options=options,
     )

@@ -21,7 +21,7 @@ import pandas as pd
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from keras_agegender.console import progress_bar
-from keras_agegender.datasets.manifest import CleaningReport, keep_cleaning
+from keras_agegender.datasets.manifest import CleaningReport, Manifest, keep_cleaning
 from keras_agegender.faces.images import PILLOW_FORMATS, open_picture, pillow_to_rgb
 from keras_agegender.files import file_hash, read_regular
 
@@ -471,13 +471,13 @@ def connected(count: int, edges: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.
 
 
 def drop_duplicates(
-    manifest: pd.DataFrame,
+    manifest: Manifest,
     report: CleaningReport,
     duplicates: str = NEAR,
     *,
     splits: Sequence[str] = ("train",),
     cache: str | Path | None = None,
-) -> pd.DataFrame:
+) -> Manifest:
     """Returns a manifest whose training pictures are in no other split.
 
     For splits that are declared, which cannot be drawn anew: what is scored on stays
@@ -524,6 +524,5 @@ def drop_duplicates(
     if same.num_unreadable:
         report.totals[UNREADABLE] = same.num_unreadable
     kept = manifest[~out].copy()
-    kept.attrs = dict(manifest.attrs)
     keep_cleaning(kept, report)
     return kept

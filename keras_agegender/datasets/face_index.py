@@ -17,7 +17,7 @@ import pandas as pd
 from keras_agegender.datasets.manifest import (
     MANIFEST_COLUMNS,
     CleaningReport,
-    manifest_age_groups,
+    Manifest,
     read_manifest,
     validate_manifest,
 )
@@ -283,7 +283,7 @@ def kind_of(data: str | Path) -> str:
 
 
 def read_faces(
-    data: str | Path | pd.DataFrame,
+    data: str | Path | Manifest,
     splits: Mapping[str, str] | None = None,
     **options: Any,
 ) -> FaceTable:
@@ -320,13 +320,13 @@ def read_faces(
         manifest, report = _read_csv(Path(data), options)
     if splits is not None:
         manifest = _with_splits(manifest, splits)
-    cleaning = report.counts() if report else manifest.attrs.get("cleaning")
+    cleaning = report.counts() if report else manifest.cleaning
     wanted = [*COLUMNS, *({"age_years"} & set(manifest))]
     paths = manifest["path"].tolist()
     return FaceTable(
         kind,
         manifest[wanted].reset_index(drop=True),
-        manifest_age_groups(manifest),
+        manifest.age_groups,
         lambda: (_bytes_of(path) for path in paths),
         cleaning,
         [item for item in report.items if item[1] in report.left_out] if report else [],
@@ -335,7 +335,7 @@ def read_faces(
 
 def _read_adience(
     directory: Path, options: Mapping[str, Any]
-) -> tuple[pd.DataFrame, CleaningReport]:
+) -> tuple[Manifest, CleaningReport]:
     images = options.get("images_dir")
     if images is None and any((directory / tree).is_dir() for tree in TREES):
         images = directory
@@ -346,7 +346,7 @@ def _read_adience(
 
 def _read_csv(
     file: Path, options: Mapping[str, Any]
-) -> tuple[pd.DataFrame, CleaningReport]:
+) -> tuple[Manifest, CleaningReport]:
     columns = {f"{role}_column" for role in USUAL_NAMES}
     columns |= {"images_dir", "gender_values", "age_groups", "gaps"}
     _check_options(options, columns, "a CSV file")
@@ -364,7 +364,7 @@ def _check_options(options: Mapping[str, Any], known: set[str], what: str) -> No
         )
 
 
-def _with_splits(manifest: pd.DataFrame, splits: Mapping[str, str]) -> pd.DataFrame:
+def _with_splits(manifest: Manifest, splits: Mapping[str, str]) -> Manifest:
     """Returns a row for each face and named split that it is in."""
     own = sorted(manifest["split"].unique())
     parts = []
@@ -377,9 +377,7 @@ def _with_splits(manifest: pd.DataFrame, splits: Mapping[str, str]) -> pd.DataFr
                 f"between them. Received: {absent[0]!r}."
             )
         parts.append(manifest[manifest["split"].isin(wanted)].assign(split=name))
-    table = pd.concat(parts)
-    table.attrs = dict(manifest.attrs)
-    return table
+    return pd.concat(parts)
 
 
 def _bytes_of(path: str) -> bytes | None:

@@ -203,22 +203,107 @@ MANIFEST_COLUMNS: dict[str, str] = {
 }
 _TEXT = ("key", "path", "subject", "split", "source")
 OPTIONAL_TEXT = ("album",)
-_ATTRIBUTES = ("cleaning", "cleaning_items", "kept")  # those that may be absent
 # Files are called so.
 SPLIT_NAME = re.compile(RESERVED_NAMES_PATTERN + r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 _IDS = ("fold", "age_group", "gender")
 
 
+class Manifest(pd.DataFrame):
+    """A table of faces, one row each, that knows what its columns mean.
+
+    It is a DataFrame: selecting, sorting, assigning, copying and pickling keep the
+    attributes below. So do `merge`, `join` and `concat` of manifests that agree on
+    them; if they disagree, the result has no age groups and cannot be used until
+    `with_rows` says what it means.
+
+    Attributes:
+        age_groups: What age-group ids stand for.
+        extra_heads: Extra column that is an output -> `{"kind": …, "classes": […]}`.
+        keep_columns: Extra columns of text that are no outputs.
+        cleaning: What a reader did (`CleaningReport.counts`), or `None`.
+        cleaning_items: The rows it dropped or reported, as CSV text.
+    """
+
+    _metadata = [  # noqa: RUF012, pandas looks here
+        "_age_groups",
+        "extra_heads",
+        "keep_columns",
+        "cleaning",
+        "cleaning_items",
+    ]
+    _age_groups: AgeGroups | None = None
+    extra_heads: Mapping[str, Mapping[str, Any]] = {}
+    keep_columns: tuple[str, ...] = ()
+    cleaning: Mapping[str, Any] | None = None
+    cleaning_items: str = ""
+
+    @property
+    def _constructor(self) -> type[Manifest]:
+        return Manifest
+
+    @property
+    def age_groups(self) -> AgeGroups:
+        """What age-group ids stand for."""
+        if self._age_groups is None:
+            raise ValueError(NO_MEANING)
+        return self._age_groups
+
+    def with_rows(self, rows: pd.DataFrame) -> Manifest:
+        """Returns other rows with this manifest's age groups, heads and cleaning.
+
+        Args:
+            rows: Any DataFrame with ids of the same meaning, such as the result of an
+                operation that returned a plain one.
+        """
+        return Manifest(rows).__finalize__(self)
+
+    def __finalize__(
+        self, other: Any, method: str | None = None, **kwargs: Any
+    ) -> Manifest:
+        """Keeps what the inputs of an operation agree on; pandas calls it."""
+        super().__finalize__(other, method, **kwargs)
+        if isinstance(other, (pd.DataFrame, pd.Series)):
+            return self
+        # merge and concat: pandas 3 lists the inputs, pandas 2 has them by name
+        inputs = getattr(other, "input_objs", None) or getattr(other, "objs", None)
+        inputs = inputs or [other.left, other.right]
+        frames = [item for item in inputs if isinstance(item, pd.DataFrame)]
+        known = [isinstance(f, Manifest) and f._age_groups is not None for f in frames]
+        manifests = list(itertools.compress(frames, known))
+        others = (f for f, k in zip(frames, known, strict=True) if not k)
+        # Rows of any other frame have ids of unknown meaning; its columns have none.
+        unknown = not manifests or (
+            method == "concat" and any("age_group" in other for other in others)
+        )
+        for names in (
+            ("_age_groups", "extra_heads", "keep_columns"),
+            ("cleaning", "cleaning_items"),
+        ):
+            values = [[getattr(item, name) for name in names] for item in manifests]
+            agree = not unknown and all(value == values[0] for value in values)
+            for place, name in enumerate(names):
+                value = values[0][place] if agree else getattr(Manifest, name)
+                object.__setattr__(self, name, value)
+        return self
+
+
+NO_MEANING = (
+    "Invalid manifest. Expected a `Manifest`, which says what its age-group ids mean. "
+    "Received a plain DataFrame, or rows of manifests with different age groups or "
+    "heads. Give the rows the meaning of a manifest with `manifest.with_rows(frame)`."
+)
+
+
 def make_manifest(
-    rows: Iterable[Mapping[str, Any]],
+    rows: Iterable[Mapping[str, Any]] | pd.DataFrame,
     extra_heads: Mapping[str, Mapping[str, Any]] | None = None,
     age_groups: AgeGroups = ADIENCE_AGE_GROUPS,
     *,
     cleaning: CleaningReport | None = None,
     shared_subjects: bool = False,
-    kept: Sequence[str] = (),
-) -> pd.DataFrame:
-    """Returns a valid manifest of rows; columns left out get their empty value.
+    keep_columns: Sequence[str] = (),
+) -> Manifest:
+    """Returns a valid manifest of rows; absent columns get their empty value.
 
     Args:
         rows: Values by column name; `key` and `path` are required.
@@ -226,12 +311,12 @@ def make_manifest(
         age_groups: What age-group ids stand for. Defaults to Adience's eight.
         cleaning: What a reader did to the rows; the manifest keeps counts and items.
         shared_subjects: As `validate_manifest` takes it.
-        kept: Extra columns of texts, for grouping. Defaults to none.
+        keep_columns: Extra columns of texts, for grouping. Defaults to none.
 
     Raises:
         ValueError: As `validate_manifest` does.
     """
-    manifest = pd.DataFrame(list(rows))
+    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
     defaults: dict[str, Any] = {
         "subject": "",
         "fold": MISSING,
@@ -240,32 +325,33 @@ def make_manifest(
         "gender": MISSING,
         "source": "",
     }
-    for column in MANIFEST_COLUMNS:
-        if column not in manifest:
-            manifest[column] = defaults.get(column, "")
-    extra = [c for c in manifest if c not in MANIFEST_COLUMNS]
-    manifest = manifest[[*MANIFEST_COLUMNS, *extra]].astype(
-        {
-            **dict.fromkeys(_TEXT, "object"),
-            **dict.fromkeys(_IDS, "int64"),
-            **{name: "object" for name in (*OPTIONAL_TEXT, *kept) if name in extra},
-        }
+    absent = [c for c in MANIFEST_COLUMNS if c not in frame]
+    frame = frame.assign(**{c: defaults.get(c, "") for c in absent})
+    extra = [c for c in frame if c not in MANIFEST_COLUMNS]
+    texts = (*OPTIONAL_TEXT, *keep_columns)
+    manifest = Manifest(
+        frame[[*MANIFEST_COLUMNS, *extra]].astype(
+            {
+                **dict.fromkeys(_TEXT, "object"),
+                **dict.fromkeys(_IDS, "int64"),
+                **{name: "object" for name in texts if name in extra},
+            }
+        )
     )
-    manifest.attrs["extra_heads"] = {k: dict(v) for k, v in (extra_heads or {}).items()}
-    manifest.attrs["age_groups"] = age_groups.to_list()
-    if kept:
-        manifest.attrs["kept"] = list(kept)
+    manifest._age_groups = age_groups
+    manifest.extra_heads = {k: dict(v) for k, v in (extra_heads or {}).items()}
+    manifest.keep_columns = tuple(keep_columns)
     if cleaning is not None:
         keep_cleaning(manifest, cleaning)
     validate_manifest(manifest, shared_subjects=shared_subjects)
     return manifest
 
 
-def keep_cleaning(manifest: pd.DataFrame, cleaning: CleaningReport) -> None:
+def keep_cleaning(manifest: Manifest, cleaning: CleaningReport) -> None:
     """Makes a manifest keep what a reader did, in place of what it kept before."""
-    manifest.attrs["cleaning"] = cleaning.counts()
+    manifest.cleaning = cleaning.counts()
     if cleaning.items:
-        manifest.attrs["cleaning_items"] = cleaning.items_text()
+        manifest.cleaning_items = cleaning.items_text()
 
 
 def validate_manifest(manifest: pd.DataFrame, *, shared_subjects: bool = False) -> None:
@@ -278,6 +364,9 @@ def validate_manifest(manifest: pd.DataFrame, *, shared_subjects: bool = False) 
         shared_subjects: Whether a subject may be in two splits: an audit tells which.
             Defaults to `False`.
     """
+    if not isinstance(manifest, Manifest):
+        raise ValueError(NO_MEANING)
+    counts = {"age_group": len(manifest.age_groups), "gender": len(GENDERS)}
     absent = [c for c in MANIFEST_COLUMNS if c not in manifest]
     if absent:
         raise ValueError(f"Invalid manifest. It has no column {absent}.")
@@ -292,7 +381,6 @@ def validate_manifest(manifest: pd.DataFrame, *, shared_subjects: bool = False) 
                 "Invalid manifest. Expected names of splits of at most 100 letters, "
                 f"digits, '_' and '-', and {RESERVED_NAMES_TEXT}. Received: {split!r}."
             )
-    counts = {"age_group": len(manifest_age_groups(manifest)), "gender": len(GENDERS)}
     for column in _IDS:
         count = counts.get(column)
         wrong = manifest[column] < MISSING
@@ -316,12 +404,6 @@ def validate_manifest(manifest: pd.DataFrame, *, shared_subjects: bool = False) 
             )
     if not shared_subjects:
         check_subjects(manifest["subject"], manifest["split"])
-
-
-def manifest_age_groups(manifest: pd.DataFrame) -> AgeGroups:
-    """Returns what a manifest's age-group ids stand for."""
-    groups = manifest.attrs.get("age_groups")
-    return AgeGroups.from_list(groups) if groups else ADIENCE_AGE_GROUPS
 
 
 def _check_years(manifest: pd.DataFrame) -> None:
@@ -359,19 +441,19 @@ def extra_columns(manifest: pd.DataFrame) -> list[str]:
     return [c for c in manifest.columns if c not in MANIFEST_COLUMNS]
 
 
-def text_columns(manifest: pd.DataFrame) -> tuple[str, ...]:
+def text_columns(manifest: Manifest) -> tuple[str, ...]:
     """Returns the names of extra columns that hold texts, where they are there."""
-    return (*OPTIONAL_TEXT, *manifest.attrs.get("kept", ()))
+    return (*OPTIONAL_TEXT, *manifest.keep_columns)
 
 
-def summarize(manifest: pd.DataFrame) -> pd.DataFrame:
+def summarize(rows: pd.DataFrame, age_groups: AgeGroups) -> pd.DataFrame:
     """Returns counts: one row per split and gender, one column per age group."""
-    groups = manifest_age_groups(manifest).names
+    groups = age_groups.names
     names = pd.DataFrame(
         {
-            "split": manifest["split"],
-            "gender": [[*GENDERS, "unknown"][g] for g in manifest["gender"]],
-            "age_group": [[*groups, "unknown"][a] for a in manifest["age_group"]],
+            "split": rows["split"],
+            "gender": [[*GENDERS, "unknown"][g] for g in rows["gender"]],
+            "age_group": [[*groups, "unknown"][a] for a in rows["age_group"]],
         }
     )
     table = pd.crosstab([names["split"], names["gender"]], names["age_group"])
@@ -379,7 +461,7 @@ def summarize(manifest: pd.DataFrame) -> pd.DataFrame:
     return table[order]
 
 
-def write_manifest(manifest: pd.DataFrame, file: str | Path) -> None:
+def write_manifest(manifest: Manifest, file: str | Path) -> None:
     """Writes a manifest as CSV, with what its extra columns mean beside it (.json).
 
     Args:
@@ -396,15 +478,20 @@ def write_manifest(manifest: pd.DataFrame, file: str | Path) -> None:
     file = Path(file)
     with atomic_write(file) as partial:
         manifest.to_csv(partial, index=False)
+    optional = {
+        "cleaning": manifest.cleaning,
+        "cleaning_items": manifest.cleaning_items,
+        "kept": list(manifest.keep_columns),
+    }
     meanings = {
-        "extra_heads": manifest.attrs.get("extra_heads", {}),
-        "age_groups": manifest_age_groups(manifest).to_list(),
-        **{k: manifest.attrs[k] for k in _ATTRIBUTES if k in manifest.attrs},
+        "extra_heads": manifest.extra_heads,
+        "age_groups": manifest.age_groups.to_list(),
+        **{name: value for name, value in optional.items() if value},
     }
     write_json(file.with_suffix(".json"), meanings)
 
 
-def read_manifest(file: str | Path, *, shared_subjects: bool = False) -> pd.DataFrame:
+def read_manifest(file: str | Path, *, shared_subjects: bool = False) -> Manifest:
     """Reads what `write_manifest` wrote; equal to what was written.
 
     Args:
@@ -423,16 +510,26 @@ def read_manifest(file: str | Path, *, shared_subjects: bool = False) -> pd.Data
         raise ValueError(f"There is no manifest file {file}.")
     sidecar = file.with_suffix(".json")
     meanings = read_json(sidecar) if sidecar.is_file() else {}
+    if not meanings.get("age_groups"):
+        raise ValueError(
+            f"{file} has no {sidecar.name} beside it that says what its age-group ids "
+            "mean. Put back the file that `write_manifest` wrote, or read the CSV with "
+            "`read_csv`."
+        )
     texts = (*_TEXT, *OPTIONAL_TEXT, *meanings.get("kept", ()))
     columns = pd.read_csv(file, nrows=0).columns
-    manifest = pd.read_csv(
-        file,
-        dtype=dict.fromkeys(texts, "object"),
-        keep_default_na=False,
-        na_values={c: [""] for c in columns if c not in texts},
+    manifest = Manifest(
+        pd.read_csv(
+            file,
+            dtype=dict.fromkeys(texts, "object"),
+            keep_default_na=False,
+            na_values={c: [""] for c in columns if c not in texts},
+        )
     )
-    manifest.attrs["extra_heads"] = meanings.get("extra_heads", {})
-    manifest.attrs["age_groups"] = meanings.get("age_groups")
-    manifest.attrs |= {k: meanings[k] for k in _ATTRIBUTES if k in meanings}
+    manifest._age_groups = AgeGroups.from_list(meanings["age_groups"])
+    manifest.extra_heads = meanings.get("extra_heads", {})
+    manifest.keep_columns = tuple(meanings.get("kept", ()))
+    manifest.cleaning = meanings.get("cleaning")
+    manifest.cleaning_items = meanings.get("cleaning_items", "")
     validate_manifest(manifest, shared_subjects=shared_subjects)
     return manifest

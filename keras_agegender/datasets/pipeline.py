@@ -12,7 +12,7 @@ import pandas as pd
 import tensorflow as tf
 
 from keras_agegender.datasets.augment import augment_image
-from keras_agegender.datasets.manifest import validate_manifest
+from keras_agegender.datasets.manifest import Manifest, validate_manifest
 from keras_agegender.datasets.prepared import (
     PreparedDataset,
     check_manifest_encoding,
@@ -61,7 +61,7 @@ def read_examples(
 
 
 def _read_manifest(
-    manifest: pd.DataFrame, split: str, columns: set[str]
+    manifest: Manifest, split: str, columns: set[str]
 ) -> tf.data.Dataset:
     """Reads rows of some splits of a manifest, and their pictures' files."""
     names = split.split("+")
@@ -435,7 +435,7 @@ def checked_image_size(
 
 
 def make_eval_dataset(
-    data: PreparedDataset | str | Path | pd.DataFrame,
+    data: PreparedDataset | str | Path | Manifest,
     encoding: Encoding | str,
     *,
     split: str = "validation",
@@ -509,7 +509,7 @@ SEED_STEP = 1_000_003  # between the seeds of two epochs
 
 
 def make_train_dataset(
-    data: PreparedDataset | str | Path | pd.DataFrame,
+    data: PreparedDataset | str | Path | Manifest,
     encoding: Encoding | str,
     *,
     split: str = "train",

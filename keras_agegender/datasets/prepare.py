@@ -24,8 +24,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from keras_agegender.console import progress_bar
 from keras_agegender.datasets.manifest import (
+    Manifest,
     extra_columns,
-    manifest_age_groups,
     text_columns,
     validate_manifest,
 )
@@ -76,15 +76,15 @@ OWN = re.compile(r"\.?(block-\d{6}|request)\..*|dataset")
 NESTED = ("pixels", "pixels.crop")
 
 
-def manifest_hash(manifest: pd.DataFrame) -> str:
+def manifest_hash(manifest: Manifest) -> str:
     """Returns the SHA-256 of a manifest's rows, outputs and age groups.
 
     Without paths: pictures may be moved between two calls.
     """
     text = manifest.drop(columns="path").to_csv(index=False) + json.dumps(
         [
-            manifest.attrs.get("extra_heads", {}),
-            manifest_age_groups(manifest).to_list(),
+            manifest.extra_heads,
+            manifest.age_groups.to_list(),
         ],
         sort_keys=True,
     )
@@ -669,7 +669,7 @@ class Preparation:
         description: What the dataset is.
     """
 
-    manifest: pd.DataFrame
+    manifest: Manifest
     directory: Path
     request: dict[str, Any]
     description: str
@@ -760,7 +760,7 @@ class Preparation:
             (built / CONTACT_SHEET_FILE).write_bytes(encode_jpeg(sheet, 90))
         table["box"] = [" ".join(map(str, box)) for box in table["box"]]
         table.to_csv(built / STATUS_FILE, index=False)
-        if items := self.manifest.attrs.get("cleaning_items"):
+        if items := self.manifest.cleaning_items:
             (built / CLEANING_FILE).write_text(items, "utf-8")
         written = int(has_picture.sum())
         write_json(
@@ -769,9 +769,9 @@ class Preparation:
                 **self.request,
                 "counts": counts,
                 "written": written,
-                "extra_heads": self.manifest.attrs.get("extra_heads", {}),
-                "age_groups": manifest_age_groups(self.manifest).to_list(),
-                "cleaning": self.manifest.attrs.get("cleaning"),
+                "extra_heads": self.manifest.extra_heads,
+                "age_groups": self.manifest.age_groups.to_list(),
+                "cleaning": self.manifest.cleaning,
                 "versions": versions(),
             },
         )
@@ -792,7 +792,7 @@ class Preparation:
 
 
 def prepare(
-    manifest: pd.DataFrame,
+    manifest: Manifest,
     directory: str | Path,
     *,
     detector: FaceDetector | None = None,
@@ -904,7 +904,7 @@ def make_cropper(
 
 
 def begin(
-    manifest: pd.DataFrame,
+    manifest: Manifest,
     directory: str | Path,
     cropper: BlockCropper,
     *,
@@ -1015,5 +1015,5 @@ def _write_splits(task: Preparation, built: Path) -> None:
         task.description,
         {split: examples(split) for split in task.splits()},
         extra,
-        manifest_age_groups(task.manifest),
+        task.manifest.age_groups,
     )

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,6 +18,7 @@ from keras_agegender.faces.preprocessing import Preprocessing
 from keras_agegender.files import (
     CHECKSUMS_FILE,
     check_sizes,
+    directory_hash,
     disk_errors,
     read_json,
     verify,
@@ -24,8 +26,7 @@ from keras_agegender.files import (
 from keras_agegender.labels import GENDERS, AgeGroups, get_age_groups
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from keras_agegender.datasets.manifest import Manifest
     from keras_agegender.encodings.encoding import Encoding
 
 
@@ -188,15 +189,14 @@ def check_encoding(
         )
 
 
-def check_manifest_encoding(manifest: pd.DataFrame, encoding: Encoding) -> None:
+def check_manifest_encoding(manifest: Manifest, encoding: Encoding) -> None:
     """Raises ValueError unless a manifest has what an encoding's heads ask for.
 
     Where it does not declare the classes of a column, its values must be class ids.
     """
-    from keras_agegender.datasets.manifest import manifest_age_groups
-
-    groups, declared = manifest_age_groups(manifest), manifest.attrs.get("extra_heads")
-    check_encoding(encoding, groups, declared or {}, "the manifest")
+    check_encoding(
+        encoding, manifest.age_groups, manifest.extra_heads, "the manifest"
+    )
     for head in encoding.extra_heads:
         column = head.columns[0]
         if head.kind not in NUMBER_KINDS and column in manifest:
@@ -228,6 +228,11 @@ class PreparedDataset:
     def directory(self) -> Path:
         """The folder it lies in."""
         return Path(self.builder.data_dir)
+
+    @cached_property
+    def data_sha256(self) -> str:
+        """SHA-256 of all its files but logs, read once for each `PreparedDataset`."""
+        return directory_hash(self.directory)
 
     @property
     def pixels(self) -> Preprocessing | None:

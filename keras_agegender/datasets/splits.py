@@ -22,6 +22,7 @@ from keras_agegender.datasets.duplicates import (
 )
 from keras_agegender.datasets.manifest import (
     CleaningReport,
+    Manifest,
     check_subjects,
     keep_cleaning,
 )
@@ -71,13 +72,13 @@ def cross_validation_splits(test_fold: int, num_folds: int = 5) -> dict[str, str
 
 
 def random_splits(
-    manifest: pd.DataFrame,
+    manifest: Manifest,
     validation: float = 0.1,
     test: float = 0.1,
     seed: int = 0,
     *,
     pictures: np.ndarray | None = None,
-) -> pd.DataFrame:
+) -> Manifest:
     """Returns the manifest with random splits that keep each subject in one.
 
     Pictures of an unknown subject count as a subject each, rows of one picture as one.
@@ -118,7 +119,6 @@ def random_splits(
     names = np.where(is_test, "test", np.where(is_validation, "validation", "train"))
     lookup = dict(zip(ordered, names, strict=True))
     split = manifest.copy()
-    split.attrs = dict(manifest.attrs)
     split["split"] = subject.map(lookup)
     wanted = ["train"] + ["validation"] * (validation > 0) + ["test"] * (test > 0)
     empty = sorted(set(wanted) - set(split["split"]))
@@ -141,7 +141,7 @@ def check_shares(validation: float, test: float) -> None:
 
 
 def draw_splits(
-    manifest: pd.DataFrame,
+    manifest: Manifest,
     report: CleaningReport,
     *,
     validation: float,
@@ -149,7 +149,7 @@ def draw_splits(
     seed: int,
     duplicates: str | None = None,
     cache: str | Path | None = None,
-) -> pd.DataFrame:
+) -> Manifest:
     """Returns random splits that no picture is in two of, and reports on them.
 
     Args:
@@ -185,7 +185,7 @@ def draw_splits(
     return drawn
 
 
-def _connected(manifest: pd.DataFrame, pictures: np.ndarray) -> np.ndarray:
+def _connected(manifest: Manifest, pictures: np.ndarray) -> np.ndarray:
     """Returns a number for each row, the same where rows share subject or picture."""
     rows = pd.Series(np.arange(len(manifest)))
     subjects = manifest["subject"].to_numpy()
@@ -207,7 +207,7 @@ def _takes(position: np.ndarray, share: float) -> np.ndarray:
 
 
 def check_subject_exclusive(
-    manifest: pd.DataFrame, splits: Mapping[str, str] | None = None
+    manifest: Manifest, splits: Mapping[str, str] | None = None
 ) -> None:
     """Raises ValueError if a subject is in two splits, or a split has no picture.
 
@@ -339,7 +339,6 @@ def make_known_cohorts(labels_dir: str | Path) -> dict[str, Any]:
     for name, options in ADIENCE_COHORTS.items():
         for tree in TREES:
             manifest, _ = read_adience(labels_dir, tree=tree, **options)
-            groups = AgeGroups.from_list(manifest.attrs["age_groups"])
             known["faces"][name] = {
                 part: int(manifest["split"].isin(folds).sum())
                 for part, folds in parts.items()
@@ -347,6 +346,6 @@ def make_known_cohorts(labels_dir: str | Path) -> dict[str, Any]:
             for part, folds in parts.items():
                 rows = manifest[manifest["split"].isin(folds)]
                 # Folds that two cohorts share are named after the first.
-                value = fingerprint(rows, groups)
+                value = fingerprint(rows, manifest.age_groups)
                 known["fingerprints"].setdefault(value, [name, part])
     return known

@@ -465,7 +465,6 @@ def audit(
     faces = read_faces(data, splits, **options)
     hashes = _hash(faces, near_duplicates, cache, progress)
     rows = faces.rows.assign(content=hashes.contents)
-    rows.attrs["age_groups"] = faces.age_groups.to_list()
     if "age_years" not in rows:
         rows["age_years"] = MISSING
     exact = near = None
@@ -479,7 +478,7 @@ def audit(
         data="manifest" if isinstance(data, pd.DataFrame) else str(data),
         kind=faces.kind,
         num_faces=len(rows),
-        counts=summarize(rows),
+        counts=summarize(rows, faces.age_groups),
         age_group_names=faces.age_groups.names,
         num_subjects=len(subjects),
         shared_subjects={s: sorted(x) for s, x in subjects.items() if len(x) > 1},

@@ -25,7 +25,7 @@ def manifest(tmp_path):
     (tmp_path / "pictures" / "001.jpg").write_bytes(b"")
     write_picture(tmp_path / "pictures" / "002.jpg", value=-60)  # dark: no face
     made = make_manifest(rows)
-    made.attrs["extra_heads"] = EXTRA_HEADS
+    made.extra_heads = EXTRA_HEADS
     return made
 
 

@@ -41,7 +41,7 @@ def test_usual_names_are_found(tmp_path):
     assert list(manifest["age_years"]) == [27, -1, 35, -1]
     assert "1 ages lie between two groups (--gaps" in str(report)
     assert report.rules["gender", "unknown", "no gender"] == 1
-    assert manifest.attrs["extra_heads"] == {}
+    assert manifest.extra_heads == {}
 
 
 def test_albums_are_kept_and_are_no_output(tmp_path):
@@ -49,7 +49,7 @@ def test_albums_are_kept_and_are_no_output(tmp_path):
     file = write(tmp_path, *lines, header="image,gender,album")
     manifest, report = read_csv(file, **ALL)
     assert list(manifest["album"]) == ["ann's", "ben's", "", ""]
-    assert manifest.attrs["extra_heads"] == {} and "album" not in str(report)
+    assert manifest.extra_heads == {} and "album" not in str(report)
     file = write(tmp_path, *lines, header="image,gender,owner")
     manifest, _ = read_csv(file, album_column="owner", **ALL)
     assert list(manifest["album"]) == ["ann's", "ben's", "", ""]
@@ -89,7 +89,7 @@ def test_further_columns_become_outputs(tmp_path):
         header=header,
     )  # fmt: skip
     manifest, report = read_csv(file, **ALL)
-    heads = manifest.attrs["extra_heads"]
+    heads = manifest.extra_heads
     assert {name: head["kind"] for name, head in heads.items()} == {
         "glasses": "binary",
         "celeba": "binary",
@@ -123,7 +123,7 @@ def test_unknown_values_of_further_columns(tmp_path):
 def test_kinds_can_be_declared(tmp_path):
     file = write(tmp_path, "0.jpg,m,1", "1.jpg,f,2", header="image,sex,stars")
     manifest, _ = read_csv(file, extra={"stars": "categorical"}, **ALL)
-    assert manifest.attrs["extra_heads"]["stars"]["classes"] == ["1", "2"]
+    assert manifest.extra_heads["stars"]["classes"] == ["1", "2"]
     assert list(manifest["stars"]) == [0, 1]
     manifest, _ = read_csv(file, extra=(), **ALL)
     assert "stars" not in manifest
@@ -141,7 +141,7 @@ def test_the_order_of_classes_can_be_declared(tmp_path):
     sizes = {"kind": "coral", "classes": ["small", "medium", "large"]}
     manifest, _ = read_csv(file, extra={"size": sizes}, **ALL)
     assert list(manifest["size"]) == [0, 2, -1, 1]
-    assert manifest.attrs["extra_heads"]["size"] == sizes
+    assert manifest.extra_heads["size"] == sizes
     with pytest.raises(ValueError, match="line 3.*'size': expected one of small, medi"):
         few = {"classes": ["small", "medium"]}
         read_csv(file, extra={"size": few}, **ALL)
@@ -176,7 +176,7 @@ def test_ages_moved_to_the_nearer_group_are_counted(tmp_path):
     manifest, report = read_csv(file, gaps="nearest", **ALL)
     assert list(manifest["age_group"]) == [1, 1, 4, 1]
     assert (report.num_moved, report.num_between_groups) == (3, 0)
-    assert manifest.attrs["cleaning"]["num_moved"] == 3
+    assert manifest.cleaning["num_moved"] == 3
     assert "3 ages lie between two groups and were moved" in str(report)
     assert report.rules["age between two groups", "33", "25-32"] == 1
     _, report = read_csv(file, gaps="mask", **ALL)
@@ -250,7 +250,7 @@ def test_classes_that_look_ordered_are_pointed_out(tmp_path):
 def test_whole_numbers_that_do_not_begin_at_0_are_a_regression(tmp_path):
     lines = (f"{n % 4}.jpg,m,{2000 + n % 20}" for n in range(60))
     manifest, _ = read_csv(write(tmp_path, *lines, header="image,sex,year"), **ALL)
-    assert manifest.attrs["extra_heads"]["year"]["kind"] == "regression"
+    assert manifest.extra_heads["year"]["kind"] == "regression"
     assert manifest["year"][19] == 2019
 
 
@@ -281,7 +281,7 @@ def test_no_name_that_a_head_refuses_is_an_output(tmp_path, name):
     header = f"image,age,{name}"
     file = write(tmp_path, "0.jpg,27,0.5", "1.jpg,27,0.7", header=header)
     manifest, report = read_csv(file, **ALL)
-    assert manifest.attrs["extra_heads"] == {}
+    assert manifest.extra_heads == {}
     assert any(f"{name!r} is taken" in text for text in report.totals)
 
 
@@ -414,16 +414,16 @@ def test_columns_are_kept_to_group_by_and_are_no_outputs(tmp_path):
     file = write(tmp_path, *lines, header="image,gender,race,shoe")
     manifest, report = read_csv(file, extra=(), keep_columns=["race"], **ALL)
     assert list(manifest["race"]) == ["a", "b", "", "01"]
-    assert "shoe" not in manifest and manifest.attrs["extra_heads"] == {}
+    assert "shoe" not in manifest and manifest.extra_heads == {}
     assert "column 'shoe' not used; to group faces by it: --keep-columns" in str(report)
     assert "column 'race'" not in str(report)
     write_manifest(manifest, tmp_path / "manifest.csv")
     again = read_manifest(tmp_path / "manifest.csv")
     pd.testing.assert_frame_equal(again, manifest, check_dtype=False)
-    assert again.attrs == manifest.attrs and again.attrs["kept"] == ["race"]
+    assert again.keep_columns == ("race",) and again.cleaning == manifest.cleaning
     # Beside outputs that are evident, too.
     manifest, _ = read_csv(file, keep_columns=["race"], **ALL)
-    assert set(manifest.attrs["extra_heads"]) == {"shoe"}
+    assert set(manifest.extra_heads) == {"shoe"}
 
 
 @pytest.mark.parametrize(

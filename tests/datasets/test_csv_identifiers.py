@@ -55,7 +55,7 @@ def table(directory, columns, count=40):
 def test_identifiers_are_no_outputs_unless_named(tmp_path):
     file = table(tmp_path, {**IDENTIFIERS, **OUTPUTS})
     manifest, report = read_csv(file)
-    heads = manifest.attrs["extra_heads"]
+    heads = manifest.extra_heads
     assert {n: h["kind"] for n, h in heads.items()} == {
         name: kind for name, (_, kind) in OUTPUTS.items()
     }
@@ -66,7 +66,7 @@ def test_identifiers_are_no_outputs_unless_named(tmp_path):
             assert f"it looks like {reason}" in told and "--extra" in told
             assert report.totals[told] == 40
     named, report = read_csv(file, extra=["row", "photo_number", "iso"])
-    assert {n: h["kind"] for n, h in named.attrs["extra_heads"].items()} == {
+    assert {n: h["kind"] for n, h in named.extra_heads.items()} == {
         "row": "categorical",
         "photo_number": "regression",
         "iso": "categorical",
@@ -138,12 +138,12 @@ def test_thirty_rows_of_a_file(tmp_path):
         count=30,
     )
     manifest, report = read_csv(file)
-    assert set(manifest.attrs["extra_heads"]) == set(ATTRIBUTES) - {"zip"}
+    assert set(manifest.extra_heads) == set(ATTRIBUTES) - {"zip"}
     (told,) = [t for t in report.totals if t.startswith("column 'user_id' not")]
     assert "15 different values in 30 rows" in told
     assert "--subject-column user_id keeps one person in one split" in told
     named, _ = read_csv(file, extra=["user_id"])
-    assert list(named.attrs["extra_heads"]) == ["user_id"]
+    assert list(named.extra_heads) == ["user_id"]
 
 
 @pytest.mark.parametrize(

@@ -60,8 +60,8 @@ def test_near_duplicates_stay_in_one_split(folder):
     assert not any(crossing(near))
     assert report.totals == {KEPT_TOGETHER["near"]: 6}
     assert ("27_0_0_5.jpg, 60_1_0_105.jpg", KEPT_TOGETHER["near"]) in report.items
-    assert near.attrs["cleaning"] == report.counts()
-    assert near.attrs["cleaning_items"] == report.items_text()
+    assert near.cleaning == report.counts()
+    assert near.cleaning_items == report.items_text()
     # 30 groups: 9 of them each, whatever pictures they have.
     firsts = near[near["key"].str.startswith("27_")]["split"]
     assert firsts.value_counts()[["validation", "test"]].tolist() == [9, 9]
@@ -108,7 +108,7 @@ def test_training_loses_what_other_splits_have(folder):
         ("60_1_0_105.jpg (27_0_0_5.jpg, validation)", LEFT_OUT["exact"]),
         ("27_0_0_0.jpg (60_1_0_100.jpg, test)", LEFT_OUT["near"]),
     }
-    assert near.attrs["cleaning_items"] == report.items_text()
+    assert near.cleaning_items == report.items_text()
     across = kag.audit(near, progress=False).near.across
     assert across == {"test, validation": 1}
 

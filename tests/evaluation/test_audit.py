@@ -28,7 +28,7 @@ def faces(tmp_path_factory):
 def manifest(faces):
     found, _ = kag.read_synthetic(faces)
     made = make_manifest(found[found.columns[:8]].to_dict("records"))
-    made.attrs["cleaning"] = found.attrs["cleaning"]
+    made.cleaning = found.cleaning
     return made
 
 

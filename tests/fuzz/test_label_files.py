@@ -81,7 +81,7 @@ SHARES = st.sampled_from([(0.0, 0.0), (0.1, 0.1), (0.5, 0.2)])
 
 def check_manifest(manifest):
     assert manifest["key"].is_unique
-    for name, head in manifest.attrs["extra_heads"].items():
+    for name, head in manifest.extra_heads.items():
         values = manifest[name].to_numpy()
         if head["kind"] == "regression":
             assert not np.isinf(values).any()

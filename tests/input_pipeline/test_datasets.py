@@ -316,7 +316,7 @@ def test_manifests_that_do_not_fit(photos, tmp_path):
     three = photos.assign(hat=2)
     with pytest.raises(ValueError, match=r"`hat` of head 'hat'.*\[0, 2\).*Received: 2"):
         make_eval_dataset(three, encoding)
-    three.attrs["extra_heads"] = {"hat": {"kind": "categorical", "classes": [*"abc"]}}
+    three.extra_heads = {"hat": {"kind": "categorical", "classes": [*"abc"]}}
     with pytest.raises(ValueError, match=r"'hat' of the manifest has 3 classes \(a, b"):
         make_eval_dataset(three, encoding)
     with pytest.raises(ValueError, match="Invalid `age_groups`.*the manifest has"):

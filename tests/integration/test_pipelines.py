@@ -209,5 +209,5 @@ def test_no_picture_of_utkface_is_in_two_splits(tmp_path, monkeypatch):
     assert counts["test"] == 2 and counts["train"] + counts["validation"] == 24
     assert "27_0_1_795.jpg.chip.jpg" not in set(manifest["key"])
     assert kag.audit(manifest, progress=False).leaks == []
-    assert list(manifest.attrs["extra_heads"]) == ["race"]
-    assert manifest.attrs["cleaning"]["rows_kept"] == 24
+    assert list(manifest.extra_heads) == ["race"]
+    assert manifest.cleaning["rows_kept"] == 24

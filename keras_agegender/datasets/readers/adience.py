@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
-
-from keras_agegender.datasets.manifest import CleaningReport, make_manifest, quoted
+from keras_agegender.datasets.manifest import (
+    CleaningReport,
+    Manifest,
+    make_manifest,
+    quoted,
+)
 from keras_agegender.labels import AGE_GROUPS, MISSING
 
 # The report, Table 0: label in Adience's files -> age group.
@@ -131,7 +134,7 @@ def read_adience(
     strict: bool = False,
     keep: str = "both",
     shared_subjects: bool = False,
-) -> tuple[pd.DataFrame, CleaningReport]:
+) -> tuple[Manifest, CleaningReport]:
     """Reads Adience's fold files, cleaned by the report's rules.
 
     Ages are corrected by the report's Table 0, and the misprint `(25, 23)` to 25-32;

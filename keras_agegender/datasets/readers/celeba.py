@@ -11,10 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from keras_agegender.console import progress_bar, quiet_start
-from keras_agegender.datasets.manifest import CleaningReport, make_manifest
+from keras_agegender.datasets.manifest import CleaningReport, Manifest, make_manifest
 from keras_agegender.files import write_bytes
 from keras_agegender.labels import CELEBA_ATTRIBUTES, GENDERS
 
@@ -26,7 +24,7 @@ PICTURE_FOLDERS = ("img_align_celeba", "img_celeba", "images", ".")
 GOOGLE_DRIVE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 
 
-def read_celeba(directory: str | Path) -> tuple[pd.DataFrame, CleaningReport]:
+def read_celeba(directory: str | Path) -> tuple[Manifest, CleaningReport]:
     """Reads CelebA from a folder.
 
     Args:

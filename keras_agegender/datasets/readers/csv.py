@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from keras_agegender.datasets.duplicates import check_duplicates, drop_duplicates
 from keras_agegender.datasets.manifest import (
     GAP,
     CleaningReport,
+    Manifest,
     check_subjects,
     make_manifest,
     quoted,
@@ -285,7 +284,7 @@ def read_csv(
     seed: int = 0,
     duplicates: str | None = None,
     cache: str | Path | None = None,
-) -> tuple[pd.DataFrame, CleaningReport]:
+) -> tuple[Manifest, CleaningReport]:
     """Reads pictures and labels from a CSV file.
 
     The first line names the columns; they may be separated by comma, semicolon, tab or
@@ -392,7 +391,7 @@ def read_csv_as_is(
     extra: str | Sequence[str] | Mapping[str, str | Mapping | None] = "auto",
     keep_columns: Sequence[str] = (),
     **columns: str | None,
-) -> tuple[pd.DataFrame, CleaningReport, bool]:
+) -> tuple[Manifest, CleaningReport, bool]:
     """Reads a CSV file, draws no splits and lets a subject be in two.
 
     Takes the arguments of `read_csv`, but those for drawing splits.
@@ -458,7 +457,7 @@ def read_csv_as_is(
         age_groups=groups,
         cleaning=report,
         shared_subjects=True,
-        kept=keep_columns,
+        keep_columns=keep_columns,
     )
     return manifest, report, "split" in roles
 

@@ -11,13 +11,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from keras_agegender.datasets.duplicates import check_duplicates
 from keras_agegender.datasets.manifest import (
     GAP,
     NOT_TEXT,
     CleaningReport,
+    Manifest,
     make_manifest,
 )
 from keras_agegender.datasets.splits import draw_splits
@@ -48,7 +47,7 @@ def read_utkface(
     seed: int = 0,
     duplicates: str | None = None,
     cache: str | Path | None = None,
-) -> tuple[pd.DataFrame, CleaningReport]:
+) -> tuple[Manifest, CleaningReport]:
     """Reads UTKFace's labels off its file names.
 
     Names that are not of the published form are left out, counted and listed in the
