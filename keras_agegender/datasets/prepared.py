@@ -231,7 +231,7 @@ class PreparedDataset:
 
     @cached_property
     def data_sha256(self) -> str:
-        """SHA-256 of all its files but logs, read once for each `PreparedDataset`."""
+        """SHA-256 of its shards; the files are read once for each `PreparedDataset`."""
         return directory_hash(self.directory)
 
     @property
