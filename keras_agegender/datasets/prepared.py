@@ -194,9 +194,7 @@ def check_manifest_encoding(manifest: Manifest, encoding: Encoding) -> None:
 
     Where it does not declare the classes of a column, its values must be class ids.
     """
-    check_encoding(
-        encoding, manifest.age_groups, manifest.extra_heads, "the manifest"
-    )
+    check_encoding(encoding, manifest.age_groups, manifest.extra_heads, "the manifest")
     for head in encoding.extra_heads:
         column = head.columns[0]
         if head.kind not in NUMBER_KINDS and column in manifest:

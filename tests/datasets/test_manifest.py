@@ -18,7 +18,6 @@ from keras_agegender.datasets.manifest import (
     validate_manifest,
     write_manifest,
 )
-
 from keras_agegender.labels import ADIENCE_AGE_GROUPS, get_age_groups
 
 THREE_GROUPS = get_age_groups("0-17,18-64,65+")
@@ -190,7 +189,8 @@ def test_operations_keep_what_columns_mean(own_groups, change):
             lambda m, other: pd.concat([m, pd.DataFrame(m)]), id="rows of a frame"
         ),
         pytest.param(
-            lambda m, other: m.merge(other[["key", "fold"]], on="key", how="left"), id="merge"
+            lambda m, other: m.merge(other[["key", "fold"]], on="key", how="left"),
+            id="merge",
         ),
         pytest.param(lambda m, other: pd.DataFrame(m), id="a plain frame"),
         pytest.param(
