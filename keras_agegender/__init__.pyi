@@ -179,16 +179,13 @@ from .serving.server import (
     run_server as run_server,
 )
 from .studies.compare import (
+    AccuracyDifference as AccuracyDifference,
     Comparison as Comparison,
-    PairedDifference as PairedDifference,
     ReproductionComparison as ReproductionComparison,
-    SetComparison as SetComparison,
     compare as compare,
     compare_reproduction as compare_reproduction,
-    compare_sets as compare_sets,
 )
 from .studies.gate import CellDifference as CellDifference
-from .studies.paired_predictions import PooledDifference as PooledDifference
 from .studies.quickstart import (
     QuickstartResult as QuickstartResult,
     quickstart as quickstart,

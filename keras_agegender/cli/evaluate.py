@@ -162,15 +162,15 @@ def add_calibrate(verbs: Any) -> None:
     )
 
 
-RULE = (
+GATE_RULE = (
     "A cell is all faces, an age group of a gender, or a group of --by, of gender, age "
     "group or a further output with classes. It got worse if the sign-flip test over "
     "people finds a difference at its level, and the interval of B - A at that level "
-    "lies wholly below 0. Cells share 0.05 by Holm's correction; all faces are judged "
-    "apart, of gender and of age group at 0.05 each. As just one side is worse, each "
-    "has a chance of at most 0.025, half of that, to fail a model that is as good. "
-    "Cells of fewer than 30 faces or 10 people are shown, not judged. Of folders of "
-    "runs, all folds are judged together, each face's mean over seeds; of a "
+    "lies wholly below 0. Cells share 0.05 by Holm's correction; all faces are tested "
+    "apart, gender and age group at 0.05 each. As only one side is worse, each test "
+    "fails an equally good model with a probability of at most 0.025. "
+    "Cells of fewer than 30 faces or 10 people are shown, not tested. In folders of "
+    "runs, all folds are tested together, each face by its mean over seeds; in a "
     "reproduction, every two recipes in the order of their names."
 )
 
@@ -179,12 +179,9 @@ def _compare(arguments: argparse.Namespace) -> int:
     from keras_agegender.studies.compare import (
         Comparison,
         ReproductionComparison,
-        SetComparison,
         compare,
         compare_reproduction,
-        compare_sets,
     )
-    from keras_agegender.studies.paired_predictions import holds_runs
 
     runs, cluster, by = arguments.runs, arguments.cluster, arguments.by
     if len(runs) > 2:
@@ -192,11 +189,9 @@ def _compare(arguments: argparse.Namespace) -> int:
             f"Expected two runs, two folders of runs, or one folder that `agegender "
             f"reproduce` made. Received: {len(runs)}."
         )
-    found: Comparison | SetComparison | ReproductionComparison
+    found: Comparison | ReproductionComparison
     if len(runs) == 1:
         found = compare_reproduction(*runs, cluster=cluster, by=by)
-    elif any(map(holds_runs, runs)):
-        found = compare_sets(*runs, cluster=cluster, by=by)
     else:
         found = compare(*runs, cluster=cluster, by=by)
     say(str(found))
@@ -238,7 +233,7 @@ def add_compare(verbs: Any) -> None:
         "--gate",
         action="store_true",
         help="show the cells, and exit with 1 if one got worse from A to B beyond "
-        "noise, or B does not answer a question that A answers (with 2 if nothing can "
-        "be compared). " + RULE,
+        "noise, or B does not predict something that A predicts (with 2 if nothing can "
+        "be compared). " + GATE_RULE,
     )
-    verb.set_defaults(error_code=2)  # 1 is an answer of the gate
+    verb.set_defaults(error_code=2)  # 1: the gate failed

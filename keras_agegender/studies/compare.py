@@ -1,4 +1,4 @@
-"""Compares runs."""
+"""Compares runs, recipes over folds and seeds, and the recipes of a reproduction."""
 
 from __future__ import annotations
 
@@ -9,90 +9,64 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from tabulate import tabulate
 
 from keras_agegender.evaluation.groups import as_groupings
-from keras_agegender.metrics.intervals import (
-    Clusters,
-    difference_interval,
-    holm_levels,
-    paired_test,
-)
+from keras_agegender.metrics import intervals
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.studies.gate import (
+    ALPHA,
     CellDifference,
     MeasuredCell,
-    gate_lines,
-    judge_cells,
+    apply_levels,
+    format_interval,
+    gate_text,
     measure_cells,
-    worse_cells,
 )
 from keras_agegender.studies.paired_predictions import (
     TASKS,
     Place,
-    PooledDifference,
     RunSet,
-    check_cluster,
     differing_settings,
-    ends_text,
     open_run_set,
-    paired_answers,
+    pair_predictions,
     pool_seeds,
-    pooled_difference,
-    test_to_train_of,
-    training_lines,
+    test_to_train_ratio,
 )
 
-
-class Judged:
-    """The verdict on `cells`, and on what else a comparison answers."""
-
-    cells: tuple[CellDifference, ...]
-    cluster: str
-    unanswered: tuple[str, ...]
-    unjudged: tuple[str, ...]
-
-    @property
-    def worse(self) -> tuple[CellDifference, ...]:
-        """The cells in which the second is worse beyond noise."""
-        return worse_cells(self.cells)
-
-    @property
-    def failed(self) -> bool:
-        """Whether a cell got worse, or a question is no longer answered."""
-        return bool(self.worse or self.unanswered)
-
-    def gate(self) -> str:
-        """Returns the verdict over the cells, as `agegender compare --gate` prints."""
-        lines = gate_lines(
-            self.cells,
-            self.cluster,
-            unanswered=self.unanswered,
-            unjudged=self.unjudged,
-        )
-        return "\n".join(lines)
+CLUSTERS = ("subject", "album", "face")
+_OVER = {
+    "folds": "over folds, corrected for shared training faces",
+    "seeds": "over seeds of one fold",
+    "": "no interval: all pairs alike, or training faces unknown",
+}
 
 
 @dataclass(frozen=True)
-class PairedDifference:
-    """How two runs answer one question about the same faces.
+class AccuracyDifference:
+    """The accuracies of two runs, or two sets of runs, in one task on the same faces.
 
     Attributes:
-        question: `"gender"` or `"age_group"`.
-        num_faces: Faces with that label that both runs answered.
-        first: Accuracy of the first run.
+        task: `"gender"` or `"age_group"`.
+        num_faces: Different faces with that label, of all folds.
+        first: Accuracy of the first; of a set, each face's mean over seeds, then the
+            mean over faces.
         second: Accuracy of the second.
-        only_first: Faces that just the first run got right.
-        only_second: Faces that just the second run got right.
-        interval: 95 % interval of second minus first, clustered; `None` of fewer than
-            two clusters.
+        only_first: Faces that the first predicts correctly more often.
+        only_second: Faces that the second predicts correctly more often.
+        interval: 95 % interval of second minus first on other people, for these trained
+            models, clustered; `None` for fewer than two clusters.
         p_value: Of the sign-flip test over clusters, McNemar's exact test where each
             face is its own: how likely this difference, or a larger one, is if neither
-            run is better.
-        num_clusters: Subjects (or albums) that the faces are of.
-        largest_share: Share of the faces that the largest of them holds.
+            is better.
+        num_clusters: People (or albums) that the faces are of.
+        largest_share: Share of the faces that the largest cluster has.
+        over_runs: Mean of the folds' differences, with the interval over training runs.
+        components: Variances of the runs' differences over folds and seeds.
+        by_run: Test split and seed -> difference of that pair of runs.
     """
 
-    question: str
+    task: str
     num_faces: int
     first: float
     second: float
@@ -102,6 +76,9 @@ class PairedDifference:
     p_value: float
     num_clusters: int
     largest_share: float
+    over_runs: intervals.RunsInterval
+    components: intervals.VarianceComponents
+    by_run: dict[Place, float]
 
     @property
     def difference(self) -> float:
@@ -110,54 +87,118 @@ class PairedDifference:
 
 
 @dataclass(frozen=True)
-class Comparison(Judged):
+class Comparison:
     """What `compare` found.
 
     Attributes:
-        runs: The two folders.
-        differences: One for each of gender and age group that both answer.
+        paths: The two runs, or folders of runs.
+        num_pairs: Pairs of runs of the same fold and seed.
+        differences: One for each of gender and age group that all runs predict.
         settings: Recipe setting -> its values in both, where they differ.
         warnings: Reasons why the comparison may be unfair.
-        cluster: What intervals and tests take for independent: `"subject"`, `"album"`
+        cluster: What intervals and tests take as independent: `"subject"`, `"album"`
             or `"face"`.
-        cells: The differences of all faces, of every age group of a gender and of the
+        cells: The differences on all faces, on every age group of a gender and on the
             groups asked for, the worst first; of further outputs with classes too.
-        unanswered: Questions that the first answers and the second does not: the gate
-            is failed.
-        unjudged: What else is answered and is not among `cells`.
+        missing: Tasks that the first predicts and the second does not.
+        untested: Other predictions that are not among `cells`.
     """
 
-    runs: tuple[str, str]
-    differences: tuple[PairedDifference, ...]
+    paths: tuple[str, str]
+    num_pairs: int
+    differences: tuple[AccuracyDifference, ...]
     settings: dict[str, tuple[Any, Any]]
     warnings: tuple[str, ...] = ()
     cluster: str = "subject"
     cells: tuple[CellDifference, ...] = ()
-    unanswered: tuple[str, ...] = ()
-    unjudged: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    untested: tuple[str, ...] = ()
+
+    @property
+    def worse(self) -> tuple[CellDifference, ...]:
+        """The cells in which the second is worse beyond noise."""
+        return tuple(cell for cell in self.cells if cell.worse)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a cell got worse, or a task is no longer predicted."""
+        return bool(self.worse or self.missing)
+
+    def gate(self) -> str:
+        """Returns the cells and the verdict, as `agegender compare --gate` prints."""
+        return gate_text(
+            self.cells, self.cluster, missing=self.missing, untested=self.untested
+        )
 
     def __str__(self) -> str:
-        lines = [f"A {self.runs[0]}", f"B {self.runs[1]}"]
+        lines = [f"A {self.paths[0]}", f"B {self.paths[1]}"]
         lines += [f"  {key}: {a!r} | {b!r}" for key, (a, b) in self.settings.items()]
         lines += [f"  note: {warning}" for warning in self.warnings]
-        lines.append(
-            f"{'':<11}{'faces':>7}{'A':>8}{'B':>8}{'B - A':>9}  {'95 % interval':<18}"
-            f"{'only A':>7}{'only B':>7}{'p':>9}"
-        )
-        for d in self.differences:
-            ends = d.interval
-            interval = f"[{ends[0]:+.3f}, {ends[1]:+.3f}]" if ends else "-"
-            lines.append(
-                f"{d.question:<11}{d.num_faces:>7}{d.first:>8.3f}{d.second:>8.3f}"
-                f"{d.difference:>+9.3f}  {interval:<18}{d.only_first:>7}"
-                f"{d.only_second:>7}{d.p_value:>9.3g}"
-            )
+        if self.num_pairs > 1:
+            lines.append(f"{self.num_pairs} pairs of runs")
+        lines.append(self._table())
         lines += [
-            f"{d.question}: {d.num_clusters} {self.cluster}s, the largest holds "
+            f"{d.task}: {d.num_clusters} {self.cluster}s, the largest has "
             f"{d.largest_share:.1%} of the faces"
             for d in self.differences
         ]
+        if self.num_pairs > 1:
+            lines.append(
+                f"interval and p: these trained models on other {self.cluster}s, each "
+                "face's mean over seeds"
+            )
+            for d in self.differences:
+                lines += ["", *_training_lines(d)]
         return "\n".join(lines)
+
+    def _table(self) -> str:
+        headers = (
+            "task", "faces", f"{self.cluster}s", "A", "B", "B - A", "95 % interval",
+            "only A", "only B", "p",
+        )  # fmt: skip
+        rows = [
+            (
+                d.task,
+                d.num_faces,
+                d.num_clusters,
+                f"{d.first:.3f}",
+                f"{d.second:.3f}",
+                f"{d.difference:+.3f}",
+                format_interval(d.interval),
+                d.only_first,
+                d.only_second,
+                f"{d.p_value:.3g}",
+            )
+            for d in self.differences
+        ]
+        align = ("left", *["right"] * 5, "left", *["right"] * 3) if rows else None
+        return tabulate(rows, headers, "plain", disable_numparse=True, colalign=align)
+
+
+def _training_lines(d: AccuracyDifference) -> list[str]:
+    """Returns what other training runs would give, and each pair of runs."""
+    found = d.over_runs
+    ends = None if found.low is None or found.high is None else (found.low, found.high)
+    return [
+        f"{d.task}, other training runs: mean of folds {found.mean:+.3f}  "
+        f"{format_interval(ends)} ({_OVER[found.over]})",
+        f"  {d.components}",
+        *(
+            f"  {fold_name(fold) or 'test'}, seed {seed}: {value:+.3f}"
+            for (fold, seed), value in d.by_run.items()
+        ),
+    ]
+
+
+def fold_name(test_split: str) -> str:
+    """Returns a short name of a test split; that of `quick` is a long expression.
+
+    Example:
+    >>> fold_name("fold_0[0:30]+fold_0[60:90]")
+    'fold_0 (a part)'
+    """
+    names = dict.fromkeys(part.partition("[")[0] for part in test_split.split("+"))
+    return "+".join(names) + (" (a part)" if "[" in test_split else "")
 
 
 def compare(
@@ -168,19 +209,22 @@ def compare(
     cluster: str = "subject",
     by: str | Sequence[str] = (),
 ) -> Comparison:
-    """Compares two runs face by face, from the predictions they left behind.
+    """Compares two runs, or two recipes over folds and seeds, face by face.
 
-    Interval and test describe these two models on other people of the same kind: the
-    errors on two faces of one person agree, so that people are drawn, not faces. They
-    do not cover other seeds or folds: `compare_sets` does.
+    Folders of runs are compared by pairs of runs of the same fold and seed. The
+    difference takes each face's mean over seeds, then all faces of all folds. Its
+    interval and test describe these trained models on other people of the same kind:
+    errors on two faces of one person agree, so that people are drawn, not faces.
+    `over_runs` is what other training runs would give; `components` says how much of
+    its spread is due to folds and how much to seeds.
 
     Args:
-        first: A run or its directory.
+        first: A run, its directory, or a folder of runs of one recipe.
         second: Another one, scored on the same faces.
-        predictions: File of both to read. Defaults to that of the test split.
-        cluster: What is independent: `"subject"` (default), `"album"` (whose pictures
-            they are, for Adience) or `"face"`. A face whose subject nobody knows counts
-            as a subject of its own.
+        predictions: File of every run to read. Defaults to that of the test split.
+        cluster: What is independent: `"subject"` (default), `"album"` (who uploaded
+            the photos, in Adience) or `"face"`. A face of unknown subject is a subject
+            of its own.
         by: Columns of the predictions that give further `cells`: `"race"`, or
             `"race,gender"` for both crossed. Defaults to none.
 
@@ -188,237 +232,130 @@ def compare(
         Accuracies, paired differences, those of cells, and the settings that differ.
 
     Raises:
-        ValueError: If a run has no predictions, they do not say who is on the faces or
-            have no such column, or the two have no face in common.
+        ValueError: If a run has no predictions, they have no such column, a folder has
+            no runs or those of several recipes, or the two have no fold and seed or no
+            face in common.
 
     Example:
     >>> print(compare("runs/categorical", "runs/ordinal"))  # doctest: +SKIP
+    >>> print(compare("reproduced/runs/13_resnet_ordinal",
+    ...               "reproduced/runs/14_resnet_se_ordinal"))  # doctest: +SKIP
     """
-    check_cluster(cluster)
-    runs = open_run(first), open_run(second)
-    by = as_groupings(by)
-    paired = paired_answers(runs, predictions, cluster, by)
-    answers, warnings = paired.faces, paired.notes
-    clusters = Clusters.of(answers["who"])
-    if cluster != "face" and clusters.num_clusters == len(answers) > 1:
-        warnings.append(f"every face counts as a {cluster} of its own")
-    found = [_difference(question, answers, clusters) for question in TASKS]
-    measured = measure_cells(pool_seeds(answers), by)
-    return Comparison(
-        (str(runs[0].path), str(runs[1].path)),
-        tuple(d for d in found if d is not None),
-        differing_settings(*(run.recipe().to_dict() for run in runs)),
-        tuple(warnings),
-        cluster,
-        judge_cells([measured])[0],
-        tuple(paired.unanswered),
-        tuple(paired.unjudged),
-    )
+    found, cells = _measure(first, second, predictions, cluster, by)
+    return replace(found, cells=apply_levels([cells])[0])
 
 
-def open_run(run: str | Path | RunDirectory) -> RunDirectory:
-    """Returns a run of a folder; a run as it is."""
-    return run if isinstance(run, RunDirectory) else RunDirectory.open(run)
-
-
-def _difference(
-    question: str, answers: pd.DataFrame, clusters: Clusters
-) -> PairedDifference | None:
-    if f"first_{question}" not in answers:
-        return None
-    known = answers[f"first_{question}"].notna().to_numpy()
-    if not known.any():
-        return None
-    first, second = (
-        answers[f"{side}_{question}"].to_numpy()[known] for side in ("first", "second")
-    )
-    own = clusters.select(known)
-    differences = second - first
-    return PairedDifference(
-        question,
-        len(first),
-        float(first.mean()),
-        float(second.mean()),
-        int((differences < 0).sum()),
-        int((differences > 0).sum()),
-        difference_interval(first, second, own).interval,
-        paired_test(differences, own),
-        own.num_clusters,
-        own.largest_share,
-    )
-
-
-@dataclass(frozen=True)
-class SetComparison(Judged):
-    """What `compare_sets` found.
-
-    Attributes:
-        sets: The two folders.
-        num_pairs: Pairs of runs of the same fold and seed.
-        differences: One for each question that all of them answer.
-        settings: Recipe setting -> its values in both, where they differ.
-        warnings: Reasons why the comparison may be unfair.
-        cluster: What intervals and tests take for independent.
-        cells: The pooled differences of all faces, of every age group of a gender and
-            of the groups asked for, the worst first; of further outputs too.
-        unanswered: Questions that the first answers and the second does not: the gate
-            is failed.
-        unjudged: What else is answered and is not among `cells`.
-    """
-
-    sets: tuple[str, str]
-    num_pairs: int
-    differences: tuple[PooledDifference, ...]
-    settings: dict[str, tuple[Any, Any]]
-    warnings: tuple[str, ...] = ()
-    cluster: str = "subject"
-    cells: tuple[CellDifference, ...] = ()
-    unanswered: tuple[str, ...] = ()
-    unjudged: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        lines = [f"A {self.sets[0]}", f"B {self.sets[1]}"]
-        lines += [f"  {key}: {a!r} | {b!r}" for key, (a, b) in self.settings.items()]
-        lines += [f"  note: {warning}" for warning in self.warnings]
-        lines.append(
-            f"{self.num_pairs} pairs of runs\n"
-            f"{'':<11}{'faces':>7}{self.cluster + 's':>10}{'A':>8}{'B':>8}"
-            f"{'B - A':>9}  {'95 % interval':<18}{'p':>9}"
-        )
-        for d in self.differences:
-            lines.append(
-                f"{d.question:<11}{d.num_faces:>7}{d.num_clusters:>10}{d.first:>8.3f}"
-                f"{d.second:>8.3f}{d.difference:>+9.3f}  {ends_text(d.interval):<18}"
-                f"{d.p_value:>9.3g}"
-            )
-        lines.append(
-            f"interval and p: these trained models on other {self.cluster}s, each "
-            "face's mean over seeds"
-        )
-        for d in self.differences:
-            lines += ["", *training_lines(d)]
-        return "\n".join(lines)
-
-
-def compare_sets(
-    first: str | Path,
-    second: str | Path,
-    *,
-    predictions: str = "predictions.csv",
-    cluster: str = "subject",
-    by: str | Sequence[str] = (),
-) -> SetComparison:
-    """Compares two recipes over folds and seeds, by runs of the same fold and seed.
-
-    The pooled difference takes each face's mean over seeds, then all faces of all
-    folds, clustered: its interval and test are of these trained models on other
-    people. `over_runs` is what other trainings would give; `components` says how much
-    of its spread is of folds and how much of seeds.
-
-    Args:
-        first: A folder of runs of one recipe, or a single run.
-        second: Another one, over the same folds and seeds.
-        predictions: File of every run to read. Defaults to that of the test split.
-        cluster: What is independent: `"subject"` (default), `"album"` or `"face"`. A
-            face whose subject nobody knows counts as a subject of its own.
-        by: Columns of the predictions that give further `cells`: `"race"`, or
-            `"race,gender"` for both crossed. Defaults to none.
-
-    Returns:
-        Pooled differences, those of cells, variances over folds and seeds, settings
-        that differ.
-
-    Raises:
-        ValueError: If a folder holds no runs or several recipes, the two have no fold
-            and seed or no face in common, nobody says who is on the faces, or
-            predictions have no such column.
-
-    Example:
-    >>> print(compare_sets("reproduced/runs/13_resnet_ordinal",
-    ...                    "reproduced/runs/14_resnet_se_ordinal"))  # doctest: +SKIP
-    """
-    found, measured = measure_sets(
-        first, second, predictions=predictions, cluster=cluster, by=by
-    )
-    return replace(found, cells=judge_cells([measured])[0])
-
-
-def measure_sets(
-    first: str | Path,
-    second: str | Path,
-    *,
+def _measure(
+    first: str | Path | RunDirectory,
+    second: str | Path | RunDirectory,
     predictions: str,
     cluster: str,
     by: str | Sequence[str],
-) -> tuple[SetComparison, list[MeasuredCell]]:
-    """Returns a comparison without cells, and its cells before they are judged.
-
-    Args:
-        first: As in `compare_sets`, and so are the others.
-        second: Another one.
-        predictions: File of every run to read.
-        cluster: What is independent.
-        by: Columns that give further cells.
-    """
-    check_cluster(cluster)
+) -> tuple[Comparison, list[MeasuredCell]]:
+    """Returns a comparison without cells, and its cells before they have levels."""
+    if cluster not in CLUSTERS:
+        raise ValueError(
+            f"Invalid `cluster`. Expected one of {CLUSTERS}. "
+            f"Received: cluster={cluster!r}."
+        )
     by = as_groupings(by)
     sets = [open_run_set(folder, predictions) for folder in (first, second)]
-    pairs = {
-        place: (run, sets[1].runs[place])
-        for place, run in sorted(sets[0].runs.items())
-        if place in sets[1].runs
-    }
-    if not pairs:
-        theirs = [sorted(found.runs) for found in sets]
-        raise ValueError(
-            f"{first} and {second} have no test split and seed in common. Expected "
-            f"runs of the same folds and seeds. Received: {theirs[0]} and {theirs[1]}."
-        )
-    warnings = [*_unpaired(sets, pairs)]
+    pairs, warnings = _pair_runs(sets)
     tables = []
-    unanswered: dict[str, None] = {}
-    unjudged: dict[str, None] = {}
-    for place, runs in pairs.items():
-        paired = paired_answers(runs, predictions, cluster, by)
-        tables.append(paired.faces.assign(fold=place[0], seed=place[1]))
+    missing: dict[str, None] = {}
+    untested: dict[str, None] = {}
+    for (fold, seed), runs in pairs.items():
+        paired = pair_predictions(runs, predictions, cluster, by)
+        tables.append(paired.faces.assign(fold=fold, seed=seed))
         warnings += [note for note in paired.notes if note not in warnings]
-        unanswered |= dict.fromkeys(paired.unanswered)
-        unjudged |= dict.fromkeys(paired.unjudged)
-    answers = pd.concat(tables, ignore_index=True)
-    ratio = test_to_train_of({place: runs[0] for place, runs in pairs.items()})
-    settings = [next(iter(found.runs.values())).recipe().to_dict() for found in sets]
-    found = SetComparison(
-        (str(first), str(second)),
+        missing |= dict.fromkeys(paired.missing)
+        untested |= dict.fromkeys(paired.untested)
+    faces = pd.concat(tables, ignore_index=True)
+    pooled = pool_seeds(faces)
+    clusters = intervals.Clusters.of(pooled["cluster"])
+    if cluster != "face" and clusters.num_clusters == len(pooled) > 1:
+        warnings.append(f"every face counts as a {cluster} of its own")
+    ratio = None
+    if len(pairs) > 1:
+        ratio = test_to_train_ratio({place: runs[0] for place, runs in pairs.items()})
+    recipes = [next(iter(s.runs.values())).recipe().to_dict() for s in sets]
+    comparison = Comparison(
+        (str(sets[0].path), str(sets[1].path)),
         len(pairs),
         tuple(
-            pooled_difference(question, answers, ratio)
-            for question in TASKS
-            if f"second_{question}" in answers
-            and answers[f"second_{question}"].notna().any()
+            _difference(task, faces, ratio)
+            for task in TASKS
+            if f"second_{task}" in faces and faces[f"second_{task}"].notna().any()
         ),
-        differing_settings(*settings),
+        differing_settings(*recipes),
         tuple(warnings),
         cluster,
-        unanswered=tuple(unanswered),
-        unjudged=tuple(unjudged),
+        missing=tuple(missing),
+        untested=tuple(untested),
     )
-    return found, measure_cells(pool_seeds(answers), by)
+    return comparison, measure_cells(pooled, by)
 
 
-def _unpaired(sets: Sequence[RunSet], pairs: dict[Place, Any]) -> list[str]:
-    """Says which runs are left out."""
+def _pair_runs(
+    sets: Sequence[RunSet],
+) -> tuple[dict[Place, tuple[RunDirectory, RunDirectory]], list[str]]:
+    """Returns pairs of runs by fold and seed, and notes on those without a partner."""
+    first, second = sets
+    if first.is_run and second.is_run:  # of whatever folds and seeds
+        ((place, run),) = first.runs.items()
+        return {place: (run, *second.runs.values())}, []
+    pairs = {
+        place: (run, second.runs[place])
+        for place, run in sorted(first.runs.items())
+        if place in second.runs
+    }
+    if not pairs:
+        raise ValueError(
+            f"{first.path} and {second.path} have no test split and seed in common. "
+            "Expected runs of the same folds and seeds. Received: "
+            f"{sorted(first.runs)} and {sorted(second.runs)}."
+        )
     notes = []
     for found in sets:
         notes += [f"{path} is not finished" for path in found.unfinished]
-        alone = [place for place in found.runs if place not in pairs]
         notes += [
-            f"{found.runs[place].path} has no run of its fold and seed in the other"
-            for place in alone
+            f"{run.path} has no run of its fold and seed in the other"
+            for place, run in found.runs.items()
+            if place not in pairs
         ]
-    return notes
+    return pairs, notes
 
 
-ALPHA = 0.05
+def _difference(
+    task: str, faces: pd.DataFrame, ratio: float | None
+) -> AccuracyDifference:
+    known = faces[faces[f"first_{task}"].notna()]
+    known = known.assign(difference=known[f"second_{task}"] - known[f"first_{task}"])
+    pooled = pool_seeds(known)
+    first, second, whole = (
+        pooled[f"{side}_{task}"] for side in ("first", "second", "whole")
+    )
+    clusters = intervals.Clusters.of(pooled["cluster"])
+    means = known.groupby(["fold", "seed"])["difference"].mean()
+    by_run = {(str(f), int(s)): float(value) for (f, s), value in means.items()}
+    folds, seeds = zip(*by_run, strict=True)
+    values = list(by_run.values())
+    over_runs = intervals.runs_interval(values, folds, test_to_train=ratio)
+    return AccuracyDifference(
+        task,
+        len(pooled),
+        float(first.mean()),
+        float(second.mean()),
+        int((whole < 0).sum()),
+        int((whole > 0).sum()),
+        intervals.difference_interval(first, second, clusters).interval,
+        intervals.paired_test(whole, clusters),
+        clusters.num_clusters,
+        clusters.largest_share,
+        over_runs.within(-1.0, 1.0),
+        intervals.variance_components(values, folds, seeds),
+        by_run,
+    )
 
 
 @dataclass(frozen=True)
@@ -427,16 +364,16 @@ class ReproductionComparison:
 
     Attributes:
         comparisons: Of every two recipes.
-        skipped: Why two recipes were not compared.
+        skipped: Why other pairs of recipes were not compared.
     """
 
-    comparisons: tuple[SetComparison, ...]
+    comparisons: tuple[Comparison, ...]
     skipped: tuple[str, ...] = ()
 
-    def findings(self) -> list[tuple[SetComparison, PooledDifference, float]]:
+    def findings(self) -> list[tuple[Comparison, AccuracyDifference, float]]:
         """Returns the differences beyond noise, with the level that Holm's leaves."""
         tests = [(c, d) for c in self.comparisons for d in c.differences]
-        levels = holm_levels([d.p_value for _, d in tests], ALPHA)
+        levels = intervals.holm_levels([d.p_value for _, d in tests], ALPHA)
         return [
             (c, d, level)
             for (c, d), level in zip(tests, levels, strict=True)
@@ -450,22 +387,18 @@ class ReproductionComparison:
 
     @property
     def failed(self) -> bool:
-        """Whether a cell got worse; recipes may answer other questions."""
+        """Whether a cell got worse; recipes may predict different tasks."""
         return bool(self.worse)
 
     def gate(self) -> str:
-        """Returns a verdict for every comparison, as `--gate` prints."""
+        """Returns the verdict of every comparison, as `--gate` prints."""
         blocks = []
         for found in self.comparisons:
-            first, second = (Path(folder).name for folder in found.sets)
-            unjudged = [f"{q} ({second} does not answer it)" for q in found.unanswered]
-            lines = gate_lines(
-                found.cells,
-                found.cluster,
-                second,
-                unjudged=[*unjudged, *found.unjudged],
-            )
-            blocks.append("\n".join([f"A {first}, B {second}", *lines]))
+            first, second = (Path(path).name for path in found.paths)
+            untested = [f"{t} ({second} does not predict it)" for t in found.missing]
+            untested += found.untested
+            text = gate_text(found.cells, found.cluster, second, untested=untested)
+            blocks.append(f"A {first}, B {second}\n{text}")
         return "\n\n".join(blocks)
 
     def __str__(self) -> str:
@@ -474,7 +407,7 @@ class ReproductionComparison:
             blocks.append("\n".join(f"not compared: {why}" for why in self.skipped))
         number = sum(len(c.differences) for c in self.comparisons)
         lines = [
-            f"{d.question}: {Path(c.sets[0]).name} -> {Path(c.sets[1]).name} "
+            f"{d.task}: {Path(c.paths[0]).name} -> {Path(c.paths[1]).name} "
             f"{d.difference:+.3f}, p = {d.p_value:.3g} <= {level:.3g}"
             for c, d, level in self.findings()
         ]
@@ -490,23 +423,22 @@ def compare_reproduction(
     cluster: str = "subject",
     by: str | Sequence[str] = (),
 ) -> ReproductionComparison:
-    """Compares every two recipes of a reproduction, as `compare_sets` does.
+    """Compares every two recipes of a reproduction, as `compare` does.
 
-    Recipes are A and B in the order of their folders' names. Levels of cells are by
-    Holm's correction over those of all comparisons.
+    Recipes are A and B in the order of their folders' names. The levels of cells are
+    corrected (Holm) over the cells of all comparisons.
 
     Args:
         folder: What `reproduce` made.
-        predictions: File of every run to read.
-        cluster: What is independent, as in `compare_sets`.
-        by: Columns that give further cells, as in `compare_sets`.
+        predictions: File of every run to read. Defaults to that of the test split.
+        cluster: What is independent, as in `compare`.
+        by: Columns that give further cells, as in `compare`.
 
     Returns:
-        The comparisons, and why the others are none.
+        The comparisons, and why other pairs were skipped.
 
     Raises:
-        ValueError: If the folder holds no two recipes that can be compared, or no
-            predictions have a column of `by`.
+        ValueError: If the folder has no two recipes that can be compared.
 
     Example:
     >>> print(compare_reproduction("reproduced"))  # doctest: +SKIP
@@ -519,21 +451,19 @@ def compare_reproduction(
             f"Invalid folder. Expected one that `agegender reproduce` made, with runs "
             f"of two recipes or more. Received: {folder} with {len(recipes)}."
         )
-    found, skipped = [], []
+    found, measured, skipped = [], [], []
     for first, second in itertools.combinations(recipes, 2):
         try:
-            found.append(
-                measure_sets(
-                    first, second, predictions=predictions, cluster=cluster, by=by
-                )
-            )
+            comparison, cells = _measure(first, second, predictions, cluster, by)
         except ValueError as error:  # no faces in common: one is a pretraining
             skipped.append(f"{first.name} and {second.name}: {error}")
+            continue
+        found.append(comparison)
+        measured.append(cells)
     if not found:
         raise ValueError(f"No two recipes of {folder} can be compared. {skipped[0]}")
-    judged = judge_cells([measured for _, measured in found])
     comparisons = (
         replace(comparison, cells=cells)
-        for (comparison, _), cells in zip(found, judged, strict=True)
+        for comparison, cells in zip(found, apply_levels(measured), strict=True)
     )
     return ReproductionComparison(tuple(comparisons), tuple(skipped))

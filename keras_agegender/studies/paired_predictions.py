@@ -1,4 +1,4 @@
-"""Predictions of two runs for the same faces, paired and pooled."""
+"""Predictions of two models for the same faces, over folds and seeds."""
 
 from __future__ import annotations
 
@@ -12,294 +12,16 @@ import numpy as np
 import pandas as pd
 
 from keras_agegender.datasets.face_index import FaceIndex
-from keras_agegender.evaluation.groups import (
-    check_columns,
-    further_questions,
-    group_columns,
-    known_values,
-)
+from keras_agegender.evaluation import groups
 from keras_agegender.evaluation.predictions import read_predictions
 from keras_agegender.files import read_json
-from keras_agegender.metrics.intervals import (
-    Clusters,
-    RunsInterval,
-    VarianceComponents,
-    difference_interval,
-    paired_test,
-    runs_interval,
-    variance_components,
-)
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.training.experiment import differences, flatten
 
-CLUSTERS = ("subject", "album", "face")
 TASKS = ("gender", "age_group")
 OTHER_DATA = "the two were trained on different datasets"
 
-Temperatures = Mapping[str, float] | None
-
-
-def check_cluster(cluster: str) -> None:
-    """Raises a `ValueError` if nothing of that name can be independent."""
-    if cluster not in CLUSTERS:
-        raise ValueError(
-            f"Invalid `cluster`. Expected one of {CLUSTERS}. "
-            f"Received: cluster={cluster!r}."
-        )
-
-
-class PairedAnswers(NamedTuple):
-    """What two runs say about the same faces.
-
-    Attributes:
-        faces: A row for each face that both answered: `key`, `who` (`""` where
-            unknown), `group_<column>` for the true `age_group` and `gender` and every
-            column asked for, and for each question that both answer
-            `first_<question>` and `second_<question>`: 1 if right, 0 if wrong, NaN
-            without a label. Further outputs with classes are questions too.
-        notes: What is unfair.
-        unanswered: Questions that the first answers and the second does not.
-        unjudged: What else one of them answers that no accuracy is of.
-    """
-
-    faces: pd.DataFrame
-    notes: list[str]
-    unanswered: list[str]
-    unjudged: list[str]
-
-
-def paired_answers(
-    runs: tuple[RunDirectory, RunDirectory],
-    predictions: str,
-    cluster: str,
-    by: Sequence[str] = (),
-) -> PairedAnswers:
-    """Returns which faces both runs of a pair get right.
-
-    Args:
-        runs: Two runs, scored on the same faces.
-        predictions: File of both to read.
-        cluster: One of `CLUSTERS`.
-        by: Columns to group by, those to cross with a comma between them.
-
-    Raises:
-        ValueError: If a run has no predictions, neither has a column, or the two have
-            no face in common.
-    """
-    tables = [read_answers(run, predictions) for run in runs]
-    available = dict.fromkeys(c for table in tables for c in table)
-    check_columns(by, [*available])
-    shared = tables[0].index.intersection(tables[1].index)
-    if shared.empty:
-        raise ValueError(
-            f"{runs[0].path} and {runs[1].path} were scored on no face in common: "
-            "other datasets, or other splits of one. `agegender evaluate --data … "
-            "--split …` scores both on the same."
-        )
-    notes = []
-    for run, table in zip(runs, tables, strict=True):
-        if len(table) > len(shared):
-            missing = len(table) - len(shared)
-            notes.append(f"{missing} faces of {run.path} are not in the other")
-    first, second = runs
-    temperatures = _temperatures(first, predictions), _temperatures(second, predictions)
-    notes += why_unlike(first.info(), second.info(), temperatures)
-    for run in runs:
-        notes += seen_faces(run, predictions)
-    both = [table.loc[shared] for table in tables]
-    columns: dict[str, Any] = {"key": shared, "who": _who(both, runs[0], cluster)}
-    for name in dict.fromkeys(["age_group", "gender", *group_columns(by)]):
-        # By the first table that knows it: both are of the same faces.
-        columns[f"group_{name}"] = next(t[name].to_numpy() for t in both if name in t)
-    asked = [_questions(*pair) for pair in zip(tables, runs, strict=True)]
-    for question in (q for q in asked[0] if q in asked[1]):
-        columns |= _right_answers(question, both, asked)
-    unanswered = [q for q in asked[0] if q not in asked[1]]
-    notes += [f"A answers {q}, B does not" for q in unanswered]
-    unjudged = [f"{q} (A does not answer it)" for q in asked[1] if q not in asked[0]]
-    unjudged += _numbers(both, runs)
-    return PairedAnswers(pd.DataFrame(columns), notes, unanswered, unjudged)
-
-
-def _questions(table: pd.DataFrame, run: RunDirectory) -> dict[str, tuple[str, str]]:
-    """Returns what a run answers with classes: question -> true and answered column."""
-    main = {q: (q, f"predicted_{q}") for q in TASKS if f"predicted_{q}" in table}
-    return main | further_questions(table, run.encoding())
-
-
-def _right_answers(
-    question: str,
-    tables: Sequence[pd.DataFrame],
-    asked: Sequence[Mapping[str, tuple[str, str]]],
-) -> dict[str, np.ndarray]:
-    """Returns which faces each gets right; NaN where one has no label."""
-    truths = [
-        # Of age and gender the first says what is true, for both.
-        tables[0][question] if question in TASKS else table[columns[question][0]]
-        for table, columns in zip(tables, asked, strict=True)
-    ]
-    known = known_values(truths[0]) & known_values(truths[1])
-    return {
-        f"{side}_{question}": np.where(
-            known, (table[columns[question][1]] == truth).to_numpy(float), np.nan
-        )
-        for side, table, columns, truth in zip(
-            ("first", "second"), tables, asked, truths, strict=True
-        )
-    }
-
-
-def _numbers(
-    tables: Sequence[pd.DataFrame], runs: tuple[RunDirectory, RunDirectory]
-) -> list[str]:
-    """Returns the questions that are answered with numbers."""
-    found = []
-    if "age_years" in tables[0] and known_values(tables[0]["age_years"]).any():
-        if any("predicted_age_years" in table for table in tables):
-            found.append("age in years")
-    heads = (head for run in runs for head in run.encoding().extra_heads)
-    numbers = {h.name: None for h in heads if h.kind in ("regression", "years")}
-    return found + [
-        name for name in numbers if any(f"predicted_{name}" in t for t in tables)
-    ]
-
-
-def paired_questions(answers: pd.DataFrame) -> list[str]:
-    """Returns the questions that both sides of `PairedAnswers.faces` answer."""
-    return [c.removeprefix("first_") for c in answers if c.startswith("first_")]
-
-
-def pool_seeds(answers: pd.DataFrame) -> pd.DataFrame:
-    """Returns a row for each face, its answers the mean over seeds.
-
-    A face that several models answered is one face: seeds are no more of them.
-
-    Args:
-        answers: `faces` of `paired_answers`, of several pairs one under the other with
-            `fold` beside `key`.
-
-    Returns:
-        The same columns, and `whole_<question>`: second minus first as whole numbers
-        in proportion to the means, which the exact test wants; NaN without a label.
-    """
-    names = ["fold", "key"] if "fold" in answers else ["key"]
-    grouped = answers.groupby(names, sort=False)
-    faces = grouped.first()
-    for question in paired_questions(answers):
-        first, second = (f"{side}_{question}" for side in ("first", "second"))
-        sums, counts = grouped[[first, second]].sum(), grouped[first].count()
-        faces[[first, second]] = grouped[[first, second]].mean()
-        factor = math.lcm(*counts[counts > 0].unique())
-        whole = (sums[second] - sums[first]) * (factor / counts.where(counts > 0))
-        faces[f"whole_{question}"] = whole
-    return faces.reset_index()
-
-
-def _who(tables: Sequence[pd.DataFrame], run: RunDirectory, cluster: str) -> np.ndarray:
-    """Returns whose each face is, by the first table that says so."""
-    if cluster == "face":
-        return np.full(len(tables[0]), "", dtype=object)
-    for table in tables:
-        if cluster in table:
-            return table[cluster].to_numpy()
-    raise ValueError(
-        f"The predictions of {run.path} have no column {cluster!r}: they are "
-        "older, or their dataset does not know it. `agegender evaluate` writes them "
-        "anew; cluster='face' (--cluster face) takes faces for independent: too narrow "
-        "where people have several."
-    )
-
-
-def read_answers(run: RunDirectory, name: str) -> pd.DataFrame:
-    """Reads the predictions that a run left behind."""
-    file = run.path / name
-    if not file.is_file():
-        raise ValueError(
-            f"The run in {run.path} has no {name}. Make it with `agegender evaluate`."
-        )
-    return read_predictions(file)
-
-
-def differing_settings(
-    first: Mapping[str, Any], second: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Returns the settings of two recipes that differ, by dotted key."""
-    flat = [flatten(settings) for settings in (first, second)]
-    keys = sorted({*flat[0], *flat[1]} - {"name", "title", "published"})
-    return {
-        key: (flat[0].get(key), flat[1].get(key))
-        for key in keys
-        if flat[0].get(key) != flat[1].get(key)
-    }
-
-
-def why_unlike(
-    first: Mapping[str, Any],
-    second: Mapping[str, Any],
-    temperatures: tuple[Temperatures, Temperatures] = (None, None),
-) -> list[str]:
-    """Returns how two runs' experiments differ beside their recipes' settings.
-
-    Args:
-        first: What run.json says of a run.
-        second: The same of another.
-        temperatures: Those that their answers were calibrated with: empty if not,
-            `None` (default) if nobody knows.
-    """
-    identities = [info.get("identity") for info in (first, second)]
-    warnings = []
-    if None not in temperatures and bool(temperatures[0]) != bool(temperatures[1]):
-        without, calibrated = "BA" if temperatures[0] else "AB"
-        warnings.append(f"{without} is not calibrated, {calibrated} is")
-    if None in identities:
-        same = first.get("data_sha256") == second.get("data_sha256")
-        return warnings + ([] if same else [OTHER_DATA])
-    if identities[0] == identities[1]:
-        text = "the two are runs of one experiment"
-        if temperatures[0] == temperatures[1] or None in temperatures:
-            return [f"{text}: differences are chance"]
-        return warnings or [f"{text}, calibrated with different temperatures"]
-    found = differences(first["experiment"], second["experiment"])
-    if any(line.startswith("data.sha256") for line in found):
-        warnings.append(OTHER_DATA)
-    for key in ("data.splits.", "data.pixels.", "initialized_from", "seed"):
-        warnings += [
-            line.replace(" there and ", " in A and ").replace(" here", " in B")
-            for line in found
-            if line.startswith(key)
-        ]
-    return warnings
-
-
-def _metrics(run: RunDirectory, predictions: str) -> dict[str, Any] | None:
-    """Returns the metrics that were written with predictions, if they are there."""
-    name = predictions.replace("predictions", "metrics").replace(".csv", ".json")
-    file = run.path / name
-    return read_json(file) if file.is_file() else None
-
-
-def _temperatures(run: RunDirectory, predictions: str) -> Temperatures:
-    """Returns what predictions were calibrated with; `None` if nobody knows."""
-    metrics = _metrics(run, predictions)
-    if metrics is None:
-        return None
-    return (metrics.get("calibration") or {}).get("temperatures") or {}
-
-
-def seen_faces(run: RunDirectory, predictions: str) -> list[str]:
-    """Says that a run was scored on faces that it knows."""
-    metrics, notes = _metrics(run, predictions) or {}, []
-    for key, what in (("training", "trained"), ("validation", "selected")):
-        if count := metrics.get(f"num_seen_in_{key}"):
-            notes.append(
-                f"{run.path} was {what} on {count} of the faces it is scored on"
-            )
-        elif key in (metrics.get("possibly_seen_in") or ()):
-            notes.append(f"{run.path} was perhaps {what} on the faces it is scored on")
-    return notes
-
-
-Place = tuple[str, int]  # test fold (a split expression) and seed
+Place = tuple[str, int]  # test split (an expression) and seed
 
 
 @dataclass(frozen=True)
@@ -307,54 +29,54 @@ class RunSet:
     """Runs of one recipe over folds and seeds.
 
     Attributes:
-        path: Folder that holds them, or the only one.
-        runs: Test fold and seed -> run.
-        unfinished: Folders of runs that have no model or no predictions yet.
+        path: Folder of the runs, or the only run.
+        runs: Test split and seed -> run.
+        unfinished: Folders of runs without a model or predictions.
     """
 
     path: Path
     runs: dict[Place, RunDirectory]
     unfinished: tuple[Path, ...] = ()
 
+    @property
+    def is_run(self) -> bool:
+        """Whether the path is a run itself."""
+        return any(run.path == self.path for run in self.runs.values())
 
-def holds_runs(folder: str | Path) -> bool:
-    """Whether a folder is one of runs, and no run itself."""
-    folder = Path(folder)
-    return not (folder / "recipe.toml").is_file() and any(folder.glob("*/recipe.toml"))
 
-
-def open_run_set(folder: str | Path, predictions: str = "predictions.csv") -> RunSet:
-    """Returns the runs in a folder, or the one that the folder is.
-
-    Args:
-        folder: A run, or a folder of runs of one recipe.
-        predictions: File that a finished run has.
+def open_run_set(
+    folder: str | Path | RunDirectory, predictions: str = "predictions.csv"
+) -> RunSet:
+    """Returns the finished runs in a folder of runs, or the run that it is.
 
     Raises:
-        ValueError: If it holds no finished run, runs of several recipes, or a fold and
-            seed twice.
+        ValueError: If there is no finished run, there are runs of several recipes, or
+            two of the same test split and seed.
     """
+    if isinstance(folder, RunDirectory):
+        return RunSet(folder.path, {_place(folder): folder})
     folder = Path(folder)
-    if not holds_runs(folder):
+    files = sorted(folder.glob("*/recipe.toml"))
+    if (folder / "recipe.toml").is_file() or not files:
         run = RunDirectory.open(folder)
-        return RunSet(folder, {place_of(run): run})
+        return RunSet(folder, {_place(run): run})
     runs: dict[Place, RunDirectory] = {}
     unfinished = []
-    for file in sorted(folder.glob("*/recipe.toml")):
+    for file in files:
         run = RunDirectory(file.parent)
         if not run.best_model.is_file() or not (run.path / predictions).is_file():
             unfinished.append(run.path)
             continue
-        place = place_of(run)
+        place = _place(run)
         if place in runs:
             raise ValueError(
                 f"{folder} holds two runs of test split {place[0]!r} and seed "
-                f"{place[1]}: {runs[place].path.name} and {run.path.name}. Expected a "
-                "folder of runs of one recipe, each fold and seed once."
+                f"{place[1]}: {runs[place].path.name} and {run.path.name}. Expected "
+                "runs of one recipe, one for each fold and seed."
             )
         runs[place] = run
     if not runs:
-        raise ValueError(f"None of the runs in {folder} has a model and {predictions}.")
+        raise ValueError(f"No run in {folder} has a model and {predictions}.")
     first, *others = runs.values()
     for run in others:
         changed = differing_settings(first.recipe().to_dict(), run.recipe().to_dict())
@@ -362,35 +84,20 @@ def open_run_set(folder: str | Path, predictions: str = "predictions.csv") -> Ru
             key, (one, other) = next(iter(changed.items()))
             raise ValueError(
                 f"{folder} holds runs of several recipes: {key} is {one!r} in "
-                f"{first.path.name} and {other!r} in {run.path.name}. Expected a "
-                "folder of runs of one recipe; `agegender compare FOLDER` takes the "
-                "folder of a reproduction."
+                f"{first.path.name} and {other!r} in {run.path.name}. Expected runs of "
+                "one recipe; `agegender compare FOLDER` takes the folder of a "
+                "reproduction."
             )
     return RunSet(folder, runs, tuple(unfinished))
 
 
-def place_of(run: RunDirectory) -> Place:
-    """Returns the test split and the seed of a run; `("", 0)` if it says neither."""
+def _place(run: RunDirectory) -> Place:
     info = run.info()
     return info.get("splits", {}).get("test", ""), int(info.get("seed", 0))
 
 
-def fold_name(test_split: str) -> str:
-    """Returns a test split as people say it; that of `quick` is a long expression.
-
-    Example:
-    >>> fold_name("fold_0[0:30]+fold_0[60:90]")
-    'fold_0 (a part)'
-    """
-    names = dict.fromkeys(part.partition("[")[0] for part in test_split.split("+"))
-    return "+".join(names) + (" (a part)" if "[" in test_split else "")
-
-
-def test_to_train_of(runs: dict[Place, RunDirectory]) -> float | None:
-    """Returns how many test faces there are for a training face, the mean over folds.
-
-    `None` where a run does not know its faces: one of an older version.
-    """
+def test_to_train_ratio(runs: Mapping[Place, RunDirectory]) -> float | None:
+    """Returns test faces per training face, the mean over folds; `None` if unknown."""
     ratios = []
     for run in {place[0]: run for place, run in runs.items()}.values():
         splits = run.info().get("splits", {})
@@ -402,98 +109,220 @@ def test_to_train_of(runs: dict[Place, RunDirectory]) -> float | None:
     return float(np.mean(ratios))
 
 
-@dataclass(frozen=True)
-class PooledDifference:
-    """How two sets of runs answer one question about the same faces.
+class PairedPredictions(NamedTuple):
+    """Predictions of two runs for the same faces.
 
     Attributes:
-        question: `"gender"` or `"age_group"`.
-        num_faces: Different faces with that label, of all folds.
-        first: Accuracy of the first set: each face's mean over seeds, then over faces.
-        second: Accuracy of the second.
-        interval: 95 % interval of second minus first on other people, for these trained
-            models, clustered; `None` of fewer than two clusters.
-        p_value: Of the sign-flip test over clusters.
-        num_clusters: People (or albums) that the faces are of.
-        over_runs: Mean of the folds' differences, with the interval over trainings.
-        components: Variances of the runs' differences over folds and seeds.
-        by_run: Test split and seed -> difference of that pair of runs.
+        faces: A row for each face that both predicted: `key`, `cluster` (`""` where
+            unknown), `group_<column>` for the true `age_group` and `gender` and every
+            column to group by, and for each task of both `first_<task>` and
+            `second_<task>`: 1 if right, 0 if wrong, NaN without a label. Further
+            outputs with classes are tasks too.
+        notes: What may make the comparison unfair.
+        missing: Tasks that the first predicts and the second does not.
+        untested: Other predictions that have no accuracy to compare.
     """
 
-    question: str
-    num_faces: int
-    first: float
-    second: float
-    interval: tuple[float, float] | None
-    p_value: float
-    num_clusters: int
-    over_runs: RunsInterval
-    components: VarianceComponents
-    by_run: dict[Place, float]
-
-    @property
-    def difference(self) -> float:
-        """Second minus first."""
-        return self.second - self.first
+    faces: pd.DataFrame
+    notes: list[str]
+    missing: list[str]
+    untested: list[str]
 
 
-def pooled_difference(
-    question: str, answers: pd.DataFrame, ratio: float | None
-) -> PooledDifference:
-    """Pools the faces of all pairs, and looks at the pairs apart."""
-    known = answers[answers[f"first_{question}"].notna()]
-    known = known.assign(
-        difference=known[f"second_{question}"] - known[f"first_{question}"]
-    )
-    faces = pool_seeds(known)
-    first, second = (faces[f"{side}_{question}"] for side in ("first", "second"))
-    clusters = Clusters.of(faces["who"])
-    by_run = {
-        (str(fold), int(seed)): float(value)
-        for (fold, seed), value in known.groupby(["fold", "seed"])["difference"]
-        .mean()
-        .items()
-    }
-    folds, seeds = zip(*by_run, strict=True)
-    values = list(by_run.values())
-    return PooledDifference(
-        question,
-        len(faces),
-        float(first.mean()),
-        float(second.mean()),
-        difference_interval(first, second, clusters).interval,
-        paired_test(faces[f"whole_{question}"], clusters),
-        clusters.num_clusters,
-        runs_interval(values, folds, test_to_train=ratio).within(-1.0, 1.0),
-        variance_components(values, folds, seeds),
-        by_run,
-    )
+def pair_predictions(
+    runs: tuple[RunDirectory, RunDirectory],
+    predictions: str,
+    cluster: str,
+    by: Sequence[str] = (),
+) -> PairedPredictions:
+    """Pairs the predictions of two runs by face.
+
+    Raises:
+        ValueError: If a run has no predictions, the two have no face in common, or a
+            column is in neither.
+    """
+    tables = []
+    for run in runs:
+        file = run.path / predictions
+        if not file.is_file():
+            raise ValueError(
+                f"The run in {run.path} has no {predictions}. `agegender evaluate` "
+                "writes it."
+            )
+        tables.append(read_predictions(file))
+    groups.check_columns(by, [*dict.fromkeys(c for table in tables for c in table)])
+    shared = tables[0].index.intersection(tables[1].index)
+    if shared.empty:
+        raise ValueError(
+            f"{runs[0].path} and {runs[1].path} were scored on no face in common: "
+            "on different datasets or splits. `agegender evaluate --data … --split …` "
+            "scores both on the same faces."
+        )
+    notes = [
+        f"{len(table) - len(shared)} faces of {run.path} are not in the other"
+        for run, table in zip(runs, tables, strict=True)
+        if len(table) > len(shared)
+    ]
+    notes += _unlike_experiments(runs, predictions)
+    both = [table.loc[shared] for table in tables]
+    columns = {"key": shared, "cluster": _cluster_ids(both, runs[0], cluster)}
+    for name in dict.fromkeys(["age_group", "gender", *groups.group_columns(by)]):
+        # From the first table that has it: both are of the same faces.
+        columns[f"group_{name}"] = next(t[name].to_numpy() for t in both if name in t)
+    tasks = [_task_columns(*pair) for pair in zip(tables, runs, strict=True)]
+    for task in (t for t in tasks[0] if t in tasks[1]):
+        columns |= _correct(task, both, [found[task] for found in tasks])
+    missing = [t for t in tasks[0] if t not in tasks[1]]
+    notes += [f"A predicts {t}, B does not" for t in missing]
+    untested = [f"{t} (A does not predict it)" for t in tasks[1] if t not in tasks[0]]
+    untested += _numeric_outputs(both, runs)
+    return PairedPredictions(pd.DataFrame(columns), notes, missing, untested)
 
 
-def training_lines(d: PooledDifference) -> list[str]:
-    """Returns what other trainings would give, and each pair of runs."""
-    found = d.over_runs
-    interval = (
-        None if found.low is None or found.high is None else (found.low, found.high)
-    )
-    over = {
-        "folds": "over folds, corrected for shared training faces",
-        "seeds": "over seeds of one fold",
-    }.get(
-        found.over,
-        "no interval: one pair, all pairs alike, or training faces not known",
-    )
-    return [
-        f"{d.question}, other trainings: mean of folds {found.mean:+.3f}  "
-        f"{ends_text(interval)} ({over})",
-        f"  {d.components}",
-        *(
-            f"  {fold_name(fold) or 'test'}, seed {seed}: {value:+.3f}"
-            for (fold, seed), value in d.by_run.items()
-        ),
+def _task_columns(table: pd.DataFrame, run: RunDirectory) -> dict[str, tuple[str, str]]:
+    """Returns each task with classes -> its columns of true and predicted classes."""
+    main = {t: (t, f"predicted_{t}") for t in TASKS if f"predicted_{t}" in table}
+    return main | groups.further_questions(table, run.encoding())
+
+
+def _correct(
+    task: str, tables: Sequence[pd.DataFrame], columns: Sequence[tuple[str, str]]
+) -> dict[str, np.ndarray]:
+    """Returns which faces each run predicts correctly; NaN where one has no label."""
+    # Labels of age group and gender are the first run's, for both.
+    labelled = [tables[0], tables[0] if task in TASKS else tables[1]]
+    truths = [t[true] for t, (true, _) in zip(labelled, columns, strict=True)]
+    known = groups.known_values(truths[0]) & groups.known_values(truths[1])
+    found = {}
+    for k, side in enumerate(("first", "second")):
+        right = (tables[k][columns[k][1]] == truths[k]).to_numpy(float)
+        found[f"{side}_{task}"] = np.where(known, right, np.nan)
+    return found
+
+
+def _numeric_outputs(
+    tables: Sequence[pd.DataFrame], runs: tuple[RunDirectory, RunDirectory]
+) -> list[str]:
+    """Returns the outputs that are numbers, which have no accuracy."""
+    found = []
+    if "age_years" in tables[0] and groups.known_values(tables[0]["age_years"]).any():
+        if any("predicted_age_years" in table for table in tables):
+            found.append("age in years")
+    heads = (head for run in runs for head in run.encoding().extra_heads)
+    numbers = {h.name: None for h in heads if h.kind in ("regression", "years")}
+    return found + [
+        name for name in numbers if any(f"predicted_{name}" in t for t in tables)
     ]
 
 
-def ends_text(interval: tuple[float, float] | None) -> str:
-    """Returns an interval of a difference as text."""
-    return f"[{interval[0]:+.3f}, {interval[1]:+.3f}]" if interval else "-"
+def _cluster_ids(
+    tables: Sequence[pd.DataFrame], run: RunDirectory, cluster: str
+) -> np.ndarray:
+    """Returns the cluster of each face, from the first table that has the column."""
+    if cluster == "face":
+        return np.full(len(tables[0]), "", dtype=object)
+    for table in tables:
+        if cluster in table:
+            return table[cluster].to_numpy()
+    raise ValueError(
+        f"The predictions of {run.path} have no column {cluster!r}, as their dataset "
+        "has none. cluster='face' (--cluster face) takes faces as independent; its "
+        "intervals are too narrow if people have several faces."
+    )
+
+
+def paired_tasks(faces: pd.DataFrame) -> list[str]:
+    """Returns the tasks in `PairedPredictions.faces`."""
+    return [c.removeprefix("first_") for c in faces if c.startswith("first_")]
+
+
+def pool_seeds(faces: pd.DataFrame) -> pd.DataFrame:
+    """Returns a row for each face with the means over seeds.
+
+    A face that several models predicted is one face: seeds add no faces.
+
+    Args:
+        faces: `faces` of one or more `PairedPredictions`, with a column `fold`.
+
+    Returns:
+        The same columns and `whole_<task>`: second minus first as whole numbers in
+        proportion to the means, for the exact test; NaN without a label.
+    """
+    grouped = faces.groupby(["fold", "key"], sort=False)
+    pooled = grouped.first()
+    for task in paired_tasks(faces):
+        first, second = f"first_{task}", f"second_{task}"
+        sums, counts = grouped[[first, second]].sum(), grouped[first].count()
+        pooled[[first, second]] = grouped[[first, second]].mean()
+        factor = math.lcm(*counts[counts > 0].unique())
+        whole = (sums[second] - sums[first]) * (factor / counts.where(counts > 0))
+        pooled[f"whole_{task}"] = whole
+    return pooled.reset_index()
+
+
+def differing_settings(
+    first: Mapping[str, Any], second: Mapping[str, Any]
+) -> dict[str, tuple[Any, Any]]:
+    """Returns the settings of two recipes that differ, by dotted key."""
+    flat = [flatten(settings) for settings in (first, second)]
+    keys = sorted({*flat[0], *flat[1]} - {"name", "title", "published"})
+    return {
+        key: (flat[0].get(key), flat[1].get(key))
+        for key in keys
+        if flat[0].get(key) != flat[1].get(key)
+    }
+
+
+def _unlike_experiments(
+    runs: tuple[RunDirectory, RunDirectory], predictions: str
+) -> list[str]:
+    """Returns how two runs differ beside their recipes' settings."""
+    name = predictions.replace("predictions", "metrics").replace(".csv", ".json")
+    files = [run.path / name for run in runs]
+    metrics = [read_json(file) if file.is_file() else None for file in files]
+    # `None`: unknown, the metrics are gone.
+    temperatures = [
+        None if m is None else (m.get("calibration") or {}).get("temperatures") or {}
+        for m in metrics
+    ]
+    notes = []
+    if None not in temperatures and bool(temperatures[0]) != bool(temperatures[1]):
+        without, calibrated = "BA" if temperatures[0] else "AB"
+        notes.append(f"{without} is not calibrated, {calibrated} is")
+    first, second = (run.info() for run in runs)
+    identities = [info.get("identity") for info in (first, second)]
+    if None in identities:
+        if first.get("data_sha256") != second.get("data_sha256"):
+            notes.append(OTHER_DATA)
+    elif identities[0] == identities[1]:
+        text = "the two are runs of one experiment"
+        if temperatures[0] == temperatures[1] or None in temperatures:
+            notes = [f"{text}: differences are chance"]
+        elif not notes:
+            notes = [f"{text}, calibrated with different temperatures"]
+    else:
+        found = differences(first["experiment"], second["experiment"])
+        if any(line.startswith("data.sha256") for line in found):
+            notes.append(OTHER_DATA)
+        notes += [
+            line.replace(" there and ", " in A and ").replace(" here", " in B")
+            for key in ("data.splits.", "data.pixels.", "initialized_from", "seed")
+            for line in found
+            if line.startswith(key)
+        ]
+    for run, scores in zip(runs, metrics, strict=True):
+        notes += _seen_faces(run, scores or {})
+    return notes
+
+
+def _seen_faces(run: RunDirectory, metrics: Mapping[str, Any]) -> list[str]:
+    """Returns notes on faces that a run was trained or selected on."""
+    notes = []
+    for key, what in (("training", "trained"), ("validation", "selected")):
+        if count := metrics.get(f"num_seen_in_{key}"):
+            notes.append(
+                f"{run.path} was {what} on {count} of the faces it is scored on"
+            )
+        elif key in (metrics.get("possibly_seen_in") or ()):
+            notes.append(f"{run.path} may have been {what} on faces it is scored on")
+    return notes

@@ -1,16 +1,19 @@
-"""Comparing two runs by people: differences, columns of old files, the gate."""
+"""Comparisons of two runs, of recipes over folds and seeds, and of all recipes."""
 
 from __future__ import annotations
+
+import json
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from keras_agegender.cli import main as cli
+from keras_agegender.datasets.face_index import FaceIndex
 from keras_agegender.files import write_json
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.studies.compare import compare
+from keras_agegender.studies.compare import compare, compare_reproduction
 
 
 def make_run(path, table):
@@ -73,7 +76,7 @@ def test_people_not_faces_are_counted(tmp_path):
     gender = found.differences[0]
     assert gender.p_value == 1.0
     assert (gender.num_clusters, gender.largest_share) == (5, pytest.approx(2 / 3))
-    assert "gender: 5 subjects, the largest holds 66.7% of the faces" in str(found)
+    assert "gender: 5 subjects, the largest has 66.7% of the faces" in str(found)
     alone = compare(*runs, cluster="face").differences[0]
     assert alone.p_value == pytest.approx(20 / 512)
     with pytest.raises(ValueError, match="no column 'album'"):
@@ -88,11 +91,11 @@ def test_albums_are_clusters_if_asked_for(tmp_path):
     assert found.differences[0].num_clusters == 2
 
 
-def test_files_of_older_versions_say_what_to_do(tmp_path):
+def test_predictions_without_subjects(tmp_path):
     old = answers([1, 0, 1])
     del old["subject"]
     runs = two_runs(tmp_path, old, old)
-    with pytest.raises(ValueError, match=r"no column 'subject'.*agegender evaluate"):
+    with pytest.raises(ValueError, match=r"no column .subject.*--cluster face"):
         compare(*runs)
     assert compare(*runs, cluster="face").differences[0].num_faces == 3
     # One of the two is enough: both are of the same faces.
@@ -111,136 +114,6 @@ def test_files_that_hold_no_predictions(tmp_path, text, message):
     (runs[1].path / "predictions.csv").write_text(text, "utf-8")
     with pytest.raises(ValueError, match=message):
         compare(*runs)
-
-
-# -- the gate --------------------------------------------------------------------------
-
-
-def gate_runs(path, lost_women, subjects_per_face=1):
-    """200 women and 200 men; A is right on all, B wrong on some of the women."""
-    genders = ["female"] * 200 + ["male"] * 200
-    subjects = [f"s{k // subjects_per_face}" for k in range(400)]
-    second = np.r_[np.zeros(lost_women), np.ones(400 - lost_women)]
-    return two_runs(
-        path,
-        answers(np.ones(400), subjects, genders),
-        answers(second, subjects, genders),
-    )
-
-
-def test_the_gate_names_the_cell_that_got_worse(tmp_path, capsys):
-    """20 of 200 women lost: p = 2 / 2^20, far below 0.05 / 4 for four cells."""
-    first, second = gate_runs(tmp_path, 20)
-    found = compare(first, second)
-    assert [(c.cell, c.question) for c in found.worse] == [
-        ("0-2 female", "gender"), ("all faces", "gender"),
-    ]  # fmt: skip
-    worst = found.worse[0]
-    assert worst.difference == pytest.approx(-0.1)
-    assert worst.p_value == pytest.approx(2**-19)
-    assert {c.level for c in found.worse} == {0.05 / 4, 0.05}
-    assert worst.interval[1] < 0
-    arguments = ["compare", str(first.path), str(second.path), "--gate"]
-    assert cli.main(arguments) == 1
-    assert "worse beyond noise in 0-2 female (gender)" in capsys.readouterr().out
-    arguments[1:3] = arguments[2:0:-1]  # B got better: nothing to say
-    assert cli.main(arguments) == 0
-    assert "gate: passed" in capsys.readouterr().out
-    assert cli.main(arguments[:-1]) == 0
-
-
-def test_the_gate_corrects_for_many_cells(tmp_path):
-    """Seven of 200 lost: p = 2 / 2^7 = 0.016, above 0.05 / 4 = 0.0125."""
-    found = compare(*gate_runs(tmp_path, 7))
-    women, everybody = (
-        next(c for c in found.cells if (c.cell, c.question) == (name, "gender"))
-        for name in ("0-2 female", "all faces")
-    )
-    assert women.p_value == everybody.p_value == pytest.approx(2**-6)
-    assert (women.level, women.worse) == (0.05 / 4, False)
-    assert (everybody.level, everybody.worse) == (0.05, True)
-
-
-def race_runs(path, second_columns=(), lost=0):
-    """300 women who answer race and years; B is wrong about race on the first."""
-    faces = np.arange(300)
-    race = np.where(faces % 2, "x", "y")
-    table = answers(np.ones(300), [f"s{k}" for k in faces])
-    table |= {"race": race, "predicted_race": race, "age_years": 1.0,
-              "predicted_age_years": 1.5}  # fmt: skip
-    wrong = np.where(faces % 2, "y", "x")
-    other = {**table, "predicted_race": np.where(faces < lost, wrong, race)}
-    other = {k: v for k, v in other.items() if k not in second_columns}
-    runs = two_runs(path, table, other)
-    heads = [{"name": "race", "kind": "categorical", "num_classes": 2}]
-    for run in runs:
-        run.update_info(extra_heads=heads)
-    return runs
-
-
-def test_many_cells_do_not_hide_an_overall_drop(tmp_path):
-    """Six faces lost: p = 2 / 2^6 = 0.031, above 0.05 / 3 for three cells."""
-    first, second = race_runs(tmp_path)
-    table = pd.read_csv(second.path / "predictions.csv")
-    table.loc[:59:10, "predicted_gender"] = "male"
-    table.to_csv(second.path / "predictions.csv", index=False)
-    found = compare(first, second)
-    assert [(c.cell, c.question) for c in found.worse] == [("all faces", "gender")]
-    assert found.worse[0].p_value == pytest.approx(2**-5)
-    others = [c.level for c in found.cells if c.cell == "0-2 female"]
-    assert others == [pytest.approx(0.05 / 3)] * 3
-
-
-def test_further_outputs_are_judged_and_numbers_are_named(tmp_path):
-    """Twenty faces lost of race alone: p = 2 / 2^20."""
-    found = compare(*race_runs(tmp_path, lost=20))
-    assert {(c.cell, c.question) for c in found.worse} == {
-        ("all faces", "race"), ("0-2 female", "race"),
-    }  # fmt: skip
-    assert found.worse[0].p_value == pytest.approx(2**-19)
-    assert "\nnot judged: age in years\n" in found.gate()
-    assert [d.question for d in found.differences] == ["gender", "age_group"]
-
-
-@pytest.mark.parametrize("question", ["age_group", "race"])
-def test_a_question_no_longer_answered_fails_the_gate(tmp_path, capsys, question):
-    first, second = race_runs(tmp_path, [f"predicted_{question}"])
-    found = compare(first, second)
-    assert (found.failed, found.worse, found.unanswered) == (True, (), (question,))
-    assert f"note: A answers {question}, B does not" in str(found)
-    command = ["compare", str(first.path), str(second.path), "--gate"]
-    assert cli.main(command) == 1
-    text = capsys.readouterr().out
-    assert f"gate: failed; B does not answer {question}, A does" in text
-    assert "passed" not in text
-    command[1:3] = command[2:0:-1]
-    assert cli.main(command) == 0
-    text = capsys.readouterr().out
-    assert f"not judged: {question} (A does not answer it), age in years" in text
-
-
-def test_one_person_is_no_reason(tmp_path):
-    """20 lost faces of one person say as much as one lost face."""
-    found = compare(*gate_runs(tmp_path, 20, subjects_per_face=20))
-    assert not found.worse
-
-
-def test_small_cells_are_shown_and_not_judged(tmp_path):
-    genders = ["female"] * 29 + ["male"] * 200
-    first = answers(np.ones(229), [f"{k}" for k in range(229)], genders)
-    second = answers(
-        np.r_[np.zeros(29), np.ones(200)], [f"{k}" for k in range(229)], genders
-    )
-    found = compare(*two_runs(tmp_path, first, second))
-    cell = next(c for c in found.cells if c.cell == "0-2 female")
-    assert (cell.p_value, cell.level, cell.worse) == (None, None, False)
-    assert [c.cell for c in found.worse] == ["all faces"]
-    (same := tmp_path / "same").mkdir()
-    verdict = "; 2 cells have too few faces or people to judge"
-    assert found.gate().splitlines()[-1].endswith(verdict)
-    passed = compare(*two_runs(same, first, first)).gate()
-    end = "gate: passed; B is worse beyond noise in none of 4 cells; 2 cells have too"
-    assert end in passed
 
 
 @pytest.mark.parametrize(
@@ -269,3 +142,243 @@ def test_runs_whose_metrics_are_gone_are_not_called_uncalibrated(tmp_path):
     found = {"calibration": {"temperatures": {"gender": 1.5}}}
     write_json(runs[0].path / "metrics.json", found)
     assert not any("calibrated" in w for w in compare(*runs).warnings)
+
+
+def predictions_in(run, predicted):
+    lines = ["key,subject,age_group,gender,predicted_age_group,predicted_gender"]
+    lines += [
+        f"{key},,0-2,{true},4-6,{answer}" for key, true, answer in predicted
+    ]
+    (run.path / "predictions.csv").write_text("\n".join(lines), "utf-8")
+
+
+@pytest.fixture
+def encodings(tmp_path):
+    runs = []
+    for name, encoding in (("a", "ordinal"), ("b", "coral")):
+        run = RunDirectory(tmp_path / name)
+        run.path.mkdir()
+        recipe = load_recipe("quickstart", [f"model.encoding={encoding}"])
+        run.recipe_file.write_text(recipe.to_toml(), "utf-8")
+        run.best_model.write_bytes(b"")
+        runs.append(run)
+    return runs
+
+
+def test_paired_differences_by_hand(encodings):
+    """Of 10 faces, A alone is right on 1 and B alone on 4: p = 2 · 6 / 32 = 0.375."""
+    truth = [(f"{k}.jpg", "male") for k in range(10)]
+    first = [*["male"] * 5, *["female"] * 4, "female"]
+    second = ["female", *["male"] * 8, "female"]
+    for run, predicted in zip(encodings, (first, second), strict=True):
+        rows = [(key, t, a) for (key, t), a in zip(truth, predicted, strict=True)]
+        predictions_in(run, rows)
+    found = compare(*encodings)
+    gender, age = found.differences
+    assert (gender.first, gender.second) == (0.5, 0.8)
+    assert (gender.only_first, gender.only_second) == (1, 4)
+    assert gender.difference == pytest.approx(0.3)
+    assert gender.p_value == pytest.approx(0.375)
+    assert gender.interval[0] < 0.3 < gender.interval[1]
+    assert age.p_value == 1.0 and age.interval == (0.0, 0.0)
+    assert found.settings == {
+        "model.encoding": ("ordinal", "coral"),
+        "model.question": ("older", None),
+    }
+    assert "+0.300" in str(found) and "0.375" in str(found)
+
+
+def test_how_two_experiments_differ_is_said(encodings):
+    """Beside the recipes' settings: data, splits, seeds, and faces seen before."""
+    predicted = [("1.jpg", "male", "male")]
+    for run, seed in zip(encodings, (0, 1), strict=True):
+        predictions_in(run, predicted)
+        experiment = {"seed": seed, "data": {"sha256": "a" * 9 + str(seed)}}
+        run.update_info(identity=f"id{seed}", experiment=experiment)
+    (encodings[1].path / "metrics.json").write_text(
+        '{"num_seen_in_training": 7, "num_seen_in_validation": 0}', "utf-8"
+    )
+    assert compare(*encodings, cluster="face").warnings == (
+        "the two were trained on different datasets",
+        "seed is 0 in A and 1 in B",
+        f"{encodings[1].path} was trained on 7 of the faces it is scored on",
+    )
+    encodings[0].update_info(identity="id1")
+    assert compare(*encodings).warnings[0].startswith("the two are runs of one")
+
+
+def test_runs_that_cannot_be_compared(encodings):
+    with pytest.raises(ValueError, match=r"has no predictions\.csv"):
+        compare(*encodings)
+    predictions_in(encodings[0], [("1.jpg", "male", "male"), ("3.jpg", "male", "male")])
+    predictions_in(encodings[1], [("2.jpg", "male", "male")])
+    with pytest.raises(ValueError, match="no face in common"):
+        compare(*encodings)
+    predictions_in(encodings[1], [("1.jpg", "male", "male")])
+    assert "1 faces of" in compare(*encodings).warnings[0]
+
+
+# -- folders of runs ----------------------------------------------------------------
+
+
+# Fold 0: four faces of people a (two), b and c; fold 1: two of d and e.
+PEOPLE = {0: ["a", "a", "b", "c"], 1: ["d", "e"]}
+
+
+def run_of(folder, fold, seed, right, settings=()):
+    """A run that answers gender, right where asked."""
+    run = RunDirectory(folder / f"fold{fold}_seed{seed}")
+    run.path.mkdir(parents=True)
+    run.recipe_file.write_text(load_recipe("quickstart", settings).to_toml(), "utf-8")
+    run.best_model.write_bytes(b"")
+    splits = {"train": f"fold_{1 - fold}", "validation": "", "test": f"fold_{fold}"}
+    (run.path / "run.json").write_text(json.dumps({"seed": seed, "splits": splits}))
+    people = PEOPLE[fold]
+    table = {
+        "key": [f"{fold}_{k}.jpg" for k in range(len(people))],
+        "subject": people,
+        "age_group": "",
+        "gender": "male",
+        "predicted_gender": np.where(np.array(right, bool), "male", "female"),
+    }
+    pd.DataFrame(table).to_csv(run.path / "predictions.csv", index=False)
+    rows = [
+        {
+            "split": f"fold_{f}",
+            "key": str(k),
+            "subject": "",
+            "source": "",
+            "picture": "",
+        }
+        for f, names in PEOPLE.items()
+        for k in range(len(names))
+    ]
+    FaceIndex(pd.DataFrame(rows)).write(run.faces_file)
+    return run
+
+
+@pytest.fixture
+def sets(tmp_path):
+    """B - A: fold 0 seed 0 +2/4, seed 1 +1/4; fold 1 seed 0 0, seed 1 -1/2."""
+    places = ((0, 0), (0, 1), (1, 0), (1, 1))
+    answers = {
+        "a": ([0, 0, 1, 1], [0, 1, 1, 1], [1, 0], [1, 1]),
+        "b": ([1, 1, 1, 1], [1, 1, 1, 1], [1, 0], [0, 1]),
+    }
+    for name, runs in answers.items():
+        settings = ["training.learning_rate=0.5"] if name == "b" else []
+        for (fold, seed), right in zip(places, runs, strict=True):
+            run_of(tmp_path / "runs" / name, fold, seed, right, settings)
+    return tmp_path / "runs" / "a", tmp_path / "runs" / "b"
+
+
+def test_pairs_are_pooled_by_hand(sets):
+    """Faces' differences, means over seeds: 1, 1/2, 0, 0 | -1/2, 0; mean 1/6.
+
+    People's sums over seeds: a 3, b 0, c 0, d -1, e 0: of four sign patterns two are
+    as far as 2 or farther on each side (4, 2, -2, -4), so p = 1.
+    """
+    found = compare(*sets)
+    (gender,) = found.differences
+    assert (found.num_pairs, gender.num_faces, gender.num_clusters) == (4, 6, 5)
+    assert gender.first == pytest.approx((0 + 0.5 + 1 + 1 + 1 + 0.5) / 6)
+    assert gender.difference == pytest.approx(1 / 6)
+    assert gender.p_value == 1.0
+    assert gender.interval[0] < 1 / 6 < gender.interval[1]
+    assert gender.by_run == {
+        ("fold_0", 0): 0.5, ("fold_0", 1): 0.25,
+        ("fold_1", 0): 0.0, ("fold_1", 1): -0.5,
+    }  # fmt: skip
+    assert found.settings["training.learning_rate"][1] == 0.5
+
+
+def test_folds_and_seeds_vary_apart(sets):
+    """Table 1/2 1/4 | 0 -1/2: folds' means 3/8, -1/4, seeds' 1/4, -1/8, mean 1/16.
+
+    Rest ±1/16 in all cells: 4 / 256 = 1/64. Folds: (5/8)² / 2 - 1/128 = 3/16; seeds:
+    (3/8)² / 2 - 1/128 = 1/16.
+    """
+    gender = compare(*sets).differences[0]
+    components = gender.components
+    assert components.rest == pytest.approx(1 / 64)
+    assert components.fold == pytest.approx(3 / 16)
+    assert components.seed == pytest.approx(1 / 16)
+    assert gender.over_runs.mean == pytest.approx(1 / 16)
+    assert gender.over_runs.over == "folds"
+    text = str(compare(*sets))
+    assert "over folds, corrected for shared training faces" in text
+    assert "fold_1, seed 1: -0.500" in text
+
+
+def test_one_pair_is_the_comparison_of_two_runs(sets):
+    first, second = (folder / "fold0_seed0" for folder in sets)
+    gender = compare(first, second).differences[0]
+    # Person a's two faces: signs of one sum of 2, p = 1.
+    assert (gender.difference, gender.p_value) == (0.5, 1.0)
+    assert gender.over_runs.over == ""
+    assert "one fold and one seed" in str(gender.components)
+
+
+def test_seeds_are_no_more_faces(sets, tmp_path):
+    """The same answers with two seeds: interval and p of one seed."""
+    for name, right in (("c", [0, 0, 1, 0]), ("d", [1, 1, 0, 1])):
+        for seed in (0, 1):
+            run_of(tmp_path / name, 0, seed, right)
+    twice = compare(tmp_path / "c", tmp_path / "d").differences[0]
+    pair = [tmp_path / name / "fold0_seed0" for name in "cd"]
+    once = compare(*pair).differences[0]
+    assert twice.interval == pytest.approx(once.interval)
+    assert (twice.p_value, twice.num_faces) == (once.p_value, once.num_faces)
+    # Two pairs that are alike say nothing of what another seed would give.
+    assert twice.over_runs.over == "" and twice.components.seed == 0.0
+    # A difference is in [-1, 1], and so is its interval.
+    assert -1 <= twice.interval[0] and twice.interval[1] <= 1
+
+
+def test_runs_without_a_partner_are_said(sets):
+    (sets[1] / "fold1_seed1" / "best.keras").unlink()
+    found = compare(*sets)
+    assert found.num_pairs == 3
+    assert "has no run of its fold and seed in the other" in found.warnings[0]
+    assert "fold1_seed1 is not finished" in found.warnings[1]
+    # Fold 0 has two seeds and fold 1 one: faces count alike, whatever their seeds.
+    assert found.differences[0].difference == pytest.approx((1 + 0.5) / 6)
+    assert "one-way" in str(found.differences[0].components)
+
+
+def test_folders_that_are_no_sets(sets, tmp_path):
+    (sets[0] / "fold1_seed1").rename(tmp_path / "of_a")
+    (sets[1] / "fold1_seed1").rename(sets[0] / "fold1_seed1")
+    with pytest.raises(ValueError, match="several recipes: training.learning_rate"):
+        compare(*sets)
+    with pytest.raises(ValueError, match="not a run directory"):
+        compare(tmp_path / "runs", sets[1])
+    run_of(tmp_path / "c", 0, 5, [1, 1, 1, 1])
+    with pytest.raises(ValueError, match="no test split and seed in common"):
+        compare(tmp_path / "c", sets[1])
+    (tmp_path / "c" / "fold0_seed5").rename(tmp_path / "c" / "x")
+    run_of(tmp_path / "c", 0, 5, [1, 1, 1, 1])
+    with pytest.raises(ValueError, match="two runs of test split 'fold_0' and seed 5"):
+        compare(tmp_path / "c", sets[1])
+
+
+def test_the_command_takes_folders(sets, tmp_path, capsys):
+    assert cli.main(["compare", *map(str, sets)]) == 0
+    out = capsys.readouterr().out
+    assert "4 pairs of runs" in out and "two-way analysis of variance" in out
+    assert cli.main(["compare", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "Holm's correction over 1 tests" in out and out.rstrip().endswith("none")
+    assert cli.main(["compare", str(sets[0])]) == 2
+    assert "runs of two recipes or more" in capsys.readouterr().err
+
+
+def test_recipes_that_share_no_face_are_skipped(sets, tmp_path):
+    for fold, seed in ((0, 0), (0, 1)):
+        run = run_of(tmp_path / "runs" / "c", fold, seed, [1, 1, 1, 1])
+        text = (run.path / "predictions.csv").read_text().replace("0_", "other_")
+        (run.path / "predictions.csv").write_text(text)
+    found = compare_reproduction(tmp_path)
+    assert len(found.comparisons) == 1
+    assert [why.split(":")[0] for why in found.skipped] == ["a and c", "b and c"]
+    assert "no face in common" in found.skipped[0]

@@ -15,7 +15,6 @@ from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.recipes.schema import Published
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.studies.compare import compare
 from keras_agegender.studies.reproduce import plan_runs, reproduce, shared_path
 from keras_agegender.studies.reproduction_table import ScoredData, table_rows, unlike
 
@@ -274,78 +273,3 @@ def test_folds_and_quick_and_pretraining(prepared, tmp_path):
     assert "8 test faces are ones that it was trained on" in found.rows[0].notes
     with pytest.raises(ValueError, match="no fold 7"):
         reproduce([recipe], prepared, tmp_path / "out", folds=[7])
-
-
-# -- comparison ------------------------------------------------------------------------
-
-
-def predictions_in(run, answers):
-    lines = ["key,subject,age_group,gender,predicted_age_group,predicted_gender"]
-    lines += [f"{key},,0-2,{true},4-6,{answer}" for key, true, answer in answers]
-    (run.path / "predictions.csv").write_text("\n".join(lines), "utf-8")
-
-
-@pytest.fixture
-def two_runs(tmp_path):
-    runs = []
-    for name, encoding in (("a", "ordinal"), ("b", "coral")):
-        run = RunDirectory(tmp_path / name)
-        run.path.mkdir()
-        recipe = load_recipe("quickstart", [f"model.encoding={encoding}"])
-        run.recipe_file.write_text(recipe.to_toml(), "utf-8")
-        run.best_model.write_bytes(b"")
-        runs.append(run)
-    return runs
-
-
-def test_paired_differences_by_hand(two_runs):
-    """Of 10 faces, A alone is right on 1 and B alone on 4: p = 2 · 6 / 32 = 0.375."""
-    truth = [(f"{k}.jpg", "male") for k in range(10)]
-    first = [*["male"] * 5, *["female"] * 4, "female"]
-    second = ["female", *["male"] * 8, "female"]
-    for run, answers in zip(two_runs, (first, second), strict=True):
-        rows = [(key, t, a) for (key, t), a in zip(truth, answers, strict=True)]
-        predictions_in(run, rows)
-    found = compare(*two_runs)
-    gender, age = found.differences
-    assert (gender.first, gender.second) == (0.5, 0.8)
-    assert (gender.only_first, gender.only_second) == (1, 4)
-    assert gender.difference == pytest.approx(0.3)
-    assert gender.p_value == pytest.approx(0.375)
-    assert gender.interval[0] < 0.3 < gender.interval[1]
-    assert age.p_value == 1.0 and age.interval == (0.0, 0.0)
-    assert found.settings == {
-        "model.encoding": ("ordinal", "coral"),
-        "model.question": ("older", None),
-    }
-    assert "+0.300" in str(found) and "0.375" in str(found)
-
-
-def test_how_two_experiments_differ_is_said(two_runs):
-    """Beside the recipes' settings: data, splits, seeds, and faces seen before."""
-    answers = [("1.jpg", "male", "male")]
-    for run, seed in zip(two_runs, (0, 1), strict=True):
-        predictions_in(run, answers)
-        experiment = {"seed": seed, "data": {"sha256": "a" * 9 + str(seed)}}
-        run.update_info(identity=f"id{seed}", experiment=experiment)
-    (two_runs[1].path / "metrics.json").write_text(
-        '{"num_seen_in_training": 7, "num_seen_in_validation": 0}', "utf-8"
-    )
-    assert compare(*two_runs, cluster="face").warnings == (
-        "the two were trained on different datasets",
-        "seed is 0 in A and 1 in B",
-        f"{two_runs[1].path} was trained on 7 of the faces it is scored on",
-    )
-    two_runs[0].update_info(identity="id1")
-    assert compare(*two_runs).warnings[0].startswith("the two are runs of one")
-
-
-def test_runs_that_cannot_be_compared(two_runs):
-    with pytest.raises(ValueError, match=r"has no predictions\.csv"):
-        compare(*two_runs)
-    predictions_in(two_runs[0], [("1.jpg", "male", "male"), ("3.jpg", "male", "male")])
-    predictions_in(two_runs[1], [("2.jpg", "male", "male")])
-    with pytest.raises(ValueError, match="no face in common"):
-        compare(*two_runs)
-    predictions_in(two_runs[1], [("1.jpg", "male", "male")])
-    assert "1 faces of" in compare(*two_runs).warnings[0]
