@@ -146,9 +146,7 @@ def test_runs_whose_metrics_are_gone_are_not_called_uncalibrated(tmp_path):
 
 def predictions_in(run, predicted):
     lines = ["key,subject,age_group,gender,predicted_age_group,predicted_gender"]
-    lines += [
-        f"{key},,0-2,{true},4-6,{answer}" for key, true, answer in predicted
-    ]
+    lines += [f"{key},,0-2,{true},4-6,{answer}" for key, true, answer in predicted]
     (run.path / "predictions.csv").write_text("\n".join(lines), "utf-8")
 
 

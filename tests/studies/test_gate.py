@@ -166,7 +166,9 @@ def test_small_cells_are_shown_and_not_judged(tmp_path):
     verdict = "; 2 cells have too few faces or people to test"
     assert found.gate().splitlines()[-1].endswith(verdict)
     passed = compare(*two_runs(same, first, first)).gate()
-    end = "gate: passed; B is not worse beyond noise in any of 4 cells; 2 cells have too"
+    end = (
+        "gate: passed; B is not worse beyond noise in any of 4 cells; 2 cells have too"
+    )
     assert end in passed
 
 
