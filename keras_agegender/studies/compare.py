@@ -302,8 +302,8 @@ def _pair_runs(
     """Returns pairs of runs by fold and seed, and notes on those without a partner."""
     first, second = sets
     if first.is_run and second.is_run:  # of whatever folds and seeds
-        ((place, run),) = first.runs.items()
-        return {place: (run, *second.runs.values())}, []
+        (place, run), (other,) = *first.runs.items(), second.runs.values()
+        return {place: (run, other)}, []
     pairs = {
         place: (run, second.runs[place])
         for place, run in sorted(first.runs.items())
