@@ -12,7 +12,6 @@ from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.encodings.registry import get_encoding
 
 # Losses whose targets may be any probabilities, not just labels.
-SOFT_LOSSES = ("BinaryCrossentropy", "CategoricalCrossentropy")
 
 
 def distill(
@@ -93,15 +92,15 @@ def _mixed_outputs(
         name
         for head in encoding.heads
         for name in head.output_names
-        if HEAD_TYPES[head.kind].loss in SOFT_LOSSES
+        if head.spec.soft_targets
     ]
     check_output_names(outputs or (), can_be, "outputs")
     names = can_be if outputs is None else list(outputs)
     if not names:
         raise ValueError(
-            "Invalid `encoding`. Expected an output whose target is a probability "
-            "(binary, coral, corn, ordinal or years). Received outputs: "
-            f"{list(encoding.output_names)}."
+            "Invalid `encoding`. Expected an output whose target is a probability, of "
+            f"the head types {[n for n, t in HEAD_TYPES.items() if t.soft_targets]}. "
+            f"Received outputs: {list(encoding.output_names)}."
         )
     shapes = {
         name: tuple(output.shape[1:])

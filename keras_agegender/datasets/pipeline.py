@@ -175,7 +175,7 @@ def encode_labels(
         raw = _raw_targets(head, example)
         unknown = tf.math.is_nan(raw)
         value = tf.where(unknown, 0.0, raw)
-        if head.kind == "categorical":
+        if head.spec.sparse_targets:
             value = tf.cast(value, tf.int32)
         targets |= split_outputs(head, value)
         weight = tf.cast(known_targets(head, tf.logical_not(unknown)), tf.float32)
@@ -195,7 +195,7 @@ def _raw_targets(head: Head, example: Mapping[str, tf.Tensor]) -> tf.Tensor:
         if head.columns[0] in LABEL_COLUMNS:
             number = tf.where(number == MISSING, np.nan, number)
         return (number - head.mean) / head.scale
-    whole = head.kind != "years"
+    whole = not head.spec.in_years
     ids = [_class_ids(example[column], head.name, whole) for column in head.columns]
     one = head.class_ids(ids, lambda known: tf.cast(known, tf.int64))
     # An id beyond the classes must not be taken for another class.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from keras_agegender.console import quiet_datasets, quiet_start
 from keras_agegender.encodings.head import Head, check_class_ids
+from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.faces.preprocessing import Preprocessing
 from keras_agegender.files import (
     CHECKSUMS_FILE,
@@ -143,10 +144,6 @@ def _refuse(file: Path, expected: str, received: str) -> NoReturn:
     )
 
 
-# Kinds of heads that read numbers; the others read class ids.
-NUMBER_KINDS = ("regression", "years")
-
-
 def check_encoding(
     encoding: Encoding,
     age_groups: AgeGroups,
@@ -163,7 +160,7 @@ def check_encoding(
         where: What to call the data in the message.
     """
     age = encoding.age_head
-    if age is not None and age.kind != "years":
+    if age is not None and not age.spec.in_years:
         if encoding.age_groups.bounds != age_groups.bounds:
             raise ValueError(
                 f"Invalid `age_groups`. The encoding has {encoding.age_groups}; "
@@ -174,17 +171,18 @@ def check_encoding(
         declared = extra_heads.get(column, {})
         classes = tuple(declared.get("classes") or ())
         content = f"{len(classes)} classes ({', '.join(classes)})" if classes else ""
-        if declared.get("kind") == "regression" and head.kind not in NUMBER_KINDS:
+        numeric = bool(declared) and HEAD_TYPES[declared["kind"]].continuous
+        if numeric and not head.spec.is_number:
             content = "numbers, no classes"
         elif not classes or (
-            head.kind != "regression"
+            not head.spec.continuous
             and len(classes) == head.num_values
             and head.classes in ((), classes)
         ):
             continue
         raise ValueError(
             f"Invalid head {head.name!r}. Column {column!r} of {where} has {content}. "
-            f"Received: kind={head.kind!r}, num_classes={head.num_classes}"
+            f"Received: head_type={head.head_type!r}, num_classes={head.num_classes}"
             + (f", classes={head.classes}." if head.classes else ".")
         )
 
@@ -197,8 +195,8 @@ def check_manifest_encoding(manifest: Manifest, encoding: Encoding) -> None:
     check_encoding(encoding, manifest.age_groups, manifest.extra_heads, "the manifest")
     for head in encoding.extra_heads:
         column = head.columns[0]
-        if head.kind not in NUMBER_KINDS and column in manifest:
-            check_class_ids(head.name, column, manifest[column], head.num_values)
+        if not head.spec.is_number and column in manifest:
+            check_class_ids(head, column, manifest[column], head.num_values)
 
 
 PREPARATION_FILE = "preparation.json"

@@ -22,7 +22,6 @@ from keras import ops
 from keras_agegender.encodings.decoding import Decoded, most_probable
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
-from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.errors import did_you_mean
 
 # What thresholds may depend on: answers, known when a face is answered about.
@@ -224,13 +223,12 @@ def divide_logits(
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
     """
-    activation = HEAD_TYPES[head.kind].activation
     scaled = {name: outputs[name] for name in head.output_names}
-    if activation == "linear" or temperature == 1.0:
+    if head.spec.continuous or temperature == 1.0:
         return scaled
     for name, values in scaled.items():
         values = ops.cast(ops.convert_to_tensor(values), "float32")
-        if activation == "softmax":
+        if head.spec.activation == "softmax":
             logits = ops.log(ops.maximum(values, SOFTMAX_MARGIN))
             scaled[name] = ops.softmax(logits / temperature, axis=-1)
         else:

@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from keras_agegender.encodings.head import Head
-from keras_agegender.encodings.head_types import HEAD_TYPES
+from keras_agegender.encodings.head_types import Ranks, read_output
 from keras_agegender.labels import GENDERS, AgeGroups
 
 Outputs = Mapping[str, Any]
@@ -65,30 +65,20 @@ class HeadPrediction(NamedTuple):
     probabilities: Any
 
 
-def answer_head(head: Head, outputs: Outputs) -> HeadPrediction:
+def decode_head(head: Head, outputs: Outputs) -> HeadPrediction:
     """Returns what a head says.
 
     Args:
         head: The head.
         outputs: Output name -> predictions. Shape (batch, units) each.
     """
-    if head.kind == "regression":
-        raw = _output(outputs, head.name)[:, 0]
+    if head.spec.continuous:
+        raw = read_output(outputs, head.name)[:, 0]
         return HeadPrediction(raw * head.scale + head.mean, None)
-    probabilities = class_probabilities(head, outputs)
-    if head.kind == "years":
+    probabilities = head.spec.probabilities(head, outputs)
+    if head.spec.is_number:
         return HeadPrediction(_expectation(probabilities), probabilities)
     return HeadPrediction(most_probable(probabilities), probabilities)
-
-
-def class_probabilities(head: Head, outputs: Outputs) -> Any:
-    """Returns the probability of each class. Shape (batch, num_classes or 2)."""
-    if HEAD_TYPES[head.kind].ranks:
-        return _steps(_at_least(head, outputs))
-    values = _output(outputs, head.name)
-    if head.kind == "binary":
-        return ops.concatenate([1.0 - values, values], axis=-1)
-    return values
 
 
 def decode(
@@ -109,12 +99,12 @@ def decode(
         return decoded
     probabilities = _age_probabilities(age_head, outputs, age_groups)
     group = most_probable(probabilities)
-    if HEAD_TYPES[age_head.kind].ranks:
-        median, agree = count_ranks(age_head, outputs)
+    if isinstance(age_head.spec, Ranks):
+        median, agree = age_head.spec.count_ranks(age_head, outputs)
     else:
         median, agree = _median(probabilities), ops.ones_like(group, dtype="bool")
-    if age_head.kind == "years":
-        years = _expectation(class_probabilities(age_head, outputs))
+    if age_head.spec.in_years:
+        years = _expectation(age_head.spec.probabilities(age_head, outputs))
     else:
         centers = np.asarray(age_groups.centers, "float32")
         years = ops.sum(probabilities * centers, axis=-1)
@@ -127,23 +117,18 @@ def decode(
     )
 
 
-def _output(outputs: Outputs, name: str) -> Any:
-    """Returns an output as float32: numbers typed in by hand may be whole."""
-    return ops.cast(ops.convert_to_tensor(outputs[name]), "float32")
-
-
 def _gender_probabilities(head: Head, outputs: Outputs) -> Any:
-    probabilities = class_probabilities(head, outputs)
+    probabilities = head.spec.probabilities(head, outputs)
     if len(head.columns) == 1:
         return probabilities
     return ops.sum(_pairs(head, probabilities), axis=2)
 
 
 def _age_probabilities(head: Head, outputs: Outputs, age_groups: AgeGroups) -> Any:
-    probabilities = class_probabilities(head, outputs)
+    probabilities = head.spec.probabilities(head, outputs)
     if len(head.columns) > 1:
         return ops.sum(_pairs(head, probabilities), axis=1)
-    if head.kind != "years":
+    if not head.spec.in_years:
         return probabilities
     # Years in a gap between two groups count for the nearer one: all sum to 1.
     belongs = np.zeros((head.num_classes, len(age_groups)), "float32")
@@ -157,60 +142,6 @@ def _pairs(head: Head, probabilities: Any) -> Any:
     return ops.reshape(
         probabilities, (-1, len(GENDERS), head.num_classes // len(GENDERS))
     )
-
-
-def _at_least(head: Head, outputs: Outputs) -> Any:
-    """Returns P(class >= k) for k from 1 on, as it is answered, perhaps not falling."""
-    if head.kind == "ordinal":
-        columns = [_output(outputs, name) for name in head.output_names]
-        answers = ops.concatenate(columns, axis=-1)
-        # One output is constant: the last of "older", the first of "younger".
-        if head.question == "older":
-            return answers[:, :-1]
-        return 1.0 - answers[:, 1:]
-    answers = _output(outputs, head.name)[:, :, 0]
-    if head.kind == "corn":  # P(class > k, given class > k - 1)
-        return ops.cumprod(answers, axis=-1)
-    return answers
-
-
-def _steps(at_least: Any) -> Any:
-    """Returns the probability of each class from P(class >= k).
-
-    It is at_least[k] - at_least[k + 1]. Independent questions need not decrease in k,
-    so they are sorted first (Chernozhukov et al., "Quantile and Probability Curves
-    Without Crossing", 2010). Sorting leaves their count as it is.
-    """
-    falling = ops.flip(ops.sort(at_least, axis=-1), axis=-1)
-    one = ops.ones_like(falling[:, :1])
-    steps = ops.concatenate([one, falling, ops.zeros_like(one)], axis=-1)
-    return steps[:, :-1] - steps[:, 1:]
-
-
-def count_ranks(head: Head, outputs: Outputs) -> tuple[Any, Any]:
-    """Counts the questions answered yes, as Niu et al. 2016 do.
-
-    Args:
-        head: A head whose kind asks questions about ranks.
-        outputs: Output name -> predictions. Shape (batch, units) each.
-
-    Returns:
-        The count, which is the median of the probabilities, and whether all answers,
-        those of constant outputs included, are those of that class.
-    """
-    at_least = _at_least(head, outputs)
-    younger = head.kind == "ordinal" and head.question == "younger"
-    # "Not below" at exactly a half: the output itself is not above it.
-    bits = ops.cast(at_least >= 0.5 if younger else at_least > 0.5, "int32")
-    count = ops.cast(ops.sum(bits, axis=-1), "int32")
-    position = ops.arange(head.num_classes - 1, dtype="int32")[None, :]
-    expected = ops.cast(count[:, None] > position, "int32")
-    agree = ops.all(ops.equal(bits, expected), axis=-1)
-    if head.kind == "ordinal":
-        constant = head.output_names[0 if younger else -1]
-        never = _output(outputs, constant)[:, 0] <= 0.5
-        agree = ops.logical_and(agree, never)
-    return count, agree
 
 
 def most_probable(probabilities: Any) -> Any:

@@ -20,7 +20,6 @@ from keras_agegender.encodings.head import (
     known_targets,
     split_outputs,
 )
-from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.errors import did_you_mean
 from keras_agegender.labels import ADIENCE_AGE_GROUPS, GENDERS, MISSING, AgeGroups
 
@@ -112,14 +111,14 @@ class Encoding:
     def _check_classes(self, head: Head) -> None:
         """Raises ValueError if a head has other classes than age groups and genders."""
         sizes = {"age_group": len(self.age_groups), "gender": len(GENDERS)}
-        if head.kind == "regression" or not set(head.columns) <= set(sizes):
+        if head.spec.continuous or not set(head.columns) <= set(sizes):
             return
         expected = math.prod(sizes[column] for column in head.columns)
         if max(head.num_classes, 2) != expected:
             raise ValueError(
                 f"Invalid `num_classes` of head {head.name!r}. Expected {expected} for "
                 f"the column {head.column!r} with the age groups {self.age_groups}. "
-                f"Received: kind={head.kind!r}, num_classes={head.num_classes}."
+                f"Received: head_type={head.head_type!r}, num_classes={head.num_classes}."
             )
 
     @property
@@ -131,7 +130,7 @@ class Encoding:
     def question(self) -> str | None:
         """`"older"` or `"younger"` for ordinal age heads, else `None`."""
         age = self.age_head
-        return age.question if age is not None and age.kind == "ordinal" else None
+        return age.question if age is not None and age.spec.has_direction else None
 
     @property
     def age_head(self) -> Head | None:
@@ -144,7 +143,7 @@ class Encoding:
         return self._head_of("gender") or self._head_of("Male")
 
     def _head_of(self, column: str) -> Head | None:
-        fits = (h for h in self.heads if column in h.columns and h.kind != "regression")
+        fits = (h for h in self.heads if column in h.columns and not h.spec.continuous)
         return next(fits, None)
 
     @property
@@ -272,7 +271,7 @@ class Encoding:
         heads = []
         for head in self.heads:
             values = columns.get(head.columns[0])
-            if head.kind == "regression" and values is not None:
+            if head.spec.standardized and values is not None:
                 known = known_numbers(head, values)
                 known = known[~np.isnan(known)]
                 if len(known):
@@ -297,14 +296,14 @@ class Encoding:
         2020 (arXiv 1901.07884v2, section 3.5).
         """
         head = self.age_head
-        if head is None or head.kind != "ordinal":
+        if head is None or not head.spec.several_outputs:
             raise ValueError(
                 "Invalid encoding. Importance weights belong to the ordinal encoding's "
                 f"heads. Received: {self.name!r}."
             )
         ages = check_ids(age_group, len(self.age_groups), "age_group")
         ages = ages[ages != MISSING]
-        ones = HEAD_TYPES["ordinal"].targets(head)[ages].sum(axis=0)  # type: ignore[misc]
+        ones = np.asarray(head.spec.targets(head))[ages].sum(axis=0)
         larger = np.sqrt(np.maximum(ones, len(ages) - ones))
         scaled = larger / (larger.max() or 1.0)
         return {
@@ -421,7 +420,7 @@ class Encoding:
         import keras
 
         return {
-            name: getattr(keras.losses, HEAD_TYPES[head.kind].loss)(
+            name: getattr(keras.losses, head.spec.loss)(
                 reduction="mean_with_sample_weight"
             )
             for head in self.heads
@@ -434,7 +433,7 @@ class Encoding:
 
         metrics = {}
         for head in self.heads:
-            metric, short = HEAD_TYPES[head.kind].metric
+            metric, short = head.spec.metric
             for name in head.output_names:
                 # Keras puts the output's name in front, but not of a single output.
                 logged = short if len(self.output_names) > 1 else f"{name}_{short}"
@@ -478,16 +477,16 @@ class Encoding:
         check_outputs(outputs, self.output_names, self.name)
         return decode(outputs, self.age_head, self.gender_head, self.age_groups)
 
-    def answer(self, name: str, outputs: Mapping[str, Any]) -> HeadPrediction:
+    def decode_head(self, name: str, outputs: Mapping[str, Any]) -> HeadPrediction:
         """Returns what the head of that name says: classes, or numbers in their unit.
 
         Args:
             name: Name of a head.
             outputs: Output name -> predictions. Shape (batch, units) each.
         """
-        from keras_agegender.encodings.decoding import answer_head
+        from keras_agegender.encodings.decoding import decode_head
 
-        return answer_head(self.head(name), outputs)
+        return decode_head(self.head(name), outputs)
 
     # -- storage -----------------------------------------------------------------------
 

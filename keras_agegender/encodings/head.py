@@ -5,24 +5,24 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from keras_agegender.encodings.head_types import HEAD_TYPE_NAMES, HEAD_TYPES
+from keras_agegender.encodings.head_types import HEAD_TYPES, HeadType
 from keras_agegender.files import RESERVED_NAMES_PATTERN, RESERVED_NAMES_TEXT
-from keras_agegender.labels import GENDERS, MAX_AGE, MISSING, OLDEST_YEAR
+from keras_agegender.labels import GENDERS, MISSING
 
 RANK_DIRECTIONS = ("older", "younger")
 
-# What TensorFlow takes as the name of an operation, less the slash of its scopes.
+# What TensorFlow accepts as the name of an operation, without the slash of scopes.
 NAME = re.compile(RESERVED_NAMES_PATTERN + r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
-# Behind a head's name, what exports call its answer: a class, or a number in its unit.
+# Suffix of the decoded prediction in exports: a class, or a number in its unit.
 ANSWER = "_answer"
 
-# Names that prepared datasets and exported models have for other things.
+# Names with another meaning in prepared datasets and exported models.
 RESERVED_NAMES = (
     "boxes", "scores", "landmarks", "age_group", "age_group_probabilities", "age_years",
     "heads_agree", "gender_id", "male_probability", "median_age_group", "key", "path",
@@ -31,47 +31,51 @@ RESERVED_NAMES = (
     "face_status", "num_faces", "encoding", "loss", "counts",
 )  # fmt: skip
 
+# Columns of every manifest, MISSING where unknown; heads of any other are "extra".
+LABEL_COLUMNS = ("age_group", "gender", "age_years")
+
 
 @dataclass(frozen=True)
 class Head:
-    """One question to a model: what it predicts and how it is trained.
+    """One output of a model: what it predicts and how it is trained.
 
     Args:
         name: Name of the output layer (letters, digits, `_`, `.` and `-`), of the key
             in the model's output dict and of the prefix of its metrics (`gender` logs
             `val_gender_accuracy`). Outputs of an ordinal head are `<name>1` …
             `<name>n`.
-        kind: A row of `HEAD_TYPES`:
+        head_type: A row of `HEAD_TYPES`:
 
             - `"binary"` (default): one sigmoid unit, binary cross-entropy.
             - `"categorical"`: softmax, sparse categorical cross-entropy.
             - `"regression"`: one linear unit, mean squared error of the standardized
-              number; answers are in the column's own unit.
-            - `"coral"`, `"corn"`: for ordered classes, `num_classes - 1` questions "is
-              it above class k?", weights shared in `"coral"` (Cao et al. 2020, Shi et
-              al. 2021).
-            - `"ordinal"`: the same questions, a named output each (Niu et al. 2016).
-            - `"years"`: softmax over the years 0 … `num_classes - 1`, trained towards a
-              normal distribution about the true age, answered by its expectation
+              number; predictions are in the unit of the column.
+            - `"coral"`, `"corn"`: for ordered classes, `num_classes - 1` units "is it
+              above class k?", with shared weights in `"coral"` (Cao et al. 2020, Shi
+              et al. 2021).
+            - `"ordinal"`: the same with a named output for each class (Niu et al.
+              2016).
+            - `"years"`: softmax over the years 0 … `num_classes - 1`, trained on a
+              normal distribution about the true age, decoded by its expectation
               (Rothe et al. 2018, Gao et al. 2018).
-        num_classes: Classes of a head that chooses among some, at least 2. Binary and
-            regression heads have 1. Defaults to 1, or 101 for years.
+        num_classes: Number of classes, at least 2. Binary and regression heads have 1.
+            Defaults to 1, or 101 for years.
         loss_weight: Factor of this head's loss in the total, not negative; of each of
             its outputs, if there are several. Defaults to 1.0.
-        column: Manifest column its target is read from; `None` (default) is `name`. Two
-            columns make one class of every pair: `("gender", "age_group")`.
-        classes: Names of the classes, by id. Defaults to none.
-        question: What output k of an ordinal head asks: `"older"` (default; is the
+        column: Manifest column of its target; `None` (default) is `name`. Two columns
+            make one class of every pair: `("gender", "age_group")`.
+        classes: Names of the classes, by id. Defaults to no names.
+        question: What output k of an ordinal head predicts: `"older"` (default; is the
             class above k?) or `"younger"` (is it below?).
         sigma: Standard deviation of the soft labels of a years head, in years. Defaults
             to 2.0.
-        mean: What a regression head's numbers are reduced by, in the column's unit.
-            Defaults to 0.0; `train` takes the training data's.
-        scale: What they are divided by then. Defaults to 1.0.
+        mean: Subtracted from the numbers of a regression head, in the unit of the
+            column. Defaults to 0.0; `train` uses the mean of the training data.
+        scale: Divisor of these numbers after that. Defaults to 1.0.
 
     Raises:
-        ValueError: If the name is reserved or cannot be a layer's, or kind, classes or
-            numbers contradict each other.
+        ValueError: If the name is reserved or no valid layer name, or if head type,
+            classes or numbers contradict each other.
 
     Example:
     >>> Head("glasses", column="Eyeglasses").output_names
@@ -81,7 +85,7 @@ class Head:
     """
 
     name: str
-    kind: str = "binary"
+    head_type: str = "binary"
     num_classes: int = 0
     loss_weight: float = 1.0
     column: str | tuple[str, str] | None = None
@@ -93,10 +97,11 @@ class Head:
 
     def __post_init__(self) -> None:
         self._check_name()
-        if self.kind not in HEAD_TYPE_NAMES:
+        # A list from a file is not hashable.
+        if not isinstance(self.head_type, str) or self.head_type not in HEAD_TYPES:
             raise ValueError(
-                f"Invalid `kind` of head {self.name!r}. Expected one of {HEAD_TYPE_NAMES}. "
-                f"Received: kind={self.kind!r}."
+                f"Invalid `head_type` of head {self.name!r}. Expected one of "
+                f"{tuple(HEAD_TYPES)}. Received: head_type={self.head_type!r}."
             )
         if isinstance(self.classes, str):
             raise ValueError(
@@ -112,8 +117,8 @@ class Head:
                 f"Received: num_classes={self.num_classes!r}."
             )
         if not self.num_classes:
-            default = OLDEST_YEAR + 1 if self.kind == "years" else 1
-            if HEAD_TYPES[self.kind].classes and self.classes:
+            default = self.spec.default_num_classes
+            if self.spec.has_classes and self.classes:
                 default = len(self.classes)
             object.__setattr__(self, "num_classes", default)
         self._check_classes()
@@ -124,28 +129,28 @@ class Head:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise ValueError(
                 "Invalid head `name`. Expected at most 100 letters, digits, '_', '.' "
-                f"and '-', the first a letter or digit, and {RESERVED_NAMES_TEXT}. Received: "
-                f"name={self.name!r}."
+                "and '-', the first a letter or digit, and "
+                f"{RESERVED_NAMES_TEXT}. Received: name={self.name!r}."
             )
         if self.name in RESERVED_NAMES:
             raise ValueError(
-                f"Invalid head `name`. {self.name!r} is reserved for what datasets and "
-                f"exported models say by themselves. Reserved: {RESERVED_NAMES}."
+                f"Invalid head `name`. {self.name!r} is reserved by datasets and "
+                f"exported models. Reserved: {RESERVED_NAMES}."
             )
 
     def _check_classes(self) -> None:
-        choosing = HEAD_TYPES[self.kind].classes
-        if choosing != (self.num_classes >= 2) or self.num_classes < 1:
+        has_classes = self.spec.has_classes
+        if has_classes != (self.num_classes >= 2) or self.num_classes < 1:
             raise ValueError(
                 f"Invalid `num_classes` of head {self.name!r}. Expected at least 2 for "
-                "a head of classes and 1 for any other. "
-                f"Received: kind={self.kind!r}, num_classes={self.num_classes}."
+                "a head of classes and 1 for any other. Received: "
+                f"head_type={self.head_type!r}, num_classes={self.num_classes}."
             )
-        expected = (0, max(self.num_classes, 2))
-        if len(self.classes) not in (expected if self.kind != "regression" else (0,)):
+        expected = max(self.num_classes, 2)
+        if self.classes and (self.spec.continuous or len(self.classes) != expected):
             raise ValueError(
                 f"Invalid `classes` of head {self.name!r}. Expected a name for each of "
-                f"its {expected[1]} classes. Received: classes={self.classes}."
+                f"its {expected} classes. Received: classes={self.classes}."
             )
         for name in self.classes:
             if not isinstance(name, str) or self.classes.count(name) > 1:
@@ -155,17 +160,17 @@ class Head:
                 )
 
     def _check_columns(self) -> None:
-        """Raises ValueError for several columns that `class_ids` makes no class of."""
+        """Raises ValueError for columns that `class_ids` cannot combine."""
         if len(self.columns) == 1:
             return
         pair = len(self.columns) == 2 and self.columns[0] == "gender"
         whole = self.num_classes % len(GENDERS) == 0
-        if not (pair and whole and self.kind == "categorical"):
+        if not (pair and whole and self.spec.reads_pairs):
             raise ValueError(
                 f"Invalid `column` of head {self.name!r}. Expected one column, or "
                 "('gender', another) of a categorical head with twice as many classes "
                 f"as the other has. Received: column={self.column!r}, "
-                f"kind={self.kind!r}, num_classes={self.num_classes}."
+                f"head_type={self.head_type!r}, num_classes={self.num_classes}."
             )
 
     def _check_numbers(self) -> None:
@@ -192,24 +197,29 @@ class Head:
             )
 
     @property
+    def spec(self) -> HeadType:
+        """The row of `HEAD_TYPES`."""
+        return HEAD_TYPES[self.head_type]
+
+    @property
     def columns(self) -> tuple[str, ...]:
-        """The manifest columns the target is read from."""
+        """The manifest columns of the target."""
         if isinstance(self.column, tuple):
             return self.column
         return (self.column or self.name,)
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Names of the model's outputs that answer the question."""
-        if not HEAD_TYPES[self.kind].several_outputs:
+        """Names of the head's outputs in the model."""
+        if not self.spec.several_outputs:
             return (self.name,)
         return tuple(f"{self.name}{k}" for k in range(1, self.num_classes + 1))
 
     def class_name(self, index: int) -> str:
-        """Returns the name of a class, or its id as text where it has none."""
+        """Returns the name of a class, or its id as text if it has no name."""
         if self.classes:
             return self.classes[index]
-        return ("no", "yes")[index] if self.kind == "binary" else str(index)
+        return ("no", "yes")[index] if self.spec.binary else str(index)
 
     # -- targets -----------------------------------------------------------------------
 
@@ -220,16 +230,15 @@ class Head:
         Both `Encoding.encode` and the input pipeline look targets up here, so that they
         cannot differ. Shape (num_values + 1, …).
         """
-        targets = HEAD_TYPES[self.kind].targets
-        if targets is None:
+        table = self.spec.targets(self)
+        if table is None:
             return None
-        table = targets(self)
         return np.concatenate([table, np.full_like(table[:1], np.nan)])
 
     @property
     def num_values(self) -> int:
-        """How many class ids the column may hold, or years of a years head."""
-        return MAX_AGE + 1 if self.kind == "years" else max(self.num_classes, 2)
+        """Number of class ids in the column, or of years for a years head."""
+        return self.spec.num_values(self)
 
     def class_ids(self, values: Sequence[Any], cast: Callable[[Any], Any]) -> Any:
         """Returns class ids from the ids in the head's columns.
@@ -246,122 +255,96 @@ class Head:
         return (pairs + 1) * cast(first >= 0) * cast(second >= 0) - 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the fields that differ from their defaults, as plain values."""
-        plain: dict[str, Any] = {"name": self.name, "kind": self.kind}
-        for key, default in _DEFAULTS.items():
-            value = getattr(self, key)
+        """Returns the fields that differ from their defaults, as plain values.
+
+        The key of the head type is `kind`.
+        """
+        plain: dict[str, Any] = {"name": self.name, "kind": self.head_type}
+        for field in fields(self)[2:]:
+            default = 1 if field.name == "num_classes" else field.default
+            value = getattr(self, field.name)
             if value != default:
-                plain[key] = list(value) if isinstance(value, tuple) else value
+                plain[field.name] = list(value) if isinstance(value, tuple) else value
         return plain
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Head:
+    def from_dict(cls, plain: Mapping[str, Any]) -> Head:
         """Returns the head that `to_dict` wrote."""
-        values: dict[str, Any] = dict(fields)
+        values: dict[str, Any] = dict(plain)
+        if "kind" in values:
+            values["head_type"] = values.pop("kind")
         return cls(**values)  # lists become tuples there
 
 
-_DEFAULTS: dict[str, Any] = {
-    "num_classes": 1,
-    "loss_weight": 1.0,
-    "column": None,
-    "classes": (),
-    "question": "older",
-    "sigma": 2.0,
-    "mean": 0.0,
-    "scale": 1.0,
-}
-
-
-def check_class_ids(
-    head_name: str, column: str, values: Any, num_values: int
-) -> np.ndarray:
-    """Returns class ids as int64, `MISSING` for NaN.
-
-    Raises:
-        ValueError: If a value is not an id in [0, num_values).
-    """
-    numbers = np.atleast_1d(np.asarray(values, dtype="float64"))
-    ids = np.where(np.isnan(numbers), MISSING, numbers)
-    wrong = ~np.isin(ids, np.arange(MISSING, num_values))
-    if wrong.any():
-        first = int(np.flatnonzero(wrong)[0])
-        raise ValueError(
-            f"Invalid `{column}` of head {head_name!r}. Expected a class id in "
-            f"[0, {num_values}) or {MISSING} for unknown. Received: "
-            f"{ids[first]:g} at position {first}."
-        )
-    return ids.astype("int64")
-
-
-# Columns of every manifest, MISSING where unknown; heads of any other are "extra".
-LABEL_COLUMNS = ("age_group", "gender", "age_years")
-
-
-def head_targets(head: Head, columns: Sequence[Any]) -> np.ndarray:
-    """Returns a head's targets, NaN where unknown.
+def column_classes(head: Head, columns: Sequence[Any]) -> np.ndarray:
+    """Returns class ids, or completed years, from a head's columns.
 
     Args:
-        head: The head.
+        head: A head that is not continuous.
         columns: Values of each of its columns, -1 or NaN where unknown. Shape (batch,).
+
+    Raises:
+        ValueError: If a value is no class id.
     """
-    table = head.target_table
-    if table is None:
-        values = known_numbers(head, columns[0])
-        return (values - head.mean) / head.scale
     sizes = [head.num_values]
     if len(columns) > 1:
         sizes = [len(GENDERS), head.num_values // len(GENDERS)]
-    if head.kind == "years":
+    if head.spec.in_years:
         columns = [np.floor(np.asarray(columns[0], "float64"))]
     ids = [
-        check_class_ids(head.name, name, values, size)
+        check_class_ids(head, name, values, size)
         for name, values, size in zip(head.columns, columns, sizes, strict=True)
     ]
-    return table[head.class_ids(ids, lambda known: known.astype("int64"))]
+    return head.class_ids(ids, lambda known: known.astype("int64"))
+
+
+def head_targets(head: Head, columns: Sequence[Any]) -> np.ndarray:
+    """Returns a head's targets, NaN where unknown; `columns` as in `column_classes`."""
+    table = head.target_table
+    if table is None:
+        return (known_numbers(head, columns[0]) - head.mean) / head.scale
+    return table[column_classes(head, columns)]
 
 
 def known_numbers(head: Head, values: Any) -> np.ndarray:
-    """Returns the numbers that a regression head reads, NaN where unknown.
-
-    Args:
-        head: The head.
-        values: What its column holds. Shape (batch,).
-    """
+    """Returns the values of a continuous head's column, NaN where unknown."""
     numbers = np.atleast_1d(np.asarray(values, dtype="float64"))
     if head.columns[0] not in LABEL_COLUMNS:
-        return numbers  # -1 is a number like another
+        return numbers  # -1 is a number like any other
     return np.where(numbers == MISSING, np.nan, numbers)
 
 
 def split_outputs(head: Head, targets: Any) -> dict[str, Any]:
-    """Returns a head's targets by output name, shaped as losses take them.
-
-    Args:
-        head: The head.
-        targets: NumPy array or tensor. Shape (batch,) or (batch, units).
-    """
-    if head.kind in ("categorical", "years"):
-        return {head.name: targets}
-    if HEAD_TYPES[head.kind].several_outputs:
+    """Returns targets, an array or tensor, by output name in the shape for losses."""
+    if head.spec.several_outputs:
         return {name: targets[:, k : k + 1] for k, name in enumerate(head.output_names)}
-    return {head.name: targets[..., None]}
+    return {head.name: targets[..., None] if head.spec.unit_axis else targets}
 
 
 def known_targets(head: Head, known: Any) -> Any:
-    """Returns which targets count: one entry per face, or per question asked of it."""
-    # Units of these are known together, or none is.
-    return known[:, 0] if head.kind in ("ordinal", "years") else known
+    """Returns which targets count: one entry per face, or per unit if these differ."""
+    if head.spec.unit_weights or len(known.shape) == 1:
+        return known
+    return known[:, 0]
 
 
-def check_ids(ids: Any, num_classes: int, name: str) -> np.ndarray:
-    """Returns ids as int64; raises ValueError where one is out of range."""
+def check_ids(ids: Any, num_classes: int, name: str, head: str = "") -> np.ndarray:
+    """Returns ids as int64; raises ValueError if one is not in [-1, num_classes)."""
     ids = np.atleast_1d(np.asarray(ids))
     wrong = ~np.isin(ids, np.arange(MISSING, num_classes))
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
+        owner = f" of head {head!r}" if head else ""
+        received = str(ids[first]).removesuffix(".0")
         raise ValueError(
-            f"Invalid `{name}`. Expected ids in [0, {num_classes}) or {MISSING} for "
-            f"unknown. Received: {ids[first]} at position {first}."
+            f"Invalid `{name}`{owner}. Expected ids in [0, {num_classes}) or {MISSING} "
+            f"for unknown. Received: {received} at position {first}."
         )
     return ids.astype("int64")
+
+
+def check_class_ids(head: Head, column: str, values: Any, num_values: int) -> Any:
+    """Returns class ids of a column as int64, `MISSING` for NaN; see `check_ids`."""
+    numbers = np.asarray(values, dtype="float64")
+    ids = np.where(np.isnan(numbers), MISSING, numbers)
+    return check_ids(ids, num_values, column, head.name)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from keras_agegender.encodings.encoding import Encoding
-from keras_agegender.encodings.head import RANK_DIRECTIONS, Head
+from keras_agegender.encodings.head import LABEL_COLUMNS, RANK_DIRECTIONS, Head
 from keras_agegender.errors import did_you_mean
 from keras_agegender.labels import CELEBA_ATTRIBUTES, GENDERS, AgeGroups, get_age_groups
 
@@ -107,7 +107,9 @@ def get_encoding(
             f"Invalid `encoding`. Expected one of {list_encodings()}. "
             f"Received: encoding={name!r}.{hint}"
         )
-    if question is not None and (name != "ordinal" or question not in RANK_DIRECTIONS):
+    if question is not None and not (
+        has_rank_direction(name) and question in RANK_DIRECTIONS
+    ):
         raise ValueError(
             f"Invalid `question`. Expected one of {RANK_DIRECTIONS}, for the ordinal "
             f"encoding only. Received: question={question!r}, encoding={name!r}."
@@ -116,10 +118,36 @@ def get_encoding(
     own = ENCODINGS[name](len(groups))
     if question is not None:
         own = tuple(
-            replace(head, question=question) if head.kind == "ordinal" else head
+            replace(head, question=question) if head.spec.has_direction else head
             for head in own
         )
     return Encoding(name, (*own, *heads), groups)
+
+
+def has_rank_direction(name: str) -> bool:
+    """Returns whether `question` applies to the encoding of that name."""
+    return name in ENCODINGS and any(h.spec.has_direction for h in ENCODINGS[name](2))
+
+
+def predicts_age(name: str) -> bool:
+    """Returns whether the encoding of that name has a head for age."""
+    return get_encoding(name).age_head is not None
+
+
+def is_encoding_output(name: str) -> bool:
+    """Returns whether an encoding has an output of that name for age or gender.
+
+    Ordinal outputs are those of any number of age groups.
+    """
+    heads = {head for make in ENCODINGS.values() for head in make(2)}
+    return any(
+        name == head.name
+        or head.spec.several_outputs
+        and name.startswith(head.name)
+        and name.removeprefix(head.name).isdecimal()
+        for head in heads
+        if set(head.columns) <= set(LABEL_COLUMNS)
+    )
 
 
 def _given(

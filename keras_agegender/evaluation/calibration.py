@@ -17,10 +17,8 @@ from keras_agegender.encodings.calibration import (
     divide_logits,
     set_scores,
 )
-from keras_agegender.encodings.decoding import class_probabilities
 from keras_agegender.encodings.encoding import Encoding
-from keras_agegender.encodings.head import Head, check_class_ids
-from keras_agegender.encodings.head_types import HEAD_TYPES
+from keras_agegender.encodings.head import Head, column_classes
 from keras_agegender.labels import GENDERS, MISSING
 from keras_agegender.metrics.table import expected_calibration_error
 
@@ -133,8 +131,8 @@ def may_change_answers(name: str, encoding: Encoding) -> bool:
     head = answering[name] if name in answering else encoding.head(name)
     if head is None:
         return False
-    summed = head.kind == "years" and name == "age_group"
-    return HEAD_TYPES[head.kind].ranks or summed or len(head.columns) > 1
+    summed = head.spec.in_years and name == "age_group"
+    return head.spec.ranks or summed or len(head.columns) > 1
 
 
 def _num_changed(
@@ -156,8 +154,8 @@ def all_probabilities(
     """Returns class probabilities of everything that is answered, by name."""
     found = answer_probabilities(encoding.decode(outputs))
     for head in encoding.extra_heads:
-        if head.kind != "regression":
-            found[head.name] = class_probabilities(head, outputs)
+        if not head.spec.continuous:
+            found[head.name] = head.spec.probabilities(head, outputs)
     return {name: ops.convert_to_numpy(values) for name, values in found.items()}
 
 
@@ -175,7 +173,7 @@ def true_classes(head: Head, labels: Mapping[str, Any]) -> np.ndarray | None:
 
     Ages are years, those beyond the oldest year the oldest. `None` of regression heads.
     """
-    if head.kind == "regression":
+    if head.spec.continuous:
         return None
     missing = [column for column in head.columns if column not in labels]
     if missing:
@@ -183,19 +181,8 @@ def true_classes(head: Head, labels: Mapping[str, Any]) -> np.ndarray | None:
             f"Missing column {missing[0]!r} of head {head.name!r} in `labels`. "
             f"Received columns: {sorted(labels)}."
         )
-    columns = [np.asarray(labels[column], "float64") for column in head.columns]
-    if head.kind == "years":
-        years = np.floor(columns[0])
-        ages = check_class_ids(head.name, head.columns[0], years, head.num_values)
-        return np.minimum(ages, head.num_classes - 1)
-    sizes = [head.num_values]
-    if len(columns) > 1:
-        sizes = [len(GENDERS), head.num_values // len(GENDERS)]
-    ids = [
-        check_class_ids(head.name, name, values, size)
-        for name, values, size in zip(head.columns, columns, sizes, strict=True)
-    ]
-    return head.class_ids(ids, lambda known: known.astype("int64"))
+    classes = column_classes(head, [labels[column] for column in head.columns])
+    return np.minimum(classes, max(head.num_classes, 2) - 1)
 
 
 def fit_temperature(
@@ -214,7 +201,7 @@ def fit_temperature(
 
     def loss(log_temperature: float) -> float:
         divided = divide_logits(head, picked, math.exp(log_temperature))
-        rows = ops.convert_to_numpy(class_probabilities(head, divided))
+        rows = ops.convert_to_numpy(head.spec.probabilities(head, divided))
         return negative_log_likelihood(rows, truth)
 
     low, high = (math.log(t) for t in TEMPERATURES)

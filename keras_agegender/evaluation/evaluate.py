@@ -26,7 +26,6 @@ from keras_agegender.datasets.prepared import (
 )
 from keras_agegender.encodings.calibration import Calibration, check_options
 from keras_agegender.encodings.encoding import Encoding
-from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.evaluation.calibration import (
     calibration_scores,
     calibration_warnings,
@@ -107,7 +106,7 @@ def check_groupings(
     answered += [head.name for head in encoding.extra_heads]
     named = ["age_group", "gender", *(f"predicted_{name}" for name in answered)]
     available = [*descriptions, *named, *(f"{name}_id" for name in named)]
-    if encoding.age_head is not None and HEAD_TYPES[encoding.age_head.kind].ranks:
+    if encoding.age_head is not None and encoding.age_head.spec.ranks:
         available.append("heads_agree")
     check_columns(by, available)
     table = pd.DataFrame(dict(descriptions))
@@ -441,12 +440,12 @@ def score(
         _to_numpy(encoding.decode(outputs)),
         positive_gender=positive_gender,
         separate_age_heads=encoding.age_head is not None
-        and HEAD_TYPES[encoding.age_head.kind].ranks,
+        and encoding.age_head.spec.ranks,
         extra={
             head.name: (
-                head.kind,
+                head.head_type,
                 labels[head.columns[0]],
-                ops.convert_to_numpy(encoding.answer(head.name, outputs).values),
+                ops.convert_to_numpy(encoding.decode_head(head.name, outputs).values),
             )
             for head in encoding.extra_heads
         },

@@ -147,7 +147,7 @@ def further_questions(
     """
     found = {}
     for head in encoding.extra_heads:
-        if head.kind in ("regression", "years") or len(head.columns) > 1:
+        if head.spec.is_number or len(head.columns) > 1:
             continue
         pair = tuple(
             f"{name}_id" if f"{name}_id" in table else name

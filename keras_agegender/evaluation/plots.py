@@ -207,7 +207,7 @@ def decoded_history(file: Path, encoding: Encoding) -> dict[str, list[float]]:
     Keras logs it under the name of the accuracy of age groups, which it is not.
     """
     history, head = read_history(file), encoding.age_head
-    if head is not None and head.kind == "years":
+    if head is not None and head.spec.in_years:
         history.pop(f"{head.name}_accuracy", None)
     return history
 

@@ -14,7 +14,6 @@ from PIL import Image
 
 from keras_agegender.datasets.prepared import PreparedDataset
 from keras_agegender.encodings.encoding import Encoding
-from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.evaluation.calibration import true_classes
 from keras_agegender.files import atomic_write
 from keras_agegender.labels import GENDERS, MISSING
@@ -68,8 +67,8 @@ def prediction_table(
     if decoded.heads_agree is not None:
         table["heads_agree"] = ops.convert_to_numpy(decoded.heads_agree)
     for head in encoding.extra_heads:
-        answer = ops.convert_to_numpy(encoding.answer(head.name, outputs).values)
-        names = head.classes if HEAD_TYPES[head.kind].classes else ()
+        answer = ops.convert_to_numpy(encoding.decode_head(head.name, outputs).values)
+        names = head.classes if head.spec.has_classes else ()
         table |= class_columns(f"predicted_{head.name}", answer, names)
     for name, values in outputs.items():
         values = np.asarray(values).reshape(len(labels["key"]), -1)
@@ -238,7 +237,7 @@ def _outputs(table: pd.DataFrame, encoding: Encoding) -> dict[str, Any]:
     ranked = {
         head.name
         for head in encoding.heads
-        if HEAD_TYPES[head.kind].ranks and not HEAD_TYPES[head.kind].several_outputs
+        if head.spec.ranks and not head.spec.several_outputs
     }
     for name in encoding.output_names:
         columns = [f"output_{name}"]

@@ -732,12 +732,12 @@ def _extra(extra: Mapping[str, Mapping[str, Any]], mean: float | None) -> list[s
         rows = rows[:MANY_OUTPUTS]
     width = max(len(name) for name, _, _ in rows) + 2
     for name, value, scores in rows:
-        what = "mean error" if scores["kind"] == "regression" else "accuracy"
+        what = "accuracy" if "accuracy" in scores else "mean error"
         line = f"{name:<{width}}{what} {_figure(value)}, "
         if scores.get("majority_accuracy") is not None:
             line += f"commonest {_figure(scores['majority_accuracy'])}, "
         lines.append(line + _counted(scores))
-    if sum(scores["kind"] != "regression" for scores in extra.values()) > 1:
+    if sum("accuracy" in scores for scores in extra.values()) > 1:
         lines.append(f"mean accuracy of the further outputs {_figure(mean)}")
     return lines
 
@@ -907,7 +907,7 @@ def _score_extra(
             f"answers. Received: {len(truth)} labels, {len(answers)} answers."
         )
     known = ~np.isnan(truth)
-    if kind != "regression":
+    if not HEAD_TYPES[kind].continuous:
         known &= truth != MISSING
     scores = {
         "kind": kind,
@@ -916,7 +916,7 @@ def _score_extra(
     }
     if HEAD_TYPES[kind].ordered:
         scores["mean_absolute_error"] = mean(np.abs(answers - truth)[known])
-    if kind not in ("regression", "years"):
+    if not HEAD_TYPES[kind].is_number:
         scores["accuracy"] = mean((answers == truth)[known])
         counts = np.unique(truth[known], return_counts=True)[1]
         commonest = float(counts.max() / counts.sum()) if len(counts) else None

@@ -13,13 +13,11 @@ from keras import ops
 
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
-from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.labels import GENDERS
 from keras_agegender.metrics.table import (
     CALIBRATION_BINS,
     CUMULATIVE_SCORE_YEARS,
     EPSILON,
-    NUMBERS,
     Predictions,
     accuracy_of,
     all_heads_accuracy_of,
@@ -535,7 +533,7 @@ def metric_names(encoding: Encoding, column: str) -> list[str]:
         encoding: An encoding.
         column: As for `find_head`.
     """
-    kind = HEAD_TYPES[find_head(encoding, column).kind]
+    head_type = find_head(encoding, column).spec
     if column == "age_years":
         has = {"years"}
     else:
@@ -543,9 +541,9 @@ def metric_names(encoding: Encoding, column: str) -> list[str]:
         has = {"classes"}
         if column == "gender" or head.num_values == 2:
             has.add("two classes")
-        if column == "age_group" or kind.ordered:
+        if column == "age_group" or head_type.ordered:
             has.add("ordered")
-        if kind.ranks:
+        if head_type.ranks:
             has.add("ranks")
     return [name for name, metric in METRICS.items() if metric.needs in has]
 
@@ -609,8 +607,8 @@ def head_metrics(encoding: Encoding, head: Head) -> list[Any]:
 
 def _columns(encoding: Encoding, head: Head) -> tuple[str, ...]:
     """Returns the columns that a head answers with classes or years of age."""
-    if head is encoding.age_head and head.kind == "years":
+    if head is encoding.age_head and head.spec.in_years:
         return ("age_group", "age_years")
-    if head.kind in NUMBERS:
+    if head.spec.is_number:
         return ()
     return head.columns

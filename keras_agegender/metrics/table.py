@@ -9,14 +9,11 @@ import numpy as np
 from keras import ops
 from sklearn import metrics as sklearn_metrics
 
-from keras_agegender.encodings.decoding import answer_head, count_ranks, decode
+from keras_agegender.encodings.decoding import decode, decode_head
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
-from keras_agegender.encodings.head_types import HEAD_TYPES
+from keras_agegender.encodings.head_types import Ranks
 from keras_agegender.labels import GENDERS, MISSING
-
-# Kinds whose answers are numbers, not classes.
-NUMBERS = ("regression", "years")
 
 
 class Predictions(NamedTuple):
@@ -56,12 +53,12 @@ def find_head(encoding: Encoding, column: str) -> Head:
     Raises:
         ValueError: If there is none.
     """
-    heads = {h.columns[0]: h for h in encoding.extra_heads if h.kind not in NUMBERS}
+    heads = {h.columns[0]: h for h in encoding.extra_heads if not h.spec.is_number}
     if encoding.gender_head is not None:
         heads["gender"] = encoding.gender_head
     if encoding.age_head is not None:
         heads["age_group"] = encoding.age_head
-        if encoding.age_head.kind == "years":
+        if encoding.age_head.spec.in_years:
             heads["age_years"] = encoding.age_head
     if column not in heads:
         raise ValueError(
@@ -89,7 +86,7 @@ def read_answers(
         weights: What each face counts. Shape (batch, …); `None` (default) is 1 for all.
     """
     head = find_head(encoding, column)
-    truth = _true_classes(head, targets)
+    truth = head.spec.true_values(head, targets)
     if weights is None:
         weights = ops.ones_like(truth, dtype="float32")
     else:  # the first question of several is asked of every face with a label
@@ -108,7 +105,7 @@ def read_answers(
         if column == "age_years":
             truth = ops.cast(truth, "float32")
             return Predictions(truth, decoded.age_years, weights=weights)
-        if head.kind == "years":
+        if head.spec.in_years:
             years = range(head.num_classes)
             of_year = np.array([groups.from_years(y) for y in years], "int32")
             truth = ops.take(ops.convert_to_tensor(of_year), truth, axis=0)
@@ -119,10 +116,10 @@ def read_answers(
             truth = truth % (head.num_classes // len(GENDERS))
         answer, probabilities = decoded.age_group, decoded.age_probabilities
     else:
-        answer, probabilities = answer_head(head, outputs)
+        answer, probabilities = decode_head(head, outputs)
     median = agree = None
-    if HEAD_TYPES[head.kind].ranks:
-        median, agree = count_ranks(head, outputs)
+    if isinstance(head.spec, Ranks):
+        median, agree = head.spec.count_ranks(head, outputs)
     return Predictions(
         truth,
         answer,
@@ -132,20 +129,6 @@ def read_answers(
         median=median,
         weights=weights,
     )
-
-
-def _true_classes(head: Head, targets: Mapping[str, Any]) -> Any:
-    """Returns the class, or year, that targets stand for. Shape (batch,), int32."""
-    given = [ops.convert_to_tensor(targets[name]) for name in head.output_names]
-    if head.kind == "years":  # a normal distribution about the year
-        return ops.cast(ops.argmax(given[0], axis=-1), "int32")
-    if not HEAD_TYPES[head.kind].ranks:
-        return ops.cast(ops.reshape(given[0], (-1,)), "int32")
-    columns = [t[:, :, 0] if len(t.shape) > 2 else t for t in given]
-    bits = ops.cast(ops.concatenate(columns, axis=-1) > 0.5, "int32")
-    yes = ops.cast(ops.sum(bits, axis=-1), "int32")
-    younger = head.kind == "ordinal" and head.question == "younger"
-    return head.num_classes - 1 - yes if younger else yes
 
 
 def confusion_matrix(y_true: Any, y_pred: Any, num_classes: int) -> np.ndarray:

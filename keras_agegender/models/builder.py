@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import keras
-from keras import initializers, layers
+from keras import layers
 
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
-from keras_agegender.encodings.head_types import HEAD_TYPES
+from keras_agegender.encodings.head_types import LAYER_PART
 from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.models import augmentation_layers as augmentation
 from keras_agegender.models.augmentation import Augmentation
@@ -23,18 +23,12 @@ from keras_agegender.models.registry import (
     resolve_backbone,
 )
 
-# Between the name of a head and those of the layers it is made of.
-PART = "_rank_"
-
 # Name of the layer that keeps the encoding; it changes nothing and has no weights.
 ENCODING_LAYER = "encoding"
 
 
 def build_heads(features: Any, heads: Sequence[Head]) -> dict[str, Any]:
     """Puts an output layer per output behind the backbone's features.
-
-    Outputs are float32 under every dtype policy: probabilities near 0 and 1, and the
-    losses of them, need it.
 
     Args:
         features: What the heads share. Shape (batch, num_features).
@@ -44,20 +38,11 @@ def build_heads(features: Any, heads: Sequence[Head]) -> dict[str, Any]:
         Output name -> tensor of shape (batch, units), for coral and corn heads of shape
         (batch, num_classes - 1, 1).
     """
-    outputs = {}
-    for head in heads:
-        if head.kind in ("coral", "corn"):
-            outputs[head.name] = _build_ranks(features, head)
-            continue
-        units = 1 if HEAD_TYPES[head.kind].several_outputs else head.num_classes
-        for name in head.output_names:
-            outputs[name] = layers.Dense(
-                units,
-                activation=HEAD_TYPES[head.kind].activation,
-                dtype="float32",
-                name=name,
-            )(features)
-    return outputs
+    return {
+        name: output
+        for head in heads
+        for name, output in head.spec.build(head, features).items()
+    }
 
 
 def store_encoding(features: Any, encoding: Encoding) -> Any:
@@ -91,37 +76,6 @@ def stored_encoding(model: keras.Model) -> Encoding | None:
         if layer.name == ENCODING_LAYER and isinstance(layer, layers.Dropout):
             return Encoding.from_dict(json.loads(layer.seed))
     return None
-
-
-def _build_ranks(features: Any, head: Head) -> Any:
-    """Returns one yes or no for each rank; shape (batch, num_classes - 1, 1).
-
-    CORAL's questions share one weight per feature and have a bias each. Their biases
-    are the beta of a normalisation of zeros: plain Keras has no layer of biases alone,
-    and a file of plain layers loads without this package.
-    """
-    ranks = head.num_classes - 1
-
-    def named(part: str) -> dict[str, str]:
-        return {"dtype": "float32", "name": f"{head.name}{PART}{part}"}
-
-    if head.kind == "corn":
-        logits = layers.Dense(ranks, **named("logits"))(features)
-    else:
-        score = layers.Dense(1, use_bias=False, **named("score"))(features)
-        score = layers.Concatenate(**named("scores"))([score] * ranks)
-        zeros = layers.Rescaling(0.0, **named("zeros"))(score)
-        thresholds = layers.LayerNormalization(
-            scale=False,
-            # Descending from 1, as coral-pytorch begins: the ranks start in order.
-            beta_initializer=initializers.Constant(
-                [(ranks - k) / ranks for k in range(ranks)]
-            ),
-            **named("thresholds"),
-        )(zeros)
-        logits = layers.Add(**named("logits"))([score, thresholds])
-    logits = layers.Reshape((ranks, 1), **named("column"))(logits)
-    return layers.Activation("sigmoid", dtype="float32", name=head.name)(logits)
 
 
 def build_model(
@@ -341,7 +295,7 @@ def freeze_all_but_last(
             f"Received: num_layers={num_layers}."
         )
     # A coral or corn head is several layers, named after it.
-    parts = tuple(f"{name}{PART}" for name in outputs)
+    parts = tuple(f"{name}{LAYER_PART}" for name in outputs)
     before = [
         layer
         for layer in model.layers

@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from keras_agegender.encodings.registry import ENCODINGS
+from keras_agegender.encodings.registry import ENCODINGS, has_rank_direction
 from keras_agegender.errors import did_you_mean
 from keras_agegender.recipes.schema import ModelSettings, Recipe, check_recipe
 
@@ -92,7 +92,7 @@ def follow_encoding(
     after = encoding_of(settings)
     model: Any = settings.get("model")
     if (
-        after != "ordinal"
+        not has_rank_direction(after)
         and "model.question" not in keys
         and isinstance(model, dict)  # else told when all is read
     ):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Literal
 
-from keras_agegender.encodings.registry import ENCODINGS
+from keras_agegender.encodings.registry import ENCODINGS, has_rank_direction
 from keras_agegender.errors import did_you_mean
 from keras_agegender.files import FILE_NAME_RULE, is_file_name
 from keras_agegender.models.augmentation import Augmentation
@@ -408,7 +408,7 @@ def _model(recipe: Recipe) -> Iterator[Finding]:
         )
     if model.encoding not in ENCODINGS:
         yield "model.encoding", f"one of {list(ENCODINGS)}", model.encoding
-    if model.question is not None and model.encoding != "ordinal":
+    if model.question is not None and not has_rank_direction(model.encoding):
         yield (
             "model.question",
             f"no such key for the encoding {model.encoding!r}; just the ordinal one "

@@ -82,7 +82,7 @@ def serving_functions(
                 value = tf.cast(value, tf.int64) if is_id else value
                 answers[DECODED_NAMES[field]] = value
         for head in encoding.extra_heads:
-            value = encoding.answer(head.name, outputs).values
+            value = encoding.decode_head(head.name, outputs).values
             answers[f"{head.name}{ANSWER}"] = tf.cast(value, tf.float32)
         return answers
 
@@ -342,7 +342,7 @@ def _describe(
         "encoding": encoding.to_dict(),
         "outputs": list(encoding.output_names),
         "extra_heads": [
-            {"name": h.name, "kind": h.kind, "classes": class_names(h)}
+            {"name": h.name, "kind": h.head_type, "classes": class_names(h)}
             for h in encoding.extra_heads
         ],
         **{key: source.get(key) for key in ("recipe", "training", "metrics")},
@@ -370,7 +370,7 @@ def _check_stored(stored: Encoding | None, encoding: Encoding) -> None:
 
 def class_names(head: Head) -> list[str]:
     """Returns the names of a head's classes; none of a head that says numbers."""
-    if head.kind in ("regression", "years"):
+    if head.spec.is_number:
         return []
     return [head.class_name(index) for index in range(head.num_values)]
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from keras_agegender.encodings.calibration import Calibration
-from keras_agegender.encodings.decoding import Decoded, class_probabilities
+from keras_agegender.encodings.decoding import Decoded
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import ANSWER, Head
+from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.faces.detector import FaceDetector
 from keras_agegender.faces.images import UnreadableImageError
 from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
@@ -94,7 +95,7 @@ def _extra(
     extra: dict[str, float | str] = {}
     for head in heads:
         name, classes = head["name"], head["classes"]
-        if head["kind"] == "binary":
+        if HEAD_TYPES[head["kind"]].binary:
             extra[name] = outputs[name]
         elif classes:
             extra[name] = classes[int(answers[f"{name}{ANSWER}"])]
@@ -108,7 +109,7 @@ def _binary(heads: Sequence[Metadata], answers: Outputs) -> dict[str, str]:
     return {
         head["name"]: head["classes"][int(answers[f"{head['name']}{ANSWER}"])]
         for head in heads
-        if head["kind"] == "binary"
+        if HEAD_TYPES[head["kind"]].binary
     }
 
 
@@ -493,7 +494,7 @@ class VideoPeople:
         values = {name: np.asarray(v, "float64") for name, v in answers.items()}
         batch = {name: value[np.newaxis] for name, value in answers.items()}
         for head in self._heads:
-            found = np.asarray(class_probabilities(head, batch), "float64")
+            found = np.asarray(head.spec.probabilities(head, batch), "float64")
             values[f"{head.name}{PROBABILITIES}"] = found[0]
         return values
 

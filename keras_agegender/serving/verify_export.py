@@ -14,7 +14,6 @@ import tensorflow as tf
 from keras_agegender.datasets.pipeline import read_columns
 from keras_agegender.datasets.prepared import PreparedDataset, load_prepared, read_rows
 from keras_agegender.encodings.head import ANSWER
-from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.faces.geometry import resize, to_bytes
 from keras_agegender.faces.images import UnreadableImageError, read_image
 from keras_agegender.faces.preprocessing_graph import PreprocessingGraph, crop_size
@@ -127,7 +126,7 @@ def compare_answers(
     questions += [
         head.name + ANSWER
         for head in served_encoding(served).extra_heads
-        if HEAD_TYPES[head.kind].activation != "linear" and head.kind != "years"
+        if not head.spec.is_number
     ]
     return Comparison(
         faces=f"{len(faces.crops)} {faces.source}",

@@ -209,7 +209,7 @@ def _numeric_outputs(
         if any("predicted_age_years" in table for table in tables):
             found.append("age in years")
     heads = (head for run in runs for head in run.encoding().extra_heads)
-    numbers = {h.name: None for h in heads if h.kind in ("regression", "years")}
+    numbers = {h.name: None for h in heads if h.spec.is_number}
     return found + [
         name for name in numbers if any(f"predicted_{name}" in t for t in tables)
     ]

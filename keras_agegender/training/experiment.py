@@ -20,6 +20,7 @@ from keras_agegender.datasets.pipeline import (
 from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
 from keras_agegender.encodings.encoding import Encoding, check_output_names
 from keras_agegender.encodings.head import Head
+from keras_agegender.encodings.registry import predicts_age
 from keras_agegender.errors import did_you_mean
 from keras_agegender.files import directory_hash, file_hash, write_json, write_text
 from keras_agegender.models.registry import NETWORKS, resolve_backbone
@@ -229,7 +230,7 @@ def standardized(
     encoding: Encoding, prepared: PreparedDataset, train_split: str
 ) -> Encoding:
     """Returns the encoding with regression heads standardized by training data."""
-    columns = [h.columns[0] for h in encoding.heads if h.kind == "regression"]
+    columns = [h.columns[0] for h in encoding.heads if h.spec.standardized]
     if not columns:
         return encoding
     return encoding.with_statistics(read_labels(prepared, train_split, columns))
@@ -586,6 +587,6 @@ def _resolve_heads(
 ) -> tuple[Head, ...]:
     if not isinstance(extra_heads, str):
         return tuple(extra_heads)
-    if recipe.model.encoding in ("attributes", "gender"):
+    if not predicts_age(recipe.model.encoding):
         return ()
     return prepared.extra_heads()

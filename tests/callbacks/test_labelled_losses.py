@@ -117,9 +117,9 @@ def test_total_follows_the_weights_in_force():
 
 
 def output_shape(head):
-    if head.kind in ("coral", "corn"):
+    if head.head_type in ("coral", "corn"):
         return (head.num_classes - 1, 1)
-    return (head.num_classes if head.kind in ("categorical", "years") else 1,)
+    return (head.num_classes if head.head_type in ("categorical", "years") else 1,)
 
 
 @pytest.mark.parametrize("name", ["joint", "ordinal", "coral", "corn", "years"])
@@ -135,7 +135,7 @@ def test_one_batch_of_labelled_faces_is_what_keras_says(name):
             inputs.append(keras.Input(shape))
             outputs[output] = PassThrough(name=output)(inputs[-1])
             answers = np.random.default_rng(0).uniform(0.1, 0.9, (8, *shape))
-            if head.kind in ("categorical", "years"):
+            if head.head_type in ("categorical", "years"):
                 answers /= answers.sum(axis=1, keepdims=True)
             faces.append(answers.astype("float32"))
     model = keras.Model(inputs, outputs)

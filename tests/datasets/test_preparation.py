@@ -92,7 +92,7 @@ def test_nothing_but_pixels_is_changed(prepared):
 
 def test_heads_are_declared(prepared):
     heads = load_prepared(prepared).extra_heads()
-    assert [(h.name, h.kind, h.num_classes) for h in heads] == [
+    assert [(h.name, h.head_type, h.num_classes) for h in heads] == [
         ("glasses", "binary", 1),
         ("colour", "categorical", 3),
         ("weight", "regression", 1),

@@ -10,7 +10,6 @@ from hypothesis import given, settings, strategies as st
 from keras import ops
 
 from keras_agegender.encodings.calibration import Calibration, divide_logits, set_scores
-from keras_agegender.encodings.decoding import class_probabilities
 from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.registry import get_encoding
 
@@ -23,9 +22,9 @@ def random_outputs(encoding, count, seed=0):
     outputs = {}
     for head in encoding.heads:
         for name in head.output_names:
-            if head.kind in ("categorical", "years"):
+            if head.head_type in ("categorical", "years"):
                 rows = draw.dirichlet(np.ones(head.num_classes), count)
-            elif head.kind in ("coral", "corn"):
+            elif head.head_type in ("coral", "corn"):
                 rows = draw.uniform(size=(count, head.num_classes - 1, 1))
             else:
                 rows = draw.uniform(size=(count, 1))
@@ -53,7 +52,7 @@ def test_temperatures_by_hand():
         numpy_of(halved)["rank"], [[[3 / 4], [1 / 3]]], rtol=1e-5
     )
     np.testing.assert_allclose(
-        class_probabilities(head, halved), [[1 / 4, 5 / 12, 1 / 3]], rtol=1e-5
+        head.spec.probabilities(head, halved), [[1 / 4, 5 / 12, 1 / 3]], rtol=1e-5
     )
 
 

@@ -27,7 +27,7 @@ def perfect_outputs(encoding, age_group, gender):
     """Outputs of a model that is right and sure: targets as probabilities."""
     outputs = encoding.encode(age_group, gender)
     for head in encoding.heads:
-        if head.kind == "categorical":
+        if head.head_type == "categorical":
             outputs[head.name] = np.eye(head.num_classes, dtype="float32")[
                 outputs[head.name]
             ]
@@ -157,10 +157,10 @@ def test_probabilities_of_any_outputs_are_probabilities():
         encoding = get_encoding(name, question)
         outputs = {}
         for head in encoding.heads:
-            units = 1 if head.kind == "ordinal" else head.num_classes
+            units = 1 if head.head_type == "ordinal" else head.num_classes
             for output in head.output_names:
                 raw = rng.random((50, units)).astype("float32")
-                if head.kind == "categorical":
+                if head.head_type == "categorical":
                     raw /= raw.sum(axis=1, keepdims=True)
                 outputs[output] = raw
         p = numpy_of(encoding.decode(outputs)).age_probabilities

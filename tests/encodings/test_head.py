@@ -17,16 +17,16 @@ from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.labels import MAX_AGE
 
 SIZES = ("small", "medium", "large", "huge")
-CLASS_KINDS = sorted(name for name, kind in HEAD_TYPES.items() if kind.classes)
+CLASS_KINDS = sorted(name for name, kind in HEAD_TYPES.items() if kind.has_classes)
 
 
 def outputs_of(head, ids):
     """What a model that is right and sure puts out for these classes."""
     encoding = Encoding("one", (head,))
     outputs = encoding.encode(columns={head.columns[0]: ids})
-    if head.kind == "categorical":
+    if head.head_type == "categorical":
         outputs[head.name] = np.eye(head.num_classes)[outputs[head.name]]
-    if head.kind == "years":
+    if head.head_type == "years":
         outputs[head.name] = np.eye(head.num_classes)[ids]
     return outputs
 
@@ -36,7 +36,7 @@ def test_every_kind_of_classes_reads_any_column(kind):
     head = Head("size", kind, column="size_id", classes=SIZES)
     assert head.num_classes == 4
     ids = np.array([0, 1, 2, 3])
-    answer = Encoding("one", (head,)).answer("size", outputs_of(head, ids))
+    answer = Encoding("one", (head,)).decode_head("size", outputs_of(head, ids))
     np.testing.assert_array_equal(ops.convert_to_numpy(answer.values), ids)
     np.testing.assert_allclose(answer.probabilities, np.eye(4), atol=1e-6)
     assert [head.class_name(i) for i in ids] == list(SIZES)
@@ -105,7 +105,7 @@ def test_regression_is_standardized_and_answers_in_its_unit():
     assert (head.mean, head.scale) == (60.0, 10.0)
     targets = encoding.encode(columns={"kg": [75.0, np.nan]})
     assert targets["weight"].tolist() == [[1.5], [0.0]]
-    answer = encoding.answer("weight", {"weight": np.array([[1.5], [-1.0]])})
+    answer = encoding.decode_head("weight", {"weight": np.array([[1.5], [-1.0]])})
     np.testing.assert_allclose(answer.values, [75.0, 50.0])
 
 
@@ -151,12 +151,12 @@ def test_answers_are_the_largest_of_their_probabilities(name):
     for head in encoding.heads:
         for output in head.output_names:
             shape = (64, head.num_classes)
-            if head.kind == "coral":
+            if head.head_type == "coral":
                 shape = (64, head.num_classes - 1, 1)
-            elif head.kind in ("ordinal", "binary"):
+            elif head.head_type in ("ordinal", "binary"):
                 shape = (64, 1)
             values = rng.random(shape)
-            if HEAD_TYPES[head.kind].activation == "softmax":
+            if head.spec.activation == "softmax":
                 values /= values.sum(axis=-1, keepdims=True)
             outputs[output] = values
     decoded = encoding.decode(outputs)
@@ -179,11 +179,11 @@ def test_reserved_names_are_refused(name):
         ({"name": 3}, "`name`.*Received: name=3"),
         ({"name": "hair color"}, "letters, digits.*'hair color'"),  # as TensorFlow asks
         ({"name": "_x"}, "the first a letter or digit.*'_x'"),
-        ({"name": "a", "kind": ["x"]}, "`kind` of head 'a'.*'x'"),
-        ({"name": "a", "kind": "coral", "num_classes": 2.5}, "an int.*2.5"),
-        ({"name": "a", "kind": "coral", "classes": "abc"}, "list of names.*'abc'"),
-        ({"name": "a", "kind": "coral", "classes": ["x", "x"]}, "different.*'x'"),
-        ({"name": "a", "kind": "regression", "mean": math.nan}, "finite.*nan"),
+        ({"name": "a", "head_type": ["x"]}, "`head_type` of head 'a'.*'x'"),
+        ({"name": "a", "head_type": "coral", "num_classes": 2.5}, "an int.*2.5"),
+        ({"name": "a", "head_type": "coral", "classes": "abc"}, "list of names.*'abc'"),
+        ({"name": "a", "head_type": "coral", "classes": ["x", "x"]}, "different.*'x'"),
+        ({"name": "a", "head_type": "regression", "mean": math.nan}, "finite.*nan"),
     ],
 )
 def test_impossible_heads(fields, message):
@@ -221,7 +221,7 @@ def test_unknown_ages_are_no_numbers():
 
 
 def test_two_classes_of_eight_groups_are_refused():
-    with pytest.raises(ValueError, match="'old'. Expected 8.*kind='binary'"):
+    with pytest.raises(ValueError, match="'old'. Expected 8.*head_type='binary'"):
         Encoding("one", (Head("old", column="age_group"),))
 
 
@@ -297,6 +297,6 @@ def test_every_kind_trains(kind):
     targets = encoding.encode(columns=columns)
     weights = encoding.sample_weights(columns=columns)
     model.fit(x, targets, sample_weight=weights, epochs=60, verbose=0)
-    answer = encoding.answer("thing", model.predict(x, verbose=0))
+    answer = encoding.decode_head("thing", model.predict(x, verbose=0))
     found = ops.convert_to_numpy(answer.values)
     assert np.abs(found - ids).max() < (3.0 if kind == "years" else 0.5)

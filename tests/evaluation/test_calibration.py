@@ -9,7 +9,6 @@ import pytest
 from keras import ops
 
 from keras_agegender.encodings.calibration import Calibration, divide_logits
-from keras_agegender.encodings.decoding import class_probabilities
 from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.evaluation.calibration import (
@@ -78,7 +77,7 @@ def test_the_temperature_that_labels_were_drawn_with_is_found(kind, temperature)
             outputs = {f"x{k + 1}": sigmoid(spread[:, k : k + 1]) for k in range(4)}
         else:
             outputs = {"x": sigmoid(spread[:, :3, None])}
-    true = class_probabilities(head, divide_logits(head, outputs, temperature))
+    true = head.spec.probabilities(head, divide_logits(head, outputs, temperature))
     classes = sample(draw, ops.convert_to_numpy(true).astype("float64"))
     assert fit_temperature(head, outputs, classes) == pytest.approx(
         temperature, rel=0.08

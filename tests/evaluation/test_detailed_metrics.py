@@ -89,11 +89,11 @@ def sample(name: str) -> dict:
     for head in encoding.heads:
         for output in head.output_names:
             target = targets[output]
-            if head.kind == "categorical":
+            if head.head_type == "categorical":
                 target = np.eye(head.num_classes)[target]
             noise = rng.random(target.shape)
             value = 0.45 * target + 0.55 * noise
-            if head.kind in ("categorical", "years"):
+            if head.head_type in ("categorical", "years"):
                 value = value**4
                 value /= value.sum(axis=1, keepdims=True)
             outputs[output] = value.astype("float32")
@@ -163,9 +163,9 @@ def test_no_metric_is_forgotten():
         m for name, column in CASES for m in metric_names(ENCODINGS[name], column)
     }
     assert tested == set(METRICS)
-    assert {h.kind for e in ENCODINGS.values() for h in e.heads} == set(HEAD_TYPES) - {
-        "regression"
-    }
+    assert {h.head_type for e in ENCODINGS.values() for h in e.heads} == set(
+        HEAD_TYPES
+    ) - {"regression"}
 
 
 @pytest.mark.parametrize(("name", "column"), CASES)

@@ -9,7 +9,6 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from keras_agegender.encodings.head import Head
-from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.evaluation import plots as group_plot, plots as reliability_plot
 from keras_agegender.evaluation.plots import (
@@ -138,10 +137,10 @@ def test_answers_come_back_from_a_file(name, tmp_path):
     outputs = {}
     for head in encoding.heads:
         for output in head.output_names:
-            if head.kind == "coral":
+            if head.head_type == "coral":
                 shape = (20, head.num_classes - 1, 1)
                 outputs[output] = -np.sort(-random.random(shape), axis=1)
-            elif HEAD_TYPES[head.kind].activation == "softmax":
+            elif head.spec.activation == "softmax":
                 outputs[output] = random.dirichlet(np.ones(head.num_classes), 20)
             else:
                 outputs[output] = random.random((20, 1))

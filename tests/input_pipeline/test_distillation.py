@@ -77,7 +77,7 @@ def test_only_outputs_named_are_mixed_and_ids_never():
     encoding = get_encoding(
         "ordinal",
         age_groups=[(0, 9), (10, 19)],
-        heads=[Head("hair", kind="categorical", num_classes=3)],
+        heads=[Head("hair", head_type="categorical", num_classes=3)],
     )
     targets = {
         name: np.zeros((2, 1), "float32") for name in ("gender", "age1", "age2")

@@ -61,7 +61,7 @@ def test_the_prepared_dataset_knows_its_groups_and_kinds(prepared):
     assert data.age_groups.names == ("0-17", "18-64", "65+")
     assert data.builder.info.features["age_group"].names == ["0-17", "18-64", "65+"]
     heads = {head.name: head for head in data.extra_heads()}
-    assert heads["size"].kind == "coral"
+    assert heads["size"].head_type == "coral"
     assert set(heads["size"].classes) == set(SIZES)
 
 
@@ -97,8 +97,11 @@ def test_groups_reach_the_answer(prepared, encoding, tmp_path):
 def test_a_kind_that_contradicts_its_column_is_an_error(prepared, tmp_path):
     recipe = load_recipe("quickstart", TINY)
     cases = (
-        (Head("size"), "'size' of .* has 3 classes.*kind='binary'"),
-        (Head("size", "regression"), "'size' of .* has 3 classes.*kind='regression'"),
+        (Head("size"), "'size' of .* has 3 classes.*head_type='binary'"),
+        (
+            Head("size", "regression"),
+            "'size' of .* has 3 classes.*head_type='regression'",
+        ),
         (
             Head("size", "coral", classes=SIZES),  # the column's are in the alphabet's
             r"3 classes \(large, medium, small\).*classes=\('small', 'medium', 'large'",

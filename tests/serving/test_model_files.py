@@ -75,7 +75,7 @@ def expected(model):
         "age_group_probabilities": decoded.age_probabilities,
         "age_group_set": sets.age_group,
         "male_probability": decoded.gender_probability,
-        "size_answer": encoding.answer("size", outputs).values,
+        "size_answer": encoding.decode_head("size", outputs).values,
     }
 
 

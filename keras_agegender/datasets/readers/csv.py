@@ -31,6 +31,7 @@ from keras_agegender.datasets.readers.csv_columns import (
     read_extra_column,
 )
 from keras_agegender.datasets.splits import SPLITS, draw_splits
+from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.files import file_hash
 from keras_agegender.labels import (
     GENDERS,
@@ -247,7 +248,7 @@ def _content(file: str) -> str:
 def _is_known(value: float | None, kind: str) -> bool:
     if value is None or math.isnan(value):
         return False
-    return kind == "regression" or value != MISSING
+    return HEAD_TYPES[kind].continuous or value != MISSING
 
 
 # By ../, an absolute path or a link: to be looked at in a stranger's file.

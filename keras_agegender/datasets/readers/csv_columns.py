@@ -11,7 +11,8 @@ from pathlib import Path
 
 from keras_agegender.datasets.manifest import quoted
 from keras_agegender.encodings.head import NAME, RESERVED_NAMES
-from keras_agegender.encodings.head_types import HEAD_TYPE_NAMES, HEAD_TYPES
+from keras_agegender.encodings.head_types import HEAD_TYPES
+from keras_agegender.encodings.registry import is_encoding_output
 from keras_agegender.labels import MAX_AGE, MISSING
 
 # From so many known cells on, a share of different values above the next means that
@@ -165,8 +166,6 @@ ORDERED_WORDS = (
     ("very bad", "bad", "poor", "fair", "ok", "good", "very good", "excellent"),
     ("first", "second", "third", "fourth", "fifth"),
 )
-# Outputs of the encodings: age1 … are the ordinal heads of any number of groups.
-_ENCODINGS_OUTPUTS = re.compile(r"gender|age\d*|gender_age")
 KEEP = "to group faces by it: --keep-columns (`keep_columns`)"
 
 
@@ -187,7 +186,7 @@ class ExtraColumn:
     @property
     def num_known(self) -> int:
         """Rows with a value."""
-        if self.kind == "regression":
+        if HEAD_TYPES[self.kind].continuous:
             return sum(not math.isnan(v) for v in self.values)
         return sum(v != MISSING for v in self.values)
 
@@ -218,7 +217,7 @@ def read_extra_column(
     Raises:
         ValueError: If a value does not fit the kind that was asked for.
     """
-    taken = name in RESERVED_NAMES or _ENCODINGS_OUTPUTS.fullmatch(name)
+    taken = name in RESERVED_NAMES or is_encoding_output(name)
     if taken:
         return f"the name {name!r} is taken; rename the column"
     if not NAME.fullmatch(name):
@@ -226,14 +225,14 @@ def read_extra_column(
             f"{name!r} cannot name an output (letters, digits, '_', '.', '-'); rename "
             "the column"
         )
-    if kind is not None and kind not in HEAD_TYPE_NAMES:
+    if kind is not None and kind not in HEAD_TYPES:
         raise ValueError(
-            f"Invalid kind of column {name!r}. Expected one of {HEAD_TYPE_NAMES}. "
+            f"Invalid kind of column {name!r}. Expected one of {tuple(HEAD_TYPES)}. "
             f"Received: {kind!r}."
         )
     if classes:
         kind = kind or "categorical"
-        if not HEAD_TYPES[kind].classes or kind == "years":
+        if HEAD_TYPES[kind].column_values != "classes":
             raise ValueError(
                 f"Invalid classes of column {name!r}. Expected none for the kind "
                 f"{kind!r}. Received: {', '.join(classes)}."
@@ -256,20 +255,15 @@ def read_extra_column(
     ):
         kind = "regression"  # and -1 a number like another
     texts = sorted(
-        written - (set(UNKNOWN) - ({"-1"} if kind == "regression" else set()))
+        written
+        - (set(UNKNOWN) - ({"-1"} if kind and HEAD_TYPES[kind].continuous else set()))
     )
     if len(texts) < 2:
         return "it holds fewer than two different values"
     kind = kind or _evident_kind(texts)
-    if kind == "binary":
-        return _binary(cells)
-    if kind == "regression":
-        return _regression(cells)
-    if kind == "years":
-        return _years(cells)
-    if kind is not None and HEAD_TYPES[kind].classes:
-        return replace(_categorical(cells), kind=kind)
-    return f"it holds {len(texts)} different texts"
+    if kind is None:
+        return f"it holds {len(texts)} different texts"
+    return replace(_CELL_READERS[HEAD_TYPES[kind].column_values](cells), kind=kind)
 
 
 def check_kept(columns: Sequence[str], free: Sequence[str], file: Path) -> None:
@@ -389,6 +383,15 @@ def _categorical(
     return ExtraColumn(
         "categorical", tuple(classes), [lookup.get(t, MISSING) for t, _ in cells]
     )
+
+
+# By `HeadType.column_values`.
+_CELL_READERS = {
+    "classes": _categorical,
+    "yes or no": _binary,
+    "numbers": _regression,
+    "years": _years,
+}
 
 
 def _number(text: str) -> float | None:
