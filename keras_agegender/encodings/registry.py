@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import LABEL_COLUMNS, RANK_DIRECTIONS, Head
@@ -124,9 +125,10 @@ def get_encoding(
     return Encoding(name, (*own, *heads), groups)
 
 
-def has_rank_direction(name: str) -> bool:
+def has_rank_direction(name: Any) -> bool:
     """Returns whether `question` applies to the encoding of that name."""
-    return name in ENCODINGS and any(h.spec.has_direction for h in ENCODINGS[name](2))
+    heads = ENCODINGS[name](2) if name in list(ENCODINGS) else ()
+    return any(head.spec.has_direction for head in heads)
 
 
 def predicts_age(name: str) -> bool:
