@@ -192,9 +192,9 @@ from .studies.quickstart import (
 )
 from .studies.reproduce import (
     Reproduction as Reproduction,
-    Row as Row,
     reproduce as reproduce,
 )
+from .studies.reproduction_table import ReproductionRow as ReproductionRow
 from .synthetic.faces import (
     read_synthetic as read_synthetic,
     write_synthetic_faces as write_synthetic_faces,

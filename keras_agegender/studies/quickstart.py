@@ -1,8 +1,4 @@
-"""The quickstart: from label files to an answer about a photo, in minutes.
-
-In: nothing. Out: a folder with synthetic faces in Adience's layout, a prepared dataset,
-a training run, an exported model and an annotated picture.
-"""
+"""The quickstart: from label files to a prediction for a photo, in minutes."""
 
 from __future__ import annotations
 
@@ -15,23 +11,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from keras_agegender.recipes.schema import LossWeightChange, Recipe
 
-
-# The model says by itself what it is: in its export, the server and `predict`.
+# The export carries these terms; the server and `predict` show them.
 TERMS = {
     "license": "Apache-2.0",
-    "limits": "Learned from drawn faces; what it says of people means nothing.",
+    "limits": "Trained on drawn faces; its predictions for people mean nothing.",
 }
 
 
 @dataclass(frozen=True)
 class QuickstartResult:
-    """Where the quickstart's results lie, and how long it took.
+    """Where the quickstart's results are, and how long it took.
 
     Attributes:
-        directory: Folder of everything.
+        directory: Folder of all files.
         run: Run directory.
         saved_model: Exported model.
-        annotated: The photo with its answer drawn in.
+        annotated: The photo with the predictions drawn on it.
         scores: Scores on the held-out synthetic faces.
         seconds: Wall time.
     """
@@ -52,44 +47,54 @@ def quickstart(
     overrides: tuple[str, ...] = (),
     report: Callable[[str], None] = print,
 ) -> QuickstartResult:
-    """Runs the whole way on synthetic faces, and says what it does.
+    """Runs the whole workflow on synthetic faces, from labels to a prediction.
 
-    Every step is the public function that a real project calls. A second call goes on
+    Every step is the public function that a real project calls. A second call resumes
     where the first was interrupted.
 
     Args:
-        directory: Folder for everything it makes. Defaults to `"quickstart"`.
+        directory: Folder for all files. Defaults to `"quickstart"`.
         num_faces: Synthetic faces to draw. Defaults to 2400.
         seed: Seed of the faces and the training. Defaults to 0.
         overrides: Settings that replace the recipe's, `"training.epochs=3"`.
-        report: Takes the lines it says; `print` by default.
+        report: Function that takes progress messages. Defaults to `print`.
 
     Returns:
-        Where everything lies.
+        Where the results are.
 
     Example:
     >>> quickstart("quickstart", num_faces=400)  # doctest: +SKIP
     """
     began = time.monotonic()
     root = Path(directory)
-    steps = _Steps(report, 6)
+    number = 0
 
-    from keras_agegender.datasets.splits import report_splits
-    from keras_agegender.synthetic.faces import (
-        read_synthetic,
-        write_synthetic_faces,
-        write_synthetic_photo,
-    )
+    def begin(step: str) -> None:
+        nonlocal number
+        number += 1
+        report(f"\n[{number}/6] {step}")
 
-    steps.begin(f"Drawing {num_faces} synthetic faces in Adience's layout")
-    write_synthetic_faces(root / "faces", num_faces, seed=seed, progress=True)
-    manifest, cleaning = read_synthetic(root / "faces")
-    report(_indented(str(cleaning)))
+    begin(f"Drawing {num_faces} synthetic faces in Adience's layout")
 
     from keras_agegender.datasets.prepare import prepare
+    from keras_agegender.datasets.splits import report_splits
+    from keras_agegender.evaluation.evaluate import evaluate
+    from keras_agegender.evaluation.scores import format_metrics
     from keras_agegender.faces.preprocessing import CropOptions
+    from keras_agegender.files import write_json
+    from keras_agegender.recipes.loading import load_recipe
+    from keras_agegender.run_directory import RunDirectory
+    from keras_agegender.serving.export import export
+    from keras_agegender.synthetic import faces
+    from keras_agegender.training.experiment import make_experiment
+    from keras_agegender.training.resume import check_place
+    from keras_agegender.training.train import train_unless_finished
 
-    steps.begin("Finding and cropping the faces (MTCNN)")
+    faces.write_synthetic_faces(root / "faces", num_faces, seed=seed, progress=True)
+    manifest, cleaning = faces.read_synthetic(root / "faces")
+    report(_indented(str(cleaning)))
+
+    begin("Finding and cropping the faces (MTCNN)")
     labels = manifest[
         ["key", "path", "subject", "fold", "split", "age_group", "gender", "source"]
     ]
@@ -104,50 +109,50 @@ def quickstart(
     )
     report(_indented(str(prepared)))
 
-    from keras_agegender.recipes.loading import load_recipe
-    from keras_agegender.run_directory import RunDirectory
-    from keras_agegender.training.experiment import make_experiment
-    from keras_agegender.training.resume import check_place
-    from keras_agegender.training.train import train_unless_finished
-
     recipe = load_recipe("quickstart", overrides)
     experiment = make_experiment(recipe, root / "prepared", seed=seed)
     check_place(RunDirectory(root / "run"), experiment, " (--directory)")
-    steps.begin(training_title(recipe, experiment.encoding.output_names))
+    begin(training_title(recipe, experiment.encoding.output_names))
     run = train_unless_finished(experiment, root / "run")
 
-    from keras_agegender.evaluation.evaluate import evaluate
-    from keras_agegender.evaluation.scores import format_metrics
-
-    steps.begin("Evaluating on held-out synthetic faces (fold 4)")
+    begin("Evaluating on held-out synthetic faces (fold 4)")
     scores = evaluate(run)
     report(_indented(format_metrics(scores)))
 
-    from keras_agegender.files import write_json
-    from keras_agegender.serving.export import export
-
+    begin("Exporting one self-contained SavedModel")
     write_json(run.terms_file, TERMS)
-    steps.begin("Exporting one self-contained SavedModel")
     saved_model = export(run, root / "saved_model", overwrite=True)
 
-    steps.begin("Predicting a photo of four people drawn anew")
+    begin("Predicting a new photo of four people")
+    photo = faces.write_synthetic_photo(root / "photo.jpg", seed=seed)
     annotated = root / "annotated.png"
-    photo = write_synthetic_photo(root / "photo.jpg", seed=seed)
     report(_indented(_predict(saved_model, photo, annotated)))
 
     seconds = time.monotonic() - began
-    report(_closing(root, run.path, saved_model, annotated, photo, num_faces, seconds))
+    report(
+        f"""
+Done in {seconds:.0f} s. Everything was trained and scored on synthetic faces.
+
+  the annotated photo     {annotated}
+  curves, confusion       {run.path / "curves.png"}, {run.path / "confusion.png"}
+  scores, one row a face  {run.path / "metrics.json"}, {run.path / "predictions.csv"}
+  the exported model      {saved_model}
+  the faces               {root / "faces"}
+
+Next:
+  agegender predict {saved_model} {photo} --json
+  agegender quickstart --faces {4 * num_faces} --directory {root}_{4 * num_faces}
+  agegender prepare csv my_labels.csv --age-column age --out data/mine
+  agegender train resnet_se_ordinal --data data/mine --run runs/mine
+"""
+    )
     return QuickstartResult(root, run.path, saved_model, annotated, scores, seconds)
 
 
 def training_title(recipe: Recipe, outputs: Sequence[str]) -> str:
-    """Returns what a recipe trains, and a line for each change of loss weights to come.
+    """Returns the outputs that a recipe trains, and its changes of loss weights.
 
-    Changes that the run is too short for are left out.
-
-    Args:
-        recipe: The recipe.
-        outputs: Names of the model's outputs.
+    Changes that the run is too short for are skipped.
 
     Example:
     >>> training_title(load_recipe("14", ["loss_weight_changes=[]"]), ["gender", "age"])
@@ -167,12 +172,12 @@ def training_title(recipe: Recipe, outputs: Sequence[str]) -> str:
 
 
 def _moment(change: LossWeightChange, epochs: int) -> str:
-    """Returns when weights change; nothing if training ends before they could."""
+    """Returns when weights change; `""` if training ends before."""
     if change.step is not None:
         return f"at step {change.step + 1}, if there are as many"
     if change.epoch is not None:
         return f"in epoch {change.epoch + 1}" if change.epoch < epochs else ""
-    if epochs == 1:  # a metric is looked at behind an epoch, for the next one
+    if epochs == 1:  # metrics are checked after an epoch, for the next one
         return ""
     if change.above is not None:
         return f"if {change.monitor} reaches {change.above:g} before the last epoch"
@@ -180,12 +185,7 @@ def _moment(change: LossWeightChange, epochs: int) -> str:
 
 
 def check_quickstart(directory: str | Path, num_faces: int, seed: int) -> None:
-    """Makes sure that a quickstart can begin, or go on, in a folder.
-
-    Raises:
-        ValueError: If it is a file, there are too few faces, or the folder holds those
-            of another one.
-    """
+    """Raises a `ValueError` unless a quickstart can start, or resume, in a folder."""
     from keras_agegender.synthetic.faces import check_synthetic_faces
 
     if Path(directory).is_file():
@@ -207,40 +207,5 @@ def _predict(saved_model: Path, photo: Path, annotated: Path) -> str:
     return str(prediction)
 
 
-class _Steps:
-    def __init__(self, report: Callable[[str], None], total: int) -> None:
-        self.report, self.total, self.count = report, total, 0
-
-    def begin(self, what: str) -> None:
-        self.count += 1
-        self.report(f"\n[{self.count}/{self.total}] {what}")
-
-
 def _indented(text: str) -> str:
     return "\n".join(f"      {line}" if line else "" for line in text.splitlines())
-
-
-def _closing(
-    root: Path,
-    run: Path,
-    saved_model: Path,
-    annotated: Path,
-    photo: Path,
-    num_faces: int,
-    seconds: float,
-) -> str:
-    return f"""
-Done in {seconds:.0f} s. All of it was learned from, and scored on, synthetic faces.
-
-  the annotated photo     {annotated}
-  curves, confusion       {run / "curves.png"}, {run / "confusion.png"}
-  scores, one row a face  {run / "metrics.json"}, {run / "predictions.csv"}
-  the exported model      {saved_model}
-  the faces               {root / "faces"}
-
-Next:
-  agegender predict {saved_model} {photo} --json
-  agegender quickstart --faces {4 * num_faces} --directory {root}_{4 * num_faces}
-  agegender prepare csv my_labels.csv --age-column age --out data/mine
-  agegender train resnet_se_ordinal --data data/mine --run runs/mine
-"""

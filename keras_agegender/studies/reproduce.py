@@ -11,6 +11,7 @@ from typing import Any
 
 from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
 from keras_agegender.datasets.splits import cross_validation_splits
+from keras_agegender.evaluation.evaluate import data_name
 from keras_agegender.files import read_json
 from keras_agegender.recipes.loading import (
     PREFIX,
@@ -23,7 +24,7 @@ from keras_agegender.run_directory import RunDirectory
 from keras_agegender.studies.paired_predictions import differing_settings
 from keras_agegender.studies.reproduction_table import (
     FIGURES,
-    Row,
+    ReproductionRow,
     ScoredData,
     figure,
     table_rows,
@@ -39,9 +40,14 @@ from keras_agegender.training.experiment import (
 from keras_agegender.training.resume import check_place, faces_of
 from keras_agegender.training.train import train_unless_finished
 
-# What `quick` makes of every recipe: enough to see that it runs, not what it is worth.
+# `quick` shows that a recipe runs, not its quality.
 QUICK_SIZE, QUICK_EPOCHS, QUICK_FACES = (64, 64), 2, 600
 QUICK_BATCH, QUICK_SLICES = 32, 20
+QUICK_OVERRIDES = (
+    f"model.image_size={list(QUICK_SIZE)}",
+    f"training.epochs={QUICK_EPOCHS}",
+    f"data.batch_size={QUICK_BATCH}",
+)
 
 
 @dataclass(frozen=True)
@@ -49,10 +55,10 @@ class PlannedRun:
     """One combination of recipe, splits and seed, before it is trained.
 
     Attributes:
-        name: What it is, in words.
+        name: Name for messages.
         path: Its run directory.
         test_split: Split it is scored on, whole.
-        experiment: What to train; `None` if that cannot be.
+        experiment: What to train; `None` if it cannot be trained.
         failed: Why not.
     """
 
@@ -71,36 +77,32 @@ def plan_runs(
     seeds: Sequence[int],
     quick: bool,
 ) -> Iterator[PlannedRun]:
-    """Yields the runs of a recipe, those that cannot be trained too."""
+    """Yields the runs of a recipe, including those that cannot be trained."""
     role = recipe.data.role
-    prepared, first = by_role[role], by_role["pretrain"]
+    prepared, pretraining = by_role[role], by_role["pretrain"]
     for place, splits in _rounds(prepared, folds if role == "target" else None):
         for seed in seeds:
             path = directory / "runs" / recipe.name / f"{place}_seed{seed}"
             name = f"{recipe.name}, {place}, seed {seed}"
-            if prepared is None:
-                failed = (
-                    f"{name}: it is trained on pretraining data, which was not given "
-                    "(--pretraining-data)"
-                )
-                yield PlannedRun(name, path, "", failed=failed)
-                continue
             test = splits.get("test", "")
+            if prepared is None:
+                failed = f"{name}: it needs pretraining data (--pretraining-data)"
+                yield PlannedRun(name, path, test, failed=failed)
+                continue
+            fewer = fewer_faces(pretraining) if quick and pretraining else None
             try:
                 experiment = make_experiment(
                     recipe,
                     prepared,
-                    pretraining_data=first,
+                    pretraining_data=pretraining,
                     splits=fewer_faces(prepared, splits) if quick else splits,
-                    pretraining_splits=(
-                        fewer_faces(first, first.splits) if quick and first else None
-                    ),
+                    pretraining_splits=fewer,
                     seed=seed,
                 )
             except ValueError as error:
                 yield PlannedRun(name, path, test, failed=f"{name}: {error}")
                 continue
-            if role == "pretrain":  # where those that begin with it look for it
+            if role == "pretrain":  # where runs that are initialized from it look
                 path = shared_path(directory, experiment)
             yield PlannedRun(name, path, test, experiment)
 
@@ -111,48 +113,40 @@ def _rounds(
     """Yields the name and the splits of each round of a cross-validation."""
     if prepared is None:
         yield "declared_splits", {}
-        return
-    for fold in folds if folds is not None else [None]:
-        if fold is None:
-            missing = {"train", "validation", "test"} - set(prepared.splits)
-            if missing:
-                raise ValueError(
-                    f"The dataset in {prepared.directory} declares no {sorted(missing)}"
-                    " split."
-                )
-            yield "declared_splits", dict(prepared.splits)
-            continue
-        names = set(prepared.builder.info.splits)
-        if f"fold_{fold}" not in names:
+    elif folds is None:
+        missing = {"train", "validation", "test"} - set(prepared.splits)
+        if missing:
             raise ValueError(
-                f"The dataset in {prepared.directory} has no fold {fold}. Splits: "
-                f"{sorted(names)}."
+                f"The dataset in {prepared.directory} declares no {sorted(missing)} "
+                "split."
             )
-        yield f"fold{fold}", cross_validation_splits(fold)
+        yield "declared_splits", dict(prepared.splits)
+    else:
+        names = set(prepared.builder.info.splits)
+        for fold in folds:
+            if f"fold_{fold}" not in names:
+                raise ValueError(
+                    f"The dataset in {prepared.directory} has no fold {fold}. Splits: "
+                    f"{sorted(names)}."
+                )
+            yield f"fold{fold}", cross_validation_splits(fold)
 
 
 def shared_path(directory: Path, experiment: Experiment) -> Path:
-    """Returns where a pretraining lies that several recipes begin with."""
+    """Returns the directory of a pretraining run that several recipes share."""
     name = f"seed{experiment.seed}_{experiment.identity[:12]}"
     return directory / "runs" / experiment.recipe.name / name
 
 
-def quick_overrides() -> list[str]:
-    """Returns what `quick` changes in every recipe."""
-    return [
-        f"model.image_size={list(QUICK_SIZE)}",
-        f"training.epochs={QUICK_EPOCHS}",
-        f"data.batch_size={QUICK_BATCH}",
-    ]
+def fewer_faces(
+    prepared: PreparedDataset, splits: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Returns splits cut to about `QUICK_FACES` faces each.
 
-
-def fewer_faces(prepared: PreparedDataset, splits: Mapping[str, str]) -> dict[str, str]:
-    """Cuts every split, so that some `QUICK_FACES` remain of it.
-
-    They are taken in slices from everywhere: a dataset may lie sorted by age.
+    They are taken in slices from everywhere: a dataset may be sorted by age.
     """
     fewer = {}
-    for name, expression in splits.items():
+    for name, expression in (splits or prepared.splits).items():
         parts = expression.split("+")
         length = QUICK_FACES // (len(parts) * QUICK_SLICES)
         slices = []
@@ -167,60 +161,44 @@ def fewer_faces(prepared: PreparedDataset, splits: Mapping[str, str]) -> dict[st
     return fewer
 
 
-@dataclass(frozen=True)
-class Conditions:
-    """What holds for all runs of a reproduction.
-
-    Attributes:
-        folds: Test folds; `None` for the splits that the dataset declares.
-        seeds: Seeds.
-        overrides: Settings that replace those of every recipe.
-        quick: Whether pictures, epochs and faces are fewer.
-    """
-
-    folds: Sequence[int] | None
-    seeds: Sequence[int]
-    overrides: Sequence[str]
-    quick: bool
-
-
 def conditions_note(
     recipes: Sequence[Recipe],
     targets: Sequence[PreparedDataset],
-    firsts: Sequence[PreparedDataset],
-    conditions: Conditions,
+    pretraining: Sequence[PreparedDataset],
+    *,
+    folds: Sequence[int] | None,
+    seeds: Sequence[int],
+    overrides: Sequence[str] = (),
+    quick: bool = False,
 ) -> str:
-    """Returns the caption's account of what was done.
+    """Returns the conditions of a reproduction for its caption.
 
     Args:
         recipes: The recipes as they are trained.
-        targets: What they are trained and scored on.
-        firsts: What some of them begin with is trained on.
-        conditions: What holds for all of them.
+        targets: Datasets that they are trained and scored on.
+        pretraining: Datasets of pretraining runs.
+        folds: Test folds; `None` for the splits that the dataset declares.
+        seeds: Seeds.
+        overrides: Settings that replace those of every recipe.
+        quick: Whether images, epochs and faces are fewer.
     """
-    parts = [
-        f"Measured on {_names(targets)}; "
-        + (
-            "the dataset's own splits"
-            if conditions.folds is None
-            else f"test {_listed('fold', conditions.folds)} of a cross-validation"
-        )
-        + f"; {_listed('seed', conditions.seeds)}."
-    ]
-    if any(SYNTHETIC in _sources(data) for data in (*targets, *firsts)):
-        parts.append("SYNTHETIC faces, drawn by a program: no figure is one of people.")
-    if firsts:
-        parts.append(f"What models begin with is trained on {_names(firsts)}.")
-    if conditions.quick:
+    splits = "the dataset's own splits"
+    if folds is not None:
+        splits = f"test {_listed('fold', folds)} of a cross-validation"
+    parts = [f"Measured on {_names(targets)}; {splits}; {_listed('seed', seeds)}."]
+    if any(SYNTHETIC in _sources(data) for data in (*targets, *pretraining)):
+        parts.append("SYNTHETIC faces, drawn by a program: no figure is about people.")
+    if pretraining:
+        parts.append(f"Pretraining uses {_names(pretraining)}.")
+    if quick:
         parts.append(
             f"QUICK: {QUICK_SIZE[0]} x {QUICK_SIZE[1]} pixels, {QUICK_EPOCHS} epochs, "
             f"a subset of at most {QUICK_FACES} faces a split. It shows that recipes "
-            "run, not what they are worth."
+            "run, not their quality."
         )
-    if conditions.overrides:
-        changed = ", ".join(conditions.overrides)
-        parts.append(f"Changed in every recipe: {changed}.")
-    known = [*(quick_overrides() if conditions.quick else ()), *conditions.overrides]
+    if overrides:
+        parts.append(f"Changed in every recipe: {', '.join(overrides)}.")
+    known = [*(QUICK_OVERRIDES if quick else ()), *overrides]
     for recipe in recipes:
         if own := _own_changes(recipe, known):
             parts.append(f"Changed in {recipe.name}: {own}.")
@@ -230,27 +208,22 @@ def conditions_note(
 def _own_changes(recipe: Recipe, overrides: Sequence[str]) -> str:
     """Returns how a recipe differs from the package's of that name, overrides apart."""
     try:
-        plain = load_recipe(recipe.name)
-        if plain.pretraining is None:
-            overrides = [o for o in overrides if not o.strip().startswith(PREFIX)]
-        package = load_recipe(recipe.name, overrides)
-    except ValueError:  # a recipe of one's own: it is what it is
+        package = _load(recipe.name, overrides)
+    except ValueError:  # a user's own recipe
         return ""
     found = differing_settings(package.to_dict(), recipe.to_dict())
     return ", ".join(f"{key}={new!r}" for key, (_, new) in found.items())
 
 
 def _sources(data: PreparedDataset) -> list[str]:
-    name = data.info.get("name", data.builder.name)
-    return [source or name for source in faces_of(data).sources]
+    return [source or data_name(data) for source in faces_of(data).sources]
 
 
 def _names(datasets: Sequence[PreparedDataset]) -> str:
     """Returns names of datasets, and what their faces were read from."""
     texts = []
     for data in datasets:
-        name = data.info.get("name", data.builder.name)
-        sources = _sources(data)
+        name, sources = data_name(data), _sources(data)
         texts.append(
             name if sources == [name] else f"{name} (faces of {', '.join(sources)})"
         )
@@ -271,12 +244,12 @@ class Reproduction:
 
     Attributes:
         directory: Folder of the runs and the table.
-        rows: Lines of the table.
-        note: What the measured figures are of, in words.
+        rows: Rows of the table.
+        note: The conditions of the measured figures.
     """
 
     directory: Path
-    rows: tuple[Row, ...]
+    rows: tuple[ReproductionRow, ...]
     note: str
 
     @property
@@ -302,47 +275,50 @@ def reproduce(
 ) -> Reproduction:
     """Trains and evaluates recipes over folds and seeds; writes one table.
 
+    A second call resumes the first: finished runs are not trained again.
+
     Args:
         recipes: Names, numbers or files of recipes, or recipes.
-        data: A prepared dataset or its directory; or several, of whole pictures and of
-            face crops, of which every recipe takes the one it needs (`data.faces`).
-        directory: Folder to make, or to go on in.
+        data: A prepared dataset or its directory; or several, of whole images and of
+            face crops. Every recipe takes the one it needs (`data.faces`).
+        directory: Folder for the runs and the table.
         pretraining_data: Prepared dataset, or several, for recipes whose role is
-            `"pretrain"`, and for what others begin with.
+            `"pretrain"`, and for those that others are initialized from.
         folds: Test folds of a cross-validation over the folds of `data`, 0 to 4; `None`
             takes the splits that the dataset declares.
         seeds: Seeds; every fold is trained with each. Defaults to one, 0.
         overrides: Settings that replace those of every recipe, `"training.epochs=3"`
-            for instance. They reach what a recipe begins with as in `load_recipe`.
-        quick: Whether pictures are reduced to 64 × 64 pixels, training to 2 epochs and
-            data to some 600 faces a split: all of it runs in minutes, and the table
-            says that its figures are worth nothing.
-        report: Takes each line said on the way. Defaults to `print`.
+            for instance. They reach pretraining recipes as in `load_recipe`.
+        quick: Whether images are reduced to 64 × 64 pixels, training to 2 epochs and
+            data to some 600 faces a split: everything runs in minutes, and the table
+            says that its figures mean nothing. Defaults to `False`.
+        report: Function that takes progress messages. Defaults to `print`.
 
     Returns:
         The table's rows.
 
     Raises:
-        ValueError: If a recipe, fold or split does not exist, or a run of another
-            experiment is in the way (other settings, or data prepared again). A run
-            that fails does not raise: it is in the table.
+        ValueError: If a recipe, fold or split does not exist, or the folder has a run
+            of another experiment (other settings, or data prepared again). A run that
+            fails does not raise: it is in the table.
 
     Example:
     >>> reproduce(["7", "8"], "data/adience", "reproduced", seeds=[0, 1, 2])
     ... # doctest: +SKIP
     """
-    targets, firsts = _opened(data), _opened(pretraining_data)
+    targets, pretraining = _open(data), _open(pretraining_data)
     if not targets:
         raise ValueError("Missing `data`. Expected at least one prepared dataset.")
     directory = Path(directory)
-    changes = [*(quick_overrides() if quick else ()), *overrides]
+    changes = [*(QUICK_OVERRIDES if quick else ()), *overrides]
     loaded = [_load(recipe, changes) for recipe in recipes]
     unused = [o for o in overrides if o.strip().startswith(PREFIX)]
     if unused and all(recipe.pretraining is None for recipe in loaded):
         raise ValueError(
-            f"Invalid overrides. No recipe begins with another one. Received: {unused}."
+            "Invalid overrides. No recipe is initialized from another one. "
+            f"Received: {unused}."
         )
-    by_role = [_datasets_of(recipe, targets, firsts) for recipe in loaded]
+    by_role = [_select(recipe, targets, pretraining) for recipe in loaded]
     planned = [
         list(plan_runs(recipe, datasets, directory, folds, seeds, quick))
         for recipe, datasets in zip(loaded, by_role, strict=True)
@@ -352,12 +328,15 @@ def reproduce(
             if run.experiment is not None:
                 check_place(RunDirectory(run.path), run.experiment, " (--out)")
     directory.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
+    rows: list[ReproductionRow] = []
     note = conditions_note(
         loaded,
         targets,
-        firsts,
-        Conditions(folds, tuple(seeds), tuple(overrides), quick),
+        pretraining,
+        folds=folds,
+        seeds=seeds,
+        overrides=overrides,
+        quick=quick,
     )
     for recipe, datasets, plan in zip(loaded, by_role, planned, strict=True):
         found: list[dict[str, Any]] = []
@@ -366,34 +345,34 @@ def reproduce(
             found.append(_train(run, directory))
             failure = found[-1].get("failed")
             report(f"  failed: {failure}" if failure else f"  {_summary(found[-1])}")
-        rows += table_rows(recipe, found, _test_data(recipe, datasets, plan))
+        scored = _scored_data(datasets[recipe.data.role], plan)
+        rows += table_rows(recipe, found, scored)
         write_table(directory, rows, note)  # after every recipe: it may take days
     return Reproduction(directory, tuple(rows), note)
 
 
-def _opened(data: Any) -> list[PreparedDataset]:
-    """Opens one dataset, several or none."""
+def _open(data: Any) -> list[PreparedDataset]:
     if data is None:
         return []
     several = data if isinstance(data, (list, tuple)) else [data]
     return [d if isinstance(d, PreparedDataset) else load_prepared(d) for d in several]
 
 
-def _datasets_of(
+def _select(
     recipe: Recipe,
     targets: Sequence[PreparedDataset],
-    firsts: Sequence[PreparedDataset],
+    pretraining: Sequence[PreparedDataset],
 ) -> dict[str, PreparedDataset | None]:
-    """Returns the datasets a recipe takes, by role, of the pixels that it needs."""
+    """Returns the datasets of the pixels that a recipe needs, by role."""
     first = pretraining_recipe(recipe) if recipe.pretraining is not None else recipe
     return {
         "target": select_prepared(recipe, targets),
-        "pretrain": select_prepared(first, firsts),
+        "pretrain": select_prepared(first, pretraining),
     }
 
 
 def _load(recipe: str | Path | Recipe, overrides: Sequence[str]) -> Recipe:
-    """Loads a recipe; overrides of a pretraining pass by those that have none."""
+    """Loads a recipe; one without pretraining ignores overrides of pretraining."""
     plain = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     if plain.pretraining is None:
         overrides = [o for o in overrides if not o.strip().startswith(PREFIX)]
@@ -414,7 +393,7 @@ def _train(run: PlannedRun, directory: Path) -> dict[str, Any]:
             train_unless_finished(first, shared, verbose=0)
             experiment = replace(experiment, weights=shared)
         train_unless_finished(experiment, run.path, verbose=0)
-    except Exception as error:  # whatever it was: the table goes on, and shows it
+    except Exception as error:  # of any kind: the table shows it, other runs follow
         reason = " ".join(str(error).split())[:300]
         return {"failed": f"{run.name}: {type(error).__name__}: {reason}"}
     finally:
@@ -431,19 +410,15 @@ def _train(run: PlannedRun, directory: Path) -> dict[str, Any]:
     }
 
 
-def _test_data(
-    recipe: Recipe,
-    by_role: Mapping[str, PreparedDataset | None],
-    plan: Sequence[PlannedRun],
+def _scored_data(
+    prepared: PreparedDataset | None, plan: Sequence[PlannedRun]
 ) -> ScoredData:
-    """Returns what a recipe's runs are scored on."""
-    prepared = by_role[recipe.data.role]
     if prepared is None:
         return ScoredData((), ())
     by_split = {run.test_split: run.experiment for run in plan}
     index = faces_of(prepared)
     faces = index.faces("+".join(by_split))
-    name = prepared.info.get("name", prepared.builder.name)
+    name = data_name(prepared)
     ratios = [
         len(index.faces(split)) / len(index.faces(experiment.data.splits["train"]))
         for split, experiment in by_split.items()

@@ -1,4 +1,4 @@
-"""Reproduction and comparison: tables of runs that ended, failed, and went on."""
+"""Reproductions: runs that finish, fail and resume, and the table of them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from sample_data import make_prepared
 
 from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.recipes.loading import load_recipe
-from keras_agegender.recipes.schema import Published
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.studies.reproduce import plan_runs, reproduce, shared_path
-from keras_agegender.studies.reproduction_table import ScoredData, table_rows, unlike
 
 SMALL = (
     "model.backbone=sample_data:small_backbone",
@@ -82,7 +80,7 @@ def test_runs_that_cannot_begin_are_in_the_table(reproduced):
     found, _ = reproduced
     for row, reason in (
         (found.rows[3], "begins with 'celeba_attributes'"),
-        (found.rows[4], "is trained on pretraining data"),
+        (found.rows[4], "it needs pretraining data"),
     ):
         assert row.num_runs == 0 and len(row.failed) == 2 and not row.measured
         assert reason in row.failed[0]
@@ -99,54 +97,9 @@ def test_a_published_figure_stands_beside_no_other_data(reproduced):
     row = found.rows[3]
     assert row.published == {} and "0.738" not in str(found)
     (note,) = row.notes
-    assert note == "published figures are of adience, measured ones of test"
+    assert note == "published figures are for adience, measured ones for test"
     assert f"- {row.recipe}: {note}" in str(found).replace("\n  ", " ")
     assert row.notes[0] in (found.directory / "table.csv").read_text("utf-8")
-
-
-@pytest.mark.parametrize(
-    ("sources", "splits", "reason"),
-    [
-        (("adience",), ("fold_4",), ""),
-        (("synthetic",), ("fold_4",), "measured ones of synthetic"),
-        (("adience", "csv"), ("fold_4",), "measured ones of adience, csv"),
-        ((), ("fold_4",), "measured ones of no data"),
-        (("adience",), ("fold_4", "fold_1"), "of adience's fold_4, measured ones of "
-         "fold_1"),
-    ],
-)  # fmt: skip
-def test_where_a_published_figure_belongs(sources, splits, reason):
-    found = unlike(Published(), ScoredData(sources, splits))
-    assert reason in found and bool(found) == bool(reason)
-
-
-def test_figures_are_those_of_the_published_positive_class():
-    """Whatever class the runs were scored with."""
-    by_positive = {"male": {"f1": 0.25}, "female": {"f1": 0.75}}
-    run = {"best": {"gender": {"f1": 0.25, "by_positive": by_positive}}}
-    recipe = published_on(load_recipe("9"), "x")
-    (row,) = table_rows(recipe, [run], ScoredData(("x",), ("fold_4",)))
-    assert row.positive == "female" and row.measured["gender f1"] == [0.75]
-    assert row.published["gender f1"] == 0.766
-
-
-def test_a_published_model_that_is_not_kept_is_a_note():
-    recipe = load_recipe("7", ["training.extra_checkpoints={gender='val_gender_loss'}"])
-    runs = [{"best": {}, "gender": {"gender": {"accuracy": 0.5}}}]
-    rows = table_rows(recipe, runs, ScoredData(("adience",), ("fold_4",)))
-    assert [row.notes for row in rows] == [
-        ("no model named age is kept",), (), ("no model named both is kept",),
-    ]  # fmt: skip
-    assert rows[1].measured == {"gender accuracy": [0.5]}
-
-
-def test_faces_that_a_model_knows_are_a_note():
-    run = {"best": {"num_seen_in_training": 3, "num_seen_in_validation": 8}}
-    (row,) = table_rows(load_recipe("quickstart"), [run], ScoredData((), ()))
-    assert row.notes == (
-        "3 test faces are ones that it was trained on",
-        "8 test faces are ones that it was selected on",
-    )
 
 
 def test_the_same_call_trains_nothing_again(reproduced, prepared, monkeypatch):
@@ -201,7 +154,7 @@ def test_overrides_reach_what_recipes_begin_with(prepared, tmp_path):
         {"target": None, "pretrain": data}, tmp_path, [0, 1], (0,), True,
     )  # fmt: skip
     assert alone.path == shared_path(tmp_path, firsts[0])
-    with pytest.raises(ValueError, match="No recipe begins with another one"):
+    with pytest.raises(ValueError, match="No recipe is initialized from another one"):
         reproduce(["7"], data, tmp_path, overrides=["pretraining.training.epochs=1"])
 
 
@@ -270,6 +223,6 @@ def test_folds_and_quick_and_pretraining(prepared, tmp_path):
     assert len(list((tmp_path / "out" / "runs" / "first").iterdir())) == 1
     assert "QUICK" in found.note
     # The pretraining saw the faces of both test folds.
-    assert "8 test faces are ones that it was trained on" in found.rows[0].notes
+    assert "it was trained on 8 of the test faces" in found.rows[0].notes
     with pytest.raises(ValueError, match="no fold 7"):
         reproduce([recipe], prepared, tmp_path / "out", folds=[7])

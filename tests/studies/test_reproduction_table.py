@@ -1,4 +1,4 @@
-"""A reproduction's table as text: intervals, flags, labels, widths, escaping."""
+"""A reproduction's table: rows, intervals, flags, labels, Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ import pytest
 
 from keras_agegender.metrics.intervals import RunsInterval
 from keras_agegender.recipes.loading import load_recipe
-from keras_agegender.studies.reproduce import Conditions, conditions_note
+from keras_agegender.recipes.schema import Published
+from keras_agegender.studies.reproduce import conditions_note
 from keras_agegender.studies.reproduction_table import (
-    Row,
+    ReproductionRow as Row,
     ScoredData,
-    TextTable,
     caption_of,
     escape_latex,
     row_labels,
     table_rows,
     text_tables,
     to_latex,
-    to_latex_lines,
     to_markdown,
-    to_markdown_lines,
+    why_not_comparable,
     write_table,
 )
 
@@ -79,7 +78,7 @@ def test_seeds_of_one_fold_and_a_single_run_say_so(tmp_path):
     assert table_rows(load_recipe("13"), found, ADIENCE)[0].interval_over == ""
 
 
-def test_runs_that_answer_one_class_are_flagged():
+def test_runs_that_predict_one_class_are_flagged():
     runs = [
         ("fold_4", 0, scores(0.5, 0.3, [[0, 50], [0, 50]])),
         ("fold_4", 1, scores(0.8, 0.3)),
@@ -114,7 +113,7 @@ def test_published_figures_have_columns_where_they_belong(tmp_path):
     assert second["gender accuracy, published"] == ""
 
 
-def test_short_labels_are_of_one_row_each():
+def test_labels_name_one_row_each():
     names = [("07_caffe", "age"), ("07_caffe", None), ("05_a", None), ("05_b", None),
              ("my_very_long_recipe", None), ("my_very_long_other", None)]  # fmt: skip
     rows = [Row(name, "t", checkpoint, "male") for name, checkpoint in names]
@@ -123,62 +122,35 @@ def test_short_labels_are_of_one_row_each():
     ]  # fmt: skip
 
 
-def test_names_are_cut_only_where_the_table_is_too_wide():
-    """Figures of a table of 88 leave so many characters to a name; two names alike."""
-    figures = {"gender accuracy": RunsInterval(0.5, 0.4, 0.6, "folds")}
-    measured = {"gender accuracy": [0.5]}
-    short = [Row(name, "t", None, "male", measured=measured, intervals=figures)
-             for name in ("quickstart_a", "quickstart_b")]  # fmt: skip
-    assert row_labels(short) == ["quickstart_a", "quickstart_b"]
-    begin = "x" * 90
-    long = [Row(begin + end, "t", None, "male", measured=measured, intervals=figures)
-            for end in "ab"]  # fmt: skip
-    first, second = row_labels(long)
-    assert first.endswith("x…") and second.endswith("x…b")
-    lines = [line for table in text_tables(long) for line in to_markdown_lines(table)]
-    assert max(map(len, lines)) == 88
-    assert len(first) == len(second) > 40
-
-
-def test_the_markdown_is_narrow():
-    """The widest figures there can be, long names, long failures."""
-    wide = RunsInterval(1.0, 1.0, 1.0, "folds")
-    figures = dict.fromkeys(
-        ("gender accuracy", "age accuracy", "age exact", "age one-off", "gender f1",
-         "gender precision", "gender recall"), wide,
-    )  # fmt: skip
-    figures["age error"] = RunsInterval(7.0, 0.0, 12.34, "folds")
-    row = Row(
-        "a_recipe_with_a_very_long_name_of_its_own", "title " * 30, "checkpoint",
-        "female", dict.fromkeys(figures, 1.0), dict.fromkeys(figures, [1.0] * 15),
-        ("failed " * 40,), ("note " * 40,), figures, {"gender": "male", "age": "0-2"},
-    )  # fmt: skip
-    text = to_markdown([row, row], "changed=1, " * 40)
-    assert max(map(len, text.splitlines())) <= 88
-    assert "100.0 [100.0, 100.0]†" in text
-
-
 def test_markdown_and_latex_by_hand():
-    table = TextTable("t", ("model", "50 %"), (("a_b", "1|2"), ("c", "")))
-    assert to_markdown_lines(table) == [
-        "| model | 50 % |",
-        "| ----- | ---- |",
-        "| a_b   | 1\\|2 |",
-        "| c     |      |",
+    figures = {"gender accuracy": RunsInterval(0.5, 0.25, 0.75, "faces")}
+    row = Row("my_|_recipe", "50 %", None, "male", measured={"gender accuracy": [0.5]},
+              intervals=figures, one_class={"gender": "male in 1 of 1 runs"})  # fmt: skip
+    text = to_markdown([row], "A note.")
+    assert text.splitlines()[4:9] == [
+        "",
+        "| model        | runs   | gender             |",
+        "|--------------|--------|--------------------|",
+        "| my_\\|_recipe | 1/1    | 50.0 [25.0, 75.0]† |",
+        "",
     ]
-    assert to_latex_lines(table, "5 % & more", "tab:x") == [
-        r"\begin{table}[htbp]", r"\centering", r"\setlength{\belowcaptionskip}{6pt}",
-        r"\caption{5 \% \& more}", r"\label{tab:x}", r"\small",
-        r"\begin{tabular}{@{}ll@{}}", r"\toprule",
-        r"model & 50 \% \\", r"\midrule", r"a\_b & 1\textbar{}2 \\", r"c &  \\",
-        r"\bottomrule", r"\end{tabular}", r"\end{table}",
-    ]  # fmt: skip
+    latex = to_latex([row], "A note.")
+    (table,) = re.findall(r"(?s)\\begin\{table\}.*\\end\{table\}", latex)
+    assert " ".join(table.split()) == (
+        r"\begin{table}[htbp] \centering \setlength{\belowcaptionskip}{6pt} "
+        r"\caption{Accuracy, \%. A note. Brackets: 95 \% intervals over the faces of the "
+        r"only run, clustered by person: other seeds are not covered.} "
+        r"\label{tab:reproduction-1} \small \begin{tabular}{lll} \toprule "
+        r"model & runs & gender \\ \midrule "
+        r"my\_|\_recipe & 1/1 & 50.0 [25.0, 75.0]† \\ "
+        r"\bottomrule \end{tabular} \end{table}"
+    )
 
 
 def test_latex_is_escaped():
     assert escape_latex(r"a_b{c}\d~e^f $1 #2 <3>") == (
-        r"a\_b\{c\}\textbackslash{}d\textasciitilde{}e\textasciicircum{}f \$1 \#2 "
-        r"\textless{}3\textgreater{}"
+        r"a\_b\{c\}\textbackslash{}d\textasciitilde{}e\^{}f \$1 \#2 "
+        r"\ensuremath{<}3\ensuremath{>}"
     )
     row = Row("9_x", "50% & more", None, "male", failed=("in C:\\runs_1",))
     text = to_latex([row], "training.epochs=3, set={gender=0.5}")
@@ -192,10 +164,9 @@ def test_latex_is_escaped():
         ('"a"', r"\symbol{34}a\symbol{34}"),  # \textquotedbl stops pdfLaTeX
         ("--quick", "-{}-quick"),
         ("[x] y", "{}[x] y"),
-        ("* y", "{}* y"),
         ("x [0, 1]", "x [0, 1]"),
-        ("−1 ≤ `a` → b", r"\textminus{}1 \ensuremath{\le} \textasciigrave{}a"
-                         r"\textasciigrave{} \textrightarrow{} b"),
+        ("1 ≤ `a` | b", r"1 \ensuremath{\le} \textasciigrave{}a\textasciigrave{} "
+                        r"\textbar{} b"),
     ],
 )  # fmt: skip
 def test_what_stopped_latex_is_escaped(text, expected):
@@ -206,7 +177,7 @@ def test_the_latex_has_cells_for_every_column_and_whole_commands():
     """Compiled by hand with pdfLaTeX; here its structure, of the worst names."""
     wide = RunsInterval(1.0, 1.0, 1.0, "folds")
     figures = {"gender accuracy": wide, "age accuracy": wide, "gender f1": wide}
-    name = 'recipe_of_50%_&_more#"x"'
+    name = "recipe_of_50%_&_more#x"
     failed = ("in " + "C:\\runs_1\\" * 20 + " and " + "/a_b" * 40 + "{}~^$",)
     rows = [
         Row(name, "t & u", None, "male", dict.fromkeys(figures, 1.0), failed=failed,
@@ -216,19 +187,18 @@ def test_the_latex_has_cells_for_every_column_and_whole_commands():
     lines = to_latex(rows, f"Changed: {name}={{1}}, 5 % & ~").splitlines()[1:]
     columns, num_rows = 0, 0
     for line in lines:
-        if found := re.match(r"\\begin\{tabular\}\{@\{\}(l+)@\{\}\}", line):
+        if found := re.match(r"\\begin\{tabular\}\{(l+)\}", line):
             columns = len(found[1])
-        elif line.endswith(r" \\"):
+        elif line.rstrip().endswith(r"\\"):
             assert len(re.findall(r"(?<!\\)&", line)) == columns - 1, line
             num_rows += 1
     assert num_rows == 3 * 3  # a head and two rows in each of three tables
-    text = re.sub(r"\\symbol\{34\}", "", "\n".join(lines))
+    text = re.sub(r"\\symbol\{34\}|\\\^\{\}", "", "\n".join(lines))
     bare = re.sub(r"\\[&%$#_{}]", "", text)  # without what is escaped
     in_cells = re.sub(r"(?m)^.*\\\\$", "", bare)
     assert not re.search(r'[%$#_~^"]', in_cells) and "&" not in in_cells
     # Braces close within a line's paragraph, commands are not cut by a line's end.
     assert bare.count("{") == bare.count("}")
-    assert not any(re.search(r"(?<!\\)\\$", line) for line in lines)
     environments = re.findall(r"\\(begin|end)\{(\w+)\}", text)
     opened = []
     for what, environment in environments:
@@ -237,6 +207,54 @@ def test_the_latex_has_cells_for_every_column_and_whole_commands():
         else:
             assert opened.pop() == environment
     assert not opened
+
+
+@pytest.mark.parametrize(
+    ("sources", "splits", "reason"),
+    [
+        (("adience",), ("fold_4",), ""),
+        (("synthetic",), ("fold_4",), "measured ones for synthetic"),
+        (("adience", "csv"), ("fold_4",), "measured ones for adience, csv"),
+        ((), ("fold_4",), "measured ones for no data"),
+        (("adience",), ("fold_4", "fold_1"), "for adience's fold_4, measured ones for "
+         "fold_1"),
+    ],
+)  # fmt: skip
+def test_where_a_published_figure_belongs(sources, splits, reason):
+    found = why_not_comparable(Published(), ScoredData(sources, splits))
+    assert reason in found and bool(found) == bool(reason)
+
+
+def test_figures_are_those_of_the_published_positive_class():
+    """Whichever class the runs were scored with."""
+    by_positive = {"male": {"f1": 0.25}, "female": {"f1": 0.75}}
+    run = {"best": {"gender": {"f1": 0.25, "by_positive": by_positive}}}
+    recipe = load_recipe("9")
+    line = replace(recipe.published[0], data="x", split="fold_4")
+    recipe = replace(recipe, published=(line,))
+    (row,) = table_rows(recipe, [run], ScoredData(("x",), ("fold_4",)))
+    assert row.positive == "female" and row.measured["gender f1"] == [0.75]
+    assert row.published["gender f1"] == 0.766
+
+
+def test_a_published_checkpoint_that_runs_do_not_have_is_a_note():
+    recipe = load_recipe("7", ["training.extra_checkpoints={gender='val_gender_loss'}"])
+    runs = [{"best": {}, "gender": {"gender": {"accuracy": 0.5}}}]
+    rows = table_rows(recipe, runs, ADIENCE)
+    assert [row.notes for row in rows] == [
+        ("the runs have no checkpoint named age",), (),
+        ("the runs have no checkpoint named both",),
+    ]  # fmt: skip
+    assert rows[1].measured == {"gender accuracy": [0.5]}
+
+
+def test_faces_that_a_model_was_trained_on_are_a_note():
+    run = {"best": {"num_seen_in_training": 3, "num_seen_in_validation": 8}}
+    (row,) = table_rows(load_recipe("quickstart"), [run], ScoredData((), ()))
+    assert row.notes == (
+        "it was trained on 3 of the test faces",
+        "it was selected on 8 of the test faces",
+    )
 
 
 class Data:
@@ -259,16 +277,18 @@ def test_the_caption_says_what_was_changed(monkeypatch):
         [changed, own],
         [Data("adience", "adience"), Data("whole", "adience")],
         [Data("celeba", "celeba")],
-        Conditions([0, 1], (0,), ("training.epochs=3",), False),
+        folds=[0, 1],
+        seeds=(0,),
+        overrides=("training.epochs=3",),
     )
     assert note == (
         "Measured on adience, whole (faces of adience); test folds 0, 1 of a "
-        "cross-validation; seed 0. What models begin with is trained on celeba. "
+        "cross-validation; seed 0. Pretraining uses celeba. "
         "Changed in every recipe: training.epochs=3. Changed in 13_resnet_ordinal: "
         "training.learning_rate=0.5."
     )
-    conditions = Conditions(None, (0, 1), (), True)
-    note = conditions_note([], [Data("faces", "synthetic")], [], conditions)
+    data = [Data("faces", "synthetic")]
+    note = conditions_note([], data, [], folds=None, seeds=(0, 1), quick=True)
     assert "SYNTHETIC faces, drawn by a program" in note
     assert "the dataset's own splits; seeds 0, 1." in note
     assert "QUICK: 64 x 64 pixels, 2 epochs, a subset of at most 600 faces" in note
