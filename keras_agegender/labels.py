@@ -15,7 +15,7 @@ from typing import Any
 MISSING = -1
 
 MAX_AGE = 130  # years; nobody is known to have lived longer
-GAPS = ("omit", "mask", "nearest")  # what becomes of an age between two groups
+UNMAPPED_AGES = ("drop", "mask", "nearest")  # what becomes of an age between two groups
 
 _RANGE = re.compile(r"^[(\[]?\s*(\d{1,3})\s*(?:-|–|,|\.\.|to)\s*(\d{1,3})\s*[)\]]?$")
 _OPEN = re.compile(r"^(?:(?:more than|over|>)\s*(\d{1,3})|(\d{1,3})\s*\+)$")
@@ -78,15 +78,15 @@ class AgeGroups:
         """The middle of each group, in years; the age a group stands for."""
         return tuple((low + high) / 2 for low, high in self.bounds)
 
-    def from_years(self, years: float, gaps: str = "omit") -> int:
+    def from_years(self, years: float, unmapped_ages: str = "drop") -> int:
         """Returns the id of the group an age lies in.
 
         Args:
             years: Age in completed years, 0 to 130; a fraction counts for the whole
                 year.
-            gaps: What an age between two groups becomes: `"omit"` (default) and
-                `"mask"` are `MISSING`, and readers leave the face out or keep it;
-                `"nearest"` is the nearer group, the younger of two equally near.
+            unmapped_ages: Result for an age between two groups: `MISSING` for `"drop"`
+                (default; readers skip the face) and `"mask"` (readers keep it), the
+                nearer group for `"nearest"`, the younger of two equally near.
 
         Returns:
             Id in [0, num_groups), or -1.
@@ -94,7 +94,7 @@ class AgeGroups:
         Raises:
             ValueError: If the age or the option is impossible.
         """
-        check_gaps(gaps)
+        check_unmapped_ages(unmapped_ages)
         if not 0 <= years <= MAX_AGE:
             raise ValueError(
                 f"Invalid age. Expected years in [0, {MAX_AGE}]. Received: {years}."
@@ -103,7 +103,7 @@ class AgeGroups:
         distances = [max(low - age, age - high, 0) for low, high in self.bounds]
         distances[-1] = max(self.bounds[-1][0] - age, 0)
         nearest = min(range(len(self)), key=distances.__getitem__)
-        if distances[nearest] == 0 or gaps == "nearest":
+        if distances[nearest] == 0 or unmapped_ages == "nearest":
             return nearest
         return MISSING
 
@@ -161,11 +161,12 @@ def _checked_bounds(bounds: Any) -> tuple[tuple[int, int], ...]:
     return tuple(pairs)
 
 
-def check_gaps(gaps: str) -> None:
+def check_unmapped_ages(unmapped_ages: str) -> None:
     """Raises ValueError unless it says what becomes of ages between two groups."""
-    if gaps not in GAPS:
+    if unmapped_ages not in UNMAPPED_AGES:
         raise ValueError(
-            f"Invalid `gaps`. Expected one of {GAPS}. Received: gaps={gaps!r}."
+            f"Invalid `unmapped_ages`. Expected one of {UNMAPPED_AGES}. "
+            f"Received: unmapped_ages={unmapped_ages!r}."
         )
 
 
@@ -262,13 +263,13 @@ CELEBA_ATTRIBUTES = (
 )  # fmt: skip
 
 
-def age_group_from_years(years: float, gaps: str = "omit") -> int:
+def age_group_from_years(years: float, unmapped_ages: str = "drop") -> int:
     """Returns the id of Adience's age group that an age lies in.
 
     See `AgeGroups.from_years`, which does the same for any groups.
 
     Example:
-    >>> [age_group_from_years(35, gaps=gaps) for gaps in ("omit", "nearest")]
+    >>> [age_group_from_years(35, unmapped_ages=way) for way in ("drop", "nearest")]
     [-1, 4]
     """
-    return ADIENCE_AGE_GROUPS.from_years(years, gaps)
+    return ADIENCE_AGE_GROUPS.from_years(years, unmapped_ages)

@@ -75,7 +75,7 @@ def labels(folder: Path, count: int, seed: int) -> pd.DataFrame:
     """Returns path, age in years, age group and gender of some pictures."""
     import keras_agegender as kag
 
-    rows, _ = kag.read_utkface(folder, gaps="mask", validation=0, test=0)
+    rows, _ = kag.read_utkface(folder, unmapped_ages="mask", validation=0, test=0)
     chosen = np.random.default_rng(seed).permutation(len(rows))[:count]
     return rows.iloc[np.sort(chosen)].reset_index(drop=True)
 

@@ -81,9 +81,16 @@ def utkface_manifest(train: Path, test: Path) -> pd.DataFrame:
     """
     cache = default_cache_file()
     train_rows, report = kag.read_utkface(
-        train, gaps="mask", validation=0.05, test=0, duplicates="near", cache=cache
+        train,
+        unmapped_ages="mask",
+        validation=0.05,
+        test=0,
+        duplicates="near",
+        cache=cache,
     )
-    test_rows, test_report = kag.read_utkface(test, gaps="mask", validation=0, test=0)
+    test_rows, test_report = kag.read_utkface(
+        test, unmapped_ages="mask", validation=0, test=0
+    )
     print(test_report)
     rows = pd.concat([train_rows, test_rows.assign(split="test")])
     race = {"kind": "categorical", "classes": list(RACES)}

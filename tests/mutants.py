@@ -95,7 +95,7 @@ MUTANTS = [
            "antialias=True", "antialias=False", "tests/faces tests/input_pipeline"),
     # Forty more, over the core.
     Mutant("gaps go to the nearest group", "labels.py",
-           'if distances[nearest] == 0 or gaps == "nearest":', "if True:", LABELS),
+           'if distances[nearest] == 0 or unmapped_ages == "nearest":', "if True:", LABELS),
     Mutant("very old ages have no group", "labels.py",
            "distances[-1] = max(self.bounds[-1][0] - age, 0)", "pass", LABELS),
     Mutant("overlapping groups pass", "labels.py",

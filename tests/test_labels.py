@@ -49,7 +49,7 @@ def test_unknown_texts_are_errors(text):
 
 
 @pytest.mark.parametrize(
-    ("years", "omit", "nearest"),
+    ("years", "drop", "nearest"),
     [
         (0, 0, 0), (2, 0, 0), (2.99, 0, 0),
         (3, -1, 0),  # one year from 2, one from 4: the younger
@@ -59,9 +59,9 @@ def test_unknown_texts_are_errors(text):
         (56, -1, 6), (57, -1, 7), (59, -1, 7), (60, 7, 7), (100, 7, 7), (116, 7, 7),
     ],
 )  # fmt: skip
-def test_years(years, omit, nearest):
-    assert age_group_from_years(years) == omit
-    assert age_group_from_years(years, gaps="nearest") == nearest
+def test_years(years, drop, nearest):
+    assert age_group_from_years(years) == drop
+    assert age_group_from_years(years, unmapped_ages="nearest") == nearest
 
 
 @pytest.mark.parametrize("years", [-1, 131, float("nan")])
@@ -71,8 +71,8 @@ def test_impossible_years(years):
 
 
 def test_unknown_way_with_gaps():
-    with pytest.raises(ValueError, match="gaps='drop'"):
-        age_group_from_years(3, gaps="drop")
+    with pytest.raises(ValueError, match="unmapped_ages='omit'"):
+        age_group_from_years(3, unmapped_ages="omit")
 
 
 def test_celeba_has_forty_attributes_in_alphabetical_order():

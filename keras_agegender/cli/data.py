@@ -17,7 +17,7 @@ from keras_agegender.cli.console import (
     seed,
     share,
 )
-from keras_agegender.labels import AGE_GROUP_PRESETS, GAPS, GENDERS
+from keras_agegender.labels import AGE_GROUP_PRESETS, UNMAPPED_AGES, GENDERS
 
 _FILE_ENDINGS = (".csv", ".tsv", ".txt")
 
@@ -44,7 +44,7 @@ def add_csv_options(source: argparse.ArgumentParser) -> None:
         help="columns that are no outputs and stay beside the faces, to be grouped by "
         "(evaluate --by, compare --by)",
     )
-    add_sampling_options(source, gaps="mask")
+    add_sampling_options(source, unmapped_ages="mask")
 
 
 class _ExtraColumns(argparse.Action):
@@ -72,14 +72,14 @@ class _ExtraColumns(argparse.Action):
         setattr(namespace, self.dest, columns)
 
 
-def add_sampling_options(source: argparse.ArgumentParser, gaps: str) -> None:
+def add_sampling_options(source: argparse.ArgumentParser, unmapped_ages: str) -> None:
     """Adds ages between groups, age groups, shares of the splits, and duplicates."""
     source.add_argument(
-        "--gaps",
-        choices=GAPS,
-        default=gaps,
+        "--unmapped-ages",
+        choices=UNMAPPED_AGES,
+        default=unmapped_ages,
         help="ages between two groups: leave the picture out, keep it without an age "
-        f"group, or take the nearest group [{gaps}]",
+        f"group, or take the nearest group [{unmapped_ages}]",
     )
     for split, does in (("validation", "validate"), ("test", "test")):
         source.add_argument(
@@ -156,7 +156,7 @@ def read_csv_as_asked(arguments: argparse.Namespace) -> tuple:
         arguments.file,
         **csv_columns(arguments),
         age_groups=arguments.age_groups,
-        gaps=arguments.gaps,
+        unmapped_ages=arguments.unmapped_ages,
         extra=_extra_columns(arguments.extra),
         keep_columns=arguments.keep_columns,
         validation=arguments.validation,
@@ -235,7 +235,7 @@ def _crop_options(arguments: argparse.Namespace) -> Any:
     return CropOptions(
         margin=arguments.margin,
         square=not arguments.no_square,
-        keep=arguments.keep,
+        face_selection=arguments.face_selection,
         fallback=arguments.fallback,
         align=arguments.align,
         pad=arguments.pad,
@@ -266,7 +266,7 @@ def _read_utkface(arguments: argparse.Namespace) -> tuple:
     manifest, report = read_utkface(
         arguments.images,
         age_groups=arguments.age_groups,
-        gaps=arguments.gaps,
+        unmapped_ages=arguments.unmapped_ages,
         validation=arguments.validation,
         test=arguments.test,
         seed=arguments.seed,
@@ -339,7 +339,7 @@ def _add_adience(sources: Any) -> argparse.ArgumentParser:
 def _add_utkface(sources: Any) -> argparse.ArgumentParser:
     source = sources.add_parser("utkface", help="UTKFace by its file names")
     source.add_argument("images", help="folder with <age>_<gender>_<race>_… files")
-    add_sampling_options(source, gaps="omit")
+    add_sampling_options(source, unmapped_ages="drop")
     source.set_defaults(read=_read_utkface)
     return source
 
@@ -378,10 +378,10 @@ def _add_crop_options(source: argparse.ArgumentParser) -> None:
         help="added around the face, of the box's side [%(default)s]",
     )
     source.add_argument(
-        "--keep",
+        "--face-selection",
         choices=("largest", "center"),
         default="largest",
-        help="which face, where several are found [%(default)s]",
+        help="which of several faces to crop [%(default)s]",
     )
     source.add_argument(
         "--fallback",

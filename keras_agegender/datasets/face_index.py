@@ -348,7 +348,7 @@ def _read_csv(
     file: Path, options: Mapping[str, Any]
 ) -> tuple[Manifest, CleaningReport]:
     columns = {f"{role}_column" for role in USUAL_NAMES}
-    columns |= {"images_dir", "gender_values", "age_groups", "gaps"}
+    columns |= {"images_dir", "gender_values", "age_groups", "unmapped_ages"}
     _check_options(options, columns, "a CSV file")
     manifest, report, has_splits = read_csv_as_is(file, **options)
     if not has_splits:

@@ -134,14 +134,14 @@ class CleaningReport:
         first = f"{self.source}: {self.rows_read} rows read, {self.rows_kept} kept"
         if self.num_between_groups:
             first += (
-                f"; {self.num_between_groups} ages lie between two groups (--gaps "
-                "mask keeps them without a group, nearest takes the nearer one, omit "
-                "leaves them out; --age-groups decades has no gaps)"
+                f"; {self.num_between_groups} ages lie between two groups (--unmapped-ages "
+                "mask keeps them without a group, nearest takes the nearer one, drop "
+                "skips those faces; --age-groups decades has no gaps)"
             )
         if self.num_moved:
             first += (
                 f"; {self.num_moved} ages lie between two groups and were moved to the "
-                "nearer one (--gaps nearest)"
+                "nearer one (--unmapped-ages nearest)"
             )
         rows = cleaning_rows(self.counts())
         width = min(max((len(text) for text, _ in rows), default=0), WIDEST)

@@ -133,7 +133,7 @@ def _age_probabilities(head: Head, outputs: Outputs, age_groups: AgeGroups) -> A
     # Years in a gap between two groups count for the nearer one: all sum to 1.
     belongs = np.zeros((head.num_classes, len(age_groups)), "float32")
     for year in range(head.num_classes):
-        belongs[year, age_groups.from_years(year, gaps="nearest")] = 1.0
+        belongs[year, age_groups.from_years(year, unmapped_ages="nearest")] = 1.0
     return ops.matmul(probabilities, belongs)
 
 

@@ -78,20 +78,20 @@ def center_square(image_size: Any) -> tf.Tensor:
     return tf.concat([start, start + side], axis=0)
 
 
-def select_face(boxes: Any, image_size: Any, keep: str = "largest") -> tf.Tensor:
+def select_face(boxes: Any, image_size: Any, selection: str = "largest") -> tf.Tensor:
     """Returns which of several faces is the subject of the picture.
 
     Args:
         boxes: Boxes, at least one. Shape (num_faces, 4).
         image_size: (height, width) of the picture.
-        keep: `"largest"` (default) or `"center"`, the one whose center is nearest the
+        selection: `"largest"` (default) or `"center"`, the one whose center is nearest the
             picture's.
 
     Returns:
         Its index, int64; the first of equals.
     """
     boxes = tf.cast(boxes, tf.float32)
-    if keep == "largest":
+    if selection == "largest":
         sides = tf.nn.relu(boxes[:, 2:] - boxes[:, :2])
         return tf.argmax(sides[:, 0] * sides[:, 1])
     middle = tf.cast(image_size, tf.float32)[::-1] / 2

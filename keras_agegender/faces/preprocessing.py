@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-KEEP = ("largest", "center")
+FACE_SELECTIONS = ("largest", "center")
 FALLBACKS = ("center", "full", "skip")
-# What became of a picture, in the order in which `prepare` finds out.
-STATUSES = ("ok", "no_face", "several_faces", "not_cropped", "unreadable")
+_STORED = {"face_selection": "keep"}  # field -> its key in files
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class CropOptions:
             forehead and chin; 0.25 (default) takes in hair and ears.
         square: Whether the shorter side is lengthened, so that a face is not squeezed.
             Defaults to true. The crop is shifted into the picture before it is cut.
-        keep: Which face, where several are found: `"largest"` (default) or `"center"`.
+        face_selection: Which of several faces: `"largest"` (default) or `"center"`.
         fallback: Where none is found: `"center"` (default), the central square,
             `"full"`, the whole picture, or `"skip"`, no crop.
         align: Whether the picture is turned about the middle of the crop until the eyes
@@ -41,7 +40,7 @@ class CropOptions:
 
     margin: float = 0.25
     square: bool = True
-    keep: str = "largest"
+    face_selection: str = "largest"
     fallback: str = "center"
     align: bool = False
     pad: bool = False
@@ -52,7 +51,10 @@ class CropOptions:
                 "Invalid `margin` (--margin). Expected a float in [0, 4]. "
                 f"Received: margin={self.margin}."
             )
-        for name, allowed in (("keep", KEEP), ("fallback", FALLBACKS)):
+        for name, allowed in (
+            ("face_selection", FACE_SELECTIONS),
+            ("fallback", FALLBACKS),
+        ):
             if getattr(self, name) not in allowed:
                 raise ValueError(
                     f"Invalid `{name}`. Expected one of {allowed}. "
@@ -60,15 +62,14 @@ class CropOptions:
                 )
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the options as plain values."""
-        return asdict(self)
+        """Returns the options as plain values, by the names they are stored with."""
+        return {_STORED.get(name, name): value for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, options: Mapping[str, Any]) -> CropOptions:
         """Returns the options that `to_dict` wrote, of this version or an older one."""
-        return cls(
-            **{f.name: options[f.name] for f in fields(cls) if f.name in options}
-        )
+        names = {_STORED.get(f.name, f.name): f.name for f in fields(cls)}
+        return cls(**{names[k]: value for k, value in options.items() if k in names})
 
 
 # Raised when the same settings begin to give other pixels.

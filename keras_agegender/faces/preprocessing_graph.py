@@ -312,11 +312,10 @@ class PreprocessingGraph(tf.Module):
 
         if self.path.crop is None:
             return cut_fallback()
-        keep = self.path.crop.keep
 
         def cut_face() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             size = tf.shape(image)[:2]
-            index = select_face(faces.boxes, size, keep)
+            index = select_face(faces.boxes, size, self.path.crop.face_selection)
             box = self.crop_box(image, faces.boxes[index])
             picture = self.cut(image, box, faces.landmarks[index])
             return picture, box, faces.scores[index]

@@ -39,7 +39,7 @@ def test_usual_names_are_found(tmp_path):
     assert list(manifest["subject"]) == ["anna", "ben", "cleo", "dan"]
     assert report.rules["age between two groups", "35", "no age group"] == 1
     assert list(manifest["age_years"]) == [27, -1, 35, -1]
-    assert "1 ages lie between two groups (--gaps" in str(report)
+    assert "1 ages lie between two groups (--unmapped-ages" in str(report)
     assert report.rules["gender", "unknown", "no gender"] == 1
     assert manifest.extra_heads == {}
 
@@ -74,7 +74,7 @@ def test_columns_named_and_gaps_and_gender_values(tmp_path):
         read_csv(file)
     manifest, _ = read_csv(
         file, image_column="pic", age_column="years", gender_column="g",
-        gender_values={"0": "male", "1": "female"}, gaps="nearest", **ALL,
+        gender_values={"0": "male", "1": "female"}, unmapped_ages="nearest", **ALL,
     )  # fmt: skip
     assert list(manifest["age_group"]) == [4, 4]
     assert list(manifest["gender"]) == [1, 0]
@@ -159,12 +159,12 @@ def test_a_name_that_no_layer_can_have_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("gaps", "kept", "groups"),
-    [("mask", 3, [1, -1, -1]), ("nearest", 3, [1, 1, -1]), ("omit", 2, [1, -1])],
+    ("unmapped_ages", "kept", "groups"),
+    [("mask", 3, [1, -1, -1]), ("nearest", 3, [1, 1, -1]), ("drop", 2, [1, -1])],
 )
-def test_ages_between_two_groups(tmp_path, gaps, kept, groups):
+def test_ages_between_two_groups(tmp_path, unmapped_ages, kept, groups):
     file = write(tmp_path, "0.jpg,4", "1.jpg,7", "2.jpg,", header="image,age")
-    manifest, report = read_csv(file, gaps=gaps, **ALL)
+    manifest, report = read_csv(file, unmapped_ages=unmapped_ages, **ALL)
     assert report.rows_kept == len(manifest) == kept
     assert list(manifest["age_group"]) == groups  # an unknown age is in no gap
     assert report.left_out["age between two groups"] == 3 - kept
@@ -173,13 +173,13 @@ def test_ages_between_two_groups(tmp_path, gaps, kept, groups):
 def test_ages_moved_to_the_nearer_group_are_counted(tmp_path):
     lines = ("0.jpg,4", "1.jpg,7", "2.jpg,33", "3.jpg,7.0")
     file = write(tmp_path, *lines, header="image,age")
-    manifest, report = read_csv(file, gaps="nearest", **ALL)
+    manifest, report = read_csv(file, unmapped_ages="nearest", **ALL)
     assert list(manifest["age_group"]) == [1, 1, 4, 1]
     assert (report.num_moved, report.num_between_groups) == (3, 0)
     assert manifest.cleaning["num_moved"] == 3
     assert "3 ages lie between two groups and were moved" in str(report)
     assert report.rules["age between two groups", "33", "25-32"] == 1
-    _, report = read_csv(file, gaps="mask", **ALL)
+    _, report = read_csv(file, unmapped_ages="mask", **ALL)
     assert (report.num_moved, report.num_between_groups) == (0, 3)
 
 
@@ -188,7 +188,7 @@ def test_ages_in_gaps_are_one_line(tmp_path):
     lines = (f"{n % 4}.jpg,{age}" for n, age in enumerate(gaps))
     file = write(tmp_path, *lines, header="image,age")
     for way, to in (("mask", "no age group"), ("nearest", "the nearer group")):
-        _, report = read_csv(file, gaps=way, **ALL)
+        _, report = read_csv(file, unmapped_ages=way, **ALL)
         (line,) = (x for x in str(report).splitlines() if "age between" in x)
         assert line.split("->")[0] == "  age between two groups (3, 7, 13 and 3 more) "
         assert line.split("->")[1].split("  ")[0] == f" {to}" and line.endswith(" 6")
@@ -272,8 +272,8 @@ def test_errors_name_argument_and_option(tmp_path, header, options, named):
 
 
 def test_unknown_ways_with_gaps(tmp_path):
-    with pytest.raises(ValueError, match="gaps='drop'"):
-        read_csv(tmp_path / "there_is_none.csv", gaps="drop")
+    with pytest.raises(ValueError, match="unmapped_ages='omit'"):
+        read_csv(tmp_path / "there_is_none.csv", unmapped_ages="omit")
 
 
 @pytest.mark.parametrize("name", ["scores", "loss", "age_years", "age9", "encoding"])

@@ -38,18 +38,18 @@ def test_labels_are_read_off_names(folder):
 
 
 def test_ages_in_gaps(folder):
-    manifest, report = read_utkface(folder, gaps="nearest", **ALL)
+    manifest, report = read_utkface(folder, unmapped_ages="nearest", **ALL)
     assert list(manifest["age_group"]) == [7, 0, 4, 4]
     assert report.rules["age between two groups", "35", "25-32"] == 1
     assert (report.num_moved, report.num_between_groups) == (1, 0)
     assert "1 ages lie between two groups and were moved to the nearer" in str(report)
-    manifest, report = read_utkface(folder, gaps="mask", **ALL)
+    manifest, report = read_utkface(folder, unmapped_ages="mask", **ALL)
     assert list(manifest["age_group"]) == [7, 0, 4, -1]
     assert list(manifest["gender"]) == [1, 0, 1, 0]
     assert report.rules["age between two groups", "35", "no age group"] == 1
     assert (report.num_moved, report.num_between_groups) == (0, 1)
-    with pytest.raises(ValueError, match="gaps='drop'"):
-        read_utkface(folder, gaps="drop")
+    with pytest.raises(ValueError, match="unmapped_ages='omit'"):
+        read_utkface(folder, unmapped_ages="omit")
 
 
 def test_malformed_names_are_reported_one_by_one(folder):

@@ -51,9 +51,9 @@ def test_no_margin_is_the_face_itself():
     assert box.tolist() == [20, 10, 40, 30] and score == pytest.approx(0.9)
 
 
-@pytest.mark.parametrize(("keep", "left"), [("largest", 0), ("center", 35)])
-def test_which_face_is_stored(keep, left):
-    _, box, _ = stored(graph(margin=0, keep=keep), TWO)
+@pytest.mark.parametrize(("selection", "left"), [("largest", 0), ("center", 35)])
+def test_which_face_is_stored(selection, left):
+    _, box, _ = stored(graph(margin=0, face_selection=selection), TWO)
     assert box[0] == left
 
 

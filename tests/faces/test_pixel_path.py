@@ -107,7 +107,12 @@ def test_paths_of_other_versions_are_refused(change):
 
 @pytest.mark.parametrize(
     "options",
-    [{"margin": -0.1}, {"margin": 4.1}, {"keep": "best"}, {"fallback": "none"}],
+    [
+        {"margin": -0.1},
+        {"margin": 4.1},
+        {"face_selection": "best"},
+        {"fallback": "none"},
+    ],
 )
 def test_invalid_crop_options(options):
     (name,) = options
@@ -118,3 +123,6 @@ def test_invalid_crop_options(options):
 def test_older_crop_options_are_read():
     old = {"margin": 0.4, "square": True, "keep": "largest", "fallback": "full"}
     assert CropOptions.from_dict(old) == CropOptions(0.4, fallback="full")
+    central = CropOptions(face_selection="center")
+    assert central.to_dict()["keep"] == "center"  # as in files written before
+    assert CropOptions.from_dict(central.to_dict()) == central

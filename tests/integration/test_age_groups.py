@@ -136,7 +136,7 @@ def test_years_are_scored_in_the_groups_of_the_data(tmp_path):
     assert [row["age_group"] for row in rows] == ["0-2", "4-6", "25-32", "60-100"]
     for row in rows:
         years = float(row["predicted_age_years"])
-        near = ADIENCE_AGE_GROUPS.from_years(round(years), gaps="nearest")
+        near = ADIENCE_AGE_GROUPS.from_years(round(years), unmapped_ages="nearest")
         assert abs(near - int(row["predicted_age_group_id"])) <= 2
 
 
@@ -152,4 +152,6 @@ def test_a_csv_says_how_ages_between_groups_are_kept(tmp_path):
         write_picture(tmp_path / f"{name}.jpg")
     (tmp_path / "labels.csv").write_text("image,age\na.jpg,3\nb.jpg,27\nc.jpg,13\n")
     _, report = read_csv(tmp_path / "labels.csv", validation=0, test=0)
-    assert "2 ages lie between two groups (--gaps" in str(report).splitlines()[0]
+    assert (
+        "2 ages lie between two groups (--unmapped-ages" in str(report).splitlines()[0]
+    )

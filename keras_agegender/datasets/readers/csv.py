@@ -38,7 +38,7 @@ from keras_agegender.labels import (
     MAX_AGE,
     MISSING,
     AgeGroups,
-    check_gaps,
+    check_unmapped_ages,
     get_age_groups,
 )
 
@@ -83,7 +83,7 @@ def read_labels(
     cells: Mapping[str, Cell],
     genders: Mapping[str, str],
     groups: AgeGroups,
-    gaps: str,
+    unmapped_ages: str,
     report: CleaningReport,
 ) -> dict[str, Any]:
     """Returns a row's labels and split by column of a manifest.
@@ -92,7 +92,7 @@ def read_labels(
         cells: Cells by role, those that the file has.
         genders: What `gender_words` returned.
         groups: Age groups of the manifest.
-        gaps: As `read_csv` takes it.
+        unmapped_ages: As `read_csv` takes it.
         report: Counts what is not known and ages between two groups.
 
     Raises:
@@ -101,7 +101,7 @@ def read_labels(
     labels: dict[str, Any] = {"source": "csv"}
     if "age" in cells:
         labels["age_group"], labels["age_years"] = _age(
-            cells["age"], groups, gaps, report
+            cells["age"], groups, unmapped_ages, report
         )
     if "gender" in cells:
         labels["gender"] = _gender(cells["gender"], genders, report)
@@ -133,7 +133,7 @@ def check_not_ids(file: Path, texts: list[str]) -> None:
 
 
 def _age(
-    cell: Cell, groups: AgeGroups, gaps: str, report: CleaningReport
+    cell: Cell, groups: AgeGroups, unmapped_ages: str, report: CleaningReport
 ) -> tuple[int, float]:
     """Returns an age group and years, `MISSING` where they are not known."""
     if cell.text.lower() in UNKNOWN:
@@ -141,8 +141,8 @@ def _age(
         return MISSING, MISSING
     if _YEARS.match(cell.text) and float(cell.text) <= MAX_AGE:
         years = float(cell.text)
-        group = groups.from_years(years, gaps)
-        if groups.from_years(years) == MISSING and gaps == "omit":
+        group = groups.from_years(years, unmapped_ages)
+        if groups.from_years(years) == MISSING and unmapped_ages == "drop":
             report.num_between_groups += 1  # the caller leaves the row out
         elif groups.from_years(years) == MISSING:
             moved_to = None if group == MISSING else groups.names[group]
@@ -277,7 +277,7 @@ def read_csv(
     images_dir: str | Path | None = None,
     gender_values: Mapping[str, str] | None = None,
     age_groups: AgeGroups | str | Sequence[tuple[int, int]] | None = None,
-    gaps: str = "mask",
+    unmapped_ages: str = "mask",
     extra: str | Sequence[str] | Mapping[str, str | Mapping | None] = "auto",
     keep_columns: Sequence[str] = (),
     validation: float = 0.1,
@@ -313,9 +313,9 @@ def read_csv(
             `male`, `woman`, `man`. Numbers need it: datasets disagree on them.
         age_groups: Age groups of the manifest, as `get_age_groups` takes them:
             `"decades"`, `"0-17,18+"`. Defaults to Adience's eight.
-        gaps: What becomes of ages in years between two groups: `"mask"` (default)
+        unmapped_ages: What becomes of ages in years between two groups: `"mask"` (default)
             keeps the face and its years, without an age group; `"nearest"` takes the
-            nearer group; `"omit"` leaves the face out.
+            nearer group; `"drop"` leaves the face out.
         extra: Further columns that become outputs: `"auto"` (default) takes every
             column whose kind is evident, but none that seems to name rows (ids, dates,
             file names: the report says which); a list names them; a dict says their
@@ -361,7 +361,7 @@ def read_csv(
         images_dir=images_dir,
         gender_values=gender_values,
         age_groups=age_groups,
-        gaps=gaps,
+        unmapped_ages=unmapped_ages,
         extra=extra,
         keep_columns=keep_columns,
     )
@@ -388,7 +388,7 @@ def read_csv_as_is(
     images_dir: str | Path | None = None,
     gender_values: Mapping[str, str] | None = None,
     age_groups: AgeGroups | str | Sequence[tuple[int, int]] | None = None,
-    gaps: str = "mask",
+    unmapped_ages: str = "mask",
     extra: str | Sequence[str] | Mapping[str, str | Mapping | None] = "auto",
     keep_columns: Sequence[str] = (),
     **columns: str | None,
@@ -400,7 +400,7 @@ def read_csv_as_is(
     Returns:
         `(manifest, report, has_splits)`. Without splits, all rows are in `train`.
     """
-    check_gaps(gaps)
+    check_unmapped_ages(unmapped_ages)
     file = Path(file)
     names, rows = _read_rows(file)
     roles = _find_roles(
@@ -429,9 +429,13 @@ def read_csv_as_is(
             role: Cell(row[name].strip(), f"{file}, line {number}, column {name!r}")
             for role, name in roles.items()
         }
-        labels = read_labels(cells, genders, groups, gaps, report)
+        labels = read_labels(cells, genders, groups, unmapped_ages, report)
         years = labels.get("age_years", MISSING)
-        if gaps == "omit" and years != MISSING and labels["age_group"] == MISSING:
+        if (
+            unmapped_ages == "drop"
+            and years != MISSING
+            and labels["age_group"] == MISSING
+        ):
             report.leave_out(cells["image"].text, GAP)
             continue
         made_row = _find_picture(cells["image"], base, seen, report)

@@ -26,7 +26,7 @@ from keras_agegender.labels import (
     MAX_AGE,
     MISSING,
     AgeGroups,
-    check_gaps,
+    check_unmapped_ages,
     get_age_groups,
 )
 
@@ -41,7 +41,7 @@ def read_utkface(
     directory: str | Path,
     *,
     age_groups: AgeGroups | str | Sequence[tuple[int, int]] | None = None,
-    gaps: str = "omit",
+    unmapped_ages: str = "drop",
     validation: float = 0.1,
     test: float = 0.1,
     seed: int = 0,
@@ -58,7 +58,7 @@ def read_utkface(
         directory: Folder of pictures; folders in it are searched too.
         age_groups: Age groups of the manifest, as `get_age_groups` takes them. Defaults
             to Adience's eight.
-        gaps: What becomes of ages between two groups: `"omit"` (default) leaves the
+        unmapped_ages: What becomes of ages between two groups: `"drop"` (default) leaves the
             picture out, `"mask"` keeps it with an unknown age group for its gender and
             its years, `"nearest"` takes the nearer group, the younger of two.
         validation: Share of pictures that validate, in [0, 1). Defaults to 0.1.
@@ -83,7 +83,7 @@ def read_utkface(
     Example:
     >>> manifest, report = read_utkface("data/UTKFace")  # doctest: +SKIP
     """
-    check_gaps(gaps)
+    check_unmapped_ages(unmapped_ages)
     check_duplicates(duplicates)
     directory = Path(directory)
     if not directory.is_dir():
@@ -95,7 +95,7 @@ def read_utkface(
         if file.suffix.lower() not in SUFFIXES or not file.is_file():
             continue
         report.rows_read += 1
-        row = _read_name(file.relative_to(directory), groups, gaps, report)
+        row = _read_name(file.relative_to(directory), groups, unmapped_ages, report)
         if row is not None:
             rows.append({**row, "path": str(file)})
     if not rows:
@@ -117,7 +117,7 @@ def read_utkface(
 
 
 def _read_name(
-    file: Path, groups: AgeGroups, gaps: str, report: CleaningReport
+    file: Path, groups: AgeGroups, unmapped_ages: str, report: CleaningReport
 ) -> dict | None:
     key = file.as_posix()
     if not is_text(key):
@@ -131,9 +131,9 @@ def _read_name(
     if years > MAX_AGE:
         report.leave_out(key, "impossible age")
         return None
-    group = groups.from_years(years, gaps)
+    group = groups.from_years(years, unmapped_ages)
     if groups.from_years(years) == MISSING:
-        if gaps == "omit":
+        if unmapped_ages == "drop":
             report.num_between_groups += 1
             report.leave_out(key, GAP)
             return None
