@@ -17,7 +17,7 @@ from keras_agegender.cli.console import (
     seed,
     share,
 )
-from keras_agegender.labels import AGE_GROUP_PRESETS, UNMAPPED_AGES, GENDERS
+from keras_agegender.labels import AGE_GROUP_PRESETS, GENDERS, UNMAPPED_AGES
 
 _FILE_ENDINGS = (".csv", ".tsv", ".txt")
 
