@@ -312,10 +312,11 @@ class PreprocessingGraph(tf.Module):
 
         if self.path.crop is None:
             return cut_fallback()
+        selection = self.path.crop.face_selection
 
         def cut_face() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             size = tf.shape(image)[:2]
-            index = select_face(faces.boxes, size, self.path.crop.face_selection)
+            index = select_face(faces.boxes, size, selection)
             box = self.crop_box(image, faces.boxes[index])
             picture = self.cut(image, box, faces.landmarks[index])
             return picture, box, faces.scores[index]
