@@ -18,13 +18,12 @@ from keras_agegender.files import (
     write_json,
 )
 from keras_agegender.labels import AgeGroups
-from keras_agegender.recipes.loading import load_recipe
-from keras_agegender.recipes.schema import Recipe
 
 if TYPE_CHECKING:
     from keras_agegender.encodings.calibration import Calibration
     from keras_agegender.encodings.encoding import Encoding
     from keras_agegender.encodings.head import Head
+    from keras_agegender.recipes.schema import Recipe
 
 
 ANEW = "Put it back, or train anew (--overwrite)."
@@ -190,6 +189,8 @@ class RunDirectory:
 
     def recipe(self) -> Recipe:
         """Returns the resolved recipe; an empty file would be one of defaults."""
+        from keras_agegender.recipes.loading import load_recipe
+
         if not self.recipe_file.read_text("utf-8").strip():
             raise ValueError(f"{self.recipe_file} is empty. {ANEW}")
         return load_recipe(self.recipe_file)

@@ -235,7 +235,7 @@ MUTANTS = [
     Mutant("another experiment replaces what was trained", "training/resuming.py",
            "run.identity != experiment.identity and not run.has_trained()",
            "run.identity != experiment.identity", EXPERIMENT),
-    Mutant("missing weights files pass", "recipes/needs.py",
+    Mutant("missing weights files pass", "recipes/loading.py",
            'file not in (None, "imagenet") and not Path(str(file)).is_file()', "False",
            "tests/recipes/test_needs.py"),
 ]  # fmt: skip

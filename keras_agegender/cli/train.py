@@ -21,7 +21,6 @@ from keras_agegender.cli.console import (
     seed,
 )
 from keras_agegender.files import read_json
-from keras_agegender.recipes.loading import report_recipes
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -147,6 +146,8 @@ def add_recipes(verbs: Any) -> None:
 
 
 def _reproduce(arguments: argparse.Namespace) -> int:
+    from keras_agegender.recipes.loading import report_recipes
+
     recipes = arguments.recipes or report_recipes()
     check_recipes(recipes, arguments.set)
     check_data(*arguments.data, *(arguments.pretraining_data or ()))

@@ -17,7 +17,6 @@ from keras_agegender.recipes.loading import (
     PREFIX,
     load_recipe,
     override_recipe,
-    pretraining_recipe,
 )
 from keras_agegender.recipes.schema import Recipe
 from keras_agegender.run_directory import RunDirectory
@@ -364,7 +363,7 @@ def _select(
     pretraining: Sequence[PreparedDataset],
 ) -> dict[str, PreparedDataset | None]:
     """Returns the datasets of the pixels that a recipe needs, by role."""
-    first = pretraining_recipe(recipe) if recipe.pretraining is not None else recipe
+    first = recipe.pretraining_recipe or recipe
     return {
         "target": select_prepared(recipe, targets),
         "pretrain": select_prepared(first, pretraining),
@@ -376,9 +375,7 @@ def _load(recipe: str | Path | Recipe, overrides: Sequence[str]) -> Recipe:
     plain = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     if plain.pretraining is None:
         overrides = [o for o in overrides if not o.strip().startswith(PREFIX)]
-    if isinstance(recipe, Recipe):
-        return override_recipe(recipe, overrides)
-    return load_recipe(recipe, overrides)
+    return override_recipe(plain, overrides)
 
 
 def _train(run: PlannedRun, directory: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from keras import ops
 from keras_agegender.callbacks.balancer import LossWeightBalancer
 from keras_agegender.callbacks.loss_weights import LossWeightScheduler
 from keras_agegender.encodings.encoding import Encoding, check_output_names
+from keras_agegender.errors import did_you_mean
 from keras_agegender.labels import CELEBA_ATTRIBUTES
 from keras_agegender.models.builder import build_model, freeze_all_but_last
 from keras_agegender.recipes.schema import Recipe, TrainingSettings
@@ -200,18 +201,29 @@ def _optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimiz
         )
     if settings.learning_rate_changes:
         rate = _stepwise(settings)
-    try:
-        optimizer = keras.optimizers.get(settings.optimizer)
-    except ValueError as error:
-        raise ValueError(
-            "Invalid `training.optimizer`. Expected the name of a Keras optimizer, "
-            f"'adam' for instance. Received: {settings.optimizer!r}."
-        ) from error
+    optimizer = get_optimizer(settings.optimizer)
     decay = settings.weight_decay or None
     if isinstance(optimizer, keras.optimizers.AdamW):
         return type(optimizer)(learning_rate=rate, weight_decay=decay)
     optimizer = type(optimizer)(learning_rate=rate, weight_decay=None)
     return add_coupled_weight_decay(optimizer, decay) if decay else optimizer
+
+
+def get_optimizer(name: str) -> keras.optimizers.Optimizer:
+    """Returns the Keras optimizer that a recipe names.
+
+    Raises:
+        ValueError: If Keras has none of that name.
+    """
+    try:
+        return keras.optimizers.get(name)
+    except ValueError:
+        classes = [n for n, v in vars(keras.optimizers).items() if isinstance(v, type)]
+        hint = did_you_mean(name.lower(), [known.lower() for known in classes])
+        raise ValueError(
+            "Invalid `training.optimizer`. Expected the name of a Keras optimizer, "
+            f"such as 'adam'. Received: {name!r}.{hint}"
+        ) from None
 
 
 def _stepwise(settings: TrainingSettings) -> Any:

@@ -27,11 +27,11 @@ from keras_agegender.models.registry import NETWORKS, resolve_backbone
 from keras_agegender.models.weights import WeightTransfer, load_model, transfer_weights
 from keras_agegender.recipes.loading import (
     check_beginning,
-    pretraining_recipe,
     training_data,
 )
-from keras_agegender.recipes.schema import Recipe, check_recipe
+from keras_agegender.recipes.schema import Recipe
 from keras_agegender.run_directory import RunDirectory, recipe_encoding
+from keras_agegender.training.compile import get_optimizer
 
 
 def resolve_splits(
@@ -490,7 +490,7 @@ def make_experiment(
     Example:
     >>> make_experiment(load_recipe("1"), "data/adience").identity  # doctest: +SKIP
     """
-    check_recipe(recipe, recipe.name)
+    get_optimizer(recipe.training.optimizer)
     if recipe.model.backbone in NETWORKS:  # of others only building them tells
         resolve_backbone(
             recipe.model.backbone, recipe.model.image_size, width=recipe.model.width
@@ -554,9 +554,9 @@ def _beginning(
         if experiment is None:  # trained before runs had one
             return {"file_sha256": file_hash(run.best_model)}, path
         return experiment, path
-    if recipe.pretraining is None:
+    first = recipe.pretraining_recipe
+    if first is None:
         return None, None
-    first = pretraining_recipe(recipe)
     experiment = make_experiment(
         first, data, pretraining_data=data, splits=splits, seed=seed
     )

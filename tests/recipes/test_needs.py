@@ -27,7 +27,7 @@ def test_a_beginning_is_given_one_way_or_the_other():
     check_beginning(load_recipe("14"), None, None)
     check_beginning(load_recipe("9"), "celeba", None)
     check_beginning(load_recipe("9"), None, "run")
-    with pytest.raises(ValueError, match="begins with 'celeba_attributes'"):
+    with pytest.raises(ValueError, match="initialized from 'celeba_attributes'"):
         check_beginning(load_recipe("9"), None, None)
 
 
@@ -35,7 +35,7 @@ def test_pretraining_data_must_be_of_use():
     for name in ("5", "9", "05_caffe_finetuned"):
         check_pretraining_data(load_recipe(name), "celeba")
     check_pretraining_data(load_recipe("14"), None)
-    with pytest.raises(ValueError, match="begins with no other recipe"):
+    with pytest.raises(ValueError, match="has no pretraining recipe"):
         check_pretraining_data(load_recipe("14"), "celeba")
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import tomllib
 from dataclasses import replace
 
 import pytest
 
+from keras_agegender.recipes import loading
 from keras_agegender.recipes.loading import (
     list_recipes,
     load_recipe,
     override_recipe,
-    pretraining_recipe,
 )
-from keras_agegender.recipes.schema import (
-    OPTIMIZERS,
-    LossWeightBalancing,
-    ModelSettings,
-)
+from keras_agegender.recipes.schema import LossWeightBalancing, ModelSettings
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -55,33 +53,41 @@ def test_overrides():
     ("text", "message"),
     [
         ("[training]\nepoch = 3", r"my\.toml.*'training\.epoch'.*epochs'"),
-        ("[training]\nepochs = '3'", r"my\.toml.*'training\.epochs'.*int.*'3'"),
+        ("[training]\nepochs = '3'", r"my\.toml.*'training\.epochs'.*integer.*'3'"),
         ("[model]\naugment = 1", r"'model\.augment'.*bool"),
-        ("[model]\nimage_size = [3]", r"'model\.image_size'"),
-        ("[loss_weights]\ngender = true", r"'loss_weights\.gender'.*float.*True"),
+        ("[model]\nimage_size = [3]", r"'model\.image_size\[1\]'.*a value.*\[3\]"),
+        ("[loss_weights]\ngender = true", r"'loss_weights\.gender'.*number.*True"),
         ("model = 3", "'model'"),
         ("[model", "not valid TOML"),
         ("base = 'nowhere'", "no recipe named 'nowhere'"),
         ("base = 'my'", "its own base"),
         ("unset = ['training.epoch']\nbase = 'base_resnet'", "invalid `unset`"),
         # A choice: the message lists all.
-        ("[model]\nquestion = 'elder'", r"'model\.question'.*'older', 'younger'"),
-        ("[model]\nquestion = ''", r"'model\.question'.*no such key"),
-        ("[data]\npipeline = 'vgg'", r"'data\.pipeline'.*'resnet', 'caffe'"),
-        ("[data]\nrole = 'source'", r"'data\.role'.*'pretrain', 'target'"),
+        ("[model]\nquestion = 'elder'", r"'model\.question'.*'older' or 'younger'"),
+        ("[model]\nquestion = ''", r"'model\.question'.*'older' or 'younger'.*''"),
+        ("[data]\npipeline = 'vgg'", r"'data\.pipeline'.*'resnet' or 'caffe'"),
+        ("[data]\nrole = 'source'", r"'data\.role'.*'pretrain' or 'target'"),
         ("[training]\nclass_weights = 'equal'", r"'training\.class_weights'.*balanced"),
-        ("[evaluation]\npositive_gender = 'm'", r"positive_gender.*'male', 'female'"),
+        ("[evaluation]\npositive_gender = 'm'", r"positive_gender.*'male' or 'female'"),
         # A range.
-        ("[training]\nepochs = 0", r"'training\.epochs'.*at least 1"),
-        ("[training]\npatience = 0", r"'training\.patience'.*no such key"),
-        ("[training]\nlearning_rate = 0.0", r"'training\.learning_rate'.*positive"),
-        ("[training]\nweight_decay = -1e-4", r"'training\.weight_decay'.*not negative"),
-        ("[training]\noptimizer = 'adamm'", r"'training\.optimizer'.*'adam'"),
+        ("[training]\nepochs = 0", r"'training\.epochs'.*greater than or equal to 1"),
+        (
+            "[training]\npatience = 0",
+            r"'training\.patience'.*greater than or equal to 1",
+        ),
+        (
+            "[training]\nlearning_rate = 0.0",
+            r"'training\.learning_rate'.*greater than 0",
+        ),
+        (
+            "[training]\nweight_decay = -1e-4",
+            r"'training\.weight_decay'.*greater than or equal to 0",
+        ),
         (
             "[training.learning_rate_changes]\nten = 1.0",
             r"learning_rate_changes.*'ten'",
         ),
-        ("[training.learning_rate_changes]\n10 = 0.0", r"changes\.10'.*positive"),
+        ("[training.learning_rate_changes]\n10 = 0.0", r"changes\.10'.*greater than 0"),
         (
             "[training]\ncosine_decay = true\nlearning_rate_changes = {9 = 0.1}",
             "not both",
@@ -92,7 +98,7 @@ def test_overrides():
         ),
         (
             "[training]\ncheckpoint_monitor = ''",
-            r"'training\.checkpoint_monitor'.*metric",
+            r"'training\.checkpoint_monitor'.*at least 1 char",
         ),
         ("[training]\nlearning_rate = inf", r"'training\.learning_rate'.*finite.*inf"),
         ("[training]\nlearning_rate = nan", r"'training\.learning_rate'.*finite.*nan"),
@@ -102,11 +108,7 @@ def test_overrides():
         ("[loss_weights]\nage = inf", r"'loss_weights\.age'.*finite.*inf"),
         (
             "[[loss_weight_changes]]\nepoch = 1\nset = {age = inf}",
-            r"\[0\]\.set'.*inf",
-        ),
-        (
-            "[training]\noptimizer = 'adamm'",
-            r"Received: 'adamm'\. Did you mean 'adam.*'",
+            r"\[0\]\.set\.age'.*inf",
         ),
         # A network and its input.
         (
@@ -125,38 +127,53 @@ def test_overrides():
         # How losses are balanced.
         (
             "[loss_weight_balancing]\nmethod = 'gradnorm'",
-            r"'loss_weight_balancing\.method'.*'dwa', 'uncertainty'.*'gradnorm'",
+            r"'loss_weight_balancing\.method'.*'dwa' or 'uncertainty'.*'gradnorm'",
         ),
         (
             "[loss_weight_balancing]\nby = 'batch'",
-            r"'loss_weight_balancing\.by'.*'epoch', 'step'.*'batch'",
+            r"'loss_weight_balancing\.by'.*'epoch' or 'step'.*'batch'",
         ),
         (
             "[loss_weight_balancing]\nby = 'step'",
             r"'loss_weight_balancing\.by'.*with method 'uncertainty'",
         ),
-        ("[loss_weight_balancing]\ntemperature = 0", r"\.temperature'.*positive"),
+        ("[loss_weight_balancing]\ntemperature = 0", r"\.temperature'.*greater than 0"),
         ("[loss_weight_balancing]\ntemperature = inf", r"\.temperature'.*finite.*inf"),
         ("[loss_weight_balancing]\nmomentum = 0.5", r"\.momentum'.*with method"),
         (
             "[loss_weight_balancing]\nmethod = 'uncertainty'\nmomentum = 1",
-            r"\.momentum'.*\[0, 1\)",
+            r"\.momentum'.*less than 1",
         ),
         ("[loss_weight_balancing]\noutputs = ['age']", r"\.outputs'.*two or more"),
         ("[loss_weight_balancing]\noutputs = ['age', 'age']", r"\.outputs'.*different"),
-        ("[model]\ndropout_rate = 1.0", r"'model\.dropout_rate'.*\[0, 1\)"),
-        ("[model]\nwidth = 0.0", r"'model\.width'.*above 0"),
+        ("[model]\ndropout_rate = 1.0", r"'model\.dropout_rate'.*less than 1"),
+        ("[model]\nwidth = 0.0", r"'model\.width'.*greater than 0"),
         ("[model]\nencoding = 'x'", r"'model\.encoding'.*'joint', 'categorical'"),
         (
             "[model]\nencoding = 'coral'\nquestion = 'older'",
-            r"'model\.question'.*just the ordinal one asks",
+            r"'model\.question'.*no such key with the encoding 'coral'",
         ),
-        ("[model]\nimage_size = [0, 9]", r"'model\.image_size'.*positive"),
-        ("[model]\ntrainable_layers = -1", r"'model\.trainable_layers'.*no such key"),
-        ("[data]\nbatch_size = 0", r"'data\.batch_size'.*positive"),
-        ("[data]\nshuffle_buffer = 0", r"'data\.shuffle_buffer'.*positive"),
-        ("[data]\nvalidation_split = ''", r"'data\.validation_split'.*no such key"),
-        ("[loss_weights]\nage = -1", r"'loss_weights\.age'.*not negative"),
+        (
+            "[model]\nimage_size = [0, 9]",
+            r"'model\.image_size\[0\]'.*greater than or equal to 1",
+        ),
+        (
+            "[model]\ntrainable_layers = -1",
+            r"'model\.trainable_layers'.*greater than or equal to 0",
+        ),
+        ("[data]\nbatch_size = 0", r"'data\.batch_size'.*greater than or equal to 1"),
+        (
+            "[data]\nshuffle_buffer = 0",
+            r"'data\.shuffle_buffer'.*greater than or equal to 1",
+        ),
+        (
+            "[data]\nvalidation_split = ''",
+            r"'data\.validation_split'.*at least 1 character",
+        ),
+        (
+            "[loss_weights]\nage = -1",
+            r"'loss_weights\.age'.*greater than or equal to 0",
+        ),
         ("[[loss_weight_changes]]\nset = {age = 1}", "exactly one of epoch"),
         (
             "[[loss_weight_changes]]\nset = {age = 1}\nepoch = 1\nstep = 9",
@@ -166,9 +183,12 @@ def test_overrides():
             "[[loss_weight_changes]]\nset = {age = 1}\nmonitor = 'val_loss'",
             "one of above and below",
         ),
-        ("[[loss_weight_changes]]\nepoch = -1\nset = {age = 1}", "from 0 on"),
+        ("[[loss_weight_changes]]\nepoch = -1\nset = {age = 1}", "than or equal to 0"),
         ("[[loss_weight_changes]]\nepoch = 1", r"\[0\]\.set'"),
-        ("[[published]]\ngender_f1 = 82.2", r"published\[0\]\.gender_f1'.*share"),
+        (
+            "[[published]]\ngender_f1 = 82.2",
+            r"published\[0\]\.gender_f1'.*or equal to 1",
+        ),
         ("pretraining = 'nowhere'", "no recipe named 'nowhere'"),
     ],
 )
@@ -179,16 +199,64 @@ def test_mistakes_name_file_and_key(tmp_path, text, message):
         load_recipe(path)
 
 
-def test_names_known_before_keras_are_those_of_the_library():
-    """Networks and methods of balancing: what there is, in its order."""
+def test_methods_of_balancing_are_those_of_the_library():
     import typing
 
     from keras_agegender.callbacks.balancer import METHODS
-    from keras_agegender.models.registry import NETWORK_NAMES, list_models
 
-    assert list(NETWORK_NAMES) == list_models()
     hints = typing.get_type_hints(LossWeightBalancing)
     assert typing.get_args(hints["method"]) == METHODS
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.dropout_rate=false", "'model.dropout_rate'.*valid number.*False"),
+        ("training.weight_decay=false", "'training.weight_decay'.*number.*False"),
+        ("loss_weights.gender=false", "'loss_weights.gender'.*valid number.*False"),
+        ("augmentation.rotation=true", "'augmentation.rotation'.*number.*True"),
+        ("training.epochs=3.0", "'training.epochs'.*valid integer.*3.0"),
+        ("title=2026-01-01", "'title'.*valid string.*2026-01-01"),
+    ],
+)
+def test_types_are_strict(override, message):
+    with pytest.raises(ValueError, match=message):
+        load_recipe("7", [override])
+
+
+def test_recipes_built_in_python_are_validated():
+    recipe = load_recipe("7")
+    with pytest.raises(ValueError, match="dropout_rate\n.*less than 1"):
+        replace(recipe.model, dropout_rate=1.0)
+    with pytest.raises(ValueError, match="epochs\n.*valid integer"):
+        replace(recipe, training=replace(recipe.training, epochs="3"))
+    with pytest.raises(ValueError, match="Did you mean 'resnet34'"):
+        ModelSettings(backbone="resnet43")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        recipe.name = "mine"
+
+
+def test_patience_is_none_to_train_all_epochs():
+    """What the docstring says is what is accepted."""
+    settings = load_recipe("14").training
+    assert replace(settings, patience=None).patience is None
+    assert "`None` trains all epochs" in type(settings).__doc__
+    with pytest.raises(ValueError, match="'training.patience'.*Received: 0"):
+        load_recipe("14", ["training.patience=0"])
+
+
+def test_each_file_is_parsed_once(monkeypatch):
+    """Model 9, what it starts from, and their common base."""
+    parsed = []
+    loads = tomllib.loads
+    monkeypatch.setattr(
+        "tomllib.loads", lambda text: parsed.append(text) or loads(text)
+    )
+    loading._read_packaged.cache_clear()
+    recipe = load_recipe("9", ["training.epochs=3"])
+    assert recipe.pretraining_recipe is recipe.pretraining_recipe
+    files = [text for text in parsed if not text.startswith("value = ")]
+    assert len(files) == len(set(files)) == 3
 
 
 @pytest.mark.parametrize(
@@ -226,7 +294,7 @@ def test_another_encoding_by_override_leaves_the_question():
         recipe = load_recipe("14", [f"model.encoding={encoding}"])
         assert (recipe.model.encoding, recipe.model.question) == (encoding, None)
     assert load_recipe("14", ["model.encoding=ordinal"]).model.question == "older"
-    with pytest.raises(ValueError, match="just the ordinal one asks"):
+    with pytest.raises(ValueError, match="no such key with the encoding 'coral'"):
         load_recipe("14", ["model.encoding=coral", "model.question=older"])
 
 
@@ -246,7 +314,7 @@ def test_an_empty_value_unsets():
     recipe = load_recipe("14", overrides)
     assert recipe.training.patience is None and recipe.model.question is None
     assert load_recipe("14").training.patience == 5
-    with pytest.raises(ValueError, match=r"'training\.epochs'.*int.*None"):
+    with pytest.raises(ValueError, match=r"'training\.epochs'.*integer.*None"):
         load_recipe("14", ["training.epochs="])
 
 
@@ -261,23 +329,6 @@ def test_a_file_takes_a_setting_of_its_base_away(tmp_path):
 def test_what_is_not_set_is_not_printed(name):
     text = load_recipe(name).to_toml()
     assert '""' not in text and "-1" not in text and "= []" not in text
-
-
-def test_optimizers_are_those_of_keras():
-    """Each name makes one, and none of this Keras is left out."""
-    import keras
-
-    there = {
-        name.lower()
-        for name, value in vars(keras.optimizers).items()
-        if isinstance(value, type) and issubclass(value, keras.optimizers.Optimizer)
-    } - {"optimizer", "lossscaleoptimizer", "multioptimizer"}  # they wrap others
-    there -= {"lamb"}  # `keras.optimizers.get` does not know it
-    assert there <= set(OPTIMIZERS)
-    newer = {"muon", "schedulefreeadamw"}
-    assert set(OPTIMIZERS) - there <= newer
-    for name in there:
-        assert type(keras.optimizers.get(name)).__name__.lower() == name
 
 
 # -- overrides and the recipe that another one begins with -----------------------------
@@ -299,7 +350,7 @@ def test_overrides_reach_the_pretraining_where_they_apply():
         ],
     )
     assert (recipe.training.epochs, recipe.training.learning_rate) == (3, 1e-4)
-    first = pretraining_recipe(recipe)
+    first = recipe.pretraining_recipe
     assert first.training.epochs == 3 and first.data.batch_size == 8
     assert first.training.learning_rate == 1e-3
     assert first.model.image_size == (64, 64)
@@ -311,14 +362,14 @@ def test_overrides_reach_the_pretraining_where_they_apply():
 def test_an_override_of_the_pretraining_alone_wins(tmp_path):
     recipe = load_recipe("9", ["pretraining.training.epochs=1", "training.epochs=3"])
     assert recipe.training.epochs == 3
-    assert pretraining_recipe(recipe).training.epochs == 1
+    assert recipe.pretraining_recipe.training.epochs == 1
     path = tmp_path / "my.toml"
     path.write_text(recipe.to_toml(), "utf-8")  # what a run leaves behind
-    assert pretraining_recipe(load_recipe(path)).training.epochs == 1
+    assert load_recipe(path).pretraining_recipe.training.epochs == 1
 
 
 def test_overrides_of_a_pretraining_that_is_not_there():
-    with pytest.raises(ValueError, match="begins with no other recipe"):
+    with pytest.raises(ValueError, match="has no pretraining recipe"):
         load_recipe("7", ["pretraining.training.epochs=1"])
     with pytest.raises(ValueError, match="'training.epoch'"):
         load_recipe("9", ["pretraining.training.epoch=1"])
@@ -352,7 +403,7 @@ def test_pretraining_is_of_the_size_of_what_it_is_for():
     """Weights of dense layers fit only then."""
     recipe = load_recipe("9")
     small = replace(recipe, model=replace(recipe.model, image_size=(96, 80)))
-    assert pretraining_recipe(small).model.image_size == (96, 80)
+    assert small.pretraining_recipe.model.image_size == (96, 80)
 
 
 @pytest.mark.parametrize(
@@ -361,7 +412,7 @@ def test_pretraining_is_of_the_size_of_what_it_is_for():
         ('base = "quickstart"\nunset = 0', "invalid `unset`. Expected a list of keys"),
         ('base = "quickstart"\nunset = [0]', "invalid `unset`"),
         ('base = "quickstart"\nunset = ["title.x"]', "Expected keys that its base"),
-        ('pretraining = "5"\npretraining_overrides = 0', "Expected a list of texts"),
+        ('pretraining = "5"\npretraining_overrides = 0', "Expected an array"),
         ("[model]\nencoding = []", "invalid value of 'model.encoding'"),
     ],
 )
@@ -382,7 +433,9 @@ def test_damaged_changes_beside_another_encoding(tmp_path, changes):
 
 
 def test_overrides_of_all_of_the_model():
-    with pytest.raises(ValueError, match="invalid value of 'model'. .* Received: 0"):
+    with pytest.raises(
+        ValueError, match="invalid value of 'model'. Expected a table. Received: 0"
+    ):
         load_recipe("quickstart", ["model=0"])
     assert load_recipe("quickstart", ["model="]).model == ModelSettings()
 

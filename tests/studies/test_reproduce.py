@@ -79,7 +79,7 @@ def test_runs_that_cannot_begin_are_in_the_table(reproduced):
     """Models 9 and 5 need CelebA, which was not given: nothing stands in for it."""
     found, _ = reproduced
     for row, reason in (
-        (found.rows[3], "begins with 'celeba_attributes'"),
+        (found.rows[3], "initialized from 'celeba_attributes'"),
         (found.rows[4], "it needs pretraining data"),
     ):
         assert row.num_runs == 0 and len(row.failed) == 2 and not row.measured

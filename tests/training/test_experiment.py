@@ -142,7 +142,7 @@ def test_the_pretraining_is_part_of_it(prepared):
     assert found == [
         "initialized_from.recipe.training.learning_rate is 0.0001 there and 0.5 here"
     ]
-    with pytest.raises(ValueError, match="begins with '05_caffe_celeba'"):
+    with pytest.raises(ValueError, match="initialized from '05_caffe_celeba'"):
         make_experiment(recipe, prepared)
 
 
