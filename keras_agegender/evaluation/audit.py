@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from tabulate import tabulate
 
 from keras_agegender.datasets.duplicates import (
     EXACT,
@@ -36,10 +37,10 @@ _LABELS = ("split", "subject", "age_group", "gender", "age_years")
 
 @dataclass(frozen=True)
 class PairCounts:
-    """Pairs of rows that show one picture.
+    """Counts of pairs of rows with the same image.
 
     Attributes:
-        pairs: How many there are.
+        pairs: All of them.
         across: `"train, validation"` (two splits) -> pairs with one row in each.
         age_groups_differ: Pairs with two known age groups that differ.
         years_differ: Pairs with two known ages in years that differ.
@@ -72,11 +73,11 @@ def exact_pairs(rows: pd.DataFrame) -> tuple[PairCounts, pd.DataFrame]:
 
     Args:
         rows: `key`, `split`, `subject`, `age_group`, `gender`, `age_years` and
-            `content`, `""` where there is none.
+            `content`, `""` without an image.
 
     Returns:
-        Their counts, and a row for each that is like an earlier one, beside the first
-        of its kind: `first`, `second` (row numbers) and `distance`, which is 0.
+        Their counts, and a row for each repeated image beside its first occurrence:
+        `first`, `second` (row numbers) and `distance`, which is 0.
     """
     known = rows["content"] != ""
     repeated = known & rows["content"].duplicated(keep=False)
@@ -118,7 +119,7 @@ def near_pairs(
 
 
 def _count(rows: pd.DataFrame, edges: pd.DataFrame) -> PairCounts:
-    """Counts pairs of rows whose contents an edge joins; `a` = `b` joins its own."""
+    """Counts pairs of rows whose contents are an edge; `a` = `b` pairs equal ones."""
     cells = (
         rows[rows["content"].isin({*edges["a"], *edges["b"]})]
         .groupby(["content", *_LABELS], dropna=False)
@@ -131,7 +132,7 @@ def _count(rows: pd.DataFrame, edges: pd.DataFrame) -> PairCounts:
     )
     own = both["a"] == both["b"]
     weight = both["rows_x"] * (both["rows_y"] - (both["cell_x"] == both["cell_y"]))
-    # A content joined to itself gives each pair twice, in either order.
+    # An edge from a content to itself gives each pair twice, in either order.
     weight = np.where(own, weight / 2, both["rows_x"] * both["rows_y"])
 
     def differ(column: str, unknown: object, by_more_than: int = 0) -> int:
@@ -185,11 +186,10 @@ def audit_text(audit: Audit) -> str:
 
 
 def _no_leakage(found: Audit) -> str:
-    names = [name for name in found.fingerprints if name != ALL]
-    if not names:
-        return "Nothing says which faces train and which test: nothing can leak yet."
+    if set(found.fingerprints) == {ALL}:
+        return "The data has no splits, so nothing can leak yet."
     if found.exact is None:
-        return "No leakage found, but no picture is there to be compared."
+        return "No leakage found, but there are no images to compare."
     return "No leakage found." + (
         "" if found.near else " Near duplicates were not searched."
     )
@@ -197,13 +197,13 @@ def _no_leakage(found: Audit) -> str:
 
 def _cleaning(found: Audit) -> list[str]:
     if found.cleaning is None:
-        return ["Labels: what was corrected and left out before is not known."]
+        return ["Labels: corrections and dropped rows are unknown."]
     cleaning = found.cleaning
     first = (
         f"Labels ({cleaning['source']}): {cleaning['rows_read']:,} rows read, "
         f"{cleaning['rows_kept']:,} kept"
     )
-    return [first, *_table(cleaning_rows(cleaning))]
+    return [first, *_table((text, f"{n:,}") for text, n in cleaning_rows(cleaning))]
 
 
 def _status(status: Mapping[str, Mapping[str, int]]) -> list[str]:
@@ -215,7 +215,7 @@ def _status(status: Mapping[str, Mapping[str, int]]) -> list[str]:
 
 def _subjects(found: Audit) -> list[str]:
     if not found.num_subjects:
-        return ["Subjects: nobody says who is on the pictures."]
+        return ["Subjects: unknown."]
     shared = found.shared_subjects
     lines = [f"Subjects: {found.num_subjects:,}, {len(shared)} in more than one split"]
     for subject, splits in [*shared.items()][:NUM_EXAMPLES]:
@@ -254,14 +254,14 @@ def _duplicates(found: Audit) -> list[str]:
             if counts is not None
         }
     ).T
-    lines = ["Pairs of pictures that are one:", *table.to_string().splitlines()]
+    lines = ["Pairs of the same image:", *table.to_string().splitlines()]
     listed = found.duplicates
     across = listed[listed["split_1"] != listed["split_2"]]
     for kind, name in ((EXACT, "same bytes"), (NEAR, "same look")):
         lines += _examples(
             across[across["kind"] == kind], f"In two splits, {name}:", found
         )
-    # Copies of one file in one split are no news; what only looks the same may be.
+    # Copies of a file within a split are common, near duplicates are not.
     within = listed[(listed["split_1"] == listed["split_2"]) & (listed["kind"] == NEAR)]
     lines += _examples(within, "In one split, same look:", found)
     return lines + _examples(listed[_disagree(listed)], "Labels differ:", found)
@@ -304,23 +304,26 @@ def _more(count: int) -> list[str]:
 
 
 def _cohort(found: Audit) -> list[str]:
-    lines = ["Fingerprints of keys and labels:"]
-    width = max(len(name) for name in found.fingerprints)
-    for name, value in found.fingerprints.items():
-        known = f"  {found.cohorts[name]}" if name in found.cohorts else ""
-        lines.append(f"{_INDENT}{name:<{width}}  {value}{known}")
+    values = found.fingerprints.items()
+    rows = [(name, value, found.cohorts.get(name, "")) for name, value in values]
+    lines = ["Fingerprints of keys and labels:", *_table(rows, ("left",) * 3)]
     for name, differences in found.nearest.items():
         more = ", ".join(f"{k} {n:+,}" for k, n in differences.items() if n)
         lines.append(
-            f"{_INDENT}No known cohort of Adience; the nearest in numbers: {name} "
+            f"{_INDENT}No known cohort of Adience; the nearest by counts: {name} "
             f"(more than there: {more or 'none, but other faces or labels'})"
         )
     return lines
 
 
-def _table(rows: list[tuple[str, int]]) -> list[str]:
-    width = max((len(text) for text, _ in rows), default=0)
-    return [f"{_INDENT}{text:<{width}}  {count:>7,}" for text, count in rows]
+def _table(
+    rows: Iterable[tuple[str, ...]], align: Sequence[str] = ("left", "right")
+) -> list[str]:
+    table = list(rows)
+    if not table:
+        return []
+    text = tabulate(table, tablefmt="plain", disable_numparse=True, colalign=align)
+    return [f"{_INDENT}{line.rstrip()}" for line in text.splitlines()]
 
 
 FORMAT = 1  # of the JSON
@@ -378,7 +381,7 @@ class Audit:
 
     @property
     def leaks(self) -> list[str]:
-        """What is in more than one split, in words; empty where nothing is."""
+        """Descriptions of what is in more than one split; empty without leakage."""
         exact, near = (c.num_across if c else 0 for c in (self.exact, self.near))
         found = [
             _counted(len(self.shared_subjects), "subject"),
@@ -430,11 +433,11 @@ def audit(
     progress: bool = True,
     **options: Any,
 ) -> Audit:
-    """Looks for leakage, duplicates and doubtful labels in any data of faces.
+    """Finds leakage, duplicates and doubtful labels in any data of faces.
 
-    Leakage is a subject, a picture, or a near duplicate of a picture in two splits.
+    Leakage is a subject, an image, or a near duplicate of an image in two splits.
     Near duplicates are one photo saved again, resized, recolored or cropped by about
-    2 %; mirrored ones are not found, and two photos of one person are none.
+    2 %. Mirrored copies are not found; two photos of one person are not duplicates.
 
     Args:
         data: A manifest or its CSV file (`write_manifest`), any other CSV file, as
@@ -442,11 +445,10 @@ def audit(
             dataset. A CSV file without splits is one split, `all`.
         splits: Name -> split expression, such as `report_splits()`. `None` takes the
             data's own: of Adience's label files each fold is one.
-        near_duplicates: Whether near duplicates are searched, which takes about a
-            minute for 60,000 small pictures, and needs the extra `audit`. Defaults to
-            `True`.
-        cache: File in which perceptual hashes are kept by content, for the next audit
-            of these pictures and to go on after an interruption. `None` keeps none.
+        near_duplicates: Whether to search near duplicates, which takes about a minute
+            for 60,000 small images, and needs the extra `audit`. Defaults to `True`.
+        cache: File that stores perceptual hashes by content, for the next audit of
+            these images and to resume after an interruption. `None` stores none.
         progress: Whether a progress bar is shown on stderr.
         options: Further arguments of `read_csv` (`age_column`, `images_dir`, …), or of
             `read_adience` (`images_dir`, `strict`, `keep`), if the data is of theirs.

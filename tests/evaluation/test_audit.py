@@ -158,7 +158,7 @@ def test_label_files_without_pictures(tmp_path):
     assert found.cleaning["left_out"] == {"no gender": 1}
     assert found.left_out[0][1] == "no gender"
     assert list(found.nearest) == [[*ADIENCE_COHORTS][1]]  # that has fewer faces
-    assert "no picture is there to be compared" in str(found)
+    assert "there are no images to compare" in str(found)
     assert kag.audit(tmp_path, keep="any", progress=False).leaks == ["1 subject"]
 
 
