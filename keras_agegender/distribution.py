@@ -24,10 +24,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
+
+if TYPE_CHECKING:
+    import keras
 
 COUNT_VARIABLE = "KERAS_DISTRIBUTION_NUM_PROCESSES"
 FAILURE_KEY = "keras_agegender/failure"
@@ -46,6 +48,8 @@ def initialize_processes() -> None:
     count = os.environ.get(COUNT_VARIABLE, "1")
     if count in ("", "1"):
         return
+    import keras
+
     if keras.backend.backend() != "jax":
         raise ValueError(
             f"{COUNT_VARIABLE}={count}, but several processes train on JAX only: "
@@ -61,12 +65,14 @@ def initialize_processes() -> None:
 
 def process_index() -> int:
     """Returns which of the processes this is, from 0 on."""
-    return _jax().process_index() if keras.backend.backend() == "jax" else 0
+    jax = _jax()
+    return 0 if jax is None else jax.process_index()
 
 
 def process_count() -> int:
     """Returns how many processes train together."""
-    return _jax().process_count() if keras.backend.backend() == "jax" else 1
+    jax = _jax()
+    return 1 if jax is None else jax.process_count()
 
 
 def wait_for_all(name: str) -> None:
@@ -163,6 +169,8 @@ def _leave() -> None:
 @contextlib.contextmanager
 def model_scope() -> Iterator[None]:
     """The scope to build a model in, and on JAX to fit it in, for all devices."""
+    import keras
+
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -184,7 +192,8 @@ def model_scope() -> Iterator[None]:
 
 def num_shards() -> int:
     """Returns into how many parts a batch is cut: the devices of JAX, else 1."""
-    return len(_jax().devices()) if keras.backend.backend() == "jax" else 1
+    jax = _jax()
+    return 1 if jax is None else len(jax.devices())
 
 
 @contextlib.contextmanager
@@ -194,6 +203,8 @@ def no_distribution() -> Iterator[None]:
     When Keras saves a model, it creates an optimizer variable. Under a distribution all
     processes must create it together, so a process that saves alone would wait forever.
     """
+    import keras
+
     if keras.backend.backend() != "jax":
         yield
         return
@@ -222,6 +233,7 @@ class LocalPrediction:
     def predict(self, images: Any) -> Mapping[str, np.ndarray]:
         """Returns the model's outputs for batches of images."""
         import jax
+        import keras
 
         weights = [
             [_local(v) for v in variables]
@@ -251,6 +263,9 @@ def _local(variable: keras.Variable) -> Any:
 
 
 def _jax() -> Any:
-    import jax
+    """Returns JAX if it is Keras' backend, which imports it; else `None`."""
+    if "jax" not in sys.modules:
+        return None
+    import keras
 
-    return jax
+    return sys.modules["jax"] if keras.backend.backend() == "jax" else None

@@ -17,12 +17,10 @@ from keras_agegender.files import (
     read_json,
     write_json,
 )
-from keras_agegender.labels import AgeGroups
 
 if TYPE_CHECKING:
     from keras_agegender.encodings.calibration import Calibration
     from keras_agegender.encodings.encoding import Encoding
-    from keras_agegender.encodings.head import Head
     from keras_agegender.recipes.schema import Recipe
 
 
@@ -220,8 +218,8 @@ class RunDirectory:
         info = self.info()
         if "encoding" in info:
             return Encoding.from_dict(info["encoding"])
-        heads = [Head(**head) for head in info.get("extra_heads", [])]  # before 0.2
-        return recipe_encoding(self.recipe(), heads)
+        heads = [Head(**head) for head in info.get("extra_heads", [])]
+        return self.recipe().make_encoding(heads)
 
     def calibration(self) -> Calibration | None:
         """Returns the calibration of the best model; `None` before `calibrate`.
@@ -288,20 +286,3 @@ class RunDirectory:
                 f"There is too little room in {self.path}: {free / 1e6:.0f} MB are "
                 f"free, this run needs about {num_bytes / 1e6:.0f} MB."
             )
-
-
-def recipe_encoding(
-    recipe: Recipe,
-    heads: list[Head] | tuple[Head, ...],
-    age_groups: AgeGroups | None = None,
-) -> Encoding:
-    """Returns the encoding a recipe asks for, with further heads, over age groups."""
-    from keras_agegender.encodings.registry import get_encoding
-
-    encoding = get_encoding(
-        recipe.model.encoding,
-        question=recipe.model.question,
-        heads=heads,
-        age_groups=age_groups,
-    )
-    return encoding.with_loss_weights(recipe.loss_weights)

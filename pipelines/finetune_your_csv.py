@@ -121,7 +121,7 @@ That is asked before the faces are cropped, which takes longest.
 
 
 def check_trunk(recipe: kag.Recipe, pretrained: str | None) -> None:
-    from keras_agegender.training.experiment import load_pretrained
+    from keras_agegender.training.fit import load_pretrained
 
     settings, encoding = recipe.model, kag.get_encoding(recipe.model.encoding)
     model = kag.build_model(settings.backbone, encoding, image_size=settings.image_size)

@@ -39,7 +39,6 @@ from keras_agegender.encodings.head import Head
 from keras_agegender.files import file_hash, write_json
 from keras_agegender.labels import AgeGroups
 from keras_agegender.recipes.schema import Recipe
-from keras_agegender.run_directory import recipe_encoding
 
 QUALITY = 90  # of the packed WebP files
 PREDICTED_TOGETHER = 256
@@ -178,7 +177,7 @@ def train(
     from keras_agegender.training.compile import build_compiled_model
 
     keras.utils.set_random_seed(seed)
-    encoding = recipe_encoding(recipe, faces.heads, faces.age_groups)
+    encoding = recipe.make_encoding(faces.heads, faces.age_groups)
     images, labels = faces.splits["train"]
     batch = recipe.data.batch_size
     steps = len(images) // batch

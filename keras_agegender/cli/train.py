@@ -7,9 +7,7 @@ from typing import Any
 
 from keras_agegender.cli.checks import (
     check_data,
-    check_new_run,
     check_recipes,
-    check_training,
 )
 from keras_agegender.cli.console import (
     add_set_option,
@@ -25,23 +23,9 @@ from keras_agegender.files import read_json
 
 def _train(arguments: argparse.Namespace) -> int:
     splits = read_splits(arguments.split)
-    check_training(
-        arguments.recipe,
-        arguments.set,
-        arguments.data,
-        arguments.pretraining_data,
-        arguments.pretrained,
-    )
-    check_new_run(arguments.run_directory, arguments.overwrite)
-    load_frameworks()
-    from keras_agegender.distribution import initialize_processes, process_index
-    from keras_agegender.evaluation.scores import format_metrics
-    from keras_agegender.training.train import tensorboard_callback, train
+    from keras_agegender.distribution import process_index
+    from keras_agegender.training.train import train
 
-    initialize_processes()
-    callbacks = []
-    if arguments.tensorboard and process_index() == 0:
-        callbacks.append(tensorboard_callback(arguments.run_directory))
     run = train(
         arguments.recipe,
         arguments.data,
@@ -52,10 +36,13 @@ def _train(arguments: argparse.Namespace) -> int:
         splits=splits,
         seed=arguments.seed,
         overwrite=arguments.overwrite,
-        callbacks=callbacks,
+        tensorboard=arguments.tensorboard,
     )
     if process_index() > 0:
         return 0
+
+    from keras_agegender.evaluation.scores import format_metrics
+
     metrics = run.path / "metrics.json"
     if metrics.is_file():
         say(format_metrics(read_json(metrics)))

@@ -28,6 +28,7 @@ from keras_agegender.labels import GENDERS, AgeGroups, get_age_groups
 
 if TYPE_CHECKING:
     from keras_agegender.datasets.manifest import Manifest
+    from keras_agegender.datasets.face_index import FaceIndex
     from keras_agegender.encodings.encoding import Encoding
 
 
@@ -229,6 +230,13 @@ class PreparedDataset:
     def data_sha256(self) -> str:
         """SHA-256 of its shards; the files are read once for each `PreparedDataset`."""
         return directory_hash(self.directory)
+
+    @cached_property
+    def face_index(self) -> FaceIndex:
+        """Which faces it has; the shards are read once for each `PreparedDataset`."""
+        from keras_agegender.datasets.face_index import index_faces
+
+        return index_faces(self)
 
     @property
     def pixels(self) -> Preprocessing | None:

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import field
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
-from keras_agegender.encodings.registry import ENCODINGS, has_rank_direction
+from keras_agegender.encodings.registry import (
+    ENCODINGS,
+    get_encoding,
+    has_rank_direction,
+)
 from keras_agegender.errors import did_you_mean
 from keras_agegender.files import FILE_NAME_RULE, is_file_name
 from keras_agegender.models.augmentation import Augmentation
-from keras_agegender.models.registry import (
-    INPUT_SCALINGS,
-    PREFIX,
-    backbone_names,
-    is_backbone_name,
-    list_models,
-)
+from keras_agegender.models.input_scaling import INPUT_SCALINGS
+from keras_agegender.models.registry import APPLICATIONS, CUT, PREFIX, list_models
+
+if TYPE_CHECKING:
+    from keras_agegender.encodings.encoding import Encoding
+    from keras_agegender.encodings.head import Head
+    from keras_agegender.labels import AgeGroups
 
 # Strict: `false` is no number and 1 no boolean; an unknown key is an error.
 SECTION = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
@@ -92,13 +96,18 @@ class ModelSettings:
     trainable_layers: FromZero | None = None
 
     def __post_init__(self) -> None:
+        applications = [PREFIX + name for row in APPLICATIONS.values() for name in row]
+        if self.backbone.startswith(PREFIX):
+            valid = self.backbone.partition(CUT)[0] in applications
+        else:
+            valid = self.backbone in list_models() or ":" in self.backbone
         _require(
-            is_backbone_name(self.backbone),
+            valid,
             "backbone",
             f"one of {list_models()}, a network of Keras such as '{PREFIX}ResNet50', "
             "or 'module:function'",
             self.backbone,
-            backbone_names(),
+            [*list_models(), *applications],
         )
         _require(
             self.encoding in ENCODINGS,
@@ -451,6 +460,18 @@ class Recipe:
         from keras_agegender.recipes.loading import load_pretraining
 
         return load_pretraining(self)
+
+    def make_encoding(
+        self, heads: Sequence[Head] = (), age_groups: AgeGroups | None = None
+    ) -> Encoding:
+        """Returns its encoding, with its loss weights, extra heads and age groups."""
+        encoding = get_encoding(
+            self.model.encoding,
+            question=self.model.question,
+            heads=heads,
+            age_groups=age_groups,
+        )
+        return encoding.with_loss_weights(self.loss_weights)
 
     def model_augmentation(self) -> Augmentation | bool:
         """Returns the argument for `build_model`."""

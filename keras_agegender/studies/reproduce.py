@@ -33,10 +33,11 @@ from keras_agegender.studies.reproduction_table import (
 from keras_agegender.synthetic.faces import SOURCE as SYNTHETIC
 from keras_agegender.training.experiment import (
     Experiment,
+    InitialWeights,
     make_experiment,
     select_prepared,
 )
-from keras_agegender.training.resume import check_place, faces_of
+from keras_agegender.training.resume import check_place
 from keras_agegender.training.train import train_unless_finished
 
 # `quick` shows that a recipe runs, not its quality.
@@ -215,7 +216,7 @@ def _own_changes(recipe: Recipe, overrides: Sequence[str]) -> str:
 
 
 def _sources(data: PreparedDataset) -> list[str]:
-    return [source or data_name(data) for source in faces_of(data).sources]
+    return [source or data_name(data) for source in data.face_index.sources]
 
 
 def _names(datasets: Sequence[PreparedDataset]) -> str:
@@ -388,7 +389,8 @@ def _train(run: PlannedRun, directory: Path) -> dict[str, Any]:
         if isinstance(first, Experiment):
             shared = shared_path(directory, first)
             train_unless_finished(first, shared, verbose=0)
-            experiment = replace(experiment, weights=shared)
+            weights = InitialWeights(shared, first.to_dict())
+            experiment = replace(experiment, initialized_from=weights)
         train_unless_finished(experiment, run.path, verbose=0)
     except Exception as error:  # of any kind: the table shows it, other runs follow
         reason = " ".join(str(error).split())[:300]
@@ -413,7 +415,7 @@ def _scored_data(
     if prepared is None:
         return ScoredData((), ())
     by_split = {run.test_split: run.experiment for run in plan}
-    index = faces_of(prepared)
+    index = prepared.face_index
     faces = index.faces("+".join(by_split))
     name = data_name(prepared)
     ratios = [

@@ -1,4 +1,4 @@
-"""Resuming: a run directory is begun, or goes on with the very same experiment."""
+"""The folder of a run: which experiment may start, resume or replace the run in it."""
 
 from __future__ import annotations
 
@@ -6,44 +6,43 @@ import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import keras
-
-from keras_agegender.datasets.face_index import FaceIndex, check_overlap, index_faces
-from keras_agegender.datasets.prepared import PreparedDataset
-from keras_agegender.files import (
-    directory_hash,
-    now,
-    versions,
-    write_bytes,
-    write_checksums,
-    write_text,
-)
+from keras_agegender.datasets.face_index import check_overlap
+from keras_agegender.files import now, versions, write_bytes, write_checksums, write_text
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.training.experiment import Experiment, differences, recorded_pixels
+from keras_agegender.training.experiment import (
+    Experiment,
+    InitialWeights,
+    differences,
+)
+
+if TYPE_CHECKING:
+    from keras_agegender.datasets.prepared import PreparedDataset
+    from keras_agegender.recipes.schema import Recipe
 
 
 @contextlib.contextmanager
 def run_folder(run: RunDirectory) -> Iterator[None]:
     """Makes the folder of a run, and keeps other processes from writing into it.
 
-    What is refused before an epoch was trained, of settings that contradict each other,
-    leaves nothing of a run that it began.
+    If a new run fails with a `ValueError` before its first epoch ended, because
+    settings contradict each other, its files are removed.
 
     Raises:
-        ValueError: If it is a file, or a folder of other things, or another process
-            trains there.
+        ValueError: If it is a file, or has other files, or another process trains
+            there.
     """
     run.check_folder()
     made = [path for path in (run.path, *run.path.parents) if not path.exists()]
     run.path.mkdir(parents=True, exist_ok=True)
     try:
         with run.locked():
-            begins = not (run.path / "run.json").is_file()
+            is_new = not (run.path / "run.json").is_file()
             try:
                 yield
             except ValueError:
-                if begins and not run.has_trained():
+                if is_new and not run.has_trained():
                     _empty(run.path)
                 raise
     finally:
@@ -53,28 +52,40 @@ def run_folder(run: RunDirectory) -> Iterator[None]:
 
 
 def open_run(run: RunDirectory, experiment: Experiment, overwrite: bool) -> None:
-    """Begins a run in its folder, or makes sure that it is the one to be resumed.
+    """Starts a run in its folder, or checks that the run in it may be resumed.
 
-    One that stopped before an epoch was trained, by a wrong setting for instance, is
-    begun anew by another experiment.
+    A run that stopped before its first epoch ended is replaced.
 
     Raises:
-        ValueError: If two of the splits share a face, or the folder holds a finished
-            run or an unfinished one of another experiment.
+        ValueError: If two of the splits share a face, or the folder has a finished run
+            or an unfinished one of another experiment.
     """
-    # What is overwritten may be damaged: nothing of it is read.
+    # What is overwritten may be damaged, so none of it is read.
     resumes = not overwrite and bool(run.info()) and not is_vacant(run, experiment)
     if resumes:
-        check_same(run, experiment)
-    index = checked_faces(experiment)
-    data = experiment.data
+        check_unfinished(run)
+        if run.identity != experiment.identity:
+            raise ValueError(
+                f"{run.path} has an unfinished run of another experiment: "
+                f"{_differences(run, experiment)}. Choose another directory, or "
+                "overwrite it (--overwrite)."
+            )
+    data, recipe = experiment.data, experiment.recipe
+    if not recipe.data.allow_overlap:
+        # Only an explicit validation split may share faces with the test split.
+        explicit = recipe.data.validation_split is not None
+        allowed = ("validation", "test") if explicit else ()
+        check_overlap(data.prepared.face_index, data.splits, allowed)
     if resumes:
-        run.update_info(data=str(data.prepared.directory))  # it may have been moved
-        # Training goes on: it would belong to an older best model.
+        run.update_info(data=str(data.prepared.directory))  # it may have moved
+        # Training continues, so it would belong to an older best model.
         run.calibration_file.unlink(missing_ok=True)
     else:
+        import keras
+
         _empty(run.path)
-        weights = experiment.weights
+        first = experiment.initialized_from
+        path = first.path if isinstance(first, InitialWeights) else None
         run.update_info(
             status="new",
             identity=experiment.identity,
@@ -85,20 +96,37 @@ def open_run(run: RunDirectory, experiment: Experiment, overwrite: bool) -> None
             data_sha256=data.sha256,
             splits=dict(data.splits),
             # Absolute: evaluation may run in another working directory.
-            initialized_from=str(Path(weights).absolute()) if weights else "",
-            **recorded_pixels(experiment.recipe, data.prepared),
+            initialized_from=str(path.absolute()) if path else "",
+            **recorded_pixels(recipe, data.prepared),
             versions=versions(),
             backend=keras.backend.backend(),
         )
-    write_text(run.recipe_file, experiment.recipe.to_toml())
+    write_text(run.recipe_file, recipe.to_toml())
     if not run.faces_file.is_file():
-        index.write(run.faces_file)
+        data.prepared.face_index.write(run.faces_file)
+
+
+def recorded_pixels(recipe: Recipe, prepared: PreparedDataset) -> dict[str, Any]:
+    """Returns what run.json records of the dataset: predicting does not need it.
+
+    `pixels` is the preprocessing from file to input, `None` where the dataset does not
+    say; `preparation` is the dataset's preparation.json.
+    """
+    from keras_agegender.datasets.pipeline import input_path
+
+    pixels = prepared.pixels
+    if pixels is not None:
+        pixels = input_path(pixels, recipe.model.image_size, recipe.data.pipeline)
+    return {
+        "pixels": pixels.to_dict() if pixels else None,
+        "preparation": prepared.info,
+    }
 
 
 def finish_run(run: RunDirectory) -> None:
-    """Writes down that a run is finished, and the checksums of what training wrote.
+    """Records that a run is finished, and the checksums of what training wrote.
 
-    Evaluations and calibrations come and go: they have none.
+    Evaluations and calibrations may be repeated, so they have none.
     """
     run.update_info(status="finished", finished=now())
     models = [*run.path.glob("*.keras")]
@@ -107,89 +135,46 @@ def finish_run(run: RunDirectory) -> None:
     write_checksums(run.path, ["run.json", *(file.name for file in files)])
 
 
-def check_same(run: RunDirectory, experiment: Experiment) -> None:
-    """Raises ValueError unless a run is an unfinished one of the experiment."""
-    info = run.info()
-    if info.get("status") == "finished":
+def check_unfinished(run: RunDirectory) -> None:
+    """Raises a `ValueError` if the run in a folder is finished."""
+    if run.info().get("status") == "finished":
         raise ValueError(
             f"The run in {run.path} is finished. Choose another directory, or "
-            "overwrite it (--overwrite)."
-        )
-    if info.get("identity") != experiment.identity:
-        raise ValueError(
-            f"{run.path} holds an unfinished run of another experiment: "
-            f"{other_experiment(run, experiment)}. Choose another directory, or "
             "overwrite it (--overwrite)."
         )
 
 
 def is_vacant(run: RunDirectory, experiment: Experiment) -> bool:
-    """Returns whether another experiment stopped there before it trained anything."""
+    """Returns whether another experiment stopped there before it trained an epoch."""
     return run.identity != experiment.identity and not run.has_trained()
 
 
 def check_place(run: RunDirectory, experiment: Experiment, option: str = "") -> None:
-    """Raises ValueError if a run of another experiment, finished or not, lies there.
+    """Raises a `ValueError` if the folder has a run of another experiment.
 
-    One that has not trained anything is in nobody's way.
-
-    Args:
-        run: Where the experiment's run would lie.
-        experiment: What would be trained.
-        option: What to say names another directory, such as `" (--out)"`.
+    `option`, such as `" (--out)"`, ends the message: what sets another directory.
     """
     if not run.info() or is_vacant(run, experiment):
         return
     if run.identity != experiment.identity:
         raise ValueError(
-            f"{run.path} holds a run of another experiment: "
-            f"{other_experiment(run, experiment)}. Choose another directory{option}."
+            f"{run.path} has a run of another experiment: "
+            f"{_differences(run, experiment)}. Choose another directory{option}."
         )
 
 
-def other_experiment(run: RunDirectory, experiment: Experiment) -> str:
-    """Returns in words how a run's experiment differs from another one."""
+def _differences(run: RunDirectory, experiment: Experiment) -> str:
     there = run.info().get("experiment")
     if there is None:
-        return "it was trained by a version of this library that wrote no identity"
+        return "its run.json has no experiment"
     return "; ".join(differences(there, experiment.to_dict()))
 
 
-_INDEXES: dict[str, FaceIndex] = {}  # of the last datasets, by content
-
-
-def checked_faces(experiment: Experiment) -> FaceIndex:
-    """Returns the faces of an experiment's dataset.
-
-    Raises:
-        ValueError: If two of its splits share a face, person or picture; only a
-            `validation_split` that the recipe names may share them with the test split,
-            unless the recipe's `allow_overlap` lets all of them.
-    """
-    index = faces_of(experiment.data.prepared)
-    if experiment.recipe.data.allow_overlap:
-        return index
-    named = experiment.recipe.data.validation_split is not None
-    allowed = ("validation", "test") if named else ()
-    check_overlap(index, experiment.data.splits, allowed)
-    return index
-
-
-def faces_of(prepared: PreparedDataset) -> FaceIndex:
-    """Returns the faces of a dataset, read once by a process."""
-    content = directory_hash(prepared.directory)
-    if content not in _INDEXES:
-        while len(_INDEXES) > 1:
-            _INDEXES.pop(next(iter(_INDEXES)))
-        _INDEXES[content] = index_faces(prepared)
-    return _INDEXES[content]
-
-
 def truncate_history(file: Path, epochs: int) -> None:
-    """Leaves the epochs that are backed up; a killed run may have logged one more."""
+    """Keeps the epochs that are backed up; a killed run may have logged one more."""
     if not file.is_file():
         return
-    # As bytes: text would come back with other ends of lines than the rows to come.
+    # As bytes: reading text would change the line endings.
     lines = file.read_bytes().splitlines(keepends=True)[: epochs + 1]
     if epochs == 0:
         file.unlink()

@@ -9,7 +9,8 @@ import tensorflow as tf
 from keras import ops
 
 from keras_agegender.datasets.augment import augment_image
-from keras_agegender.models.augmentation import Augmentation, add_augmentation
+from keras_agegender.models.augmentation import Augmentation
+from keras_agegender.models.augmentation_layers import augment
 
 COUNT = 600
 NOTHING = {"flip": False, "contrast": 0.0}
@@ -17,7 +18,7 @@ NOTHING = {"flip": False, "contrast": 0.0}
 
 def in_model(image, augmentation, count=COUNT, batch=None):
     inputs = keras.Input(image.shape)
-    model = keras.Model(inputs, add_augmentation(inputs, augmentation, seed=3))
+    model = keras.Model(inputs, augment(inputs, augmentation, seed=3))
     images = np.repeat(image[np.newaxis], batch or count, axis=0)
     parts = [
         ops.convert_to_numpy(model(images, training=True))
@@ -194,7 +195,7 @@ def test_what_no_layer_does_is_refused():
     for options in ({"jpeg_quality": 50}, {"low_resolution": 0.5}):
         (name,) = options
         with pytest.raises(ValueError, match=f"No Keras layer does {name}"):
-            Augmentation(**options).layers()
+            augment(keras.Input((8, 8, 3)), Augmentation(**options))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from keras_agegender.evaluation.plots import read_history
 from keras_agegender.models.builder import build_model
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.training.experiment import make_experiment
-from keras_agegender.training.train import train, train_dataset
+from keras_agegender.training.fit import train_dataset
+from keras_agegender.training.train import train
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="models run inside tf.data"

@@ -35,7 +35,7 @@ from keras_agegender.serving.export import export
 from keras_agegender.serving.predictor import Predictor
 from keras_agegender.serving.verify_export import find_faces
 from keras_agegender.synthetic.drawing import draw_face
-from keras_agegender.training.train import tensorboard_callback, train
+from keras_agegender.training.train import train
 
 SETTINGS = (
     "model.backbone=sample_data:small_backbone",
@@ -75,13 +75,13 @@ def follower():
 @pytest.fixture(scope="module")
 def run(prepared, follower, tmp_path_factory):
     directory = tmp_path_factory.mktemp("runs") / "run"
-    callbacks = [follower, tensorboard_callback(directory)]
     return train(
         "quickstart",
         prepared,
         directory,
         overrides=SETTINGS,
-        callbacks=callbacks,
+        callbacks=[follower],
+        tensorboard=True,
         verbose=0,
     )
 
@@ -463,7 +463,7 @@ def test_an_export_repeats_what_training_wrote_down(run, prepared, tmp_path):
 def test_evaluating_other_pixels_is_refused(run, tmp_path):
     other = make_prepared(tmp_path, crop_options=CropOptions(margin=0.6),
                           extra_heads=EXTRA_HEADS)  # fmt: skip
-    with pytest.raises(ValueError, match=r"in another way.*\['crop'\].*margin 0.6"):
+    with pytest.raises(ValueError, match=r"other pixels.*\['crop'\].*margin 0.6"):
         evaluate(run, other)
 
 

@@ -11,16 +11,17 @@ from sample_data import make_prepared
 from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.faces.detector import MtcnnDetector
-from keras_agegender.models.augmentation import is_augmentation
+from keras_agegender.models.augmentation_layers import AUGMENTATION_LAYERS
 from keras_agegender.recipes.loading import load_recipe, report_recipes
 from keras_agegender.training.compile import build_compiled_model
 from keras_agegender.training.experiment import (
     check_pixels,
     make_experiment,
-    recorded_pixels,
     select_prepared,
 )
-from keras_agegender.training.train import train, train_dataset
+from keras_agegender.training.fit import train_dataset
+from keras_agegender.training.resume import recorded_pixels
+from keras_agegender.training.train import train
 
 TINY = ("model.backbone=caffe_1conv", "model.image_size=[32,32]", "data.batch_size=8")
 
@@ -48,9 +49,9 @@ def test_training_refuses_the_other_pictures(datasets, tmp_path):
     check_pixels(load_recipe("1"), whole)
     check_pixels(load_recipe("14"), cropped)
     check_pixels(load_recipe("1", ["data.faces=any"]), cropped)
-    with pytest.raises(ValueError, match=r"on whole pictures.*face crops.*--no-crop"):
+    with pytest.raises(ValueError, match=r"on whole images.*face crops.*--no-crop"):
         train(load_recipe("1"), cropped, tmp_path / "a")
-    with pytest.raises(ValueError, match=r"on face crops.*whole pictures.*without"):
+    with pytest.raises(ValueError, match=r"on face crops.*whole images.*without"):
         train(load_recipe("14"), whole, tmp_path / "b")
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="'data.faces'"):
@@ -61,7 +62,7 @@ def test_datasets_of_unknown_pixels_need_a_word(datasets):
     from dataclasses import replace
 
     unknown = replace(datasets[0], info={})
-    with pytest.raises(ValueError, match="does not say what its pictures are"):
+    with pytest.raises(ValueError, match="does not say what its images are"):
         check_pixels(load_recipe("14"), unknown)
     check_pixels(load_recipe("14", ["data.faces=any"]), unknown)
     assert recorded_pixels(load_recipe("14"), unknown)["pixels"] is None
@@ -89,7 +90,7 @@ AUGMENTATION = "augmentation={{where='{}', contrast=0.0, flip=false, brightness=
 
 def layers_of(recipe):
     model = build_compiled_model(recipe, get_encoding("gender"))
-    return [x.name for x in model.layers if is_augmentation(x)]
+    return [x.name for x in model.layers if isinstance(x, AUGMENTATION_LAYERS)]
 
 
 @pytest.mark.slow

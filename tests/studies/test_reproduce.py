@@ -201,7 +201,7 @@ def test_datasets_of_the_other_pixels_are_refused(prepared, tmp_path):
     """Nothing is trained: model 7 is one of whole pictures. The table says why."""
     found = reproduce(["7"], prepared, tmp_path / "out", report=lambda line: None)
     assert found.num_failed == 1 and found.rows[0].num_runs == 0
-    assert "trained on whole pictures" in found.rows[0].failed[0]
+    assert "trains on whole images" in found.rows[0].failed[0]
     assert not list((tmp_path / "out").rglob("*.keras"))
 
 

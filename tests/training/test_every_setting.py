@@ -22,7 +22,7 @@ from keras_agegender.models.builder import build_model
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.recipes.schema import DataSettings, ModelSettings, TrainingSettings
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.training import train as fitting
+from keras_agegender.training import fit as fitting
 from keras_agegender.training.compile import build_compiled_model
 from keras_agegender.training.experiment import make_experiment
 from keras_agegender.training.train import train

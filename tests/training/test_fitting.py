@@ -17,8 +17,9 @@ from keras_agegender.models.builder import build_model
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.training.compile import build_compiled_model
-from keras_agegender.training.experiment import make_experiment, transfer
-from keras_agegender.training.train import train, train_dataset, validation_dataset
+from keras_agegender.training.experiment import make_experiment
+from keras_agegender.training.fit import train_dataset, transfer, validation_dataset
+from keras_agegender.training.train import train
 
 SMALL = ("model.image_size=[32, 32]", "data.batch_size=8", "model.backbone=caffe_1conv")
 

@@ -9,7 +9,6 @@ from sample_data import make_prepared
 from keras_agegender.callbacks.balancer import LossWeightBalancer
 from keras_agegender.evaluation.plots import read_history
 from keras_agegender.recipes.loading import load_recipe
-from keras_agegender.run_directory import recipe_encoding
 from keras_agegender.training.compile import loss_weight_balancers
 from keras_agegender.training.train import train
 
@@ -44,7 +43,7 @@ def small(tmp_path):
 
 def balancers(file, *settings):
     recipe = load_recipe(file, settings)
-    return loss_weight_balancers(recipe, recipe_encoding(recipe, ()))
+    return loss_weight_balancers(recipe, recipe.make_encoding())
 
 
 def test_recipes_do_not_balance_unless_they_say_so(small):
@@ -80,7 +79,7 @@ def test_a_recipe_with_balancing_reads_back_the_same(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["loss_weight_balancing.method=gradnorm"], "'dwa', 'uncertainty'"),
+        (["loss_weight_balancing.method=gradnorm"], "'dwa' or 'uncertainty'"),
         (["loss_weight_balancing.outputs=['gendr', 'age']"], "mean 'gender'"),
         (["loss_weight_balancing.outputs=['gender']"], "two or more"),
         (

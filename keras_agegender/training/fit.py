@@ -1,0 +1,254 @@
+"""One `fit`: the batches, model and callbacks of an experiment, from its first epoch
+or from where an earlier process stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_agegender.callbacks.checkpoints import BestModelCheckpoint, RunBackup
+from keras_agegender.callbacks.decoded_metrics import AgeLossLogger, DecodedAccuracy
+from keras_agegender.callbacks.epoch_logger import EpochLogger
+from keras_agegender.datasets.distillation import distill
+from keras_agegender.datasets.pipeline import (
+    make_eval_dataset,
+    make_train_dataset,
+    read_labels,
+)
+from keras_agegender.datasets.prepared import naming_damage
+from keras_agegender.distribution import (
+    no_distribution,
+    num_shards,
+    process_count,
+    process_index,
+    wait_for_all,
+)
+from keras_agegender.encodings.encoding import Encoding, balanced_class_weights
+from keras_agegender.evaluation.plots import decoded_history, plot_history
+from keras_agegender.files import now, write_json, write_text
+from keras_agegender.labels import MISSING
+from keras_agegender.models.weights import WeightTransfer, load_model, transfer_weights
+from keras_agegender.recipes.schema import Recipe
+from keras_agegender.run_directory import RunDirectory
+from keras_agegender.training.compile import (
+    build_compiled_model,
+    loss_weight_balancers,
+    loss_weight_schedulers,
+)
+from keras_agegender.training.experiment import Experiment, model_file
+from keras_agegender.training.resume import truncate_history
+
+
+def fit(
+    experiment: Experiment,
+    run: RunDirectory,
+    initial_weights: Path | None,
+    own_callbacks: Sequence[keras.callbacks.Callback],
+    verbose: int | str,
+) -> None:
+    """Fits the model of an experiment and saves `last.keras` and curves."""
+    recipe, encoding, data = experiment.recipe, experiment.encoding, experiment.data
+    steps, writes = experiment.steps_per_epoch, process_index() == 0
+    if writes:
+        run.update_info(
+            status="running",
+            started=run.info().get("started", now()),
+            encoding=encoding.to_dict(),
+            outputs=list(encoding.output_names),
+        )
+        if experiment.dropped_outputs and verbose:
+            names = ", ".join(experiment.dropped_outputs)
+            print(f"No training face has a label for {names}: dropped")
+
+    keras.utils.set_random_seed(experiment.seed)
+    labels = read_labels(
+        data.prepared, data.splits["validation"], columns=encoding.columns
+    )
+    model = build_compiled_model(recipe, encoding, steps)
+    # Models and two backups, each with Adam's moments.
+    num_files = 4 + len(recipe.training.extra_checkpoints)
+    run.check_space(3 * 4 * model.count_params() * num_files + 20_000_000)
+
+    validation = validation_dataset(experiment)
+    callbacks = [*make_callbacks(experiment, run, validation, labels), *own_callbacks]
+    backup = RunBackup(run.backup, callbacks, writes)
+    first_epoch, num_epochs = backup.first_epoch, recipe.training.epochs
+    if first_epoch == 0 and initial_weights is not None:
+        report = transfer(model, initial_weights, run)
+        if verbose and writes:
+            print(f"Weights from {initial_weights}: {report.summary}")
+            if license := run.terms().get("license"):
+                print(f"License: {license}")
+    if writes:
+        truncate_history(run.history_file, first_epoch)
+    wait_for_all("backup read")
+    if verbose == "auto" and writes:
+        callbacks.append(EpochLogger())
+
+    if backup.stopped or first_epoch >= num_epochs:
+        backup.restore(model)  # killed after the last epoch
+    else:
+        if (shard := _process_shard()) is not None:
+            validation = validation_dataset(experiment, shard)
+        with naming_damage(data.prepared):
+            model.fit(
+                train_dataset(experiment, range(first_epoch, num_epochs)),
+                steps_per_epoch=steps,
+                validation_data=validation,
+                epochs=num_epochs,
+                initial_epoch=first_epoch,
+                shuffle=False,  # the dataset does
+                callbacks=[*callbacks, backup],
+                verbose=0 if verbose == "auto" else verbose,
+            )
+    if writes:
+        with no_distribution():
+            model.save(run.last_model)
+        plot_history(
+            decoded_history(run.history_file, encoding),
+            run.path / "curves.png",
+            outputs=encoding.output_names,
+            kept_epoch=run.kept_epoch,
+        )
+
+
+# -- batches ---------------------------------------------------------------------------
+
+
+def train_dataset(experiment: Experiment, epochs: range) -> Any:
+    """Returns the training batches of an experiment."""
+    recipe, data, encoding = experiment.recipe, experiment.data, experiment.encoding
+    if recipe.training.class_weights is not None:
+        ages = read_labels(data.prepared, data.splits["train"])["age_group"]
+        encoding = encoding.with_class_weights(
+            age_group=balanced_class_weights(ages, len(encoding.age_groups))
+        )
+    batches = make_train_dataset(
+        data.prepared,
+        encoding,
+        split=data.splits["train"],
+        seed=experiment.seed,
+        shuffle_buffer=recipe.data.shuffle_buffer,
+        balanced=recipe.data.balanced_sampling,
+        augment=recipe.data_augmentation(),
+        epochs=epochs,
+        shard=_process_shard(),
+        **_pipeline_arguments(recipe),
+    )
+    if recipe.distillation is None:
+        return batches
+    return distill(
+        batches,
+        load_pretrained(recipe.distillation.teacher),
+        experiment.encoding,
+        weight=recipe.distillation.weight,
+        outputs=recipe.distillation.outputs,
+    )
+
+
+def validation_dataset(
+    experiment: Experiment, shard: tuple[int, int] | None = None
+) -> Any:
+    """Returns the validation batches of an experiment."""
+    return make_eval_dataset(
+        experiment.data.prepared,
+        experiment.encoding,
+        split=experiment.data.splits["validation"],
+        shard=shard,
+        **_pipeline_arguments(experiment.recipe),
+    )
+
+
+def _pipeline_arguments(recipe: Recipe) -> dict[str, Any]:
+    return {
+        "pipeline": recipe.data.pipeline,
+        "image_size": recipe.model.image_size,
+        "batch_size": recipe.data.batch_size,
+        "cache": recipe.data.cache,
+    }
+
+
+def _process_shard() -> tuple[int, int] | None:
+    """Returns this process' share of every batch; `None` on a single device."""
+    return (process_index(), process_count()) if num_shards() > 1 else None
+
+
+# -- initial weights -------------------------------------------------------------------
+
+
+def transfer(model: keras.Model, path: Path, run: RunDirectory) -> WeightTransfer:
+    """Copies weights that fit from a pretrained model and records which did.
+
+    The license of a run's weights is copied too; their limits were measured on them
+    alone.
+
+    Raises:
+        ValueError: If a frozen layer finds no weights.
+    """
+    report = transfer_weights(load_pretrained(path), model)
+    write_text(run.path / "transfer.txt", f"from {path}\n{report}\n")
+    license = RunDirectory(path).terms().get("license") if path.is_dir() else None
+    if license and not run.terms_file.exists():
+        write_json(run.terms_file, {"license": license})
+    return report
+
+
+def load_pretrained(path: str | Path) -> keras.Model:
+    """Returns the model of a `.keras` file, or the best one of a run."""
+    return load_model(model_file(path), compile=False)
+
+
+# -- callbacks -------------------------------------------------------------------------
+
+
+def make_callbacks(
+    experiment: Experiment,
+    run: RunDirectory,
+    validation: Any,
+    labels: Mapping[str, Any],
+) -> list[keras.callbacks.Callback]:
+    """Returns the callbacks of a recipe, in the order in which `fit` calls them."""
+    recipe, encoding = experiment.recipe, experiment.encoding
+    settings = recipe.training
+    callbacks: list[keras.callbacks.Callback] = [
+        DecodedAccuracy(validation, labels, encoding),
+        *loss_weight_schedulers(recipe),
+        *loss_weight_balancers(recipe, encoding),
+    ]
+    age = encoding.age_head
+    if age is not None and len(age.output_names) > 1:
+        weights = {name: encoding.loss_weights[name] for name in age.output_names}
+        callbacks.append(AgeLossLogger(weights))
+    if process_index() == 0:  # the process that writes
+        monitor = settings.checkpoint_monitor
+        if monitor == "val_mean_accuracy" and not _has_labels(labels, encoding):
+            monitor = "val_loss"  # extra heads only
+        for name, monitor in {"best": monitor, **settings.extra_checkpoints}.items():
+            mode = "min" if monitor.endswith("loss") else "max"
+            # Keras calls the loss of a single output just `val_loss`.
+            if encoding.output_names == (monitor[4:-5],) and mode == "min":
+                monitor = "val_loss"
+            callbacks.append(BestModelCheckpoint(run.model_file(name), monitor, mode))
+        append = run.history_file.is_file()
+        callbacks.append(keras.callbacks.CSVLogger(run.history_file, append=append))
+    if settings.patience is not None:
+        callbacks.append(
+            keras.callbacks.EarlyStopping(
+                monitor=settings.stop_monitor,
+                mode="min" if settings.stop_monitor.endswith("loss") else "max",
+                patience=settings.patience,
+            )
+        )
+    return callbacks
+
+
+def _has_labels(labels: Mapping[str, Any], encoding: Encoding) -> bool:
+    """Returns whether validation faces have an age group or gender to score."""
+    age, gender = labels["age_group"] != MISSING, labels["gender"] != MISSING
+    return bool(
+        (encoding.age_head is not None and age.any())
+        or (encoding.gender_head is not None and gender.any())
+    )
