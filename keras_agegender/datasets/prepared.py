@@ -27,8 +27,8 @@ from keras_agegender.files import (
 from keras_agegender.labels import GENDERS, AgeGroups, get_age_groups
 
 if TYPE_CHECKING:
-    from keras_agegender.datasets.manifest import Manifest
     from keras_agegender.datasets.face_index import FaceIndex
+    from keras_agegender.datasets.manifest import Manifest
     from keras_agegender.encodings.encoding import Encoding
 
 

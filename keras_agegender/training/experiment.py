@@ -479,9 +479,7 @@ def _initialized_from(
     first = recipe.pretraining_recipe
     if first is None:
         return None
-    return make_experiment(
-        first, data, pretraining_data=data, splits=splits, seed=seed
-    )
+    return make_experiment(first, data, pretraining_data=data, splits=splits, seed=seed)
 
 
 def _file_hashes(recipe: Recipe) -> dict[str, Any]:

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_agegender.datasets.face_index import check_overlap
-from keras_agegender.files import now, versions, write_bytes, write_checksums, write_text
+from keras_agegender.files import (
+    now,
+    versions,
+    write_bytes,
+    write_checksums,
+    write_text,
+)
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.training.experiment import (
     Experiment,
