@@ -1,18 +1,20 @@
-"""What a process prints: quiet start-up and progress bars."""
+"""What a process prints: framework logs and progress bars."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.abc
+import importlib.util
 import logging
 import os
 import re
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any, TextIO
 
-# A line of TensorFlow, XLA or absl; the lines are compared as bytes, as they came.
+# A line of TensorFlow, XLA or absl; lines are compared as bytes.
 START_UP_LINE = re.compile(
     rb"WARNING: All log messages before absl::InitializeLog"
     rb"|[IWE]\d{4} \d\d:\d\d:[\d.]+\s+\d+ \S+:\d+\]"
@@ -21,150 +23,60 @@ START_UP_LINE = re.compile(
     rb"|Skipping registering GPU devices\.\.\."
 )
 
-# What libjpeg inside TensorFlow writes, with no word about which file it is of.
-PICTURE_LINE = re.compile(
-    rb"Improper call to JPEG library"
-    rb"|Corrupt JPEG data: "
-    rb"|Bogus (Huffman table definition|marker length|DHT|DQT|DAC|sampling factors)"
-    rb"|Warning: unknown JFIF revision"
-    rb"|(Quantization|Huffman|Arithmetic) table 0x\w+ was not defined"
-    rb"|Invalid (component ID|SOS parameters|progressive parameters|scan script|JPEG)"
-    rb"|Inconsistent progression sequence"
-    rb"|Un(supported marker type|known Adobe color transform)"
-    rb"|(Input file read error|Premature end of (JPEG|input) file)"
-)
-
-# What TensorFlow Datasets says about its own code whenever a dataset is opened.
+# What TensorFlow Datasets logs about its own code whenever a dataset is opened.
 DATASETS_LINE = re.compile(
     r"`FeatureConnector.dtype` is deprecated|Variant folder .* has no"
 )
 
 
-@contextlib.contextmanager
-def quiet_start() -> Iterator[None]:
-    """Removes the start-up lines of a TensorFlow that is imported inside the block.
+def quiet_tensorflow() -> None:
+    """Sets TensorFlow's log level, and drops its start-up lines when it is imported.
 
-    Does nothing if TensorFlow is imported already, or if the lines are asked for.
-
-    Example:
-    >>> with quiet_start():
-    ...     import tensorflow as tf
+    Does nothing if TensorFlow is imported already, or if the lines are asked for by
+    `AGEGENDER_FRAMEWORK_LOGS=1` or by TensorFlow's own `TF_CPP_MIN_LOG_LEVEL`.
     """
     if "tensorflow" in sys.modules or _lines_wanted():
-        yield
         return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # no standard error, no temporary folder
-            stack.enter_context(_filtered_stderr())
-        yield
-        _find_devices()
-
-
-@contextlib.contextmanager
-def no_standard_error() -> Iterator[None]:
-    """Drops what is written to file descriptor 2, by C++ for instance.
-
-    Errors are raised as always.
-    """
-    with open(os.devnull, "w") as nothing:
-        kept = os.dup(2)
-        try:
-            _flush()
-            os.dup2(nothing.fileno(), 2)
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-
-
-def quiet_datasets() -> None:
-    """Removes the lines that TensorFlow Datasets logs about its own code, no others."""
-    logger = logging.getLogger("absl")
-    if not _lines_wanted() and _is_not_about_itself not in logger.filters:
-        logger.addFilter(_is_not_about_itself)
-
-
-def _is_not_about_itself(record: logging.LogRecord) -> bool:
-    return DATASETS_LINE.match(record.getMessage()) is None
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if not any(isinstance(finder, _QuietImport) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _QuietImport())
 
 
 def _lines_wanted() -> bool:
-    return os.environ.get("AGEGENDER_FRAMEWORK_LOGS", "0") not in (
-        "",
-        "0",
-    ) or os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2") in ("0", "1")
+    logs = os.environ.get("AGEGENDER_FRAMEWORK_LOGS", "0") not in ("", "0")
+    return logs or os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2") in ("0", "1")
 
 
-def _find_devices() -> None:
-    """Lets TensorFlow look for GPUs now: the lines about them come with the others.
+class _QuietImport(importlib.abc.MetaPathFinder):
+    """Imports TensorFlow with its start-up lines filtered.
 
-    This does not create the devices: visible devices and memory growth can still be
-    set.
+    TensorFlow 2.19 and later write them in C++ before any log level is read.
     """
-    tensorflow = sys.modules.get("tensorflow")
-    if tensorflow is not None and hasattr(tensorflow, "config"):
-        tensorflow.config.list_physical_devices()
 
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name != "tensorflow":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            run = spec.loader.exec_module
 
-@contextlib.contextmanager
-def quiet_pictures() -> Iterator[None]:
-    """Removes what libjpeg writes about damaged pictures, which names no file.
+            def run_quietly(module: ModuleType) -> None:
+                with contextlib.ExitStack() as stack:
+                    with contextlib.suppress(OSError):  # no stderr, no temporary folder
+                        stack.enter_context(_filtered_stderr())
+                    run(module)
+                    if hasattr(module, "config"):
+                        # Searches for GPUs now, so that its lines are filtered too.
+                        module.config.list_physical_devices()
 
-    All else that is written to file descriptor 2 goes on to standard error, line by
-    line. What Python writes goes there without a detour: progress bars see a terminal.
-    """
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # no standard error
-            stack.enter_context(_lines_left_out())
-        yield
-
-
-@contextlib.contextmanager
-def _lines_left_out() -> Iterator[None]:
-    stderr = os.dup(2)
-    incoming, outgoing = os.pipe()
-
-    def pass_on() -> None:
-        with open(incoming, "rb") as lines:
-            for line in lines:
-                if not PICTURE_LINE.match(line):
-                    os.write(stderr, line)
-
-    thread = threading.Thread(target=pass_on, daemon=True)
-    python_stderr = sys.stderr
-    _flush()
-    os.dup2(outgoing, 2)
-    os.close(outgoing)
-    thread.start()
-    try:
-        with contextlib.ExitStack() as stack:
-            if _writes_to_2(python_stderr):
-                sys.stderr = stack.enter_context(
-                    open(stderr, "w", buffering=1, errors="backslashreplace",
-                         encoding=python_stderr.encoding, closefd=False)
-                )  # fmt: skip
-            yield
-    finally:
-        sys.stderr = python_stderr
-        os.dup2(stderr, 2)  # closes the pipe, and the thread sees its end
-        thread.join(1.0)  # a process that this one started may keep it open
-        os.close(stderr)
-
-
-def _writes_to_2(stream: Any) -> bool:
-    try:
-        return bool(stream.fileno() == 2)
-    except (AttributeError, OSError, ValueError):  # none, closed, or a test's own
-        return False
+            spec.loader.exec_module = run_quietly  # type: ignore[method-assign]
+        return spec
 
 
 @contextlib.contextmanager
 def _filtered_stderr() -> Iterator[None]:
-    """Holds back what is written to file descriptor 2, then prints all but the lines.
-
-    The descriptor and not `sys.stderr`, since the lines are written in C++.
-    """
+    """Holds back what is written to file descriptor 2, then prints all other lines."""
     stderr = os.dup(2)
     try:
         with tempfile.TemporaryFile() as held:
@@ -186,6 +98,21 @@ def _filtered_stderr() -> Iterator[None]:
 def _flush() -> None:
     if sys.stderr is not None:
         sys.stderr.flush()
+
+
+def quiet_datasets() -> None:
+    """Drops the lines that TensorFlow Datasets logs about its own code, no others."""
+    logger = logging.getLogger("absl")
+    if not _lines_wanted() and _is_not_about_itself not in logger.filters:
+        logger.addFilter(_is_not_about_itself)
+
+
+def _is_not_about_itself(record: logging.LogRecord) -> bool:
+    return DATASETS_LINE.match(record.getMessage()) is None
+
+
+# Until their last callers are gone.
+quiet_start = quiet_pictures = no_standard_error = contextlib.nullcontext
 
 
 # A line of a log: what is done, how much of it, time so far and time to come.

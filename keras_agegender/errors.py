@@ -1,21 +1,21 @@
-"""What a misspelled name was meant to be."""
+"""Texts of errors: one line, and what a misspelled name was meant to be."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
-# Of difflib's ratio: one wrong letter in three is near, "race" is not "source".
+# Of difflib's ratio: one wrong letter in three is close, "race" is not "source".
 LIKENESS = 0.65
 
 
 def did_you_mean(name: object, known: Iterable[str], prefix: str = "") -> str:
-    """Returns " Did you mean …?" with the name nearest to one; `""` if none is near.
+    """Returns " Did you mean …?" with the closest name; `""` if none is close.
 
     Args:
-        name: What was given.
-        known: What there is.
-        prefix: Stands before the name in the answer.
+        name: The name given.
+        known: The names that exist.
+        prefix: Text before the suggested name.
 
     Example:
     >>> did_you_mean("ordinl", ["ordinal", "joint"])
@@ -23,3 +23,17 @@ def did_you_mean(name: object, known: Iterable[str], prefix: str = "") -> str:
     """
     close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=LIKENESS)
     return f" Did you mean {prefix + close[0]!r}?" if close else ""
+
+
+def one_line(error: BaseException, most: int | None = None) -> str:
+    """Returns an error's message on one line; its type's name where there is none.
+
+    Args:
+        error: The error.
+        most: Maximum number of characters; `None` (default) for all.
+
+    Example:
+    >>> one_line(ValueError("two\n  lines"))
+    'two lines'
+    """
+    return " ".join(str(error).split())[:most] or type(error).__name__

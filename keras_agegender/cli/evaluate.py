@@ -116,9 +116,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     check_run(arguments.run_directory)
     check_data(arguments.data)
     load_frameworks()
-    from keras_agegender.evaluation.calibration import calibration_warnings
     from keras_agegender.evaluation.evaluate import calibrate
-    from keras_agegender.run_directory import RunDirectory
 
     found = calibrate(
         arguments.run_directory,
@@ -128,10 +126,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         by=arguments.by,
     )
     say(str(found))
-    encoding = RunDirectory.open(arguments.run_directory).encoding()
-    for line in calibration_warnings(found, encoding):
-        say(f"WARNING: {line}")
-    say(f"What it is worth on test faces: agegender evaluate {arguments.run_directory}")
+    say(f"Evaluate it on test faces: agegender evaluate {arguments.run_directory}")
     return 0
 
 

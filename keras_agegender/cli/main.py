@@ -1,8 +1,8 @@
-"""The `agegender` command: parse, call one library function, print.
+"""The `agegender` command: its parser and its entry point.
 
-Exit codes: 0 done, 1 something was wrong with the input (one line on stderr), 2 the
-command line was wrong, 130 interrupted, 141 output closed (`| head`), 143 terminated.
-`audit` answers with them: 1 is leakage, and 2 is input that is wrong too.
+Exit codes: 0 done, 1 invalid input (one line on stderr), 2 invalid command line, 130
+interrupted (Ctrl-C), 141 output pipe closed (`| head`). `audit` returns 1 for leakage
+and `compare --gate` for a regression; both return 2 for invalid input.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from keras_agegender import __version__
-from keras_agegender.cli.console import GOES_ON, exit_code, until_closed
+from keras_agegender.cli.console import RESUMES, exit_code, until_closed
 from keras_agegender.cli.data import add_audit, add_prepare
 from keras_agegender.cli.evaluate import (
     add_calibrate,
@@ -50,21 +50,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             lambda: arguments.run(arguments),
             "agegender",
             getattr(arguments, "error_code", 1),
-            getattr(arguments, "stopped", GOES_ON),
+            getattr(arguments, "interrupted", RESUMES),
         )
 
     return until_closed(run)
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that knows why arguments are left over."""
+    """A parser that explains why arguments are left over."""
 
     def error(self, message: str) -> NoReturn:
-        """Ends the program; says that `--set` takes one setting at a time."""
+        """Exits; explains that `--set` takes one setting at a time."""
         what, _, rest = message.partition("unrecognized arguments: ")
         settings = [text for text in rest.split() if re.match(r"[\w.]+=", text)]
         if not what and settings:
-            message += f"; each setting has a --set of its own: --set {settings[0]}"
+            message += f"; repeat --set for each setting: --set {settings[0]}"
         super().error(message)
 
 

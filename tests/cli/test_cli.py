@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -111,7 +112,7 @@ def test_recipes(capsys):
 def test_settings_behind_one_set_are_told_to_have_their_own(capsys):
     command = ("train", "quickstart", "--data", "x", "--run", "y", "--set", "a.b=9")
     code, _, said = run(capsys, *command, "training.seed=2")
-    end = "training.seed=2; each setting has a --set of its own: --set training.seed=2"
+    end = "training.seed=2; repeat --set for each setting: --set training.seed=2"
     assert code == 2 and said.splitlines()[-1].endswith(f"arguments: {end}")
     code, _, said = run(capsys, "verify", "folder", "--wrong")
     assert code == 2 and "--set" not in said
@@ -288,6 +289,22 @@ def test_an_interruption_is_no_traceback(capsys, monkeypatch):
     monkeypatch.setattr("keras_agegender.cli.train._recipes", interrupt)
     code, _, err = run(capsys, "recipes")
     assert code == 130 and err.startswith("agegender: interrupted")
+
+
+def test_warnings_of_the_library_are_a_line_each(capsys, monkeypatch):
+    """And neither those of frameworks nor of what is deprecated."""
+
+    def warn(arguments):
+        for text, kind, module in (
+            ("two\nlines", UserWarning, "keras_agegender.serving.export"),
+            ("noise", UserWarning, "keras.src.saving"),
+            ("noise", DeprecationWarning, "keras_agegender.files"),
+        ):
+            warnings.warn_explicit(text, kind, "file.py", 1, module=module)
+
+    monkeypatch.setattr("keras_agegender.cli.train._recipes", warn)
+    code, _, err = run(capsys, "recipes")
+    assert (code, err) == (0, "warning: two lines\n")
 
 
 def test_output_is_calm(trained, tmp_path):

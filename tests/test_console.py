@@ -1,7 +1,8 @@
-"""TensorFlow's start-up lines are kept off the screen, and nothing else is."""
+"""Framework logs are kept off the screen, and nothing else; progress bars are calm."""
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import subprocess
@@ -9,10 +10,10 @@ import sys
 
 import pytest
 
-from keras_agegender.console import START_UP_LINE, quiet_datasets
+from keras_agegender.console import START_UP_LINE, progress_bar, quiet_datasets
 
 MODEL = """
-import logging, os, sys
+import sys
 import keras_agegender as kag
 model = kag.build_model("caffe_1conv", "gender", image_size=(32, 32))
 model.predict(__import__("numpy").zeros((2, 32, 32, 3)), verbose=0)
@@ -20,13 +21,11 @@ model.predict(__import__("numpy").zeros((2, 32, 32, 3)), verbose=0)
 
 # TensorFlow replaced by a module that writes what it and a user might write.
 STAND_IN = """
-import os, sys, types
+import os, sys
 sys.path.insert(0, os.environ["STAND_IN"])
-from keras_agegender.quiet import quiet_start
+import keras_agegender
 try:
-    with quiet_start():
-        import tensorflow
-        {statement}
+    import tensorflow
 finally:
     os.write(2, b"after\\n")
 """
@@ -48,12 +47,15 @@ def python(code, **environment):
 
 @pytest.fixture
 def stand_in(tmp_path):
-    """A folder with a `tensorflow` that writes start-up lines, and one of its user."""
-    text = "\n".join((*LINES, "the user's own line"))
-    (tmp_path / "tensorflow.py").write_text(
-        f"import os\nos.write(2, {(text + chr(10)).encode()!r})\n", "utf-8"
-    )
-    return {"STAND_IN": str(tmp_path)}
+    """Makes a `tensorflow` that writes start-up lines, and one of its user."""
+
+    def write(statement="pass"):
+        text = "\n".join((*LINES, "the user's own line"))
+        code = f"import os\nos.write(2, {(text + chr(10)).encode()!r})\n{statement}\n"
+        (tmp_path / "tensorflow.py").write_text(code, "utf-8")
+        return {"STAND_IN": str(tmp_path)}
+
+    return write
 
 
 def test_building_a_model_writes_nothing():
@@ -64,13 +66,12 @@ def test_building_a_model_writes_nothing():
 
 
 def test_what_others_write_meanwhile_is_printed(stand_in):
-    done = python(STAND_IN.format(statement="os.write(2, b'2026-01-02: mine\\n')"),
-                  **stand_in)  # fmt: skip
+    done = python(STAND_IN, **stand_in("os.write(2, b'2026-01-02: mine\\n')"))
     assert done.stderr == "the user's own line\n2026-01-02: mine\nafter\n"
 
 
 def test_errors_are_raised_and_seen(stand_in):
-    done = python(STAND_IN.format(statement="raise RuntimeError('boom')"), **stand_in)
+    done = python(STAND_IN, **stand_in("raise RuntimeError('boom')"))
     assert done.returncode == 1
     lines = done.stderr.splitlines()
     assert lines[:2] == ["the user's own line", "after"]
@@ -81,16 +82,15 @@ def test_errors_are_raised_and_seen(stand_in):
     "environment", [{"AGEGENDER_FRAMEWORK_LOGS": "1"}, {"TF_CPP_MIN_LOG_LEVEL": "0"}]
 )
 def test_the_lines_can_be_asked_for(stand_in, environment):
-    done = python(STAND_IN.format(statement="pass"), **stand_in, **environment)
+    done = python(STAND_IN, **stand_in(), **environment)
     assert done.stderr.splitlines() == [*LINES, "the user's own line", "after"]
 
 
-def test_a_closed_standard_error_is_no_error():
-    done = python(
-        "import os; os.close(2)\n"
-        "from keras_agegender.quiet import quiet_start\n"
-        "with quiet_start(): print('done')"
-    )
+def test_a_closed_standard_error_is_no_error(tmp_path):
+    (tmp_path / "tensorflow.py").touch()
+    code = "import os; os.close(2)\n" + STAND_IN.partition("finally")[0]
+    code += "finally: print('done')"
+    done = python(code, STAND_IN=str(tmp_path))
     assert (done.returncode, done.stdout) == (0, "done\n")
 
 
@@ -118,21 +118,49 @@ def test_lines_of_tensorflow_datasets_about_itself(caplog):
     assert caplog.messages == ["a user's own line; Variant folder of his"]
 
 
-def test_what_libjpeg_says_is_left_out_and_nothing_else():
-    code = """
-import os, sys
-from keras_agegender.quiet import quiet_pictures
-with quiet_pictures():
-    os.write(2, b"Improper call to JPEG library in state 207\\nnot of libjpeg\\n")
-    print("a status of Python", file=sys.stderr)
-    os.write(2, b"Corrupt JPEG data: premature end of data segment\\nno end of line")
-os.write(2, b"\\nCorrupt JPEG data: afterwards\\n")
-"""
-    done = python(code)
-    # Python's own lines take no detour, so they may come first.
-    assert sorted(done.stderr.splitlines()) == [
-        "Corrupt JPEG data: afterwards",
-        "a status of Python",
-        "no end of line",
-        "not of libjpeg",
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def bar_on(stream, monkeypatch):
+    """Moves a bar at once where nobody watches it, without the 20 seconds between."""
+    monkeypatch.setattr(sys, "stderr", stream)
+    bar = progress_bar(110, "faces", "image")
+    bar.delay, bar.mininterval, bar.miniters = 0, 0, 1
+    with bar:
+        bar.update(40)
+        bar.update(60)
+    print("the result", file=stream)
+    return stream.getvalue()
+
+
+def test_a_log_has_a_line_now_and_then_and_no_bar(monkeypatch):
+    text = bar_on(io.StringIO(), monkeypatch)
+    assert "\r" not in text and "%|" not in text
+    *lines, result = text.splitlines()
+    assert result == "the result"
+    assert [line.split(" in ")[0] for line in lines] == [
+        "      faces: 40 of 110 images",
+        "      faces: 100 of 110 images",
     ]
+
+
+def test_short_work_says_nothing_in_a_log(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with progress_bar(10, "faces", "image") as bar:
+        bar.update(10)
+    assert stream.getvalue() == ""
+
+
+def test_a_terminal_has_a_bar(monkeypatch):
+    assert "%|" in bar_on(Terminal(), monkeypatch)
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_not_shown_is_nothing(monkeypatch, stream):
+    monkeypatch.setattr(sys, "stderr", stream())
+    with progress_bar(10, "faces", "image", shown=False) as bar:
+        bar.update(10)
+    assert sys.stderr.getvalue() == ""
