@@ -65,15 +65,13 @@ from .evaluation.calibration import (
 )
 from .evaluation.evaluate import calibrate as calibrate, evaluate as evaluate
 from .evaluation.groups import score_groups as score_groups
+from .evaluation.occlusion import occlusion_map as occlusion_map
 from .evaluation.plots import (
     plot_groups as plot_groups,
     plot_reliability as plot_reliability,
     reliability_bins as reliability_bins,
 )
-from .evaluation.report import (
-    occlusion_map as occlusion_map,
-    write_report as write_report,
-)
+from .evaluation.report import write_report as write_report
 from .evaluation.scores import (
     AgeScores as AgeScores,
     Evaluation as Evaluation,

@@ -1,4 +1,4 @@
-"""`LossWeightBalancer`: loss weights found from the losses or gradients."""
+"""`LossWeightBalancer`: loss weights computed from the losses."""
 
 from __future__ import annotations
 
@@ -13,52 +13,50 @@ from keras_agegender.callbacks.loss_weights import (
     LossWeightCallback,
     check_names,
     checked_weights,
-    loss_log_names,
-    loss_totals,
 )
 
-EPSILON = 1e-7  # Keras' own; a loss of 0 is taken as this.
+EPSILON = 1e-7  # Keras' own; a loss of 0 is replaced by it.
+
+METHODS = ("dwa", "uncertainty")
+
+UNKNOWN = -1.0  # in place of a loss that is not known yet
 
 
 def dynamic_weight_average(
     latest: Any, earlier: Any, temperature: float = 2.0
 ) -> np.ndarray:
-    """Returns more weight for the outputs whose loss falls more slowly.
+    """Returns more weight for the outputs whose loss falls more slowly. Shape (K,).
 
-    `w_k = K softmax(r / T)_k` with `r_k = latest_k / earlier_k`. They sum to K. Shape
-    (K,).
+    `w_k = K softmax(r / T)_k` with `r_k = latest_k / earlier_k`. They sum to K.
 
     Args:
-        latest: Mean losses of the epoch before this one. Shape (K,), not negative.
+        latest: Mean losses of the previous epoch. Shape (K,), not negative.
         earlier: Mean losses of the epoch before that. Shape (K,), not negative.
         temperature: T, above 0; the higher, the more equal the weights. Defaults to 2.
 
-    Example:
     >>> dynamic_weight_average([1.0, 1.0], [1.0, 2.0]).round(3)
     array([1.124, 0.876])
 
     Source: Liu et al. 2019, End-to-End Multi-Task Learning with Attention,
     https://arxiv.org/abs/1803.10704, equation 7.
     """
-    falling = _positive(latest) / _positive(earlier)
-    return len(falling) * _softmax(falling / temperature)
+    ratios = _positive(latest) / _positive(earlier)
+    return len(ratios) * _softmax(ratios / temperature)
 
 
 def uncertainty_weights(losses: Any, temperature: float | None = None) -> np.ndarray:
-    """Returns weights with which losses of any scale count the same.
+    """Returns weights that make losses of any scale count the same. Shape (K,).
 
     Kendall et al. weigh a loss by the inverse of the output's uncertainty, which is
     learned. Kirchdorfer et al. solve for it: the best uncertainty is the loss itself,
     so the weight is `1 / L_k` (their UW-O). With a temperature it is
-    `K softmax((1 / L) / T)_k` (their UW-SO, here times K, so that the weights' mean is
-    1). Shape (K,).
+    `K softmax((1 / L) / T)_k` (their UW-SO, here times K for a mean of 1).
 
     Args:
         losses: Current losses. Shape (K,), not negative.
         temperature: T of UW-SO, above 0, to be tuned to the size of `1 / L`; the
             higher, the more equal the weights. `None` (default) gives UW-O.
 
-    Example:
     >>> uncertainty_weights([0.5, 4.0])
     array([2.  , 0.25])
 
@@ -81,33 +79,28 @@ def _softmax(values: np.ndarray) -> np.ndarray:
     return powers / powers.sum()
 
 
-METHODS = ("dwa", "uncertainty")
-
-UNKNOWN = -1.0  # in place of a loss that was not seen yet
-
-
 class LossWeightBalancer(LossWeightCallback):
     """Sets the loss weights of a compiled model from its losses during `fit`.
 
     - `"dwa"`, dynamic weight averaging (Liu et al. 2019): an output whose loss fell
-      more slowly over the last two epochs gets more weight. All outputs weigh the same
-      in the first two epochs.
+      more slowly over the last two epochs gets more weight. All weights are 1 in the
+      first two epochs.
     - `"uncertainty"`, uncertainty weighting in its analytic form (Kendall et al. 2018,
-      Kirchdorfer et al. 2024): an output weighs `1 / loss`, so that losses of any scale
-      count the same. All weigh 1 until there is a loss. With a `temperature`, the
-      weights are a softmax of `1 / loss / temperature`.
+      Kirchdorfer et al. 2024): an output's weight is `1 / loss`, so that losses of any
+      scale count the same. All weights are 1 until there is a loss. With a
+      `temperature`, the weights are a softmax of `1 / loss / temperature`.
 
-    Dynamic averages and the softmax have mean 1. `base_weights` multiply the weights,
-    which replace what the model was compiled with. They come from the *unweighted*
-    losses of training, with sample weights if there are any. Where a loss is no finite
-    number, the weights stay as they are.
+    The weights of `"dwa"` and of the softmax have mean 1. `base_weights` multiply the
+    weights, which replace those that the model was compiled with. They are computed
+    from the *unweighted* training losses, including sample weights. If a loss is not
+    finite, the weights do not change.
 
-    Weights are logged, saved, resumed and detached as those of `LossWeightScheduler`,
-    with the losses they come from. The same callback goes on in a second `fit` of the
-    same model; a new one begins anew. Put callbacks that save, such as
-    `BackupAndRestore`, behind it in the list. It sets its outputs' weights at the
-    beginning of every epoch (or after every step), so give a scheduler beside it other
-    outputs; where both set a weight at the same moment, the later one in the list wins.
+    Weights are logged, saved and resumed like those of `LossWeightScheduler`, together
+    with the losses that they are computed from. The same callback continues in a second
+    `fit` of the same model; a new one starts from the beginning. Put callbacks that
+    save, such as `BackupAndRestore`, behind it in the list. It sets its outputs' weights
+    at the beginning of every epoch (or after every step), so give a scheduler beside it
+    other outputs; if both set a weight at the same time, the later one in the list wins.
 
     `val_loss` changes with the weights: let callbacks monitor a metric of an output.
 
@@ -117,14 +110,14 @@ class LossWeightBalancer(LossWeightCallback):
             all. The others keep their weights.
         temperature: Above 0; the higher, the more equal the weights. `None` (default)
             is 2 for `"dwa"` and no softmax for `"uncertainty"`.
-        by: `"epoch"` or `"step"`: when weights are set. `"dwa"` knows epochs only. By
-            step, the losses of every step are read back from the device, which takes
+        by: `"epoch"` or `"step"`: when weights are set. `"dwa"` supports epochs only.
+            By step, the losses of every step are read back from the device, which takes
             time; with `steps_per_execution` above 1, of every execution. Defaults to
             `"epoch"`.
         momentum: For `"uncertainty"`, the share of the old running average that stays
             when a loss is added, in [0, 1). `None` (default) is 0 by epoch and 0.9 by
             step.
-        base_weights: Output name -> factor of its weight; 1 for outputs left out.
+        base_weights: Output name -> factor of its weight; 1 for the other outputs.
         verbose: 1 prints a line at every change. Defaults to 0.
 
     Raises:
@@ -159,7 +152,7 @@ class LossWeightBalancer(LossWeightCallback):
             momentum = 0.9 if by == "step" else 0.0
         self.momentum = momentum
         self.base_weights = checked_weights(base_weights or {}, "in `base_weights`")
-        # Rows: the latest losses (or their running averages), the ones before.
+        # Rows: the latest losses (or their running averages), those before them.
         self._losses: Any = None
         self._num_epochs: Any = None
         self._totals: dict[str, np.ndarray] = {}
@@ -173,8 +166,8 @@ class LossWeightBalancer(LossWeightCallback):
         return self.outputs or tuple(self._state.loss_weights)
 
     def set_model(self, model: keras.Model) -> None:
-        """Attaches the weights to the model; `fit` calls this before it traces."""
-        goes_on = self._losses is not None and self._model is model
+        """Attaches the weights to the model."""
+        continues = self._losses is not None and self._state.model() is model
         super().set_model(model)
         names = self._names
         if len(names) < 2:
@@ -184,13 +177,14 @@ class LossWeightBalancer(LossWeightCallback):
             )
         check_names(self.base_weights, dict.fromkeys(names))
         losses = np.full((2, len(names)), UNKNOWN, "float32")
-        if goes_on:
+        if continues:
             losses = _numpy(self._losses)
         self._losses = self._state.add_value(losses, "balanced_losses")
         self._num_epochs = self._state.add_value(UNKNOWN, "balanced_epochs")
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Sets the weights of this epoch."""
+        super().on_epoch_begin(epoch, logs)
         self.sync_model()
         self._totals = {}
         saved = int(_numpy(self._num_epochs))
@@ -214,13 +208,13 @@ class LossWeightBalancer(LossWeightCallback):
         """Reads this epoch's losses."""
         if self.by == "epoch":
             values = logs or {}
-            keys = loss_log_names(self._state)
+            keys = self._state.log_names()
             losses = [sum(float(values[key]) for key in keys[n]) for n in self._names]
             self._add(losses)
             self._num_epochs.assign(float(epoch + 1))
 
     def _losses_since_last_read(self) -> list[float]:
-        totals = loss_totals(self._state)
+        totals = self._state.loss_totals()
         losses = []
         for name in self._names:
             new = totals[name] - self._totals.get(name, 0.0)
@@ -229,7 +223,7 @@ class LossWeightBalancer(LossWeightCallback):
         return losses
 
     def _add(self, losses: Sequence[float]) -> None:
-        """Takes in losses; any that is no number leaves everything as it is."""
+        """Adds losses to the running averages, unless one of them is not finite."""
         added = np.asarray(losses, "float32")
         if not np.isfinite(added).all():
             return
@@ -238,10 +232,10 @@ class LossWeightBalancer(LossWeightCallback):
                 "Balancing needs losses that are not negative. Received: "
                 f"{dict(zip(self._names, losses, strict=True))}."
             )
-        latest, _ = old = _numpy(self._losses)
+        latest = _numpy(self._losses)[0]
         if self.method == "uncertainty" and (latest != UNKNOWN).all():
             added = self.momentum * latest + (1 - self.momentum) * added
-        self._losses.assign(np.stack([added, old[0]]).astype("float32"))
+        self._losses.assign(np.stack([added, latest]).astype("float32"))
 
     def _balance(self, when: str) -> None:
         latest, earlier = _numpy(self._losses)

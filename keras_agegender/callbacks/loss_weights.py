@@ -1,10 +1,22 @@
-"""Loss weights that change while a model trains."""
+"""`LossWeightScheduler`, and the loss weights in force while a model trains.
+
+Keras has no public way to change a loss weight inside a compiled train step: `compile`
+copies the weights, a second `compile` resets metrics and retraces the step, and an
+overridden `compute_loss` sees only the weighted sum. `LossWeightState` therefore uses
+these private attributes of Keras, and nothing else in this package does:
+
+- `Model._compile_loss`, with its `_user_loss`, `_user_loss_weights` and `_flat_losses`:
+  the losses and weights that the step computes.
+- `Model._metrics`: metrics of the training state. A built model accepts no new ones
+  through its public attributes.
+- `Model._compile_config`: what a saved model is compiled with when it is loaded.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
-import sys
-import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,58 +32,144 @@ ATTRIBUTE = "loss_weight_state"
 
 
 class LossWeightState(keras.metrics.Metric):
-    """The loss weights in force, as variables of the model's training state.
+    """The loss weights in force, as variables that the compiled loss reads.
 
-    Created and attached to the model by `attach_state`. As a metric it reports
-    `<output>_loss_weight` for the outputs that a callback may change, in training but
-    not in evaluation.
+    It belongs to the compiled loss, so it is saved and restored with the model and a
+    new `compile` discards it. As a metric of the model it is part of the training state
+    on JAX, and reports `<output>_loss_weight` in training but not in evaluation.
 
     Args:
-        names: The structure of the compiled losses, with a name at each.
-        loss_weights: Output name -> weight at the start.
+        model: A compiled model.
+
+    Raises:
+        ValueError: If the model is not compiled with a loss.
     """
 
-    def __init__(self, names: Any, loss_weights: Weights) -> None:
+    def __init__(self, model: keras.Model) -> None:
         super().__init__(name=ATTRIBUTE)
-        self.loss_weights = {
-            # aggregation="none": every replica holds the same value, no sum.
-            name: keras.Variable(
-                weight, dtype="float32", trainable=False, name=f"{name}{LOG_SUFFIX}"
-            )
-            for name, weight in loss_weights.items()
-        }
-        # Plain attributes, past the tracker, which would wrap containers.
-        # `current` holds what the variables hold, to read between steps: on JAX the
-        # running epoch's training state holds their values.
-        object.__setattr__(self, "current", dict(loss_weights))
-        object.__setattr__(self, "names", names)
-        object.__setattr__(self, "replaced", {})
+        names, weights = _compiled_weights(model)
+        self.names = names
+        self.model: Any = weakref.ref(model)
+        # Every `fit` creates a new `History`, so this one tells fits apart.
+        self.history = getattr(model, "history", None)
+        with _variable_scope(model):
+            self.loss_weights = {
+                name: keras.Variable(
+                    weight, dtype="float32", trainable=False, name=f"{name}{LOG_SUFFIX}"
+                )
+                for name, weight in weights.items()
+            }
+        # The variables' values, readable between steps: on JAX the training state
+        # holds the values of a running epoch.
+        self.current = dict(weights)
         self.values: list[keras.Variable] = []
-        self.restored = False
-        self.started = False
         self.reported: set[str] = set()
-        self.reporting = True
+        self.reporting = False
+        self.used = False  # set by the first epoch; checkpoints are restored before it
+        self.restored = False
+
+    # A method: Keras would follow an attribute, and back, when it loads weights.
+    def compile_loss(self) -> Any:
+        """Returns the model's compiled loss."""
+        return self.model()._compile_loss
 
     def add_value(self, value: Any, name: str) -> keras.Variable:
         """Returns a new variable that is saved and restored with the weights."""
-        variable = keras.Variable(value, dtype="float32", trainable=False, name=name)
-        self.values = [*self.values, variable]
+        with _variable_scope(self.model()):
+            variable = keras.Variable(
+                value, dtype="float32", trainable=False, name=name
+            )
+        self.values.append(variable)
         return variable
 
     def assign(self, weights: Weights) -> None:
-        """Puts weights in force, from the next step on."""
+        """Puts weights in force from the next step on, and in files saved from now."""
         for name, weight in weights.items():
             self.loss_weights[name].assign(weight)
             self.current[name] = weight
+        config = getattr(getattr(self.model(), "_compile_config", None), "config", None)
+        if config is not None and config.get("loss") is not None:
+            config["loss"] = self.compile_loss()._user_loss
+            config["loss_weights"] = pack_weights(self.names, self.current)
+
+    def connect(self, weights: Mapping[str, Any]) -> None:
+        """Makes the compiled loss read `weights`: variables, or floats."""
+        compile_loss = self.compile_loss()
+        compile_loss._user_loss_weights = pack_weights(self.names, weights)
+        if compile_loss.built:  # then it no longer reads `_user_loss_weights`
+            compile_loss._flat_losses = [
+                entry._replace(loss_weights=weights[name])
+                for entry, name in self.named_losses()
+            ]
+
+    def named_losses(self) -> list[tuple[Any, str]]:
+        """Returns the losses that the step computes, each with its weight's name."""
+        entries = self.compile_loss()._flat_losses
+        flat = [name for name in keras.tree.flatten(self.names) if name is not None]
+        if len(flat) == 1:
+            flat *= len(entries)  # one loss that Keras applies to all outputs
+        pairs = []
+        for position, entry in enumerate(entries):
+            path = [str(part) for part in entry.path]
+            names = [entry.name, *("/".join(path[:n]) for n in range(len(path), 0, -1))]
+            known = [name for name in names if name in self.loss_weights]
+            pairs.append((entry, known[0] if known else flat[position]))
+        return pairs
+
+    def log_names(self) -> dict[str, list[str]]:
+        """Returns output name -> keys of its unweighted losses in the logs.
+
+        Raises:
+            ValueError: If two outputs would be logged under one key.
+        """
+        found: dict[str, list[str]] = {name: [] for name in self.loss_weights}
+        for entry, name in self.named_losses():
+            found[name].append(f"{entry.name}_loss")
+        keys = [key for several in found.values() for key in several]
+        if len(keys) != len(set(keys)):
+            raise ValueError(
+                "Balancing needs outputs with different names in the logs. Let the "
+                "model return a dict, and compile it with a dict of losses. Received: "
+                f"{sorted(keys)}."
+            )
+        return found
+
+    def loss_totals(self) -> dict[str, np.ndarray]:
+        """Returns output name -> sums and counts of its unweighted losses this epoch.
+
+        Shape (num_losses, 2) each. On JAX, call `sync_model` first.
+        """
+        found: dict[str, list[Any]] = {name: [] for name in self.loss_weights}
+        means = self.compile_loss().metrics
+        for (_, name), mean in zip(self.named_losses(), means, strict=True):
+            # Adding 0 sums over replicas, each of which has its own totals.
+            sums = (ops.add(variable, 0.0) for variable in (mean.total, mean.count))
+            found[name].append([float(ops.convert_to_numpy(value)) for value in sums])
+        return {name: np.asarray(rows) for name, rows in found.items()}
 
     def update_state(self, *args: Any, **kwargs: Any) -> None:
         """Does nothing: a batch does not change loss weights."""
 
     def reset_state(self) -> None:
-        """Does nothing: a new epoch does not change loss weights."""
+        """Ends reporting, as Keras calls this before every evaluation and epoch.
+
+        A later `fit` without the callbacks that attached the state detaches it: the
+        `fit` that they were passed to was interrupted.
+        """
+        self.reporting = False
+        self.used = True
+        model = self.model()
+        if model is not None and getattr(model, "history", None) is not self.history:
+            detach_state(model, self)
+            model.make_train_function()
+
+    def report(self) -> None:
+        """Starts reporting."""
+        self.reporting = True
+        self.used = True
 
     def result(self) -> dict[str, Any]:
-        """Returns the weights to log; none while the model is evaluated."""
+        """Returns the weights to log, empty during evaluation."""
         if not self.reporting:
             return {}
         # Adding 0 copies the value: JAX donates the variable's buffer to the next step.
@@ -81,50 +179,130 @@ class LossWeightState(keras.metrics.Metric):
             if name in self.reported
         }
 
-    def load_own_variables(self, store: Any) -> None:
-        """Reads the weights from a checkpoint; one without them changes nothing.
-
-        Raises:
-            ValueError: If the checkpoint was written with other callbacks.
-        """
-        variables = self.variables
-        if not store.keys():
-            return
-        if len(store.keys()) != len(variables):
-            raise ValueError(
-                "Invalid checkpoint. Expected the loss weights of the same callbacks "
-                f"in the same order, {len(variables)} values. Received: "
-                f"{len(store.keys())} values."
-            )
-        for index, variable in enumerate(variables):
-            variable.assign(store[str(index)])
-        for name, variable in self.loss_weights.items():
-            # As short a decimal as was written: 0.9, not 0.8999999761581421.
-            self.current[name] = float(
-                str(np.float32(ops.convert_to_numpy(variable.value)))
-            )
-        self.restored = True
-
     def save_own_variables(self, store: Any) -> None:
         """Writes the weights in force and the callbacks' values to a checkpoint."""
         for index, variable in enumerate(self.variables):
             store[str(index)] = ops.convert_to_numpy(variable.value)
 
+    def load_own_variables(self, store: Any) -> None:
+        """Restores a checkpoint before the first epoch; one without weights is skipped.
+
+        Raises:
+            ValueError: If the checkpoint was written with other callbacks.
+        """
+        if self.used or not store.keys():
+            return
+        if len(store.keys()) != len(self.variables):
+            raise ValueError(
+                "Invalid checkpoint. Expected the loss weights of the same callbacks "
+                f"in the same order, {len(self.variables)} values. Received: "
+                f"{len(store.keys())} values."
+            )
+        for index, variable in enumerate(self.variables):
+            variable.assign(store[str(index)])
+        for name, variable in self.loss_weights.items():
+            # The shortest decimal: 0.9, not 0.8999999761581421.
+            self.current[name] = float(
+                str(np.float32(ops.convert_to_numpy(variable.value)))
+            )
+        self.restored = True
+
+
+def attach_state(model: keras.Model) -> LossWeightState:
+    """Returns the model's state of this `fit`, attached by the first call.
+
+    Raises:
+        ValueError: If the model is not compiled with a loss.
+    """
+    for state in [m for m in model._metrics if isinstance(m, LossWeightState)]:
+        current = getattr(state.compile_loss(), ATTRIBUTE, None) is state
+        same_fit = not state.used and state.history is getattr(model, "history", None)
+        if current and same_fit:
+            return state
+        detach_state(model, state)  # left by an interrupted `fit`
+    state = LossWeightState(model)
+    state.connect(state.loss_weights)
+    setattr(state.compile_loss(), ATTRIBUTE, state)
+    model._metrics.append(state)
+    _forget_traces(model)
+    return state
+
+
+def detach_state(model: keras.Model, state: LossWeightState) -> None:
+    """Makes the compiled loss read the weights in force as floats again."""
+    if not any(metric is state for metric in model._metrics):
+        return
+    if getattr(state.compile_loss(), ATTRIBUTE, None) is state:
+        state.connect(state.current)
+        delattr(state.compile_loss(), ATTRIBUTE)
+    model._metrics[:] = [metric for metric in model._metrics if metric is not state]
+    _forget_traces(model)
+
+
+def _forget_traces(model: keras.Model) -> None:
+    model.train_function = None
+    model.test_function = None
+
+
+def _variable_scope(model: keras.Model) -> Any:
+    """Returns the scope that makes variables fit the distribution strategy."""
+    if keras.backend.backend() == "tensorflow":
+        return model.distribute_strategy.scope()
+    return contextlib.nullcontext()
+
+
+def loss_weights_in_force(model: keras.Model) -> dict[str, float]:
+    """Returns output name -> weight of its loss in the model's next step.
+
+    Raises:
+        ValueError: If the model is not compiled with a loss.
+    """
+    state = getattr(getattr(model, "_compile_loss", None), ATTRIBUTE, None)
+    return _compiled_weights(model)[1] if state is None else dict(state.current)
+
+
+def _compiled_weights(model: keras.Model) -> tuple[Any, dict[str, float]]:
+    """Returns the structure of the compiled losses' names, and the weight of each."""
+    if not getattr(model, "compiled", False):
+        raise ValueError(
+            "Changing loss weights needs a compiled model. Call compile()."
+        )
+    compile_loss = getattr(model, "_compile_loss", None)
+    if compile_loss is None or not hasattr(compile_loss, "_user_loss_weights"):
+        raise ValueError(
+            "Changing loss weights needs a model compiled with `loss=`, and Keras 3.12 "
+            f"or later of major version 3. Received: {model.name!r} under Keras "
+            f"{keras.__version__}."
+        )
+    losses = compile_loss._user_loss
+    outputs = _output_names(model)
+    if not outputs:  # a subclassed model does not declare its outputs
+        several = isinstance(losses, (list, tuple)) and len(losses) > 1
+        outputs = [f"output_{i}" for i in range(len(losses))] if several else ["output"]
+    if len(outputs) > 1 and not isinstance(losses, (Mapping, list, tuple)):
+        # One loss for all outputs: give each output a weight of its own.
+        losses = compile_loss._user_loss = [losses] * len(outputs)
+    names = name_losses(losses, outputs)
+    return names, flatten_weights(names, compile_loss._user_loss_weights)
+
+
+def _output_names(model: keras.Model) -> list[str]:
+    """Returns the names in the order in which Keras flattens the outputs."""
+    if isinstance(model, keras.Sequential):
+        return [model.layers[-1].name]
+    names = list(getattr(model, "output_names", None) or ())
+    if names and isinstance(model.output, Mapping):
+        # Keras names the losses by these keys; `output_names` are the layers' names.
+        return keras.tree.flatten({key: str(key) for key in model.output})
+    return names
+
 
 def name_losses(losses: Any, output_names: Sequence[str]) -> Any:
     """Returns the structure of `losses` with the output's name at every loss.
 
-    A key of a dict is a name, keys of nested dicts are joined by `/`. Several losses of
+    A key of a dict is a name; keys of nested dicts are joined by `/`. Several losses of
     one output share its name. `None` stays: that output has no loss.
 
-    Args:
-        losses: The `loss` of `compile`.
-        output_names: The model's outputs in order.
-
-    Raises:
-        ValueError: If a list of losses does not match the outputs.
-
-    Example:
     >>> name_losses(["mse", None, "mse"], ["a", "b", "c"])
     ['a', None, 'c']
     """
@@ -156,7 +334,6 @@ def _named(losses: Any, name: str) -> Any:
 def pack_weights(names: Any, weights: Mapping[str, Any]) -> Any:
     """Returns the structure of `names` with each name's weight; 1.0 without a loss.
 
-    Example:
     >>> pack_weights(["a", None], {"a": 2.0})
     [2.0, 1.0]
     """
@@ -168,16 +345,8 @@ def pack_weights(names: Any, weights: Mapping[str, Any]) -> Any:
 
 
 def flatten_weights(names: Any, weights: Any) -> dict[str, float]:
-    """Returns name -> weight, 1.0 where `compile` was given none.
+    """Returns name -> weight from the `loss_weights` of `compile`; 1.0 by default.
 
-    Args:
-        names: What `name_losses` returned.
-        weights: The `loss_weights` of `compile`: `None`, a number, a list or a dict.
-
-    Raises:
-        ValueError: If several losses of one output have different weights.
-
-    Example:
     >>> flatten_weights({"a": "a", "b": "b"}, {"b": 3})
     {'a': 1.0, 'b': 3.0}
     """
@@ -207,270 +376,27 @@ def _pairs(names: Any, weights: Any) -> list[tuple[str, float]]:
         return [(names, 1.0 if weights is None else float(weights))]
     keys = list(names) if isinstance(names, Mapping) else list(range(len(names)))
     pairs = []
-    for key in keys:
+    for position, key in enumerate(keys):
         inner = weights
         if isinstance(names, Mapping) and isinstance(weights, Mapping):
             inner = weights.get(key)
         elif isinstance(weights, (list, tuple)):
-            inner = weights[keys.index(key)]
+            inner = weights[position]
         pairs += _pairs(names[key], inner)
     return pairs
-
-
-# Methods through which a model is trained, evaluated, saved and loaded.
-ENTRY_POINTS = (
-    "make_train_function",
-    "make_test_function",
-    "get_compile_config",
-    "save_own_variables",
-    "load_own_variables",
-)
-
-
-def attach_state(model: keras.Model) -> LossWeightState:
-    """Makes the compiled loss read its weights from variables; twice is once.
-
-    Raises:
-        ValueError: If the model is not compiled with a loss.
-    """
-    compile_loss = _compile_loss_of(model)
-    state = getattr(model, ATTRIBUTE, None)
-    if state is not None:
-        if state.compile_loss is compile_loss and not state.started:
-            return state
-        detach_state(model, state)  # of an interrupted `fit`, or an earlier `compile`
-    names = _named_losses(model, compile_loss)
-    with _variable_scope(model):
-        weights = flatten_weights(names, compile_loss._user_loss_weights)
-        state = LossWeightState(names, weights)
-    object.__setattr__(state, "compile_loss", compile_loss)
-    _replace_weights(state, state.loss_weights)
-    # A built model refuses new tracked state, so both registrations go past its
-    # tracker: `_metrics` makes it part of the training state, the attribute of the
-    # checkpoints.
-    model._metrics.append(state)
-    object.__setattr__(model, ATTRIBUTE, state)
-    if _is_fitting(model):
-        _detach_when_used_outside_fit(model, state)
-    _forget_traces(model)
-    return state
-
-
-def detach_state(model: keras.Model, state: LossWeightState) -> None:
-    """Puts the weights in force back as floats; twice is once."""
-    if getattr(model, ATTRIBUTE, None) is not state:
-        return
-    _replace_weights(state, state.current)
-    model._metrics[:] = [m for m in model._metrics if m is not state]
-    object.__delattr__(model, ATTRIBUTE)
-    for name, original in state.replaced.items():
-        object.__delattr__(model, name)
-        if original is not None:
-            object.__setattr__(model, name, original)
-    _forget_traces(model)
-
-
-def loss_weights_in_force(model: keras.Model) -> dict[str, float]:
-    """Returns output name -> weight that its loss has in the model's next step.
-
-    Raises:
-        ValueError: If the model is not compiled with a loss.
-    """
-    state = getattr(model, ATTRIBUTE, None)
-    if state is not None:
-        return dict(state.current)
-    compile_loss = _compile_loss_of(model)
-    names = _named_losses(model, compile_loss)
-    return flatten_weights(names, compile_loss._user_loss_weights)
-
-
-def _detach_when_used_outside_fit(model: keras.Model, state: LossWeightState) -> None:
-    """Lets the model's entry points detach a state that an interrupted fit left."""
-    thread = threading.get_ident()
-
-    def is_left_over(name: str, caller: str) -> bool:
-        if threading.get_ident() != thread:
-            return False  # it may write a checkpoint for the thread that trains
-        if name == "make_train_function" and caller == "fit":
-            # `fit` calls it once, between `set_model` and `on_train_begin`.
-            before, state.started = state.started, True
-            return before
-        return not _is_fitting(model)
-
-    def guarded(name: str) -> Any:
-        original = getattr(model, name)
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if is_left_over(name, sys._getframe(1).f_code.co_name):
-                detach_state(model, state)
-            return original(*args, **kwargs)
-
-        return call
-
-    for name in ENTRY_POINTS:
-        state.replaced[name] = vars(model).get(name)
-        object.__setattr__(model, name, guarded(name))
-
-
-def _is_fitting(model: keras.Model) -> bool:
-    """Returns whether this is called from within Keras' `fit` of the model."""
-    frame: Any = sys._getframe()
-    while frame is not None:
-        if (
-            frame.f_code.co_name == "fit"
-            and frame.f_globals.get("__name__", "").startswith("keras.")
-            and frame.f_locals.get("self") is model
-        ):
-            return True
-        frame = frame.f_back
-    return False
-
-
-def _forget_traces(model: keras.Model) -> None:
-    model.train_function = None
-    model.test_function = None
-
-
-def _compile_loss_of(model: keras.Model) -> Any:
-    if not getattr(model, "compiled", False):
-        raise ValueError(
-            "Changing loss weights needs a compiled model. Call compile()."
-        )
-    compile_loss = getattr(model, "_compile_loss", None)
-    if compile_loss is None or not hasattr(compile_loss, "_user_loss_weights"):
-        raise ValueError(
-            "Changing loss weights needs a model compiled with `loss=`, and Keras 3.12 "
-            f"or later of major version 3. Received: {model.name!r} under Keras "
-            f"{keras.__version__}."
-        )
-    return compile_loss
-
-
-def _named_losses(model: keras.Model, compile_loss: Any) -> Any:
-    """Returns the structure of the compiled losses, with a name at each."""
-    losses = compile_loss._user_loss
-    names = _output_names(model)
-    if not names:  # a subclassed model does not say what it returns
-        several = isinstance(losses, (list, tuple)) and len(losses) > 1
-        names = [f"output_{i}" for i in range(len(losses))] if several else ["output"]
-    if len(names) > 1 and not isinstance(losses, (Mapping, list, tuple)):
-        # One loss for all outputs: each gets its own weight.
-        losses = [losses] * len(names)
-        compile_loss._user_loss = losses
-    return name_losses(losses, names)
-
-
-def _output_names(model: keras.Model) -> list[str]:
-    """Returns the names in the order in which Keras flattens the outputs."""
-    outputs = getattr(model, "_outputs_struct", None)
-    if isinstance(outputs, Mapping):
-        # Keras names the losses by these keys; `output_names` are the layers' names.
-        return keras.tree.flatten({key: str(key) for key in outputs})
-    if isinstance(model, keras.Sequential):
-        return [model.layers[-1].name]
-    return list(getattr(model, "output_names", None) or ())
-
-
-def _replace_weights(state: LossWeightState, weights: Mapping[str, Any]) -> None:
-    compile_loss = state.compile_loss
-    compile_loss._user_loss_weights = pack_weights(state.names, weights)
-    if compile_loss.built:  # from the weights before, so replace those in use too
-        compile_loss._flat_losses = [
-            entry._replace(loss_weights=weights[name])
-            for entry, name in _named_entries(state)
-        ]
-
-
-def _named_entries(state: LossWeightState) -> list[tuple[Any, str]]:
-    """Returns what the built loss computes, each with the name of its weight."""
-    entries = state.compile_loss._flat_losses
-    flat = [name for name in keras.tree.flatten(state.names) if name is not None]
-    if len(flat) == 1:
-        flat *= len(entries)  # one loss that Keras applies to all outputs
-    pairs = []
-    for position, entry in enumerate(entries):
-        path = [str(part) for part in entry.path]
-        found = [entry.name, *("/".join(path[:n]) for n in range(len(path), 0, -1))]
-        known = [name for name in found if name in state.loss_weights]
-        pairs.append((entry, known[0] if known else flat[position]))
-    return pairs
-
-
-def check_used(model: keras.Model, state: LossWeightState) -> None:
-    """Makes sure, after a train step, that the step computed the compiled loss.
-
-    Raises:
-        ValueError: If a custom `train_step` or `compute_loss` goes without it.
-    """
-    if not state.compile_loss.built:
-        raise ValueError(
-            f"Loss weights have no effect on model {model.name!r}: its own "
-            "`train_step` or `compute_loss` does not use the loss given to compile()."
-        )
-
-
-def loss_log_names(state: LossWeightState) -> dict[str, list[str]]:
-    """Returns output name -> keys of its unweighted losses in the logs.
-
-    Raises:
-        ValueError: If two outputs would be logged under one key.
-    """
-    found: dict[str, list[str]] = {name: [] for name in state.loss_weights}
-    for entry, name in _named_entries(state):
-        found[name].append(f"{entry.name}_loss")
-    keys = [key for several in found.values() for key in several]
-    if len(keys) != len(set(keys)):
-        raise ValueError(
-            "Balancing needs outputs that the logs tell apart. Let the model return a "
-            f"dict, and compile it with a dict of losses. Received: {sorted(keys)}."
-        )
-    return found
-
-
-def loss_totals(state: LossWeightState) -> dict[str, np.ndarray]:
-    """Returns output name -> sums and counts of its unweighted losses this epoch.
-
-    Shape (num_losses, 2) each. On JAX, sync the model's state before.
-    """
-    found: dict[str, list[Any]] = {name: [] for name in state.loss_weights}
-    means = state.compile_loss.metrics
-    for (_, name), mean in zip(_named_entries(state), means, strict=True):
-        # Adding 0 sums over replicas, which keep totals of their own.
-        sums = (keras.ops.add(v, 0.0) for v in (mean.total, mean.count))
-        found[name].append([float(keras.ops.convert_to_numpy(v)) for v in sums])
-    return {name: np.asarray(rows) for name, rows in found.items()}
-
-
-def set_compile_config(model: keras.Model, state: LossWeightState) -> None:
-    """Lets a model saved from here on reload with the weights in force."""
-    config = getattr(getattr(model, "_compile_config", None), "config", None)
-    if config is not None and config.get("loss") is not None:
-        config["loss"] = state.compile_loss._user_loss
-        config["loss_weights"] = pack_weights(state.names, state.current)
-
-
-def _variable_scope(model: keras.Model) -> Any:
-    """The scope that makes variables fit the model's distribution strategy."""
-    if keras.backend.backend() == "tensorflow":
-        return model.distribute_strategy.scope()
-    return keras.name_scope("loss_weights")
 
 
 class LossWeightCallback(keras.callbacks.Callback):
     """Base of the callbacks that change a compiled model's loss weights during `fit`.
 
-    It attaches a `LossWeightState` to the model before `fit` traces its step, and
-    leaves an ordinary model behind. Subclasses say which outputs they may change
-    (`changed_outputs`) and call `change`.
-
-    Args:
-        verbose: 1 prints a line at every change. Defaults to 0.
+    It attaches a `LossWeightState` before `fit` traces its step and detaches it at the
+    end. Subclasses override `changed_outputs` and call `change`.
     """
 
     def __init__(self, verbose: int = 0) -> None:
         super().__init__()
         self.verbose = verbose
-        self._state: Any = None  # LossWeightState, from the beginning of `fit` on
+        self._state: Any = None  # LossWeightState, once `fit` has started
 
     @property
     def loss_weights(self) -> dict[str, float]:
@@ -482,7 +408,7 @@ class LossWeightCallback(keras.callbacks.Callback):
         return set(self._state.loss_weights)
 
     def set_model(self, model: keras.Model) -> None:
-        """Attaches the weights to the model; `fit` calls this before it traces."""
+        """Attaches the weights to the model, before `fit` traces its step."""
         super().set_model(model)
         self._state = attach_state(model)
         names = self.changed_outputs()
@@ -490,12 +416,7 @@ class LossWeightCallback(keras.callbacks.Callback):
         self._state.reported |= names
 
     def change(self, weights: Weights, when: str) -> None:
-        """Puts weights in force from the next step on.
-
-        Args:
-            weights: Output name -> weight.
-            when: For messages, `"epoch 3"` for instance.
-        """
+        """Puts weights in force from the next step on; `when` appears in messages."""
         weights = checked_weights(weights, f"at {when}")
         check_names(weights, self._state.loss_weights)
         before = self._state.current
@@ -504,30 +425,30 @@ class LossWeightCallback(keras.callbacks.Callback):
             return
         self.sync_model()
         self._state.assign(weights)
-        set_compile_config(self._model, self._state)
         if self.verbose:
             text = ", ".join(f"{n} {a:g} -> {b:g}" for n, (a, b) in changed.items())
             print(f"\nLoss weights from {when} on: {text}")
 
     def sync_model(self) -> None:
-        """Puts the running epoch's values into the model's variables (JAX only)."""
+        """Copies the running epoch's values into the model's variables (JAX only)."""
         _ = self.model  # Keras does it on this access.
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        """Marks the state as one that a later `fit` must not take over."""
-        self._state.started = True
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Starts logging the weights."""
+        self._state.report()
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        """Resumes logging, which an evaluation between two steps ends."""
+        self._state.report()
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Makes sure that the weights have an effect."""
-        check_used(self._model, self._state)
-
-    def on_test_begin(self, logs: dict | None = None) -> None:
-        """Keeps the weights out of the evaluation's logs."""
-        self._state.reporting = False
-
-    def on_test_end(self, logs: dict | None = None) -> None:
-        """Lets the weights into the training's logs again."""
-        self._state.reporting = True
+        """Checks that the weights have an effect."""
+        if not self._state.compile_loss().built:
+            raise ValueError(
+                f"Loss weights have no effect on model {self._state.model().name!r}: its "
+                "own `train_step` or `compute_loss` does not use the loss given to "
+                "compile()."
+            )
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Leaves an ordinary model, compiled with the weights now in force."""
@@ -555,7 +476,7 @@ def checked_weights(weights: Any, where: str) -> dict[str, float]:
 
 
 def check_names(names: Any, outputs: Mapping[str, Any]) -> None:
-    """Makes sure that every name is an output with a loss."""
+    """Checks that every name is an output with a loss."""
     unknown = sorted(set(names) - set(outputs))
     if unknown:
         raise ValueError(
@@ -570,31 +491,31 @@ Schedule = Mapping[int, Weights] | Callable[[int, dict[str, float]], Weights | N
 class LossWeightScheduler(LossWeightCallback):
     """Changes the loss weights of a compiled model during `fit`.
 
-    The model is compiled in the ordinary way, with floats in `loss_weights` or none at
-    all. Nothing is compiled again, and the optimizer keeps its state. The weights in
-    force are logged as `<output>_loss_weight`: in `history`, in the progress line, in
-    TensorBoard. They survive `BackupAndRestore` and are saved with the model; after
-    `fit`, an interrupted one too, they stay in force until the next `compile`.
+    Compile the model in the ordinary way, with or without floats in `loss_weights`.
+    Nothing is compiled again, and the optimizer keeps its state. The weights in force
+    are logged as `<output>_loss_weight`: in `history`, in the progress line, in
+    TensorBoard. They survive `BackupAndRestore` and are saved with the model. After
+    `fit`, even an interrupted one, they stay in force until the next `compile`.
 
     It works on functional, `Sequential` and subclassed models. Outputs have the names
-    of the dict that the model returns or its losses are given in; otherwise the names
-    of the output layers. A subclassed model that returns a list has `output_0`,
-    `output_1` …, and a single unnamed output is `output`.
+    of the dict that the model returns or its losses are given in, otherwise the names
+    of the output layers. The outputs of a subclassed model that returns a list are
+    `output_0`, `output_1` …, and a single unnamed output is `output`.
 
-    `val_loss` is weighted too, so it jumps where weights change: let callbacks monitor
+    `val_loss` is weighted too, so it jumps when weights change: let callbacks monitor
     a head's own metric or loss. With `steps_per_execution` above 1, steps are counted
     and weights changed between executions. Several callbacks that change weights may be
-    used together: of two that set the same weight at the same moment, the later one in
-    the list wins. Put callbacks that save, such as `BackupAndRestore`, behind them.
+    used together: if two set the same weight at the same time, the later one in the
+    list wins. Put callbacks that save, such as `BackupAndRestore`, behind them.
 
     Args:
         schedule: Either a dict, epoch (or step) -> {output: weight}, each entry in
-            force from that epoch on; or a callable `(index, weights) -> weights`, asked
-            at the beginning of every epoch (or step) with the weights in force, which
-            returns those to change, or `None`. Epochs and steps count from 0.
+            force from that epoch on; or a callable `(index, weights) -> weights`,
+            called at the beginning of every epoch (or step) with the weights in force,
+            which returns those to change, or `None`. Epochs and steps count from 0.
             Weights are floats that are not negative.
-        by: `"epoch"` or `"step"`; steps are the optimizer's iterations, so they go on
-            counting over epochs and restarts. Defaults to `"epoch"`.
+        by: `"epoch"` or `"step"`. Steps are the optimizer's iterations, counted across
+            epochs and restarts. Defaults to `"epoch"`.
         verbose: 1 prints a line at every change. Defaults to 0.
 
     Raises:
@@ -616,9 +537,7 @@ class LossWeightScheduler(LossWeightCallback):
             raise ValueError(
                 f"Invalid `by`. Expected 'epoch' or 'step'. Received: by={by!r}."
             )
-        if not callable(schedule):
-            schedule = _checked_schedule(schedule)
-        self.schedule = schedule
+        self.schedule = schedule if callable(schedule) else _checked_schedule(schedule)
         self.by = by
         self._previous = -1
         self._first_step = 0
@@ -637,15 +556,16 @@ class LossWeightScheduler(LossWeightCallback):
     ) -> LossWeightScheduler:
         """Returns a scheduler that changes weights once, when a metric is good enough.
 
-        The metric is looked at after every epoch; the new weights hold from the next
-        epoch on, and for good.
+        The metric is checked after every epoch. The new weights hold from the next
+        epoch to the end.
 
         Args:
             monitor: Name of a logged metric, `"val_gender_accuracy"` for instance.
-            above: Threshold; changes once the metric is at least this.
-            below: Threshold; changes once the metric is at most this. Give either.
+            above: Threshold; the weights change once the metric is at least this.
+            below: Threshold; the weights change once the metric is at most this. Pass
+                exactly one of `above` and `below`.
             set: Output name -> weight from then on.
-            start: Output name -> weight before; `None` leaves what was compiled.
+            start: Output name -> weight before; `None` keeps the compiled weights.
             verbose: 1 prints a line at the change. Defaults to 0.
 
         Raises:
@@ -655,53 +575,52 @@ class LossWeightScheduler(LossWeightCallback):
         >>> lower = LossWeightScheduler.when(
         ...     "val_gender_accuracy", above=0.95, set={"gender": 0.5})
         """
-        return _ThresholdScheduler(
-            monitor, above, below, set, start=start, verbose=verbose
-        )
+        return _ThresholdScheduler(monitor, above, below, set, start, verbose)
 
     def set_model(self, model: keras.Model) -> None:
-        """Attaches the weights to the model; `fit` calls this before it traces."""
+        """Attaches the weights to the model."""
         super().set_model(model)
         self._catch_up = True
 
     def changed_outputs(self) -> set[str]:
-        """Returns the outputs that the schedule names, or all for a callable."""
+        """Returns the outputs in the schedule, or all for a callable."""
         if callable(self.schedule):
             return super().changed_outputs()
         return {name for weights in self.schedule.values() for name in weights}
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        """Applies what the schedule says for this epoch."""
+        """Sets the weights of this epoch."""
+        super().on_epoch_begin(epoch, logs)
         if self.by == "step":
             self._first_step = int(self.model.optimizer.iterations)
         else:
             self._advance(epoch)
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
-        """Applies what the schedule says for this step."""
+        """Sets the weights of this step."""
+        super().on_train_batch_begin(batch, logs)
         if self.by == "step":
             self._advance(self._first_step + batch)
 
     def _advance(self, index: int) -> None:
-        """Applies the entries up to `index`, those before it only at the start.
+        """Applies the entries since the last call, at the start of `fit` all passed.
 
-        At the start of `fit` a schedule catches up with the entries it has passed,
-        unless a checkpoint brought back the weights that were in force.
+        Where a checkpoint restored the weights in force, those passed are in them.
         """
+        when = f"{self.by} {index}"
         if callable(self.schedule):
-            weights = self.schedule(index, self.loss_weights)
-            self.change(weights or {}, f"{self.by} {index}")
+            self.change(self.schedule(index, self.loss_weights) or {}, when)
             return
+        previous = self._previous
+        if self._catch_up:
+            previous = index - 1 if self._state.restored else -1
         due: dict[str, float] = {}
-        previous = self._previous if not self._catch_up else -1
-        if self._catch_up and self._state.restored:
-            previous = index - 1
         for position, weights in self.schedule.items():
             if previous < position <= index:
                 due.update(weights)
         self._catch_up = False
         self._previous = index
-        self.change(due, f"{self.by} {index}")
+        self.change(due, when)
 
 
 class _ThresholdScheduler(LossWeightScheduler):
@@ -735,7 +654,7 @@ class _ThresholdScheduler(LossWeightScheduler):
         self._fired = self._state.add_value(0.0, "fired")
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Looks at the metric; changes the weights the first time it is good enough."""
+        """Changes the weights the first time the metric is good enough."""
         logs = logs or {}
         if float(ops.convert_to_numpy(self._fired.value)) > 0:
             return

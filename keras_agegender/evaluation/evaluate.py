@@ -1,4 +1,4 @@
-"""Evaluates a run."""
+"""Evaluates and calibrates a run on the faces of a split."""
 
 from __future__ import annotations
 
@@ -6,40 +6,20 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from keras import ops
 
-from keras_agegender.datasets.face_index import FaceIndex, index_faces, seen_before
-from keras_agegender.datasets.pipeline import (
-    make_eval_dataset,
-    read_columns,
-    read_labels,
-)
+from keras_agegender.datasets import face_index
 from keras_agegender.datasets.prepared import (
     PreparedDataset,
     load_prepared,
     naming_damage,
     read_rows,
 )
-from keras_agegender.encodings.calibration import Calibration, check_options
 from keras_agegender.encodings.encoding import Encoding
-from keras_agegender.evaluation.calibration import (
-    calibration_scores,
-    calibration_warnings,
-    check_answered,
-    fit_calibration,
-)
-from keras_agegender.evaluation.groups import (
-    as_groupings,
-    check_columns,
-    find_groups,
-    further_questions,
-    known_values,
-    score_groups,
-)
+from keras_agegender.evaluation import calibration as calibrations, groups
 from keras_agegender.evaluation.plots import plot_confusion_matrices
 from keras_agegender.evaluation.predictions import (
     class_columns,
@@ -50,197 +30,16 @@ from keras_agegender.evaluation.scores import Evaluation, evaluate_predictions
 from keras_agegender.files import file_hash, write_json
 from keras_agegender.run_directory import RunDirectory
 
-DESCRIBING = ("subject", "fold", "album", "source")
-# What preparation says of pictures, and what tables of labels have anyhow.
-_NOT_DESCRIBING = (
+if TYPE_CHECKING:
+    from keras_agegender.encodings.calibration import Calibration
+
+METADATA = ("subject", "fold", "album", "source")
+# What preparation adds, and the labels.
+_NO_METADATA = (
     "image", "key", "age_group", "gender", "age_years", "face_box", "face_score",
     "face_status", "num_faces",
 )  # fmt: skip
-
-
-def read_descriptions(data: PreparedDataset, split: str) -> dict[str, np.ndarray]:
-    """Reads what else a dataset says of the faces of a split.
-
-    Args:
-        data: A prepared dataset.
-        split: A split name or expression.
-
-    Returns:
-        `subject`, `fold`, `album` and `source` where the dataset has them, then every
-        extra column: names of classes, `""` where unknown, with the ids in
-        `<column>_id`, or numbers. Shape (num_faces,) each, in the order of
-        `read_labels`.
-    """
-    features = data.builder.info.features
-    extra = [
-        name
-        for name, feature in features.items()
-        if name not in (*_NOT_DESCRIBING, *DESCRIBING) and feature.shape == ()
-    ]
-    names = [*(name for name in DESCRIBING if name in features), *extra]
-    if not names:
-        return {}
-    rows = [*read_rows(data, read_columns(data, split, set(names)))]
-    found: dict[str, np.ndarray] = {}
-    for name in names:
-        values = np.array([row[name] for row in rows])
-        if values.dtype.kind in "SO":
-            values = np.array([row[name].decode() for row in rows])
-        classes = data.info.get("extra_heads", {}).get(name, {}).get("classes", ())
-        found |= class_columns(name, values, classes)
-    return found
-
-
-def check_groupings(
-    by: str | Sequence[str], descriptions: Mapping[str, np.ndarray], encoding: Encoding
-) -> None:
-    """Raises a `ValueError` if faces can't be grouped so: known before predicting.
-
-    Args:
-        by: Columns to group by, those to cross with a comma between them.
-        descriptions: What `read_descriptions` returned.
-        encoding: What will answer.
-    """
-    heads = {"gender": encoding.gender_head, "age_group": encoding.age_head}
-    answered = [name for name, head in heads.items() if head is not None]
-    answered += [head.name for head in encoding.extra_heads]
-    named = ["age_group", "gender", *(f"predicted_{name}" for name in answered)]
-    available = [*descriptions, *named, *(f"{name}_id" for name in named)]
-    if encoding.age_head is not None and encoding.age_head.spec.ranks:
-        available.append("heads_agree")
-    check_columns(by, available)
-    table = pd.DataFrame(dict(descriptions))
-    for name in as_groupings(by):
-        columns = name.split(",")
-        if set(columns) <= set(table):
-            known = np.all([known_values(table[c]) for c in columns], axis=0)
-            find_groups(table[known], columns)
-
-
-USES = {"train": "training", "validation": "validation"}
-
-
-def count_seen(run: RunDirectory, data: PreparedDataset, split: str) -> dict[str, Any]:
-    """Returns how many faces of a split a run was trained or selected on before.
-
-    Args:
-        run: A run; the one that it begins with counts too where it is known.
-        data: A prepared dataset.
-        split: A split expression.
-
-    Returns:
-        `num_seen_in_training` and `num_seen_in_validation` of an `Evaluation`. `None`
-        instead of 0 where the run, or one that it was initialized from, has no record
-        of its faces or is not found, and `data` is not the dataset it was trained on.
-    """
-    seen: dict[str, Any] = dict.fromkeys(USES)
-    runs, missing = _initialized_from(run)
-    unknown = bool(missing)
-    if missing:
-        warnings.warn(
-            f"{run.path} was initialized from {missing}, which is not in a run "
-            "directory. The faces that it was trained on are unknown and not counted.",
-            stacklevel=2,
-        )
-    faces = own = None
-    for one in (run, *runs):
-        info = one.info()
-        same = info.get("data_sha256") == data.data_sha256
-        if one.faces_file.is_file():
-            known = FaceIndex.read(one.faces_file)
-        elif same:
-            known = own = own or index_faces(data)
-        else:
-            unknown = True
-            continue
-        if faces is None:
-            faces = (known if same else index_faces(data)).faces(split)
-        same |= _same_manifest(info, data)
-        for name in USES:
-            before = known.faces(info["splits"][name])
-            found = seen_before(faces, before, same_dataset=same)
-            seen[name] = found if seen[name] is None else seen[name] | found
-    counts = {
-        name: 0 if found is None else int(found.sum()) for name, found in seen.items()
-    }
-    return {
-        f"num_seen_in_{USES[name]}": None if unknown and not count else count
-        for name, count in counts.items()
-    }
-
-
-def possibly_seen(run: RunDirectory, data: PreparedDataset, split: str) -> list[str]:
-    """Returns what a run without a record of its faces may have used a split for.
-
-    Args:
-        run: A run.
-        data: A prepared dataset.
-        split: A split expression.
-
-    Returns:
-        `"training"`, `"validation"` or both, where the run's split and this one have
-        rows in common, by their names, and the datasets have one name or manifest.
-        Empty where `count_seen` counts.
-    """
-    info = run.info()
-    if run.faces_file.is_file() or not info.get("splits"):
-        return []
-    if info.get("data_sha256") == data.data_sha256:
-        return []
-    if info.get("data_name") != data_name(data) and not _same_manifest(info, data):
-        return []
-    asked = _parts(data, split)
-    return [
-        what
-        for name, what in USES.items()
-        if any(
-            theirs[0] == ours[0] and max(theirs[1], ours[1]) < min(theirs[2], ours[2])
-            for theirs in _parts(data, info["splits"][name])
-            for ours in asked
-        )
-    ]
-
-
-def data_name(data: PreparedDataset) -> str:
-    """Returns what a dataset is called."""
-    return data.info.get("name", data.builder.name)
-
-
-def _same_manifest(info: dict[str, Any], data: PreparedDataset) -> bool:
-    """Whether run and dataset were prepared from one list of faces."""
-    manifest = (info.get("preparation") or {}).get("manifest_sha256")
-    return manifest is not None and manifest == data.info.get("manifest_sha256")
-
-
-def _parts(data: PreparedDataset, expression: str) -> list[tuple[str, int, int]]:
-    """Returns name, first row and end of each part; none if a name is not there."""
-    import tensorflow_datasets as tfds
-
-    splits = data.builder.info.splits
-    names = {part.split("[")[0].strip() for part in expression.split("+")}
-    if not names <= set(splits):
-        return []
-    found = []
-    for part in tfds.core.ReadInstruction.from_spec(expression).to_absolute(splits):
-        end = splits[part.splitname].num_examples if part.to is None else part.to
-        found.append((part.splitname, part.from_ or 0, end))
-    return found
-
-
-def _initialized_from(run: RunDirectory) -> tuple[list[RunDirectory], Path | None]:
-    """Returns the runs that gave a run its initial weights, the latest first.
-
-    The second value is where the first of these weights were, if that is not a run.
-    """
-    runs: list[RunDirectory] = []
-    while info := run.info():
-        path = run.path / (info.get("initialized_from") or "pretraining")
-        run = RunDirectory(path.parent if path.suffix == ".keras" else path)
-        if run.info():
-            runs.append(run)
-        elif info.get("initialized_from"):
-            return runs, path
-    return runs, None
+_USES = {"train": "training", "validation": "validation"}
 
 
 def evaluate(
@@ -252,23 +51,23 @@ def evaluate(
     positive_gender: str | None = None,
     by: str | Sequence[str] = (),
 ) -> Evaluation:
-    """Scores a run's best model on held-out faces and writes what it found.
+    """Scores a run's best model on held-out faces and writes the results.
 
     In the run directory it writes metrics.json, confusion.png and predictions.csv (one
-    row per face), named after dataset and split where they are not the run's own test
-    split. Faces whose picture or person the model was trained or selected on are
+    row per face). Their names end in dataset and split unless it is the run's own test
+    split. Faces whose image or person the model was trained or selected on are
     counted in the scores (`num_seen_in_training`, `num_seen_in_validation`); where the
-    run has no record of them, `possibly_seen_in` goes by names. Of a run that was
-    calibrated (`calibrate`), the best model's calibrated answers are scored, as its
-    export gives them, and `scores.calibration` says what they are worth.
+    run has no record of them, `possibly_seen_in` compares the names of splits. After
+    `calibrate`, the best model's calibrated predictions are scored, as its export
+    returns them, and `scores.calibration` has the effect.
 
     Args:
         run: A run or its directory.
         data: A prepared dataset or its directory; `None` takes the one trained on.
         split: A split name or expression. Defaults to `"test"`. On the dataset trained
             on, names are the run's splits.
-        checkpoint: Which of the run's models: `"best"` (default), `"last"` or the name
-            of one that the recipe keeps; it is in the files' names, unless the best.
+        checkpoint: `"best"` (default), `"last"` or one of the recipe's extra
+            checkpoints; file names contain it, except for the best.
         positive_gender: Positive class of precision, recall and f1, `"male"` or
             `"female"`. `None` (default) takes the recipe's
             `evaluation.positive_gender`.
@@ -280,7 +79,7 @@ def evaluate(
 
     Raises:
         ValueError: If the run, the dataset, the split or a column does not exist, or
-            the dataset trained on is another one by now.
+            the dataset trained on has changed since.
 
     Example:
     >>> evaluate("runs/1", split="fold_4")  # doctest: +SKIP
@@ -288,33 +87,36 @@ def evaluate(
     if not isinstance(run, RunDirectory):
         run = RunDirectory.open(run)
     recipe, encoding = run.recipe(), run.encoding()
-    data, same = open_data(run, data)
-    splits = run.info()["splits"] if same else data.splits
-    split = splits.get(split, split)
+    data, same, split = open_split(run, data, split)
     calibration = run.calibration() if checkpoint == "best" else None
     if encoding.age_groups.bounds != data.age_groups.bounds:
-        # Years are answered in any groups; the sets were fitted in others.
+        # Years fall into any groups; prediction sets were fitted for the run's groups.
         data.check_encoding(encoding)
         encoding = replace(encoding, age_groups=data.age_groups)
         calibration = None
-    descriptions = read_descriptions(data, split)
-    check_groupings(by, descriptions, encoding)
+    metadata = read_face_metadata(data, split)
+    check_groupings(by, metadata, encoding)
     raw, labels = predict_split(run, data, split, checkpoint)
     outputs = calibration.apply(raw, encoding) if calibration else raw
-    positive = positive_gender or recipe.evaluation.positive_gender
-    subjects = descriptions.get("subject", np.full(len(labels["key"]), ""))
-    scores = score(outputs, labels, encoding, positive, subjects)
+    table = prediction_table(outputs, labels, encoding, metadata)
+    scores = score(
+        outputs,
+        labels,
+        encoding,
+        positive_gender or recipe.evaluation.positive_gender,
+        metadata.get("subject", np.full(len(labels["key"]), "")),
+    )
     scores = replace(
         scores,
         **count_seen(run, data, split),
         possibly_seen_in=possibly_seen(run, data, split),
+        model=run.describe_model(checkpoint),
+        groups=groups.score_groups(
+            table, by, groups.further_questions(table, encoding)
+        ),
     )
-    scores = replace(scores, model=run.describe_model(checkpoint))
-    table = prediction_table(outputs, labels, encoding, descriptions)
-    groups = score_groups(table, by, further_questions(table, encoding))
-    scores = replace(scores, groups=groups)
     if calibration is not None:
-        found = calibration_scores(raw, labels, encoding, calibration)
+        found = calibrations.calibration_scores(raw, labels, encoding, calibration)
         scores = replace(scores, calibration=found)
     suffix = file_suffix(run, split, checkpoint, data=None if same else data)
     write_json(
@@ -333,38 +135,131 @@ def evaluate(
     return scores
 
 
+def calibrate(
+    run: RunDirectory | str | Path,
+    data: PreparedDataset | str | Path | None = None,
+    *,
+    split: str = "validation",
+    alpha: float = 0.1,
+    by: str | None = None,
+) -> Calibration:
+    """Fits a run's calibration and writes it into the run directory.
+
+    `evaluate`, `export` and, from its export, `Predictor` use it. Each weakness, too
+    few faces for instance, is a `UserWarning`.
+
+    Args:
+        run: A run or its directory; its best model is calibrated.
+        data: A prepared dataset or its directory; `None` takes the one trained on.
+        split: A split name or expression, other than the split that scores are reported
+            for. Defaults to `"validation"`.
+        alpha: As in `fit_calibration`. Defaults to 0.1.
+        by: As in `fit_calibration`.
+
+    Returns:
+        The calibration, as in calibration.json.
+
+    Raises:
+        ValueError: If the run, the dataset or the split does not exist, an option is
+            invalid, or no face has a label.
+
+    Example:
+    >>> print(calibrate("runs/1"))  # doctest: +SKIP
+    gender: temperature 1.213 (over 949 faces)
+    """
+    from keras_agegender.encodings.calibration import check_options
+
+    check_options(alpha, by)
+    if not isinstance(run, RunDirectory):
+        run = RunDirectory.open(run)
+    encoding = run.encoding()
+    calibrations.check_answered(by, encoding)
+    data, _, split = open_split(run, data, split)
+    fitted_on = {
+        "split": split,
+        "data_sha256": data.data_sha256,
+        "model_sha256": file_hash(run.best_model),
+    }
+    outputs, labels = predict_split(run, data, split)
+    calibration = calibrations.fit_calibration(
+        outputs, labels, encoding, alpha=alpha, by=by, fitted_on=fitted_on
+    )
+    write_json(run.calibration_file, calibration.to_dict())
+    for line in calibrations.calibration_warnings(calibration, encoding):
+        warnings.warn(line, stacklevel=2)
+    return calibration
+
+
+# -- data and predictions --------------------------------------------------------------
+
+
+def open_split(
+    run: RunDirectory, data: PreparedDataset | str | Path | None, split: str
+) -> tuple[PreparedDataset, bool, str]:
+    """Returns a dataset, whether the run was trained on it, and the split expression.
+
+    `data=None` opens the dataset trained on, whose names of splits are the run's.
+    """
+    info = run.info()
+    if isinstance(data, PreparedDataset):
+        prepared = data
+    else:
+        prepared = load_prepared(info["data"] if data is None else data)
+    same = prepared.data_sha256 == info.get("data_sha256")
+    if data is None and not same:
+        raise ValueError(
+            f"The dataset in {prepared.directory} is not the one that the run in "
+            f"{run.path} was trained on: it was prepared again since, or is damaged "
+            "(`agegender verify`). Name the dataset to evaluate on with `data` "
+            "(--data)."
+        )
+    splits = info["splits"] if same else prepared.splits
+    return prepared, same, splits.get(split, split)
+
+
+def data_name(data: PreparedDataset) -> str:
+    """Returns the name of a dataset."""
+    return data.info.get("name", data.builder.name)
+
+
 def file_suffix(
     run: RunDirectory,
     split: str,
     checkpoint: str = "best",
     data: PreparedDataset | None = None,
 ) -> str:
-    """Returns what the names of an evaluation's files end in.
+    """Returns the suffix of an evaluation's files; `data=None` is that trained on."""
 
-    Args:
-        run: A run.
-        split: A split expression.
-        checkpoint: Which of the run's models.
-        data: The dataset; `None` (default) is the one trained on.
-    """
+    def slug(text: str) -> str:
+        return "".join(c if c.isalnum() or c == "_" else "-" for c in text)
+
     suffix = "" if checkpoint == "best" else f"_{checkpoint}"
     if data is not None:
-        suffix += f"_{_slug(data_name(data))}"
+        suffix += f"_{slug(data_name(data))}"
     if data is not None or split != run.info()["splits"].get("test"):
-        suffix += f"_{_slug(split)}"
+        suffix += f"_{slug(split)}"
     return suffix
 
 
 def predict_split(
     run: RunDirectory, data: PreparedDataset, split: str, checkpoint: str = "best"
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Returns a model's outputs about the faces of a split, and their labels.
+    """Returns a model's outputs for the faces of a split, and their labels.
 
     Raises:
         ValueError: If the split or the model does not exist, or the model was trained
-            on other pixels.
+            on images that were preprocessed in another way.
     """
-    check_same_pixels(run, data)
+    from keras_agegender.datasets.pipeline import make_eval_dataset, read_labels
+
+    trained, stored = run.pixels(), data.pixels
+    if trained is not None and stored is not None and trained.stored() != stored:
+        raise ValueError(
+            f"The run in {run.path} was trained on images that were preprocessed in "
+            f"another way than those in {data.directory}. They differ in "
+            f"{trained.stored().differences(stored)}. "
+            f"Expected: {trained.stored().describe()}. Received: {stored.describe()}."
+        )
     recipe, encoding = run.recipe(), run.encoding()
     images = make_eval_dataset(
         data,
@@ -380,43 +275,6 @@ def predict_split(
         return model.predict(images, verbose=0), labels
 
 
-def open_data(
-    run: RunDirectory, data: PreparedDataset | str | Path | None
-) -> tuple[PreparedDataset, bool]:
-    """Returns a dataset, and whether it is the one that the run was trained on."""
-    info = run.info()
-    given = data
-    if isinstance(data, PreparedDataset):
-        prepared = data
-    else:
-        prepared = load_prepared(info["data"] if data is None else data)
-    same = prepared.data_sha256 == info.get("data_sha256")
-    if given is None and not same:
-        raise ValueError(
-            f"The dataset in {prepared.directory} is not the one that the run in "
-            f"{run.path} was trained on: it was prepared again since, or is damaged "
-            "(`agegender verify`). Say what to evaluate on with `data` (--data)."
-        )
-    return prepared, same
-
-
-def check_same_pixels(run: RunDirectory, prepared: PreparedDataset) -> None:
-    """Refuses to score a model on pixels that it was not trained on.
-
-    Raises:
-        ValueError: If run and dataset both say what was done to their pixels, and it is
-            not the same; it names what differs.
-    """
-    trained, held = run.pixels(), prepared.pixels
-    if trained is None or held is None or trained.stored() == held:
-        return
-    raise ValueError(
-        f"The run in {run.path} was trained on other pixels than those in "
-        f"{prepared.directory}. They differ in {trained.stored().differences(held)}. "
-        f"Expected: {trained.stored().describe()}. Received: {held.describe()}."
-    )
-
-
 def score(
     outputs: Mapping[str, Any],
     labels: Mapping[str, np.ndarray],
@@ -430,14 +288,19 @@ def score(
         outputs: Head name -> predictions. Shape (num_faces, units) each.
         labels: `age_group`, `gender` and the columns of extra heads, -1 (NaN for
             regression) where unknown. Shape (num_faces,) each.
-        encoding: What decodes the outputs.
+        encoding: Decodes the outputs.
         positive_gender: Positive class of precision, recall and f1.
-        subjects: Who is on each face, for intervals. Shape (num_faces,).
+        subjects: Subject of each face, for intervals. Shape (num_faces,).
     """
+    from keras import ops
+
+    decoded = encoding.decode(outputs)
     return evaluate_predictions(
         labels["age_group"],
         labels["gender"],
-        _to_numpy(encoding.decode(outputs)),
+        type(decoded)(
+            *(None if x is None else ops.convert_to_numpy(x) for x in decoded)
+        ),
         positive_gender=positive_gender,
         separate_age_heads=encoding.age_head is not None
         and encoding.age_head.spec.ranks,
@@ -455,66 +318,170 @@ def score(
     )
 
 
-def _to_numpy(decoded: Any) -> Any:
-    return type(decoded)(
-        *(None if x is None else ops.convert_to_numpy(x) for x in decoded)
-    )
+# -- metadata of faces -----------------------------------------------------------------
 
 
-def _slug(split: str) -> str:
-    return "".join(c if c.isalnum() or c == "_" else "-" for c in split)
-
-
-def calibrate(
-    run: RunDirectory | str | Path,
-    data: PreparedDataset | str | Path | None = None,
-    *,
-    split: str = "validation",
-    alpha: float = 0.1,
-    by: str | None = None,
-) -> Calibration:
-    """Fits a run's calibration and writes it into the run directory.
-
-    `evaluate`, `export` and, from its export, `Predictor` take it from there. What is
-    weak about it, too few faces for instance, is a `UserWarning` each.
-
-    Args:
-        run: A run or its directory; its best model is calibrated.
-        data: A prepared dataset or its directory; `None` takes the one trained on.
-        split: A split name or expression; never one that the scores are to be quoted
-            on. Defaults to `"validation"`.
-        alpha: As in `fit_calibration`. Defaults to 0.1.
-        by: As in `fit_calibration`.
+def read_face_metadata(data: PreparedDataset, split: str) -> dict[str, np.ndarray]:
+    """Reads the columns of a split's faces that are neither pixels nor main labels.
 
     Returns:
-        The calibration, as in calibration.json.
-
-    Raises:
-        ValueError: If the run, the dataset or the split does not exist, an option is
-            impossible, or no face has a label.
-
-    Example:
-    >>> print(calibrate("runs/1"))  # doctest: +SKIP
-    gender: temperature 1.213 (over 949 faces)
+        `subject`, `fold`, `album` and `source` where the dataset has them, then every
+        extra column: class names, `""` where unknown, with the ids in `<column>_id`;
+        or numbers. Shape (num_faces,) each, in the order of `read_labels`.
     """
-    check_options(alpha, by)
-    if not isinstance(run, RunDirectory):
-        run = RunDirectory.open(run)
-    encoding = run.encoding()
-    check_answered(by, encoding)
-    data, same = open_data(run, data)
-    splits = run.info()["splits"] if same else data.splits
-    split = splits.get(split, split)
-    fitted_on = {
-        "split": split,
-        "data_sha256": data.data_sha256,
-        "model_sha256": file_hash(run.best_model),
+    from keras_agegender.datasets.pipeline import read_columns
+
+    features = data.builder.info.features
+    extra = [
+        name
+        for name, feature in features.items()
+        if name not in (*_NO_METADATA, *METADATA) and feature.shape == ()
+    ]
+    names = [*(name for name in METADATA if name in features), *extra]
+    if not names:
+        return {}
+    rows = [*read_rows(data, read_columns(data, split, set(names)))]
+    found: dict[str, np.ndarray] = {}
+    for name in names:
+        values = np.array([row[name] for row in rows])
+        if values.dtype.kind in "SO":
+            values = np.array([row[name].decode() for row in rows])
+        classes = data.info.get("extra_heads", {}).get(name, {}).get("classes", ())
+        found |= class_columns(name, values, classes)
+    return found
+
+
+def check_groupings(
+    by: str | Sequence[str], metadata: Mapping[str, np.ndarray], encoding: Encoding
+) -> None:
+    """Raises a `ValueError` before predicting if faces can't be grouped by `by`."""
+    heads = {"gender": encoding.gender_head, "age_group": encoding.age_head}
+    predicted = [name for name, head in heads.items() if head is not None]
+    predicted += [head.name for head in encoding.extra_heads]
+    named = ["age_group", "gender", *(f"predicted_{name}" for name in predicted)]
+    available = [*metadata, *named, *(f"{name}_id" for name in named)]
+    if encoding.age_head is not None and encoding.age_head.spec.ranks:
+        available.append("heads_agree")
+    groups.check_columns(by, available)
+    table = pd.DataFrame(dict(metadata))
+    for name in groups.as_groupings(by):
+        columns = name.split(",")
+        if set(columns) <= set(table):
+            known = np.all([groups.known_values(table[c]) for c in columns], axis=0)
+            groups.find_groups(table[known], columns)
+
+
+# -- faces that the model was trained on -----------------------------------------------
+
+
+def count_seen(run: RunDirectory, data: PreparedDataset, split: str) -> dict[str, Any]:
+    """Returns how many faces of a split a run was trained or selected on.
+
+    Runs that it was initialized from count too.
+
+    Returns:
+        `num_seen_in_training` and `num_seen_in_validation` of an `Evaluation`. `None`
+        instead of 0 where the run, or one that it was initialized from, has no record
+        of its faces or is not found, and `data` is not the dataset it was trained on.
+    """
+    seen: dict[str, Any] = dict.fromkeys(_USES)
+    runs, missing = _initialized_from(run)
+    unknown = missing is not None
+    if missing:
+        warnings.warn(
+            f"{run.path} was initialized from {missing}, which is not in a run "
+            "directory. The faces that it was trained on are unknown and not counted.",
+            stacklevel=2,
+        )
+    faces = own = None
+    for one in (run, *runs):
+        info = one.info()
+        same = info.get("data_sha256") == data.data_sha256
+        if one.faces_file.is_file():
+            known = face_index.FaceIndex.read(one.faces_file)
+        elif same:
+            known = own = own or face_index.index_faces(data)
+        else:
+            unknown = True
+            continue
+        if faces is None:
+            faces = (known if same else face_index.index_faces(data)).faces(split)
+        same |= _same_manifest(info, data)
+        for name in _USES:
+            before = known.faces(info["splits"][name])
+            found = face_index.seen_before(faces, before, same_dataset=same)
+            seen[name] = found if seen[name] is None else seen[name] | found
+    counts = {
+        name: 0 if found is None else int(found.sum()) for name, found in seen.items()
     }
-    outputs, labels = predict_split(run, data, split)
-    calibration = fit_calibration(
-        outputs, labels, encoding, alpha=alpha, by=by, fitted_on=fitted_on
-    )
-    write_json(run.calibration_file, calibration.to_dict())
-    for line in calibration_warnings(calibration, encoding):
-        warnings.warn(line, stacklevel=2)
-    return calibration
+    return {
+        f"num_seen_in_{_USES[name]}": None if unknown and not count else count
+        for name, count in counts.items()
+    }
+
+
+def _initialized_from(run: RunDirectory) -> tuple[list[RunDirectory], Path | None]:
+    """Returns the runs that gave a run its initial weights, the latest first.
+
+    The second value is where the first of these weights were, if that is not a run.
+    """
+    runs: list[RunDirectory] = []
+    while info := run.info():
+        path = run.path / (info.get("initialized_from") or "pretraining")
+        run = RunDirectory(path.parent if path.suffix == ".keras" else path)
+        if run.info():
+            runs.append(run)
+        elif info.get("initialized_from"):
+            return runs, path
+    return runs, None
+
+
+def possibly_seen(run: RunDirectory, data: PreparedDataset, split: str) -> list[str]:
+    """Returns what a run without a record of its faces may have used a split for.
+
+    Returns:
+        `"training"`, `"validation"` or both, where the run's split and this one have
+        rows in common, by their names, and the datasets have the same name or
+        manifest. Empty where `count_seen` counts.
+    """
+    info = run.info()
+    if run.faces_file.is_file() or not info.get("splits"):
+        return []
+    if info.get("data_sha256") == data.data_sha256:
+        return []
+    if info.get("data_name") != data_name(data) and not _same_manifest(info, data):
+        return []
+    ours = _row_ranges(data, split)
+    return [
+        use
+        for name, use in _USES.items()
+        if any(
+            part == other and max(first, start) < min(last, end)
+            for part, first, last in _row_ranges(data, info["splits"][name])
+            for other, start, end in ours
+        )
+    ]
+
+
+def _same_manifest(info: Mapping[str, Any], data: PreparedDataset) -> bool:
+    """Whether run and dataset were prepared from one list of faces."""
+    manifest = (info.get("preparation") or {}).get("manifest_sha256")
+    return manifest is not None and manifest == data.info.get("manifest_sha256")
+
+
+def _row_ranges(data: PreparedDataset, expression: str) -> list[tuple[str, int, int]]:
+    """Returns name, first row and end of each part; `[]` if a name does not exist."""
+    import tensorflow_datasets as tfds
+
+    splits = data.builder.info.splits
+    names = {part.split("[")[0].strip() for part in expression.split("+")}
+    if not names <= set(splits):
+        return []
+    return [
+        (
+            part.splitname,
+            part.from_ or 0,
+            splits[part.splitname].num_examples if part.to is None else part.to,
+        )
+        for part in tfds.core.ReadInstruction.from_spec(expression).to_absolute(splits)
+    ]

@@ -1,4 +1,4 @@
-"""Predictions of a test set, a row per face."""
+"""Predictions of a split: one row per face, as in predictions.csv."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from keras_agegender.datasets.prepared import PreparedDataset
 from keras_agegender.encodings.encoding import Encoding
-from keras_agegender.evaluation.calibration import true_classes
+from keras_agegender.evaluation.calibration import all_probabilities, true_classes
 from keras_agegender.files import atomic_write
 from keras_agegender.labels import GENDERS, MISSING
 
@@ -24,37 +24,38 @@ _TEXT = (
 )  # fmt: skip
 # Columns of numbers that a reader may average: an empty cell where unknown, not -1.
 _NUMBERS = ("fold", "age_years")
+EVALUATE_AGAIN = "`agegender evaluate RUN` writes them anew."
 
 
 def prediction_table(
     outputs: Mapping[str, Any],
     labels: Mapping[str, np.ndarray],
     encoding: Encoding,
-    descriptions: Mapping[str, np.ndarray] | None = None,
+    metadata: Mapping[str, np.ndarray] | None = None,
 ) -> pd.DataFrame:
     """Returns a row per face.
 
     Args:
         outputs: Head name -> predictions. Shape (num_faces, units) each.
         labels: What `read_labels` returned.
-        encoding: What decodes the outputs.
-        descriptions: What `read_descriptions` returned.
+        encoding: Decodes the outputs.
+        metadata: What `read_face_metadata` returned.
 
     Returns:
-        `key` and the descriptions; `age_group`, `gender` and their answers
-        `predicted_…`, each as the name of a class beside its id (`…_id`); further
-        answers; every output as `output_…`.
+        `key` and the metadata; `age_group`, `gender` and their predictions
+        `predicted_…`, each as a class name beside its id (`…_id`); further predictions;
+        every output as `output_…`.
     """
     from keras import ops
 
     decoded = encoding.decode(outputs)
-    table: dict[str, Any] = {"key": labels["key"], **(descriptions or {})}
+    table: dict[str, Any] = {"key": labels["key"], **(metadata or {})}
     for name, names in (("age_group", encoding.age_groups.names), ("gender", GENDERS)):
         table |= class_columns(name, labels[name], names)
-        answer = getattr(decoded, name)
-        if answer is not None:
+        ids = getattr(decoded, name)
+        if ids is not None:
             table |= class_columns(
-                f"predicted_{name}", ops.convert_to_numpy(answer), names
+                f"predicted_{name}", ops.convert_to_numpy(ids), names
             )
     if decoded.age_years is not None:
         if "age_years" in labels:
@@ -67,9 +68,9 @@ def prediction_table(
     if decoded.heads_agree is not None:
         table["heads_agree"] = ops.convert_to_numpy(decoded.heads_agree)
     for head in encoding.extra_heads:
-        answer = ops.convert_to_numpy(encoding.decode_head(head.name, outputs).values)
+        values = ops.convert_to_numpy(encoding.decode_head(head.name, outputs).values)
         names = head.classes if head.spec.has_classes else ()
-        table |= class_columns(f"predicted_{head.name}", answer, names)
+        table |= class_columns(f"predicted_{head.name}", values, names)
     for name, values in outputs.items():
         values = np.asarray(values).reshape(len(labels["key"]), -1)
         for unit in range(values.shape[1]):
@@ -81,7 +82,7 @@ def prediction_table(
 def class_columns(
     name: str, values: np.ndarray, classes: Sequence[str]
 ) -> dict[str, Any]:
-    """Returns a column of class names and one of ids; of numbers without classes."""
+    """Returns a column of class names and one of ids; numbers have no classes."""
     if not len(classes):
         return {name: values}
     lookup = np.array([*classes, ""])  # MISSING = -1 is the last
@@ -89,10 +90,7 @@ def class_columns(
 
 
 def write_predictions(file: Path, table: pd.DataFrame) -> None:
-    """Writes predictions as CSV, whole or not at all.
-
-    An unknown `fold` or `age_years` is an empty cell, an unknown id -1.
-    """
+    """Writes predictions as CSV; unknown numbers are empty cells, unknown ids -1."""
     table = table.copy()
     for name in _NUMBERS:
         if name in table and pd.api.types.is_numeric_dtype(table[name]):
@@ -103,17 +101,14 @@ def write_predictions(file: Path, table: pd.DataFrame) -> None:
 
 
 def read_predictions(file: Path) -> pd.DataFrame:
-    """Reads what `write_predictions` wrote, an older file too.
-
-    Args:
-        file: The CSV file.
+    """Reads what `write_predictions` wrote.
 
     Returns:
-        A row per face, indexed by key; text columns hold `""` where unknown, `fold`,
-        `age_years` and ids -1.
+        A row per face, indexed by key. Unknown is `""` in text columns and -1 in
+        `fold`, `age_years` and ids.
 
     Raises:
-        ValueError: If the file is no table of predictions, or a key is there twice.
+        ValueError: If the file is no table of predictions, or has a key twice.
     """
     try:
         table = pd.read_csv(
@@ -125,7 +120,7 @@ def read_predictions(file: Path) -> pd.DataFrame:
     if absent:
         raise ValueError(
             f"{file} is no table of predictions: it has no column {absent}. Columns: "
-            f"{list(table)[:10]}. `agegender evaluate RUN` writes it anew."
+            f"{list(table)[:10]}. {EVALUATE_AGAIN}"
         )
     twice = table["key"][table["key"].duplicated()]
     if len(twice):
@@ -140,99 +135,89 @@ def read_predictions(file: Path) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class QuestionAnswers:
-    """What a model answered to one question.
+class TaskPredictions:
+    """Predicted classes of one task, with their probabilities and labels.
 
     Attributes:
         name: `"age_group"`, `"gender"` or the name of a further head.
-        classes: What can be answered, by id.
+        classes: Class names, by id.
         probabilities: Of each class. Shape (num_faces, num_classes).
         truth: True class ids, -1 where unknown. Shape (num_faces,).
-        answer: Answered class ids. Shape (num_faces,).
+        predicted: Predicted class ids. Shape (num_faces,).
     """
 
     name: str
     classes: tuple[str, ...]
     probabilities: np.ndarray
     truth: np.ndarray
-    answer: np.ndarray
+    predicted: np.ndarray
 
     @property
     def wrong(self) -> np.ndarray:
-        """Which faces are answered wrong; without a label none is."""
-        return (self.truth != MISSING) & (self.answer != self.truth)
+        """Which predictions are wrong; without a label none is."""
+        return (self.truth != MISSING) & (self.predicted != self.truth)
 
     @property
     def confidence(self) -> np.ndarray:
-        """Probability of the answer. Shape (num_faces,)."""
-        rows = np.arange(len(self.answer))
-        return self.probabilities[rows, self.answer]
+        """Probability of the predicted class. Shape (num_faces,)."""
+        rows = np.arange(len(self.predicted))
+        return self.probabilities[rows, self.predicted]
 
     @property
     def title(self) -> str:
-        """Its name for people."""
+        """Its name in plots."""
         return self.name.replace("_", " ").capitalize()
 
 
-def read_question_answers(
-    table: pd.DataFrame, encoding: Encoding
-) -> list[QuestionAnswers]:
-    """Returns every question that is answered with classes, gender and age group first.
+def task_predictions(table: pd.DataFrame, encoding: Encoding) -> list[TaskPredictions]:
+    """Returns every task with classes, gender and age group first.
 
     Args:
         table: What `read_predictions` returned.
-        encoding: What the outputs mean.
+        encoding: Encoding of the outputs.
 
     Raises:
-        ValueError: If the table was written before predictions had ids of classes, or
-            lacks an output.
+        ValueError: If the table lacks an output or a column of ids.
     """
-    from keras_agegender.evaluation.calibration import all_probabilities
-
-    outputs = _outputs(table, encoding)
-    named = {"gender": tuple(GENDERS), "age_group": tuple(encoding.age_groups.names)}
-    found = all_probabilities(outputs, encoding)
-    answers = [
-        QuestionAnswers(
-            name,
-            classes,
-            found[name],
-            _ids(table, name),
+    found = all_probabilities(_outputs(table, encoding), encoding)
+    tasks = [
+        TaskPredictions(
+            name, tuple(classes), found[name], _ids(table, name),
             _ids(table, f"predicted_{name}"),
         )
-        for name, classes in named.items()
+        for name, classes in (
+            ("gender", GENDERS), ("age_group", encoding.age_groups.names),
+        )
         if name in found
-    ]
+    ]  # fmt: skip
     for head in encoding.extra_heads:
         columns = {c: f"{c}_id" if f"{c}_id" in table else c for c in head.columns}
         if head.name not in found or not set(columns.values()) <= set(table):
-            continue  # numbers, or a truth that nobody wrote down
+            continue  # numbers, or a dataset without labels
         labels = {name: table[column].to_numpy() for name, column in columns.items()}
         truth = true_classes(head, labels)
-        count = found[head.name].shape[1]
+        probabilities = found[head.name]
+        count = probabilities.shape[1]
         classes = tuple(head.classes)
         if not classes:
             classes = ("no", "yes") if count == 2 else tuple(map(str, range(count)))
         if truth is not None and len(classes) == count:
-            answer = found[head.name].argmax(axis=1)
-            answers.append(
-                QuestionAnswers(head.name, classes, found[head.name], truth, answer)
+            predicted = probabilities.argmax(axis=1)
+            tasks.append(
+                TaskPredictions(head.name, classes, probabilities, truth, predicted)
             )
-    return answers
+    return tasks
 
 
 def _ids(table: pd.DataFrame, name: str) -> np.ndarray:
     column = f"{name}_id"
     if column not in table:
-        raise ValueError(
-            f"The predictions have no column {column!r}: they were written by an older "
-            "version. `agegender evaluate RUN` writes them anew."
-        )
+        raise ValueError(f"The predictions have no column {column!r}. {EVALUATE_AGAIN}")
     return table[column].to_numpy().astype("int64", copy=True).clip(MISSING)
 
 
 def _outputs(table: pd.DataFrame, encoding: Encoding) -> dict[str, Any]:
-    """Returns what a model said, from the columns `output_…`."""
+    """Returns a model's outputs from the columns `output_…`."""
     outputs = {}
     ranked = {
         head.name
@@ -247,10 +232,10 @@ def _outputs(table: pd.DataFrame, encoding: Encoding) -> dict[str, Any]:
         if not columns or not set(columns) <= set(table):
             raise ValueError(
                 f"The predictions have no output {name!r}, which the run's model has. "
-                "`agegender evaluate RUN` writes them anew."
+                f"{EVALUATE_AGAIN}"
             )
         values = table[columns].to_numpy("float32")
-        # Such heads have an axis more: (num_faces, num_classes - 1, 1).
+        # These heads have one more axis: (num_faces, num_classes - 1, 1).
         outputs[name] = values[:, :, None] if name in ranked else values
     return outputs
 
@@ -261,52 +246,44 @@ _COLUMNS = ("key", "question", "true", "answered", "probability", "probability_o
 
 
 def confident_mistakes(
-    answers: Iterable[QuestionAnswers], keys: Any, count: int = NUM_MISTAKES
+    tasks: Iterable[TaskPredictions], keys: Any, count: int = NUM_MISTAKES
 ) -> pd.DataFrame:
-    """Returns the wrong answers with the highest probabilities, of each question.
+    """Returns the wrong predictions with the highest probabilities, for each task.
 
     Args:
-        answers: What was answered to each question.
+        tasks: Predictions of each task.
         keys: Key of each face. Shape (num_faces,).
-        count: Rows of each question at most. Defaults to 12.
+        count: Rows of each task at most. Defaults to 12.
 
     Returns:
-        `key`, `question`, the names of the classes `true` and `answered`,
-        `probability` of the answer and `probability_of_true`; the surest first.
+        `key`, `question` (the task), the class names `true` and `answered`,
+        `probability` of the predicted class and `probability_of_true`; the most
+        confident first.
     """
     keys = np.asarray(keys)
     rows = []
-    for question in answers:
-        wrong = np.flatnonzero(question.wrong)
-        surest = np.argsort(-question.confidence[wrong], kind="stable")
+    for task in tasks:
+        wrong = np.flatnonzero(task.wrong)
+        surest = np.argsort(-task.confidence[wrong], kind="stable")
         for face in wrong[surest][:count]:
-            truth, answer = int(question.truth[face]), int(question.answer[face])
+            truth, predicted = int(task.truth[face]), int(task.predicted[face])
             rows.append(
                 (
                     keys[face],
-                    question.name,
-                    question.classes[truth],
-                    question.classes[answer],
-                    float(question.probabilities[face, answer]),
-                    float(question.probabilities[face, truth]),
+                    task.name,
+                    task.classes[truth],
+                    task.classes[predicted],
+                    float(task.probabilities[face, predicted]),
+                    float(task.probabilities[face, truth]),
                 )
             )
     return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 
-def read_pictures(
+def read_images(
     data: PreparedDataset, split: str, keys: Collection[str]
 ) -> dict[str, np.ndarray]:
-    """Reads the stored pictures of some faces.
-
-    Args:
-        data: A prepared dataset.
-        split: A split name or expression.
-        keys: Keys of faces; those that are not in the split are left out.
-
-    Returns:
-        Key -> RGB picture. Shape (height, width, 3), uint8.
-    """
+    """Returns the stored RGB images of some faces of a split, by key."""
     from keras_agegender.datasets.pipeline import picture_reader, read_columns
 
     read, wanted, found = picture_reader(data, None), set(keys), {}
@@ -319,17 +296,12 @@ def read_pictures(
     return found
 
 
-def thumbnail(picture: np.ndarray, size: int = THUMBNAIL) -> bytes:
-    """Returns a square JPEG of a picture, on white where it is not square.
-
-    Args:
-        picture: RGB. Shape (height, width, 3), uint8.
-        size: Side in pixels. Defaults to 144.
-    """
-    image = Image.fromarray(picture)
-    image.thumbnail((size, size), Image.Resampling.LANCZOS)
+def thumbnail(image: np.ndarray, size: int = THUMBNAIL) -> bytes:
+    """Returns a square JPEG of an RGB image, on white where it is not square."""
+    small = Image.fromarray(image)
+    small.thumbnail((size, size), Image.Resampling.LANCZOS)
     square = Image.new("RGB", (size, size), "#ffffff")
-    square.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
+    square.paste(small, ((size - small.width) // 2, (size - small.height) // 2))
     with io.BytesIO() as stream:
         square.save(stream, format="JPEG", quality=85)
         return stream.getvalue()

@@ -1,11 +1,11 @@
-"""The report: one HTML page about a run."""
+"""The report: one HTML page about an evaluated run."""
 
 from __future__ import annotations
 
 import base64
 import importlib.resources
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from keras_agegender.datasets.prepared import PreparedDataset
 from keras_agegender.evaluation.calibration import all_probabilities
-from keras_agegender.evaluation.evaluate import file_suffix, open_data
+from keras_agegender.evaluation.evaluate import file_suffix, open_split
 from keras_agegender.evaluation.groups import few_further, group_title
+from keras_agegender.evaluation.occlusion import draw_occlusion, occlusion_map
 from keras_agegender.evaluation.plots import (
     COLORS,
     decoded_history,
@@ -29,11 +31,11 @@ from keras_agegender.evaluation.plots import (
     reliability_bins,
 )
 from keras_agegender.evaluation.predictions import (
-    QuestionAnswers,
+    TaskPredictions,
     confident_mistakes,
-    read_pictures,
+    read_images,
     read_predictions,
-    read_question_answers,
+    task_predictions,
     thumbnail,
 )
 from keras_agegender.evaluation.scores import (
@@ -45,21 +47,262 @@ from keras_agegender.files import atomic_write, read_json, write_text
 from keras_agegender.labels import GENDERS, MISSING
 from keras_agegender.run_directory import RunDirectory
 
+TEMPLATE = "report.html.jinja"
+REPORT_FILE = "report.html"
+
+
+def write_report(
+    run: RunDirectory | str | Path,
+    data: PreparedDataset | str | Path | None = None,
+    *,
+    split: str = "test",
+    checkpoint: str = "best",
+    out: str | Path | None = None,
+    pictures: bool = True,
+    explain: int = 0,
+) -> Path:
+    """Writes a page about a run from what `evaluate` wrote: scores, groups, mistakes.
+
+    It opens with the groups of people that fare worst. The page needs no network and no
+    other file. Its figures are also written as PNG and its tables as CSV files, in
+    `report/` in the run directory, whose name ends in dataset and split as that of
+    metrics.json does.
+
+    Args:
+        run: A run or its directory, scored by `evaluate`.
+        data: Dataset that it was scored on, or its directory; `None` takes the one
+            trained on. Only images of faces are read from it.
+        split: Split that it was scored on. Defaults to `"test"`.
+        checkpoint: Which checkpoint was scored. Defaults to `"best"`.
+        out: HTML file to write; its folder is created. `None` (default) is
+            `report.html` beside figures and tables.
+        pictures: Whether images of faces that are predicted wrong are shown, with their
+            keys. Defaults to `True`; `False` is for data that must not be passed on.
+        explain: Number of faces to draw occlusion maps for; each takes some seconds.
+            Defaults to 0.
+
+    Returns:
+        The HTML file.
+
+    Raises:
+        ValueError: If the run was not evaluated on that split, its predictions lack a
+            column, or maps are requested without images.
+
+    Example:
+    >>> write_report("runs/1", pictures=False)  # doctest: +SKIP
+    PosixPath('runs/1/report/report.html')
+    """
+    if explain < 0 or (explain and not pictures):
+        raise ValueError(
+            "Invalid `explain`. Expected a number of faces, 0 or more, and pictures of "
+            f"faces to be allowed. Received: explain={explain}, pictures={pictures}."
+        )
+    if not isinstance(run, RunDirectory):
+        run = RunDirectory.open(run)
+    found = _read(run, data, split, checkpoint, pictures)
+    file = found.folder / REPORT_FILE if out is None else Path(out)
+    found.folder.mkdir(exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    page = _render(_context(found, explain))
+    for name, table in found.tables.items():
+        with atomic_write(found.folder / f"{name}.csv") as partial:
+            table.to_csv(partial, index=name.startswith("confusion"))
+    write_text(file, page)
+    return file
+
+
+@dataclass
+class _Evaluated:
+    """The files of an evaluation, and the dataset of its images."""
+
+    run: RunDirectory
+    metrics: dict[str, Any]
+    predictions: pd.DataFrame
+    split: str
+    checkpoint: str
+    folder: Path
+    data: PreparedDataset | None = None
+    without_images: str = ""
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+
+def check_evaluated(
+    run: RunDirectory, suffix: str = "", split: str = "test"
+) -> tuple[Path, Path]:
+    """Returns an evaluation's metrics and predictions.
+
+    Raises:
+        ValueError: If one of the files does not exist.
+    """
+    metrics = run.path / f"metrics{suffix}.json"
+    predictions = run.path / f"predictions{suffix}.csv"
+    for file in (metrics, predictions):
+        if not file.is_file():
+            raise ValueError(
+                f"The run in {run.path} has no {file.name}: it was not evaluated on "
+                f"{split!r} yet. `agegender evaluate {run.path}` writes it."
+            )
+    return metrics, predictions
+
+
+def _read(
+    run: RunDirectory,
+    data: PreparedDataset | str | Path | None,
+    split: str,
+    checkpoint: str,
+    with_images: bool,
+) -> _Evaluated:
+    prepared, same, reason = None, True, ""
+    if data is None:
+        split = run.info()["splits"].get(split, split)
+    else:
+        prepared, same, split = open_split(run, data, split)
+    suffix = file_suffix(run, split, checkpoint, None if same else prepared)
+    metrics, predictions = check_evaluated(run, suffix, split)
+    table = read_predictions(predictions)
+    if not with_images:
+        prepared, reason = None, "Images and keys of faces were left out on request."
+    elif prepared is None:
+        try:
+            prepared, _, _ = open_split(run, None, split)
+        except ValueError as error:
+            reason = f"There are no images of faces: {error}"
+    return _Evaluated(
+        run,
+        read_json(metrics),
+        table,
+        split,
+        checkpoint,
+        run.path / f"report{suffix}",
+        prepared,
+        reason,
+    )
+
+
+def _context(found: _Evaluated, explain: int) -> dict[str, Any]:
+    """Returns everything that the template shows; draws the figures on the way."""
+    run, metrics, folder = found.run, found.metrics, found.folder
+    tasks = task_predictions(found.predictions, run.encoding())
+    subjects = found.predictions.get("subject")
+    scores = found.tables["scores"] = score_table(metrics)
+    reliability, bins = draw_reliability(tasks, subjects, metrics, folder)
+    found.tables["reliability"] = bins
+    confusions = confusion_tables(metrics, tasks)
+    plot_confusion_matrices(metrics, folder / "confusion.png")
+    found.tables |= {f"confusion_{file_name(n)}": t for n, t in confusions.items()}
+    return {
+        "title": run.recipe().title or run.recipe().name or "A run",
+        "facts": run_facts(run, found.checkpoint, metrics, found.split),
+        "metrics": metrics,
+        "unknown_faces": UNKNOWN_FACES,
+        "one_class": one_class_warnings(metrics),
+        "split": found.split,
+        "groups": _groups(found),
+        "scores": _records(scores),
+        "curves": draw_curves(run, folder),
+        "loss_weights": loss_weights_text(run),
+        "confusions": {
+            name.replace("_", " "): {
+                "names": [*table.columns],
+                "rows": confusion_rows(table),
+            }
+            for name, table in confusions.items()
+        },
+        "reliability": reliability,
+        "num_diagrams": len(tasks),
+        **_calibration(found),
+        **_mistakes(found, tasks, explain),
+        "without_images": found.without_images,
+        "folder": folder.name,
+        "accent": COLORS[0],
+    }
+
+
+def _groups(found: _Evaluated) -> list[dict[str, Any]]:
+    blocks = []
+    for columns, scored in (found.metrics.get("groups") or {}).items():
+        table = group_table(columns, scored)
+        if table.empty:
+            continue
+        found.tables[f"groups_{file_name(columns)}"] = table
+        blocks.append(
+            {
+                "title": columns.replace(",", " × ").replace("_", " "),
+                "tasks": scored_questions(scored),
+                "rows": _records(table),
+                "gaps": [*gap_sentences(scored)],
+                "num_unlabelled": scored["num_unlabelled"],
+                "few_faces": scored["few_faces"],
+                "few_subjects": scored["few_subjects"],
+                "images": draw_groups(columns, scored, found.metrics, found.folder),
+            }
+        )
+    return blocks
+
+
+def _calibration(found: _Evaluated) -> dict[str, Any]:
+    calibration = found.metrics.get("calibration")
+    if not calibration:
+        return {"calibration": None, "coverage": {}}
+    table = found.tables["coverage"] = coverage_table(calibration)
+    blocks = {
+        str(name): _records(part)
+        for name, part in table.groupby("question", sort=False)
+    }
+    return {"calibration": calibration, "coverage": blocks}
+
+
+def _mistakes(
+    found: _Evaluated, tasks: list[TaskPredictions], explain: int
+) -> dict[str, Any]:
+    """Returns confident mistakes in gender and age group, or else in further heads."""
+    shown = [t for t in tasks if t.name in ("gender", "age_group")] or tasks[:2]
+    mistakes = confident_mistakes(shown, found.predictions.index)
+    found.tables["mistakes"] = mistakes.drop(columns="key")  # a key may name somebody
+    images, maps = None, []
+    if found.data is not None:
+        found.tables["mistakes"] = mistakes
+        images = read_images(found.data, found.split, mistakes["key"])
+        if explain:
+            chosen = chosen_faces(mistakes, explain)
+            maps = occlusion_images(found.run, found.checkpoint, chosen, tasks, images)
+    return {
+        "mistakes": mistake_cards(mistakes, images),
+        "num_wrong": {t.name.replace("_", " "): int(t.wrong.sum()) for t in shown},
+        "num_faces_shown": len(images or ()),
+        "maps": maps,
+    }
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Returns rows as dicts, with `None` for NaN, which a template can test."""
+    cleaned = table.astype(object).where(table.notna(), None)
+    return [{str(k): v for k, v in row.items()} for row in cleaned.to_dict("records")]
+
+
+def _render(context: Mapping[str, Any]) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["figure"] = lambda value, digits=3: (
+        "–" if value is None else f"{value:.{digits}f}"
+    )
+    text = importlib.resources.files(__package__).joinpath(TEMPLATE).read_text("utf-8")
+    return environment.from_string(text).render(context)
+
+
+# -- facts -----------------------------------------------------------------------------
+
 
 def run_facts(
     run: RunDirectory, checkpoint: str, metrics: Mapping[str, Any], split: str
 ) -> list[tuple[str, str]]:
-    """Returns where scores come from: what was trained on what, and chosen how.
-
-    Args:
-        run: A run.
-        checkpoint: Which of its models was scored.
-        metrics: What metrics.json holds.
-        split: The split expression that was scored.
-
-    Returns:
-        (name, fact) of everything that is known.
-    """
+    """Returns (name, fact) of what a run was trained on and how it was selected."""
     info, recipe = run.info(), run.recipe()
     model = f"{recipe.model.backbone}, encoding {recipe.model.encoding}"
     if recipe.model.image_size:
@@ -72,9 +315,9 @@ def run_facts(
         "Scored on": f"{metrics['data']}, split {split}: "
         f"{metrics['num_faces']:,} faces",
         "Trained on": f"{trained} ({splits})" if splits else trained,
-        "Begun with": info.get("initialized_from", ""),
+        "Initialized from": info.get("initialized_from", ""),
         "Seed": info.get("seed", ""),
-        "Model kept": _kept(run, checkpoint),
+        "Checkpoint": _checkpoint_text(run, checkpoint),
         "Trained": _duration(info),
         "Versions": ", ".join(
             f"{name} {version}"
@@ -87,20 +330,20 @@ def run_facts(
     return [(name, str(fact)) for name, fact in facts.items() if fact not in ("", None)]
 
 
-def _kept(run: RunDirectory, checkpoint: str) -> str:
+def _checkpoint_text(run: RunDirectory, checkpoint: str) -> str:
     epochs = run.recipe().training.epochs
     if checkpoint == "last":
         return f"last, epoch {epochs} of {epochs}"
     try:
-        kept = run.checkpoint_info(checkpoint)
-    except ValueError:  # of a run that wrote none
+        info = run.checkpoint_info(checkpoint)
+    except ValueError:  # the run has no record of it
         return checkpoint
-    sign = {"max": "highest", "min": "lowest"}.get(str(kept.get("mode")), "best")
-    value = kept.get("value")
+    sign = {"max": "highest", "min": "lowest"}.get(str(info.get("mode")), "best")
+    value = info.get("value")
     shown = "" if value is None else f" ({value:.4f})"
     return (
-        f"{checkpoint}, epoch {kept['epoch'] + 1} of {epochs}: {sign} "
-        f"{kept['monitor']}{shown}"
+        f"{checkpoint}, epoch {info['epoch'] + 1} of {epochs}: {sign} "
+        f"{info['monitor']}{shown}"
     )
 
 
@@ -115,14 +358,16 @@ def _duration(info: Mapping[str, Any]) -> str:
 
 
 def loss_weights_text(run: RunDirectory) -> str:
-    """Returns the loss weights that training began with, in words."""
+    """Returns the initial loss weights as text."""
     weights = run.encoding().loss_weights
     if len(set(weights.values())) == 1:
         return f"{next(iter(weights.values())):g} for every output"
     return ", ".join(f"{name} {value:g}" for name, value in weights.items())
 
 
-MOST_DIAGRAMS = 12  # of forty attributes the table has the others
+# -- figures ---------------------------------------------------------------------------
+
+MOST_DIAGRAMS = 12  # the table has the others, of forty attributes for instance
 _PANELS = {
     "loss": "Loss of training and validation faces over epochs",
     "accuracy": "Accuracies on validation faces over epochs",
@@ -130,33 +375,28 @@ _PANELS = {
 }
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A picture inside a page.
-
-    Attributes:
-        source: `data:` URI.
-        alt: What is on it, for those who do not see it.
-        caption: What stands below it.
-    """
+class EmbeddedImage(NamedTuple):
+    """An image inside a page: `data:` URI, alternative text and caption."""
 
     source: str
     alt: str
     caption: str = ""
 
 
-def embed(content: bytes, alt: str, caption: str = "", kind: str = "png") -> Picture:
-    """Returns a PNG or JPEG picture that needs no file."""
+def embed(
+    content: bytes, alt: str, caption: str = "", format: str = "png"
+) -> EmbeddedImage:
+    """Returns a PNG or JPEG image that needs no file."""
     text = base64.b64encode(content).decode("ascii")
-    return Picture(f"data:image/{kind};base64,{text}", alt, caption)
+    return EmbeddedImage(f"data:image/{format};base64,{text}", alt, caption)
 
 
-def draw_curves(run: RunDirectory, folder: Path) -> list[Picture]:
-    """Draws what history.csv has, a picture for each panel; none without a history."""
+def draw_curves(run: RunDirectory, folder: Path) -> list[EmbeddedImage]:
+    """Draws the panels of history.csv; none without a history."""
     if not run.history_file.is_file() or not run.history_file.read_text("utf-8"):
         return []
     history = decoded_history(run.history_file, run.encoding())
-    pictures = []
+    images = []
     for panel in history_panels(history):
         path = plot_history(
             history,
@@ -167,75 +407,72 @@ def draw_curves(run: RunDirectory, folder: Path) -> list[Picture]:
         )
         alt = f"{_PANELS[panel]}."
         if run.kept_epoch is not None:
-            alt += f" The model of epoch {run.kept_epoch + 1} was kept."
-        pictures.append(embed(path.read_bytes(), alt))
-    return pictures
+            alt += f" The best checkpoint is of epoch {run.kept_epoch + 1}."
+        images.append(embed(path.read_bytes(), alt))
+    return images
 
 
 def draw_groups(
     columns: str, found: Mapping[str, Any], metrics: Mapping[str, Any], folder: Path
-) -> list[Picture]:
-    """Draws the bars of one grouping, a picture for each question; for few of them."""
-    pictures = []
+) -> list[EmbeddedImage]:
+    """Draws the bars of one grouping, an image for each task; few further tasks."""
+    images = []
     further = metrics.get("extra") or {}
-    for question in few_further(scored_questions(found)):
-        scores = metrics.get("age" if question == "age_group" else question) or {}
-        scores = scores or further.get(question) or {}
+    for task in few_further(scored_questions(found)):
+        scores = metrics.get("age" if task == "age_group" else task) or {}
+        scores = scores or further.get(task) or {}
         path = plot_groups(
             found,
-            folder / f"groups_{file_name(columns)}_{question}.png",
+            folder / f"groups_{file_name(columns)}_{task}.png",
             columns=columns,
-            question=question,
+            question=task,
             overall=scores.get("accuracy"),
         )
         ranked = sorted(
-            (g for g in found["groups"] if g[f"{question}_accuracy"] is not None),
-            key=lambda group: group[f"{question}_accuracy"],
+            (g for g in found["groups"] if g[f"{task}_accuracy"] is not None),
+            key=lambda group: group[f"{task}_accuracy"],
         )
         ends = [
-            f"{group_title(group, columns.split(','))} "
-            f"{group[f'{question}_accuracy']:.3f}"
+            f"{group_title(group, columns.split(','))} {group[f'{task}_accuracy']:.3f}"
             for group in (ranked[0], ranked[-1])
         ]
         alt = (
-            f"Bars with intervals: {question.replace('_', ' ')} accuracy of "
+            f"Bars with intervals: {task.replace('_', ' ')} accuracy of "
             f"{len(ranked)} groups, lowest {ends[0]}, highest {ends[1]}."
         )
-        pictures.append(embed(path.read_bytes(), alt))
-    return pictures
+        images.append(embed(path.read_bytes(), alt))
+    return images
 
 
 def draw_reliability(
-    answers: Sequence[QuestionAnswers],
+    tasks: Sequence[TaskPredictions],
     subjects: Any,
     metrics: Mapping[str, Any],
     folder: Path,
-) -> tuple[list[Picture], pd.DataFrame]:
-    """Draws the diagrams of the first 12 questions; returns the bins of all."""
-    pictures: list[Picture] = []
+) -> tuple[list[EmbeddedImage], pd.DataFrame]:
+    """Draws the diagrams of the first 12 tasks; returns the bins of all."""
+    images: list[EmbeddedImage] = []
     tables = []
-    for question in answers:
-        bins = reliability_bins(
-            question.probabilities, question.truth, subjects=subjects
-        )
-        tables.append(bins.assign(question=question.name))
-        if len(pictures) == MOST_DIAGRAMS:
+    for task in tasks:
+        bins = reliability_bins(task.probabilities, task.truth, subjects=subjects)
+        tables.append(bins.assign(question=task.name))
+        if len(images) == MOST_DIAGRAMS:
             continue
-        error = _calibration_error(question.name, metrics)
+        error = _calibration_error(task.name, metrics)
         path = plot_reliability(
             bins,
-            folder / f"reliability_{file_name(question.name)}.png",
-            title=question.title,
+            folder / f"reliability_{file_name(task.name)}.png",
+            title=task.title,
             calibration_error=error,
         )
         shown = "" if error is None else f" Expected calibration error {error:.3f}."
         alt = (
-            f"Reliability diagram of {question.title.lower()}: share that is right "
+            f"Reliability diagram of {task.title.lower()}: share that is right "
             f"over confidence, of {int(bins['num_faces'].sum()):,} faces.{shown}"
         )
-        pictures.append(embed(path.read_bytes(), alt))
+        images.append(embed(path.read_bytes(), alt))
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-    return pictures, table
+    return images, table
 
 
 def _calibration_error(name: str, metrics: Mapping[str, Any]) -> float | None:
@@ -249,156 +486,31 @@ def _calibration_error(name: str, metrics: Mapping[str, Any]) -> float | None:
 def file_name(text: str) -> str:
     """Returns the name of one or more columns as part of a file's name.
 
-    No two share one: commas become `+`; whatever is no letter, digit, `_`, `-` or `.`
-    becomes its number between `%`.
+    No two share one: commas become `+`; characters other than letters, digits, `_`, `-`
+    and `.` become their number between `%`.
     """
     escaped = (c if c.isalnum() or c in "_-.," else f"%{ord(c):x}%" for c in text)
     return "".join(escaped).replace(",", "+")
 
 
-STEPS = 12  # places along a side
-SQUARE = 0.25  # side of the square, as a share of the picture's
-SMALLEST_SCALE = 0.02  # smaller changes of a probability are drawn as what they are
-
-
-def occlusion_map(
-    image: Any,
-    probability: Callable[[np.ndarray], np.ndarray],
-    *,
-    steps: int = STEPS,
-    square: float = SQUARE,
-) -> np.ndarray:
-    """Returns how much the probability of an answer falls where a picture is covered.
-
-    Args:
-        image: A model's input. Shape (height, width, channels).
-        probability: Takes such images, shape (batch, height, width, channels), and
-            returns the probability of the answer for each. Shape (batch,).
-        steps: Places along each side, 2 or more. Defaults to 12.
-        square: Side of the square as a share of the picture's, in (0, 1]. Defaults to
-            0.25.
-
-    Returns:
-        Fall of the probability at each place: above 0 where the answer needs what is
-        there, below 0 where it speaks against it. Shape (steps, steps).
-
-    Raises:
-        ValueError: If the image or an option is impossible.
-
-    Example:
-    >>> image = np.zeros((8, 8, 1)); image[0, 0] = 1.0
-    >>> found = occlusion_map(image, lambda x: x.max((1, 2, 3)), steps=2, square=0.5)
-    >>> found.round(2).tolist()  # covered by the mean of all pixels, 1 / 64
-    [[0.98, 0.0], [0.0, 0.0]]
-    """
-    image = np.asarray(image)
-    if image.ndim != 3:
-        raise ValueError(
-            "Invalid `image`. Expected shape (height, width, channels). Received: "
-            f"shape {image.shape}."
-        )
-    if steps < 2 or not 0 < square <= 1:
-        raise ValueError(
-            "Invalid `steps` or `square`. Expected 2 or more, and a share in (0, 1]. "
-            f"Received: steps={steps}, square={square}."
-        )
-    height, width = image.shape[:2]
-    sides = [max(1, round(square * side)) for side in (height, width)]
-    tops, lefts = (
-        np.linspace(0, side - covered, steps).round().astype("int64")
-        for side, covered in zip((height, width), sides, strict=True)
-    )
-    covered = np.repeat(image[None], steps * steps + 1, axis=0)  # the last one is whole
-    gray = image.mean(axis=(0, 1))
-    for place in range(steps * steps):
-        top, left = tops[place // steps], lefts[place % steps]
-        covered[place, top : top + sides[0], left : left + sides[1]] = gray
-    found = np.asarray(probability(covered), "float64")
-    return (found[-1] - found[:-1]).reshape(steps, steps)
-
-
-def draw_occlusion(picture: np.ndarray, fall: np.ndarray, size: int = 224) -> Any:
-    """Returns a picture with its occlusion map over it, red where the answer falls.
-
-    Args:
-        picture: RGB. Shape (height, width, 3), uint8.
-        fall: What `occlusion_map` returned.
-        size: Side of the result in pixels. Defaults to 224.
-
-    Returns:
-        RGB picture. Shape (size, size, 3), uint8.
-    """
-    import matplotlib
-    from PIL import Image
-
-    base = Image.fromarray(picture).resize((size, size), Image.Resampling.LANCZOS)
-    reach = max(float(np.abs(fall).max()), SMALLEST_SCALE)
-    scaled = Image.fromarray((fall / reach).astype("float32"))
-    values = np.asarray(scaled.resize((size, size), Image.Resampling.BICUBIC))
-    colors = matplotlib.colormaps["RdBu_r"](np.clip(values, -1, 1) / 2 + 0.5)[..., :3]
-    # Where nothing depends on, the picture is gray and itself.
-    opacity = 0.65 * np.clip(np.abs(values), 0, 1)[..., None]
-    gray = np.asarray(base.convert("L"), "float32")[..., None].repeat(3, axis=2)
-    mixed = (1 - opacity) * gray + opacity * 255 * colors
-    return mixed.round().astype("uint8")
-
-
-GONE = "data:image/gif;base64,R0lGODlhAQABAIAAAOTk5AAAACwAAAAAAQABAAACAkQBADs="
-
-
-def mistake_cards(
-    mistakes: pd.DataFrame, pictures: Mapping[str, np.ndarray] | None
-) -> dict[str, list[dict[str, Any]]]:
-    """Returns the mistakes of each question, with thumbnails.
-
-    Args:
-        mistakes: What `confident_mistakes` returned.
-        pictures: What `read_pictures` returned; `None` for no pictures and no keys,
-            which may name people too.
-    """
-    cards: dict[str, list[dict[str, Any]]] = {}
-    for row in mistakes.to_dict("records"):
-        card = {**row, "picture": None}
-        if pictures is None:
-            card.pop("key")
-        else:
-            alt = (
-                f"Face that is {row['true']}, answered {row['answered']} with "
-                f"probability {row['probability']:.3f}"
-            )
-            found = pictures.get(row["key"])
-            card["picture"] = (
-                Picture(GONE, f"{alt}; its picture is not in the dataset")
-                if found is None
-                else embed(thumbnail(found), alt, kind="jpeg")
-            )
-        cards.setdefault(row["question"].replace("_", " "), []).append(card)
-    return cards
+# -- mistakes --------------------------------------------------------------------------
 
 
 def chosen_faces(mistakes: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Returns the surest mistakes, of each question in turn, each face once."""
+    """Returns the most confident mistakes, of each task in turn, each face once."""
     turn = mistakes.groupby("question", sort=False).cumcount()
     order = turn.sort_values(kind="stable").index
     return mistakes.loc[order].drop_duplicates("key").head(count)
 
 
-def occlusion_pictures(
+def occlusion_images(
     run: RunDirectory,
     checkpoint: str,
     mistakes: pd.DataFrame,
-    answers: Sequence[QuestionAnswers],
-    pictures: Mapping[str, np.ndarray],
-) -> list[Picture]:
-    """Returns occlusion maps of faces, each for the answer that is wrong about it.
-
-    Args:
-        run: A run.
-        checkpoint: Which of its models.
-        mistakes: Rows of `confident_mistakes`.
-        answers: What was answered to each question.
-        pictures: Key -> stored picture.
-    """
+    tasks: Sequence[TaskPredictions],
+    images: Mapping[str, np.ndarray],
+) -> list[EmbeddedImage]:
+    """Returns an occlusion map for each of some rows of `confident_mistakes`."""
     from keras_agegender.datasets.pipeline import (
         checked_image_size,
         preprocess_for_evaluation,
@@ -408,49 +520,75 @@ def occlusion_pictures(
     size = checked_image_size(recipe.model.image_size, recipe.data.pipeline)
     model = run.load_model(checkpoint)
     calibration = run.calibration() if checkpoint == "best" else None
-    classes = {question.name: question.classes for question in answers}
+    classes = {task.name: task.classes for task in tasks}
     found = []
     for row in mistakes.to_dict("records"):
-        if row["key"] not in pictures:
+        if row["key"] not in images:
             continue
-        picture = pictures[row["key"]]
-        answered = classes[row["question"]].index(row["answered"])
+        predicted = classes[row["question"]].index(row["answered"])
 
         def probability(
-            images: np.ndarray, name: str = row["question"], answer: int = answered
+            batch: np.ndarray, name: str = row["question"], index: int = predicted
         ) -> np.ndarray:
-            outputs = model.predict(images, verbose=0)
+            outputs = model.predict(batch, verbose=0)
             if calibration is not None:
                 outputs = calibration.apply(outputs, encoding)
-            return all_probabilities(outputs, encoding)[name][:, answer]
+            return all_probabilities(outputs, encoding)[name][:, index]
 
-        image = preprocess_for_evaluation(picture, size, recipe.data.pipeline).numpy()
-        fall = occlusion_map(image, probability)
-        shown = (image * 255).round().astype("uint8")
+        image = preprocess_for_evaluation(
+            images[row["key"]], size, recipe.data.pipeline
+        ).numpy()
+        drop = occlusion_map(image, probability)
+        most = max(float(drop.max()), 0)
         alt = (
-            f"Occlusion map of a face that is {row['true']}, answered "
+            f"Occlusion map of a face that is {row['true']}, predicted "
             f"{row['answered']}; covering a part lowers the probability by "
-            f"{max(float(fall.max()), 0):.3f} at most"
+            f"{most:.3f} at most"
         )
         caption = (
             f"{row['answered']} ({row['probability']:.3f}), true {row['true']}; "
-            f"covered it falls to {row['probability'] - max(float(fall.max()), 0):.3f}"
+            f"covered it falls to {row['probability'] - most:.3f}"
         )
-        found.append(
-            embed(_jpeg(draw_occlusion(shown, fall)), alt, caption, kind="jpeg")
-        )
+        drawn = draw_occlusion((image * 255).round().astype("uint8"), drop)
+        with io.BytesIO() as stream:
+            Image.fromarray(drawn).save(stream, format="JPEG", quality=88)
+            found.append(embed(stream.getvalue(), alt, caption, "jpeg"))
     return found
 
 
-def _jpeg(picture: np.ndarray) -> bytes:
-    from PIL import Image
-
-    with io.BytesIO() as stream:
-        Image.fromarray(picture).save(stream, format="JPEG", quality=88)
-        return stream.getvalue()
+GONE = "data:image/gif;base64,R0lGODlhAQABAIAAAOTk5AAAACwAAAAAAQABAAACAkQBADs="
 
 
-MOST_CLASSES = 20  # a larger confusion matrix is no table that anybody reads
+def mistake_cards(
+    mistakes: pd.DataFrame, images: Mapping[str, np.ndarray] | None
+) -> dict[str, list[dict[str, Any]]]:
+    """Returns the mistakes of each task, with thumbnails.
+
+    Without `images` there are no keys either, which may name people.
+    """
+    cards: dict[str, list[dict[str, Any]]] = {}
+    for row in mistakes.to_dict("records"):
+        card = {**row, "image": None}
+        if images is None:
+            card.pop("key")
+        else:
+            alt = (
+                f"Face that is {row['true']}, predicted {row['answered']} with "
+                f"probability {row['probability']:.3f}"
+            )
+            found = images.get(row["key"])
+            card["image"] = (
+                EmbeddedImage(GONE, f"{alt}; its image is not in the dataset")
+                if found is None
+                else embed(thumbnail(found), alt, format="jpeg")
+            )
+        cards.setdefault(row["question"].replace("_", " "), []).append(card)
+    return cards
+
+
+# -- tables ----------------------------------------------------------------------------
+
+MOST_CLASSES = 20  # a larger confusion matrix is not readable
 # "Blues" from white to its dark end, as `plot_confusion_matrices` has it.
 _DARKEST, _WHITE_TEXT = (8, 69, 148), 0.55
 
@@ -571,15 +709,10 @@ def _score_row(
 
 
 def group_table(columns: str, found: Mapping[str, Any]) -> pd.DataFrame:
-    """Returns the groups of one grouping, the worst first.
+    """Returns the groups of one grouping (`"age_group,gender"`), the worst first.
 
-    Args:
-        columns: Its name: `"age_group,gender"`, for instance.
-        found: What `score_groups` returned for it.
-
-    Returns:
-        `group`, `num_faces`, `num_subjects`, `few`, and for each question
-        `<question>_accuracy`, `<question>_low` and `<question>_high`.
+    Columns: `group`, `num_faces`, `num_subjects`, `few`, and for each task
+    `<task>_accuracy`, `<task>_low` and `<task>_high`.
     """
     rows = []
     for group in found["groups"]:
@@ -589,35 +722,35 @@ def group_table(columns: str, found: Mapping[str, Any]) -> pd.DataFrame:
             "num_subjects": group["num_subjects"],
             "few": group["few"],
         }
-        for question in scored_questions(found):
-            low, high = group[f"{question}_interval"] or (None, None)
-            row[f"{question}_accuracy"] = group[f"{question}_accuracy"]
-            row |= {f"{question}_low": low, f"{question}_high": high}
+        for task in scored_questions(found):
+            low, high = group[f"{task}_interval"] or (None, None)
+            row[f"{task}_accuracy"] = group[f"{task}_accuracy"]
+            row |= {f"{task}_low": low, f"{task}_high": high}
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def gap_sentences(found: Mapping[str, Any]) -> Iterator[str]:
-    """Yields how far the worst group is behind the best, one sentence a question."""
-    for question in few_further(scored_questions(found)):
-        if question not in found["gaps"]:
+    """Yields how far the worst group is behind the best, one sentence per task."""
+    for task in few_further(scored_questions(found)):
+        if task not in found["gaps"]:
             continue
-        gap = found["gaps"][question]
+        gap = found["gaps"][task]
         ends = gap["interval"]
         shown = f" (95 % interval {ends[0]:.3f} to {ends[1]:.3f})" if ends else ""
         yield (
-            f"{question.replace('_', ' ').capitalize()}: {gap['worst']} is "
+            f"{task.replace('_', ' ').capitalize()}: {gap['worst']} is "
             f"{gap['value']:.3f}{shown} behind {gap['best']}."
         )
 
 
 def confusion_tables(
-    metrics: Mapping[str, Any], answers: Sequence[QuestionAnswers]
+    metrics: Mapping[str, Any], tasks: Sequence[TaskPredictions]
 ) -> dict[str, pd.DataFrame]:
-    """Returns faces by true (row) and answered (column) class, of each question.
+    """Returns faces by true (row) and predicted (column) class, for each task.
 
-    Gender and age group are those of metrics.json; further heads, up to 20 classes,
-    are counted from their answers.
+    Gender and age group are those of metrics.json; further heads of up to 20 classes
+    are counted from their predictions.
     """
     tables = {}
     for name, key in (("gender", "gender"), ("age_group", "age")):
@@ -627,13 +760,13 @@ def confusion_tables(
             if key == "age":
                 names = [group["name"] for group in scores["groups"]]
             tables[name] = pd.DataFrame(scores["confusion"], names, names)
-    for question in answers:
-        if question.name in tables or len(question.classes) > MOST_CLASSES:
+    for task in tasks:
+        if task.name in tables or len(task.classes) > MOST_CLASSES:
             continue
-        counts = np.zeros((len(question.classes),) * 2, "int64")
-        known = question.truth != MISSING
-        np.add.at(counts, (question.truth[known], question.answer[known]), 1)
-        tables[question.name] = pd.DataFrame(counts, question.classes, question.classes)
+        counts = np.zeros((len(task.classes),) * 2, "int64")
+        known = task.truth != MISSING
+        np.add.at(counts, (task.truth[known], task.predicted[known]), 1)
+        tables[task.name] = pd.DataFrame(counts, task.classes, task.classes)
     return tables
 
 
@@ -666,23 +799,19 @@ def shade(share: float) -> str:
 
 
 def coverage_table(calibration: Mapping[str, Any]) -> pd.DataFrame:
-    """Returns how often sets of answers hold the truth: of all faces, and of groups.
+    """Returns how often prediction sets contain the truth: of all faces and groups.
 
-    Args:
-        calibration: What `calibration_scores` returned.
-
-    Returns:
-        `question`, `of` (`"all"`, `"age_group"`, `"gender"`), `group`, `num_faces`,
-        `coverage` and `mean_size`; groups without a face are left out.
+    Columns: `question` (the task), `of` (`"all"`, `"age_group"`, `"gender"`), `group`,
+    `num_faces`, `coverage` and `mean_size`. Groups without faces are skipped.
     """
     rows = []
-    for question, found in calibration["sets"].items():
+    for task, found in calibration["sets"].items():
         everyone = {**found, "of": "all", "name": "all faces"}
         for group in (everyone, *found["groups"]):
             if group["num_faces"]:
                 rows.append(
                     {
-                        "question": question.replace("_", " "),
+                        "question": task.replace("_", " "),
                         "of": group["of"],
                         "group": group["name"],
                         "num_faces": group["num_faces"],
@@ -692,254 +821,3 @@ def coverage_table(calibration: Mapping[str, Any]) -> pd.DataFrame:
                 )
     columns = ["question", "of", "group", "num_faces", "coverage", "mean_size"]
     return pd.DataFrame(rows, columns=columns)
-
-
-TEMPLATE = "report.html.jinja"
-REPORT_FILE = "report.html"
-
-
-@dataclass
-class _Evaluated:
-    """What an evaluation left, and where its pictures are."""
-
-    run: RunDirectory
-    metrics: dict[str, Any]
-    predictions: pd.DataFrame
-    split: str
-    checkpoint: str
-    folder: Path
-    data: PreparedDataset | None = None
-    without_pictures: str = ""
-    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
-
-
-def write_report(
-    run: RunDirectory | str | Path,
-    data: PreparedDataset | str | Path | None = None,
-    *,
-    split: str = "test",
-    checkpoint: str = "best",
-    out: str | Path | None = None,
-    pictures: bool = True,
-    explain: int = 0,
-) -> Path:
-    """Writes a page about a run from what `evaluate` left: scores, groups, mistakes.
-
-    It opens with the groups of people that fare worst. The page needs no network and no
-    other file. Its figures lie as PNG and its tables as CSV files in `report/` in the
-    run directory, which is named after dataset and split as metrics.json is.
-
-    Args:
-        run: A run or its directory; `evaluate` has scored it.
-        data: Dataset that it was scored on, or its directory; `None` takes the one
-            trained on, of which only pictures of faces are read.
-        split: Split that it was scored on. Defaults to `"test"`.
-        checkpoint: Which of the run's models was scored. Defaults to `"best"`.
-        out: HTML file to write, whole or not at all; its folder is made. `None`
-            (default) is `report.html` beside figures and tables.
-        pictures: Whether faces that are answered wrong are shown, with their keys.
-            Defaults to `True`; `False` is for data that must not be passed on.
-        explain: Faces to draw occlusion maps of; each takes some seconds. Defaults to
-            0.
-
-    Returns:
-        The HTML file.
-
-    Raises:
-        ValueError: If the run was not evaluated so, its predictions are of an older
-            version, or maps are asked for without pictures.
-
-    Example:
-    >>> write_report("runs/1", pictures=False)  # doctest: +SKIP
-    PosixPath('runs/1/report/report.html')
-    """
-    if explain < 0 or (explain and not pictures):
-        raise ValueError(
-            "Invalid `explain`. Expected a number of faces, 0 or more, and pictures of "
-            f"faces to be allowed. Received: explain={explain}, pictures={pictures}."
-        )
-    if not isinstance(run, RunDirectory):
-        run = RunDirectory.open(run)
-    found = _read(run, data, split, checkpoint, pictures)
-    file = found.folder / REPORT_FILE if out is None else Path(out)
-    found.folder.mkdir(exist_ok=True)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    page = _render(_context(found, explain))
-    for name, table in found.tables.items():
-        with atomic_write(found.folder / f"{name}.csv") as partial:
-            table.to_csv(partial, index=name.startswith("confusion"))
-    write_text(file, page)
-    return file
-
-
-def check_evaluated(
-    run: RunDirectory, suffix: str = "", split: str = "test"
-) -> tuple[Path, Path]:
-    """Returns an evaluation's metrics and predictions.
-
-    Raises:
-        ValueError: If one of the files is not there.
-    """
-    files = tuple(run.path / f"{n}{suffix}" for n in ("metrics", "predictions"))
-    metrics, predictions = files[0].with_suffix(".json"), files[1].with_suffix(".csv")
-    for file in (metrics, predictions):
-        if not file.is_file():
-            raise ValueError(
-                f"The run in {run.path} has no {file.name}: it was not evaluated on "
-                f"{split!r} yet. `agegender evaluate {run.path}` writes it."
-            )
-    return metrics, predictions
-
-
-def _read(
-    run: RunDirectory,
-    data: PreparedDataset | str | Path | None,
-    split: str,
-    checkpoint: str,
-    pictures: bool,
-) -> _Evaluated:
-    prepared, same, reason = None, True, ""
-    if data is not None:
-        prepared, same = open_data(run, data)
-    splits = run.info()["splits"] if same or prepared is None else prepared.splits
-    split = splits.get(split, split)
-    suffix = file_suffix(run, split, checkpoint, None if same else prepared)
-    metrics, predictions = check_evaluated(run, suffix, split)
-    table = read_predictions(predictions)
-    if not pictures:
-        prepared, reason = None, "Pictures and keys of faces were left out on request."
-    elif prepared is None:
-        try:
-            prepared, _ = open_data(run, None)
-        except ValueError as error:
-            reason = f"There are no pictures of faces: {error}"
-    return _Evaluated(
-        run,
-        read_json(metrics),
-        table,
-        split,
-        checkpoint,
-        run.path / f"report{suffix}",
-        prepared,
-        reason,
-    )
-
-
-def _context(found: _Evaluated, explain: int) -> dict[str, Any]:
-    """Returns everything that the template shows; draws the figures on the way."""
-    run, metrics, folder = found.run, found.metrics, found.folder
-    answers = read_question_answers(found.predictions, run.encoding())
-    subjects = found.predictions.get("subject")
-    scores = found.tables["scores"] = score_table(metrics)
-    reliability, bins = draw_reliability(answers, subjects, metrics, folder)
-    found.tables["reliability"] = bins
-    confusions = confusion_tables(metrics, answers)
-    plot_confusion_matrices(metrics, folder / "confusion.png")
-    found.tables |= {f"confusion_{file_name(n)}": t for n, t in confusions.items()}
-    return {
-        "title": run.recipe().title or run.recipe().name or "A run",
-        "facts": run_facts(run, found.checkpoint, metrics, found.split),
-        "metrics": metrics,
-        "unknown_faces": UNKNOWN_FACES,
-        "one_class": one_class_warnings(metrics),
-        "split": found.split,
-        "groups": _groups(found),
-        "scores": _records(scores),
-        "curves": draw_curves(run, folder),
-        "loss_weights": loss_weights_text(run),
-        "confusions": {
-            name.replace("_", " "): {
-                "names": [*table.columns],
-                "rows": confusion_rows(table),
-            }
-            for name, table in confusions.items()
-        },
-        "reliability": reliability,
-        "num_diagrams": len(answers),
-        **_calibration(found),
-        **_faces(found, answers, explain),
-        "without_pictures": found.without_pictures,
-        "folder": folder.name,
-        "accent": COLORS[0],
-    }
-
-
-def _groups(found: _Evaluated) -> list[dict[str, Any]]:
-    blocks = []
-    for columns, scored in (found.metrics.get("groups") or {}).items():
-        table = group_table(columns, scored)
-        if table.empty:
-            continue
-        found.tables[f"groups_{file_name(columns)}"] = table
-        blocks.append(
-            {
-                "title": columns.replace(",", " × ").replace("_", " "),
-                "questions": scored_questions(scored),
-                "rows": _records(table),
-                "gaps": [*gap_sentences(scored)],
-                "num_unlabelled": scored["num_unlabelled"],
-                "few_faces": scored["few_faces"],
-                "few_subjects": scored["few_subjects"],
-                "pictures": draw_groups(columns, scored, found.metrics, found.folder),
-            }
-        )
-    return blocks
-
-
-def _calibration(found: _Evaluated) -> dict[str, Any]:
-    calibration = found.metrics.get("calibration")
-    if not calibration:
-        return {"calibration": None, "coverage": {}}
-    table = found.tables["coverage"] = coverage_table(calibration)
-    blocks = {
-        str(name): _records(part)
-        for name, part in table.groupby("question", sort=False)
-    }
-    return {"calibration": calibration, "coverage": blocks}
-
-
-def _faces(found: _Evaluated, answers: list[Any], explain: int) -> dict[str, Any]:
-    """Returns the surest mistakes about gender and age group, or else further heads."""
-    asked = [a for a in answers if a.name in ("gender", "age_group")] or answers[:2]
-    mistakes = confident_mistakes(asked, found.predictions.index)
-    found.tables["mistakes"] = mistakes.drop(columns="key")  # a key may name somebody
-    pictures = None
-    if found.data is not None:
-        found.tables["mistakes"] = mistakes
-        pictures = read_pictures(found.data, found.split, mistakes["key"])
-    maps = []
-    if pictures is not None and explain:
-        chosen = chosen_faces(mistakes, explain)
-        maps = occlusion_pictures(
-            found.run, found.checkpoint, chosen, answers, pictures
-        )
-    return {
-        "mistakes": mistake_cards(mistakes, pictures),
-        "num_wrong": {a.name.replace("_", " "): int(a.wrong.sum()) for a in asked},
-        "num_faces_shown": len(pictures or ()),
-        "maps": maps,
-    }
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Returns rows as dicts, with `None` for NaN, which a template can ask for."""
-    cleaned = table.astype(object).where(table.notna(), None)
-    return [{str(k): v for k, v in row.items()} for row in cleaned.to_dict("records")]
-
-
-def _render(context: Mapping[str, Any]) -> str:
-    import jinja2
-
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["figure"] = _figure
-    text = importlib.resources.files(__package__).joinpath(TEMPLATE).read_text("utf-8")
-    return environment.from_string(text).render(context)
-
-
-def _figure(value: Any, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"

@@ -1,49 +1,64 @@
-"""Augmentation as a value: what training changes in its pictures at random."""
+"""Augmentation: random changes of training images, as a value and as Keras layers."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-# What no Keras layer does.
+if TYPE_CHECKING:
+    import keras
+
+# The classes of `keras.layers` that `Augmentation.layers` returns.
+LAYERS = (
+    "RandomFlip",
+    "RandomRotation",
+    "RandomZoom",
+    "RandomTranslation",
+    "RandomContrast",
+    "RandomBrightness",
+    "RandomSaturation",
+    "RandomGaussianBlur",
+    "RandomErasing",
+)
+UNIT = (0.0, 1.0)
+# No Keras layer does these.
 DATA_ONLY = ("low_resolution", "jpeg_quality")
-ERASED_AREA = (0.02, 0.33)  # share of the picture; Zhong et al. 2020
+ERASED_AREA = (0.02, 0.33)  # share of the image; Zhong et al. 2020
 ERASED_VALUE = 0.5
 BLUR_KERNEL = 7  # side in pixels: three standard deviations
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes of training pictures, drawn anew for every picture.
+    """Random changes of training images, drawn separately for each image.
 
-    One definition with two places: as Keras layers at the head of a model
-    (`build_model(augment=…)`), stripped from exports, or in `tf.data`
-    (`make_train_dataset(augment=…)`), with the same distributions. The defaults are the
-    report's: a flip and a contrast of 0.2, which is not stated there. All changes but
-    the flip are off at 0 (or `None`); they act in the order listed, on pixels in
-    [0, 1].
+    The same definition works in two places: as Keras layers at the start of a model
+    (`build_model(augment=…)`), which exports do not have, or in `tf.data`
+    (`make_train_dataset(augment=…)`), with the same distributions. The defaults are
+    those of the report: a flip and a contrast of 0.2, a value that it does not state.
+    All other changes are off at 0 (or `None`). They are applied in the order listed, to
+    pixels in [0, 1]. Where an image moves, its border is repeated.
 
     Args:
-        flip: Whether half of the pictures are mirrored, left and right.
-        rotation: Greatest angle, in degrees, either way, in [0, 180].
-        zoom: The picture is shrunk or enlarged about its center: it shows 1 + u times
-            the width and height, u drawn from [-zoom, zoom], in [0, 1).
-        shift: Greatest shift, either way, as a share of height and width, in [0, 1].
+        flip: Whether half of the images are flipped horizontally.
+        rotation: Largest angle, in degrees, in either direction, in [0, 180].
+        zoom: The image shows 1 + u times its width and height, about its center, with
+            u from [-zoom, zoom], in [0, 1).
+        shift: Largest shift, in either direction, as a share of height and width, in
+            [0, 1].
         contrast: The distance of pixels to their channel's mean is multiplied by a
             number from [1 - contrast, 1 + contrast], in [0, 1].
         brightness: A number from [-brightness, brightness] is added, in [0, 1].
-        saturation: Saturation is multiplied by f / (1 - f), f drawn from
+        saturation: Saturation is multiplied by f / (1 - f), with f from
             [0.5 - saturation, 0.5 + saturation], in [0, 0.5).
-        blur: Greatest standard deviation of a Gaussian blur, in pixels, in [0, 1].
-            A layer draws one for all pictures of a batch.
-        low_resolution: The picture is reduced to a share of its sides, drawn from
-            [1 - low_resolution, 1], and enlarged again, in [0, 1). Only in `tf.data`.
+        blur: Largest standard deviation of a Gaussian blur, in pixels, in [0, 1].
+            A layer draws one for all images of a batch.
+        low_resolution: The image is downsampled to a share of its sides, drawn from
+            [1 - low_resolution, 1], and upsampled again, in [0, 1). Only in `tf.data`.
         jpeg_quality: Lowest quality of a JPEG compression, drawn from
-            [jpeg_quality, 100]; `None` for none. Only in `tf.data`.
-        erasing: Probability that a rectangle of 2 to 33 % of the picture is made gray,
-            in [0, 1].
-
-    Where something leaves the picture, its border is repeated.
+            [jpeg_quality, 100]; `None` does not compress. Only in `tf.data`.
+        erasing: Probability that a rectangle of 2 to 33 % of the image becomes gray, in
+            [0, 1].
 
     Raises:
         ValueError: If a setting is out of range.
@@ -92,15 +107,122 @@ class Augmentation:
         return asdict(self)
 
     def check_layers(self) -> None:
-        """Makes sure that all of it can stand in a model.
-
-        Raises:
-            ValueError: If something is asked for that no Keras layer does.
-        """
-        asked = [name for name in DATA_ONLY if getattr(self, name)]
-        if asked:
+        """Raises ValueError if no Keras layer does what a setting asks for."""
+        wanted = [name for name in DATA_ONLY if getattr(self, name)]
+        if wanted:
             raise ValueError(
-                f"Invalid `augment`. No Keras layer does {' or '.join(asked)}: give it "
-                "to `make_train_dataset`, in a recipe with augmentation.where = "
+                f"Invalid `augment`. No Keras layer does {' or '.join(wanted)}: pass "
+                "it to `make_train_dataset`, in a recipe with augmentation.where = "
                 f"'data'. Received: {self}."
             )
+
+    def layers(self, seed: int | None = None) -> list[keras.Layer]:
+        """Returns the Keras layers of this augmentation, in their order.
+
+        They are built-in layers, so that a file with them loads with plain Keras. They
+        act in `fit` and not in `evaluate` and `predict`.
+
+        Args:
+            seed: Seed of the first one; each has its own. From the same seed all would
+                draw the same numbers: flipped images would get the lower contrasts.
+                `None` draws seeds from Keras' global seed.
+
+        Raises:
+            ValueError: If no Keras layer does what a setting asks for.
+        """
+        from keras import layers
+
+        self.check_layers()
+        a = self
+        border = {"fill_mode": "nearest", "interpolation": "bilinear"}
+        makers: list[tuple[Any, Any]] = [
+            (a.flip, lambda seed: layers.RandomFlip(
+                "horizontal", seed=seed, name="random_flip")),
+            (a.rotation, lambda seed: layers.RandomRotation(
+                a.rotation / 360, seed=seed, name="random_rotation", **border)),
+            (a.zoom, lambda seed: layers.RandomZoom(
+                (-a.zoom, a.zoom), seed=seed, name="random_zoom", **border)),
+            (a.shift, lambda seed: layers.RandomTranslation(
+                a.shift, a.shift, seed=seed, name="random_shift", **border)),
+            # A pair: of one number Keras 3.15 makes [1, 1 + factor].
+            (a.contrast, lambda seed: layers.RandomContrast(
+                (a.contrast, a.contrast), value_range=UNIT, seed=seed,
+                name="random_contrast")),
+            (a.brightness, lambda seed: layers.RandomBrightness(
+                a.brightness, value_range=UNIT, seed=seed, name="random_brightness")),
+            (a.saturation, lambda seed: layers.RandomSaturation(
+                (0.5 - a.saturation, 0.5 + a.saturation), value_range=UNIT, seed=seed,
+                name="random_saturation")),
+            (a.blur, lambda seed: layers.RandomGaussianBlur(
+                (1.0, 1.0), kernel_size=BLUR_KERNEL, sigma=(0.0, a.blur),
+                value_range=UNIT, seed=seed, name="random_blur")),
+            (a.erasing, lambda seed: layers.RandomErasing(
+                (a.erasing, a.erasing), scale=ERASED_AREA, fill_value=ERASED_VALUE,
+                value_range=UNIT, seed=seed, name="random_erasing")),
+        ]  # fmt: skip
+        return [
+            make(None if seed is None else seed + place)
+            for place, (asked, make) in enumerate(makers)
+            if asked
+        ]
+
+
+def add_augmentation(
+    image: Any, augmentation: Augmentation, seed: int | None = None
+) -> Any:
+    """Adds the layers of an augmentation after an image tensor in [0, 1]."""
+    for layer in augmentation.layers(seed):
+        image = layer(image)
+    return image
+
+
+def is_augmentation(layer: Any) -> bool:
+    """Returns whether a layer is one that `Augmentation.layers` returns."""
+    from keras import layers
+
+    return isinstance(layer, tuple(getattr(layers, name) for name in LAYERS))
+
+
+def strip_augmentation(model: keras.Model) -> keras.Model:
+    """Returns the model without its augmentation layers, sharing all its weights.
+
+    Exports must not have them: formats without a training mode refuse their random
+    operations, and a bare `model(images)` runs them, as their `training` is `True` by
+    default.
+
+    Args:
+        model: A functional model; models nested in it are stripped too.
+
+    Returns:
+        An uncompiled functional model of the same layers, with the same name and
+        outputs; the model itself if it has no augmentation layers.
+
+    Raises:
+        ValueError: If augmentation is in a Sequential or subclassed model: these have
+            no graph of calls to rebuild.
+
+    Example:
+        >>> from keras_agegender.models.builder import build_model
+        >>> model = build_model("resnet34", "gender")
+        >>> len(model.layers) - len(strip_augmentation(model).layers)
+        2
+    """
+    import keras
+
+    def is_model(layer: keras.Layer) -> bool:
+        return isinstance(layer, keras.Model)
+
+    def has_augmentation(layer: keras.Layer) -> bool:
+        return is_augmentation(layer) or (
+            is_model(layer) and any(map(has_augmentation, layer.layers))
+        )
+
+    def reuse(layer: keras.Layer) -> keras.Layer:
+        return strip_augmentation(layer) if is_model(layer) else layer
+
+    def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
+        return args[0] if is_augmentation(layer) else layer(*args, **kwargs)
+
+    if not has_augmentation(model):
+        return model
+    return keras.models.clone_model(model, clone_function=reuse, call_function=call)

@@ -69,7 +69,6 @@ CAFFE_VARIANTS = {
 # Kernel, stride, padding of convolutions 1 to 3.
 CAFFE_CONVOLUTIONS = ((7, 4, "valid"), (5, 1, "same"), (3, 1, "same"))
 CAFFE_HIDDEN_UNITS = 512
-CAFFE_IMAGE_SIZE = (227, 227)
 
 
 def caffe_backbone(image: Any, variant: CaffeVariant, dropout_rate: float = 0.5) -> Any:
@@ -136,7 +135,6 @@ def _pool(x: Any, number: int) -> Any:
 
 STACKWISE_FILTERS = (64, 128, 256, 512)
 RESNET34_STACKWISE_BLOCKS = (3, 4, 6, 3)
-RESNET34_IMAGE_SIZE = (224, 224)
 
 
 def resnet34_backbone(image: Any, width: float = 1.0) -> Any:

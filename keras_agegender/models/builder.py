@@ -14,14 +14,13 @@ from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.head_types import LAYER_PART
 from keras_agegender.encodings.registry import get_encoding
-from keras_agegender.models import augmentation_layers as augmentation
-from keras_agegender.models.augmentation import Augmentation
-from keras_agegender.models.input_scaling import scale_input
+from keras_agegender.models.augmentation import Augmentation, add_augmentation
 from keras_agegender.models.registry import (
     BackboneLike,
-    load_backbone_weights,
     resolve_backbone,
+    scale_input,
 )
+from keras_agegender.models.weights import load_backbone_weights
 
 # Name of the layer that keeps the encoding; it changes nothing and has no weights.
 ENCODING_LAYER = "encoding"
@@ -181,9 +180,9 @@ def build_model(
     image = keras.Input((*resolved.image_size, 3), name="image")
     x = image
     if isinstance(augment, Augmentation):
-        x = augmentation.augment(x, augment, seed=seed)
+        x = add_augmentation(x, augment, seed)
     elif augment and resolved.augments:
-        x = augmentation.augment(x, seed=seed)
+        x = add_augmentation(x, Augmentation(), seed)
     features = _pooled(resolved.features(scale_input(x, resolved.scaling)))
     if backbone_weights is not None:
         trunk = keras.Model(image, features, name=resolved.name)

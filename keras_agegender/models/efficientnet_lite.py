@@ -7,7 +7,6 @@ from typing import Any
 
 from keras import initializers, layers
 
-EFFICIENTNET_LITE0_IMAGE_SIZE = (224, 224)
 # The published weights were trained on (pixel - 127) / 128 with pixels in [0, 255].
 SCALE, OFFSET = 255.0 / 128.0, -127.0 / 128.0
 STEM_FILTERS = 32

@@ -1,4 +1,7 @@
-"""Backbones by name: built-in networks, `keras.applications` and your own functions."""
+"""Backbones by name: built-in networks, `keras.applications` and your own functions.
+
+Names and their settings are known without Keras, which is imported to build a network.
+"""
 
 from __future__ import annotations
 
@@ -8,100 +11,154 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any, TypeAlias
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import keras
 import numpy as np
 
 from keras_agegender.errors import did_you_mean
-from keras_agegender.models.backbones import (
-    CAFFE_IMAGE_SIZE,
-    CAFFE_VARIANTS,
-    RESNET34_IMAGE_SIZE,
-    caffe_backbone,
-    resnet34_backbone,
-    squeeze_excite,
-)
-from keras_agegender.models.efficientnet_lite import (
-    EFFICIENTNET_LITE0_IMAGE_SIZE,
-    efficientnet_lite0_backbone,
-)
-from keras_agegender.models.inference import inline_model
-from keras_agegender.models.input_scaling import (
-    INPUT_SCALINGS,
-    InputScaling,
-    get_input_scaling,
-)
-from keras_agegender.models.weights import (
-    load_model,
-    load_torch_weights,
-    transfer_weights,
-)
+
+if TYPE_CHECKING:
+    import keras
+
+# -- input scaling ---------------------------------------------------------------------
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+# Means of blue, green and red that Caffe's ImageNet models subtract.
+CAFFE_MEAN = (103.939, 116.779, 123.68)
+
+
+@dataclass(frozen=True)
+class InputScaling:
+    """y = x * scale + offset, per channel, from pixels in [0, 1].
+
+    Attributes:
+        scale: One factor, or one per channel.
+        offset: One summand, or one per channel.
+        reverses_channels: Whether RGB becomes BGR first.
+    """
+
+    scale: float | tuple[float, ...] = 1.0
+    offset: float | tuple[float, ...] = 0.0
+    reverses_channels: bool = False
+
+
+# By the name that `build_model(input_scaling=…)` takes.
+INPUT_SCALINGS = {
+    "0..1": InputScaling(),
+    "0..255": InputScaling(255.0),
+    "-1..1": InputScaling(2.0, -1.0),
+    "imagenet": InputScaling(
+        tuple(1.0 / std for std in IMAGENET_STD),
+        tuple(
+            -mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)
+        ),
+    ),
+    "caffe": InputScaling(255.0, tuple(-mean for mean in CAFFE_MEAN), True),
+}
+
+
+def get_input_scaling(scaling: str | Sequence[float]) -> InputScaling:
+    """Returns a scaling by its name or as a pair (scale, offset) of numbers.
+
+    Example:
+        >>> get_input_scaling("-1..1") == get_input_scaling((2, -1))
+        True
+    """
+    if isinstance(scaling, str) and scaling in INPUT_SCALINGS:
+        return INPUT_SCALINGS[scaling]
+    pair = [] if isinstance(scaling, str) else list(scaling)
+    if len(pair) == 2 and all(isinstance(number, (int, float)) for number in pair):
+        return InputScaling(float(pair[0]), float(pair[1]))
+    raise ValueError(
+        f"Invalid `input_scaling`. Expected one of {list(INPUT_SCALINGS)} or a pair "
+        f"(scale, offset) of numbers. Received: input_scaling={scaling!r}."
+    )
+
+
+def scale_input(image: Any, scaling: InputScaling) -> Any:
+    """Adds the layers of a scaling after an image tensor in [0, 1].
+
+    Returns:
+        A tensor of the same shape; the same tensor if nothing changes.
+    """
+    from keras import layers, ops
+
+    if scaling.reverses_channels:
+        image = ops.flip(image, axis=-1)
+    if scaling.scale == 1.0 and scaling.offset == 0.0:
+        return image
+    scale, offset = (
+        list(value) if isinstance(value, tuple) else value
+        for value in (scaling.scale, scaling.offset)
+    )
+    return layers.Rescaling(scale, offset, dtype="float32", name="input_scaling")(image)
+
+
+# -- built-in networks -----------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network that `build_model` knows.
+    """A row of `NETWORKS`.
 
     Attributes:
         features: Image tensor in [0, 1], `dropout_rate`, `width` -> features, a map or
             a vector per image.
         image_size: Default (height, width) in pixels.
-        minimum: Smallest height and width it can take.
+        minimum: Smallest height and width, in pixels.
         augments: Whether flip and contrast are layers of the model.
-        has_width: Whether it can be made wider or narrower.
+        has_width: Whether the number of channels can be changed.
     """
 
     features: Callable[..., Any]
-    image_size: tuple[int, int]
-    minimum: int
-    augments: bool
+    image_size: tuple[int, int] = (224, 224)
+    minimum: int = 32
+    augments: bool = True
     has_width: bool = False
 
 
-def _resnet_features(
-    image: Any, dropout_rate: float, width: float, excite: bool
-) -> Any:
-    x = resnet34_backbone(image, width)
-    return squeeze_excite(x) if excite else x
+def _caffe(variant: str, image: Any, dropout_rate: float, width: float) -> Any:
+    from keras_agegender.models.backbones import CAFFE_VARIANTS, caffe_backbone
 
-
-def _caffe_features(image: Any, dropout_rate: float, width: float, variant: str) -> Any:
     return caffe_backbone(image, CAFFE_VARIANTS[variant], dropout_rate)
 
 
-def _efficientnet_lite0_features(image: Any, dropout_rate: float, width: float) -> Any:
+def _resnet34(image: Any, dropout_rate: float, width: float) -> Any:
+    from keras_agegender.models.backbones import resnet34_backbone
+
+    return resnet34_backbone(image, width)
+
+
+def _resnet_se(image: Any, dropout_rate: float, width: float) -> Any:
+    from keras_agegender.models.backbones import squeeze_excite
+
+    return squeeze_excite(_resnet34(image, dropout_rate, width))
+
+
+def _efficientnet_lite0(image: Any, dropout_rate: float, width: float) -> Any:
+    from keras_agegender.models.efficientnet_lite import efficientnet_lite0_backbone
+
     return efficientnet_lite0_backbone(image)
 
 
 NETWORKS = {
     **{
-        # A pooling needs 2 rows. One behind conv1: (11 - 7) / 4 + 1 = 2. Two: 4 rows
-        # pool to 2, 4 = (19 - 7) / 4 + 1. Three: 8 pool to 4, 8 = (35 - 7) / 4 + 1.
-        name: Network(
-            features=partial(_caffe_features, variant=name),
-            image_size=CAFFE_IMAGE_SIZE,
-            minimum={1: 11, 2: 19, 3: 35}[len(variant.filters)],
-            augments=False,
+        # Pooling needs 2 rows. After one convolution: (11 - 7) / 4 + 1 = 2. After two:
+        # 4 rows pool to 2, 4 = (19 - 7) / 4 + 1. After three: 8 pool to 4,
+        # 8 = (35 - 7) / 4 + 1.
+        name: Network(partial(_caffe, name), (227, 227), minimum, augments=False)
+        for name, minimum in (
+            ("caffe", 35),
+            ("caffe_2conv", 19),
+            ("caffe_2conv_1fc", 19),
+            ("caffe_1conv", 11),
         )
-        for name, variant in CAFFE_VARIANTS.items()
     },
-    **{
-        name: Network(
-            features=partial(_resnet_features, excite=excite),
-            image_size=RESNET34_IMAGE_SIZE,
-            minimum=32,
-            augments=True,
-            has_width=True,
-        )
-        for name, excite in (("resnet34", False), ("resnet_se", True))
-    },
-    "efficientnet_lite0": Network(
-        features=_efficientnet_lite0_features,
-        image_size=EFFICIENTNET_LITE0_IMAGE_SIZE,
-        minimum=32,
-        augments=True,
-    ),
+    "resnet34": Network(_resnet34, has_width=True),
+    "resnet_se": Network(_resnet_se, has_width=True),
+    "efficientnet_lite0": Network(_efficientnet_lite0),
 }
 
 
@@ -109,21 +166,23 @@ def list_models() -> list[str]:
     """Returns the names that `build_model` takes.
 
     - `caffe`: Levi & Hassner 2015; `caffe_2conv`, `caffe_2conv_1fc` and `caffe_1conv`
-      are the report's smaller ones.
-    - `resnet34`: He et al. 2016; `resnet_se` has a Squeeze-and-Excitation block behind
+      are the smaller variants of the report.
+    - `resnet34`: He et al. 2016; `resnet_se` has a Squeeze-and-Excitation block after
       its last activation (Hu et al. 2018).
-    - `efficientnet_lite0`: Tan & Le 2019, made small enough for telephones.
+    - `efficientnet_lite0`: Tan & Le 2019, in the variant for mobile devices.
 
-    Besides these, `build_model` takes any network of `keras.applications`, as
-    `"keras.applications:EfficientNetV2B0"`, and networks of your own.
+    `build_model` also takes any network of `keras.applications`, such as
+    `"keras.applications:EfficientNetV2B0"`, and your own networks.
     """
     return list(NETWORKS)
 
 
+# -- keras.applications ----------------------------------------------------------------
+
 PREFIX = "keras.applications:"
 CUT = "/"  # between a network and the layer that it ends with
 
-# By input scaling. Those of 0..255 scale it themselves, in layers of their own.
+# By input scaling. Networks of 0..255 have scaling layers of their own.
 APPLICATIONS = {
     "0..255": (
         *(f"ConvNeXt{size}" for size in ("Tiny", "Small", "Base", "Large", "XLarge")),
@@ -149,15 +208,29 @@ APPLICATIONS = {
 }
 
 
+def backbone_names() -> list[str]:
+    """Returns all names of built-in networks and of `keras.applications`."""
+    return [*NETWORKS, *(PREFIX + n for names in APPLICATIONS.values() for n in names)]
+
+
+def is_backbone_name(name: str) -> bool:
+    """Returns whether a name can be a backbone's, without importing anything.
+
+    Which layer follows `/`, and what "module:function" is, is checked later.
+    """
+    if name.startswith(PREFIX):
+        return name.partition(CUT)[0] in backbone_names()
+    return ":" in name or name in NETWORKS
+
+
 def application_scaling(name: str) -> str:
     """Returns the input scaling of a `keras.applications` model.
 
     Args:
-        name: Its name there, without a prefix; a layer behind `/` is left out of
-            account.
+        name: Its name there, without a prefix; a layer after `/` is ignored.
 
     Raises:
-        ValueError: If no network there has that name.
+        ValueError: If there is no network of that name.
 
     Example:
         >>> application_scaling("ResNet50V2")
@@ -182,20 +255,34 @@ def build_application(
     """Returns a network of `keras.applications` without its classifier.
 
     Args:
-        name: Its name there, and after a `/` the layer that it ends with, if not the
-            last: `"MobileNet/conv_pw_11_relu"`.
+        name: Its name there, and optionally a `/` and its last layer, as in
+            `"MobileNet/conv_pw_11_relu"`.
         image_size: (height, width) of its input in pixels.
         weights: `"imagenet"` (downloaded by Keras), the path of an `.h5` file of
             weights without the classifier, or `None` for random weights.
-
-    Raises:
-        ValueError: If the weights can neither be downloaded nor read, or there is no
-            such layer.
     """
-    import keras  # recipes read the names before Keras loads
+    import keras
 
     name, cut, last = name.partition(CUT)
-    network = _construct(name, image_size, weights)
+    if weights not in (None, "imagenet") and not Path(str(weights)).is_file():
+        raise ValueError(f"There is no weights file {weights}.")
+    try:
+        network = getattr(keras.applications, name)(
+            weights=weights, include_top=False, input_shape=(*image_size, 3)
+        )
+    except Exception as error:
+        if weights is None:
+            raise
+        reason = " ".join(str(error).split())[:200]
+        advice = (
+            "Without a network, give the path of a local file instead. "
+            if weights == "imagenet"
+            else ""
+        )
+        raise ValueError(
+            f"Could not load `backbone_weights` {weights!r} into {name}. {advice}"
+            f"Keras says: {reason}"
+        ) from error
     if not cut:
         return network
     names = [layer.name for layer in network.layers]
@@ -209,37 +296,13 @@ def build_application(
     return keras.Model(network.input, output, name=f"{network.name}_{last}")
 
 
-def _construct(
-    name: str, image_size: tuple[int, int], weights: str | None
-) -> keras.Model:
-    import keras
+# -- any backbone ----------------------------------------------------------------------
 
-    constructor = getattr(keras.applications, name)
-    arguments = {"include_top": False, "input_shape": (*image_size, 3)}
-    if weights is None:
-        return constructor(weights=None, **arguments)
-    if weights != "imagenet" and not Path(weights).is_file():
-        raise ValueError(f"There is no weights file {weights}.")
-    try:
-        return constructor(weights=weights, **arguments)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        advice = (
-            "Without a network, give the path of a local file instead. "
-            if weights == "imagenet"
-            else ""
-        )
-        raise ValueError(
-            f"Could not load `backbone_weights` {weights!r} into {name}. {advice}"
-            f"Keras says: {reason}"
-        ) from error
-
-
-BackboneLike: TypeAlias = str | keras.Model | Callable[[Any], Any]
+BackboneLike: TypeAlias = "str | keras.Model | Callable[[Any], Any]"
 DEFAULT_IMAGE_SIZE = (224, 224)
 # What `load_backbone_weights` reads: Keras models and PyTorch's weights.
 WEIGHT_FILES = (".keras", ".safetensors", ".npz", ".pth", ".pt")
-# A factor this small, in a Rescaling among the first layers, is for [0, 255].
+# A smaller factor of a Rescaling among the first layers is for pixels in [0, 255].
 LARGEST_PIXEL_SCALE = 1.0 / 64.0
 FRONT_LAYERS = 5
 
@@ -249,11 +312,11 @@ class Backbone:
     """A backbone that is ready to be called.
 
     Attributes:
-        name: Name of the Keras model, unless another one is given.
+        name: Default name of the Keras model.
         features: Image tensor in the range of `scaling` -> features.
         image_size: (height, width) of the input in pixels.
         augments: Whether flip and contrast may be layers of the model.
-        scaling: What makes its input of pixels in [0, 1].
+        scaling: Converts pixels in [0, 1] to its input.
     """
 
     name: str
@@ -272,32 +335,26 @@ def resolve_backbone(
     input_scaling: str | Sequence[float] | None = None,
     weights: str | Path | None = None,
 ) -> Backbone:
-    """Returns what a backbone's name, Keras model or callable stands for.
+    """Returns the backbone for a name, Keras model or callable.
 
-    Args:
-        backbone: As in `build_model`, and so are the others.
-        image_size: (height, width) in pixels, or `None` for the backbone's own.
-        dropout_rate: Dropout of the Caffe networks.
-        width: Multiplier of the ResNets' channels.
-        input_scaling: A scaling, or `None` for the backbone's own.
-        weights: `"imagenet"` or a file. Files that `load_backbone_weights` reads are
-            left to it.
-
-    Raises:
-        ValueError: If there is no such backbone, or the arguments do not fit it.
+    The arguments are those of `build_model`. Of `weights`, files that
+    `load_backbone_weights` reads are left to it.
     """
     size = _checked_size(image_size)
     scaling = None if input_scaling is None else get_input_scaling(input_scaling)
-    weights = None if weights is None or _is_read_here(weights) else str(weights)
+    if weights is not None:
+        weights = None if Path(weights).suffix in WEIGHT_FILES else str(weights)
     is_application = isinstance(backbone, str) and backbone.startswith(PREFIX)
     if weights is not None and not is_application:
         raise ValueError(
-            f"Invalid `backbone_weights`. Expected a file, one of {WEIGHT_FILES}; just "
+            f"Invalid `backbone_weights`. Expected a file, one of {WEIGHT_FILES}; only "
             "the networks of keras.applications take others. "
             f"Received: backbone_weights={weights!r}."
         )
     if isinstance(backbone, str) and ":" not in backbone:
         return _named(backbone, size, dropout_rate, width, scaling)
+    import keras
+
     if width != 1.0:
         raise ValueError(
             f"Invalid `width`. Expected 1.0 for {backbone!r}. Received: width={width}."
@@ -326,39 +383,6 @@ def resolve_backbone(
     )
 
 
-def load_backbone_weights(backbone: keras.Model, file: str | Path) -> None:
-    """Loads a file of weights into a backbone.
-
-    Args:
-        backbone: A model from images to features.
-        file: A `.keras` file, of which layers of the same name are taken, or PyTorch's
-            weights as `load_torch_weights` reads them. Any other file was for
-            `resolve_backbone`, and nothing is done.
-
-    Raises:
-        ValueError: If a layer of the backbone finds no weights in the file.
-    """
-    file = Path(file)
-    if not _is_read_here(file):
-        return
-    if file.suffix != ".keras":
-        load_torch_weights(backbone, file)
-        return
-    if not file.is_file():
-        raise ValueError(f"There is no weights file {file}.")
-    source = load_model(file, compile=False)
-    skipped = transfer_weights(source, backbone).skipped
-    for name, reason in skipped.items():
-        raise ValueError(
-            f"{file} does not fit the backbone {backbone.name!r}: {len(skipped)} of "
-            f"its layers find no weights there. {name!r}: {reason}."
-        )
-
-
-def _is_read_here(weights: str | Path) -> bool:
-    return Path(weights).suffix in WEIGHT_FILES
-
-
 def _named(
     name: str,
     size: tuple[int, int] | None,
@@ -367,11 +391,11 @@ def _named(
     scaling: InputScaling | None,
 ) -> Backbone:
     if name not in NETWORKS:
-        hint = did_you_mean(name, NETWORKS)
         raise ValueError(
             f"Invalid `backbone`. Expected one of {list_models()}, a network of Keras "
-            f"as '{PREFIX}ResNet50', your own function as 'module:function', a "
-            f"keras.Model or a callable. Received: backbone={name!r}.{hint}"
+            f"such as '{PREFIX}ResNet50', your own function as 'module:function', a "
+            "keras.Model or a callable. Received: "
+            f"backbone={name!r}.{did_you_mean(name, NETWORKS)}"
         )
     network = NETWORKS[name]
     if size and min(size) < network.minimum:
@@ -382,7 +406,7 @@ def _named(
     if width != 1.0 and not network.has_width or not width > 0:
         wide = [name for name, network in NETWORKS.items() if network.has_width]
         raise ValueError(
-            f"Invalid `width`. Expected a number above 0, and 1.0 but for {wide}. "
+            f"Invalid `width`. Expected a number above 0, and 1.0 except for {wide}. "
             f"Received: width={width} for {name!r}."
         )
     return Backbone(
@@ -397,6 +421,8 @@ def _named(
 def _of_model(
     model: keras.Model, size: tuple[int, int] | None, scaling: InputScaling | None
 ) -> Backbone:
+    from keras_agegender.models.inference import inline_model
+
     shape = getattr(model, "input_shape", None)
     own: Any = (None, None)
     if isinstance(shape, tuple) and len(shape) == 4:
@@ -413,7 +439,9 @@ def _of_model(
 
 
 def _check_own_scaling(model: keras.Model, scaling: InputScaling | None) -> None:
-    """Refuses to guess where a model scales pixels of [0, 255] itself."""
+    """Raises ValueError if a model seems to scale pixels of [0, 255] itself."""
+    import keras
+
     first = getattr(model, "layers", [])[:FRONT_LAYERS]
     small = [
         layer.name
@@ -424,34 +452,47 @@ def _check_own_scaling(model: keras.Model, scaling: InputScaling | None) -> None
     if scaling is None and small:
         raise ValueError(
             f"Missing `input_scaling`. The layer {small[0]!r} of the backbone "
-            f"{model.name!r} looks as if it took pixels of another range than [0, 1]: "
-            f"say which, '0..255' for instance. Expected one of {list(INPUT_SCALINGS)}."
+            f"{model.name!r} seems to take pixels of another range than [0, 1], such "
+            f"as '0..255'. Expected one of {list(INPUT_SCALINGS)}."
         )
 
 
 def _imported(name: str) -> Any:
-    """Returns the object that "module:attribute" names."""
+    """Returns the object that "module:attribute" names.
+
+    A recipe may come from a stranger: only what the named package defines is returned,
+    not what its modules import, such as the `os` of "module:os.system".
+    """
     module, _, attribute = name.partition(":")
+    expected = "Invalid `backbone`. Expected 'module:function' of a module that "
     if module.partition(".")[0] in sys.stdlib_module_names:
-        # A recipe may come from a stranger: nothing in there builds a network.
         raise ValueError(
-            "Invalid `backbone`. Expected 'module:function' of a module that builds "
-            f"networks, not of one of Python's own. Received: backbone={name!r}."
+            f"{expected}builds networks, not of the standard library. "
+            f"Received: backbone={name!r}."
         )
     try:
         found: Any = importlib.import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
+            if isinstance(found, ModuleType) or part.startswith("__"):
+                raise ValueError(f"{part!r} is not defined there")
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
-            "Invalid `backbone`. Expected 'module:function' of a module that can be "
-            f"imported. Received: backbone={name!r}: {error}."
+            f"{expected}can be imported. Received: backbone={name!r}: {error}."
         ) from error
+    origin = found.func if isinstance(found, partial) else found
+    package = str(getattr(origin, "__module__", None)).partition(".")[0]
+    allowed = (module.partition(".")[0], "keras", "keras_agegender")
+    if callable(found) and package not in allowed:
+        raise ValueError(
+            f"{expected}defines it. Received: backbone={name!r}, which is defined in "
+            f"{package!r}."
+        )
     return found
 
 
 def _checked_call(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Returns a function that was given by name; not every one takes an image."""
+    """Returns a function given by name, which may not take an image."""
 
     @wraps(function)
     def call(image: Any) -> Any:
@@ -477,14 +518,3 @@ def _checked_size(image_size: Any) -> tuple[int, int] | None:
             f"Received: image_size={image_size!r}."
         )
     return size
-
-
-NETWORK_NAMES = (
-    "caffe",
-    "caffe_2conv",
-    "caffe_2conv_1fc",
-    "caffe_1conv",
-    "resnet34",
-    "resnet_se",
-    "efficientnet_lite0",
-)

@@ -14,7 +14,7 @@ import numpy as np
 from keras_agegender.models.backbones import RESNET34_STACKWISE_BLOCKS
 from keras_agegender.models.efficientnet_lite import EFFICIENTNET_LITE0_STACKS
 from keras_agegender.models.inference import copy_weights
-from keras_agegender.models.input_scaling import IMAGENET_MEAN, IMAGENET_STD
+from keras_agegender.models.registry import IMAGENET_MEAN, IMAGENET_STD, WEIGHT_FILES
 
 
 @dataclass(frozen=True)
@@ -353,6 +353,34 @@ def _fold_normalization(
     norm.set_weights([gamma, beta, running_mean + shift, running_var])
 
 
+def load_backbone_weights(backbone: keras.Model, file: str | Path) -> None:
+    """Loads weights into a backbone, a model from images to features.
+
+    Args:
+        backbone: The model.
+        file: A `.keras` file with layers of the same names, or PyTorch weights as in
+            `load_torch_weights`. Any other file was read by `resolve_backbone`.
+
+    Raises:
+        ValueError: If a layer of the backbone finds no weights in the file.
+    """
+    file = Path(file)
+    if file.suffix not in WEIGHT_FILES:
+        return
+    if file.suffix != ".keras":
+        load_torch_weights(backbone, file)
+        return
+    if not file.is_file():
+        raise ValueError(f"There is no weights file {file}.")
+    source = load_model(file, compile=False)
+    skipped = transfer_weights(source, backbone).skipped
+    for name, reason in skipped.items():
+        raise ValueError(
+            f"{file} does not fit the backbone {backbone.name!r}: {len(skipped)} of "
+            f"its layers find no weights there. {name!r}: {reason}."
+        )
+
+
 # In Keras' messages about what its safe mode refuses.
 UNSAFE = ("safe_mode", "unsafe", "arbitrary code", "not a modeling function")
 
@@ -375,8 +403,6 @@ def load_model(file: str | Path, *, compile: bool = True) -> Any:
     Example:
     >>> load_model("runs/1/best.keras")  # doctest: +SKIP
     """
-    import keras
-
     file = Path(file)
     if not file.is_file():
         raise ValueError(f"There is no model file {file}.")

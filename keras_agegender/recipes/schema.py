@@ -20,8 +20,13 @@ from keras_agegender.encodings.registry import (
 from keras_agegender.errors import did_you_mean
 from keras_agegender.files import FILE_NAME_RULE, is_file_name
 from keras_agegender.models.augmentation import Augmentation
-from keras_agegender.models.input_scaling import INPUT_SCALINGS
-from keras_agegender.models.registry import APPLICATIONS, CUT, PREFIX, list_models
+from keras_agegender.models.registry import (
+    INPUT_SCALINGS,
+    PREFIX,
+    backbone_names,
+    is_backbone_name,
+    list_models,
+)
 
 if TYPE_CHECKING:
     from keras_agegender.encodings.encoding import Encoding
@@ -96,18 +101,13 @@ class ModelSettings:
     trainable_layers: FromZero | None = None
 
     def __post_init__(self) -> None:
-        applications = [PREFIX + name for row in APPLICATIONS.values() for name in row]
-        if self.backbone.startswith(PREFIX):
-            valid = self.backbone.partition(CUT)[0] in applications
-        else:
-            valid = self.backbone in list_models() or ":" in self.backbone
         _require(
-            valid,
+            is_backbone_name(self.backbone),
             "backbone",
             f"one of {list_models()}, a network of Keras such as '{PREFIX}ResNet50', "
             "or 'module:function'",
             self.backbone,
-            [*list_models(), *applications],
+            backbone_names(),
         )
         _require(
             self.encoding in ENCODINGS,

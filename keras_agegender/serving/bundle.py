@@ -22,7 +22,7 @@ from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
 from keras_agegender.faces.preprocessing_graph import PhotoFaces, PreprocessingGraph
 from keras_agegender.files import now, read_json, versions
 from keras_agegender.labels import GENDERS, MISSING
-from keras_agegender.models.augmentation_layers import strip_augmentation
+from keras_agegender.models.augmentation import strip_augmentation
 from keras_agegender.models.builder import stored_encoding
 from keras_agegender.models.inference import fold_for_inference
 from keras_agegender.models.weights import load_model

@@ -16,7 +16,7 @@ from keras_agegender import __version__
 from keras_agegender.cli import main as cli
 from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.encodings.registry import get_encoding
-from keras_agegender.evaluation.evaluate import check_groupings, read_descriptions
+from keras_agegender.evaluation.evaluate import check_groupings, read_face_metadata
 
 # A network and a dataset that train in a few seconds.
 TINY = ("--set", "model.image_size=[32, 32]", "--set", "model.backbone=caffe_1conv",
@@ -147,7 +147,7 @@ def test_prepare_csv_makes_outputs_of_columns(capsys, tmp_path):
     assert code == 0 and "column 'hat' is an output: binary" in out
     data = load_prepared(tmp_path / "out")
     assert [head.name for head in data.extra_heads()] == ["hat"]
-    albums = read_descriptions(data, "train")["album"]
+    albums = read_face_metadata(data, "train")["album"]
     assert set(albums) == {"o0", "o1", "o2"} and len(albums) == data.num_faces("train")
     code, out, _ = run(
         capsys, *command[:-1], tmp_path / "none", "--female", 0, "--male", 1, "--extra",
@@ -155,7 +155,7 @@ def test_prepare_csv_makes_outputs_of_columns(capsys, tmp_path):
     )  # fmt: skip
     data = load_prepared(tmp_path / "none")
     assert code == 0 and data.extra_heads() == ()
-    descriptions = read_descriptions(data, "train")
+    descriptions = read_face_metadata(data, "train")
     assert set(descriptions["hat"]) == {"0", "1"}
     check_groupings("hat", descriptions, get_encoding("categorical"))
     with pytest.raises(ValueError, match=r"Received: 'race'\.$"):

@@ -12,7 +12,7 @@ from keras_agegender.cli.main import main
 from keras_agegender.datasets.face_index import index_faces, read_faces
 from keras_agegender.datasets.pipeline import read_labels
 from keras_agegender.datasets.prepared import load_prepared
-from keras_agegender.evaluation.evaluate import read_descriptions
+from keras_agegender.evaluation.evaluate import read_face_metadata
 from keras_agegender.files import CHECKSUMS_FILE
 from keras_agegender.training.train import train
 
@@ -48,7 +48,7 @@ def test_the_shard_is_named(whole, tmp_path, place):
     "read",
     [
         lambda data: read_labels(data, "fold_0"),
-        lambda data: read_descriptions(load_prepared(data), "fold_0"),
+        lambda data: read_face_metadata(load_prepared(data), "fold_0"),
         read_faces,
         lambda data: [*read_faces(data).pictures()],
     ],

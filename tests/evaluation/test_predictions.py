@@ -1,4 +1,4 @@
-"""predictions.csv: who, the truth, the answers, by name and by id."""
+"""predictions.csv: subjects, labels and predictions, by name and by id."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras_agegender.datasets.prepare import prepare
 from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.registry import get_encoding
-from keras_agegender.evaluation.evaluate import check_groupings, read_descriptions
+from keras_agegender.evaluation.evaluate import check_groupings, read_face_metadata
 from keras_agegender.evaluation.predictions import (
     prediction_table,
     read_predictions,
@@ -55,7 +55,7 @@ def test_names_stand_beside_ids(tmp_path):
     assert read.index.tolist() == ["1.jpg", "2.jpg"]
 
 
-def test_unknown_numbers_are_empty_cells_and_older_files_are_read(tmp_path):
+def test_unknown_numbers_are_empty_cells(tmp_path):
     table = pd.DataFrame(
         {
             "key": ["1", "2"], "age_group": ["25-32", ""], "gender": "male",
@@ -83,7 +83,7 @@ def test_a_dataset_says_who_and_what_else(tmp_path):
     rows = [{**row, "album": f"{row['fold']:03d}"} for row in make_rows(tmp_path, 10)]
     prepare(make_manifest(rows, EXTRA_HEADS), tmp_path / "data", progress=False)
     prepared = load_prepared(tmp_path / "data")
-    found = read_descriptions(prepared, "fold_0")
+    found = read_face_metadata(prepared, "fold_0")
     assert found["subject"].tolist() == ["s0", "s5"]
     assert found["album"].tolist() == ["000", "000"]
     assert found["fold"].tolist() == [0, 0]

@@ -160,7 +160,7 @@ def test_groups_are_those_of_the_metrics_the_worst_first(page, evaluated):
 
 def test_scores_stand_beside_the_majority_s(page, evaluated):
     metrics = metrics_of(evaluated)
-    rows = page.table("question")
+    rows = page.table("task")
     gender, age = metrics["gender"], metrics["age"]
     answer = gender["majority"]["answer"]
     assert rows[0][:2] == [["gender"], ["accuracy"]]
@@ -184,9 +184,9 @@ def test_scores_stand_beside_the_majority_s(page, evaluated):
 
 def test_sections_come_in_their_order(page):
     order = [
-        "Who fares worse", "Scores", "Training", "What is taken for what",
-        "Are probabilities right", "Sets of answers", "Surest mistakes",
-        "What the answers depend on",
+        "Who fares worse", "Scores", "Training", "Rows are true classes",
+        "Reliability of probabilities", "Prediction sets are",
+        "Most confident mistakes", "What the predictions depend on",
     ]  # fmt: skip
     places = [page.text.rindex(title) for title in order[:1] + order[2:]]
     assert places == sorted(places)
@@ -238,13 +238,13 @@ def test_mistakes_are_shown_with_their_keys_unless_not(run):
     assert set(gender["key"]) == set(wrong["key"]) and len(wrong)
     assert gender["probability"].is_monotonic_decreasing
     count = mistakes["key"].nunique()
-    assert f"Pictures of {count} faces are in this file." in shown
+    assert f"Images of {count} faces are in this file." in shown
     assert shown.count("data:image/jpeg") == len(mistakes)
     assert all(key in shown for key in mistakes["key"])
     assert "data:image/jpeg" not in hidden and "are in this file" not in hidden
     assert not any(key in hidden for key in table["key"])
     assert "left out on request" in hidden
-    assert "surest of" in hidden
+    assert "most confident of" in hidden
 
 
 def test_faces_seen_in_training_are_said_at_the_top(run):
@@ -297,7 +297,7 @@ def test_what_is_not_there_is_left_out(run):
     run.calibration_file.unlink()
     change_metrics(run, calibration=None, groups={}, extra={}, age=None)
     page = Page(write_report(run))
-    for title in ("Training", "Sets of answers", "age group accuracy"):
+    for title in ("Training", "Prediction sets", "age group accuracy"):
         assert title not in page.text
     assert "No groups were scored" in page.text
     assert "The run was not calibrated" in page.text
@@ -306,7 +306,7 @@ def test_what_is_not_there_is_left_out(run):
 def test_data_that_is_gone_leaves_the_pictures_out(run):
     run.update_info(data="nowhere")
     page = Page(write_report(run))
-    assert "There are no pictures of faces: " in page.text
+    assert "There are no images of faces: " in page.text
     assert not any(i["src"].startswith("data:image/jpeg") for i in page.images)
 
 
@@ -324,7 +324,7 @@ def test_errors(run, tmp_path):
         write_report(run, pictures=False, explain=2)
     table = pd.read_csv(run.path / "predictions.csv")
     table.drop(columns="gender_id").to_csv(run.path / "predictions.csv", index=False)
-    with pytest.raises(ValueError, match="'gender_id'.*older version"):
+    with pytest.raises(ValueError, match="'gender_id'.*agegender evaluate"):
         write_report(run)
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.evaluation import plots as group_plot, plots as reliability_plot
+from keras_agegender.evaluation.occlusion import draw_occlusion, occlusion_map
 from keras_agegender.evaluation.plots import (
     decoded_history,
     history_panels,
@@ -18,19 +19,17 @@ from keras_agegender.evaluation.plots import (
     reliability_bins,
 )
 from keras_agegender.evaluation.predictions import (
-    QuestionAnswers,
+    TaskPredictions,
     confident_mistakes,
     prediction_table,
     read_predictions,
-    read_question_answers,
+    task_predictions,
     thumbnail,
     write_predictions,
 )
 from keras_agegender.evaluation.report import (
     chosen_faces,
     confusion_rows,
-    draw_occlusion,
-    occlusion_map,
     score_table,
     shade,
 )
@@ -48,11 +47,11 @@ GROUPS = {
 }  # fmt: skip
 
 
-def question(name, probabilities, truth):
+def task(name, probabilities, truth):
     probabilities = np.array(probabilities)
     classes = tuple("abc"[: probabilities.shape[1]])
-    answer = probabilities.argmax(axis=1)
-    return QuestionAnswers(name, classes, probabilities, np.array(truth), answer)
+    predicted = probabilities.argmax(axis=1)
+    return TaskPredictions(name, classes, probabilities, np.array(truth), predicted)
 
 
 def test_bins_by_hand():
@@ -128,8 +127,8 @@ def test_bars_are_worst_first_and_few_ones_last(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["gender", "joint", "ordinal", "coral", "years"])
-def test_answers_come_back_from_a_file(name, tmp_path):
-    """What predictions.csv says is what the outputs say, but for four decimals."""
+def test_predictions_come_back_from_a_file(name, tmp_path):
+    """predictions.csv has the outputs, rounded to four decimals."""
     glasses = Head("glasses", "binary")
     question = "older" if name == "ordinal" else None
     encoding = get_encoding(name, question=question, heads=[glasses])
@@ -153,10 +152,10 @@ def test_answers_come_back_from_a_file(name, tmp_path):
     described = {"glasses": np.array([0, 1, -1, 1] * 5)}
     table = prediction_table(outputs, labels, encoding, described)
     write_predictions(tmp_path / "p.csv", table)
-    found = read_question_answers(read_predictions(tmp_path / "p.csv"), encoding)
-    by_name = {question.name: question for question in found}
+    found = task_predictions(read_predictions(tmp_path / "p.csv"), encoding)
+    by_name = {task.name: task for task in found}
     decoded = encoding.decode(outputs)
-    assert by_name["gender"].answer.tolist() == np.asarray(decoded.gender).tolist()
+    assert by_name["gender"].predicted.tolist() == np.asarray(decoded.gender).tolist()
     assert by_name["gender"].truth.tolist() == labels["gender"].tolist()
     assert ("age_group" in by_name) == (decoded.age_group is not None)
     if decoded.age_group is not None:
@@ -167,11 +166,11 @@ def test_answers_come_back_from_a_file(name, tmp_path):
     assert by_name["glasses"].truth.tolist() == described["glasses"].tolist()
 
 
-def test_surest_mistakes_by_hand():
-    gender = question(
+def test_confident_mistakes_by_hand():
+    gender = task(
         "gender", [[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.4, 0.6]], [1, 0, -1, 0]
     )
-    age = question("age_group", [[0.1, 0.2, 0.7]] * 4, [2, 2, 2, 0])
+    age = task("age_group", [[0.1, 0.2, 0.7]] * 4, [2, 2, 2, 0])
     found = confident_mistakes([gender, age], ["k0", "k1", "k2", "k3"], count=2)
     assert found.to_dict("list") == {
         "key": ["k0", "k1", "k3"],
@@ -195,7 +194,7 @@ def test_thumbnails_are_square():
         assert picture.getpixel((20, 20)) < (15, 15, 15)
 
 
-def test_a_map_finds_what_an_answer_depends_on():
+def test_a_map_finds_what_a_prediction_depends_on():
     image = np.zeros((20, 20, 3))
     image[12:16, 2:6] = 1.0
     needed = occlusion_map(image, lambda x: x[:, 12:16, 2:6].mean((1, 2, 3)), steps=5)

@@ -9,8 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_agegender.datasets.augment import augment_image
-from keras_agegender.models.augmentation import Augmentation
-from keras_agegender.models.augmentation_layers import augment
+from keras_agegender.models.augmentation import Augmentation, add_augmentation
 
 COUNT = 600
 NOTHING = {"flip": False, "contrast": 0.0}
@@ -18,7 +17,7 @@ NOTHING = {"flip": False, "contrast": 0.0}
 
 def in_model(image, augmentation, count=COUNT, batch=None):
     inputs = keras.Input(image.shape)
-    model = keras.Model(inputs, augment(inputs, augmentation, seed=3))
+    model = keras.Model(inputs, add_augmentation(inputs, augmentation, seed=3))
     images = np.repeat(image[np.newaxis], batch or count, axis=0)
     parts = [
         ops.convert_to_numpy(model(images, training=True))
@@ -195,7 +194,7 @@ def test_what_no_layer_does_is_refused():
     for options in ({"jpeg_quality": 50}, {"low_resolution": 0.5}):
         (name,) = options
         with pytest.raises(ValueError, match=f"No Keras layer does {name}"):
-            augment(keras.Input((8, 8, 3)), Augmentation(**options))
+            Augmentation(**options).layers()
 
 
 @pytest.mark.parametrize(

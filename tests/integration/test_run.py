@@ -463,7 +463,7 @@ def test_an_export_repeats_what_training_wrote_down(run, prepared, tmp_path):
 def test_evaluating_other_pixels_is_refused(run, tmp_path):
     other = make_prepared(tmp_path, crop_options=CropOptions(margin=0.6),
                           extra_heads=EXTRA_HEADS)  # fmt: skip
-    with pytest.raises(ValueError, match=r"other pixels.*\['crop'\].*margin 0.6"):
+    with pytest.raises(ValueError, match=r"in another way.*\['crop'\].*margin 0.6"):
         evaluate(run, other)
 
 

@@ -7,15 +7,11 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_agegender.models.augmentation import Augmentation
-from keras_agegender.models.augmentation_layers import (
-    AUGMENTATION_LAYERS,
-    augment,
-    center_crop,
-    random_contrast,
-    random_flip,
-    resize,
-    scale,
+from keras_agegender.models.augmentation import (
+    LAYERS,
+    Augmentation,
+    add_augmentation,
+    is_augmentation,
     strip_augmentation,
 )
 from keras_agegender.models.builder import build_model
@@ -31,7 +27,7 @@ def as_numpy(tensor):
 
 def augmented_halves(seed, count=400):
     inputs = keras.Input(HALVES.shape[1:])
-    model = keras.Model(inputs, augment(inputs, seed=seed))
+    model = keras.Model(inputs, add_augmentation(inputs, Augmentation(), seed))
     images = np.repeat(HALVES.astype("float32"), count, axis=0)
     outputs = as_numpy(model(images, training=True))
     difference = outputs[:, 0, -1, 0] - outputs[:, 0, 0, 0]
@@ -47,42 +43,11 @@ def images_for(model, count=4):
     return np.random.default_rng(0).random(shape).astype("float32")
 
 
-def test_scale_maps_bytes_to_the_unit_interval():
-    pixels = np.array([[[[0, 51, 255]]]], dtype="uint8")
-    scaled = scale()(pixels)
-    np.testing.assert_allclose(as_numpy(scaled), [[[[0.0, 0.2, 1.0]]]], rtol=1e-6)
-    assert keras.backend.standardize_dtype(scaled.dtype) == "float32"
-
-
-def test_center_crop_leaves_as_much_on_either_side():
-    image = np.arange(36, dtype="float32").reshape(1, 6, 6, 1)
-    cropped = as_numpy(center_crop((2, 4))(image))[0, :, :, 0]
-    np.testing.assert_array_equal(cropped, [[13, 14, 15, 16], [19, 20, 21, 22]])
-
-
-def test_resize_averages_when_it_shrinks():
-    image = np.zeros((1, 8, 8, 1), dtype="float32")
-    image[:, ::2] = 1.0  # stripes one pixel wide; without antialiasing some would win
-    shrunk = as_numpy(resize((2, 2))(image))
-    np.testing.assert_allclose(shrunk, 0.5, atol=0.1)
-
-
-def test_layers_do_what_the_input_pipeline_does():
-    pytest.importorskip("tensorflow")
-    from keras_agegender.datasets.pipeline import preprocess_for_evaluation
-
-    picture = np.random.default_rng(0).integers(0, 256, (61, 47, 3)).astype("uint8")
-    expected = preprocess_for_evaluation(picture, (32, 32), pipeline="caffe")
-    x = scale()(picture[None])
-    found = center_crop((32, 32))(resize((36, 36))(x))  # 32 * 256 / 227 = 36.1
-    np.testing.assert_allclose(as_numpy(found)[0], np.asarray(expected), atol=1e-5)
-
-
 def test_flip_mirrors_half_of_the_images_left_and_right():
     mirrored, _ = augmented_halves(seed=3)
     assert 0.4 < mirrored.mean() < 0.6
     images = np.random.default_rng(0).random((16, 3, 5, 3)).astype("float32")
-    flipped = as_numpy(random_flip(seed=0)(images, training=True))
+    flipped = as_numpy(Augmentation(contrast=0).layers(0)[0](images, training=True))
     for image, result in zip(images, flipped, strict=True):
         same, mirror = (
             np.array_equal(result, image),
@@ -100,7 +65,8 @@ def test_contrast_is_lowered_as_often_as_raised():
 
 def test_contrast_stays_in_range():
     images = np.random.default_rng(0).integers(0, 2, (8, 4, 4, 3)).astype("float32")
-    outputs = as_numpy(random_contrast(1.0, seed=0)(images, training=True))
+    (layer,) = Augmentation(flip=False, contrast=1.0).layers(seed=0)
+    outputs = as_numpy(layer(images, training=True))
     assert outputs.min() >= 0.0 and outputs.max() <= 1.0
 
 
@@ -118,7 +84,7 @@ def test_one_seed_gives_one_augmentation():
 
 def test_augmentation_acts_in_training_only():
     model = small_resnet()
-    names = [x.name for x in model.layers if isinstance(x, AUGMENTATION_LAYERS)]
+    names = [x.name for x in model.layers if is_augmentation(x)]
     assert names == ["random_flip", "random_contrast"]
     head = keras.Model(model.input, model.get_layer("random_contrast").output)
     images = images_for(model)
@@ -138,7 +104,7 @@ def test_augmentation_acts_in_training_only():
 )
 def test_which_models_hold_augmentation(name, augment, expected):
     model = build_model(name, image_size=(40, 40), augment=augment)
-    assert sum(isinstance(x, AUGMENTATION_LAYERS) for x in model.layers) == expected
+    assert sum(is_augmentation(x) for x in model.layers) == expected
 
 
 def assert_same_predictions(found, expected, images):
@@ -152,7 +118,7 @@ def test_strip_augmentation_keeps_weights_and_outputs(tmp_path):
     model = small_resnet("ordinal")
     stripped = strip_augmentation(model)
     assert stripped.name == model.name
-    assert not [x for x in stripped.layers if isinstance(x, AUGMENTATION_LAYERS)]
+    assert not [x for x in stripped.layers if is_augmentation(x)]
     assert len(stripped.layers) == len(model.layers) - 2
     pairs = zip(stripped.weights, model.weights, strict=True)
     assert all(ours is theirs for ours, theirs in pairs)
@@ -170,8 +136,8 @@ def test_every_layer_trains_saves_and_is_stripped(tmp_path):
     )  # fmt: skip
     model = build_model("caffe_1conv", "gender", image_size=(32, 32),
                         augment=everything, seed=1)  # fmt: skip
-    held = [x for x in model.layers if isinstance(x, AUGMENTATION_LAYERS)]
-    assert len(held) == len(AUGMENTATION_LAYERS)
+    held = [x for x in model.layers if is_augmentation(x)]
+    assert len(held) == len(LAYERS)
     assert len({layer.seed for layer in held}) == len(held)
     model.compile("sgd", {"gender": "binary_crossentropy"})
     images = images_for(model)
@@ -180,17 +146,17 @@ def test_every_layer_trains_saves_and_is_stripped(tmp_path):
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert_same_predictions(loaded, model, images)
     stripped = strip_augmentation(loaded)
-    assert not [x for x in stripped.layers if isinstance(x, AUGMENTATION_LAYERS)]
+    assert not [x for x in stripped.layers if is_augmentation(x)]
     assert_same_predictions(stripped, model, images)
 
 
 def test_strip_augmentation_reaches_into_nested_models():
     inner = small_resnet()
     picture = keras.Input((32, 32, 3))
-    outer = keras.Model(picture, inner(scale()(picture)))
+    outer = keras.Model(picture, inner(keras.layers.Rescaling(1 / 255)(picture)))
     stripped = strip_augmentation(outer)
     layers = [*stripped.layers, *stripped.layers[-1].layers]
-    assert not [x for x in layers if isinstance(x, AUGMENTATION_LAYERS)]
+    assert not [x for x in layers if is_augmentation(x)]
     assert_same_predictions(stripped, outer, images_for(outer))
     assert len(inner.layers) == len(strip_augmentation(inner).layers) + 2
 
@@ -201,6 +167,6 @@ def test_strip_augmentation_leaves_others_alone():
 
 
 def test_strip_augmentation_refuses_what_it_cannot_rebuild():
-    model = keras.Sequential([keras.Input((8, 8, 3)), random_flip()])
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.RandomFlip()])
     with pytest.raises(ValueError, match="Sequential"):
         strip_augmentation(model)

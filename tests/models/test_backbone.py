@@ -400,7 +400,48 @@ def test_an_application_has_no_such_layer_to_end_with():
         build_model("keras.applications:MobileNet/conv_pw_2_rel", "gender", **SIZE)
 
 
-@pytest.mark.parametrize("name", ["os:abort", "builtins:exec", "os.path:join"])
-def test_a_recipe_calls_nothing_of_python_itself(name):
-    with pytest.raises(ValueError, match="not of one of Python's own"):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("os:abort", "not of the standard library"),
+        ("builtins:exec", "not of the standard library"),
+        ("os.path:join", "not of the standard library"),
+        ("keras_agegender.files:os.system", "'os' is not defined there"),
+        ("keras_agegender.files:shutil.rmtree", "'shutil' is not defined there"),
+        ("keras_agegender.cli.console:sys.exit", "'sys' is not defined there"),
+        ("keras_agegender.files:Path", "defined in 'pathlib'"),
+        ("keras_agegender.files:Path.rmdir", "defined in 'pathlib'"),
+        ("keras_agegender.files:write_text.__globals__", "not defined there"),
+        ("my_imports:system", "defined in '(posix|nt)'"),
+        ("my_imports:rmtree", "defined in 'shutil'"),
+        ("my_imports:hidden", "defined in 'shutil'"),
+        ("my_imports:text.upper", "defined in 'None'"),
+    ],
+)
+def test_a_recipe_calls_only_what_the_named_package_defines(
+    name, message, tmp_path, monkeypatch
+):
+    (tmp_path / "my_imports.py").write_text(
+        "from functools import partial\nfrom os import system\n"
+        "from shutil import rmtree\nhidden = partial(rmtree)\ntext = 'a'\n",
+        "utf-8",
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=message):
         build_model(name, image_size=(8, 8))
+
+
+def test_a_module_may_prepare_functions_of_this_library_and_of_keras(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "my_partials.py").write_text(
+        "from functools import partial\nimport keras\n"
+        "from keras_agegender.models.backbones import resnet34_backbone\n"
+        "narrow = partial(resnet34_backbone, width=0.125)\n"
+        "trunk = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.ReLU()])\n",
+        "utf-8",
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    model = build_model("my_partials:narrow", "gender", image_size=(32, 32))
+    assert model.get_layer("gender").kernel.shape == (64, 1)
+    assert build_model("my_partials:trunk", "gender").get_layer("global_pool")

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from keras_agegender.models.builder import build_model
-from keras_agegender.models.input_scaling import (
+from keras_agegender.models.registry import (
+    APPLICATIONS,
     INPUT_SCALINGS,
+    application_scaling,
     get_input_scaling,
     scale_input,
 )
-from keras_agegender.models.registry import APPLICATIONS, application_scaling
 
 PIXELS = np.random.default_rng(0).random((2, 4, 5, 3)).astype("float32")
 NAMES = sorted(name for names in APPLICATIONS.values() for name in names)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_agegender.models.builder import build_model
-from keras_agegender.models.input_scaling import IMAGENET_MEAN, IMAGENET_STD
+from keras_agegender.models.registry import IMAGENET_MEAN, IMAGENET_STD
 from keras_agegender.models.weights import LAYOUTS, load_torch_weights
 
 safetensors = pytest.importorskip("safetensors.numpy")

@@ -11,7 +11,7 @@ from sample_data import make_prepared
 from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.faces.detector import MtcnnDetector
-from keras_agegender.models.augmentation_layers import AUGMENTATION_LAYERS
+from keras_agegender.models.augmentation import is_augmentation
 from keras_agegender.recipes.loading import load_recipe, report_recipes
 from keras_agegender.training.compile import build_compiled_model
 from keras_agegender.training.experiment import (
@@ -90,7 +90,7 @@ AUGMENTATION = "augmentation={{where='{}', contrast=0.0, flip=false, brightness=
 
 def layers_of(recipe):
     model = build_compiled_model(recipe, get_encoding("gender"))
-    return [x.name for x in model.layers if isinstance(x, AUGMENTATION_LAYERS)]
+    return [x.name for x in model.layers if is_augmentation(x)]
 
 
 @pytest.mark.slow
