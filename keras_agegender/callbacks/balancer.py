@@ -96,11 +96,11 @@ class LossWeightBalancer(LossWeightCallback):
     finite, the weights do not change.
 
     Weights are logged, saved and resumed like those of `LossWeightScheduler`, together
-    with the losses that they are computed from. The same callback continues in a second
-    `fit` of the same model; a new one starts from the beginning. Put callbacks that
-    save, such as `BackupAndRestore`, behind it in the list. It sets its outputs' weights
-    at the beginning of every epoch (or after every step), so give a scheduler beside it
-    other outputs; if both set a weight at the same time, the later one in the list wins.
+    with the losses that they are computed from. In a second `fit` of the same model,
+    the same callback continues; a new one starts over. Put callbacks that save, such as
+    `BackupAndRestore`, behind it in the list. It sets its outputs' weights at the
+    beginning of every epoch (or after every step), so give a scheduler beside it other
+    outputs; if both set a weight at the same time, the later one in the list wins.
 
     `val_loss` changes with the weights: let callbacks monitor a metric of an output.
 

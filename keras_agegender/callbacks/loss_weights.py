@@ -444,10 +444,10 @@ class LossWeightCallback(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Checks that the weights have an effect."""
         if not self._state.compile_loss().built:
+            name = self._state.model().name
             raise ValueError(
-                f"Loss weights have no effect on model {self._state.model().name!r}: its "
-                "own `train_step` or `compute_loss` does not use the loss given to "
-                "compile()."
+                f"Loss weights have no effect on model {name!r}: its own `train_step` "
+                "or `compute_loss` does not use the loss given to compile()."
             )
 
     def on_train_end(self, logs: dict | None = None) -> None:

@@ -1,1 +1,1 @@
-"""Synthetic faces, drawn. Nobody on them exists."""
+"""Synthetic faces: drawings of people who do not exist."""

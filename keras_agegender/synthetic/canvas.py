@@ -1,4 +1,4 @@
-"""The canvas of a synthetic face: pose, proportions, paint, background and camera."""
+"""Canvas of a synthetic face: pose, proportions, painting, background and camera."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ONE = 1 << _SHIFT
 
 
 def _spline(count: int, per_segment: int = 6) -> np.ndarray:
-    """Matrix from `count` points of a closed curve to a smooth Catmull-Rom polygon."""
+    """Returns the matrix from points of a closed curve to a Catmull-Rom polygon."""
     rows = []
     for i in range(count):
         for t in np.arange(per_segment) / per_segment:
@@ -39,11 +39,16 @@ def _spline(count: int, per_segment: int = 6) -> np.ndarray:
 SPLINES = {count: _spline(count) for count in range(3, 40)}
 
 
-class FaceCanvas:
-    """Canvas, pose and face geometry of one picture.
+def smooth(points: Any) -> np.ndarray:
+    """Returns a smooth polygon through the points of a closed curve."""
+    return SPLINES[len(points)] @ np.asarray(points)
 
-    Face coordinates: x to the right, y down, the middle of the eyes' and mouth's span
-    at (0, 0), a grown face about 1.5 wide and 2.4 high.
+
+class FaceCanvas:
+    """Canvas, pose and face geometry of one image.
+
+    Face coordinates: x to the right, y down, (0, 0) halfway between eyes and mouth. An
+    adult face is about 1.5 wide and 2.4 high.
     """
 
     def __init__(
@@ -95,7 +100,7 @@ class FaceCanvas:
             self.hairline = -0.92
 
     def pixels(self, points: np.ndarray, depth: float = 0.0) -> np.ndarray:
-        """Face coordinates to pixels; what is nearer moves more when the head turns."""
+        """Returns face coordinates in pixels; depth shifts them when the head turns."""
         points = np.asarray(points, "float64").reshape(-1, 2)
         x = points[:, 0] * (1 - 0.10 * abs(self.yaw)) + self.yaw * depth * 0.42
         y = points[:, 1]
@@ -104,7 +109,7 @@ class FaceCanvas:
         return turned * self.scale + self.center
 
     def face_outline(self) -> np.ndarray:
-        """Closed outline of the face, in face coordinates."""
+        """Returns the closed outline of the face, in face coordinates."""
         w, jaw, chin = self.half_width, self.jaw, self.chin
         right = [
             (0.42 * w, self.top * 0.97),
@@ -116,41 +121,40 @@ class FaceCanvas:
             (self.chin_width, 0.975 * chin),
         ]
         left = [(-x, y) for x, y in reversed(right)]
-        points = np.array([(0.0, self.top), *right, (0.0, chin), *left])
-        return SPLINES[len(points)] @ points
+        return smooth([(0.0, self.top), *right, (0.0, chin), *left])
 
     def face_box(self) -> np.ndarray:
-        """`bbox_xyxy` of the face from hairline to chin, in pixels."""
+        """Returns `bbox_xyxy` of the face from hairline to chin, in pixels."""
         outline = self.face_outline()
         pixels = self.pixels(outline[outline[:, 1] > self.hairline], 0.25)
         box = np.concatenate([pixels.min(0), pixels.max(0)])
         return box.clip(0, [self.width, self.height] * 2).astype("float32")
 
     def mask(
-        self, polygons: list[np.ndarray], blur: float, line: float = 0.0
+        self, points: np.ndarray, blur: float, line: float = 0.0
     ) -> tuple[tuple[slice, slice], np.ndarray] | None:
-        """Antialiased coverage of pixel polygons (or lines) in the part they touch."""
+        """Returns where a polygon (or line) of pixels lies, and its coverage there."""
         reach = int(3 * blur + line + 2)
-        low = np.floor(np.min([p.min(0) for p in polygons], 0)).astype(int) - reach
-        high = np.ceil(np.max([p.max(0) for p in polygons], 0)).astype(int) + reach
+        low = np.floor(points.min(0)).astype(int) - reach
+        high = np.ceil(points.max(0)).astype(int) + reach
         x0, y0 = np.clip(low, 0, [self.width, self.height])
         x1, y1 = np.clip(high, 0, [self.width, self.height])
         if x1 <= x0 or y1 <= y0:
             return None
         mask = np.zeros((y1 - y0, x1 - x0), "uint8")
-        points = [np.round((p - [x0, y0]) * _ONE).astype("int32") for p in polygons]
+        fixed = [np.round((points - [x0, y0]) * _ONE).astype("int32")]
         if line:
             thickness = max(1, round(line))
-            cv2.polylines(mask, points, False, 255, thickness, cv2.LINE_AA, _SHIFT)
+            cv2.polylines(mask, fixed, False, 255, thickness, cv2.LINE_AA, _SHIFT)
         else:
-            cv2.fillPoly(mask, points, 255, cv2.LINE_AA, _SHIFT)
+            cv2.fillPoly(mask, fixed, 255, cv2.LINE_AA, _SHIFT)
         if blur > 0.3:
             mask = cv2.GaussianBlur(mask, (0, 0), blur)
         return (slice(y0, y1), slice(x0, x1)), mask.astype("float32") / 255.0
 
     def paint(
         self,
-        polygons: np.ndarray | list[np.ndarray],
+        points: Any,
         color: Any,
         alpha: float = 1.0,
         blur: float = 0.0,
@@ -158,18 +162,14 @@ class FaceCanvas:
         line: float = 0.0,
         multiply: bool = False,
     ) -> None:
-        """Lays a color over polygons; all lengths are in face coordinates."""
-        if not isinstance(polygons, list):
-            polygons = [polygons]
+        """Paints a polygon, or a line of width `line`, in face coordinates."""
         found = self.mask(
-            [self.pixels(p, depth) for p in polygons],
-            blur * self.scale,
-            line * self.scale,
+            self.pixels(points, depth), blur * self.scale, line * self.scale
         )
         if found is None:
             return
         where, mask = found
-        if line:  # thinner than a pixel is paler
+        if line:  # a line thinner than a pixel is paler
             alpha = alpha * min(1.0, line * self.scale)
         mask = (mask * alpha)[..., None]
         part = self.canvas[where]
@@ -178,10 +178,14 @@ class FaceCanvas:
             color = color[where]
         part += mask * ((part * color if multiply else color) - part)
 
+    def paint_ellipse(self, shape: Any, *args: Any, **kwargs: Any) -> None:
+        """Paints `ellipse(*shape)` like `paint`."""
+        self.paint(self.ellipse(*shape), *args, **kwargs)
+
     def ellipse(
         self, x: float, y: float, rx: float, ry: float, turn: float = 0.0
     ) -> np.ndarray:
-        """Polygon of an ellipse, in face coordinates."""
+        """Returns the polygon of an ellipse, in face coordinates."""
         t = np.linspace(0, 2 * np.pi, 24, endpoint=False)
         px, py = rx * np.cos(t), ry * np.sin(t)
         c, s = np.cos(turn), np.sin(turn)
@@ -189,9 +193,9 @@ class FaceCanvas:
 
 
 def draw_background(face: FaceCanvas) -> None:
-    """Fills the canvas with soft light and dark."""
+    """Fills the canvas with soft light and shade."""
     rng = face.rng
-    # Mostly light and dark, a little color: rooms and skies rather than paint.
+    # Mostly brightness and little color, like rooms and skies.
     base = rng.uniform(0.2, 0.85) + rng.normal(0, 0.07, 3)
     light = rng.normal(0, rng.uniform(0.02, 0.14), (5, 5, 1))
     coarse = base + light + rng.normal(0, 0.025, (5, 5, 3))
@@ -203,7 +207,7 @@ def draw_background(face: FaceCanvas) -> None:
 
 
 def photograph(face: FaceCanvas) -> np.ndarray:
-    """Side light, color of the light, blur, exposure and noise."""
+    """Returns the image with side light, tint, exposure, blur and noise."""
     rng, image = face.rng, face.canvas
     tint = 1 + rng.normal(0, 0.02, 3).astype("float32")
     across = np.linspace(-1, 1, face.width, dtype="float32") * face.light[0] * 0.13

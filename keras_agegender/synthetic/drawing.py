@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 
 from keras_agegender.synthetic.canvas import (
-    SPLINES,
     FaceCanvas,
     draw_background,
     photograph,
+    smooth,
 )
 from keras_agegender.synthetic.look import (
     Identity,
@@ -23,7 +23,7 @@ from keras_agegender.synthetic.look import (
 
 
 def draw_eye(face: FaceCanvas, side: int) -> None:
-    """Draws one eye; side -1 is left in the picture, 1 right."""
+    """Draws one eye; side -1 is on the left of the image, 1 on the right."""
     look, x, y = face.look, side * face.eye_x, face.eye_y
     w, h = face.eye_w, face.eye_h
     t = np.linspace(0, np.pi, 10)
@@ -33,27 +33,19 @@ def draw_eye(face: FaceCanvas, side: int) -> None:
     upper[:, 1] += droop * (upper[:, 0] - x) / w
     opening = np.concatenate([upper, lower])
     if look.has("Heavy_Makeup"):
-        face.paint(
-            face.ellipse(x, y - 0.05, w * 1.15, h + 0.09),
-            [0.35, 0.2, 0.42],
-            0.55,
-            0.03,
-            0.3,
+        face.paint_ellipse(
+            (x, y - 0.05, w * 1.15, h + 0.09), [0.35, 0.2, 0.42], 0.55, 0.03, 0.3
         )
     face.paint(opening, [0.94, 0.93, 0.91], depth=0.3)
     gaze = 0.02 * face.yaw
     radius = min(0.105, h * 1.25 + 0.02)
-    found = face.mask([face.pixels(opening, 0.3)], 0)
+    found = face.mask(face.pixels(opening, 0.3), 0)
     before = face.canvas[found[0]].copy() if found else None
-    face.paint(face.ellipse(x + gaze, y - 0.01, radius, radius), look.iris, depth=0.3)
-    face.paint(
-        face.ellipse(x + gaze, y - 0.01, radius * 0.5, radius * 0.5),
-        [0.03, 0.03, 0.03],
-        depth=0.3,
+    face.paint_ellipse((x + gaze, y - 0.01, radius, radius), look.iris, depth=0.3)
+    face.paint_ellipse(
+        (x + gaze, y - 0.01, radius * 0.5, radius * 0.5), [0.03, 0.03, 0.03], depth=0.3
     )
-    face.paint(
-        face.ellipse(x + gaze - 0.03, y - 0.045, 0.022, 0.022), [1, 1, 1], depth=0.3
-    )
+    face.paint_ellipse((x + gaze - 0.03, y - 0.045, 0.022, 0.022), [1, 1, 1], depth=0.3)
     if found and before is not None:  # the iris ends where the lids begin
         where, inside = found
         inside = inside[..., None]
@@ -71,17 +63,11 @@ def draw_eye(face: FaceCanvas, side: int) -> None:
     if look.gender == 0:
         for k in (1, 2, 3) if side < 0 else (8, 7, 6):
             end = upper[k] + [side * 0.075, -0.06]
-            face.paint(
-                np.array([upper[k], end]),
-                [0.08, 0.06, 0.06],
-                0.9,
-                depth=0.3,
-                line=0.022,
-            )
+            face.paint([upper[k], end], [0.08, 0.06, 0.06], 0.9, depth=0.3, line=0.022)
 
 
 def draw_brow(face: FaceCanvas, side: int) -> None:
-    """Draws one brow."""
+    """Draws one eyebrow."""
     look = face.look
     thick = (
         0.030 + 0.030 * look.gender * look.growth + 0.03 * look.has("Bushy_Eyebrows")
@@ -100,7 +86,7 @@ def draw_brow(face: FaceCanvas, side: int) -> None:
 
 
 def draw_nose(face: FaceCanvas) -> None:
-    """Draws the nose by its shades."""
+    """Draws the nose through its shading."""
     look, w, y = face.look, face.nose_w, face.nose_y
     side = -1 if face.light[0] > 0 else 1
     ridge = np.array(
@@ -113,29 +99,17 @@ def draw_nose(face: FaceCanvas) -> None:
     )
     face.paint(ridge, look.skin * 0.6, 0.45 * look.growth + 0.12, 0.04, 0.45)
     for s in (-1, 1):
-        face.paint(
-            face.ellipse(s * w * 0.7, y - 0.22, w * 0.35, 0.24),
-            look.skin * 0.7,
-            0.4,
-            0.05,
-            0.4,
+        face.paint_ellipse(
+            (s * w * 0.7, y - 0.22, w * 0.35, 0.24), look.skin * 0.7, 0.4, 0.05, 0.4
         )
-    face.paint(
-        face.ellipse(0, y - 0.3, w * 0.28, 0.3), look.skin * 1.15, 0.4, 0.04, 0.5
-    )
-    face.paint(
-        face.ellipse(0, y - 0.07, w * 0.42, 0.09), look.skin * 1.2, 0.5, 0.05, 0.6
-    )
-    face.paint(
-        face.ellipse(0, y + 0.03, w * 0.95, 0.05),
-        look.skin * 0.55,
-        0.65,
-        0.03,
-        0.45,
+    face.paint_ellipse((0, y - 0.3, w * 0.28, 0.3), look.skin * 1.15, 0.4, 0.04, 0.5)
+    face.paint_ellipse((0, y - 0.07, w * 0.42, 0.09), look.skin * 1.2, 0.5, 0.05, 0.6)
+    face.paint_ellipse(
+        (0, y + 0.03, w * 0.95, 0.05), look.skin * 0.55, 0.65, 0.03, 0.45
     )
     for s in (-1, 1):
-        face.paint(
-            face.ellipse(s * w * 0.5, y + 0.015, w * 0.22, 0.026),
+        face.paint_ellipse(
+            (s * w * 0.5, y + 0.015, w * 0.22, 0.026),
             look.skin * 0.25,
             0.75,
             0.010,
@@ -152,7 +126,7 @@ def draw_beard(face: FaceCanvas) -> None:
     look = face.look
     color = look.hair * 0.85
     if look.gender == 1 and look.years >= 17 and look.has("No_Beard"):
-        # Shaved skin is a shade darker all the same.
+        # Shaved skin is still a shade darker.
         face.paint(_beard_area(face), look.skin * 0.72, 0.22, 0.06, 0.25)
     if look.has("5_o_Clock_Shadow"):
         face.paint(_beard_area(face), look.skin * 0.42, 0.45, 0.05, 0.25)
@@ -160,14 +134,12 @@ def draw_beard(face: FaceCanvas) -> None:
         for side in (-1, 1):
             x = side * (face.half_width - 0.05)
             face.paint(
-                np.array(
-                    [
-                        (x - 0.07, -0.25),
-                        (x + 0.07, -0.25),
-                        (x + 0.04 - side * 0.05, 0.42),
-                        (x - 0.05 - side * 0.05, 0.42),
-                    ]
-                ),
+                [
+                    (x - 0.07, -0.25),
+                    (x + 0.07, -0.25),
+                    (x + 0.04 - side * 0.05, 0.42),
+                    (x - 0.05 - side * 0.05, 0.42),
+                ],
                 color,
                 0.85,
                 0.02,
@@ -184,7 +156,7 @@ def draw_beard(face: FaceCanvas) -> None:
             (0, face.chin + 0.1),
             (-wide * 0.9, face.chin - 0.02),
         ]
-        face.paint(SPLINES[6] @ np.array(shape), color, 0.9, 0.025, 0.25)
+        face.paint(smooth(shape), color, 0.9, 0.025, 0.25)
     if look.has("Mustache"):
         y = (face.nose_y + face.mouth_y) / 2 + 0.05
         wide = face.mouth_w + 0.05
@@ -196,7 +168,7 @@ def draw_beard(face: FaceCanvas) -> None:
             (-wide * 0.6, y + 0.09),
             (-wide, y + 0.06),
         ]
-        face.paint(SPLINES[6] @ np.array(shape), color, 0.9, 0.015, 0.4)
+        face.paint(smooth(shape), color, 0.9, 0.015, 0.4)
 
 
 def _beard_area(face: FaceCanvas) -> np.ndarray:
@@ -211,11 +183,11 @@ def _beard_area(face: FaceCanvas) -> np.ndarray:
         (0, face.chin - 0.02),
         (-0.72 * jaw, 0.82 * face.chin),
     ]
-    return SPLINES[8] @ np.array(points)
+    return smooth(points)
 
 
 def draw_mouth(face: FaceCanvas) -> None:
-    """Draws lips, teeth and their shades."""
+    """Draws lips, teeth and their shading."""
     look, y, w, lip = face.look, face.mouth_y, face.mouth_w, face.lip
     smile = 0.075 if look.has("Smiling") else -0.005 - 0.02 * look.wear
     gap = (
@@ -235,30 +207,21 @@ def draw_mouth(face: FaceCanvas) -> None:
     )
     if gap:
         face.paint(
-            np.concatenate([inner_up, inner_low[::-1]]),
-            [0.22, 0.06, 0.06],
-            depth=0.4,
+            np.concatenate([inner_up, inner_low[::-1]]), [0.22, 0.06, 0.06], depth=0.4
         )
         teeth = inner_low.copy()
         teeth[:, 1] = inner_up[:, 1] + (inner_low[:, 1] - inner_up[:, 1]) * 0.55
         face.paint(
-            np.concatenate([inner_up, teeth[::-1]]),
-            [0.93, 0.91, 0.87],
-            0.95,
-            depth=0.4,
+            np.concatenate([inner_up, teeth[::-1]]), [0.93, 0.91, 0.87], 0.95, depth=0.4
         )
     face.paint(np.concatenate([upper, inner_up[::-1]]), color * 0.88, depth=0.4)
     face.paint(np.concatenate([inner_low, lower[::-1]]), color, depth=0.4)
-    face.paint(
-        face.ellipse(0, y + gap + lip * 0.75, w * 0.35, lip * 0.3),
-        color * 1.3,
-        0.4,
-        0.02,
-        0.4,
+    face.paint_ellipse(
+        (0, y + gap + lip * 0.75, w * 0.35, lip * 0.3), color * 1.3, 0.4, 0.02, 0.4
     )
     face.paint(inner_up, [0.25, 0.1, 0.1], 0.7, depth=0.4, line=0.02)
-    face.paint(
-        face.ellipse(0, y + gap + lip * 1.6 + 0.05, w * 0.6, 0.035),
+    face.paint_ellipse(
+        (0, y + gap + lip * 1.6 + 0.05, w * 0.6, 0.035),
         look.skin * 0.6,
         0.4,
         0.03,
@@ -298,7 +261,7 @@ def draw_long_hair(face: FaceCanvas) -> None:
         ]
     )
     points = np.concatenate([right, left, top])
-    shape = SPLINES[len(points)] @ points
+    shape = smooth(points)
     face.paint(shape, look.hair * 0.72, blur=0.012, depth=-0.05)
     for k in range(4):  # locks
         for side, lock in ((1, right), (-1, left[::-1])):
@@ -312,8 +275,8 @@ def draw_hair(face: FaceCanvas) -> None:
     look = face.look
     if look.has("Bald"):
         for side in (-1, 1):
-            face.paint(
-                face.ellipse(side * (face.half_width + 0.01), -0.25, 0.09, 0.3),
+            face.paint_ellipse(
+                (side * (face.half_width + 0.01), -0.25, 0.09, 0.3),
                 look.hair,
                 0.75,
                 0.03,
@@ -372,12 +335,11 @@ def _hair_shape(face: FaceCanvas) -> np.ndarray:
             (-0.88 * w, line + 0.10 - deep),
             (-0.96 * w, -0.15),
         ]
-    points = np.array(outside + inside)
-    return SPLINES[len(points)] @ points
+    return smooth(outside + inside)
 
 
 def _strands(face: FaceCanvas, crown: np.ndarray, thin: float) -> None:
-    """A few lighter and darker strands that follow the skull."""
+    """Draws a few lighter and darker strands that follow the skull."""
     rng, look = face.rng, face.look
     light = np.clip(look.hair * 1.45 + 0.04, 0, 1)
     wave = 0.03 if look.has("Wavy_Hair") else 0.0
@@ -410,33 +372,23 @@ def _bow(face: FaceCanvas) -> None:
     for s in (-1, 1):
         wing = np.array([(x, y), (x + s * 0.26, y - 0.15), (x + s * 0.26, y + 0.15)])
         face.paint(wing, color, depth=0.1)
-    face.paint(face.ellipse(x, y, 0.07, 0.07), color * 0.8, depth=0.1)
+    face.paint_ellipse((x, y, 0.07, 0.07), color * 0.8, depth=0.1)
 
 
 def draw_body(face: FaceCanvas) -> None:
-    """Draws neck, clothes and what is worn on them."""
+    """Draws neck, clothes, tie and necklace."""
     look, rng = face.look, face.rng
     neck = 0.30 + 0.12 * look.growth + 0.08 * look.gender * look.growth
     shade = look.skin * 0.78
     bottom = face.chin + 0.9
     face.paint(
-        np.array(
-            [
-                (-neck, 0.3),
-                (neck, 0.3),
-                (neck * 1.15, bottom),
-                (-neck * 1.15, bottom),
-            ]
-        ),
+        [(-neck, 0.3), (neck, 0.3), (neck * 1.15, bottom), (-neck * 1.15, bottom)],
         shade,
         depth=0,
     )
     if look.has("Double_Chin"):
-        face.paint(
-            face.ellipse(0, face.chin + 0.05, 0.42, 0.16),
-            look.skin * 0.9,
-            blur=0.02,
-            depth=0.1,
+        face.paint_ellipse(
+            (0, face.chin + 0.05, 0.42, 0.16), look.skin * 0.9, blur=0.02, depth=0.1
         )
     cloth = rng.uniform(0.1, 0.9, 3)
     wide = 0.9 + 0.5 * look.growth + 0.2 * look.gender * look.growth
@@ -456,23 +408,19 @@ def draw_body(face: FaceCanvas) -> None:
     if look.has("Wearing_Necktie"):
         tie = rng.uniform(0.05, 0.8, 3)
         face.paint(
-            np.array(
-                [(-0.09, top + 0.16), (0.09, top + 0.16), (0.14, 3.0), (-0.14, 3.0)]
-            ),
+            [(-0.09, top + 0.16), (0.09, top + 0.16), (0.14, 3.0), (-0.14, 3.0)],
             tie,
             depth=0,
         )
         face.paint(
-            np.array(
-                [
-                    (-0.3, top),
-                    (0, top + 0.2),
-                    (0.3, top),
-                    (0.2, top + 0.4),
-                    (0, top + 0.2),
-                    (-0.2, top + 0.4),
-                ]
-            ),
+            [
+                (-0.3, top),
+                (0, top + 0.2),
+                (0.3, top),
+                (0.2, top + 0.4),
+                (0, top + 0.2),
+                (-0.2, top + 0.4),
+            ],
             np.array([0.95, 0.95, 0.96]),
             depth=0,
         )
@@ -486,9 +434,9 @@ def draw_ears(face: FaceCanvas) -> None:
     """Draws both ears."""
     for side in (-1, 1):
         x = side * (face.half_width + 0.02)
-        face.paint(face.ellipse(x, 0.12, 0.12, 0.24), face.look.skin * 0.86, depth=-0.1)
-        face.paint(
-            face.ellipse(x, 0.14, 0.06, 0.15),
+        face.paint_ellipse((x, 0.12, 0.12, 0.24), face.look.skin * 0.86, depth=-0.1)
+        face.paint_ellipse(
+            (x, 0.14, 0.06, 0.15),
             face.look.skin * 0.66,
             blur=0.02,
             depth=-0.1,
@@ -503,19 +451,15 @@ def draw_skin(face: FaceCanvas) -> None:
     dark = look.skin * 0.72
     for side in (-1, 1):
         x = side * face.eye_x
-        # Sockets: MTCNN looks for dark eyes under brows more than for their lines.
-        face.paint(
-            face.ellipse(
-                x, face.eye_y - 0.02, face.eye_w * 1.5, face.eye_h * 1.9 + 0.04
-            ),
+        # Sockets: MTCNN responds to dark areas below the brows more than to outlines.
+        face.paint_ellipse(
+            (x, face.eye_y - 0.02, face.eye_w * 1.5, face.eye_h * 1.9 + 0.04),
             dark,
             0.42,
             0.06,
         )
-        face.paint(
-            face.ellipse(
-                0.98 * x, face.eye_y - 0.03, face.eye_w * 1.35, face.eye_h + 0.12
-            ),
+        face.paint_ellipse(
+            (0.98 * x, face.eye_y - 0.03, face.eye_w * 1.35, face.eye_h + 0.12),
             look.skin * 0.6,
             0.4,
             0.06,
@@ -523,15 +467,15 @@ def draw_skin(face: FaceCanvas) -> None:
         )
         cheek = (side * 0.45, face.nose_y + 0.02)
         chub = 0.35 * (1 - look.growth) + 0.12
-        face.paint(
-            face.ellipse(*cheek, 0.24, 0.2),
+        face.paint_ellipse(
+            (*cheek, 0.24, 0.2),
             [0.92, 0.45, 0.42],
             0.75 * chub + 0.35 * look.has("Rosy_Cheeks"),
             0.12,
         )
         if look.has("High_Cheekbones"):
-            face.paint(
-                face.ellipse(side * 0.5, face.eye_y + 0.27, 0.2, 0.06, side * -0.4),
+            face.paint_ellipse(
+                (side * 0.5, face.eye_y + 0.27, 0.2, 0.06, side * -0.4),
                 look.skin * 1.18,
                 0.5,
                 0.05,
@@ -539,8 +483,8 @@ def draw_skin(face: FaceCanvas) -> None:
         hollow = 0.3 * look.growth * (0.3 + look.wear) + 0.25 * look.has(
             "High_Cheekbones"
         )
-        face.paint(
-            face.ellipse(side * 0.56, face.mouth_y - 0.08, 0.12, 0.26, side * 0.3),
+        face.paint_ellipse(
+            (side * 0.56, face.mouth_y - 0.08, 0.12, 0.26, side * 0.3),
             dark,
             hollow,
             0.08,
@@ -548,7 +492,7 @@ def draw_skin(face: FaceCanvas) -> None:
 
 
 def _shaded_skin(face: FaceCanvas) -> np.ndarray:
-    """Skin lit as an ellipsoid, with pores and spots that grow with age."""
+    """Returns skin lit like an ellipsoid, its pores and spots stronger with age."""
     look = face.look
     rows, columns = face.height // 2 + 1, face.width // 2 + 1
     x, y = np.meshgrid(np.arange(columns) * 2.0, np.arange(rows) * 2.0)
@@ -567,7 +511,7 @@ def _shaded_skin(face: FaceCanvas) -> np.ndarray:
 
 
 def draw_lines_of_age(face: FaceCanvas) -> None:
-    """Draws lines, folds and spots, as deep as the look is worn."""
+    """Draws wrinkles and folds, deeper with age."""
     look = face.look
     wear = look.wear
     dark = np.array([0.55, 0.45, 0.42], "float32")
@@ -618,12 +562,12 @@ def draw_lines_of_age(face: FaceCanvas) -> None:
 
 
 def draw_wearables(face: FaceCanvas) -> None:
-    """Draws earrings, glasses and hat."""
+    """Draws earrings, glasses and a hat."""
     look, rng = face.look, face.rng
     if look.has("Wearing_Earrings"):
         for side in (-1, 1):
-            face.paint(
-                face.ellipse(side * (face.half_width + 0.05), 0.43, 0.05, 0.06),
+            face.paint_ellipse(
+                (side * (face.half_width + 0.05), 0.43, 0.05, 0.06),
                 [0.95, 0.85, 0.4],
                 depth=-0.1,
             )
@@ -640,22 +584,17 @@ def draw_wearables(face: FaceCanvas) -> None:
             face.paint(np.concatenate([rim, rim[:1]]), color, depth=0.35, line=0.035)
             edge = side * (face.eye_x + face.eye_w + 0.075)
             face.paint(
-                np.array(
-                    [
-                        (edge, face.eye_y),
-                        (side * (face.half_width + 0.02), face.eye_y - 0.02),
-                    ]
-                ),
+                [
+                    (edge, face.eye_y),
+                    (side * (face.half_width + 0.02), face.eye_y - 0.02),
+                ],
                 color,
                 depth=0.2,
                 line=0.035,
             )
         gap = face.eye_x - face.eye_w - 0.075
         face.paint(
-            np.array([(-gap, face.eye_y), (gap, face.eye_y)]),
-            color,
-            depth=0.4,
-            line=0.035,
+            [(-gap, face.eye_y), (gap, face.eye_y)], color, depth=0.4, line=0.035
         )
     if look.has("Wearing_Hat"):
         color = rng.uniform(0.08, 0.85, 3)
@@ -668,7 +607,7 @@ def draw_wearables(face: FaceCanvas) -> None:
             (0.95 * wide, face.top - 0.1),
             (wide, brim),
         ]
-        face.paint(np.array(points), color, depth=0.1)
+        face.paint(points, color, depth=0.1)
         band = np.array(
             [
                 (-wide - 0.12, brim - 0.06),
@@ -682,12 +621,12 @@ def draw_wearables(face: FaceCanvas) -> None:
 
 @dataclass(frozen=True)
 class SyntheticFace:
-    """A drawn face and what it was drawn from.
+    """A drawn face and its labels.
 
     Attributes:
         image: RGB. Shape (height, width, 3), uint8.
         age_group: Id in [0, 8).
-        years: The age it was drawn with.
+        years: Age in years.
         gender: 0 female, 1 male.
         attributes: CelebA's 40 attributes, 0 or 1.
         face_box: `bbox_xyxy` of the face in pixels. Shape (4,).
@@ -713,16 +652,13 @@ def draw_face(
     """Draws one synthetic face.
 
     Args:
-        seed: Seed or generator; the same seed draws the same picture.
+        seed: Seed or generator; the same seed draws the same image.
         age_group: Id in [0, 8).
         gender: 0 female, 1 male.
-        attributes: Attributes to draw instead of sampled ones, all 40 or some.
+        attributes: Attributes that replace sampled ones, all 40 or some.
         image_size: (height, width) in pixels, at least 32. Defaults to 256 × 256.
-        identity: A person to draw; `None` draws a new one.
-        years: Age inside the group; `None` draws one.
-
-    Returns:
-        Picture and labels.
+        identity: A person to draw; `None` samples one.
+        years: Age within the group; `None` samples one.
 
     Example:
     >>> draw_face(0, age_group=4, gender=1).image.shape

@@ -1,8 +1,7 @@
-"""Synthetic faces: a dataset drawn on the spot, in Adience's own file layout.
+"""Synthetic faces: a generated dataset in Adience's file layout.
 
-In: how many, and a seed. Out: five fold files, a tree of pictures that `read_adience`
-reads, and CelebA's attribute list for the same pictures. They are for tests and first
-tries; a score on them says how well drawings are told apart, nothing about people.
+It is meant for tests and first experiments: scores on it measure how well drawings can
+be told apart and say nothing about people.
 """
 
 from __future__ import annotations
@@ -33,18 +32,18 @@ SOURCE = "synthetic"
 GENERATOR_VERSION = 2
 ATTRIBUTES_FILE = "list_attr_celeba.txt"
 MARKER = "synthetic.json"
-PICTURES_PER_SUBJECT = 4
+IMAGES_PER_SUBJECT = 4
 NOTICE = """These faces are synthetic.
 
-They were drawn by keras_agegender from polygons and random numbers; nobody on them
-exists. The layout is Adience's, so that its reader reads them. Scores on them say how
-well drawings are told apart, and nothing about people.
+They were drawn by keras_agegender from polygons and random numbers, and show people who
+do not exist. The layout is that of Adience, so that its reader can read them. Scores on
+them measure how well drawings can be told apart and say nothing about people.
 """
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """One picture to draw: who, in which fold, with which labels and seed."""
+    """One image to draw: its seed, subject, fold and labels."""
 
     index: int
     subject: int
@@ -54,7 +53,7 @@ class _Plan:
 
     @property
     def values(self) -> dict[str, str]:
-        """The fold file's names for it."""
+        """Its columns of the fold file that name the image."""
         return {
             "user_id": f"synthetic{self.subject // 8:04d}@N00",
             "original_image": f"{self.index:06d}_synthetic.jpg",
@@ -63,11 +62,11 @@ class _Plan:
 
     @property
     def key(self) -> str:
-        """Path of the picture below the dataset's folder."""
+        """Path of the image, relative to the dataset's folder."""
         return TREES["faces"].format(**self.values)
 
 
-# What the label files need of each picture: plan, face box, attributes.
+# What the label files hold of each image: plan, face box, attributes.
 Rows = list[tuple[_Plan, np.ndarray, dict[str, int]]]
 
 
@@ -79,24 +78,25 @@ def write_synthetic_faces(
     seed: int = 0,
     progress: bool = False,
 ) -> Path:
-    """Draws faces into a folder laid out like Adience.
+    """Draws synthetic faces into a folder laid out like Adience.
 
-    Age groups and genders are balanced; a subject has four pictures, all in one fold.
-    The same arguments write the same bytes. An interrupted folder is resumed; a
-    complete one is left as it is.
+    Age groups and genders are balanced, and each subject has four images, all in one
+    fold. The same arguments write the same bytes. An interrupted call can be repeated
+    to resume it; a complete folder does not change.
 
     Args:
-        directory: Folder to make.
-        num_faces: How many, at least 80: a subject of each group and gender in a fold.
+        directory: Folder to create.
+        num_faces: Number of faces, at least 80: one subject per age group and gender in
+            each fold.
         image_size: (height, width) in pixels. Defaults to 256 × 256.
-        seed: Seed of everything. Defaults to 0.
-        progress: Whether a progress bar is shown on stderr.
+        seed: Seed of all random numbers. Defaults to 0.
+        progress: Whether to show a progress bar on stderr. Defaults to `False`.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: If the folder holds something else, or the number is too small.
+        ValueError: If the folder holds other files, or `num_faces` is too small.
 
     Example:
     >>> write_synthetic_faces("faces", 80)  # doctest: +SKIP
@@ -111,7 +111,7 @@ def write_synthetic_faces(
     with progress_bar(num_faces, "drawing", "face", shown=progress) as bar:
         for plan in _plans(num_faces):
             face = _draw(plan, seed, image_size)
-            _write_picture(directory / plan.key, face.image)
+            _write_image(directory / plan.key, face.image)
             rows.append((plan, face.face_box, face.attributes))
             bar.update()
     _write_folds(directory, rows)
@@ -129,7 +129,7 @@ def check_synthetic_faces(
 ) -> bool:
     """Returns whether a folder holds the faces that `write_synthetic_faces` would draw.
 
-    Takes its arguments, raises what it raises, and draws nothing.
+    It takes the same arguments and raises the same errors, but draws nothing.
     """
     return _is_complete(Path(directory), _request(num_faces, image_size, seed))
 
@@ -141,13 +141,13 @@ def write_synthetic_photo(
     side: int = 320,
     seed: int = 0,
 ) -> Path:
-    """Draws one photo with several people side by side, to predict on.
+    """Draws a photo of several people side by side, to predict on.
 
     Args:
-        file: JPEG file to write.
+        file: Path of the JPEG file to write.
         faces: (age-group id, gender id) of each face, from left to right.
         side: Height of the photo and width of each face's part, in pixels.
-        seed: Seed of the faces. None of them is in a dataset of the same seed.
+        seed: Seed of the faces. A dataset of the same seed has other faces.
 
     Returns:
         The file.
@@ -170,20 +170,23 @@ def write_synthetic_photo(
 
 
 def read_synthetic(directory: str | Path) -> tuple[pd.DataFrame, CleaningReport]:
-    """Reads synthetic faces with the Adience reader, their 40 attributes as columns.
+    """Reads synthetic faces with the Adience reader, and their 40 attributes.
 
     Args:
-        directory: What `write_synthetic_faces` made.
+        directory: Folder that `write_synthetic_faces` created.
 
     Returns:
-        `(manifest, report)`; the attributes are columns, but no outputs by default.
+        `(manifest, report)`. The attributes are columns of the manifest; they are not
+        outputs by default.
 
     Raises:
         ValueError: If the folder holds no complete synthetic dataset.
     """
     directory = Path(directory)
     if not (directory / MARKER).is_file():
-        raise ValueError(f"{directory} holds no complete synthetic dataset.")
+        raise ValueError(
+            f"{directory} holds no complete synthetic dataset: {MARKER} is missing."
+        )
     manifest, report = read_adience(directory, directory)
     lines = (directory / ATTRIBUTES_FILE).read_text("utf-8").splitlines()
     attributes = pd.DataFrame(
@@ -198,9 +201,9 @@ def read_synthetic(directory: str | Path) -> tuple[pd.DataFrame, CleaningReport]
 
 
 def _plans(num_faces: int) -> Iterator[_Plan]:
-    """Assigns age groups, genders and folds so that every prefix is balanced."""
+    """Assigns age groups, genders and folds such that every prefix is balanced."""
     cells = [(a, g) for a in range(len(AGE_GROUPS)) for g in range(len(GENDERS))]
-    num_subjects = max(-(-num_faces // PICTURES_PER_SUBJECT), NUM_FOLDS * len(cells))
+    num_subjects = max(-(-num_faces // IMAGES_PER_SUBJECT), NUM_FOLDS * len(cells))
     for index in range(num_faces):
         subject = index % num_subjects
         age_group, gender = cells[subject % len(cells)]
@@ -209,7 +212,7 @@ def _plans(num_faces: int) -> Iterator[_Plan]:
 
 
 def _draw(plan: _Plan, seed: int, image_size: tuple[int, int]) -> SyntheticFace:
-    """Draws a planned picture from a generator seeded by seed, subject and index."""
+    """Draws a planned image from generators seeded by seed, subject and index."""
     identity = sample_identity(np.random.default_rng([seed, 1, plan.subject]))
     rng = np.random.default_rng([seed, 2, plan.index])
     return draw_face(
@@ -217,8 +220,8 @@ def _draw(plan: _Plan, seed: int, image_size: tuple[int, int]) -> SyntheticFace:
     )
 
 
-def _write_picture(file: Path, image: np.ndarray) -> None:
-    if file.is_file():  # an earlier, interrupted call; written whole or not at all
+def _write_image(file: Path, image: np.ndarray) -> None:
+    if file.is_file():  # written, in full, by an interrupted call
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(file, encode_jpeg(image, quality=92), durable=False)
@@ -243,7 +246,7 @@ def _write_folds(directory: Path, rows: Rows) -> None:
 
 
 def _write_attributes(file: Path, rows: Rows) -> None:
-    """Writes CelebA's list: a count, the names, then 1 or -1 per picture."""
+    """Writes CelebA's list: a count, the names, then 1 or -1 per image."""
     lines = [str(len(rows)), " ".join(CELEBA_ATTRIBUTES)]
     for plan, _, attributes in rows:
         values = ("1" if attributes[name] else "-1" for name in CELEBA_ATTRIBUTES)
@@ -252,11 +255,11 @@ def _write_attributes(file: Path, rows: Rows) -> None:
 
 
 def _request(num_faces: int, image_size: tuple[int, int], seed: int) -> dict[str, Any]:
-    """Returns what determines the faces, as the marker keeps it."""
+    """Returns what determines the faces, as stored in the marker file."""
     if num_faces < NUM_FOLDS * len(AGE_GROUPS) * len(GENDERS):
         raise ValueError(
-            "Invalid `num_faces` (--faces). Expected at least 80: 5 folds, 8 age "
-            f"groups, 2 genders. Received: num_faces={num_faces}."
+            "Invalid `num_faces` (--faces). Expected at least 80, for 5 folds, 8 age "
+            f"groups and 2 genders. Received: num_faces={num_faces}."
         )
     return {
         "source": SOURCE,
@@ -273,19 +276,20 @@ def _is_complete(directory: Path, request: dict[str, Any]) -> bool:
         found = read_json(marker)
         if found == request:
             return True
-        other = (
-            f"{key} is {found.get(key)} there and {value} here"
-            for key, value in request.items()
-            if found.get(key) != value
-        )
+        different = [key for key in request if found.get(key) != request[key]]
         raise ValueError(
-            f"{directory} holds other synthetic faces: {', '.join(other)}. Choose "
+            f"{directory} holds other synthetic faces. Expected "
+            f"{', '.join(f'{key}={request[key]}' for key in different)}. Found: "
+            f"{', '.join(f'{key}={found.get(key)}' for key in different)}. Choose "
             "another directory (--directory)."
         )
     if directory.exists() and not directory.is_dir():
-        raise ValueError(f"{directory} is a file.")
+        raise ValueError(f"{directory} is a file. Expected a directory.")
     readme = directory / "README.txt"
     ours = readme.is_file() and readme.read_text("utf-8") == NOTICE
     if directory.is_dir() and any(directory.iterdir()) and not ours:
-        raise ValueError(f"{directory} is not empty and holds no synthetic faces.")
+        raise ValueError(
+            f"{directory} is not empty and holds no synthetic faces. Choose another "
+            "directory (--directory)."
+        )
     return False

@@ -1,8 +1,7 @@
-"""What a synthetic face looks like, before a line of it is drawn.
+"""The look of a synthetic face, sampled before it is drawn.
 
-In: age group, gender and random numbers. Out: a `Look`, whose proportions and textures
-follow the years: heads of small children are round, with large low eyes and little
-hair; faces lengthen until about 22; lines, gray and bald heads come with age.
+Proportions and textures follow the age: small children have round heads, large low eyes
+and little hair; faces lengthen until about 22; wrinkles, gray hair and baldness follow.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import numpy as np
 
 from keras_agegender.labels import AGE_GROUPS, CELEBA_ATTRIBUTES
 
-# Nobody older than this is drawn; the last group is open at the top.
+# Highest age that is drawn; the last age group has no upper bound.
 OLDEST = 90
 
 # Skin and hair as RGB in [0, 1]. Skin does not depend on age or gender.
@@ -28,50 +27,6 @@ HAIR_COLORS = {
 }
 GRAY = np.array([0.80, 0.80, 0.80], "float32")
 
-# Attribute -> what it does to the picture. Attractive is CelebA's judgment, not a
-# look: it is sampled and has no drawing.
-DRAWN_ATTRIBUTES = {
-    "5_o_Clock_Shadow": "stubble on jaw and lip",
-    "Arched_Eyebrows": "brows rise in the middle",
-    "Bags_Under_Eyes": "shadows below the eyes",
-    "Bald": "no hair on top",
-    "Bangs": "hair over the forehead",
-    "Big_Lips": "fuller lips",
-    "Big_Nose": "wider, longer nose",
-    "Black_Hair": "hair color",
-    "Blond_Hair": "hair color",
-    "Blurry": "blurred picture",
-    "Brown_Hair": "hair color",
-    "Bushy_Eyebrows": "thicker brows",
-    "Chubby": "wider cheeks and jaw",
-    "Double_Chin": "fold below the chin",
-    "Eyeglasses": "glasses",
-    "Goatee": "beard on the chin",
-    "Gray_Hair": "gray hair",
-    "Heavy_Makeup": "lids and lips colored",
-    "High_Cheekbones": "light above, shade below the cheekbone",
-    "Male": "jaw, brows, nose, lips, lashes, hair",
-    "Mouth_Slightly_Open": "teeth show",
-    "Mustache": "hair on the upper lip",
-    "Narrow_Eyes": "lower eye opening",
-    "No_Beard": "no beard of any kind",
-    "Oval_Face": "longer, narrower jaw",
-    "Pale_Skin": "lighter skin",
-    "Pointy_Nose": "narrower nose",
-    "Receding_Hairline": "hairline further up",
-    "Rosy_Cheeks": "red cheeks",
-    "Sideburns": "hair before the ears",
-    "Smiling": "mouth corners up",
-    "Straight_Hair": "smooth outline of the hair",
-    "Wavy_Hair": "wavy outline of the hair",
-    "Wearing_Earrings": "earrings",
-    "Wearing_Hat": "hat",
-    "Wearing_Lipstick": "red lips",
-    "Wearing_Necklace": "necklace",
-    "Wearing_Necktie": "tie",
-    "Young": "follows the years; drawn through them",
-}
-
 
 @dataclass(frozen=True)
 class Look:
@@ -80,12 +35,13 @@ class Look:
     Attributes:
         years: Age in years.
         gender: 0 female, 1 male.
-        attributes: CelebA's 40 attributes, 0 or 1.
+        attributes: CelebA's 40 attributes, 0 or 1. All are visible but `Attractive`,
+            a judgment.
         skin: RGB in [0, 1]. Shape (3,).
         hair: RGB in [0, 1], gray mixed in. Shape (3,).
         iris: RGB in [0, 1]. Shape (3,).
-        growth: 0 newborn … 1 grown up.
-        wear: 0 smooth … 1 deeply lined.
+        growth: From 0, newborn, to 1, adult.
+        wear: From 0, smooth skin, to 1, deeply wrinkled.
         build: Small differences between people, standard normal. Shape (12,).
     """
 
@@ -105,7 +61,7 @@ class Look:
 
 
 def sample_years(rng: np.random.Generator, age_group: int) -> float:
-    """Returns an age inside a group, in years."""
+    """Samples an age within a group, in years."""
     low, high = AGE_GROUPS[age_group]
     return float(rng.uniform(low, min(high, OLDEST) + 0.99))
 
@@ -113,18 +69,10 @@ def sample_years(rng: np.random.Generator, age_group: int) -> float:
 def sample_attributes(
     rng: np.random.Generator, years: float, gender: int
 ) -> dict[str, int]:
-    """Draws 40 CelebA-style attributes that fit together, and age and gender.
+    """Samples CelebA's 40 attributes, consistent with each other, age and gender.
 
-    No beard before 17, one hair color, no tie on a toddler, makeup on women from 15
-    on, and so forth.
-
-    Args:
-        rng: Source of randomness.
-        years: Age in years.
-        gender: 0 female, 1 male.
-
-    Returns:
-        Every name of `CELEBA_ATTRIBUTES` -> 0 or 1.
+    For instance no beard and no tie before 17, one hair color, makeup only on women of
+    15 and older.
     """
     male, adult = gender == 1, years >= 17
     old = float(np.clip((years - 35) / 35, 0, 1))
@@ -186,13 +134,7 @@ def sample_attributes(
 
 @dataclass(frozen=True)
 class Identity:
-    """What stays the same over the pictures of one person.
-
-    Attributes:
-        skin: RGB in [0, 1]. Shape (3,).
-        iris: RGB in [0, 1]. Shape (3,).
-        build: Small differences between people. Shape (12,).
-    """
+    """What all images of one person share: `skin`, `iris` and `build` of a `Look`."""
 
     skin: np.ndarray
     iris: np.ndarray
@@ -200,7 +142,7 @@ class Identity:
 
 
 def sample_identity(rng: np.random.Generator) -> Identity:
-    """Draws a person's skin, eyes and build."""
+    """Samples a person's skin, eyes and build."""
     tone = rng.uniform(0, len(SKIN_TONES) - 1.001)
     low = int(tone)
     skin = SKIN_TONES[low] + (SKIN_TONES[low + 1] - SKIN_TONES[low]) * (tone - low)
@@ -224,7 +166,7 @@ def make_look(
     gender: int,
     attributes: dict[str, int],
 ) -> Look:
-    """Combines a person with years, gender and attributes."""
+    """Returns the look of a person at an age, with a gender and attributes."""
     skin = identity.skin
     if attributes["Pale_Skin"]:
         skin = skin + (np.float32(1.0) - skin) * 0.35

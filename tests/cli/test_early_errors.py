@@ -84,7 +84,7 @@ CASES = [
     ("quickstart --set training.epoch=1", "'training.epochs'"),
     ("quickstart --faces 79", "(--faces). Expected at least 80"),
     ("quickstart --directory file", "file is a file"),
-    ("quickstart --directory drawn", "seed is 7 there and 0 here"),
+    ("quickstart --directory drawn", "seed=0. Found: seed=7"),
     ("quickstart --directory drawn", "Choose another directory (--directory)"),
     ("recipes quikstart", "'quickstart'"),
     ("recipes show 14", "as in `agegender recipes 14`"),
