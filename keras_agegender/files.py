@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
+from keras_agegender.errors import one_line
+
 PACKAGES = (
     "keras-agegender",
     "keras",
@@ -29,31 +31,33 @@ PACKAGES = (
     "mtcnn",
     "tensorflow-datasets",
 )
-# Names of TensorFlow's errors about a disk that is full, or may not be written to.
+# TensorFlow's errors about a full or read-only disk.
 DISK_ERRORS = {"ResourceExhaustedError", "PermissionDeniedError"}
 BLOCK_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
 def atomic_write(file: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Gives a temporary file to write, which then takes the place of `file`.
+    """Yields a temporary file to write, which then replaces `file`.
 
-    If the block raises, the temporary file is removed and `file` stays as it was.
+    If the block raises, or writes nothing, `file` stays as it was.
 
     Args:
-        file: What to write. The temporary file lies in the same folder, has the same
-            ending, and its name holds the process id: two processes do not meet.
-        durable: Whether the content is on the disk before the name changes, so that a
-            power failure leaves no empty file either. Defaults to `True`; `False` is
-            for thousands of small files that can be made again.
+        file: The file to write. The temporary file lies in the same folder and has the
+            same suffix; its name contains the process id, so processes do not collide.
+        durable: Whether the content is on the disk before the file is replaced, so that
+            a power failure leaves no empty file. Defaults to `True`; `False` is for
+            thousands of small files that can be written again.
 
     Example:
-    >>> with replacing(Path("table.csv")) as partial:  # doctest: +SKIP
+    >>> with atomic_write(Path("table.csv")) as partial:  # doctest: +SKIP
     ...     table.to_csv(partial)
     """
     partial = file.with_name(f".{file.stem}.{os.getpid()}.partial{file.suffix}")
     try:
         yield partial
+        if not partial.exists():
+            return
         if durable:
             sync_to_disk(partial)
         os.replace(partial, file)
@@ -66,16 +70,16 @@ def atomic_write(file: Path, *, durable: bool = True) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def exclusive_lock(lock: Path, refusal: str) -> Iterator[None]:
-    """Keeps other processes from writing what a lock file stands for.
+    """Keeps other processes from writing the target of a lock file.
 
-    The system frees the lock of a process that was killed; the file it leaves is none.
+    The OS releases the lock of a killed process; a leftover lock file is harmless.
 
     Args:
-        lock: The lock file, which is removed afterwards. Its folder is made.
-        refusal: What to say where another process writes, in a sentence or two.
+        lock: The lock file, removed afterwards. Its folder is created.
+        refusal: Error message if another process holds the lock.
 
     Raises:
-        ValueError: If another process does so already.
+        ValueError: If another process holds the lock.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     held = FileLock(lock)
@@ -104,12 +108,9 @@ def write_bytes(file: Path, content: bytes, *, durable: bool = True) -> None:
 
 @contextlib.contextmanager
 def disk_errors(target: Path) -> Iterator[None]:
-    """Turns what TensorFlow says of a full or read-only disk into an `OSError`.
+    """Turns TensorFlow's errors about a full or read-only disk into an `OSError`.
 
-    Its errors are none, and TensorFlow Datasets puts others around them.
-
-    Args:
-        target: What is written, for the message.
+    TensorFlow does not raise `OSError` here, and TensorFlow Datasets may wrap its error.
     """
     try:
         yield
@@ -117,15 +118,14 @@ def disk_errors(target: Path) -> Iterator[None]:
         causes = (error, error.__cause__, error.__context__)
         if not {type(cause).__name__ for cause in causes} & DISK_ERRORS:
             raise
-        reason = " ".join(str(error).split())
-        raise OSError(f"Cannot write {target}: {reason}") from None
+        raise OSError(f"Cannot write {target}: {one_line(error)}") from None
 
 
 def read_regular(file: str | Path) -> bytes:
-    """Reads a file; a pipe would be waited for, and a device may never end.
+    """Reads a file; refuses pipes, which may block, and devices, which may never end.
 
     Raises:
-        OSError: If it cannot be read, or is another thing than a file or folder.
+        OSError: If it cannot be read, or is a pipe or device.
     """
     path = Path(file)
     if not path.is_file() and not path.is_dir() and path.exists():
@@ -144,16 +144,12 @@ def write_json(file: Path, content: Any) -> None:
 
 
 def read_json(file: Path, remedy: str = "Put it back, or remove it.") -> Any:
-    """Reads a JSON file; one that a fault left half-written is an error.
-
-    Args:
-        file: The file.
-        remedy: What to do about a damaged one, as a sentence.
+    """Reads a JSON file; `remedy` says what to do about a damaged one.
 
     Raises:
         ValueError: If it is not JSON.
     """
-    if file.exists() and not file.is_file():  # a pipe would be waited for
+    if file.exists() and not file.is_file():  # a pipe may block
         raise ValueError(f"{file} is no regular file. {remedy}")
     try:
         return json.loads(file.read_text("utf-8"))
@@ -176,67 +172,63 @@ FILE_NAME_RULE = (
 
 
 def is_file_name(name: str) -> bool:
-    """Returns whether a name can be part of a path without leading elsewhere."""
+    """Returns whether a name is safe as part of a path."""
     return FILE_NAME.fullmatch(name) is not None
 
 
 def is_text(name: str) -> bool:
-    """Returns whether a name of a file is UTF-8, and not just bytes as Linux allows."""
+    """Returns whether a file name is valid UTF-8; Linux allows any bytes."""
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def partial_directory(directory: Path) -> Path:
-    """Returns where a folder is made before it gets its name: `<name>.partial`."""
+    """Returns where a folder is written before it is complete: `<name>.partial`."""
     return directory.with_name(directory.name + ".partial")
 
 
 def lock_beside(target: Path) -> Path:
-    """Returns the lock file of a file or folder that is made: `.<name>.lock`."""
+    """Returns the lock file of a file or folder to be written: `.<name>.lock`."""
     return target.with_name(f".{target.name}.lock")
 
 
 def check_output_dir(
     directory: Path, marker: str, what: str, besides: Collection[str] = ()
 ) -> bool:
-    """Returns whether a folder holds a thing already; one to be made holds nothing.
+    """Returns whether an output folder already contains an earlier output.
 
     Args:
-        directory: Where something is to be made.
-        marker: Name of the file by which such a thing is known.
-        what: What it is called.
-        besides: Names of files that do not count.
+        directory: Where to write.
+        marker: Name of the file that identifies such an output.
+        what: What the output is called in an error.
+        besides: Names of files to ignore.
 
     Raises:
-        ValueError: If it is a file, or a folder of other things: those are never
-            replaced, not even if overwriting was asked for.
+        ValueError: If it is a file, or a folder of other content, which is never
+            replaced, not even with `overwrite`.
     """
     if directory.exists() and not directory.is_dir():
         raise ValueError(
-            f"Invalid directory. {directory} is a file. Expected a folder, there or to "
-            "make."
+            f"Invalid directory. {directory} is a file. Expected a new or existing "
+            "folder."
         )
     if (directory / marker).is_file():
         return True
     if directory.is_dir() and any(e.name not in besides for e in directory.iterdir()):
         raise ValueError(
-            f"{directory} is not empty and holds no {what}, so it is left alone "
+            f"{directory} is not empty and contains no {what}, so it is left alone "
             f"(--overwrite replaces {what}s, nothing else). Choose another directory."
         )
     return False
 
 
 def replace_directory(new: Path, directory: Path) -> None:
-    """Gives a finished folder its name, in place of an older folder of that name.
+    """Moves a finished folder to its final name, replacing an older one.
 
-    The older folder is moved aside first and removed last: at no moment is there less
-    than one whole folder on the disk, and under the name there never is a part of one.
-
-    Args:
-        new: The finished folder, on the same disk.
-        directory: Its name.
+    The older folder is moved aside first and removed last, so that at least one complete
+    folder always exists, and never an incomplete one under the final name.
     """
     aside = directory.with_name(directory.name + ".replaced")
-    if os.path.lexists(aside):  # somebody's, or of a process that was killed
+    if os.path.lexists(aside):  # the user's, or of a killed process
         aside = aside.with_suffix(f".replaced-{uuid.uuid4().hex[:8]}")
     if directory.exists():
         os.replace(directory, aside)
@@ -255,12 +247,7 @@ def file_hash(file: Path) -> str:
 
 
 def directory_hash(directory: Path, pattern: str = "*.tfrecord*") -> str:
-    """Returns a SHA-256 over files of a folder, by name and content.
-
-    Args:
-        directory: The folder; folders inside it count too.
-        pattern: Which files. Defaults to the shards of a prepared dataset.
-    """
+    """Returns a SHA-256 over names and contents of files in a folder, recursively."""
     return _hash(sorted(directory.rglob(pattern)), with_names=True)
 
 
@@ -290,7 +277,7 @@ def _hash(files: Iterable[Path], with_names: bool) -> str:
 
 
 def sync_to_disk(file: Path) -> None:
-    """Returns when a file's content would outlive a power failure."""
+    """Waits until a file's content is on the disk, safe from a power failure."""
     descriptor = os.open(file, os.O_RDWR)
     try:
         os.fsync(descriptor)
@@ -299,19 +286,13 @@ def sync_to_disk(file: Path) -> None:
 
 
 CHECKSUMS_FILE = "checksums.json"
-SIDECAR = ".sha256"  # behind the whole name of a file
-# A line as `sha256sum` writes it; an asterisk says that the file was read as bytes.
+SIDECAR = ".sha256"  # appended to the full file name
+# A line of `sha256sum`; an asterisk marks binary mode.
 LINE = re.compile(r"(?P<digest>[0-9a-f]{64}) [ *](?P<name>.+)")
 
 
 class Difference(NamedTuple):
-    """A file that is not as it was written.
-
-    Attributes:
-        file: Its path below the folder.
-        expected: What checksums.json says of it.
-        received: What is there.
-    """
+    """A file that differs from its checksum: path in the folder, expected, received."""
 
     file: str
     expected: str
@@ -328,8 +309,8 @@ class Verification:
     Attributes:
         directory: The folder or file.
         num_files: Files that have a checksum.
-        differences: What is not as it was written; empty if all is.
-        num_others: Files of a run that have none: later commands write them.
+        differences: Files that differ; empty if none does.
+        num_others: Files of a run without a checksum, which later commands write.
     """
 
     directory: Path
@@ -339,7 +320,7 @@ class Verification:
 
     def __str__(self) -> str:
         if not self.differences:
-            text = f"{self.directory}: {self.num_files} files are as they were written"
+            text = f"{self.directory}: {self.num_files} files match their checksums"
             if self.num_others:
                 text += f"; without a checksum: {self.num_others}"
             return f"{text}."
@@ -350,13 +331,13 @@ class Verification:
 def verify(directory: str | Path) -> Verification:
     """Compares a prepared dataset, an export or a finished run with its checksums.
 
-    Reads every byte of it, and needs no framework. Files that are missing, changed,
-    links out of the folder, or that checksums.json does not name are differences; in a
-    run just those that training wrote, as later commands write others.
+    Reads every byte and needs no framework. Missing or changed files, links out of the
+    folder, and files that checksums.json does not name are differences. In a run, only
+    files that training wrote are compared, since later commands add others.
 
     Args:
-        directory: Folder that `prepare`, `export` or `train` made, or an ONNX or LiteRT
-            file that `export` wrote.
+        directory: Folder written by `prepare`, `export` or `train`, or an ONNX or
+            LiteRT file written by `export`.
 
     Returns:
         Every difference: file, expected and received.
@@ -406,11 +387,7 @@ def _verify_file(file: Path) -> Verification:
 
 
 def check_file(file: Path) -> None:
-    """Makes sure that a file is as it was written, if a checksum lies beside it.
-
-    Raises:
-        ValueError: If it is another one.
-    """
+    """Raises a `ValueError` if a file differs from the checksum beside it, if any."""
     if _sidecar_digest(file) is not None:
         for difference in _verify_file(file).differences:
             raise ValueError(
@@ -420,7 +397,7 @@ def check_file(file: Path) -> None:
 
 
 def sidecar(file: Path) -> Path:
-    """Returns the file that holds another file's checksum."""
+    """Returns the checksum file of another file."""
     return file.with_name(file.name + SIDECAR)
 
 
@@ -430,7 +407,7 @@ def write_sidecar(file: Path) -> None:
 
 
 def _sidecar_digest(file: Path) -> str | None:
-    """Returns what the checksum beside a file says; `None` where there is none."""
+    """Returns the checksum beside a file; `None` where there is none."""
     beside = sidecar(file)
     if not beside.is_file():
         return None
@@ -444,14 +421,14 @@ def _sidecar_digest(file: Path) -> str | None:
 
 
 def check_sizes(directory: Path, remedy: str, besides: Collection[str] = ()) -> None:
-    """Makes sure that files are there, and as long as they were written.
+    """Checks that files exist and have the recorded sizes.
 
-    Folders without checksums pass: others than this library make them too.
+    A folder without checksums passes: other tools write such folders too.
 
     Args:
         directory: A prepared dataset or an export.
         remedy: What to do about a damaged one, as a sentence.
-        besides: Names of files that nothing is read from; they may be gone.
+        besides: Names of files to skip.
 
     Raises:
         ValueError: If a file is missing, or of another size.
@@ -474,12 +451,12 @@ def check_sizes(directory: Path, remedy: str, besides: Collection[str] = ()) -> 
 
 
 def write_checksums(directory: Path, names: Collection[str] | None = None) -> None:
-    """Writes checksums.json; call it when all files are there.
+    """Writes checksums.json, once all files are written.
 
     Args:
         directory: The folder.
-        names: Which files of it have checksums, where others may come and go. `None`
-            (default): all, and no other one may be there.
+        names: Files to include, where others may come and go. `None` (default): all,
+            and no other file may appear.
     """
     files = {
         name: {"bytes": file.stat().st_size, "sha256": file_hash(file)}
@@ -493,13 +470,12 @@ def write_checksums(directory: Path, names: Collection[str] | None = None) -> No
 
 
 def _read(directory: Path) -> tuple[dict[str, tuple[int, str]], bool]:
-    """Returns name -> (size, SHA-256), and whether no other file may be there."""
+    """Returns name -> (size, SHA-256), and whether other files are differences."""
     file = directory / CHECKSUMS_FILE
     if not file.is_file():
         raise ValueError(
-            f"{directory} holds no {CHECKSUMS_FILE}. Expected a prepared dataset, an "
-            "export, or a run that is finished, made by this version or a later one; "
-            "or an ONNX or LiteRT file."
+            f"{directory} contains no {CHECKSUMS_FILE}. Expected a prepared dataset, an "
+            "export, a finished run, or an ONNX or LiteRT file."
         )
     content: Any = read_json(file)
     try:
@@ -512,13 +488,13 @@ def _read(directory: Path) -> tuple[dict[str, tuple[int, str]], bool]:
         return files, content.get("complete", True) is not False
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"{file} holds no checksums of this library ({type(error).__name__}: "
+            f"{file} contains no checksums of this library ({type(error).__name__}: "
             f"{error}). Expected 'algorithm' sha256 and 'files'."
         ) from None
 
 
 def _walk(directory: Path) -> Iterator[tuple[str, Path]]:
-    """Yields name and file of all there is but the checksums; follows no folder."""
+    """Yields name and path of all files but the checksums; follows no links."""
     for folder, folders, names in os.walk(directory):
         links = [name for name in folders if (Path(folder) / name).is_symlink()]
         for name in [*names, *links]:
@@ -528,7 +504,7 @@ def _walk(directory: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _unsafe(directory: Path, name: str) -> str:
-    """Returns how a name leads out of a folder; empty if it does not."""
+    """Returns why a name may not be read in a folder; empty if it may."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name:
         return "a path out of the folder"

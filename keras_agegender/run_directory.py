@@ -181,7 +181,7 @@ class RunDirectory:
         if self.info().get("status") == "finished" or self.backup.is_dir():
             return True
         pretraining = RunDirectory(self.path / "pretraining")
-        return any(self.path.glob("*.keras")) or (
+        return any(self.path.glob("[!.]*.keras")) or (
             bool(pretraining.info()) and pretraining.has_trained()
         )
 
@@ -252,7 +252,7 @@ class RunDirectory:
 
         path = self.model_file(which)
         if not path.is_file():
-            files = sorted(file.stem for file in self.path.glob("*.keras"))
+            files = sorted(file.stem for file in self.path.glob("[!.]*.keras"))
             raise ValueError(
                 f"The run in {self.path} has no model named {which!r}. Models: "
                 f"{[name.removeprefix('best_') for name in files]}."

@@ -50,7 +50,7 @@ def test_what_is_written(folder):
         },
     }
     assert verify(folder).differences == ()
-    assert str(verify(folder)).endswith("2 files are as they were written.")
+    assert str(verify(folder)).endswith("2 files match their checksums.")
 
 
 def test_every_kind_of_difference(folder, tmp_path, capsys):
@@ -103,7 +103,7 @@ def test_damaged_checksums(folder, content):
 
 
 def test_folders_without_checksums(tmp_path):
-    message = "holds no checksums.json. Expected a prep.* a run that is finished"
+    message = "contains no checksums.json. Expected a prep.* a finished run"
     with pytest.raises(ValueError, match=message):
         verify(tmp_path)
     check_sizes(tmp_path, "")
@@ -114,7 +114,7 @@ def test_folders_in_which_others_come_and_go(folder):
     found = verify(folder)
     assert found.differences == () and (found.num_files, found.num_others) == (1, 1)
     assert str(found).endswith(
-        "1 files are as they were written; without a checksum: 1."
+        "1 files match their checksums; without a checksum: 1."
     )
     (folder / "a.tfrecord").write_bytes(b"abd")
     assert [found.file for found in verify(folder).differences] == ["a.tfrecord"]
@@ -200,5 +200,5 @@ def test_sizes_without_end(folder):
         '{"algorithm": "sha256", "files": {"a": {"bytes": Infinity, "sha256": ""}}}'
     )
     (folder / CHECKSUMS_FILE).write_text(content, "utf-8")
-    with pytest.raises(ValueError, match="holds no checksums of this library"):
+    with pytest.raises(ValueError, match="contains no checksums of this library"):
         verify(folder)

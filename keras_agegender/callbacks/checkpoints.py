@@ -11,20 +11,26 @@ import keras
 from keras import ops
 
 from keras_agegender.distribution import no_distribution
-from keras_agegender.files import file_hash, read_json, sync_to_disk, write_json
+from keras_agegender.files import (
+    atomic_write,
+    file_hash,
+    read_json,
+    sync_to_disk,
+    write_json,
+)
 
 
 class BestModelCheckpoint(keras.callbacks.ModelCheckpoint):
-    """Keeps the model of the epoch with the best value of a metric.
+    """Saves the model of the epoch with the best value of a metric.
 
     Keras' `ModelCheckpoint`, which also works in one of several processes that train
-    together, and which writes a record beside the model: `best.json` beside
-    `best.keras`, with `epoch` (from 0), `monitor`, `mode` and `value`.
+    together, replaces the file in one step, and writes a record beside it: `best.json`
+    beside `best.keras`, with `epoch` (from 0), `monitor`, `mode` and `value`.
 
     Args:
         filepath: The model's file, `"best.keras"` for instance.
         monitor: Name of a logged metric.
-        mode: `"min"` keeps the lowest value, `"max"` the highest.
+        mode: `"min"` if a lower value is better, `"max"` if a higher one is.
 
     Example:
     >>> best = BestModelCheckpoint("best.keras", "val_gender_accuracy", mode="max")
@@ -41,8 +47,13 @@ class BestModelCheckpoint(keras.callbacks.ModelCheckpoint):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Saves the model and its record if it is better than before."""
         before: Any = self.best
-        with no_distribution():
-            super().on_epoch_end(epoch, logs)
+        file = self.filepath
+        with no_distribution(), atomic_write(Path(file)) as partial:
+            self.filepath = str(partial)
+            try:
+                super().on_epoch_end(epoch, logs)
+            finally:
+                self.filepath = file
         if self.best != before:
             record = {
                 "epoch": epoch,

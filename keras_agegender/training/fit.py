@@ -28,7 +28,7 @@ from keras_agegender.distribution import (
 )
 from keras_agegender.encodings.encoding import Encoding, balanced_class_weights
 from keras_agegender.evaluation.plots import decoded_history, plot_history
-from keras_agegender.files import now, write_json, write_text
+from keras_agegender.files import atomic_write, now, write_json, write_text
 from keras_agegender.labels import MISSING
 from keras_agegender.models.weights import WeightTransfer, load_model, transfer_weights
 from keras_agegender.recipes.schema import Recipe
@@ -105,8 +105,8 @@ def fit(
                 verbose=0 if verbose == "auto" else verbose,
             )
     if writes:
-        with no_distribution():
-            model.save(run.last_model)
+        with no_distribution(), atomic_write(run.last_model) as partial:
+            model.save(partial)
         plot_history(
             decoded_history(run.history_file, encoding),
             run.path / "curves.png",

@@ -135,7 +135,7 @@ def finish_run(run: RunDirectory) -> None:
     Evaluations and calibrations may be repeated, so they have none.
     """
     run.update_info(status="finished", finished=now())
-    models = [*run.path.glob("*.keras")]
+    models = [*run.path.glob("[!.]*.keras")]
     records = [model.with_suffix(".json") for model in models]
     files = [*models, *records, run.recipe_file, run.history_file, run.faces_file]
     write_checksums(run.path, ["run.json", *(file.name for file in files)])

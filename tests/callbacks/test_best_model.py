@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -43,6 +44,26 @@ def test_the_best_epoch_is_kept_and_named(tmp_path, monitor, mode, values, epoch
         "value": values[epoch],
     }
     assert RunDirectory(tmp_path).checkpoint_info() == record
+
+
+def test_a_failed_save_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    assert kept(tmp_path, "val_loss", "min", [0.5]) == 0
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    callback = BestModelCheckpoint(tmp_path / "best.keras", "val_loss", "min")
+    callback.set_model(model)
+
+    def save(filepath, **_):
+        Path(filepath).write_bytes(b"half a mod")
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(model, "save", save)
+    with pytest.raises(RuntimeError, match="killed"):
+        callback.on_epoch_end(1, {"val_loss": 0.1})
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "best.json", "best.keras",
+    ]  # fmt: skip
+    keras.saving.load_model(tmp_path / "best.keras")
+    assert callback.filepath == str(tmp_path / "best.keras")
 
 
 def test_a_resumed_callback_keeps_the_better_model_before(tmp_path):

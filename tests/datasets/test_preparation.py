@@ -316,7 +316,7 @@ def test_other_folders_are_left_alone(tmp_path, prepared):
     manifest = manifest_in(tmp_path)
     with pytest.raises(ValueError, match="prepared otherwise"):
         prepare(manifest, prepared, progress=False)
-    with pytest.raises(ValueError, match="not empty and holds no prepared dataset"):
+    with pytest.raises(ValueError, match="not empty and contains no prepared dataset"):
         prepare(manifest, tmp_path / "pictures", overwrite=True, progress=False)
     assert len(list((tmp_path / "pictures").iterdir())) == 10
     file = tmp_path / "file"

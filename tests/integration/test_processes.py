@@ -145,7 +145,7 @@ def test_a_run_that_one_process_refuses_ends_all(prepared, tmp_path):
     assert [process.returncode for process in processes] == [1, 1]
     for _, errors in outputs:
         (line,) = [text for text in errors.splitlines() if text.startswith("agegender")]
-        assert "is not empty and holds no run" in line
+        assert "is not empty and contains no run" in line
         assert "Traceback" not in errors
 
 

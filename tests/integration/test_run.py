@@ -225,7 +225,7 @@ def test_a_finished_run_is_not_touched(run, prepared):
 
 def test_folders_of_other_things_are_left_alone(prepared, tmp_path):
     (tmp_path / "mine").write_text("mine", "utf-8")
-    with pytest.raises(ValueError, match="not empty and holds no run"):
+    with pytest.raises(ValueError, match="not empty and contains no run"):
         train("quickstart", prepared, tmp_path, overrides=SETTINGS)
     with pytest.raises(ValueError, match="is a file"):
         train("quickstart", prepared, tmp_path / "mine", overrides=SETTINGS)

@@ -149,7 +149,7 @@ def test_other_folders_are_left_alone(folder, tmp_path):
     with pytest.raises(ValueError, match="holds other synthetic faces"):
         write_synthetic_faces(folder, 96, image_size=(64, 64), seed=4)
     (tmp_path / "mine.txt").write_text("mine", "utf-8")
-    with pytest.raises(ValueError, match="not empty and holds no synthetic faces"):
+    with pytest.raises(ValueError, match="not empty and contains no synthetic faces"):
         write_synthetic_faces(tmp_path, 96)
     with pytest.raises(ValueError, match="is a file"):
         write_synthetic_faces(tmp_path / "mine.txt", 96)
