@@ -113,9 +113,7 @@ def test_folders_in_which_others_come_and_go(folder):
     write_checksums(folder, ["a.tfrecord", "absent"])
     found = verify(folder)
     assert found.differences == () and (found.num_files, found.num_others) == (1, 1)
-    assert str(found).endswith(
-        "1 files match their checksums; without a checksum: 1."
-    )
+    assert str(found).endswith("1 files match their checksums; without a checksum: 1.")
     (folder / "a.tfrecord").write_bytes(b"abd")
     assert [found.file for found in verify(folder).differences] == ["a.tfrecord"]
     (folder / "a.tfrecord").unlink()
