@@ -40,7 +40,7 @@ BLOCK_BYTES = 1 << 20
 def atomic_write(file: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yields a temporary file to write, which then replaces `file`.
 
-    If the block raises, or writes nothing, `file` stays as it was.
+    If the block raises, `file` stays as it was.
 
     Args:
         file: The file to write. The temporary file lies in the same folder and has the
@@ -56,8 +56,6 @@ def atomic_write(file: Path, *, durable: bool = True) -> Iterator[Path]:
     partial = file.with_name(f".{file.stem}.{os.getpid()}.partial{file.suffix}")
     try:
         yield partial
-        if not partial.exists():
-            return
         if durable:
             sync_to_disk(partial)
         os.replace(partial, file)

@@ -12,7 +12,6 @@ from keras import ops
 
 from keras_agegender.distribution import no_distribution
 from keras_agegender.files import (
-    atomic_write,
     file_hash,
     read_json,
     sync_to_disk,
@@ -42,18 +41,24 @@ class BestModelCheckpoint(keras.callbacks.ModelCheckpoint):
                 f"Invalid `mode`. Expected 'min' or 'max'. Received: {mode!r}."
             )
         super().__init__(str(filepath), monitor=monitor, mode=mode, save_best_only=True)
+        self.filepath: str = str(filepath)
         self.mode = mode
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Saves the model and its record if it is better than before."""
         before: Any = self.best
-        file = self.filepath
-        with no_distribution(), atomic_write(Path(file)) as partial:
-            self.filepath = str(partial)
-            try:
+        file = Path(self.filepath)
+        partial = file.with_name(f".{file.stem}.{os.getpid()}.partial{file.suffix}")
+        self.filepath = str(partial)
+        try:
+            with no_distribution():
                 super().on_epoch_end(epoch, logs)
-            finally:
-                self.filepath = file
+            if self.best != before:
+                sync_to_disk(partial)
+                os.replace(partial, file)
+        finally:
+            self.filepath = str(file)
+            partial.unlink(missing_ok=True)
         if self.best != before:
             record = {
                 "epoch": epoch,
