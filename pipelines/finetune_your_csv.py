@@ -29,12 +29,12 @@ from keras_agegender.cli.console import (
     exit_code,
     load_frameworks,
     pixels,
-    seed,
 )
-from keras_agegender.cli.data import add_csv_options, read_csv_as_asked
+from keras_agegender.cli.data import add_reader_options, read_source
+from keras_agegender.datasets.readers import READERS
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[2].partition(": ")[2])
-add_csv_options(parser)
+add_reader_options(parser, READERS["csv"])
 parser.add_argument(
     "--pretrained", help="finished run or .keras file of the same trunk [none]"
 )
@@ -63,9 +63,7 @@ parser.add_argument(
     metavar="N",
     help="of the new heads, and of everything [3 10]",
 )
-parser.add_argument(
-    "--seed", type=seed, default=0, help="of splits and training [%(default)s]"
-)
+parser.set_defaults(seed=0)
 add_set_option(parser)
 parser.add_argument("--overwrite", action="store_true", help="replace what is there")
 
@@ -142,7 +140,7 @@ def main(args: argparse.Namespace) -> None:
     check_new_run(args.directory / "run", args.overwrite)
     if args.pretrained:
         check_model(args.pretrained)
-    manifest, report = read_csv_as_asked(args)
+    manifest, report = read_source(READERS["csv"], args)
     print(report)
     load_frameworks()
     from keras_agegender.recipes.loading import override_recipe

@@ -33,7 +33,7 @@ The report's Caffe models see whole pictures, its ResNets MTCNN's crops. Faces w
 usable label stay: the missing one is masked in loss and metrics.
 """
 
-manifest, cleaning = kag.read_adience(args.adience, args.adience, keep="any")
+manifest, cleaning = kag.read_adience(args.adience, args.adience, require_labels="any")
 print(cleaning)
 crop = recipe.data.faces == "cropped"
 prepared = kag.prepare(

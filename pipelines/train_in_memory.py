@@ -66,8 +66,12 @@ class Faces(NamedTuple):
 
 def pack(data: Path, target: Path) -> None:
     """Writes pictures and labels of a prepared dataset into one file."""
-    from keras_agegender.datasets.pipeline import read_columns, read_labels
-    from keras_agegender.datasets.prepared import load_prepared, read_rows
+    from keras_agegender.datasets.pipeline import read_labels
+    from keras_agegender.datasets.prepared import (
+        load_prepared,
+        read_columns,
+        read_rows,
+    )
 
     prepared = load_prepared(data)
     heads = prepared.extra_heads()

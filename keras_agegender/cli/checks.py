@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_agegender.datasets.prepared import PREPARATION_FILE, check_prepared
-from keras_agegender.files import check_output_dir
+from keras_agegender.datasets.prepared import check_prepared
 from keras_agegender.recipes.loading import (
     check_beginning,
     check_pretraining_data,
@@ -119,11 +118,6 @@ def _is_photo(inputs: Sequence[str]) -> bool:
         or is_glob(first)
         or ending in PHOTO_ENDINGS | VIDEO_ENDINGS
     )
-
-
-def check_new_dataset(path: str) -> None:
-    """Raises a `ValueError` if a dataset can't be made in a folder of other things."""
-    check_output_dir(Path(path), PREPARATION_FILE, "prepared dataset")
 
 
 def check_new_run(path: str | Path, overwrite: bool) -> None:

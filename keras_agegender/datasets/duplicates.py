@@ -516,9 +516,7 @@ def drop_duplicates(
         )
     for key, content in zip(manifest["key"][out], contents[out], strict=True):
         kind = EXACT if content in held else NEAR
-        report.leave_out(
-            f"{key} ({held.get(content, alike.get(content))})", LEFT_OUT[kind]
-        )
+        report.drop(f"{key} ({held.get(content, alike.get(content))})", LEFT_OUT[kind])
     if not out.any():
         report.totals[f"{duplicates} duplicates of other splits in training"] = 0
     if same.num_unreadable:

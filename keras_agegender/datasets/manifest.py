@@ -57,7 +57,7 @@ class CleaningReport:
         rows_read: Rows of the label files.
         rules: (field, from, to) -> rows it was applied to.
         totals: Named totals, in the order they were added.
-        left_out: Reason -> rows left out.
+        dropped: Reason -> rows dropped.
         items: (item, reason) of rows left out or reported one by one.
         num_between_groups: Ages that no group holds, and that none was found for.
         num_moved: Ages that no group holds, and that became the nearer one.
@@ -67,14 +67,14 @@ class CleaningReport:
     rows_read: int = 0
     rules: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     totals: dict[str, int] = field(default_factory=dict)
-    left_out: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
     items: list[tuple[str, str]] = field(default_factory=list)
     num_between_groups: int = 0
     num_moved: int = 0
 
-    def leave_out(self, item: str, reason: str) -> None:
+    def drop(self, item: str, reason: str) -> None:
         """Counts a row that is left out, and remembers which."""
-        self.left_out[reason] += 1
+        self.dropped[reason] += 1
         self.items.append((item, reason))
 
     def find_between_groups(self, years: str, group: str | None) -> None:
@@ -93,7 +93,7 @@ class CleaningReport:
     @property
     def rows_kept(self) -> int:
         """Rows of the manifest."""
-        return self.rows_read - sum(self.left_out.values())
+        return self.rows_read - sum(self.dropped.values())
 
     def to_frame(self) -> Any:
         """Returns the rules as a pandas DataFrame: field, from, to, rows."""
@@ -117,7 +117,7 @@ class CleaningReport:
                 for (f, a, b), n in sorted(self.rules.items())
             ],
             "totals": dict(self.totals),
-            "left_out": dict(self.left_out),
+            "left_out": dict(self.dropped),
             "num_between_groups": self.num_between_groups,
             "num_moved": self.num_moved,
         }
@@ -126,7 +126,7 @@ class CleaningReport:
         """Returns the items as CSV: item, reason, and whether the row was left out."""
         import pandas as pd
 
-        rows = [(item, why, why in self.left_out) for item, why in self.items]
+        rows = [(item, why, why in self.dropped) for item, why in self.items]
         table = pd.DataFrame(rows, columns=["item", "reason", "left_out"])
         return table.to_csv(index=False)
 

@@ -17,6 +17,7 @@ from keras_agegender.datasets.prepared import (
     PreparedDataset,
     check_manifest_encoding,
     load_prepared,
+    read_columns,
     read_rows,
 )
 from keras_agegender.encodings.encoding import Encoding
@@ -86,33 +87,6 @@ def _read_manifest(
         lambda example: {**example, "image": tf.io.read_file(example["image"])},
         num_parallel_calls=tf.data.AUTOTUNE,
     )
-
-
-def read_columns(data: Any, split: str, columns: set[str]) -> tf.data.Dataset:
-    """Reads some features of a split, in a fixed order, the picture undecoded."""
-    import tensorflow_datasets as tfds
-
-    prepared = load_prepared(data) if isinstance(data, (str, Path)) else data
-    builder = prepared.builder
-    expression = prepared.splits.get(split, split)
-    count = prepared.num_faces(split)
-    absent = sorted(columns - set(builder.info.features))
-    if absent:
-        raise ValueError(
-            f"The prepared dataset in {builder.data_dir} has no column {absent}, which "
-            f"outputs of the model need. Columns: {sorted(builder.info.features)}."
-        )
-    examples = builder.as_dataset(
-        split=expression,
-        decoders=tfds.decode.PartialDecoding(
-            {name: True for name in columns},
-            decoders={"image": tfds.decode.SkipDecoding()}
-            if "image" in columns
-            else None,
-        ),
-        read_config=tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1),
-    )
-    return examples.apply(tf.data.experimental.assert_cardinality(count))
 
 
 def local_batch_size(batch_size: int, shard: tuple[int, int] | None) -> int:

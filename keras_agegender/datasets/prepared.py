@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -50,18 +49,11 @@ TEMPLATE = re.compile(r"(?:[\w.=-]|\{[A-Z_]+\})*")
 
 
 def check_features(directory: Path, remedy: str) -> None:
-    """Makes sure that opening a dataset imports nothing and reads from its folder only.
+    """Raises ValueError unless opening a dataset reads plain data from its folder only.
 
     TensorFlow Datasets imports whatever module features.json names, and reads shards
-    from wherever dataset_info.json says. Both are parsed here as it parses them.
-
-    Args:
-        directory: A prepared dataset.
-        remedy: What to do about a damaged file, as a sentence.
-
-    Raises:
-        ValueError: If they name anything else than features that `prepare` writes and
-            files of the folder, or a file of the folder is a link that leads out of it.
+    from wherever dataset_info.json or a link points. Both files are parsed here the way
+    it parses them; `remedy` says what to do about a damaged one.
     """
     # Without TensorFlow, which is loaded when the dataset is opened.
     from tensorflow_datasets.core.proto import dataset_info_pb2, feature_pb2
@@ -151,14 +143,9 @@ def check_encoding(
     extra_heads: Mapping[str, Mapping[str, Any]],
     where: str,
 ) -> None:
-    """Raises ValueError unless data has what an encoding's heads ask for.
+    """Raises ValueError unless data (`where`) has what an encoding's heads ask for.
 
-    Args:
-        encoding: Its age groups must be the data's, and a head must have the classes,
-            in their order, of the column that it is read from.
-        age_groups: What the data's age-group ids stand for.
-        extra_heads: Extra column -> `{"kind": …, "classes": […]}`.
-        where: What to call the data in the message.
+    Age groups must be equal, and a head must have the classes of its column, in order.
     """
     age = encoding.age_head
     if age is not None and not age.spec.in_years:
@@ -189,10 +176,7 @@ def check_encoding(
 
 
 def check_manifest_encoding(manifest: Manifest, encoding: Encoding) -> None:
-    """Raises ValueError unless a manifest has what an encoding's heads ask for.
-
-    Where it does not declare the classes of a column, its values must be class ids.
-    """
+    """Raises ValueError unless a manifest has what an encoding's heads ask for."""
     check_encoding(encoding, manifest.age_groups, manifest.extra_heads, "the manifest")
     for head in encoding.extra_heads:
         column = head.columns[0]
@@ -262,11 +246,7 @@ class PreparedDataset:
         return get_age_groups(",".join(names))
 
     def check_encoding(self, encoding: Encoding) -> None:
-        """Raises ValueError unless the dataset has what an encoding's heads ask for.
-
-        Its age groups must be the encoding's, and a column with classes must have as
-        many of them as the head that is read from it.
-        """
+        """Raises ValueError unless age groups and classes are those of an encoding."""
         check_encoding(
             encoding,
             self.age_groups,
@@ -290,12 +270,39 @@ class PreparedDataset:
                 f"split={split!r}."
             ) from error
         if count == 0:
-            raise ValueError(f"Split {split!r} of {self.directory} holds no face.")
+            raise ValueError(f"Split {split!r} of {self.directory} has no faces.")
         return count
 
     def as_dataset(self, split: str = "train") -> Any:
         """Returns the decoded examples of a split as a `tf.data.Dataset` of dicts."""
         return self.builder.as_dataset(split=self.splits.get(split, split))
+
+    def read(self, expression: str, columns: Collection[str]) -> Any:
+        """Reads some features in the order written, images undecoded.
+
+        Args:
+            expression: A TensorFlow Datasets split expression, such as
+                `"fold_0+fold_1[:10]"`.
+            columns: Features to read.
+        """
+        import tensorflow_datasets as tfds
+
+        absent = sorted(set(columns) - set(self.builder.info.features))
+        if absent:
+            raise ValueError(
+                f"The prepared dataset in {self.directory} has no column {absent}. "
+                f"Columns: {sorted(self.builder.info.features)}."
+            )
+        undecoded = (
+            {"image": tfds.decode.SkipDecoding()} if "image" in columns else None
+        )
+        return self.builder.as_dataset(
+            split=expression,
+            decoders=tfds.decode.PartialDecoding(
+                dict.fromkeys(columns, True), decoders=undecoded
+            ),
+            read_config=tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1),
+        )
 
 
 def load_prepared(directory: str | Path) -> PreparedDataset:
@@ -324,11 +331,7 @@ def load_prepared(directory: str | Path) -> PreparedDataset:
 
 
 def check_prepared(directory: str | Path) -> Path:
-    """Makes sure that a folder holds a prepared dataset, without opening it.
-
-    Raises:
-        ValueError: If there is none, or it is not complete.
-    """
+    """Raises ValueError unless a folder holds a complete prepared dataset."""
     directory = Path(directory)
     if not directory.is_dir():
         unfinished = directory.with_name(directory.name + ".partial").is_dir()
@@ -336,7 +339,7 @@ def check_prepared(directory: str | Path) -> Path:
         raise ValueError(f"There is no prepared dataset in {directory}.{hint}")
     if not (directory / "dataset_info.json").is_file():
         raise ValueError(
-            f"{directory} is no prepared dataset: it holds no dataset_info.json. Make "
+            f"{directory} is not a prepared dataset: it has no dataset_info.json. Make "
             "one with `agegender prepare`."
         )
     check_sizes(directory, AGAIN, (STATUS_FILE, CLEANING_FILE, CONTACT_SHEET_FILE))
@@ -345,11 +348,7 @@ def check_prepared(directory: str | Path) -> Path:
 
 
 def read_preparation(directory: Path) -> dict[str, Any]:
-    """Returns what preparation.json says.
-
-    Raises:
-        ValueError: If it is damaged.
-    """
+    """Returns the content of preparation.json; ValueError if it is damaged."""
     info = read_json(directory / PREPARATION_FILE, AGAIN)
     if not isinstance(info, dict):
         raise ValueError(f"{directory / PREPARATION_FILE} is damaged. {AGAIN}")
@@ -368,19 +367,18 @@ def write_tfds(
     """Writes examples as a TensorFlow Datasets directory.
 
     Args:
-        directory: Empty or absent folder; dataset_info.json will lie right in it.
+        directory: Empty or absent folder that gets dataset_info.json and the shards.
         name: Dataset name in snake case.
-        description: What the dataset is, for its dataset_info.json.
+        description: Text for dataset_info.json.
         splits: Split name -> an iterable of (key, example) pairs, or a Beam transform
-            that yields them, with the keys' order that of the examples. An example's
-            image is a file object of a JPEG.
+            that yields them with sortable keys. Images are file objects of JPEGs.
         extra: Extra column -> `"int64"`, `"float32"` or `"str"`.
         age_groups: What age-group ids stand for.
         beam_options: Beam's `PipelineOptions`, for transforms.
     """
     tfds = _tfds()
-    with _silent_progress(), disk_errors(directory):
-        builder = tfds.dataset_builders.store_as_tfds_dataset(
+    with _quiet_writing(tfds), disk_errors(directory):
+        builder = tfds.dataset_builders.AdhocBuilder(
             name=name,
             version="1.0.0",
             features=_features(tfds, extra, age_groups),
@@ -388,7 +386,11 @@ def write_tfds(
             description=description,
             data_dir=str(directory),
             disable_shuffling=True,
-            download_config=tfds.download.DownloadConfig(beam_options=beam_options),
+        )
+        # What it prints on stdout is about its cache, which this is not.
+        builder._log_download_bytes = builder._log_download_done = lambda: None
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(beam_options=beam_options)
         )
     made = Path(builder.data_dir)
     for file in made.iterdir():  # name/version/ is TFDS' cache layout, not ours
@@ -425,52 +427,53 @@ def _features(tfds: Any, extra: Mapping[str, str], age_groups: AgeGroups) -> Any
 
 
 def _tfds() -> Any:
-    """Imports TensorFlow Datasets and keeps it from asking the network."""
+    """Imports TensorFlow Datasets without its start-up lines."""
     with quiet_start():
         import tensorflow  # noqa: F401, which the next line loads when it is used
         import tensorflow_datasets as tfds
     quiet_datasets()
-
-    with contextlib.suppress(AttributeError):
-        tfds.core.utils.gcs_utils._is_gcs_disabled = True
     return tfds
 
 
 @contextlib.contextmanager
-def _silent_progress() -> Iterator[None]:
-    tfds = _tfds()
-    tfds.disable_progress_bar()
+def _quiet_writing(tfds: Any) -> Iterator[None]:
+    """Turns off progress bars and queries to Google's bucket; restores both."""
+    utils = tfds.core.utils
+    switches = (
+        (utils.tqdm_utils, "_active", False),
+        (utils.gcs_utils, "_is_gcs_disabled", True),
+    )
+    before = [getattr(module, name) for module, name, _ in switches]
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints where it writes
-            yield
+        for module, name, value in switches:
+            setattr(module, name, value)
+        yield
     finally:
-        tfds.enable_progress_bar()
+        for (module, name, _), value in zip(switches, before, strict=True):
+            setattr(module, name, value)
+
+
+def read_columns(
+    data: PreparedDataset | str | Path, split: str, columns: Collection[str]
+) -> Any:
+    """Returns `PreparedDataset.read` of a named split, its number of faces known."""
+    import tensorflow as tf
+
+    prepared = load_prepared(data) if isinstance(data, (str, Path)) else data
+    count = prepared.num_faces(split)
+    examples = prepared.read(prepared.splits.get(split, split), columns)
+    return examples.apply(tf.data.experimental.assert_cardinality(count))
 
 
 def read_rows(prepared: PreparedDataset, examples: Any) -> Iterator[dict[str, Any]]:
-    """Yields the examples of a prepared dataset as NumPy values.
-
-    Args:
-        prepared: The dataset.
-        examples: A `tf.data.Dataset` of dicts that reads it.
-
-    Raises:
-        ValueError: If a shard is damaged; it says which.
-    """
+    """Yields examples read from a prepared dataset as NumPy values."""
     with naming_damage(prepared):
         yield from examples.as_numpy_iterator()
 
 
 @contextlib.contextmanager
 def naming_damage(prepared: PreparedDataset) -> Iterator[None]:
-    """Turns what TensorFlow says of a damaged shard into an error that names it.
-
-    Args:
-        prepared: The dataset that is read.
-
-    Raises:
-        ValueError: If a shard is damaged.
-    """
+    """Turns TensorFlow's error about a damaged shard into one that names the shard."""
     import tensorflow as tf
 
     try:
@@ -480,12 +483,12 @@ def naming_damage(prepared: PreparedDataset) -> Iterator[None]:
         what = _damaged_shard(directory) or error.message.partition("\n")[0]
         raise ValueError(
             f"{directory} is damaged. {what}. `agegender verify {directory}` lists all "
-            f"that is. {AGAIN}"
+            f"damaged files. {AGAIN}"
         ) from None
 
 
 def _damaged_shard(directory: Path) -> str:
-    """Says which shard is not as it was written; empty where no checksums tell."""
+    """Names the first shard whose checksum differs; empty without checksums."""
     if not (directory / CHECKSUMS_FILE).is_file():
         return ""
     found = [d for d in verify(directory).differences if ".tfrecord" in d.file]

@@ -169,7 +169,7 @@ def draw_splits(
     """
     check_shares(validation, test)
     if not validation and not test:
-        return random_splits(manifest, 0, 0, seed)
+        return manifest.assign(split="train")
     duplicates = duplicates or EXACT
     same = find_same_pictures(list(manifest["path"]), duplicates, cache=cache)
     pictures = same.groups()
@@ -241,10 +241,10 @@ COHORTS_FILE = "adience_cohorts.json"
 ALL = "all"
 # Name -> the options of `read_adience` that make it.
 ADIENCE_COHORTS: dict[str, dict[str, Any]] = {
-    "Adience, age and gender known": {"keep": "both", "strict": False},
-    "Adience, age and gender known, strict": {"keep": "both", "strict": True},
-    "Adience, age or gender known": {"keep": "any", "strict": False},
-    "Adience, age or gender known, strict": {"keep": "any", "strict": True},
+    "Adience, age and gender known": {"require_labels": "both", "strict": False},
+    "Adience, age and gender known, strict": {"require_labels": "both", "strict": True},
+    "Adience, age or gender known": {"require_labels": "any", "strict": False},
+    "Adience, age or gender known, strict": {"require_labels": "any", "strict": True},
 }
 
 

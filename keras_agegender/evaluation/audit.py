@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import csv
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,222 @@ from keras_agegender.datasets.duplicates import (
     hash_pictures,
     near_contents,
 )
-from keras_agegender.datasets.face_index import FaceTable, read_faces
-from keras_agegender.datasets.manifest import cleaning_rows, summarize
+from keras_agegender.datasets.manifest import (
+    MANIFEST_COLUMNS,
+    CleaningReport,
+    Manifest,
+    cleaning_rows,
+    read_manifest,
+    summarize,
+    validate_manifest,
+)
+from keras_agegender.datasets.prepared import (
+    STATUS_FILE,
+    check_prepared,
+    load_prepared,
+    read_rows,
+)
+from keras_agegender.datasets.readers import READERS, find_reader
 from keras_agegender.datasets.splits import (
     ALL,
     find_cohort,
     fingerprint,
     nearest_cohort,
 )
-from keras_agegender.labels import GENDERS, MISSING
+from keras_agegender.files import read_regular
+from keras_agegender.labels import GENDERS, MISSING, AgeGroups
+
+# -- what is audited -------------------------------------------------------------------
+
+_IDS = ("fold", "age_group", "gender")
+_COLUMNS = ("key", "split", "subject", "source", *_IDS)
+
+
+@dataclass(frozen=True)
+class FaceTable:
+    """The faces of any data.
+
+    Attributes:
+        source_type: `"manifest"`, `"prepared"`, or the name of a reader.
+        rows: A row per face and split it is in: `_COLUMNS`, and `age_years` if known.
+        age_groups: What age-group ids stand for.
+        images: Yields the bytes of each row's image file, in the order of the rows;
+            `None` for a file that does not exist.
+        cleaning: What a reader did to the labels (`CleaningReport.counts`), if known.
+        dropped: (item, reason) of dropped rows, if they are known one by one.
+        status: Split -> status -> images, from a prepared dataset's status.csv.
+    """
+
+    source_type: str
+    rows: pd.DataFrame
+    age_groups: AgeGroups
+    images: Callable[[], Iterator[bytes | None]]
+    cleaning: Mapping[str, Any] | None = None
+    dropped: list[tuple[str, str]] = field(default_factory=list)
+    status: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+def source_type(data: str | Path) -> str:
+    """Returns `"manifest"`, `"prepared"`, or the name of the reader of a path."""
+    path = Path(data)
+    if not path.exists():
+        if path.with_name(path.name + ".partial").is_dir():
+            check_prepared(path)  # says that its preparation was not finished
+        raise ValueError(f"There is no file or folder {path}.")
+    if (path / "dataset_info.json").exists():
+        return "prepared"
+    reader = find_reader(path)
+    if reader is None:
+        titles = ", ".join(reader.title for reader in READERS.values())
+        raise ValueError(
+            f"Invalid data {path}. Expected a prepared dataset, a manifest, or one of "
+            f"{titles}. Received: a folder with none of them."
+        )
+    if path.is_file():
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                names = next(csv.reader(file), [])
+        except (UnicodeDecodeError, csv.Error) as error:
+            if reader.name != "csv":
+                return reader.name
+            raise ValueError(
+                f"Invalid data {path}. Expected a CSV file: {error}."
+            ) from None
+        if set(MANIFEST_COLUMNS) <= set(names):
+            return "manifest"
+    return reader.name
+
+
+def check_options(data: Any, source_type: str, options: Mapping[str, Any]) -> None:
+    """Raises ValueError unless the reader of some data takes these keywords."""
+    reader = READERS.get(source_type)
+    known = {o.keyword for o in reader.options if o.audit} if reader else set()
+    wrong = sorted(set(options) - known)
+    if wrong:
+        raise ValueError(
+            f"Invalid options. {data} is read as {_title(source_type)}. Expected "
+            f"{'some of ' + ', '.join(sorted(known)) if known else 'no options'}. "
+            f"Received: {', '.join(wrong)}."
+        )
+
+
+def read_faces(
+    data: str | Path | Manifest,
+    splits: Mapping[str, str] | None = None,
+    **options: Any,
+) -> FaceTable:
+    """Reads any data as a table of faces; takes the arguments of `audit`."""
+    kind = "manifest" if isinstance(data, pd.DataFrame) else source_type(data)
+    shown = "The manifest" if isinstance(data, pd.DataFrame) else data
+    check_options(shown, kind, options)
+    report: CleaningReport | None = None
+    if isinstance(data, pd.DataFrame):
+        validate_manifest(data, shared_subjects=True)
+        manifest = data
+    elif kind == "prepared":
+        return _read_prepared(Path(data), splits)
+    elif kind == "manifest":
+        manifest = read_manifest(data, shared_subjects=True)
+    else:
+        reader = READERS[kind]
+        manifest, report = (reader.read_as_is or reader.read)(data, **options)
+    if splits is not None:
+        manifest = _with_splits(manifest, splits)
+    paths = manifest["path"].tolist()
+    return FaceTable(
+        kind,
+        pd.DataFrame(
+            manifest[[*_COLUMNS, *({"age_years"} & set(manifest))]]
+        ).reset_index(drop=True),
+        manifest.age_groups,
+        lambda: map(_bytes_of, paths),
+        report.counts() if report else manifest.cleaning,
+        [item for item in report.items if item[1] in report.dropped] if report else [],
+    )
+
+
+def _with_splits(manifest: Manifest, splits: Mapping[str, str]) -> Manifest:
+    """Returns a row for each face and named split that it is in."""
+    own = sorted(manifest["split"].unique())
+    parts = []
+    for name, expression in splits.items():
+        wanted = expression.split("+")
+        absent = sorted(set(wanted) - set(own))
+        if absent:
+            raise ValueError(
+                f"Invalid split {name}={expression}. Expected names of {own} with '+' "
+                f"between them. Received: {absent[0]!r}."
+            )
+        parts.append(manifest[manifest["split"].isin(wanted)].assign(split=name))
+    return pd.concat(parts)
+
+
+def _bytes_of(path: str) -> bytes | None:
+    try:
+        return read_regular(path)
+    except OSError:
+        return None
+
+
+def _read_prepared(directory: Path, splits: Mapping[str, str] | None) -> FaceTable:
+    prepared = load_prepared(directory)
+    names = dict(splits if splits is not None else prepared.splits)
+    for name in names.values():
+        prepared.num_faces(name)  # says which splits there are
+    features = set(prepared.builder.info.features)
+    wanted = {*_COLUMNS, "age_years"} - {"split"} & features
+    rows: list[dict[str, Any]] = []
+    for name, expression in names.items():
+        for face in read_rows(prepared, prepared.read(expression, wanted)):
+            rows.append({"split": name} | {c: _plain(face[c]) for c in wanted})
+    table = pd.DataFrame(rows)
+    for column in _COLUMNS:
+        if column not in table:
+            table[column] = MISSING if column in _IDS else ""
+
+    def images() -> Iterator[bytes]:
+        for expression in names.values():
+            for face in read_rows(prepared, prepared.read(expression, {"image"})):
+                yield face["image"]
+
+    return FaceTable(
+        "prepared",
+        table,
+        prepared.age_groups,
+        images,
+        prepared.info.get("cleaning"),
+        status=_read_status(directory, names, prepared.builder.info.splits),
+    )
+
+
+def _plain(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value.item()
+
+
+def _read_status(
+    directory: Path, names: Mapping[str, str], own: Any
+) -> dict[str, dict[str, int]]:
+    """Returns counts by status of each split, or of those written if one is sliced."""
+    file = directory / STATUS_FILE
+    if not file.is_file():
+        return {}
+    table = pd.read_csv(file, keep_default_na=False, dtype=str)
+    parts = {name: text.split("+") for name, text in names.items()}
+    if not {part for split in parts.values() for part in split} <= set(own):
+        parts = {name: [name] for name in sorted(table["split"].unique())}
+    return {
+        name: {
+            str(status): int(count)
+            for status, count in table["status"][table["split"].isin(wanted)]
+            .value_counts()
+            .sort_index()
+            .items()
+        }
+        for name, wanted in parts.items()
+    }
+
+
+# -- pairs of images that are one ------------------------------------------------------
 
 MANY_YEARS = 5  # two ages that differ by more are not one guess twice
 _LABELS = ("split", "subject", "age_group", "gender", "age_years")
@@ -154,21 +362,21 @@ def _count(rows: pd.DataFrame, edges: pd.DataFrame) -> PairCounts:
     )
 
 
-KIND_NAMES = {
-    "manifest": "a manifest",
-    "csv": "a CSV file",
-    "adience": "Adience's label files",
-    "prepared": "a prepared dataset",
-}
 NUM_EXAMPLES = 5
 _INDENT = "  "
+
+
+def _title(source_type: str) -> str:
+    if source_type in READERS:
+        return READERS[source_type].title
+    return "a manifest" if source_type == "manifest" else "a prepared dataset"
 
 
 def audit_text(audit: Audit) -> str:
     """Returns an audit as lines to print."""
     found = audit
     parts = [
-        [f"{found.data}: {KIND_NAMES[found.kind]}, {found.num_faces:,} faces"],
+        [f"{found.data}: {_title(found.source_type)}, {found.num_faces:,} faces"],
         found.counts.to_string().splitlines(),
         _cleaning(found),
         _status(found.status),
@@ -225,7 +433,7 @@ def _subjects(found: Audit) -> list[str]:
 
 def _pictures(found: Audit) -> list[str]:
     counts = ", ".join(
-        f"{n:,} {what}" for what, n in found.pictures.items() if n or what == "there"
+        f"{n:,} {what}" for what, n in found.images.items() if n or what == "there"
     )
     lines = [f"Pictures: {counts}"]
     for key, reason in [*found.unreadable.items()][:NUM_EXAMPLES]:
@@ -335,7 +543,7 @@ class Audit:
 
     Attributes:
         data: What was audited.
-        kind: `"manifest"`, `"csv"`, `"adience"` or `"prepared"`.
+        source_type: `"manifest"`, `"prepared"`, or the name of a reader.
         num_faces: Rows, each face once for each split it is in.
         counts: Faces by split and gender (rows) and age group (columns).
         age_group_names: Names of the age groups, by id.
@@ -347,13 +555,13 @@ class Audit:
         duplicates: A row per pair found: `kind`, `distance` in bits, and `key`,
             `split`, `age_group`, `age_years`, `gender` of both (`key_1`, `key_2`, …).
             Of a picture that is there many times, the first is beside each other one.
-        pictures: `there`, `absent`, `unreadable`, and `of one color`, which are not
+        images: `there`, `absent`, `unreadable`, and `of one color`, which are not
             compared.
         unreadable: Key -> why its picture cannot be read.
         status: Split -> status -> pictures, from a prepared dataset: `ok`, `no_face`,
             `several_faces`, …
         cleaning: What the reader did (`CleaningReport.counts`); `None` if not known.
-        left_out: (item, reason) of rows left out, where they are known one by one.
+        dropped: (item, reason) of dropped rows, if they are known one by one.
         fingerprints: `"all"` and each split -> hash of keys and labels.
         cohorts: `"all"` and splits -> the known cohort with that fingerprint.
         nearest: Known cohort with the nearest numbers of faces -> faces more than in
@@ -361,7 +569,7 @@ class Audit:
     """
 
     data: str
-    kind: str
+    source_type: str
     num_faces: int
     counts: pd.DataFrame
     age_group_names: tuple[str, ...]
@@ -370,11 +578,11 @@ class Audit:
     exact: PairCounts | None
     near: PairCounts | None
     duplicates: pd.DataFrame
-    pictures: dict[str, int]
+    images: dict[str, int]
     unreadable: dict[str, str]
     status: dict[str, dict[str, int]]
     cleaning: Mapping[str, Any] | None
-    left_out: list[tuple[str, str]]
+    dropped: list[tuple[str, str]]
     fingerprints: dict[str, str]
     cohorts: dict[str, str]
     nearest: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -396,7 +604,7 @@ class Audit:
         return {
             "format": FORMAT,
             "data": self.data,
-            "kind": self.kind,
+            "kind": self.source_type,
             "num_faces": self.num_faces,
             "leaks": self.leaks,
             "counts": [{str(k): v for k, v in row.items()} for row in counts],
@@ -406,11 +614,11 @@ class Audit:
             EXACT: _pair_values(self.exact),
             NEAR: _pair_values(self.near),
             "duplicates": self.duplicates.to_dict("records"),
-            "pictures": self.pictures,
+            "pictures": self.images,
             "unreadable": self.unreadable,
             "status": self.status,
             "cleaning": self.cleaning,
-            "left_out": [list(item) for item in self.left_out],
+            "left_out": [list(item) for item in self.dropped],
             "fingerprints": self.fingerprints,
             "cohorts": self.cohorts,
             "nearest": self.nearest,
@@ -425,7 +633,7 @@ def _counted(count: int, what: str, of: str = "") -> str:
 
 
 def audit(
-    data: str | Path | pd.DataFrame,
+    data: str | Path | Manifest,
     *,
     splits: Mapping[str, str] | None = None,
     near_duplicates: bool = True,
@@ -440,9 +648,9 @@ def audit(
     2 %. Mirrored copies are not found; two photos of one person are not duplicates.
 
     Args:
-        data: A manifest or its CSV file (`write_manifest`), any other CSV file, as
-            `read_csv` reads it, a folder with Adience's label files, or a prepared
-            dataset. A CSV file without splits is one split, `all`.
+        data: A manifest or its CSV file (`write_manifest`), a prepared dataset, or the
+            file or folder of any reader: a CSV file, or Adience, UTKFace or CelebA.
+            Data without splits is one split, `all`.
         splits: Name -> split expression, such as `report_splits()`. `None` takes the
             data's own: of Adience's label files each fold is one.
         near_duplicates: Whether to search near duplicates, which takes about a minute
@@ -450,8 +658,8 @@ def audit(
         cache: File that stores perceptual hashes by content, for the next audit of
             these images and to resume after an interruption. `None` stores none.
         progress: Whether a progress bar is shown on stderr.
-        options: Further arguments of `read_csv` (`age_column`, `images_dir`, …), or of
-            `read_adience` (`images_dir`, `strict`, `keep`), if the data is of theirs.
+        options: Keyword arguments of the data's reader, such as `age_column` of
+            `read_csv` or `strict` of `read_adience`.
 
     Raises:
         ValueError: If the data cannot be read.
@@ -478,7 +686,7 @@ def audit(
     subjects = rows[rows["subject"] != ""].groupby("subject")["split"].unique()
     return Audit(
         data="manifest" if isinstance(data, pd.DataFrame) else str(data),
-        kind=faces.kind,
+        source_type=faces.source_type,
         num_faces=len(rows),
         counts=summarize(rows, faces.age_groups),
         age_group_names=faces.age_groups.names,
@@ -487,7 +695,7 @@ def audit(
         exact=exact,
         near=near,
         duplicates=_describe(rows, listed),
-        pictures=_count_pictures(hashes, near_duplicates),
+        images=_count_images(hashes, near_duplicates),
         unreadable={
             key: hashes.unreadable[content]
             for key, content in zip(rows["key"], rows["content"], strict=True)
@@ -495,7 +703,7 @@ def audit(
         },
         status=faces.status,
         cleaning=faces.cleaning,
-        left_out=faces.left_out,
+        dropped=faces.dropped,
         **_cohorts(faces),
     )
 
@@ -509,7 +717,7 @@ def _hash(
     opened = HashCache(cache, METHOD) if looks and cache is not None else None
     try:
         return hash_pictures(
-            faces.pictures(),
+            faces.images(),
             len(faces.rows),
             looks=looks,
             cache=opened,
@@ -520,7 +728,7 @@ def _hash(
             opened.close()
 
 
-def _count_pictures(hashes: PictureHashes, looks: bool) -> dict[str, int]:
+def _count_images(hashes: PictureHashes, looks: bool) -> dict[str, int]:
     there = [content for content in hashes.contents if content]
     counts = {"there": len(there), "absent": len(hashes.contents) - len(there)}
     if looks:

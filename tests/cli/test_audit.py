@@ -92,7 +92,7 @@ def test_label_files(tmp_path, capsys):
     write_adience(tmp_path, rows, tree=None)
     code, out, _ = run(capsys, tmp_path, "--no-near")
     assert code == 0 and "left out: no gender" in out
-    _, out, _ = run(capsys, tmp_path, "--no-near", "--keep-partial")
+    _, out, _ = run(capsys, tmp_path, "--no-near", "--require-labels", "any")
     assert "10 faces" in out
 
 
@@ -100,10 +100,10 @@ def test_label_files(tmp_path, capsys):
     ("command", "message"),
     [
         ("missing.csv", "no file or folder"),
-        ("folder", "a folder with neither"),
+        ("folder", "a folder with none of them"),
         ("bad.csv --no-near", "bad.csv, line 2, column 'age'"),
         ("empty.csv --no-near", "expected the names of columns"),
-        ("labels.csv --no-near --strict", "takes age_column, age_groups"),
+        ("labels.csv --no-near --strict", "Expected some of age_column, age_groups"),
         ("labels.csv --no-near --age-column years", "no column 'years'"),
         ("labels.csv --no-near --split train=fold_0", "Invalid split train=fold_0"),
         ("labels.csv --no-near --split dev=train", "Invalid --split"),

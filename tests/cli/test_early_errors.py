@@ -10,8 +10,9 @@ import sys
 import pytest
 
 from keras_agegender.cli import main as cli
-from keras_agegender.cli.data import read_csv_as_asked
+from keras_agegender.cli.data import read_source
 from keras_agegender.datasets.prepare import begin, make_cropper
+from keras_agegender.datasets.readers import READERS
 from keras_agegender.datasets.readers.csv import read_csv
 from keras_agegender.files import write_json
 
@@ -230,7 +231,8 @@ def test_extra_columns_of_one_option_or_several(command, extra):
     arguments = cli._parser().parse_args(
         ["prepare", "csv", "--out", "o", *command.split()]
     )
-    assert (arguments.file, arguments.extra) == ("faces.csv", extra)
+    assert arguments.file == "faces.csv"
+    assert getattr(arguments, "extra", None) == extra
 
 
 def parsers(parser, name="agegender"):
@@ -290,7 +292,7 @@ def test_hashes_of_duplicates_are_kept_where_asked(folder, monkeypatch, capsys):
         command = f"prepare csv faces.csv --out o --validation 0.5 --test 0 {options}"
         arguments = cli._parser().parse_args([*command.split(), *near])
         with pytest.raises(ValueError, match="Too few subjects"):
-            read_csv_as_asked(arguments)
+            read_source(READERS["csv"], arguments)
         assert (folder / "cache").exists() is (options == "")
     assert (folder / "mine.sqlite").is_file()
 

@@ -35,7 +35,7 @@ def test_rows_with_both_labels(tmp_path):
     assert manifest["album"][0] == "user0@N00"
     assert report.rows_read == 9
     assert report.rows_kept == 5
-    assert dict(report.left_out) == {
+    assert dict(report.dropped) == {
         "no age": 1,
         "no gender": 2,
         "neither age nor gender": 1,
@@ -60,11 +60,11 @@ def test_strict_is_table_0_only(tmp_path):
 
 def test_keep_any_masks_and_never_guesses(tmp_path):
     directory = write_adience(tmp_path, ROWS)
-    manifest, report = read_adience(directory, tmp_path, keep="any")
+    manifest, report = read_adience(directory, tmp_path, require_labels="any")
     assert len(manifest) == 8
     assert list(manifest["age_group"][:4]) == [4, 4, -1, 0]
     assert list(manifest["gender"][:4]) == [0, 1, 1, -1]
-    assert dict(report.left_out) == {"neither age nor gender": 1}
+    assert dict(report.dropped) == {"neither age nor gender": 1}
 
 
 @pytest.mark.parametrize("tree", ["faces", "aligned"])
@@ -80,7 +80,7 @@ def test_either_tree(tmp_path, tree):
 def test_all_31_age_texts_are_read(tmp_path):
     rows = [adience_row(n, 0, text, "m") for n, text in enumerate(ALL_AGE_TEXTS)]
     directory = write_adience(tmp_path, {0: rows}, tree=None)
-    manifest, report = read_adience(directory, keep="any")
+    manifest, report = read_adience(directory, require_labels="any")
     expected = [
         -1 if name is None else AGE_GROUP_NAMES.index(name)
         for name in ALL_AGE_TEXTS.values()
@@ -102,7 +102,7 @@ def test_absent_pictures_are_left_out_and_named(tmp_path):
     manifest, _ = read_adience(directory, directory)
     (directory / manifest["key"][0]).unlink()
     manifest, report = read_adience(directory, directory)
-    assert report.left_out["no picture file"] == 1
+    assert report.dropped["no picture file"] == 1
     assert ("no picture file") in [reason for _, reason in report.items]
     assert len(manifest) == 4
 
@@ -182,7 +182,7 @@ def test_odd_names_are_rows_like_others(tmp_path, name):
     rows[0].append(adience_row(2, 0, original_image=name))
     write_adience(tmp_path, rows, tree=None)
     manifest, report = read_adience(tmp_path, tmp_path)
-    assert len(manifest) == 5 and report.left_out == {"no picture file": 1}
+    assert len(manifest) == 5 and report.dropped == {"no picture file": 1}
 
 
 def test_no_usable_row(tmp_path):
@@ -192,7 +192,7 @@ def test_no_usable_row(tmp_path):
 
 
 def test_unknown_options(tmp_path):
-    with pytest.raises(ValueError, match="keep='all'"):
-        read_adience(tmp_path, keep="all")
+    with pytest.raises(ValueError, match="require_labels='all'"):
+        read_adience(tmp_path, require_labels="all")
     with pytest.raises(ValueError, match="tree='raw'"):
         read_adience(tmp_path, tree="raw")

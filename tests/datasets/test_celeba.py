@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from sample_data import write_picture
 
+import keras_agegender as kag
 from keras_agegender.datasets.readers.celeba import read_celeba, write_celeba_from_tfds
 from keras_agegender.labels import CELEBA_ATTRIBUTES
 
@@ -45,6 +46,9 @@ def test_identities_become_subjects_and_may_not_leak(folder):
     file.write_text("".join(f"{name} 5\n" for name in NAMES), "utf-8")
     with pytest.raises(ValueError, match="subject '5'"):
         read_celeba(folder)
+    found = kag.audit(folder, near_duplicates=False, progress=False)
+    assert found.source_type == "celeba" and found.num_faces == 3
+    assert found.shared_subjects == {"5": ["test", "train", "validation"]}
 
 
 def test_absent_pictures_are_counted(folder):

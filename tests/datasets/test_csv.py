@@ -167,7 +167,7 @@ def test_ages_between_two_groups(tmp_path, unmapped_ages, kept, groups):
     manifest, report = read_csv(file, unmapped_ages=unmapped_ages, **ALL)
     assert report.rows_kept == len(manifest) == kept
     assert list(manifest["age_group"]) == groups  # an unknown age is in no gap
-    assert report.left_out["age between two groups"] == 3 - kept
+    assert report.dropped["age between two groups"] == 3 - kept
 
 
 def test_ages_moved_to_the_nearer_group_are_counted(tmp_path):
@@ -315,7 +315,7 @@ def test_a_name_longer_than_any_files_is_no_picture(tmp_path):
         tmp_path, "0.jpg,m", f"{'x' * 300}.jpg,f", header="image,gender", pictures=1
     )  # fmt: skip
     manifest, report = read_csv(file, validation=0, test=0)
-    assert len(manifest) == 1 and report.left_out == {"no picture file": 1}
+    assert len(manifest) == 1 and report.dropped == {"no picture file": 1}
 
 
 def test_an_error_quotes_the_beginning_of_a_long_cell(tmp_path):
@@ -439,3 +439,13 @@ def test_columns_that_cannot_be_kept(tmp_path, options, message):
     file = write(tmp_path, "0.jpg,f,a,1", header="image,gender,race,key")
     with pytest.raises(ValueError, match=message):
         read_csv(file, **options, **ALL)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_delimiters_between_quotes_are_part_of_a_name(tmp_path, delimiter):
+    others = ",;|".replace(delimiter, "")
+    name = f"age{others}{others} group"
+    header = f'image{delimiter}"{name}"'
+    file = write(tmp_path, f"0.jpg{delimiter}27", header=header)
+    manifest, _ = read_csv(file, age_column=name, **ALL)
+    assert list(manifest["age_years"]) == [27]

@@ -9,9 +9,10 @@ import pytest
 from sample_data import make_prepared
 
 from keras_agegender.cli.main import main
-from keras_agegender.datasets.face_index import index_faces, read_faces
+from keras_agegender.datasets.face_index import index_faces
 from keras_agegender.datasets.pipeline import read_labels
 from keras_agegender.datasets.prepared import load_prepared
+from keras_agegender.evaluation.audit import read_faces
 from keras_agegender.evaluation.evaluate import read_face_metadata
 from keras_agegender.files import CHECKSUMS_FILE
 from keras_agegender.training.train import train

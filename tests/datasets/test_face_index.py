@@ -62,7 +62,7 @@ def test_folds_share_nothing(prepared):
 )
 def test_the_same_faces_in_two_splits(prepared, test, what):
     splits = {"train": "fold_0+fold_1+fold_2", "test": test}
-    with pytest.raises(ValueError, match=rf"{what} are in 'train' .*For instance '0"):
+    with pytest.raises(ValueError, match=rf"{what} are in 'train' .*Examples: '0"):
         check_overlap(index_faces(prepared), splits)
     check_overlap(index_faces(prepared), splits, allowed=("test", "train"))
 
@@ -72,7 +72,7 @@ def test_the_same_subject_or_picture_in_two_splits():
         ("a", "1", "s", "x", "p"), ("b", "2", "s", "x", "q"), ("c", "3", "", "x", "p"),
         ("d", "4", "", "x", "r"),
     )  # fmt: skip
-    for other, what in (("b", "subjects"), ("c", "pictures")):
+    for other, what in (("b", "subjects"), ("c", "images")):
         with pytest.raises(ValueError, match=f"1 {what} .* '1' and '[23]'"):
             check_overlap(index, {"train": "a", "test": other})
     check_overlap(index, {"train": "a", "test": "d"})
@@ -87,7 +87,7 @@ def test_two_copies_of_a_picture_are_one_picture(tmp_path):
         row["split"] = "train" if row["fold"] else "test"
     prepare(make_manifest(rows), tmp_path / "out", progress=False)
     index = index_faces(load_prepared(tmp_path / "out"))
-    with pytest.raises(ValueError, match=r"1 pictures .* '004.jpg' and '005.jpg'"):
+    with pytest.raises(ValueError, match=r"1 images .* '004.jpg' and '005.jpg'"):
         check_overlap(index, {"train": "train", "test": "test"})
 
 

@@ -99,7 +99,7 @@ def two_rows(**values):
 
 def test_a_file_keeps_what_cleaning_did(tmp_path):
     report = CleaningReport("csv", rows_read=3)
-    report.leave_out("c.jpg", "no picture file")
+    report.drop("c.jpg", "no picture file")
     manifest = make_manifest(two_rows(), cleaning=report)
     write_manifest(manifest, tmp_path / "m.csv")
     cleaning = read_manifest(tmp_path / "m.csv").cleaning
@@ -137,7 +137,7 @@ def own_groups():
         for n in range(6)
     ]
     report = CleaningReport("csv", rows_read=7)
-    report.leave_out("7.jpg", "no picture file")
+    report.drop("7.jpg", "no picture file")
     return make_manifest(rows, HEADS, THREE_GROUPS, cleaning=report)
 
 

@@ -37,7 +37,7 @@ from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.datasets.readers.csv import read_csv
 from keras_agegender.datasets.splits import report_splits
 from keras_agegender.faces.preprocessing import CropOptions
-from keras_agegender.files import verify
+from keras_agegender.files import directory_hash, verify
 
 
 @pytest.fixture(scope="module")
@@ -390,3 +390,35 @@ def test_a_damaged_dataset_is_noticed(tmp_path):
             use(directory)
     assert make_prepared(tmp_path, count=10, overwrite=True) == directory
     assert verify(directory).differences == ()
+
+
+def test_writing_leaves_other_output_and_settings_alone(tmp_path, monkeypatch, capsys):
+    """Of TensorFlow Datasets' user, and of other threads that print meanwhile."""
+    import tensorflow_datasets as tfds
+
+    utils = tfds.core.utils
+    monkeypatch.setattr(utils.tqdm_utils, "_active", False)  # disabled by the user
+    monkeypatch.setattr(utils.gcs_utils, "_is_gcs_disabled", False)
+    stdout, during = sys.stdout, []
+
+    def make_and_print(*args):
+        during.append((sys.stdout is stdout, utils.gcs_utils._is_gcs_disabled))
+        print("another thread")
+        return preparation_make_example(*args)
+
+    preparation_make_example = preparation.make_example
+    monkeypatch.setattr(preparation, "make_example", make_and_print)
+    prepare(make_manifest(make_rows(tmp_path / "images", 3)), tmp_path / "out")
+    load_prepared(tmp_path / "out")
+    assert during and set(during) == {(True, True)}
+    assert not utils.tqdm_utils._active and not utils.gcs_utils._is_gcs_disabled
+    assert capsys.readouterr().out == "another thread\n" * len(during)
+
+
+def test_the_hash_of_a_dataset_is_made_once(tmp_path, monkeypatch):
+    prepare(make_manifest(make_rows(tmp_path / "images", 3)), tmp_path / "out")
+    prepared = load_prepared(tmp_path / "out")
+    expected = directory_hash(tmp_path / "out")
+    assert prepared.data_sha256 == expected
+    monkeypatch.setattr("keras_agegender.datasets.prepared.directory_hash", None)
+    assert prepared.data_sha256 == expected

@@ -102,7 +102,7 @@ def test_training_loses_what_other_splits_have(folder):
     near, report = read_csv(file, duplicates="near")
     gone = set(as_declared["key"]) - set(near["key"])
     assert gone == {"60_1_0_105.jpg", "27_0_0_0.jpg"}
-    assert report.left_out == {LEFT_OUT["exact"]: 1, LEFT_OUT["near"]: 1}
+    assert report.dropped == {LEFT_OUT["exact"]: 1, LEFT_OUT["near"]: 1}
     assert report.rows_kept == len(near) == 6
     assert set(report.items) >= {
         ("60_1_0_105.jpg (27_0_0_5.jpg, validation)", LEFT_OUT["exact"]),

@@ -33,7 +33,7 @@ def test_labels_are_read_off_names(folder):
     assert by_key.loc[27, "gender"] == 1  # UTKFace's 0 is male
     assert by_key.loc[1, "gender"] == 0
     assert list(manifest["age_group"]) == [7, 0, 4]
-    assert dict(report.left_out) == {"age between two groups": 1}
+    assert dict(report.dropped) == {"age between two groups": 1}
     assert report.rows_read == 4
 
 
@@ -56,8 +56,8 @@ def test_malformed_names_are_reported_one_by_one(folder):
     for name in (*MALFORMED, "notes_0_0_1.jpg", "140_0_0_20170101000000009.jpg"):
         write_picture(folder / name)
     _, report = read_utkface(folder, **ALL)
-    assert report.left_out["malformed name"] == 5
-    assert report.left_out["impossible age"] == 1
+    assert report.dropped["malformed name"] == 5
+    assert report.dropped["impossible age"] == 1
     assert {item for item, why in report.items if why == "malformed name"} == {
         *MALFORMED,
         "notes_0_0_1.jpg",

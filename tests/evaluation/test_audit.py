@@ -6,12 +6,20 @@ import json
 from dataclasses import replace
 
 import cv2
+import pandas as pd
 import pytest
-from sample_data import MiddleDetector, adience_row, write_adience
+from sample_data import (
+    MiddleDetector,
+    adience_row,
+    make_rows,
+    write_adience,
+    write_picture,
+)
 
 import keras_agegender as kag
-from keras_agegender.datasets.manifest import make_manifest
+from keras_agegender.datasets.manifest import make_manifest, write_manifest
 from keras_agegender.datasets.splits import ADIENCE_COHORTS, find_cohort
+from keras_agegender.evaluation.audit import read_faces, source_type
 from keras_agegender.faces.images import encode_jpeg, read_image
 
 pytest.importorskip("imagehash")
@@ -55,7 +63,7 @@ def test_nothing_is_found_in_good_data(manifest):
     assert found.exact.pairs == found.near.pairs == 0
     assert found.counts.to_numpy().sum() == 80
     assert found.num_subjects == len(set(manifest["subject"]))
-    assert found.pictures == {
+    assert found.images == {
         "there": 80, "absent": 0, "unreadable": 0, "of one color": 0
     }  # fmt: skip
     assert found.cleaning["rows_kept"] == 80
@@ -119,7 +127,7 @@ def test_unreadable_and_absent_pictures_are_counted(manifest, tmp_path):
     made.loc[made.index[0], "path"] = str(tmp_path / "broken.jpg")
     made.loc[made.index[1], "path"] = str(tmp_path / "gone.jpg")
     found = kag.audit(made, progress=False)
-    assert found.pictures["unreadable"] == found.pictures["absent"] == 1
+    assert found.images["unreadable"] == found.images["absent"] == 1
     assert list(found.unreadable) == [made["key"].iloc[0]]
     assert made["key"].iloc[0] in str(found)
 
@@ -137,7 +145,7 @@ def test_a_prepared_dataset(manifest, tmp_path):
         splits=kag.report_splits(), progress=False,
     )  # fmt: skip
     found = kag.audit(tmp_path / "prepared", progress=False)
-    assert found.kind == "prepared" and found.num_faces == 80
+    assert found.source_type == "prepared" and found.num_faces == 80
     assert found.leaks == []
     assert found.status["train"] == {"no_face": 1, "ok": 47}
     assert found.status["test"] == {"ok": 16} == found.status["validation"] | {}
@@ -156,10 +164,11 @@ def test_label_files_without_pictures(tmp_path):
     found = kag.audit(tmp_path, progress=False)
     assert found.exact is found.near is None
     assert found.cleaning["left_out"] == {"no gender": 1}
-    assert found.left_out[0][1] == "no gender"
+    assert found.dropped[0][1] == "no gender"
     assert list(found.nearest) == [[*ADIENCE_COHORTS][1]]  # that has fewer faces
     assert "there are no images to compare" in str(found)
-    assert kag.audit(tmp_path, keep="any", progress=False).leaks == ["1 subject"]
+    leaks = kag.audit(tmp_path, require_labels="any", progress=False).leaks
+    assert leaks == ["1 subject"]
 
 
 def test_the_fingerprint_is_of_faces_and_labels(manifest):
@@ -195,3 +204,100 @@ def test_a_second_audit_decodes_nothing(manifest, tmp_path, monkeypatch):
     monkeypatch.setattr(name, refuse)
     second = kag.audit(manifest, cache=tmp_path / "hashes.sqlite", progress=False)
     assert second.to_dict() == first.to_dict()
+
+
+def manifest_of(directory, **options):
+    return make_manifest(make_rows(directory, 10), **options)
+
+
+def test_a_manifest_and_its_file_are_the_same(tmp_path):
+    manifest = manifest_of(tmp_path)
+    write_manifest(manifest, tmp_path / "manifest.csv")
+    first, second = read_faces(manifest), read_faces(tmp_path / "manifest.csv")
+    pd.testing.assert_frame_equal(first.rows, second.rows)
+    assert first.source_type == second.source_type == "manifest"
+    assert list(first.rows["age_years"][:8]) == [0, 5, 10, 15, 26, 40, 48, -1]
+    images = [*second.images()]
+    assert images == [*first.images()]
+    assert images[3] == (tmp_path / "003.jpg").read_bytes()
+
+
+def test_a_subject_in_two_splits_is_read(tmp_path):
+    manifest = manifest_of(tmp_path)
+    write_manifest(manifest, tmp_path / "manifest.csv")
+    text = (tmp_path / "manifest.csv").read_text("utf-8").replace(",s1,", ",s0,")
+    (tmp_path / "manifest.csv").write_text(text, "utf-8")
+    rows = read_faces(tmp_path / "manifest.csv").rows
+    assert list(rows["split"][rows["subject"] == "s0"]) == ["fold_0", "fold_1"]
+
+
+def test_a_csv_file_keeps_its_splits_and_subjects(tmp_path):
+    for name in ("a", "b", "c"):
+        write_picture(tmp_path / f"{name}.jpg")
+    file = tmp_path / "labels.csv"
+    file.write_text(
+        "image,age,sex,person,split\na.jpg,30,f,p,train\nb.jpg,30,f,p,test\n"
+        "c.jpg,,m,,val\ngone.jpg,9,m,,val\n",
+        "utf-8",
+    )
+    found = read_faces(file)
+    assert found.source_type == "csv"
+    assert list(found.rows["split"]) == ["train", "test", "validation"]
+    assert list(found.rows["subject"]) == ["p", "p", ""]
+    assert list(found.rows["age_years"]) == [30, 30, -1]
+    assert found.dropped == [("gone.jpg", "no picture file")]
+    assert found.cleaning["rows_kept"] == 3
+
+
+def test_a_csv_file_without_splits_is_one(tmp_path):
+    write_picture(tmp_path / "a.jpg")
+    (tmp_path / "labels.csv").write_text("image,age\na.jpg,30\n", "utf-8")
+    assert list(read_faces(tmp_path / "labels.csv").rows["split"]) == ["all"]
+
+
+def test_label_files_with_and_without_pictures(tmp_path):
+    rows = {0: [adience_row(0)], 4: [adience_row(1, 4)]}
+    write_adience(tmp_path / "with", rows)
+    write_adience(tmp_path / "without", rows, tree=None)
+    found = read_faces(tmp_path / "with")
+    assert None not in [*found.images()]
+    assert list(found.rows["fold"]) == [0, 4]
+    assert [*read_faces(tmp_path / "without").images()] == [None, None]
+    apart = read_faces(tmp_path / "without", images_dir=tmp_path / "with")
+    assert [*apart.images()] == [*found.images()]
+
+
+def test_splits_are_named_again(tmp_path):
+    manifest = manifest_of(tmp_path)
+    splits = {"train": "fold_0+fold_1", "test": "fold_1"}
+    rows = read_faces(manifest, splits).rows
+    assert rows["split"].value_counts().to_dict() == {"train": 4, "test": 2}
+    assert set(rows["key"][rows["split"] == "test"]) == {"001.jpg", "006.jpg"}
+    with pytest.raises(ValueError, match="Invalid split test=fold_9.*'fold_9'"):
+        read_faces(manifest, {"test": "fold_9"})
+
+
+def test_what_is_not_data_is_said(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "half.partial").mkdir()
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xd8\xff\xe0" * 20)
+    cases = {
+        "empty": "a folder with none of them",
+        "gone": "no file or folder",
+        "half": "was not finished",
+        "binary.csv": "Expected a CSV file",
+    }
+    for name, message in cases.items():
+        with pytest.raises(ValueError, match=message):
+            source_type(tmp_path / name)
+
+
+def test_options_belong_to_a_reader(tmp_path):
+    manifest = manifest_of(tmp_path)
+    with pytest.raises(ValueError, match="no options. Received: strict"):
+        read_faces(manifest, strict=True)
+    write_adience(tmp_path / "labels", {0: [adience_row(0)]}, tree=None)
+    with pytest.raises(
+        ValueError, match="read as Adience's label files.*Received: age_column"
+    ):
+        read_faces(tmp_path / "labels", age_column="age")

@@ -119,7 +119,7 @@ def check(folder, files, **options):
             raise
         expected = sum(data_lines(file.read_bytes()) for file, _ in files)
         assert report.rows_read == expected
-        assert len(manifest) + sum(report.left_out.values()) == expected
+        assert len(manifest) + sum(report.dropped.values()) == expected
         assert manifest["key"].is_unique
         assert manifest["age_group"].between(-1, len(AGE_GROUPS) - 1).all()
         assert manifest["gender"].isin([-1, 0, 1]).all()
@@ -128,7 +128,7 @@ def check(folder, files, **options):
 
 OPTIONS = st.fixed_dictionaries(
     {
-        "keep": st.sampled_from(("both", "any")),
+        "require_labels": st.sampled_from(("both", "any")),
         "strict": st.booleans(),
         "shared_subjects": st.booleans(),
     }

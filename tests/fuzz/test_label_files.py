@@ -71,7 +71,7 @@ def test_any_table_as_csv(folder, data):
         manifest, report = read_csv(file, **split)
         filled = [row for row in rows if any(cell.strip() for cell in row)]
         assert report.rows_read == len(filled)
-        assert len(manifest) + sum(report.left_out.values()) == report.rows_read
+        assert len(manifest) + sum(report.dropped.values()) == report.rows_read
         check_manifest(manifest)
         str(report)
 
@@ -105,5 +105,5 @@ def test_damaged_csv(folder, data):
     file.write_bytes(mutated(data.draw, VALID))
     with declared("csv damaged", ValueError):
         manifest, report = read_csv(file)
-        assert len(manifest) + sum(report.left_out.values()) == report.rows_read
+        assert len(manifest) + sum(report.dropped.values()) == report.rows_read
         check_manifest(manifest)

@@ -79,11 +79,11 @@ def test_datasets_of_odd_names(tmp_path, picture, name):
     odd = tmp_path / "faces" / f"28_1_2_2.{name}.jpg"
     odd.write_bytes(write_picture(tmp_path / "other.jpg", value=90).read_bytes())
     manifest, report = read_utkface(tmp_path / "faces", validation=0, test=0)
-    assert len(manifest) + sum(report.left_out.values()) == report.rows_read == 2
+    assert len(manifest) + sum(report.dropped.values()) == report.rows_read == 2
     assert manifest_hash(manifest) and report.items_text().encode()
     is_text = "\udcff" not in name
     assert len(manifest) == 1 + is_text
-    assert report.left_out["name is not UTF-8"] == (not is_text)
+    assert report.dropped["name is not UTF-8"] == (not is_text)
 
 
 @cases(0.5)
@@ -102,7 +102,7 @@ def test_any_names(tmp_path_factory, names):
         predicted(folder, "csv")
         manifest, report = read_utkface(folder, validation=0, test=0)
         assert report.rows_read == made
-        assert len(manifest) + sum(report.left_out.values()) == made
+        assert len(manifest) + sum(report.dropped.values()) == made
         manifest_hash(manifest)
         str(report)
 

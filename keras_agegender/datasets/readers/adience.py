@@ -132,7 +132,7 @@ def read_adience(
     *,
     tree: str = "auto",
     strict: bool = False,
-    keep: str = "both",
+    require_labels: str = "both",
     shared_subjects: bool = False,
 ) -> tuple[Manifest, CleaningReport]:
     """Reads Adience's fold files, cleaned by the report's rules.
@@ -148,8 +148,9 @@ def read_adience(
         tree: `"faces"`, `"aligned"`, or `"auto"` (default), which takes `faces` if it
             exists and `aligned` if not.
         strict: Whether exactly Table 0 applies, so that `(25, 23)` has no age.
-        keep: `"both"` (default) keeps pictures with age and gender; `"any"` those with
-            one of them too, the other -1, which training masks.
+        require_labels: `"both"` (default) drops images without age or gender; `"any"`
+            drops those without either, and the missing label is -1, which training
+            masks.
         shared_subjects: Whether a person may be in two folds, which an audit reports.
             Defaults to `False`: that is an error. In the published files nobody is.
 
@@ -164,9 +165,10 @@ def read_adience(
     Example:
     >>> manifest, report = read_adience("data/adience")  # doctest: +SKIP
     """
-    if keep not in ("both", "any"):
+    if require_labels not in ("both", "any"):
         raise ValueError(
-            f"Invalid `keep`. Expected 'both' or 'any'. Received: keep={keep!r}."
+            "Invalid `require_labels`. Expected 'both' or 'any'. "
+            f"Received: require_labels={require_labels!r}."
         )
     if not Path(labels_dir).is_dir():
         raise ValueError(f"There is no folder {labels_dir} with Adience's fold files.")
@@ -176,13 +178,13 @@ def read_adience(
     seen: Counter[str] = Counter()
     for row in _read_folds(Path(labels_dir)):
         report.rows_read += 1
-        made = _clean(row, tree, images_dir, strict, keep, report)
+        made = _clean(row, tree, images_dir, strict, require_labels, report)
         if made is not None:
             rows.append(_number_repeats(made, seen, report))
     if not rows:
         raise ValueError(
             f"No picture of {report.rows_read} rows in {labels_dir} is usable: "
-            f"{dict(report.left_out)}."
+            f"{dict(report.dropped)}."
         )
     manifest = make_manifest(rows, cleaning=report, shared_subjects=shared_subjects)
     return manifest, report
@@ -242,7 +244,7 @@ def _clean(
     tree: str,
     images_dir: str | Path | None,
     strict: bool,
-    keep: str,
+    require_labels: str,
     report: CleaningReport,
 ) -> dict[str, Any] | None:
     values = row.values
@@ -261,15 +263,15 @@ def _clean(
         report.totals[name] = report.totals.get(name, 0) + usable
     key = TREES[tree].format(**values)
     if age == MISSING and gender == MISSING:
-        report.leave_out(key, "neither age nor gender")
+        report.drop(key, "neither age nor gender")
         return None
-    if keep == "both" and MISSING in (age, gender):
-        report.leave_out(key, "no age" if age == MISSING else "no gender")
+    if require_labels == "both" and MISSING in (age, gender):
+        report.drop(key, "no age" if age == MISSING else "no gender")
         return None
     path = Path(images_dir or ".") / key
     # `Path.is_file` raises an error of names that are longer than any file's.
     if images_dir is not None and not os.path.isfile(path):
-        report.leave_out(key, "no picture file")
+        report.drop(key, "no picture file")
         return None
     return {
         "key": key,

@@ -24,14 +24,17 @@ PICTURE_FOLDERS = ("img_align_celeba", "img_celeba", "images", ".")
 GOOGLE_DRIVE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 
 
-def read_celeba(directory: str | Path) -> tuple[Manifest, CleaningReport]:
+def read_celeba(
+    directory: str | Path, *, shared_subjects: bool = False
+) -> tuple[Manifest, CleaningReport]:
     """Reads CelebA from a folder.
 
     Args:
         directory: Folder with `list_attr_celeba.txt`, `list_eval_partition.txt` and the
             pictures in `img_align_celeba/` (or `img_celeba/`, `images/`, or beside the
-            lists). With `identity_CelebA.txt` subjects are known too; that CelebA keeps
-            them apart between its partitions is then checked.
+            lists). With `identity_CelebA.txt` subjects are known too.
+        shared_subjects: Whether a subject may be in two partitions, which an audit
+            reports. Defaults to `False`: that is an error. CelebA's own do not share.
 
     Returns:
         `(manifest, report)`, with CelebA's own splits, gender from `Male`, no age
@@ -62,7 +65,7 @@ def read_celeba(directory: str | Path) -> tuple[Manifest, CleaningReport]:
                 f"{where}: {name!r} has no partition 0, 1 or 2 in {PARTITION_FILE}."
             )
         if not (folder / name).is_file():
-            report.leave_out(name, "no picture file")
+            report.drop(name, "no picture file")
             continue
         rows.append(
             {
@@ -77,7 +80,8 @@ def read_celeba(directory: str | Path) -> tuple[Manifest, CleaningReport]:
         )
     if not rows:
         raise ValueError(f"None of {report.rows_read} listed pictures is in {folder}.")
-    return make_manifest(rows, cleaning=report), report
+    manifest = make_manifest(rows, cleaning=report, shared_subjects=shared_subjects)
+    return manifest, report
 
 
 def write_celeba_from_tfds(

@@ -436,7 +436,7 @@ def read_csv_as_is(
             and years != MISSING
             and labels["age_group"] == MISSING
         ):
-            report.leave_out(cells["image"].text, GAP)
+            report.drop(cells["image"].text, GAP)
             continue
         made_row = _find_picture(cells["image"], base, seen, report)
         if made_row is not None:
@@ -481,7 +481,8 @@ def _read_rows(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]
     first = next(lines, "")
     if not first.strip():
         raise ValueError(f"{file}, line 1: expected the names of columns, found none.")
-    delimiter = max(DELIMITERS, key=first.count)
+    # Those between quotes are part of a name.
+    delimiter = max(DELIMITERS, key=re.sub(r'"[^"]*("|$)', "", first).count)
     lines.seek(0)
     reader = csv.reader(lines, delimiter=delimiter)
     parsed = _parsed(file, reader)
@@ -546,7 +547,7 @@ def _find_picture(
     key = Path(cell.text).as_posix()
     # `Path.is_file` raises an error of names that are longer than any file's.
     if not os.path.isfile(path):
-        report.leave_out(key, "no picture file")
+        report.drop(key, "no picture file")
         return None
     if not path.resolve().is_relative_to(base.resolve()):
         report.totals[OUTSIDE] = report.totals.get(OUTSIDE, 0) + 1

@@ -121,21 +121,21 @@ def _read_name(
 ) -> dict | None:
     key = file.as_posix()
     if not is_text(key):
-        report.leave_out(ascii(key), NOT_TEXT)
+        report.drop(ascii(key), NOT_TEXT)
         return None
     match = _NAME.match(file.name)
     if match is None:
-        report.leave_out(key, "malformed name")
+        report.drop(key, "malformed name")
         return None
     years = int(match[1])
     if years > MAX_AGE:
-        report.leave_out(key, "impossible age")
+        report.drop(key, "impossible age")
         return None
     group = groups.from_years(years, unmapped_ages)
     if groups.from_years(years) == MISSING:
         if unmapped_ages == "drop":
             report.num_between_groups += 1
-            report.leave_out(key, GAP)
+            report.drop(key, GAP)
             return None
         moved_to = None if group == MISSING else groups.names[group]
         report.find_between_groups(str(years), moved_to)
