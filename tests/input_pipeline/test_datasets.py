@@ -211,7 +211,7 @@ def test_labels_are_read_in_the_order_of_the_batches(prepared):
     ("arguments", "message"),
     [
         ({"split": "tset"}, "Invalid `split`"),
-        ({"split": "fold_0[:0%]"}, "holds no face"),
+        ({"split": "fold_0[:0%]"}, "has no faces"),
         ({"pipeline": "vgg"}, "Invalid `pipeline`"),
         ({"batch_size": 0}, "Invalid `batch_size`"),
         ({"image_size": (32,)}, "Invalid `image_size`"),

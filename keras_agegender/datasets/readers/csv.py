@@ -30,7 +30,7 @@ from keras_agegender.datasets.readers.csv_columns import (
     order_hint,
     read_extra_column,
 )
-from keras_agegender.datasets.splits import SPLITS, draw_splits
+from keras_agegender.datasets.splits import SPLITS, check_shares, draw_splits
 from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.files import file_hash
 from keras_agegender.labels import (
@@ -350,6 +350,7 @@ def read_csv(
     >>> manifest, report = read_csv("labels.csv", age_column="years")  # doctest: +SKIP
     """
     check_duplicates(duplicates)
+    check_shares(validation, test)
     manifest, report, has_splits = read_csv_as_is(
         file,
         image_column=image_column,

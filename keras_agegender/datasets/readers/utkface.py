@@ -19,7 +19,7 @@ from keras_agegender.datasets.manifest import (
     Manifest,
     make_manifest,
 )
-from keras_agegender.datasets.splits import draw_splits
+from keras_agegender.datasets.splits import check_shares, draw_splits
 from keras_agegender.files import is_text
 from keras_agegender.labels import (
     GENDERS,
@@ -85,6 +85,7 @@ def read_utkface(
     """
     check_unmapped_ages(unmapped_ages)
     check_duplicates(duplicates)
+    check_shares(validation, test)
     directory = Path(directory)
     if not directory.is_dir():
         raise ValueError(f"There is no folder {directory} of UTKFace pictures.")
