@@ -159,6 +159,10 @@ def _extra_columns(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
     return columns
 
 
+def _values_of(gender: str) -> Callable[[list[str]], dict[str, str]]:
+    return lambda values: dict.fromkeys(values, gender)
+
+
 def _column(role: str, text: str) -> Option:
     return Option(f"--{role}-column", f"{role}_column", {"help": text})
 
@@ -422,9 +426,7 @@ READERS: dict[str, Reader] = {
                             "metavar": "VALUE",
                             "help": f"a value of the gender column for {gender}",
                         },
-                        convert=lambda values, gender=gender: dict.fromkeys(
-                            values, gender
-                        ),
+                        convert=_values_of(gender),
                     )
                     for gender in GENDERS
                 ),
