@@ -1,8 +1,4 @@
-"""Labels: age groups, genders, CelebA's attributes, and the value for "not known".
-
-Age groups are a value, `AgeGroups`. Adience's eight are the default; FairFace's,
-decades and your own travel the same way, from the reader to the answer.
-"""
+"""Labels: age groups, genders, CelebA's attributes, and the value for "unknown"."""
 
 from __future__ import annotations
 
@@ -11,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# A label that is not known, in manifests, prepared datasets and tf.data alike.
+# An unknown label, in manifests, prepared datasets and tf.data.
 MISSING = -1
 
-MAX_AGE = 130  # years; nobody is known to have lived longer
-UNMAPPED_AGES = ("drop", "mask", "nearest")  # what becomes of an age between two groups
+MAX_AGE = 130  # years, beyond the oldest known age
+UNMAPPED_AGES = ("drop", "mask", "nearest")  # options for ages between two groups
 
 _RANGE = re.compile(r"^[(\[]?\s*(\d{1,3})\s*(?:-|–|,|\.\.|to)\s*(\d{1,3})\s*[)\]]?$")
 _OPEN = re.compile(r"^(?:(?:more than|over|>)\s*(\d{1,3})|(\d{1,3})\s*\+)$")
@@ -23,11 +19,10 @@ _OPEN = re.compile(r"^(?:(?:more than|over|>)\s*(\d{1,3})|(\d{1,3})\s*\+)$")
 
 @dataclass(frozen=True)
 class AgeGroups:
-    """Names and bounds of the age groups that labels and answers are in.
+    """Names and bounds of the age groups of labels and predictions.
 
     Groups are ordered and do not overlap. There may be gaps between them: an age in a
-    gap has no group, unless it is asked for the nearest one. Ages above the last bound
-    belong to the last group.
+    gap has no group. Ages above the last bound belong to the last group.
 
     Args:
         bounds: (youngest, oldest) of each group in completed years, both included, in
@@ -35,7 +30,7 @@ class AgeGroups:
         names: Name of each group. Defaults to `"<youngest>-<oldest>"`.
 
     Raises:
-        ValueError: If bounds overlap or descend, or names are not one for each group.
+        ValueError: If bounds overlap or descend, or the number of names differs.
 
     Example:
     >>> groups = AgeGroups(((0, 17), (18, 64), (65, 120)), ("child", "adult", "senior"))
@@ -75,7 +70,7 @@ class AgeGroups:
 
     @property
     def centers(self) -> tuple[float, ...]:
-        """The middle of each group, in years; the age a group stands for."""
+        """The middle of each group, in years."""
         return tuple((low + high) / 2 for low, high in self.bounds)
 
     def from_years(self, years: float, unmapped_ages: str = "drop") -> int:
@@ -108,9 +103,9 @@ class AgeGroups:
         return MISSING
 
     def from_text(self, text: str) -> int | None:
-        """Returns the id of the group a label names, `None` if it names none.
+        """Returns the id of the group of a label, `None` for any other text.
 
-        Names and bounds are understood: `"adult"`, `"20-29"`, `"(20, 29)"`, `"70+"`.
+        Labels are names and bounds: `"adult"`, `"20-29"`, `"(20, 29)"`, `"70+"`.
         """
         for index, name in enumerate(self.names):
             if text.strip().lower() == name.lower():
@@ -142,7 +137,7 @@ class AgeGroups:
 
 
 def _checked_bounds(bounds: Any) -> tuple[tuple[int, int], ...]:
-    """Returns pairs of whole years; whether they make groups is checked by those."""
+    """Returns pairs of whole years, in any order."""
     pairs = []
     for pair in bounds:
         years = tuple(pair) if isinstance(pair, Sequence) else ()
@@ -205,7 +200,7 @@ AGE_GROUP_NAMES = ADIENCE_AGE_GROUPS.names
 def get_age_groups(
     groups: AgeGroups | str | Sequence[tuple[int, int]] | None = None,
 ) -> AgeGroups:
-    """Returns age groups by name, by their bounds as text, or as given.
+    """Returns age groups by name or bounds.
 
     Args:
         groups: A preset (`"adience"`, `"fairface"`, `"decades"`); bounds as text,
@@ -238,16 +233,16 @@ def get_age_groups(
                 f"Received: {text.strip()!r} in {groups!r}."
             )
         low, high = found
-        # Nobody older than 120 is in any dataset; the last group takes them anyway.
+        # The last group includes all higher ages, whatever its upper bound.
         bounds.append((low, max(low, 120) if high is None else high))
         names.append(text.strip())
     return AgeGroups(tuple(bounds), tuple(names))
 
 
-# The id of a gender is its index here; the sigmoid head `gender` is P(male).
+# Gender ids are indices; the sigmoid head `gender` is P(male).
 GENDERS = ("female", "male")
 
-# The oldest year of the encoding `years`: 0 … 100, as Rothe et al. 2018 have it.
+# The oldest year of a years head: 0 … 100, as in Rothe et al. 2018.
 OLDEST_YEAR = 100
 
 # CelebA's 40 attributes in the order of list_attr_celeba.txt.
@@ -261,15 +256,3 @@ CELEBA_ATTRIBUTES = (
     "Wavy_Hair", "Wearing_Earrings", "Wearing_Hat", "Wearing_Lipstick",
     "Wearing_Necklace", "Wearing_Necktie", "Young",
 )  # fmt: skip
-
-
-def age_group_from_years(years: float, unmapped_ages: str = "drop") -> int:
-    """Returns the id of Adience's age group that an age lies in.
-
-    See `AgeGroups.from_years`, which does the same for any groups.
-
-    Example:
-    >>> [age_group_from_years(35, unmapped_ages=way) for way in ("drop", "nearest")]
-    [-1, 4]
-    """
-    return ADIENCE_AGE_GROUPS.from_years(years, unmapped_ages)

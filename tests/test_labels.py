@@ -11,13 +11,13 @@ from keras_agegender.datasets.readers.adience import (
     age_group_from_adience,
 )
 from keras_agegender.labels import (
+    ADIENCE_AGE_GROUPS,
     AGE_GROUP_NAMES,
     AGE_GROUP_PRESETS,
     AGE_GROUPS,
     CELEBA_ATTRIBUTES,
     MISSING,
     AgeGroups,
-    age_group_from_years,
     get_age_groups,
 )
 
@@ -60,19 +60,19 @@ def test_unknown_texts_are_errors(text):
     ],
 )  # fmt: skip
 def test_years(years, drop, nearest):
-    assert age_group_from_years(years) == drop
-    assert age_group_from_years(years, unmapped_ages="nearest") == nearest
+    assert ADIENCE_AGE_GROUPS.from_years(years) == drop
+    assert ADIENCE_AGE_GROUPS.from_years(years, unmapped_ages="nearest") == nearest
 
 
 @pytest.mark.parametrize("years", [-1, 131, float("nan")])
 def test_impossible_years(years):
     with pytest.raises(ValueError, match="Expected years"):
-        age_group_from_years(years)
+        ADIENCE_AGE_GROUPS.from_years(years)
 
 
 def test_unknown_way_with_gaps():
     with pytest.raises(ValueError, match="unmapped_ages='omit'"):
-        age_group_from_years(3, unmapped_ages="omit")
+        ADIENCE_AGE_GROUPS.from_years(3, unmapped_ages="omit")
 
 
 def test_celeba_has_forty_attributes_in_alphabetical_order():

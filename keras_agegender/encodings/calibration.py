@@ -1,13 +1,9 @@
-"""Calibration: probabilities that are right as often as they say, and sets of answers.
+"""Calibration: temperature scaling and conformal prediction sets, in `keras.ops`.
 
-A `Calibration` holds one temperature for each head and the thresholds of the sets; how
-it is fitted is in `evaluation.calibrate`. It is applied in `keras.ops`: an exported
-model does it inside its graph.
-
-Sets grow from the most probable class, always by the more probable of the two
-neighbors, until enough probability is in them. What counts for a class is the
-probability collected before its turn: 0 for the most probable one. A set is every class
-whose turn comes at or before the threshold, so it has no holes and is never empty.
+A prediction set grows from the most probable class, always by the more probable of the
+two neighbors. The score of a class is the probability in the set before the class joins
+it, 0 for the most probable one. The set contains every class with a score of at most
+the threshold, so it has no gaps and is never empty.
 """
 
 from __future__ import annotations
@@ -24,20 +20,21 @@ from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.errors import did_you_mean
 
-# What thresholds may depend on: answers, known when a face is answered about.
+# Predictions that have sets, and that thresholds may depend on.
 GROUPINGS = ("gender", "age_group")
 
-# Sigmoids nearer to 0 or 1 are not told apart in float32; 1e-30 is not 0 yet.
+# Sigmoids closer to 0 or 1 are equal in float32; 1e-30 is not 0 yet.
 SIGMOID_MARGIN = 1e-7
 SOFTMAX_MARGIN = 1e-30
 
 
 class PredictionSets(NamedTuple):
-    """Which answers are in each face's set; `None` where there is no threshold.
+    """The prediction set of each face; `None` without a threshold.
 
     Attributes:
-        age_group: Which age groups, without holes. Shape (batch, num_groups), bool.
-        gender: Which genders. Shape (batch, 2), bool.
+        age_group: Whether each age group is in the set; no gaps. Shape
+            (batch, num_groups), bool.
+        gender: Whether each gender is in the set. Shape (batch, 2), bool.
     """
 
     age_group: Any = None
@@ -46,27 +43,29 @@ class PredictionSets(NamedTuple):
 
 @dataclass(frozen=True)
 class Calibration:
-    """Temperatures of heads and thresholds of answer sets, fitted on validation faces.
+    """Temperatures of heads and thresholds of prediction sets.
 
-    Get one with `calibrate` or `fit_calibration`.
+    `calibrate` and `fit_calibration` fit one on validation faces.
 
     Args:
-        temperatures: Head name -> temperature, above 0: logits are divided by it. 1
-            changes nothing, more than 1 makes a model less sure. Heads left out keep
-            their probabilities.
+        temperatures: Head name -> temperature, above 0, by which logits are divided. 1
+            changes nothing; more than 1 lowers the confidence. Other heads keep their
+            probabilities.
         thresholds: `"age_group"`, `"gender"` -> one threshold in [0, 1], or with `by`
-            one for each class that was answered. Predictions left out get no sets.
-        alpha: Share of the faces whose truth may lie outside the set. Defaults to 0.1.
-        by: What thresholds depend on, `"gender"` or `"age_group"` as answered, or
+            one for each predicted class. Other predictions get no sets.
+        alpha: Share of faces whose true class may be outside of the set. Defaults to
+            0.1.
+        by: The prediction that thresholds depend on, `"gender"` or `"age_group"`, or
             `None` (default).
-        num_faces: Head name, `"age_group_set"`, `"gender_set"` -> faces with a label
-            that it was fitted on; of sets one number for each threshold.
-        fitted_on: Where it comes from: `split`, and hashes of dataset and model.
-        num_changed: Answer -> how many faces that it was fitted on are answered
-            differently since, of how many. Predictions that cannot change are left out.
+        num_faces: Head name, `"age_group_set"`, `"gender_set"` -> number of labeled
+            faces that it was fitted on; for sets one number for each threshold.
+        fitted_on: Its origin: `split`, and hashes of dataset and model.
+        num_changed: Prediction -> (number of faces for which it changed, number of
+            faces), of the faces that it was fitted on; only predictions that can
+            change.
 
     Raises:
-        ValueError: If a number is impossible.
+        ValueError: If a number is out of range.
 
     Example:
     >>> calibration = Calibration({"gender": 2.0}, {"gender": (0.0,)})
@@ -116,17 +115,17 @@ class Calibration:
     def apply(self, outputs: Mapping[str, Any], encoding: Encoding) -> dict[str, Any]:
         """Returns a model's outputs with calibrated probabilities.
 
-        Classes of binary and categorical heads stay the most probable ones. Those of
-        ordinal, coral and corn heads may become others, and age groups and genders that
-        are sums over years or pairs, where two are about equally probable.
+        The predicted classes of binary and categorical heads stay the same. Those of
+        ordinal, coral and corn heads may change, and so may age groups and genders that
+        are sums over years or pairs, if two are about equally probable.
 
         Args:
             outputs: Output name -> predictions. Shape (batch, units) each, NumPy or
                 backend tensors.
-            encoding: What the outputs mean.
+            encoding: The encoding of the model.
 
         Returns:
-            All outputs, of the same shapes. Those of temperature 1 are untouched.
+            All outputs, of the same shapes.
 
         Raises:
             ValueError: If the encoding has no head of a temperature's name.
@@ -137,11 +136,7 @@ class Calibration:
         return scaled
 
     def sets(self, decoded: Decoded) -> PredictionSets:
-        """Returns which age groups and genders to answer with.
-
-        Args:
-            decoded: What `Encoding.decode` says of calibrated outputs.
-        """
+        """Returns the prediction sets of `decoded`, from calibrated outputs."""
         return PredictionSets(
             **{
                 name: set_scores(probabilities) <= self._thresholds_of(name, decoded)
@@ -151,7 +146,7 @@ class Calibration:
         )
 
     def _thresholds_of(self, name: str, decoded: Decoded) -> Any:
-        """Returns the threshold of every face, or the one of all. Shape (…, 1)."""
+        """Returns the threshold of each face, or of all of them. Shape (…, 1)."""
         values = ops.convert_to_tensor(self.thresholds[name], dtype="float32")
         if self.by is None:
             return values[:, None]
@@ -173,19 +168,19 @@ class Calibration:
             lines.append(f"{name}: temperature {value:.3f}{_over(faces)}")
         for name, values in self.thresholds.items():
             shown = ", ".join(f"{value:.3f}" for value in values)
-            by = f" by {self.by} answered" if self.by else ""
+            by = f" by predicted {self.by}" if self.by else ""
             faces = self.num_faces.get(f"{name}_set")
             lines.append(
-                f"{name} sets, right for {1 - self.alpha:.0%}: threshold {shown}{by}"
+                f"{name} sets, coverage {1 - self.alpha:.0%}: threshold {shown}{by}"
                 f"{_over(faces)}"
             )
         for name, (count, faces) in self.num_changed.items():
-            lines.append(f"{name}: answers change for {count} of {faces} faces")
+            lines.append(f"{name}: predictions change for {count} of {faces} faces")
         return "\n".join(lines)
 
 
 def check_options(alpha: float, by: str | None) -> None:
-    """Raises ValueError unless sets can be made so."""
+    """Raises ValueError for an invalid `alpha` or `by`."""
     if not 0 < alpha < 1:
         raise ValueError(
             f"Invalid `alpha`. Expected a share in (0, 1). Received: alpha={alpha}."
@@ -198,10 +193,7 @@ def check_options(alpha: float, by: str | None) -> None:
 
 
 def answer_probabilities(decoded: Decoded) -> dict[str, Any]:
-    """Returns the class probabilities of `age_group` and `gender`, those answered.
-
-    Shape (batch, num_groups) and (batch, 2).
-    """
+    """Returns the class probabilities of `age_group` and `gender`, if predicted."""
     found = {}
     if decoded.age_probabilities is not None:
         found["age_group"] = decoded.age_probabilities
@@ -216,10 +208,7 @@ def divide_logits(
 ) -> dict[str, Any]:
     """Returns a head's outputs with their logits divided by a temperature.
 
-    Args:
-        head: The head; one without probabilities is left alone.
-        outputs: Output name -> predictions.
-        temperature: Above 0.
+    Outputs of a continuous head stay as they are.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
     """
@@ -242,18 +231,13 @@ def divide_logits(
 def set_scores(probabilities: Any) -> Any:
     """Returns for each class the probability in the set before the class joins it.
 
-    Args:
-        probabilities: Of classes in their order. Shape (batch, num_classes).
-
-    Returns:
-        Numbers in [0, 1], 0 for the most probable class. Shape (batch, num_classes).
+    Shape (batch, num_classes).
 
     Source: Lu et al., "Improving Trustworthiness of AI Disease Severity Rating in
     Medical Imaging with Ordinal Conformal Prediction Sets", MICCAI 2022.
     """
     probabilities = ops.cast(ops.convert_to_tensor(probabilities), "float32")
     num_classes = probabilities.shape[-1]
-    # Beyond the ends there is nothing to add.
     nothing = ops.full_like(probabilities[:, :1], -1.0)
     padded = ops.concatenate([nothing, probabilities, nothing], axis=-1)
     left = right = most_probable(probabilities)[:, None]

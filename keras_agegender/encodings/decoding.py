@@ -1,45 +1,41 @@
-"""Decoding: a model's outputs become classes, numbers and probabilities.
+"""Decoding: from model outputs to classes, numbers and probabilities.
 
-Class probabilities of every kind of head, in `keras.ops`, so that they run eagerly, in
-graphs and on every backend. One rule for all: the answer is the most probable class, by
-the very probabilities that are returned with it.
+All of it uses `keras.ops`, so that it runs eagerly, in graphs and on every backend. The
+predicted class is always the most probable one of the probabilities returned with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
 
 from keras_agegender.encodings.head import Head
-from keras_agegender.encodings.head_types import Ranks, read_output
+from keras_agegender.encodings.head_types import Outputs, Ranks, read_output
 from keras_agegender.labels import GENDERS, AgeGroups
-
-Outputs = Mapping[str, Any]
 
 
 class Decoded(NamedTuple):
-    """What a batch of model outputs says, whatever the encoding.
+    """Age and gender of a batch, decoded from the outputs of any encoding.
 
-    A field is `None` where the encoding does not answer that question.
+    A field is `None` if the encoding does not predict it.
 
     Attributes:
         age_group: Id of the most probable age group. Shape (batch,), int32.
         age_probabilities: Probability of each age group; rows sum to 1. Shape
             (batch, num_groups).
-        gender: Gender id, 0 female, 1 male: male where its probability is above a half.
+        gender: Gender id, 0 female, 1 male: male if its probability is above a half.
             Shape (batch,), int32.
         gender_probability: Probability of male. Shape (batch,).
-        heads_agree: Whether the age outputs tell one story: for questions about ranks,
-            whether their thresholded answers are those of one age group. Always true of
-            other kinds. Shape (batch,), bool.
-        age_years: Expected age in years: of a years head its expectation, of age groups
-            that of their centers. Shape (batch,).
-        median_age_group: Id of the group at which half of the probability is reached:
-            for questions about ranks, how many of them are answered yes. Shape
-            (batch,), int32.
+        heads_agree: Whether the thresholded outputs of ordinal, coral and corn heads
+            are those of one age group. Always true for other head types. Shape
+            (batch,), bool.
+        age_years: Expected age in years, of age groups by their centers. Shape
+            (batch,).
+        median_age_group: Id of the group that reaches half of the probability: for
+            ordinal, coral and corn heads the number of ranks above which the age is.
+            Shape (batch,), int32.
     """
 
     age_group: Any = None
@@ -52,12 +48,12 @@ class Decoded(NamedTuple):
 
 
 class HeadPrediction(NamedTuple):
-    """What one head says.
+    """The decoded prediction of one head.
 
     Attributes:
-        values: Most probable class ids, int32, or numbers: of a regression head in the
-            column's unit, of a years head in years. Shape (batch,).
-        probabilities: Probability of each class; rows sum to 1. `None` of regression
+        values: Most probable class ids, int32, or numbers in the unit of the column, in
+            years for a years head. Shape (batch,).
+        probabilities: Probability of each class; rows sum to 1. `None` for regression
             heads. Shape (batch, num_classes).
     """
 
@@ -66,12 +62,7 @@ class HeadPrediction(NamedTuple):
 
 
 def decode_head(head: Head, outputs: Outputs) -> HeadPrediction:
-    """Returns what a head says.
-
-    Args:
-        head: The head.
-        outputs: Output name -> predictions. Shape (batch, units) each.
-    """
+    """Returns the prediction of a head; see `Encoding.decode_head`."""
     if head.spec.continuous:
         raw = read_output(outputs, head.name)[:, 0]
         return HeadPrediction(raw * head.scale + head.mean, None)
@@ -87,11 +78,11 @@ def decode(
     gender_head: Head | None,
     age_groups: AgeGroups,
 ) -> Decoded:
-    """Returns what the outputs say of age and gender; see `Encoding.decode`."""
+    """Returns age and gender; see `Encoding.decode`."""
     decoded = Decoded()
     if gender_head is not None:
         male = _gender_probabilities(gender_head, outputs)[:, GENDERS.index("male")]
-        # A tie is female, as where one sigmoid unit is at a half.
+        # A tie is female, as for a sigmoid unit at a half.
         decoded = decoded._replace(
             gender=ops.cast(male > 0.5, "int32"), gender_probability=male
         )
@@ -130,7 +121,7 @@ def _age_probabilities(head: Head, outputs: Outputs, age_groups: AgeGroups) -> A
         return ops.sum(_pairs(head, probabilities), axis=1)
     if not head.spec.in_years:
         return probabilities
-    # Years in a gap between two groups count for the nearer one: all sum to 1.
+    # Years between two groups count for the nearer one, so that rows sum to 1.
     belongs = np.zeros((head.num_classes, len(age_groups)), "float32")
     for year in range(head.num_classes):
         belongs[year, age_groups.from_years(year, unmapped_ages="nearest")] = 1.0
@@ -145,9 +136,9 @@ def _pairs(head: Head, probabilities: Any) -> Any:
 
 
 def most_probable(probabilities: Any) -> Any:
-    """Returns the id of the most probable class, of equal ones the first; int32.
+    """Returns the id of the most probable class, the first one of a tie; int32.
 
-    `ops.argmax` tells -0 from 0 by its bits, which ONNX has no operation for.
+    `ops.argmax` tells -0 from 0 by its bits, for which ONNX has no operation.
     """
     best = ops.max(probabilities, axis=-1, keepdims=True)
     num_classes = probabilities.shape[-1]
@@ -157,7 +148,7 @@ def most_probable(probabilities: Any) -> Any:
 
 def _median(probabilities: Any) -> Any:
     below = ops.cumsum(probabilities, axis=-1)
-    # The last is left out: rounding may keep it from reaching a half.
+    # Without the last one, which rounding may keep below a half.
     reached = ops.cast(below[:, :-1] < 0.5, "int32")
     return ops.cast(ops.sum(reached, axis=-1), "int32")
 

@@ -28,18 +28,17 @@ if TYPE_CHECKING:
 
 
 def check_output_names(given: Any, expected: Sequence[str], argument: str) -> None:
-    """Raises ValueError if `given` holds a name that is not among `expected`."""
+    """Raises ValueError if a name in `given` is not in `expected`."""
     for name in given:
         if name not in expected:
-            hint = did_you_mean(name, expected)
             raise ValueError(
-                f"Invalid `{argument}`. There is no output named {name!r}.{hint} "
-                f"Outputs: {list(expected)}."
+                f"Invalid `{argument}`. There is no output named {name!r}."
+                f"{did_you_mean(name, expected)} Outputs: {list(expected)}."
             )
 
 
-def check_outputs(outputs: Mapping[str, Any], names: Sequence[str], name: str) -> None:
-    """Raises ValueError if an output is missing, or an array of them holds NaN."""
+def _check_outputs(outputs: Mapping[str, Any], names: Sequence[str], name: str) -> None:
+    """Raises ValueError if an output is missing, or an array contains NaN."""
     missing = [n for n in names if n not in outputs]
     if missing:
         raise ValueError(
@@ -55,8 +54,9 @@ def check_outputs(outputs: Mapping[str, Any], names: Sequence[str], name: str) -
             if len(wrong):
                 raise ValueError(
                     f"Invalid `outputs`. Output {key!r} is NaN for {len(wrong)} of "
-                    f"{len(values)} faces, first at position {wrong[0]}: the model's "
-                    "weights, or its input, are no numbers (did training diverge?)."
+                    f"{len(values)} faces, first at position {wrong[0]}: the weights "
+                    "or inputs of the model are NaN or infinite (did training "
+                    "diverge?)."
                 )
 
 
@@ -67,12 +67,11 @@ class Encoding:
     Get one with `get_encoding`; add outputs of your own with `with_heads`.
 
     Args:
-        name: Name it was asked for by, `"ordinal"` for instance.
-        heads: The questions, in the order of the model's outputs.
-        age_groups: What age-group ids stand for. Defaults to Adience's eight.
-        class_weights: (column, weight of each class) for faces that are weighed by
-            their labels. See `with_class_weights`.
-        output_loss_weights: (output, weight) where it differs from its head's. See
+        name: Its name, `"ordinal"` for example.
+        heads: The heads, in the order of the model's outputs.
+        age_groups: The age groups of age-group ids. Defaults to Adience's eight.
+        class_weights: (column, weight of each class). See `with_class_weights`.
+        output_loss_weights: (output, weight) if it differs from the head's. See
             `with_loss_weights`.
     """
 
@@ -83,7 +82,7 @@ class Encoding:
     output_loss_weights: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
-        # Lists would compare unlike tuples, and have no hash.
+        # Lists differ from tuples and have no hash.
         object.__setattr__(self, "heads", tuple(self.heads))
         for name in ("class_weights", "output_loss_weights"):
             pairs = tuple(
@@ -105,11 +104,11 @@ class Encoding:
             if head.name + ANSWER in names:
                 raise ValueError(
                     f"Invalid `heads`. The name {head.name + ANSWER!r} is taken: "
-                    f"exports call the answer of {head.name!r} so."
+                    f"exports use it for the prediction of {head.name!r}."
                 )
 
     def _check_classes(self, head: Head) -> None:
-        """Raises ValueError if a head has other classes than age groups and genders."""
+        """Raises ValueError if classes are not the age groups and genders."""
         sizes = {"age_group": len(self.age_groups), "gender": len(GENDERS)}
         if head.spec.continuous or not set(head.columns) <= set(sizes):
             return
@@ -118,7 +117,8 @@ class Encoding:
             raise ValueError(
                 f"Invalid `num_classes` of head {head.name!r}. Expected {expected} for "
                 f"the column {head.column!r} with the age groups {self.age_groups}. "
-                f"Received: head_type={head.head_type!r}, num_classes={head.num_classes}."
+                f"Received: head_type={head.head_type!r}, "
+                f"num_classes={head.num_classes}."
             )
 
     @property
@@ -134,12 +134,12 @@ class Encoding:
 
     @property
     def age_head(self) -> Head | None:
-        """The head that answers for the age group, if there is one."""
+        """The head that predicts the age group, if there is one."""
         return self._head_of("age_group") or self._head_of("age_years")
 
     @property
     def gender_head(self) -> Head | None:
-        """The head that answers for gender, if there is one."""
+        """The head that predicts gender, if there is one."""
         return self._head_of("gender") or self._head_of("Male")
 
     def _head_of(self, column: str) -> Head | None:
@@ -148,7 +148,7 @@ class Encoding:
 
     @property
     def extra_heads(self) -> tuple[Head, ...]:
-        """Heads beside those that age group and gender are read from."""
+        """Heads other than those of age group and gender."""
         main = {
             head.name
             for head in (self.age_head, self.gender_head)
@@ -158,7 +158,7 @@ class Encoding:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Manifest columns that targets are read from."""
+        """Manifest columns of the targets."""
         names = [column for head in self.heads for column in head.columns]
         return tuple(dict.fromkeys(names))
 
@@ -169,11 +169,7 @@ class Encoding:
         return own | dict(self.output_loss_weights)
 
     def head(self, name: str) -> Head:
-        """Returns the head of that name.
-
-        Raises:
-            ValueError: If there is none.
-        """
+        """Returns the head of that name; raises ValueError if there is none."""
         for head in self.heads:
             if head.name == name:
                 return head
@@ -185,10 +181,7 @@ class Encoding:
     # -- variants ----------------------------------------------------------------------
 
     def with_heads(self, heads: Sequence[Head]) -> Encoding:
-        """Returns this encoding with further outputs behind its own.
-
-        Args:
-            heads: Heads to append, each with the manifest column of its target.
+        """Returns this encoding with further heads after its own.
 
         Raises:
             ValueError: If a name is taken already.
@@ -196,7 +189,7 @@ class Encoding:
         return replace(self, heads=self.heads + tuple(heads))
 
     def without_columns(self, columns: Collection[str]) -> Encoding:
-        """Returns this encoding without the heads that ask for one of these columns.
+        """Returns this encoding without the heads of these manifest columns.
 
         Example:
         >>> from keras_agegender import get_encoding
@@ -209,14 +202,14 @@ class Encoding:
         return replace(self, heads=heads, output_loss_weights=weights)
 
     def with_loss_weights(self, loss_weights: Mapping[str, float]) -> Encoding:
-        """Returns this encoding with other loss weights for the outputs named.
+        """Returns this encoding with other loss weights.
 
         Args:
-            loss_weights: Output name -> weight, not negative. Outputs left out keep
+            loss_weights: Output name -> weight, not negative. Other outputs keep
                 theirs.
 
         Raises:
-            ValueError: If an output of that name does not exist.
+            ValueError: If there is no such output, or a weight is negative.
         """
         check_output_names(loss_weights, self.output_names, "loss_weights")
         for name, weight in loss_weights.items():
@@ -236,19 +229,18 @@ class Encoding:
         age_group: Sequence[float] | None = None,
         gender: Sequence[float] | None = None,
     ) -> Encoding:
-        """Returns this encoding with faces weighed by their labels.
+        """Returns this encoding with sample weights by label.
 
-        Whatever the encoding, a face of group g counts `age_group[g]` in every head
-        that answers for age; in the joint head the two weights multiply. Heads of other
-        columns are left alone.
+        A face of group g has the weight `age_group[g]` in every head that predicts age;
+        in the joint head both weights multiply. Heads of other columns do not change.
 
         Args:
-            age_group: Weight of each age group, not negative; `None` weighs all 1.
-                `balanced_class_weights` makes some.
+            age_group: Weight of each age group, not negative, as
+                `balanced_class_weights` returns them; `None` is 1 for all.
             gender: Weights of female and male.
 
         Raises:
-            ValueError: If there are too few weights, or one is negative.
+            ValueError: If the number of weights is wrong, or one is negative.
         """
         given = (
             ("age_group", age_group, len(self.age_groups)),
@@ -266,7 +258,7 @@ class Encoding:
 
         Args:
             columns: Values of the heads' columns, NaN where unknown. Shape (num_faces,)
-                each. Columns left out keep what they have.
+                each. Heads of other columns do not change.
         """
         heads = []
         for head in self.heads:
@@ -281,16 +273,16 @@ class Encoding:
         return replace(self, heads=tuple(heads))
 
     def importance_weights(self, age_group: Any) -> dict[str, float]:
-        """Returns loss weights of ordinal heads, larger where they have more faces.
+        """Returns loss weights of ordinal outputs, larger with more faces on a side.
 
-        Head k weighs sqrt(max(n, N - n)), n of N faces being on one side of its
-        question, scaled so that the largest is 1. Give them to `with_loss_weights`.
+        The weight of output k is sqrt(max(n, N - n)) if its target is 1 for n of N
+        faces, scaled so that the largest is 1. Pass them to `with_loss_weights`.
 
         Args:
             age_group: Age-group ids of the training faces, -1 where unknown.
 
         Raises:
-            ValueError: If the encoding has no outputs that ask one question each.
+            ValueError: If the encoding has no ordinal head for age.
 
         Source: Cao et al., "Rank consistent ordinal regression for neural networks",
         2020 (arXiv 1901.07884v2, section 3.5).
@@ -298,8 +290,8 @@ class Encoding:
         head = self.age_head
         if head is None or not head.spec.several_outputs:
             raise ValueError(
-                "Invalid encoding. Importance weights belong to the ordinal encoding's "
-                f"heads. Received: {self.name!r}."
+                "Invalid encoding. Expected one with ordinal outputs for age. "
+                f"Received: {self.name!r}."
             )
         ages = check_ids(age_group, len(self.age_groups), "age_group")
         ages = ages[ages != MISSING]
@@ -324,9 +316,8 @@ class Encoding:
         Args:
             age_group: Age-group ids, -1 where unknown. Shape (batch,).
             gender: Gender ids, 0 female, 1 male, -1 where unknown. Shape (batch,).
-            columns: Values of further columns that heads are read from, `age_years`
-                among them. Shape (batch,) each. -1 or NaN where unknown; NaN for
-                regression heads.
+            columns: Values of further columns of heads, such as `age_years`. Shape
+                (batch,) each. -1 or NaN where unknown; NaN for regression heads.
 
         Returns:
             Output name -> target: float32 (batch, 1) for binary, ordinal and regression
@@ -357,16 +348,16 @@ class Encoding:
         gender: Any = MISSING,
         columns: Mapping[str, Any] | None = None,
     ) -> dict[str, np.ndarray]:
-        """Returns 1 where an output's target is known, 0 where it must not count.
+        """Returns 1 if the target of an output is known and 0 if not.
 
-        Takes what `encode` takes. Pass the result to `fit` as `sample_weight` and the
-        metrics to `compile` as `weighted_metrics`: then a face with one usable label
-        trains and scores just the heads that it has a label for.
+        The arguments are those of `encode`. Pass the result to `fit` as `sample_weight`
+        and the metrics to `compile` as `weighted_metrics`: then a face trains and
+        scores only the heads that it has a label for.
 
         Returns:
             Output name -> float32 weights of shape (batch,), or, for coral and corn
-            heads, (batch, num_classes - 1): corn asks a question only of the faces that
-            the one before it let pass.
+            heads, (batch, num_classes - 1): unit k of corn counts only for faces that
+            are above the rank before it.
         """
         labels = {"age_group": age_group, "gender": gender}
         weights: dict[str, np.ndarray] = {}
@@ -380,7 +371,7 @@ class Encoding:
         return weights
 
     def weight_tables(self, head: Head) -> list[tuple[str, np.ndarray]]:
-        """Returns (column, weight of each id, 1 for `MISSING`) that a head is under."""
+        """Returns (column, weight of each id, 1 for `MISSING`) for a head."""
         asked = set(head.columns)
         if "age_years" in asked:
             asked.add("age_group")
@@ -414,8 +405,8 @@ class Encoding:
     def losses(self) -> dict[str, Any]:
         """Returns output name -> Keras loss.
 
-        Each loss is the mean over the faces that count (`mean_with_sample_weight`): a
-        batch with few labelled faces is not a batch with a small loss.
+        Each loss is the mean over labeled faces (`mean_with_sample_weight`), so that it
+        does not depend on how many faces of a batch are labeled.
         """
         import keras
 
@@ -435,7 +426,7 @@ class Encoding:
         for head in self.heads:
             metric, short = head.spec.metric
             for name in head.output_names:
-                # Keras puts the output's name in front, but not of a single output.
+                # Keras adds the name of the output as prefix unless it is the only one.
                 logged = short if len(self.output_names) > 1 else f"{name}_{short}"
                 metrics[name] = [getattr(keras.metrics, metric)(name=logged)]
         return metrics
@@ -452,33 +443,33 @@ class Encoding:
             "weighted_metrics": self.metrics(),
         }
 
-    # -- answers -----------------------------------------------------------------------
+    # -- decoding ----------------------------------------------------------------------
 
     def decode(self, outputs: Mapping[str, Any]) -> Decoded:
-        """Turns a model's outputs into age groups, years, genders and probabilities.
+        """Decodes outputs to age groups, years, genders and probabilities.
 
-        One rule for all encodings: the answer is the most probable one, by the
-        probabilities that are returned with it. `median_age_group` is the answer that
-        counting an ordinal encoding's heads gives (Niu et al. 2016).
+        Every encoding predicts the most probable class of the probabilities that are
+        returned with it. `median_age_group` is the count of ordinal outputs (Niu et al.
+        2016).
 
         Args:
             outputs: Output name -> probabilities. Shape (batch, units) each, NumPy or
-                backend tensors; works inside a `tf.function` too.
+                backend tensors; also inside a `tf.function`.
 
         Returns:
             `Decoded`, of backend tensors.
 
         Raises:
-            ValueError: If an output of this encoding is missing, or is an array that
-                holds NaN: no answer is the most probable then.
+            ValueError: If an output of this encoding is missing, or is an array with
+                NaN.
         """
         from keras_agegender.encodings.decoding import decode
 
-        check_outputs(outputs, self.output_names, self.name)
+        _check_outputs(outputs, self.output_names, self.name)
         return decode(outputs, self.age_head, self.gender_head, self.age_groups)
 
     def decode_head(self, name: str, outputs: Mapping[str, Any]) -> HeadPrediction:
-        """Returns what the head of that name says: classes, or numbers in their unit.
+        """Returns the prediction of a head: classes, or numbers in their unit.
 
         Args:
             name: Name of a head.
@@ -531,11 +522,11 @@ def _checked_class_weights(weights: Any, count: int, name: str) -> tuple[float, 
 
 
 def balanced_class_weights(ids: Any, num_classes: int) -> list[float]:
-    """Returns weights by which every class counts the same: N / (classes · n).
+    """Returns class weights that give every class the same total: N / (classes · n).
 
     Args:
         ids: Class ids, -1 where unknown. Shape (batch,).
-        num_classes: Classes there are; those without a face weigh 0.
+        num_classes: Number of classes; those without a face get 0.
 
     Example:
     >>> balanced_class_weights([0, 0, 0, 1, -1], 2)

@@ -1,6 +1,6 @@
-"""The encodings by name: which heads ask for age group and gender.
+"""Encodings by name: the heads for age and gender.
 
-Each is a few heads; nothing else in the library knows which encodings exist.
+A new encoding is a row of `ENCODINGS`; no other module knows their names.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ENCODINGS: dict[str, Callable[[int], tuple[Head, ...]]] = {
         Head("age", "ordinal", groups, column="age_group"),
     ),
     "attributes": lambda groups: tuple(Head(name) for name in CELEBA_ATTRIBUTES),
-    # CORAL sums over its questions what Keras averages: the weight makes up for it.
+    # CORAL sums over units what Keras averages: the weight compensates for it.
     "coral": lambda groups: (
         GENDER,
         Head("age", "coral", groups, column="age_group", loss_weight=groups - 1.0),
@@ -52,19 +52,19 @@ def list_encodings() -> list[str]:
     - `gender`: one output, the probability of male.
     - `joint`: one softmax over pairs, `gender * num_groups + age_group`.
     - `categorical`: `gender` and a softmax `age` over the age groups.
-    - `ordinal`: `gender` and `age1` … `age8`, one binary question about each group.
+    - `ordinal`: `gender` and `age1` … `age8`, a binary output for each group.
     - `attributes`: the 40 attributes of CelebA, one binary output each.
-    - `coral`: `gender` and an output `age` of seven questions "above group k?" that
-      share their weights and differ in a threshold (Cao et al., "Rank consistent
-      ordinal regression for neural networks", 2020, arXiv 1901.07884).
-    - `corn`: the same questions, each asked only where the one before it was answered
-      yes (Shi et al., "Deep Neural Networks for Rank-Consistent Ordinal Regression
-      Based On Conditional Probabilities", 2021, arXiv 2111.08851).
+    - `coral`: `gender` and `age` with seven units "above group k?" that share their
+      weights and differ in a threshold (Cao et al., "Rank consistent ordinal regression
+      for neural networks", 2020, arXiv 1901.07884).
+    - `corn`: the same, each unit conditional on the one before it (Shi et al., "Deep
+      Neural Networks for Rank-Consistent Ordinal Regression Based On Conditional
+      Probabilities", 2021, arXiv 2111.08851).
     - `years`: `gender` and a softmax `age` over the years 0 … 100, trained on soft
-      labels and answered by its expectation (Rothe et al., "Deep expectation of real
-      and apparent age from a single image", IJCV 2018; Gao et al., "Age estimation
-      using expectation of label distribution learning", IJCAI 2018). Its target is the
-      column `age_years`; its answers are in age groups as well.
+      labels of the column `age_years` and decoded by its expectation, and to age groups
+      (Rothe et al., "Deep expectation of real and apparent age from a single image",
+      IJCV 2018; Gao et al., "Age estimation using expectation of label distribution
+      learning", IJCAI 2018).
     """
     return list(ENCODINGS)
 
@@ -78,18 +78,19 @@ def get_encoding(
     """Returns an encoding by name.
 
     Args:
-        name: One of `list_encodings()`, or an `Encoding`, which is passed through.
-        question: What the ordinal heads ask of group k: `"older"` (1 where the true
-            group is above k; the default) or `"younger"` (1 where it is below). The
-            report's ResNet half asks the first, its Caffe half the second. `None` for
-            every other encoding.
-        heads: Outputs of your own to append, as for `Encoding.with_heads`.
-        age_groups: What age-group ids stand for, as `get_age_groups` takes it: a
-            preset's name, bounds, or an `AgeGroups`. `None` (default) is Adience's
-            eight, or what an encoding given has.
+        name: One of `list_encodings()`, or an `Encoding`, which is returned with
+            `heads`.
+        question: What ordinal output k predicts: `"older"` (1 if the true group is
+            above k; the default) or `"younger"` (1 if it is below). The ResNets of the
+            report use the first, its Caffe networks the second. `None` for every other
+            encoding.
+        heads: Your own heads to append, as in `Encoding.with_heads`.
+        age_groups: The age groups of age-group ids, as in `get_age_groups`: the name of
+            a preset, bounds, or an `AgeGroups`. `None` (default) is Adience's eight, or
+            those of the given `Encoding`.
 
     Raises:
-        ValueError: If there is no such encoding, question or age groups.
+        ValueError: If there is no such encoding, question or preset of age groups.
 
     Example:
     >>> get_encoding("ordinal", question="older").output_names[:3]
@@ -157,15 +158,15 @@ def _given(
     question: str | None,
     age_groups: AgeGroups | str | Sequence[tuple[int, int]] | None,
 ) -> Encoding:
-    """Returns an encoding as it is; other settings beside it are an error."""
+    """Returns the encoding; raises ValueError if the other arguments contradict it."""
     if question is not None and question != encoding.question:
         raise ValueError(
-            f"Invalid `question`. The encoding given asks {encoding.question!r}. "
+            f"Invalid `question`. The given encoding has {encoding.question!r}. "
             f"Received: question={question!r}."
         )
     if age_groups is not None and get_age_groups(age_groups) != encoding.age_groups:
         raise ValueError(
-            f"Invalid `age_groups`. The encoding given has {encoding.age_groups}. "
+            f"Invalid `age_groups`. The given encoding has {encoding.age_groups}. "
             f"Received: {get_age_groups(age_groups)}."
         )
     return encoding

@@ -14,20 +14,14 @@ ALPHA = 1e-4
 
 
 def local_response_normalization(x: Any, name: str) -> Any:
-    """Divides every activation by the energy of its neighbours in channel.
+    """Divides every activation by the energy of its neighboring channels.
 
     y[c] = x[c] / (1 + alpha / size * sum of x[c']² over |c' - c| <= 2) ** 0.75, with
-    alpha 1e-4, size 5, and channels beyond the ends counting 0. Caffe and PyTorch
-    divide alpha by the size in the same way, `tf.nn.local_response_normalization` does
-    not.
+    alpha 1e-4, size 5, and zeros beyond the ends. Caffe and PyTorch divide alpha by the
+    size in the same way, `tf.nn.local_response_normalization` does not.
 
-    Args:
-        x: Feature map with known shape (batch, height, width, channels).
-        name: Name of the nested model.
-
-    Returns:
-        A feature map of the same shape, float32 under every dtype policy: squares of
-        activations beyond 255 overflow float16.
+    The output is float32 under every dtype policy: squares of activations above 255
+    overflow float16.
 
     Source: Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural
     Networks", 2012, section 3.3; the constants are those of Levi & Hassner 2015.
@@ -45,12 +39,12 @@ def local_response_normalization(x: Any, name: str) -> Any:
 
 @dataclass(frozen=True)
 class CaffeVariant:
-    """What tells one Caffe network from another.
+    """A Caffe network.
 
     Attributes:
         filters: Filters of each convolution.
-        normalized: Numbers of the convolutions whose pooling LRN follows.
-        hidden_layers: Fully connected layers of 512 units before the heads.
+        normalized: Numbers of the convolutions with LRN after their pooling.
+        hidden_layers: Number of fully connected layers of 512 units.
     """
 
     filters: tuple[int, ...]
@@ -72,19 +66,13 @@ CAFFE_HIDDEN_UNITS = 512
 
 
 def caffe_backbone(image: Any, variant: CaffeVariant, dropout_rate: float = 0.5) -> Any:
-    """Puts a Caffe network without its output layer behind an image tensor.
+    """Adds a Caffe network without its output layer after an image tensor.
 
-    Weights start by He's rule and biases at 0. The authors' files have normal
-    distributions instead (0.01 for convolutions, 0.005 for hidden layers; the biases of
-    conv2, fc1 and fc2 at 1), which suit their input, pixels up to 255 less the mean
-    image. With Adam on pixels in [0, 1] those learned nothing of an easy task in the
-    100 steps that He's rule solved it in.
-
-    Args:
-        image: Image tensor in [0, 1]. Shape (batch, height, width, 3); 227 × 227 in
-            the paper, at least 35 × 35 with three convolutions.
-        variant: Which of the four.
-        dropout_rate: Dropout behind each hidden layer, in [0, 1). Defaults to 0.5.
+    Weights are initialized by He's rule and biases to 0. The authors' files have normal
+    distributions instead (0.01 for convolutions, 0.005 for hidden layers; biases of 1
+    for conv2, fc1 and fc2), which suit their input, pixels up to 255 minus the mean
+    image. With Adam on pixels in [0, 1] these learned nothing of an easy task in the
+    100 steps in which He's rule solved it.
 
     Returns:
         Features. Shape (batch, 512).
@@ -121,10 +109,10 @@ def caffe_backbone(image: Any, variant: CaffeVariant, dropout_rate: float = 0.5)
 
 
 def _pool(x: Any, number: int) -> Any:
-    """Max pooling 3 × 3, stride 2, as Caffe rounds it: up.
+    """Adds max pooling 3 × 3, stride 2, with a size rounded up, as in Caffe.
 
-    At 56 rows that is 28: ceil((56 - 3) / 2) + 1. A row of zeros below makes the last
-    window whole; behind a ReLU it never wins.
+    56 rows become 28: ceil((56 - 3) / 2) + 1. A row of zeros below completes the last
+    window; after a ReLU it never is the maximum.
     """
     rows, columns = x.shape[1:3]
     below, right = (rows - 3) % 2, (columns - 3) % 2
@@ -138,17 +126,17 @@ RESNET34_STACKWISE_BLOCKS = (3, 4, 6, 3)
 
 
 def resnet34_backbone(image: Any, width: float = 1.0) -> Any:
-    """Puts ResNet34 up to its last activation behind an image tensor.
+    """Adds ResNet34 up to its last activation after an image tensor.
 
-    Convolutions pad on both sides (PyTorch's way), have no bias, start by He's rule for
-    the backward pass (torchvision's `kaiming_normal_`, fan_out), and are followed by
-    batch normalisation with momentum 0.9 and epsilon 1e-5.
+    Convolutions have symmetric padding, as in PyTorch, and no bias. They are
+    initialized as in torchvision (`kaiming_normal_`, fan_out) and followed by batch
+    normalization with momentum 0.9 and epsilon 1e-5.
 
     Args:
         image: Image tensor in [0, 1]. Shape (batch, height, width, 3), at least
             32 × 32.
-        width: Multiplies the channels of every convolution, rounded to eights; the
-            weights grow with its square. Defaults to the paper's 1.0.
+        width: Multiplies the channels of every convolution, rounded to multiples of 8;
+            the number of weights grows with its square. Defaults to the paper's 1.0.
 
     Returns:
         Feature map. Shape (batch, height / 32, width / 32, 512 * width), rounded up.
@@ -171,7 +159,7 @@ def resnet34_backbone(image: Any, width: float = 1.0) -> Any:
 
 
 def _scaled(filters: int, width: float) -> int:
-    """Rounded to eights, which vector units take whole; and never to none."""
+    """Returns a multiple of 8, which suits vector units, and at least 8."""
     return max(8, 8 * round(filters * width / 8))
 
 
@@ -187,7 +175,7 @@ def _basic_block(x: Any, filters: int, stride: int, name: str) -> Any:
 
 
 def _convolution(x: Any, filters: int, kernel: int, stride: int, name: str) -> Any:
-    """Convolution with symmetric padding, then batch normalisation."""
+    """Convolution with symmetric padding, then batch normalization."""
     padding = "same"  # equals symmetric padding where the stride is 1
     if stride > 1:
         padding = "valid"
@@ -210,13 +198,7 @@ def _convolution(x: Any, filters: int, kernel: int, stride: int, name: str) -> A
 def squeeze_excite(x: Any, ratio: int = 16, name: str = "se") -> Any:
     """Scales each channel of a feature map by a learned gate in (0, 1).
 
-    Args:
-        x: Feature map. Shape (batch, height, width, channels).
-        ratio: Channels per unit of the bottleneck. Defaults to the paper's 16.
-        name: Prefix of the layers' names.
-
-    Returns:
-        A feature map of the same shape.
+    `ratio` is the number of channels per unit of the bottleneck.
 
     Source: Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018 (arXiv 1709.01507).
     """

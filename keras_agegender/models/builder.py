@@ -1,4 +1,4 @@
-"""Builds models: augmentation, backbone and heads."""
+"""Models from a backbone and heads, with augmentation in front."""
 
 from __future__ import annotations
 
@@ -22,21 +22,12 @@ from keras_agegender.models.registry import (
 )
 from keras_agegender.models.weights import load_backbone_weights
 
-# Name of the layer that keeps the encoding; it changes nothing and has no weights.
+# Name of the layer that stores the encoding; it changes nothing and has no weights.
 ENCODING_LAYER = "encoding"
 
 
 def build_heads(features: Any, heads: Sequence[Head]) -> dict[str, Any]:
-    """Puts an output layer per output behind the backbone's features.
-
-    Args:
-        features: What the heads share. Shape (batch, num_features).
-        heads: Which outputs.
-
-    Returns:
-        Output name -> tensor of shape (batch, units), for coral and corn heads of shape
-        (batch, num_classes - 1, 1).
-    """
+    """Adds the output layers of heads after features; returns output name -> tensor."""
     return {
         name: output
         for head in heads
@@ -45,25 +36,21 @@ def build_heads(features: Any, heads: Sequence[Head]) -> dict[str, Any]:
 
 
 def store_encoding(features: Any, encoding: Encoding) -> Any:
-    """Lets features pass through a layer whose configuration holds the encoding.
+    """Adds a layer with the encoding in its configuration.
 
-    What the outputs mean is then part of every `.keras` file, which still loads with
-    plain Keras. The layer is a `Dropout` of rate 0, which does nothing, on any backend;
-    Keras keeps the `seed` of one as it is given, and uses it for rates above 0 only.
-
-    Args:
-        features: What the heads share. Shape (batch, num_features).
-        encoding: The model's encoding.
+    It is then part of every `.keras` file, which still loads with plain Keras. The
+    layer is a `Dropout` of rate 0, which does nothing on any backend; Keras stores its
+    `seed` unchanged and uses it for rates above 0 only.
     """
-    keep = layers.Dropout(0.0, seed=encoding.to_json(), name=ENCODING_LAYER)
-    return keep(features)
+    identity = layers.Dropout(0.0, seed=encoding.to_json(), name=ENCODING_LAYER)
+    return identity(features)
 
 
 def stored_encoding(model: keras.Model) -> Encoding | None:
-    """Returns the encoding a model was built with; `None` if it holds none.
+    """Returns the encoding that a model was built with; `None` if it stores none.
 
     Args:
-        model: A model, of `build_model` or loaded from a `.keras` file.
+        model: A model from `build_model` or loaded from a `.keras` file.
 
     Example:
     >>> from keras_agegender import build_model
@@ -95,61 +82,60 @@ def build_model(
 ) -> keras.Model:
     """Builds an ordinary functional Keras model with named outputs.
 
-    It is not compiled; `get_encoding(…).compile_arguments()` has losses, weights and
-    metrics for it. Files saved from it load with plain Keras.
+    It is not compiled; `get_encoding(…).compile_arguments()` returns losses, loss
+    weights and metrics for it. Files saved from it load with plain Keras.
 
-    A Keras model as backbone is inlined: the new model holds copies of its layers, by
-    their names and with their weights, so that freezing, weight transfer and export
-    see each of them. The model that you pass stays as it is. One that is subclassed has
-    no graph of layers and becomes one layer.
+    A Keras model as backbone is inlined: the new model has copies of its layers, with
+    their names and weights, so that freezing, weight transfer and export see each of
+    them. The model that you pass does not change. A subclassed model has no graph of
+    layers and becomes one layer.
 
     Args:
-        backbone: One of `list_models()`; a network of `keras.applications`, as
-            `"keras.applications:EfficientNetV2B0"`, which may end with a layer within,
+        backbone: One of `list_models()`; a network of `keras.applications`, such as
+            `"keras.applications:EfficientNetV2B0"`, optionally cut after a layer,
             `"keras.applications:MobileNet/conv_pw_11_relu"`; a `keras.Model` without
-            its classifier (KerasHub's backbones are); a callable, from image tensor to
-            features tensor; or `"module:name"` of one of the last two. Features of
+            its classifier (such as KerasHub's backbones); a callable, from image tensor
+            to features tensor; or `"module:name"` of one of the last two. Features of
             shape (batch, rows, columns, channels) are averaged over rows and columns;
-            those of shape (batch, n) are used as they are. Defaults to `"resnet_se"`.
+            those of shape (batch, n) are used directly. Defaults to `"resnet_se"`.
         encoding: One of `list_encodings()`, an `Encoding`, or `None` for a model with
-            just your own `heads`. Defaults to `"categorical"`.
-        image_size: (height, width) of the input in pixels; `None` is the backbone's
-            own: 227 × 227 for Caffe, what a Keras model says, else 224 × 224.
-        heads: Outputs of your own behind the encoding's.
+            only your own `heads`. Defaults to `"categorical"`.
+        image_size: (height, width) of the input in pixels; `None` is the size of the
+            backbone: 227 × 227 for Caffe, that of a Keras model, else 224 × 224.
+        heads: Your own heads, after those of the encoding.
         question: `"older"` or `"younger"`, for ordinal heads.
-        augment: An `Augmentation` whose layers the model begins with, active in `fit`
-            and not in `evaluate` and `predict`; where you call the model yourself pass
-            `training`, as Keras' random layers take its absence for True. True
-            (default) is `Augmentation()`, a flip and a contrast, for a ResNet, and
-            nothing for the Caffe networks, whose flip is in the input pipeline. False
-            is none.
+        augment: An `Augmentation` whose layers come first in the model, active in `fit`
+            and not in `evaluate` and `predict`; if you call the model yourself pass
+            `training`, which is `True` by default in Keras' random layers. `True`
+            (default) is `Augmentation()`, a flip and a contrast, except for the Caffe
+            networks, whose flip is in the input pipeline. `False` adds no layers.
         dropout_rate: Dropout of the Caffe networks' hidden layers, in [0, 1). Defaults
             to 0.5.
         width: Multiplies the channels of `resnet34` and `resnet_se`, above 0: 0.5 has
             about a quarter of the weights. Defaults to 1.0.
-        input_scaling: The range that the backbone is to be given pixels in: `"0..1"`,
-            `"0..255"`, `"-1..1"`, `"imagenet"` (mean taken off and divided by the
-            deviation, as PyTorch has it), `"caffe"` (0 to 255, BGR, mean taken off), or
-            a pair (scale, offset) for pixels in [0, 1]. `None` is the backbone's own:
-            known for names, [0, 1] for a Keras model and a callable.
-        backbone_weights: What the backbone begins with: a `.keras` file with layers of
-            the same names, or PyTorch's weights as `load_torch_weights` takes them; for
+        input_scaling: The range of pixels that the backbone takes: `"0..1"`,
+            `"0..255"`, `"-1..1"`, `"imagenet"` (standardized, as in PyTorch), `"caffe"`
+            (0 to 255, BGR, minus the mean), or a pair (scale, offset) for pixels in
+            [0, 1]. `None` is the range of the backbone: known for names, [0, 1] for a
+            Keras model and a callable.
+        backbone_weights: Initial weights of the backbone: a `.keras` file with layers
+            of the same names, or PyTorch weights as in `load_torch_weights`; for
             `keras.applications` also `"imagenet"`, which Keras downloads, or its own
-            `.h5` file. `None` leaves them as they are: random, those of a Keras model
-            its own.
-        attribute_features: Whether CelebA's 40 attributes, an output layer each, stand
-            between backbone and heads: what a model pretrained with the encoding
-            `"attributes"` says feeds the new heads. Defaults to False.
+            `.h5` file. `None` keeps random weights, or those of a Keras model.
+        attribute_features: Whether CelebA's 40 attributes, an output layer each, are
+            between backbone and heads, so that the outputs of a model pretrained with
+            the encoding `"attributes"` are the features of the new heads. Defaults to
+            `False`.
         seed: Seed of the augmentation layers.
-        model_name: Name of the Keras model; `None` takes the backbone's.
+        model_name: Name of the Keras model; `None` is that of the backbone.
 
     Returns:
         A `keras.Model` from images, float32 in [0, 1] of shape (batch, *image_size, 3),
         to a dict of outputs.
 
     Raises:
-        ValueError: If a name is unknown, a size too small, weights do not fit, or two
-            heads share a name.
+        ValueError: If a name is unknown, a size is too small, weights do not fit, or
+            two heads share a name.
 
     Example:
         >>> model = build_model("resnet_se", encoding="ordinal")
@@ -202,19 +188,19 @@ def attach_heads(
     heads: Sequence[Head] = (),
     question: str | None = None,
 ) -> dict[str, Any]:
-    """Puts an encoding's output layers behind features of your own functional graph.
+    """Adds an encoding's output layers to your own functional graph.
 
     Args:
-        features: A tensor of that graph. A map of shape (batch, rows, columns,
-            channels) is averaged over rows and columns first; a tensor of shape
-            (batch, n) is used as it is.
+        features: A tensor of that graph. Features of shape (batch, rows, columns,
+            channels) are averaged over rows and columns first; those of shape
+            (batch, n) are used directly.
         encoding: As in `build_model`. Defaults to `"categorical"`.
-        heads: Outputs of your own behind the encoding's.
+        heads: Your own heads, after those of the encoding.
         question: `"older"` or `"younger"`, for ordinal heads.
 
     Returns:
-        Output name -> tensor, the outputs for `keras.Model`; the encoding's losses and
-        metrics know them by these names.
+        Output name -> tensor, the outputs for `keras.Model`; the keys are those of the
+        encoding's losses and metrics.
 
     Raises:
         ValueError: If features have another number of axes, or a name is unknown.
@@ -250,7 +236,7 @@ def _outputs(
         return get_encoding(encoding, question=question, heads=heads)
     if question is not None:
         raise ValueError(
-            "Invalid `question`. Expected None where there is no encoding. "
+            "Invalid `question`. Expected None without an encoding. "
             f"Received: question={question!r}."
         )
     if not heads:
@@ -264,16 +250,15 @@ def _outputs(
 def freeze_all_but_last(
     model: keras.Model, num_layers: int, outputs: Collection[str]
 ) -> list[str]:
-    """Lets just the outputs and some layers before them train.
+    """Freezes all layers except the outputs and the last layers before them.
 
-    Layers without weights count too, as in the report, and those of an inlined backbone
-    one by one; a subclassed model is one layer. Frozen batch normalisations use the
-    statistics they have. Call it before `compile`.
+    Layers without weights count too, as in the report, and each layer of an inlined
+    backbone; a subclassed model is one layer. Frozen batch normalization uses its
+    stored statistics. Call it before `compile`.
 
     Args:
         model: The model; its layers are changed.
-        num_layers: Layers before the outputs that train; all of them if there are no
-            more.
+        num_layers: Number of layers before the outputs that train.
         outputs: Names of output layers, and of layers that belong to them.
 
     Returns:

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, laid out so that published ImageNet weights fit it exactly."""
+"""EfficientNet-Lite0, in the layout of the published ImageNet weights."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from keras import initializers, layers
 SCALE, OFFSET = 255.0 / 128.0, -127.0 / 128.0
 STEM_FILTERS = 32
 TOP_FILTERS = 1280
-# Share of the residual branches dropped in training, at the last block.
+# Share of residual branches that training drops in the last block.
 DROP_CONNECT_RATE = 0.2
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Blocks of the same width.
+    """A number of blocks of the same width.
 
     Attributes:
-        blocks: How many.
-        filters: Their output channels.
+        blocks: Number of blocks.
+        filters: Output channels.
         kernel: Side of the depthwise kernel.
         stride: Stride of the first block.
         expansion: Hidden channels per input channel.
@@ -46,11 +46,11 @@ EFFICIENTNET_LITE0_STACKS = (
 
 
 def efficientnet_lite0_backbone(image: Any) -> Any:
-    """Puts EfficientNet-Lite0 up to its last activation behind an image tensor.
+    """Adds EfficientNet-Lite0 up to its last activation after an image tensor.
 
-    EfficientNet-B0 without squeeze-and-excitation and with ReLU6 in place of swish. Its
-    first layer scales pixels to the range of the published weights. In training, whole
-    residual branches are dropped, up to 20 % of them at the last block.
+    It is EfficientNet-B0 without squeeze-and-excitation and with ReLU6 instead of
+    swish. Its first layer scales pixels to the range of the published weights. Training
+    drops residual branches, up to 20 % of them in the last block.
 
     Args:
         image: Image tensor in [0, 1]. Shape (batch, height, width, 3), at least
@@ -61,7 +61,7 @@ def efficientnet_lite0_backbone(image: Any) -> Any:
 
     Source: Tan & Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural
     Networks", ICML 2019 (arXiv 1905.11946); the Lite variant is TensorFlow's
-    `efficientnet/lite`, from which padding, normalization and scaling are.
+    `efficientnet/lite`, the source of padding, normalization and scaling.
     """
     x = layers.Rescaling(SCALE, OFFSET, name="stem_scale")(image)
     x = _convolution(x, STEM_FILTERS, 3, name="stem_conv", stride=2)
@@ -85,7 +85,7 @@ def efficientnet_lite0_backbone(image: Any) -> Any:
 def _inverted_residual(
     inputs: Any, stack: Stack, stride: int, drop_rate: float, name: str
 ) -> Any:
-    """Expansion, depthwise convolution, projection; and the input added, if it fits."""
+    """Adds expansion, depthwise convolution, projection, and the input if it fits."""
     x = inputs
     if stack.expansion > 1:
         filters = x.shape[-1] * stack.expansion

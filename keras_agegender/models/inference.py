@@ -13,7 +13,7 @@ CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D)
 
 
 class _Call(NamedTuple):
-    """What made a tensor, and the tensor: its id is its own as long as it is kept."""
+    """The call of a layer; keeps the output tensor alive, so that its id is unique."""
 
     layer: keras.layers.Layer
     inputs: Any
@@ -21,11 +21,11 @@ class _Call(NamedTuple):
 
 
 def fold_for_inference(model: keras.Model) -> keras.Model:
-    """Returns a model that answers the same, up to rounding, in less time.
+    """Returns a faster model with the same predictions, up to rounding.
 
-    Batch normalization behind a convolution goes into its weights, and zero padding in
-    front of one that amounts to "same" padding into its arguments. All other layers are
-    those of the model. It is not for training: the statistics are fixed.
+    Batch normalization after a convolution becomes part of its weights, and zero
+    padding before one that equals "same" padding part of its arguments. All other
+    layers are those of the model. It cannot be trained: the statistics are fixed.
 
     Args:
         model: A functional model; models nested in it are folded too.
@@ -45,7 +45,7 @@ def fold_for_inference(model: keras.Model) -> keras.Model:
     made: dict[int, _Call] = {}
 
     def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
-        # Such as training=None, which a saved model writes down.
+        # Such as training=None, which saved models contain.
         is_plain = all(value is None or value is False for value in kwargs.values())
         if len(args) != 1 or not is_plain:
             return layer(*args, **kwargs)
@@ -71,7 +71,7 @@ def fold_for_inference(model: keras.Model) -> keras.Model:
 def _merged(
     layer: keras.layers.Layer, before: _Call | None
 ) -> tuple[keras.layers.Layer, Any] | None:
-    """Returns one layer for two that follow each other and its input, if there is."""
+    """Returns one layer for two consecutive ones, and its input, if possible."""
     if before is None:
         return None
     kinds, inputs = (type(before.layer), type(layer)), before.inputs
@@ -82,7 +82,7 @@ def _merged(
     if kinds[0] in CONVOLUTIONS and kinds[1] is layers.BatchNormalization:
         if _takes_normalization(before.layer, layer):
             weights = _normalized(before.layer, layer)
-            # Its name: whatever else reads the convolution does so as before.
+            # The name of the normalization: other uses of the convolution remain.
             changes = {"use_bias": True, "name": layer.name}
             return _copy(before.layer, inputs, weights, **changes), inputs
     return None
@@ -99,7 +99,7 @@ def _copy(
 
 
 def _is_same_padding(padding: _Call, layer: Any) -> bool:
-    """Whether zeros that were added are those that "same" padding would add."""
+    """Whether zero padding equals "same" padding."""
     if layer.padding != "valid" or layer.data_format != "channels_last":
         return False
     if padding.layer.data_format != "channels_last":
@@ -116,7 +116,7 @@ def _is_same_padding(padding: _Call, layer: Any) -> bool:
 
 
 def _takes_normalization(layer: Any, normalization: Any) -> bool:
-    """Whether a normalization is over the channels that a convolution hands over."""
+    """Whether a batch normalization acts on the output channels of a convolution."""
     return (
         layer.activation is keras.activations.linear
         and layer.data_format == "channels_last"
@@ -125,8 +125,8 @@ def _takes_normalization(layer: Any, normalization: Any) -> bool:
 
 
 def _normalized(layer: Any, normalization: Any) -> list[np.ndarray]:
-    """Returns kernel and bias of a convolution with the normalization behind it."""
-    # One after the other, as far as there are: gamma, beta, mean, variance.
+    """Returns kernel and bias of a convolution with the normalization folded in."""
+    # In this order, if present: gamma, beta, mean, variance.
     values = [np.asarray(w, float) for w in normalization.get_weights()]
     mean, variance = values[-2:]
     gamma = values[0] if normalization.scale else 1.0
@@ -134,7 +134,7 @@ def _normalized(layer: Any, normalization: Any) -> list[np.ndarray]:
     scale = gamma / np.sqrt(variance + normalization.epsilon)
     kernel, *bias = (np.asarray(w, float) for w in layer.get_weights())
     shift = (bias[0] if bias else 0.0) - mean
-    # Of a depthwise kernel the last two axes, channel and multiplier, are the channels.
+    # The output channels of a depthwise kernel are its last two axes.
     is_depthwise = isinstance(layer, layers.DepthwiseConv2D)
     factors = scale.reshape(kernel.shape[2:]) if is_depthwise else scale
     return [kernel * factors, shift * scale + beta]
@@ -143,18 +143,13 @@ def _normalized(layer: Any, normalization: Any) -> list[np.ndarray]:
 def inline_model(model: keras.Model, image: Any) -> Any:
     """Calls copies of a model's layers, weights included, on an image tensor.
 
-    The model itself is left as it is.
-
     Args:
-        model: A functional or Sequential model of one input. A subclassed one has no
-            graph of layers: it is called as it is, as one layer.
+        model: A functional or Sequential model of one input, which does not change. A
+            subclassed one has no graph of layers: it is called as one layer.
         image: A tensor of the shape that the model takes.
 
-    Returns:
-        The model's output for that tensor.
-
     Raises:
-        ValueError: If it has more inputs or outputs than one, or is not built.
+        ValueError: If it has several inputs or outputs, or is not built.
 
     Example:
         >>> source = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
@@ -165,8 +160,8 @@ def inline_model(model: keras.Model, image: Any) -> Any:
     """
     if isinstance(model, keras.Sequential) and not model.built:
         raise ValueError(
-            "Invalid `backbone`. Expected a model that is built: begin the Sequential "
-            f"model {model.name!r} with keras.Input."
+            "Invalid `backbone`. Expected a model that is built: put keras.Input first "
+            f"in the Sequential model {model.name!r}."
         )
     if not getattr(model, "outputs", None):  # subclassed
         return model(image)
@@ -191,7 +186,7 @@ def inline_model(model: keras.Model, image: Any) -> Any:
             features.append(args[0])
         return layer(*args, **kwargs)
 
-    # `clone_model` is asked to walk the graph; the model that it makes is not needed.
+    # `clone_model` walks the graph; the model that it returns is not needed.
     keras.models.clone_model(
         keras.Model(model.inputs[0], end(model.outputs[0])),
         input_tensors=image,
@@ -207,5 +202,5 @@ def copy_weights(source: Any, target: Any) -> None:
     """Gives a layer the weights of another one of the same shapes."""
     target.set_weights(source.get_weights())
     if isinstance(target, keras.layers.Normalization):
-        # What it takes off is worked out from its weights only then.
+        # Computes mean and variance from the weights.
         target.finalize_state()

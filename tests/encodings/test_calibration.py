@@ -163,7 +163,7 @@ def test_a_calibration_survives_json():
     assert str(again).splitlines() == [
         "gender: temperature 1.250 (over 30 faces)",
         "age: temperature 0.800",
-        "age_group sets, right for 80%: threshold 0.500, 0.750 by gender answered "
+        "age_group sets, coverage 80%: threshold 0.500, 0.750 by predicted gender "
         "(over 10, 20 faces)",
     ]
 

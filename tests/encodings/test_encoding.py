@@ -374,7 +374,7 @@ def test_a_head_has_the_classes_of_its_column(head, message):
 @pytest.mark.parametrize("names", [("hat", "hat_answer"), ("hat_answer", "hat")])
 def test_no_head_takes_the_name_of_anothers_answer(names):
     """The export of one would replace the other's answer by its own."""
-    with pytest.raises(ValueError, match="'hat_answer' is taken: exports call"):
+    with pytest.raises(ValueError, match="'hat_answer' is taken: exports use"):
         Encoding("mine", tuple(Head(name) for name in names))
 
 

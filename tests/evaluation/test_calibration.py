@@ -291,7 +291,7 @@ def test_answers_of_ranks_that_change_are_counted():
     encoding, outputs, labels = coral_faces()
     found = fit_calibration(outputs, labels, encoding)
     assert found.num_changed == {"age_group": (3, 5)}
-    assert "age_group: answers change for 3 of 5 faces" in str(found).splitlines()
+    assert "age_group: predictions change for 3 of 5 faces" in str(found).splitlines()
     assert Calibration.from_dict(found.to_dict()) == found
 
     scores = calibration_scores(outputs, labels, encoding, Calibration({"age": 0.5}))

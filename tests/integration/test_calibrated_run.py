@@ -148,7 +148,7 @@ def test_the_command(run, tmp_path, capsys):
     shutil.copytree(run.path, copy.path)
     arguments = ["calibrate", str(copy.path), "--alpha", "0.3", "--by", "gender"]
     assert cli.main(arguments) == 0
-    assert "age_group sets, right for 70%: threshold" in capsys.readouterr().out
+    assert "age_group sets, coverage 70%: threshold" in capsys.readouterr().out
     assert copy.calibration().by == "gender"
 
 

@@ -86,7 +86,7 @@ def test_celeba_to_a_csv_of_one_s_own(tmp_path):
         *finetune, "--pretrained", tmp_path / "pretrained" / "best.keras",
         "--model", "resnet34",
     )  # fmt: skip
-    assert "'small_backbone', another trunk than 'resnet34': 72 of 72 " in line
+    assert "'small_backbone' are of another backbone than 'resnet34': 72 of 72 " in line
     assert not (tmp_path / "finetuned").exists()
     out = run(*finetune, "--pretrained", tmp_path / "pretrained" / "best.keras")
     assert "4 layers loaded, 2 skipped" in out  # three below, gender; not age, hat

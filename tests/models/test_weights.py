@@ -1,13 +1,21 @@
-"""Transfer of weights: what fits is equal, the rest is untouched and listed."""
+"""Weights: transfer, PyTorch files and Keras files in safe mode."""
 
 from __future__ import annotations
 
 import keras
 import numpy as np
 import pytest
+from keras import layers
 
 from keras_agegender.models.builder import build_model
-from keras_agegender.models.weights import transfer_weights
+from keras_agegender.models.registry import IMAGENET_MEAN, IMAGENET_STD
+from keras_agegender.models.weights import (
+    LAYOUTS,
+    load_model,
+    load_torch_weights,
+    read_state,
+    transfer_weights,
+)
 
 SIZE = {"image_size": (32, 32), "augment": False}
 
@@ -56,8 +64,8 @@ def test_frozen_layers_that_find_no_weights_are_an_error():
     for name in ("one", "two", "three"):
         target.get_layer(name).trainable = False
     message = (
-        "those of 'plain', another trunk than 'deep': 2 of 3 frozen layers found none "
-        "there. 'two': shapes"
+        "of 'plain' are of another backbone than 'deep': 2 of 3 frozen layers find no "
+        "weights there. 'two': shapes"
     )
     with pytest.raises(ValueError, match=message):
         transfer_weights(source, target)
@@ -76,3 +84,207 @@ def test_nothing_fits():
     target = keras.Model(x, keras.layers.Dense(2, name="other")(x))
     with pytest.raises(ValueError, match="No layer of 'caffe' fits"):
         transfer_weights(source, target)
+
+
+# -- torch weights ---------------------------------------------------------------------
+
+safetensors = pytest.importorskip("safetensors.numpy")
+TORCH_SIZE = (64, 64)
+
+
+@pytest.fixture(scope="module")
+def torch_state():
+    """Random weights under torchvision's names, with its classifier."""
+    rng = np.random.default_rng(0)
+    model = build_model("resnet34", "gender", image_size=TORCH_SIZE)
+    made = {}
+    for source, name in LAYOUTS[0].names.items():
+        layer = model.get_layer(name)
+        if isinstance(layer, keras.layers.Conv2D):
+            kernel = rng.normal(size=layer.kernel.shape) / np.sqrt(
+                np.prod(layer.kernel.shape[:3])
+            )
+            made[f"{source}.weight"] = kernel.transpose(3, 2, 0, 1)
+        else:
+            shape = layer.gamma.shape
+            made[f"{source}.weight"] = rng.uniform(0.5, 1.5, shape)
+            made[f"{source}.bias"] = rng.normal(0, 0.1, shape)
+            made[f"{source}.running_mean"] = rng.normal(0, 0.1, shape)
+            made[f"{source}.running_var"] = rng.uniform(0.5, 1.5, shape)
+            made[f"{source}.num_batches_tracked"] = np.zeros(())
+    made["fc.weight"], made["fc.bias"] = np.zeros((1000, 512)), np.zeros(1000)
+    return {k: np.ascontiguousarray(v, dtype="float32") for k, v in made.items()}
+
+
+@pytest.fixture(scope="module")
+def torch_file(torch_state, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "resnet34.safetensors"
+    safetensors.save_file(torch_state, path)
+    return path
+
+
+def torch_features(model, images):
+    trunk = keras.Model(model.input, model.get_layer("stack4_block3_relu2").output)
+    return trunk.predict(images, verbose=0)
+
+
+def test_what_is_loaded_is_listed(torch_file):
+    model = build_model("resnet_se", "ordinal", image_size=TORCH_SIZE)
+    report = load_torch_weights(model, torch_file)
+    assert len(report.loaded) == 72  # 36 convolutions, each with its normalization
+    names = {"gender", *(f"age{k}" for k in range(1, 9))}
+    assert names <= set(report.skipped)
+    assert {"fc.bias (of the file)", "fc.weight (of the file)"} <= set(
+        report.skipped
+    )
+    assert any("se" in name for name in set(report.skipped) - names)
+
+
+def test_equals_torch(torch_state, torch_file):
+    torch = pytest.importorskip("torch")
+    functional = torch.nn.functional
+    weights = {k: torch.from_numpy(v) for k, v in torch_state.items()}
+
+    def block(x, name, bn, stride):
+        kernel = weights[f"{name}.weight"]
+        x = functional.conv2d(x, kernel, stride=stride, padding=kernel.shape[-1] // 2)
+        parts = [weights[f"{bn}.{p}"] for p in ("running_mean", "running_var")]
+        return functional.batch_norm(
+            x, *parts, weights[f"{bn}.weight"], weights[f"{bn}.bias"]
+        )
+
+    images = np.random.default_rng(1).random((2, *TORCH_SIZE, 3)).astype("float32")
+    x = torch.from_numpy(images.transpose(0, 3, 1, 2))
+    x = torch.relu(block(x, "conv1", "bn1", 2))
+    x = functional.max_pool2d(x, 3, 2, 1)
+    for stack, blocks in enumerate((3, 4, 6, 3), start=1):
+        for k in range(blocks):
+            name, stride = f"layer{stack}.{k}", 2 if stack > 1 and k == 0 else 1
+            shortcut = x
+            if stride == 2:
+                shortcut = block(x, f"{name}.downsample.0", f"{name}.downsample.1", 2)
+            x = torch.relu(block(x, f"{name}.conv1", f"{name}.bn1", stride))
+            x = torch.relu(block(x, f"{name}.conv2", f"{name}.bn2", 1) + shortcut)
+    expected = x.numpy().transpose(0, 2, 3, 1)
+    model = build_model("resnet34", "gender", image_size=TORCH_SIZE)
+    load_torch_weights(model, torch_file, mean=None)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(
+        torch_features(model, images) / scale, expected / scale, atol=1e-5
+    )
+
+
+def test_normalization_is_folded_into_the_first_layer(torch_file):
+    """But for the border, as if pixels had been normalised before."""
+    images = np.random.default_rng(1).random((2, *TORCH_SIZE, 3)).astype("float32")
+    normalised = ((images - IMAGENET_MEAN) / IMAGENET_STD).astype("float32")
+    results = []
+    for mean, given in ((IMAGENET_MEAN, images), (None, normalised)):
+        model = build_model("resnet34", "gender", image_size=TORCH_SIZE)
+        load_torch_weights(model, torch_file, mean=mean)
+        first = keras.Model(model.input, model.get_layer("conv1_bn").output)
+        results.append(first.predict(given, verbose=0))
+    inside = np.s_[:, 2:-2, 2:-2]
+    np.testing.assert_allclose(results[0][inside], results[1][inside], atol=1e-4)
+    assert np.abs(results[0] - results[1]).max() > 1e-2
+
+
+def test_state_dicts_of_torch(torch_state, torch_file, tmp_path):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "resnet34.pth"
+    torch.save(
+        {
+            "state_dict": {
+                f"module.{k}": torch.from_numpy(v) for k, v in torch_state.items()
+            }
+        },
+        path,
+    )
+    models = [
+        build_model("resnet34", "gender", image_size=TORCH_SIZE) for _ in range(2)
+    ]
+    for model, source in zip(models, (path, torch_file), strict=True):
+        load_torch_weights(model, source)
+    a, b = (model.get_layer("stack3_block2_conv1").get_weights() for model in models)
+    np.testing.assert_array_equal(a, b)
+
+
+def test_files_and_models_that_do_not_fit(torch_state, torch_file, tmp_path):
+    model = build_model("resnet34", "gender", image_size=TORCH_SIZE)
+    with pytest.raises(ValueError, match="no weights file"):
+        load_torch_weights(model, tmp_path / "nothing.pth")
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"no")
+    with pytest.raises(ValueError, match="is not a safetensors torch_file"):
+        load_torch_weights(model, broken)
+    resnet18 = {k: v for k, v in torch_state.items() if "layer3.5" not in k}
+    safetensors.save_file(resnet18, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match=r"holds no ResNet34: it has no 'layer3\.5"):
+        load_torch_weights(model, tmp_path / "other.safetensors")
+    caffe = build_model("caffe", "gender", image_size=TORCH_SIZE)
+    with pytest.raises(ValueError, match="Expected the backbone 'resnet34'"):
+        load_torch_weights(caffe, torch_file)
+
+
+# -- model files -----------------------------------------------------------------------
+
+
+def model_of(layer):
+    inputs = keras.Input((4,))
+    return keras.Model(inputs, layer(inputs))
+
+
+def test_an_honest_model_is_loaded(tmp_path):
+    model = model_of(layers.Dense(2))
+    model.save(tmp_path / "m.keras")
+    loaded = load_model(tmp_path / "m.keras", compile=False)
+    assert loaded.count_params() == 10
+
+
+def test_lambda_layers_are_not_run(tmp_path):
+    model_of(layers.Lambda(lambda x: x + 1)).save(tmp_path / "m.keras")
+    with pytest.raises(ValueError, match=r"m.keras contains Python code \(a Lambda"):
+        load_model(tmp_path / "m.keras")
+
+
+class Own(layers.Layer):
+    """A class that is not registered."""
+
+    def call(self, inputs):
+        return inputs
+
+
+def test_classes_that_are_not_imported(tmp_path):
+    model_of(Own()).save(tmp_path / "m.keras")
+    with pytest.raises(ValueError, match="m.keras contains an unknown class"):
+        load_model(tmp_path / "m.keras")
+
+
+def test_damaged_files(tmp_path):
+    file = tmp_path / "m.keras"
+    with pytest.raises(ValueError, match="There is no model file"):
+        load_model(file)
+    model_of(layers.Dense(2)).save(file)
+    whole = file.read_bytes()
+    changed = bytearray(whole)
+    changed[whole.index(b"Dense")] ^= 1
+    for content in (b"", whole[: len(whole) // 2], bytes(changed)):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match="m.keras is damaged"):
+            load_model(file)
+
+
+class Command:
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return open, (self.file, "w")
+
+
+def test_torch_files_run_nothing(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"w": Command(str(tmp_path / "ran"))}, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match="not a PyTorch state dict"):
+        read_state(tmp_path / "w.pth")
+    assert not (tmp_path / "ran").exists()

@@ -203,11 +203,11 @@ def test_files_of_another_network(file, tmp_path):
     with pytest.raises(ValueError, match=r"holds none of \['ResNet34', 'Eff"):
         load_torch_weights(resnet, tmp_path / "other.npz")
     (tmp_path / "broken.npz").write_bytes(b"no")
-    with pytest.raises(ValueError, match="no npz file"):
+    with pytest.raises(ValueError, match="not an npz file"):
         load_torch_weights(resnet, tmp_path / "broken.npz")
 
 
-def test_a_model_begins_with_a_file_s_weights(file, state, tmp_path):
+def test_a_model_starts_from_the_weights_of_a_file(file, state, tmp_path):
     model = build_model(
         "efficientnet_lite0", "gender", image_size=(32, 48), backbone_weights=file
     )
