@@ -134,9 +134,7 @@ def test_what_is_loaded_is_listed(torch_file):
     assert len(report.loaded) == 72  # 36 convolutions, each with its normalization
     names = {"gender", *(f"age{k}" for k in range(1, 9))}
     assert names <= set(report.skipped)
-    assert {"fc.bias (of the file)", "fc.weight (of the file)"} <= set(
-        report.skipped
-    )
+    assert {"fc.bias (of the file)", "fc.weight (of the file)"} <= set(report.skipped)
     assert any("se" in name for name in set(report.skipped) - names)
 
 
