@@ -34,7 +34,7 @@ import keras_agegender as kag
 from keras_agegender.faces.geometry import resize, to_bytes
 from keras_agegender.faces.images import encode_jpeg
 from keras_agegender.faces.preprocessing_graph import PreprocessingGraph, crop_size
-from keras_agegender.serving.formats import load_answering_model
+from keras_agegender.serving.formats import load_model
 from keras_agegender.synthetic.drawing import draw_face
 
 # Format -> name in the table, file.
@@ -49,7 +49,7 @@ BATCHES = (1, 32)
 SHELL = ("Keras", "ONNX Runtime")  # what answers from the shell
 CROPS = 64  # of the network alone
 PACKAGES = ("tensorflow", "keras", "onnxruntime", "ai-edge-litert", "numpy")
-# Predictions one line of file names with the seconds it took and how many faces it found.
+# Predicts the files of a line; prints seconds and the number of faces.
 PEER_PROGRAM = """
 import json, sys, time
 from importlib.metadata import version
@@ -176,7 +176,7 @@ def measure_networks(
     models: Mapping[str, Path], files: Sequence[Path], repeats: int
 ) -> list[Row]:
     """The network alone, on crops; what takes crops resizes them itself."""
-    loaded = {name: load_answering_model(path) for name, path in models.items()}
+    loaded = {name: load_model(path) for name, path in models.items()}
     path = kag.Preprocessing.from_dict(loaded["Keras"].metadata["pixels"])
     pictures = [to_bytes(resize(kag.read_image(f), crop_size(path))) for f in files]
     crops = np.stack(pictures[:CROPS])
@@ -188,7 +188,7 @@ def measure_networks(
             faces = crops if model.takes_crops else inputs
             parts = [faces[i : i + batch] for i in range(0, len(faces), batch)]
             ways[name] = timed(
-                lambda answer=model.answer, parts=parts: [answer(p) for p in parts]
+                lambda predict=model.predict, parts=parts: [predict(p) for p in parts]
             )
         rows += [
             Row("network", name, batch, 0, len(crops), seconds)

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from keras_agegender.faces.preprocessing import Preprocessing
 from keras_agegender.files import (
@@ -160,11 +160,7 @@ class RunDirectory:
                 "Make one with `agegender train`."
             )
         if not run.best_model.is_file():
-            files = sorted([*run.path.glob("*.onnx"), *run.path.glob("*.tflite")])
-            raise ValueError(
-                f"The run in {path} has no model yet (best.keras)."
-                + (f" It holds {files[0]}, which answers too." if files else "")
-            )
+            raise ValueError(f"The run in {path} has no model yet (best.keras).")
         return run
 
     def check_folder(self) -> None:
@@ -286,3 +282,39 @@ class RunDirectory:
                 f"There is too little room in {self.path}: {free / 1e6:.0f} MB are "
                 f"free, this run needs about {num_bytes / 1e6:.0f} MB."
             )
+
+
+class Checkpoint(NamedTuple):
+    """A trained model and the run that it belongs to.
+
+    Attributes:
+        file: The `.keras` file.
+        run: The run that it lies in; `None` for a file of its own.
+    """
+
+    file: Path
+    run: RunDirectory | None
+
+    @property
+    def is_best(self) -> bool:
+        """Whether it is the run's best, which has the calibration and metrics.json."""
+        return self.run is not None and self.file.name == self.run.best_model.name
+
+
+def find_checkpoint(model: RunDirectory | str | Path) -> Checkpoint:
+    """Returns the checkpoint that a path stands for: a run's best, or a `.keras` file.
+
+    A `.keras` file in a run directory belongs to that run, with its encoding,
+    preprocessing and terms. Every command that takes a model resolves it here.
+
+    Raises:
+        ValueError: If it is neither a finished run nor a `.keras` file.
+    """
+    path = model.path if isinstance(model, RunDirectory) else Path(model)
+    if path.suffix != ".keras" or path.is_dir():
+        run = RunDirectory.open(path)
+        return Checkpoint(run.best_model, run)
+    if not path.is_file():
+        raise ValueError(f"There is no model file {path}.")
+    run = RunDirectory(path.parent)
+    return Checkpoint(path, run if run.recipe_file.is_file() else None)

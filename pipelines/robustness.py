@@ -134,12 +134,14 @@ def measure_boxes(model: str, pictures: list, rows: pd.DataFrame) -> list[dict]:
 
     with tempfile.TemporaryDirectory() as folder:  # a file takes crops, a run photos
         file = kag.export(model, Path(folder) / "face.tflite", format="litert")
-        answering = kag.LiteRtModel(file)
-    size = answering.crop_size
+        model_file = kag.LiteRtModel(file)
+    size = model_file.crop_size
     found = []
     for share in BOXES:
         crops = np.stack([boxed(picture, share, size) for picture in pictures])
-        parts = [answering.answer(crops[n : n + 32]) for n in range(0, len(crops), 32)]
+        parts = [
+            model_file.predict(crops[n : n + 32]) for n in range(0, len(crops), 32)
+        ]
         names = ("gender_id", "age_group", "age_years")
         answers = [np.concatenate([part[name] for part in parts]) for name in names]
         found.append(

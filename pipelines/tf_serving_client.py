@@ -185,7 +185,7 @@ def faces_of(
     outputs: Outputs, metadata: Mapping[str, Any]
 ) -> list[list[dict[str, Any]]]:
     """Returns the answers about every face of every photo."""
-    from keras_agegender.serving.predictor import face_fields, place_fields
+    from keras_agegender.serving.predictions import face_fields, place_fields
 
     counts = outputs.get("counts")
     if counts is None:  # of `photo`: a row is a face, not a photo

@@ -17,12 +17,6 @@ from keras_agegender.recipes.loading import (
     training_data,
 )
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.serving.formats import (
-    check_answering_model,
-    default_model,
-    model_kind,
-)
-from keras_agegender.serving.pipeline import PHOTO_ENDINGS, VIDEO_ENDINGS, is_glob
 
 
 def check_data(*directories: str | None) -> None:
@@ -78,46 +72,6 @@ def check_training(
         check_model(pretrained)
 
 
-def choose_model(
-    model: str | None, inputs: Sequence[str]
-) -> tuple[Path, Sequence[str]]:
-    """Returns what answers, and the photos.
-
-    The first input is the model, if it is one. Else it is a photo, if it is there or
-    looks like one, and the default model answers.
-
-    Args:
-        model: The model that was named apart, if one was.
-        inputs: A model, or not, and photos.
-
-    Raises:
-        ValueError: If there is no such model, or an incomplete one.
-    """
-    photos = list(inputs)
-    if model is None and (model_kind(inputs[0]) or not _is_photo(inputs)):
-        model, photos = inputs[0], photos[1:]
-    if model is None:
-        inner = Path(inputs[0]) / "run"
-        if model_kind(inner):
-            raise ValueError(
-                f"{inputs[0]} is no model, and seems to hold more than photos: is "
-                f"{inner} meant? (A folder of photos of that kind: --model MODEL.)"
-            )
-        return default_model(), photos
-    check_answering_model(model)
-    return Path(model), photos
-
-
-def _is_photo(inputs: Sequence[str]) -> bool:
-    """Returns whether the first input, which is no model, is meant as a photo."""
-    first = Path(inputs[0])
-    ending = first.suffix.lower()
-    return (
-        len(inputs) == 1
-        or first.exists()
-        or is_glob(first)
-        or ending in PHOTO_ENDINGS | VIDEO_ENDINGS
-    )
 
 
 def check_new_run(path: str | Path, overwrite: bool) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_agegender.cli.checks import check_model, choose_model
 from keras_agegender.cli.console import (
     add_verb,
     load_frameworks,
@@ -22,128 +21,95 @@ from keras_agegender.cli.console import (
     whole_number,
 )
 from keras_agegender.console import progress_bar, quiet_pictures
-from keras_agegender.files import exclusive_lock, lock_beside, verify
-from keras_agegender.run_directory import RunDirectory
+from keras_agegender.files import atomic_write, exclusive_lock, lock_beside, verify
+from keras_agegender.run_directory import find_checkpoint
+from keras_agegender.serving import predictions as output
 from keras_agegender.serving.formats import (
-    FORMATS,
-    check_answering_model,
-    check_new_model,
+    check_model,
     default_model,
+    export_formats,
+    find_format,
     model_identity,
 )
-from keras_agegender.serving.pipeline import Source, find_sources
+from keras_agegender.serving.pipeline import (
+    PHOTO_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Source,
+    find_sources,
+    is_glob,
+)
 
-PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+Show = Callable[[Any], None]
 
 
-def annotation_files(sources: Sequence[Source], target: Path) -> list[Path]:
-    """Returns where each source's picture with its answers goes.
+def _note(text: str) -> None:
+    print(f"agegender: {text}", file=sys.stderr)
+
+
+# -- predict ---------------------------------------------------------------------------
+
+
+def choose_model(
+    model: str | None, inputs: Sequence[str]
+) -> tuple[Path, Sequence[str]]:
+    """Returns the model and the photos.
+
+    The first input is the model if it is one. Otherwise, if it exists or looks like a
+    photo, all inputs are photos for the default model.
+
+    Args:
+        model: The value of `--model`.
+        inputs: The positional arguments: maybe a model, then photos.
 
     Raises:
-        ValueError: If that is no picture file or folder, or a source itself.
+        ValueError: If there is no such model, or an incomplete one.
     """
-    several = len(sources) > 1
-    is_picture = target.suffix.lower() in PICTURE_ENDINGS and not target.is_dir()
-    if several and (is_picture or target.is_file()):
-        raise ValueError(
-            "Invalid --annotate. Expected a folder for several photos. Received: "
-            f"{target}, the name of one file, for {len(sources)} photos."
-        )
-    is_folder = target.is_dir() or several or not (target.suffix or target.is_file())
-    if not (is_picture or is_folder):
-        raise ValueError(
-            "Invalid --annotate. Expected a folder, or a file that ends in "
-            f"{', '.join(PICTURE_ENDINGS)}. Received: {target}."
-        )
-    files = [target] if is_picture else _named_after(sources, target)
-    photos = {Path(source.name).resolve() for source in sources}
-    same = photos & {file.resolve() for file in files}
-    if same:
-        raise ValueError(
-            "Invalid --annotate. Expected another file or folder than the photo's. "
-            f"Received: {target}; {same.pop()} would be overwritten."
-        )
-    return files
+    photos = list(inputs)
+    if model is None and (find_format(inputs[0]) or not _is_photo(inputs)):
+        model, photos = inputs[0], photos[1:]
+    if model is None:
+        inner = Path(inputs[0]) / "run"
+        if find_format(inner):
+            raise ValueError(
+                f"{inputs[0]} is not a model. Did you mean {inner}? (For a folder of "
+                "photos of that kind: --model MODEL.)"
+            )
+        return default_model(), photos
+    check_model(model)
+    return Path(model), photos
 
 
-def _named_after(sources: Sequence[Source], folder: Path) -> list[Path]:
-    """Returns a file for each source; a name that comes again gets an index."""
-    files: dict[Path, None] = {}
-    for source in sources:
-        stem = Path(source.name).stem
-        file = folder / f"{stem}.png"
-        index = 1
-        while file in files:
-            index += 1
-            file = folder / f"{stem}_{index}.png"
-        files[file] = None
-    return list(files)
-
-
-def annotate(source: Source, file: Path, prediction: Any) -> None:
-    """Writes a photo's picture with its answers; of a video one for each person.
-
-    One that has vanished since it was answered is said, and stops no others.
-    """
-    if prediction.status == "unreadable":
-        return
-    from keras_agegender.faces.images import UnreadableImageError, read_image
-
-    try:
-        if source.is_video:
-            _annotate_people(source, file, prediction)
-        else:
-            _write(file, read_image(source.content), prediction)
-    except UnreadableImageError as error:
-        print(f"agegender: not annotated: {error}", file=sys.stderr)
-
-
-def _annotate_people(source: Source, file: Path, video: Any) -> None:
-    """Writes everybody's surest frame: NAME_1.png, NAME_2.png and so on."""
-    from keras_agegender.faces.video import VideoReader
-    from keras_agegender.serving.predictions import PhotoPrediction
-
-    wanted = dict(enumerate(video.faces, 1))
-    reader = VideoReader(source.content, video.frames_per_second)
-    for second, image in reader:
-        for index, person in list(wanted.items()):
-            if second >= person.best_second - 5e-4:  # written to a thousandth
-                photo = PhotoPrediction(video.source, "ok", (person,), image.shape[:2])
-                name = f"{file.stem}_{index}{file.suffix}"
-                _write(file.with_name(name), image, photo)
-                del wanted[index]
-        if not wanted:
-            return
-
-
-def _write(file: Path, image: Any, prediction: Any) -> None:
-    from PIL import Image
-
-    from keras_agegender.files import atomic_write
-    from keras_agegender.serving.annotate import annotate_photo
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    picture = annotate_photo(image, prediction)
-    with atomic_write(file) as partial:
-        Image.fromarray(picture).save(partial)
-    print(f"Annotated: {file}", file=sys.stderr)
-
-
-Show = Callable[[Any], None]
+def _is_photo(inputs: Sequence[str]) -> bool:
+    """Returns whether the first input, which is not a model, is meant as a photo."""
+    first = Path(inputs[0])
+    suffix = first.suffix.lower()
+    return (
+        len(inputs) == 1
+        or first.exists()
+        or is_glob(first)
+        or suffix in PHOTO_SUFFIXES | VIDEO_SUFFIXES
+    )
 
 
 def _predict(arguments: argparse.Namespace) -> int:
     model, photos = choose_model(arguments.model, arguments.inputs)
-    left_out: list[Path] = []
-    sources = list(find_sources(photos, left_out))
-    _check_sources(sources, photos)
+    skipped: list[Path] = []
+    sources = list(find_sources(photos, skipped))
+    # A missing photo among others does not stop them: its prediction says so.
+    if not photos:
+        raise ValueError(
+            "Missing PHOTO. Expected a photo, folder or video after the model."
+        )
+    if not any(Path(source.name).exists() for source in sources):
+        raise ValueError(f"There is no photo {', '.join(photos)}.")
     out = _out_file(arguments, sources)
-    form = _form(arguments)
+    format = _output_format(arguments)
     files: Sequence[Path | None] = [None] * len(sources)
     if arguments.annotate:
         files = annotation_files(sources, Path(arguments.annotate))
-    if left_out:
-        _note(f"{len(left_out)} files that are no photos by their names are left out")
+    if skipped:
+        _note(f"{len(skipped)} files skipped that are not photos by their names")
     load_frameworks()
     share_cores()
     from keras_agegender.serving.predictor import Predictor
@@ -153,26 +119,24 @@ def _predict(arguments: argparse.Namespace) -> int:
         _note(f"model: {model}")
     if limits := predictor.metadata.get("limits"):
         _note(f"limits: {limits.partition('. ')[0].removesuffix('.')}")
-    if _pixels_are_unknown(model):
-        _note(f"{model} does not say what its pixels were: whole pictures are taken")
+    if model.suffix == ".keras" and find_checkpoint(model).run is None:
+        _note(f"{model} does not describe its preprocessing: using whole images")
     if out is None:
-        show = _printer(form, len(sources), predictor.metadata)
+        show = _printer(format, len(sources), predictor.metadata)
         return _run(arguments, predictor, sources, files, show)
-    return _run_into(out, form or "json", model, arguments, predictor, sources, files)
+    return _run_into(out, format or "json", model, arguments, predictor, sources, files)
 
 
 def _run_into(
     out: Path,
-    form: str,
+    format: str,
     model: Path,
     arguments: argparse.Namespace,
     predictor: Any,
     sources: Sequence[Source],
     files: Sequence[Path | None],
 ) -> int:
-    """Predicts into a file; goes on with an interrupted one."""
-    from keras_agegender.serving.predictions import AnswerFile
-
+    """Predicts into a file; continues an interrupted one."""
     request = {
         "model": model_identity(model),
         "whole_image": arguments.whole_image,
@@ -181,17 +145,17 @@ def _run_into(
     refusal = f"Another process predicts into {out}. Choose another file."
     with (
         exclusive_lock(lock_beside(out), refusal),
-        AnswerFile(out, sources, request, _note) as answers,
+        output.PredictionFile(out, sources, request, _note) as written,
     ):
-        done = answers.num_done
+        done = written.num_done
         if done:
-            _note(f"{done} of {len(sources)} were answered before; going on")
+            _note(f"{done} of {len(sources)} are done already; continuing")
         _run(
             arguments, predictor, sources[done:], files[done:],
-            lambda prediction: answers.add(prediction.to_dict()), done,
+            lambda prediction: written.add(prediction.to_dict()), done,
         )  # fmt: skip
-        statuses = Counter(p["status"] for p in answers.predictions())
-        answers.finish(form, predictor.metadata)
+        statuses = Counter(p["status"] for p in written.predictions())
+        written.finish(format, predictor.metadata)
     _note(f"{out}: {_counts(statuses)}")
     return 1 if statuses["unreadable"] else 0
 
@@ -223,7 +187,7 @@ def _run(
         bar.update(done)
         for source, file, prediction in zip(sources, files, predictions, strict=True):
             show(prediction)
-            if file is not None:
+            if file is not None and prediction.status != "unreadable":
                 annotate(source, file, prediction)
             statuses[prediction.status] += 1
             bar.update()
@@ -232,56 +196,41 @@ def _run(
     return 1 if statuses["unreadable"] else 0
 
 
-def _printer(form: str | None, count: int, metadata: Any) -> Show:
-    """Returns what prints a prediction: JSON, CSV, a table, or the answers of one."""
-    from keras_agegender.serving.predictions import (
-        csv_columns,
-        csv_rows,
-        json_line,
-        table_heading,
-        table_lines,
-    )
+def _counts(statuses: Counter[str]) -> str:
+    counted = ", ".join(f"{count} {name}" for name, count in statuses.most_common())
+    return f"{statuses.total()} files: {counted}" if statuses else "0 files"
 
-    if form == "json":
-        return lambda prediction: say(json_line(prediction.to_dict()))
-    if form == "csv":
-        writer = csv.DictWriter(sys.stdout, csv_columns(metadata), lineterminator="\n")
+
+def _printer(format: str | None, count: int, metadata: Any) -> Show:
+    """Returns a function that prints predictions: as JSON, CSV, a table or text."""
+    if format == "json":
+        return lambda prediction: say(output.json_line(prediction.to_dict()))
+    if format == "csv":
+        columns = output.csv_columns(metadata)
+        writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
         writer.writeheader()
-        return lambda prediction: writer.writerows(csv_rows(prediction.to_dict()))
+        return lambda prediction: writer.writerows(
+            output.csv_rows(prediction.to_dict())
+        )
     if count == 1:
         return lambda prediction: say(str(prediction))
-    say(table_heading())
-    return lambda prediction: say("\n".join(table_lines(prediction)))
+    say(output.table_heading())
+    return lambda prediction: say("\n".join(output.table_lines(prediction)))
 
 
-def _check_sources(sources: Sequence[Source], photos: Sequence[str]) -> None:
-    """Raises a `ValueError` if there is nothing to predict on.
-
-    A missing photo among others does not stop the others: its answer says so.
-    """
-    if not photos:
-        raise ValueError(
-            "Missing PHOTO. Expected a photo, folder or video behind the model."
-        )
-    if not any(Path(source.name).exists() for source in sources):
-        raise ValueError(f"There is no photo {', '.join(photos)}.")
-
-
-def _form(arguments: argparse.Namespace) -> str | None:
-    """Returns `"json"`, `"csv"` or, for the table, `None`."""
-    from keras_agegender.serving.predictions import form_of
-
+def _output_format(arguments: argparse.Namespace) -> str | None:
+    """Returns `"json"`, `"csv"` or, for text, `None`."""
     if arguments.json or arguments.csv:
         return "json" if arguments.json else "csv"
     if arguments.out is None:
         return None
-    form = form_of(Path(arguments.out))
-    if form is None:
+    suffix = Path(arguments.out).suffix.lower()
+    if suffix not in output.OUTPUT_FORMATS:
         raise ValueError(
             "Invalid --out. Expected --json or --csv, or a file that ends in .jsonl, "
             f".json or .csv. Received: {arguments.out}."
         )
-    return form
+    return output.OUTPUT_FORMATS[suffix]
 
 
 def _out_file(arguments: argparse.Namespace, sources: Sequence[Source]) -> Path | None:
@@ -298,19 +247,86 @@ def _out_file(arguments: argparse.Namespace, sources: Sequence[Source]) -> Path 
     return out
 
 
-def _pixels_are_unknown(model: Path) -> bool:
-    """Whether a model is a file away from its run, which knows what its pixels were."""
-    run = RunDirectory(model.parent)
-    return model.suffix == ".keras" and not run.recipe_file.is_file()
+def annotation_files(sources: Sequence[Source], target: Path) -> list[Path]:
+    """Returns the file of each source's annotated image.
+
+    Raises:
+        ValueError: If `target` is not an image file or folder, or is a source itself.
+    """
+    several = len(sources) > 1
+    is_image = target.suffix.lower() in IMAGE_SUFFIXES and not target.is_dir()
+    if several and (is_image or target.is_file()):
+        raise ValueError(
+            "Invalid --annotate. Expected a folder for several photos. Received: "
+            f"{target}, the name of one file, for {len(sources)} photos."
+        )
+    is_folder = target.is_dir() or several or not (target.suffix or target.is_file())
+    if not (is_image or is_folder):
+        raise ValueError(
+            "Invalid --annotate. Expected a folder, or a file that ends in "
+            f"{', '.join(IMAGE_SUFFIXES)}. Received: {target}."
+        )
+    files: dict[Path, None] = {target: None} if is_image else {}
+    for source in () if is_image else sources:
+        stem, index = Path(source.name).stem, 1
+        file = target / f"{stem}.png"
+        while file in files:
+            index += 1
+            file = target / f"{stem}_{index}.png"
+        files[file] = None
+    photos = {Path(source.name).resolve() for source in sources}
+    same = photos & {file.resolve() for file in files}
+    if same:
+        raise ValueError(
+            "Invalid --annotate. Expected another file or folder than the photo's. "
+            f"Received: {target}; {same.pop()} would be overwritten."
+        )
+    return list(files)
 
 
-def _counts(statuses: Counter[str]) -> str:
-    counted = ", ".join(f"{count} {name}" for name, count in statuses.most_common())
-    return f"{statuses.total()} files: {counted}" if statuses else "0 files"
+def annotate(source: Source, file: Path, prediction: Any) -> None:
+    """Writes a photo with its predictions; for a video an image for each person.
+
+    A source that has vanished is reported, and does not stop the others.
+    """
+    from keras_agegender.faces.images import UnreadableImageError, read_image
+
+    try:
+        if source.is_video:
+            _annotate_persons(source, file, prediction)
+        else:
+            _write_annotated(file, read_image(source.content), prediction)
+    except UnreadableImageError as error:
+        _note(f"not annotated: {error}")
 
 
-def _note(text: str) -> None:
-    print(f"agegender: {text}", file=sys.stderr)
+def _annotate_persons(source: Source, file: Path, video: Any) -> None:
+    """Writes each person's best frame: NAME_1.png, NAME_2.png and so on."""
+    from keras_agegender.faces.video import VideoReader
+
+    wanted = dict(enumerate(video.faces, 1))
+    for second, image in VideoReader(source.content, video.frames_per_second):
+        for index, person in list(wanted.items()):
+            if second >= person.best_second - 5e-4:  # rounded to a thousandth
+                size = image.shape[:2]
+                photo = output.PhotoPrediction(video.source, "ok", (person,), size)
+                name = f"{file.stem}_{index}{file.suffix}"
+                _write_annotated(file.with_name(name), image, photo)
+                del wanted[index]
+        if not wanted:
+            return
+
+
+def _write_annotated(file: Path, image: Any, prediction: Any) -> None:
+    from PIL import Image
+
+    from keras_agegender.serving.annotate import annotate_photo
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    annotated = annotate_photo(image, prediction)
+    with atomic_write(file) as partial:
+        Image.fromarray(annotated).save(partial)
+    print(f"Annotated: {file}", file=sys.stderr)
 
 
 def add_predict(verbs: Any) -> None:
@@ -322,13 +338,12 @@ def add_predict(verbs: Any) -> None:
         "inputs",
         nargs="+",
         metavar="[MODEL] PHOTO",
-        help="a run, an export of any format or a .keras file, which may be left out "
-        "where there is a default model; then photos, folders (searched with those "
-        "inside), globs or videos",
+        help="a run, an export of any format or a .keras file [the default model]; "
+        "then photos, folders (searched recursively), globs or videos",
     )
     verb.add_argument(
         "--model",
-        help="the model, instead of in front of the photos",
+        help="the model, instead of before the photos",
     )
     form = verb.add_mutually_exclusive_group()
     form.add_argument(
@@ -340,40 +355,33 @@ def add_predict(verbs: Any) -> None:
     verb.add_argument(
         "--out",
         metavar="FILE",
-        help="write into a file (.jsonl, .csv); interrupted, the same command goes on",
+        help="write a file (.jsonl, .csv); the same command continues after an "
+        "interruption",
     )
     verb.add_argument(
         "--annotate",
         metavar="PATH",
-        help="draw the answers: into a picture file or a folder for one photo, into a "
-        "folder for several",
+        help="draw the predictions: into an image file or a folder for one photo, into "
+        "a folder for several",
     )
     verb.add_argument(
         "--whole-image",
         action="store_true",
-        help="where no face is found in a photo, take the whole picture for one",
+        help="use the whole photo if no face is found",
     )
     verb.add_argument(
         "--fps",
         type=positive_number,
         default=4.0,
         metavar="N",
-        help="how many frames of a video to look at in a second [4]",
+        help="frames to use from each second of a video [4]",
     )
 
 
-NAMES = {
-    "savedmodel": "SavedModel",
-    "onnx": "ONNX file",
-    "litert": "LiteRT file",
-    "litert-int8": "LiteRT file, int8",
-}
+# -- export and verify -----------------------------------------------------------------
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    check_model(arguments.run_directory)
-    check_new_model(Path(arguments.out), arguments.format, arguments.overwrite)
-    load_frameworks()
     from keras_agegender.serving.export import export
 
     path = export(
@@ -385,40 +393,39 @@ def _export(arguments: argparse.Namespace) -> int:
         report=say,
         overwrite=arguments.overwrite,
     )
-    say(f"{NAMES[arguments.format]}: {path}")
+    say(f"{export_formats()[arguments.format].title}: {path}")
     return 0
 
 
 def add_export(verbs: Any) -> None:
     """Adds `agegender export`."""
     verb = add_verb(
-        verbs,
-        "export",
-        _export,
-        "write a run's best model as SavedModel, ONNX or LiteRT",
+        verbs, "export", _export, "write a run's best model as a self-contained model"
     )
-    verb.add_argument("run_directory", metavar="run")
+    verb.add_argument(
+        "run_directory", metavar="RUN", help="a run, or a .keras file for another model"
+    )
     verb.add_argument("--out", required=True, help="folder or file to make")
+    rows = export_formats()
+    titles = ", ".join(f"{name} ({row.title})" for name, row in rows.items())
     verb.add_argument(
         "--format",
-        choices=FORMATS,
-        default="savedmodel",
-        help="[savedmodel], a folder that finds faces itself; onnx, litert or "
-        "litert-int8: a file that takes face crops and needs no TensorFlow",
+        choices=list(rows),
+        default=next(iter(rows)),
+        help=f"{titles}. A SavedModel finds faces itself; files take face crops and "
+        "need no TensorFlow [%(default)s]",
     )
     verb.add_argument(
         "--crops",
         metavar="FOLDER",
-        help="prepared dataset or folder of face crops that a file is compared on "
-        "(default: the run's dataset, where it still is)",
+        help="prepared dataset or folder of face crops to compare a file on [the run's "
+        "dataset, if it still exists]",
     )
     verb.add_argument(
-        "--license", metavar="TEXT", help="terms of the weights, kept in the export"
+        "--license", metavar="TEXT", help="terms of the weights, stored in the export"
     )
     verb.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace what is there, finished or not",
+        "--overwrite", action="store_true", help="replace an existing export"
     )
 
 
@@ -435,14 +442,16 @@ def add_verify(verbs: Any) -> None:
         verbs,
         "verify",
         _verify,
-        "compare prepared datasets, exports (of every format) and finished runs with "
-        "their checksums",
+        "compare prepared datasets, exports of any format and finished runs with their "
+        "checksums",
     )
     verb.add_argument("paths", nargs="+", metavar="path", help="a folder or a file")
 
 
-port_number = whole_number("a port, from 0 (any that is free) to 65535", 0, 65535)
-count = whole_number("a whole number from 1 on", 1)
+# -- serve and demo --------------------------------------------------------------------
+
+port_number = whole_number("a port, from 0 (any free port) to 65535", 0, 65535)
+count = whole_number("a positive integer", 1)
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -469,14 +478,14 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def named_models(paths: Sequence[str]) -> dict[str, Path]:
-    """Returns the models by their folders' names, the first is the default.
+    """Returns the models by the names of their folders or files.
 
     Raises:
-        ValueError: If one is no model, or two have the same name.
+        ValueError: If a path is not a model, or two have the same name.
     """
     models: dict[str, Path] = {}
     for path in paths or [str(default_model())]:
-        check_answering_model(path)
+        check_model(path)
         name = Path(path).resolve().name.removesuffix(".keras")
         if name in models:
             raise ValueError(
@@ -488,8 +497,8 @@ def named_models(paths: Sequence[str]) -> dict[str, Path]:
 
 
 def add_address_options(verb: argparse.ArgumentParser, port: int) -> None:
-    """Adds MODEL, `--host` and `--port`, and what a signal that stops it means."""
-    verb.set_defaults(stopped="every request that had come is answered")
+    """Adds MODEL, `--host` and `--port`, and the message when a signal stops it."""
+    verb.set_defaults(stopped="all received requests were answered")
     verb.add_argument(
         "models",
         nargs="*",
@@ -499,7 +508,7 @@ def add_address_options(verb: argparse.ArgumentParser, port: int) -> None:
     verb.add_argument(
         "--host",
         default="127.0.0.1",
-        help="address to listen on; 0.0.0.0 lets other devices in [%(default)s]",
+        help="address to listen on; 0.0.0.0 admits other devices [%(default)s]",
     )
     verb.add_argument(
         "--port",
@@ -511,16 +520,14 @@ def add_address_options(verb: argparse.ArgumentParser, port: int) -> None:
 
 def add_serve(verbs: Any) -> None:
     """Adds `agegender serve`."""
-    verb = add_verb(
-        verbs, "serve", _serve, "answer about photos over HTTP (extra `serve`)"
-    )
+    verb = add_verb(verbs, "serve", _serve, "predict photos over HTTP (extra `serve`)")
     add_address_options(verb, 8000)
     for option, default, text in (
-        ("--max-bytes", 20_000_000, "bytes of a photo's file at most"),
-        ("--max-pixels", 50_000_000, "pixels of a photo at most"),
-        ("--max-batch", 32, "photos answered about together at most"),
-        ("--max-waiting", 256, "photos that may wait, for each model"),
-        ("--max-open-bytes", 256_000_000, "bytes of all photos not yet answered about"),
+        ("--max-bytes", 20_000_000, "maximum bytes of a photo's file"),
+        ("--max-pixels", 50_000_000, "maximum pixels of a photo"),
+        ("--max-batch", 32, "maximum photos in a batch"),
+        ("--max-waiting", 256, "maximum waiting photos, for each model"),
+        ("--max-open-bytes", 256_000_000, "maximum bytes of all photos in progress"),
     ):
         verb.add_argument(
             option, type=count, default=default, metavar="N",
@@ -531,11 +538,9 @@ def add_serve(verbs: Any) -> None:
         type=number("seconds above 0", lambda value: 0 < value < float("inf")),
         default=30.0,
         metavar="SECONDS",
-        help="for a photo to come, and to be answered about [%(default)s]",
+        help="for receiving a photo, and again for predicting it [%(default)s]",
     )
-    verb.add_argument(
-        "--access-log", action="store_true", help="print a line for each request"
-    )
+    verb.add_argument("--access-log", action="store_true", help="log each request")
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -560,7 +565,7 @@ def add_demo(verbs: Any) -> None:
         verbs,
         "demo",
         _demo,
-        "a page in the browser that answers about photos (extra `demo`)",
+        "a page in the browser that predicts photos (extra `demo`)",
     )
     add_address_options(verb, 7860)
     verb.add_argument(

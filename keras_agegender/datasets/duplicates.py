@@ -22,7 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from keras_agegender.console import progress_bar
 from keras_agegender.datasets.manifest import CleaningReport, Manifest, keep_cleaning
-from keras_agegender.faces.images import PILLOW_FORMATS, open_picture, pillow_to_rgb
+from keras_agegender.faces.images import PILLOW_FORMATS, open_image, pillow_to_rgb
 from keras_agegender.files import file_hash, read_regular
 
 _AT_ONCE = 500  # SQLite takes no more than 999 values in one question, in old versions
@@ -234,7 +234,7 @@ def perceptual_hash(picture: bytes) -> bytes:
     """
     import imagehash
 
-    with open_picture(picture) as image:
+    with open_image(picture) as image:
         image.draft("RGB", _ENOUGH_PIXELS)
         gray = Image.fromarray(pillow_to_rgb(ImageOps.exif_transpose(image)))
         gray = gray.convert("L")

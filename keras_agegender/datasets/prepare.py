@@ -218,7 +218,7 @@ class BlockCropper:
         import tensorflow as tf
 
         from keras_agegender.faces.preprocessing_graph import (
-            PICTURE,
+            IMAGE,
             PhotoFaces,
             PreprocessingGraph,
         )
@@ -227,7 +227,7 @@ class BlockCropper:
 
         @tf.function(
             input_signature=[
-                PICTURE,
+                IMAGE,
                 tf.TensorSpec((None, 4), tf.float32),
                 tf.TensorSpec((None,), tf.float32),
                 tf.TensorSpec((None, 5, 2), tf.float32),

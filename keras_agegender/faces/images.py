@@ -62,7 +62,7 @@ def read_image(source: str | Path | bytes) -> np.ndarray:
     return pixels
 
 
-def open_picture(data: bytes) -> Image.Image:
+def open_image(data: bytes) -> Image.Image:
     """Opens a file with Pillow, as one of the formats that are read and no other.
 
     Pillow would try all that it knows, some of which start other programs: EPS files
@@ -77,7 +77,7 @@ def open_picture(data: bytes) -> Image.Image:
 def _problem(data: bytes, header_only: bool) -> str:
     """Returns what Pillow finds wrong with a file; empty if nothing."""
     try:
-        with open_picture(data) as picture:
+        with open_image(data) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 size = f"{picture.width} x {picture.height}"
                 return f"{size} pixels are more than {MAX_PIXELS}."

@@ -81,7 +81,7 @@ def _to_unit(pixels: tf.Tensor) -> tf.Tensor:
     return tf.clip_by_value(pixels / 255.0, 0.0, 1.0)
 
 
-PICTURE = tf.TensorSpec((None, None, 3), tf.uint8)
+IMAGE = tf.TensorSpec((None, None, 3), tf.uint8)
 
 
 class PhotoFaces(NamedTuple):

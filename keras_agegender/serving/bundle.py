@@ -1,4 +1,4 @@
-"""What an export contains: model, preprocessing, calibration and signatures."""
+"""What an export contains: network, preprocessing, calibration and signatures."""
 
 from __future__ import annotations
 
@@ -26,23 +26,10 @@ from keras_agegender.models.augmentation import strip_augmentation
 from keras_agegender.models.builder import stored_encoding
 from keras_agegender.models.inference import fold_for_inference
 from keras_agegender.models.weights import load_model
-from keras_agegender.run_directory import RunDirectory
+from keras_agegender.run_directory import RunDirectory, find_checkpoint
+from keras_agegender.serving.predictions import DECODED_NAMES, SET_NAMES
 
-# Field of `Decoded` -> name of the exported output.
-DECODED_NAMES = {
-    "age_group": "age_group",
-    "age_probabilities": "age_group_probabilities",
-    "heads_agree": "heads_agree",
-    "gender": "gender_id",
-    "gender_probability": "male_probability",
-    "age_years": "age_years",
-    "median_age_group": "median_age_group",
-}
-# The same of `PredictionSets`: bool masks, a column for each age group or gender.
-SET_NAMES = {"age_group": "age_group_set", "gender": "gender_set"}
-
-
-# Of `photos`: how many faces were found in each photo.
+# Output of `photos`: how many faces were found in each photo.
 COUNTS = "counts"
 
 
@@ -54,14 +41,8 @@ def serving_functions(
 ) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
     """Returns the functions behind the signatures, by name.
 
-    `faces` takes crops as they are stored and resizes them; `inputs` what comes out of
-    that: `Predictor` keeps its faces small until they are answered about.
-
-    Args:
-        model: A model without augmentation.
-        encoding: What decodes its outputs.
-        graph: What is done to the pixels, the model's input included.
-        calibration: What makes its probabilities honest; `None` (default) leaves them.
+    `faces` takes crops as they are stored and resizes them; `inputs` takes the resized
+    ones, which `Predictor` keeps until their batch is full.
     """
     path = graph.path
     shape = (None, *graph.image_size, 3)
@@ -70,21 +51,21 @@ def serving_functions(
         outputs = _named_outputs(model(inputs, training=False), encoding)
         if calibration is not None:
             outputs = calibration.apply(outputs, encoding)
-        answers = dict(outputs)
+        named = dict(outputs)
         decoded = encoding.decode(outputs)
         if calibration is not None:
             for field, members in calibration.sets(decoded)._asdict().items():
                 if members is not None:
-                    answers[SET_NAMES[field]] = members
+                    named[SET_NAMES[field]] = members
         for field, value in decoded._asdict().items():
             if value is not None:
                 is_id = field in ("age_group", "gender", "median_age_group")
                 value = tf.cast(value, tf.int64) if is_id else value
-                answers[DECODED_NAMES[field]] = value
+                named[DECODED_NAMES[field]] = value
         for head in encoding.extra_heads:
             value = encoding.decode_head(head.name, outputs).values
-            answers[f"{head.name}{ANSWER}"] = tf.cast(value, tf.float32)
-        return answers
+            named[f"{head.name}{ANSWER}"] = tf.cast(value, tf.float32)
+        return named
 
     def faces(faces: tf.Tensor) -> dict[str, tf.Tensor]:
         pixels = tf.map_fn(graph.to_input, faces, fn_output_signature=tf.float32)
@@ -105,14 +86,9 @@ def serving_functions(
 
 
 def _photo_functions(
-    answer: Callable[..., dict[str, tf.Tensor]], graph: PreprocessingGraph
+    predict: Callable[..., dict[str, tf.Tensor]], graph: PreprocessingGraph
 ) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
-    """Returns `photo` and `photos`, which find the faces themselves.
-
-    Args:
-        answer: Answers about prepared faces.
-        graph: What is done to the pixels.
-    """
+    """Returns `photo` and `photos`, which find the faces themselves."""
     shape = (None, *graph.image_size, 3)
 
     def whole_inputs(photo_bytes: tf.Tensor) -> tuple[tf.Tensor, PhotoFaces]:
@@ -132,12 +108,11 @@ def _photo_functions(
         return inputs, found
 
     def any_number(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Answers about no face too."""
         count = tf.shape(inputs)[0]
-        # Without a face a black one: fused convolutions take no empty batch.
+        # A black face in place of none: fused convolutions take no empty batch.
         padding = [[0, tf.cast(count == 0, tf.int32)], [0, 0], [0, 0], [0, 0]]
-        answers = answer(tf.ensure_shape(tf.pad(inputs, padding), shape))
-        return {name: value[:count] for name, value in answers.items()}
+        outputs = predict(tf.ensure_shape(tf.pad(inputs, padding), shape))
+        return {name: value[:count] for name, value in outputs.items()}
 
     inputs_of = whole_inputs if graph.path.crop is None else face_inputs
 
@@ -146,7 +121,7 @@ def _photo_functions(
         return {**any_number(inputs), **found._asdict()}
 
     def photos(photo_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        rows = (shape, (None, 4), (None,), (None, 5, 2))
+        shapes = (shape, (None, 4), (None,), (None, 5, 2))
 
         def flat(data: tf.Tensor) -> tuple[tf.Tensor, ...]:
             pixels, found = inputs_of(data)
@@ -156,21 +131,21 @@ def _photo_functions(
             flat,
             photo_bytes,
             fn_output_signature=tuple(
-                tf.RaggedTensorSpec(row, tf.float32, ragged_rank=0) for row in rows
+                tf.RaggedTensorSpec(row, tf.float32, ragged_rank=0) for row in shapes
             ),
         )
-        # Of no photo at all the pixels have no shape.
-        together = any_number(tf.reshape(inputs.values, (-1, *shape[1:])))
-        answers = {name: inputs.with_values(value) for name, value in together.items()}
-        answers |= dict(zip(PhotoFaces._fields, found, strict=True))
-        padded = {name: _padded(value) for name, value in answers.items()}
+        # Without any photo, the pixels have no shape.
+        flat_outputs = any_number(tf.reshape(inputs.values, (-1, *shape[1:])))
+        rows = {name: inputs.with_values(value) for name, value in flat_outputs.items()}
+        rows |= dict(zip(PhotoFaces._fields, found, strict=True))
+        padded = {name: _padded(value) for name, value in rows.items()}
         return {**padded, COUNTS: tf.cast(inputs.row_lengths(), tf.int64)}
 
     return {"photo": photo, "photos": photos}
 
 
 def _padded(rows: tf.RaggedTensor) -> tf.Tensor:
-    """Makes rows of all photos equally long: ids with -1, all else with 0."""
+    """Pads the rows of all photos to one length: ids with -1, all else with 0."""
     fill = tf.cast(MISSING if rows.dtype == tf.int64 else 0, rows.dtype)
     return rows.to_tensor(default_value=fill)
 
@@ -181,27 +156,34 @@ def _named_outputs(outputs: Any, encoding: Encoding) -> dict[str, Any]:
     return {encoding.output_names[0]: outputs}
 
 
-# 3: `faces` takes uint8 crops of any size, what it took before is `inputs`.
+# Version of agegender.json: `faces` takes uint8 crops of any size.
 FORMAT = 3
 
 
 class ExportBundle(NamedTuple):
-    """What an export holds.
+    """What an export contains.
 
     Attributes:
         network: The model without augmentation, folded for inference.
-        graph: What is done to the pixels.
+        graph: The preprocessing.
         functions: Signature -> function.
-        metadata: What agegender.json says.
+        metadata: The content of agegender.json.
+        run: The run that the model belongs to, if any.
     """
 
     network: keras.Model
     graph: PreprocessingGraph
     functions: dict[str, Callable[..., dict[str, tf.Tensor]]]
     metadata: dict[str, Any]
+    run: RunDirectory | None = None
+
+    @property
+    def encoding(self) -> Encoding:
+        """The encoding of the network's outputs."""
+        return Encoding.from_dict(self.metadata["encoding"])
 
 
-def serve(
+def build_export_bundle(
     model: RunDirectory | keras.Model | str | Path,
     *,
     encoding: Encoding | str | None = None,
@@ -212,71 +194,88 @@ def serve(
     detector: MtcnnDetector | None = None,
     calibration: Calibration | None = None,
     metadata: Mapping[str, Any] | None = None,
+    license: str | None = None,
 ) -> ExportBundle:
-    """Returns what `export` writes, of the same arguments, without writing it."""
+    """Returns what `export` writes, for the same arguments, without writing it."""
     _check_backend()
-    source = _open(model)
-    encoding = encoding or source.get("encoding") or stored_encoding(source["model"])
+    source = _load(model)
+    built_with = stored_encoding(source["model"])
+    encoding = encoding or source.get("encoding") or built_with
     if encoding is None:
         raise ValueError(
             "Missing `encoding`. Expected the name the model was built with, for "
             "instance 'categorical'; a run directory knows its own."
         )
     encoding = get_encoding(encoding)
-    _check_stored(stored_encoding(source["model"]), encoding)
+    _check_encoding(built_with, encoding)
     network = fold_for_inference(strip_augmentation(source["model"]))
-    image_size = _check_model(network, encoding)
-    path = _stored_path(pixels, source, crop_options, crop_size, detector)
-    path = path.with_input(image_size, _enlarge(path, source, pipeline))
-    graph = PreprocessingGraph(path)
+    image_size = _check_network(network, encoding)
+    path = _preprocessing(pixels, source, crop_options, crop_size, detector)
+    if pipeline is None and path.image_size is not None:
+        enlarge = path.enlarge
+    else:
+        preset = pipeline or source.get("pipeline", "resnet")
+        enlarge = get_pipeline_preset(preset).enlarge
+    graph = PreprocessingGraph(path.with_input(image_size, enlarge))
     calibration = calibration or source.get("calibration")
     functions = serving_functions(network, encoding, graph, calibration)
+    terms = source.get("terms", {})
     description = {
-        **_describe(network, encoding, source),
+        "format": FORMAT,
+        "model": network.name,
+        "created": now(),
+        "age_groups": list(encoding.age_groups.names),
+        "genders": list(GENDERS),
+        "encoding": encoding.to_dict(),
+        "outputs": list(encoding.output_names),
+        "extra_heads": [
+            {"name": h.name, "kind": h.head_type, "classes": class_names(h)}
+            for h in encoding.extra_heads
+        ],
+        **{key: source.get(key) for key in ("recipe", "training", "metrics")},
+        "versions": versions(),
         "calibration": calibration.to_dict() if calibration else None,
-        "pixels": path.to_dict(),
+        "pixels": graph.path.to_dict(),
         "signatures": list(functions),
-        "license": source.get("terms", {}).get("license"),
-        "limits": source.get("terms", {}).get("limits"),
+        "license": terms.get("license") if license is None else license,
+        "limits": terms.get("limits"),
         "user": dict(metadata or {}),
     }
-    return ExportBundle(network, graph, functions, description)
+    return ExportBundle(network, graph, functions, description, source.get("run"))
 
 
 def constant_network(
-    served: ExportBundle,
+    bundle: ExportBundle,
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """Returns the signature `inputs` with weights that are constants.
+    """Returns the signature `inputs` with constant weights: TensorFlow runs it faster.
 
-    TensorFlow makes it faster than one with variables, and it is traced once: turning
-    variables into constants afterwards takes half a second.
+    Traced once: turning variables into constants afterwards takes half a second.
     """
-    weights = [(variable, variable.numpy()) for variable in served.network.variables]
+    weights = [(variable, variable.numpy()) for variable in bundle.network.variables]
 
     def network(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         constants = [(variable, tf.constant(value)) for variable, value in weights]
         with keras.StatelessScope(state_mapping=constants):
-            return served.functions["inputs"](inputs)
+            return bundle.functions["inputs"](inputs)
 
-    spec = tf.TensorSpec((None, *served.graph.image_size, 3), tf.float32)
+    spec = tf.TensorSpec((None, *bundle.graph.image_size, 3), tf.float32)
     return tf.function(network, [spec], autograph=False).get_concrete_function()
 
 
-def _stored_path(
+def _preprocessing(
     pixels: Preprocessing | None,
     source: Mapping[str, Any],
     crop_options: CropOptions | None,
     crop_size: tuple[int, int] | None,
     detector: MtcnnDetector | None,
 ) -> Preprocessing:
-    """Returns the path as the run wrote it down, with what `export` was told."""
+    """Returns the run's preprocessing with the changes that `export` was given."""
     path = pixels or source.get("pixels")
     if path is None:
         if "recipe" in source and crop_options is None:
             raise ValueError(
                 "The run does not say what was done to its pixels: its dataset was not "
-                "made by `prepare`, or an older version trained it. Say it with "
-                "`pixels`."
+                "made by `prepare`. Pass `pixels`."
             )
         path = Preprocessing(crop=crop_options)
     changes: dict[str, Any] = {}
@@ -289,68 +288,34 @@ def _stored_path(
     return replace(path, **changes)
 
 
-def _enlarge(
-    path: Preprocessing, source: Mapping[str, Any], pipeline: str | None
-) -> float:
-    if pipeline is None and path.image_size is not None:
-        return path.enlarge
-    return get_pipeline_preset(pipeline or source.get("pipeline", "resnet")).enlarge
-
-
-def _open(model: RunDirectory | keras.Model | str | Path) -> dict[str, Any]:
-    """Returns a model and whatever is known about how it came to be."""
+def _load(model: RunDirectory | keras.Model | str | Path) -> dict[str, Any]:
+    """Returns a model and everything that its run says about it."""
     if isinstance(model, keras.Model):
         return {"model": model}
-    if isinstance(model, (str, Path)) and Path(model).suffix == ".keras":
-        return {"model": load_model(model)}
-    run = model if isinstance(model, RunDirectory) else RunDirectory.open(model)
+    checkpoint = find_checkpoint(model)
+    run, loaded = checkpoint.run, load_model(checkpoint.file)
+    if run is None:
+        return {"model": loaded}
     recipe, info = run.recipe(), run.info()
+    training = ("identity", "seed", "splits", "data_sha256", "versions", "finished")
+    metrics = run.path / "metrics.json"
     return {
-        "model": run.load_model(),
+        "model": loaded,
+        "run": run,
         "encoding": run.encoding(),
         "pipeline": recipe.data.pipeline,
         "pixels": run.pixels(),
-        "calibration": run.calibration(),
+        "calibration": run.calibration() if checkpoint.is_best else None,
         "terms": run.terms(),
         "recipe": recipe.to_dict(),
-        "training": {
-            key: info[key]
-            for key in (
-                "identity",
-                "seed",
-                "splits",
-                "data_sha256",
-                "versions",
-                "finished",
-            )  # fmt: skip
-            if key in info
-        },
-        "metrics": _read_json(run.path / "metrics.json"),
+        "training": {key: info[key] for key in training if key in info},
+        "metrics": (
+            read_json(metrics) if checkpoint.is_best and metrics.is_file() else None
+        ),
     }
 
 
-def _describe(
-    model: keras.Model, encoding: Encoding, source: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Returns the part of agegender.json that does not depend on `export`'s options."""
-    return {
-        "format": FORMAT,
-        "model": model.name,
-        "created": now(),
-        "age_groups": list(encoding.age_groups.names),
-        "genders": list(GENDERS),
-        "encoding": encoding.to_dict(),
-        "outputs": list(encoding.output_names),
-        "extra_heads": [
-            {"name": h.name, "kind": h.head_type, "classes": class_names(h)}
-            for h in encoding.extra_heads
-        ],
-        **{key: source.get(key) for key in ("recipe", "training", "metrics")},
-        "versions": versions(),
-    }
-
-
-def _check_stored(stored: Encoding | None, encoding: Encoding) -> None:
+def _check_encoding(stored: Encoding | None, encoding: Encoding) -> None:
     """Raises ValueError if the model was built to mean something else."""
     if stored is None or sorted(stored.output_names) != sorted(encoding.output_names):
         return  # outputs of other names are another error
@@ -369,13 +334,13 @@ def _check_stored(stored: Encoding | None, encoding: Encoding) -> None:
 
 
 def class_names(head: Head) -> list[str]:
-    """Returns the names of a head's classes; none of a head that says numbers."""
+    """Returns the names of a head's classes; empty for a head that predicts numbers."""
     if head.spec.is_number:
         return []
     return [head.class_name(index) for index in range(head.num_values)]
 
 
-def _check_model(model: keras.Model, encoding: Encoding) -> tuple[int, int]:
+def _check_network(model: keras.Model, encoding: Encoding) -> tuple[int, int]:
     """Returns the (height, width) of the model's input."""
     names = model.output_names
     if sorted(names) != sorted(encoding.output_names):
@@ -409,44 +374,30 @@ def _check_backend() -> None:
         )
 
 
-def _read_json(file: Path) -> Any:
-    return read_json(file) if file.is_file() else None
-
-
 # Name of the input.
 CROPS = "crops"
 
 
-def crop_function(served: ExportBundle) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """Returns the function that answers about crops as they are stored.
+def crop_function(bundle: ExportBundle) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """Returns the signature `faces` without the operations that only TensorFlow has."""
+    height, width = bundle.graph.image_size
+    enlarge = bundle.graph.path.enlarge
 
-    It takes uint8 RGB of shape (batch, height, width, 3) and returns what the signature
-    `faces` returns, without the operations that only TensorFlow has.
-    """
-    size, enlarge = served.graph.image_size, served.graph.path.enlarge
+    def predict(crops: tf.Tensor) -> dict[str, tf.Tensor]:
+        rows, columns = (crops.shape[axis] or tf.shape(crops)[axis] for axis in (1, 2))
+        pixels = tf.transpose(tf.cast(crops, tf.float32), (0, 2, 3, 1))
+        matrix = _resize_matrix(rows, height, enlarge)
+        pixels = tf.transpose(tf.matmul(pixels, matrix, transpose_b=True), (0, 3, 2, 1))
+        matrix = _resize_matrix(columns, width, enlarge)
+        pixels = tf.transpose(tf.matmul(pixels, matrix, transpose_b=True), (0, 1, 3, 2))
+        pixels = tf.clip_by_value(pixels / np.float32(255), 0.0, 1.0)
+        inputs = tf.ensure_shape(pixels, (None, height, width, 3))
+        return bundle.functions["inputs"](inputs)
 
-    def answer(crops: tf.Tensor) -> dict[str, tf.Tensor]:
-        return served.functions["inputs"](_to_input(crops, size, enlarge))
-
-    return answer
-
-
-def _to_input(crops: tf.Tensor, size: tuple[int, int], enlarge: float) -> tf.Tensor:
-    """Does to a batch what `PreprocessingGraph.to_input` does to a picture."""
-    height, width = (
-        side or tf.shape(crops)[axis]
-        for axis, side in ((1, crops.shape[1]), (2, crops.shape[2]))
-    )
-    pixels = tf.transpose(tf.cast(crops, tf.float32), (0, 2, 3, 1))
-    pixels = tf.matmul(pixels, _constant(height, size[0], enlarge), transpose_b=True)
-    pixels = tf.transpose(pixels, (0, 3, 2, 1))
-    pixels = tf.matmul(pixels, _constant(width, size[1], enlarge), transpose_b=True)
-    pixels = tf.transpose(pixels, (0, 1, 3, 2))
-    pixels = tf.clip_by_value(pixels / np.float32(255), 0.0, 1.0)
-    return tf.ensure_shape(pixels, (None, *size, 3))
+    return predict
 
 
-def _constant(source: Any, target: int, enlarge: float) -> Any:
+def _resize_matrix(source: Any, target: int, enlarge: float) -> Any:
     """Returns the matrix, as numbers where the number of pixels is known."""
     if not isinstance(source, int):
         return resize_matrix(source, target, enlarge)

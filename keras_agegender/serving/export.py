@@ -1,51 +1,48 @@
-"""Exports a run as one self-contained model."""
+"""Exports a model, and compares the file with the Keras model."""
 
 from __future__ import annotations
 
 import shutil
-import warnings
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
-import tensorflow as tf
+import numpy as np
 
-from keras_agegender.encodings.calibration import Calibration
-from keras_agegender.encodings.encoding import Encoding
-from keras_agegender.faces.detector import MtcnnDetector
+from keras_agegender.console import quiet_start
+from keras_agegender.faces.images import UnreadableImageError, read_image
 from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
-from keras_agegender.faces.preprocessing_graph import crop_size
 from keras_agegender.files import (
     atomic_write,
-    disk_errors,
     exclusive_lock,
     lock_beside,
     partial_directory,
     replace_directory,
     sidecar,
     write_checksums,
-    write_json,
     write_sidecar,
 )
-from keras_agegender.run_directory import RunDirectory
-from keras_agegender.serving.bundle import ExportBundle, serve
-from keras_agegender.serving.formats import (
-    METADATA_FILE,
-    ModelFile,
-    check_new_file,
-    check_new_model,
-)
-from keras_agegender.serving.litert import LiteRtModel, describe_litert, write_litert
-from keras_agegender.serving.onnx_format import OnnxModel, describe_onnx, write_onnx
-from keras_agegender.serving.verify_export import (
-    TOLERANCES,
-    Comparison,
+from keras_agegender.labels import AGE_GROUPS, MISSING
+from keras_agegender.run_directory import RunDirectory, find_checkpoint
+from keras_agegender.serving.formats import check_new_export
+from keras_agegender.serving.model_format import (
+    InferenceModel,
+    ModelFormat,
+    Outputs,
     Tolerance,
-    check_drift,
-    compare_answers,
-    find_faces,
 )
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_agegender.datasets.prepared import PreparedDataset
+    from keras_agegender.encodings.calibration import Calibration
+    from keras_agegender.encodings.encoding import Encoding
+    from keras_agegender.faces.detector import MtcnnDetector
+    from keras_agegender.faces.preprocessing_graph import PreprocessingGraph
+    from keras_agegender.serving.bundle import ExportBundle
 
 
 def export(
@@ -66,54 +63,61 @@ def export(
     report: Callable[[str], None] | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Writes a model that answers in age groups and genders, as folder or file.
+    """Writes a self-contained model that predicts age groups and genders.
 
     A SavedModel is a folder; ONNX and LiteRT are one file each, which takes face crops
-    as they are stored (`OnnxModel`, `LiteRtModel`). Either appears under its name only
-    when it is complete, a file only when its runtime gave the Keras model's answers.
+    as they are stored (`OnnxModel`, `LiteRtModel`). The folder or file appears under
+    its name only when it is complete, and a file only if its runtime reproduces the
+    Keras model's predictions.
 
     Args:
-        model: A run or its directory, of which the best model is taken; a `.keras`
-            file; or a Keras model.
+        model: A run or its directory, whose best model is exported; a `.keras` file,
+            which in a run directory has the run's encoding, preprocessing and terms; or
+            a Keras model.
         directory: Folder or file to make.
-        encoding: What decodes the outputs. `None` takes the run's; needed otherwise.
-        pixels: What was done to the pixels in training, which signatures and
-            `Predictor` repeat: `load_prepared(…).pixels` for instance. `None` takes
-            what the run wrote down when it was trained; of other models it is what
-            `prepare` does by default, whole pictures or, with `crop_options`, crops.
+        encoding: Decodes the outputs. `None` takes the run's or the model's own.
+        pixels: The preprocessing of training, which signatures and `Predictor` repeat:
+            `load_prepared(…).pixels` for instance. `None` takes what the run recorded;
+            for other models it is what `prepare` does by default, with whole images or,
+            with `crop_options`, crops.
         pipeline: `"resnet"` or `"caffe"`: how the input was prepared in training.
             `None` takes the run's, or `"resnet"`.
         crop_options: Replaces how faces were cut out.
-        crop_size: Replaces the (height, width) that pictures were stored with.
+        crop_size: Replaces the (height, width) that images were stored with.
         detector: Replaces the detector whose settings faces are found by.
-        calibration: Temperatures and sets to answer with. `None` takes the run's
-            calibration.json, if `calibrate` was called.
-        metadata: Anything else to keep in agegender.json, under `"user"`.
-        license: Terms of the weights, kept in agegender.json under `"license"`.
-            `None` (default) keeps those of a run's terms.json.
+        calibration: Temperatures and prediction sets. `None` takes the run's
+            calibration.json, if `calibrate` was called and the model is its best.
+        metadata: Anything else to store in agegender.json, under `"user"`.
+        license: Terms of the weights, stored in agegender.json under `"license"`.
+            `None` (default) takes those of a run's terms.json.
         format: `"savedmodel"` (default), `"onnx"`, `"litert"`, or `"litert-int8"` with
             weights of 8 bits.
-        crops: A prepared dataset or a folder of face crops: whom a file is compared on.
-            `None` takes the run's dataset where it still is, drawn faces otherwise.
+        crops: A prepared dataset or a folder of face crops to compare a file on. `None`
+            takes the run's dataset if it still exists, otherwise drawn faces.
         report: Called with size, speed and agreement of a file, `print` for instance.
-        overwrite: Whether an export of that name may be replaced.
+        overwrite: Whether an existing export of that name may be replaced.
 
     Returns:
         The folder or file. A SavedModel has no signatures `photo` and `photos` if faces
         were found by another detector than MTCNN; a warning says so.
 
     Raises:
-        ValueError: If the backend is not TensorFlow, the folder or file exists, model,
-            encoding and pipeline do not fit together, or a file answers otherwise than
-            the Keras model.
+        ValueError: If the backend is not TensorFlow, the folder or file exists or
+            another process writes it, model, encoding and pipeline do not fit together,
+            or a file's predictions differ from the Keras model's.
 
     Example:
     >>> export("runs/1", "saved_models/first")  # doctest: +SKIP
     >>> export("runs/1", "first.tflite", format="litert-int8")  # doctest: +SKIP
     """
-    directory = Path(directory)
-    check_new_model(directory, format, overwrite)
-    served = serve(
+    target = Path(directory)
+    row = check_new_export(target, format, overwrite)
+    if isinstance(model, (str, Path, RunDirectory)):
+        find_checkpoint(model)
+    with quiet_start():
+        from keras_agegender.serving.bundle import build_export_bundle
+
+    bundle = build_export_bundle(
         model,
         encoding=encoding,
         pixels=pixels,
@@ -123,119 +127,322 @@ def export(
         detector=detector,
         calibration=calibration,
         metadata=metadata,
+        license=license,
     )
-    if license is not None:
-        served.metadata["license"] = license
-    if format == "savedmodel":
-        _export_folder(served, directory)
-    else:
-        comparison = export_file(
-            served, directory, format, run=_run_of(model), crops=crops, overwrite=True
-        )
-        if report is not None:
-            report(str(comparison))
-    return directory
-
-
-def _run_of(model: Any) -> RunDirectory | None:
-    if isinstance(model, RunDirectory):
-        return model
-    is_run = isinstance(model, (str, Path)) and Path(model).suffix != ".keras"
-    return RunDirectory(Path(model)) if is_run else None
-
-
-def _export_folder(served: ExportBundle, directory: Path) -> None:
-    path = served.graph.path
-    if "photo" not in served.functions:
-        warnings.warn(
-            f"The export has no signature `photo`: faces were found by {path.detector}"
-            ", which no SavedModel can hold. `detector` of `export` names another.",
-            stacklevel=3,
-        )
-    partial = partial_directory(directory)
-    refusal = f"Another process exports to {directory}. Choose another directory."
-    with exclusive_lock(lock_beside(directory), refusal):
+    refusal = f"Another process exports to {target}. Choose another name."
+    with exclusive_lock(lock_beside(target), refusal):
+        check_new_export(target, format, overwrite)
+        if row.suffix:
+            comparison = _write_file(row, bundle, target, crops, overwrite)
+            if report is not None:
+                report(str(comparison))
+            return target
+        partial = partial_directory(target)
         shutil.rmtree(partial, ignore_errors=True)
-        _write_saved_model(served, partial)
-        write_json(partial / METADATA_FILE, served.metadata)
-        write_checksums(partial)  # last: whatever is not in it is not finished
-        replace_directory(partial, directory)
+        _writer(row)(bundle, partial, bundle.metadata)
+        write_checksums(partial)  # last: without it, an export is unfinished
+        check_new_export(target, format, overwrite)  # it may have appeared meanwhile
+        replace_directory(partial, target)
+    return target
 
 
-def _write_saved_model(served: ExportBundle, directory: Path) -> None:
-    shape = (None, *served.graph.image_size, 3)
-    inputs = {
-        "serving_default": tf.TensorSpec((None,), tf.string, name="image_bytes"),
-        "faces": tf.TensorSpec((None, None, None, 3), tf.uint8, name="faces"),
-        "inputs": tf.TensorSpec(shape, tf.float32, name="inputs"),
-        "photo": tf.TensorSpec((), tf.string, name="photo_bytes"),
-        "photos": tf.TensorSpec((None,), tf.string, name="photo_bytes"),
-    }
-    archive = keras.export.ExportArchive()
-    archive.track(served.network)
-    archive.pixels = served.graph  # its networks' weights are saved too
-    for name, function in served.functions.items():
-        archive.add_endpoint(name, function, input_signature=[inputs[name]])
-    with disk_errors(directory):
-        archive.write_out(str(directory), verbose=False)
+def _writer(row: ModelFormat) -> Callable[..., object]:
+    if row.write is None:
+        raise ValueError(f"The format {row.name!r} cannot be written.")
+    return row.write
 
 
-def export_file(
-    served: ExportBundle,
+def _write_file(
+    row: ModelFormat,
+    bundle: ExportBundle,
     file: Path,
-    format: str,
-    *,
-    run: RunDirectory | None = None,
-    crops: str | Path | None = None,
-    tolerance: Tolerance | None = None,
-    overwrite: bool = False,
+    crops: str | Path | None,
+    overwrite: bool,
 ) -> Comparison:
-    """Writes a model as one file that takes face crops, and says how well it answers.
+    """Writes a file, and puts it in place if it reproduces the Keras model."""
+    from keras_agegender.faces.preprocessing_graph import crop_size
 
-    Args:
-        served: What to write.
-        file: Its name, which ends in .onnx or .tflite.
-        format: `"onnx"`, `"litert"` or `"litert-int8"`.
-        run: The run that the model is of; its dataset has faces to compare on.
-        crops: A prepared dataset or a folder of face crops to compare on instead.
-        tolerance: What answers may differ by; `None` is the format's own.
-        overwrite: Whether a file of that name may be replaced.
-
-    Returns:
-        How it answers beside the Keras model, and its size and speed.
-
-    Raises:
-        ValueError: If it answers otherwise than the Keras model: there is no file then.
-    """
-    check_new_file(file, format, overwrite)
-    compared = find_faces(run, crops, served.graph)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    faces = find_faces(bundle.run, crops, bundle.graph)
+    tolerance = row.tolerance or Tolerance(0, 0, 1)
+    size = None if row.any_crop_size else list(crop_size(bundle.graph.path))
+    described = {
+        "format": row.name,
+        "crop_size": size,
+        "tolerance": tolerance._asdict(),
+    }
+    metadata = {**bundle.metadata, "signatures": ["crops"], "file": described}
     with atomic_write(file) as partial:
-        description = {**served.metadata, **_describe_file(served, format)}
-        if format == "onnx":
-            write_onnx(served, partial)
-            describe_onnx(partial, description)
-        else:
-            int8 = format == "litert-int8"
-            write_litert(served, partial, int8)
-            describe_litert(partial, description)
-        model: ModelFile
-        model = OnnxModel(partial, 1) if format == "onnx" else LiteRtModel(partial)
-        size = partial.stat().st_size
-        comparison = compare_answers(served, model, compared, size)
-        check_drift(comparison, tolerance or TOLERANCES[format], format)
-        sidecar(file).unlink(missing_ok=True)  # of the file that was there
+        _writer(row)(bundle, partial, metadata)
+        num_bytes = partial.stat().st_size
+        comparison = compare(bundle, row.open(partial, 1), faces, num_bytes)
+        check_tolerance(comparison, tolerance, row.name)
+        check_new_export(file, row.name, overwrite)  # it may have appeared meanwhile
+        sidecar(file).unlink(missing_ok=True)  # of the replaced file
     write_sidecar(file)
     return comparison
 
 
-def _describe_file(served: ExportBundle, format: str) -> dict:
-    size = None if format == "onnx" else list(crop_size(served.graph.path))
-    return {
-        "signatures": ["crops"],
-        "file": {
-            "format": format,
-            "crop_size": size,
-            "tolerance": TOLERANCES[format]._asdict(),
+# -- comparison ------------------------------------------------------------------------
+
+BATCH_SIZE = 32
+TIMED_FACES = 50
+MAX_COMPARED = 500  # enough to resolve one percent
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+NUM_DRAWN = 48
+# Column of a dataset -> the output that it is the true value of.
+LABELS = {"age_group": "age_group", "gender": "gender_id", "age_years": "age_years"}
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Crops to compare predictions on.
+
+    Attributes:
+        crops: RGB. Shape (count, height, width, 3), uint8.
+        source: Where they are from, as text.
+        labels: `"age_group"`, `"gender_id"` or `"age_years"` -> the true value, -1 if
+            unknown. Shape (count,).
+    """
+
+    crops: np.ndarray
+    source: str
+    labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A model file's predictions beside the Keras model's.
+
+    Attributes:
+        faces: How many faces, and where they are from.
+        largest: Largest difference of a probability.
+        mean: Output -> mean difference of its probabilities.
+        agreement: Output -> share of faces with the same class.
+        scores: Score on labelled faces -> (the Keras model's, the file's).
+        num_bytes: Size of the file.
+        milliseconds: Median time for one face, alone, on one thread.
+    """
+
+    faces: str
+    largest: float
+    mean: dict[str, float]
+    agreement: dict[str, float]
+    scores: dict[str, tuple[float, float]]
+    num_bytes: int
+    milliseconds: float
+
+    def __str__(self) -> str:
+        worst = max(self.mean, key=lambda name: self.mean[name])
+        lines = [
+            f"{self.num_bytes / 1e6:.2f} MB, {self.milliseconds:.2f} ms a face "
+            "(median, one thread)",
+            f"compared with the Keras model on {self.faces}:",
+            f"  probabilities: largest difference {self.largest:.2g}, mean "
+            f"{self.mean[worst]:.2g} ({worst})",
+        ]
+        shares = [f"{name} {share:.1%}" for name, share in self.agreement.items()]
+        lines += [f"  same prediction: {', '.join(shares)}"] if shares else []
+        for name, (before, after) in self.scores.items():
+            lines.append(
+                f"  {name}: {before:.3f} -> {after:.3f} ({after - before:+.3f})"
+            )
+        return "\n".join(lines)
+
+
+def compare(
+    bundle: ExportBundle, model: InferenceModel, faces: Faces, num_bytes: int
+) -> Comparison:
+    """Compares a file, opened in its runtime on one thread, with the Keras model."""
+    from keras_agegender.encodings.head import ANSWER
+
+    expected = _in_batches(_keras_predict(bundle), faces.crops)
+    found = _in_batches(model.predict, faces.crops)
+    encoding = bundle.encoding
+    probabilities = list(encoding.output_names)
+    if encoding.age_head is not None:
+        probabilities.append("age_group_probabilities")
+    if encoding.gender_head is not None:
+        probabilities.append("male_probability")
+    differences = {name: np.abs(expected[name] - found[name]) for name in probabilities}
+    classes = [name for name in expected if expected[name].dtype.kind == "i"]
+    classes += [
+        head.name + ANSWER
+        for head in encoding.extra_heads
+        if not head.spec.is_number
+    ]
+    return Comparison(
+        faces=f"{len(faces.crops)} {faces.source}",
+        largest=_finite(max(np.max(d) for d in differences.values())),
+        mean={name: _finite(np.mean(d)) for name, d in differences.items()},
+        agreement={
+            name: float(np.mean(expected[name] == found[name])) for name in classes
         },
-    }
+        scores={
+            title: (score(expected[name]), score(found[name]))
+            for name, labels in faces.labels.items()
+            if name in expected and (labels != MISSING).any()
+            for title, score in [_score(name, labels)]
+        },
+        num_bytes=num_bytes,
+        milliseconds=_time(model, faces.crops[:TIMED_FACES]),
+    )
+
+
+def check_tolerance(comparison: Comparison, tolerance: Tolerance, what: str) -> None:
+    """Raises a `ValueError` if a file's predictions differ from the Keras model's."""
+    wrong = []
+    if not comparison.largest <= tolerance.largest:
+        wrong.append(
+            f"a probability differs by {comparison.largest:.3g} (at most "
+            f"{tolerance.largest:g})"
+        )
+    for name, mean in comparison.mean.items():
+        if not mean <= tolerance.mean:
+            wrong.append(
+                f"probabilities of {name} differ by {mean:.3g} on average (at most "
+                f"{tolerance.mean:g})"
+            )
+    for name, share in comparison.agreement.items():
+        if not share >= tolerance.agreement:
+            wrong.append(
+                f"{name} is the same for {share:.1%} of the faces (at least "
+                f"{tolerance.agreement:.0%})"
+            )
+    if wrong:
+        raise ValueError(
+            f"The {what} file's predictions differ from the Keras model's, on "
+            f"{comparison.faces}: {'; '.join(wrong)}. It was not put in place."
+        )
+
+
+def _keras_predict(bundle: ExportBundle) -> Callable[[np.ndarray], Outputs]:
+    """Returns the signature `faces`, which preprocesses crops as in training."""
+    import tensorflow as tf
+
+    function = tf.function(
+        bundle.functions["faces"], reduce_retracing=True, autograph=False
+    )
+
+    def predict(crops: np.ndarray) -> Outputs:
+        outputs = function(tf.convert_to_tensor(crops))
+        return {name: value.numpy() for name, value in outputs.items()}
+
+    return predict
+
+
+def _in_batches(predict: Callable[[np.ndarray], Outputs], crops: np.ndarray) -> Outputs:
+    batches = range(0, len(crops), BATCH_SIZE)
+    parts = [predict(crops[i : i + BATCH_SIZE]) for i in batches]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _score(name: str, labels: np.ndarray) -> tuple[str, Callable[[np.ndarray], float]]:
+    known = labels != MISSING
+    if name == "age_years":
+        return "mean error in years", lambda values: float(
+            np.abs(values - labels)[known].mean()
+        )
+    return f"{name} accuracy", lambda values: float((values == labels)[known].mean())
+
+
+def _finite(value: Any) -> float:
+    """Returns infinity for NaN, which must not pass as a small difference."""
+    return float(value) if np.isfinite(value) else float("inf")
+
+
+def _time(model: InferenceModel, crops: np.ndarray) -> float:
+    """Returns the median duration of one face, in milliseconds."""
+    times = []
+    model.predict(crops[:1])
+    for crop in crops:
+        start = time.perf_counter()
+        model.predict(crop[np.newaxis])
+        times.append(time.perf_counter() - start)
+    return 1000 * float(np.median(times))
+
+
+def find_faces(
+    run: RunDirectory | None, crops: str | Path | None, graph: PreprocessingGraph
+) -> Faces:
+    """Returns faces to compare on: of `crops`, of the run's dataset, or drawn ones.
+
+    Raises:
+        ValueError: If `crops` is not a prepared dataset or a folder of readable images.
+    """
+    from keras_agegender.datasets.prepared import load_prepared
+
+    if crops is None:
+        info = run.info() if run else {}
+        data = info.get("data")
+        if data is None or not (Path(data) / "dataset_info.json").is_file():
+            return _drawn_faces(graph)
+        prepared, splits = load_prepared(data), info.get("splits") or {}
+    elif (Path(crops) / "dataset_info.json").is_file():
+        prepared, splits = load_prepared(crops), {}
+    else:
+        return _folder_faces(Path(crops), graph)
+    names = {**{name: name for name in prepared.splits}, **splits}
+    together = "+".join(prepared.builder.info.splits)
+    return _dataset_faces(prepared, names.get("validation", together), graph)
+
+
+def _dataset_faces(
+    data: PreparedDataset, split: str, graph: PreprocessingGraph
+) -> Faces:
+    from keras_agegender.datasets.pipeline import read_columns
+    from keras_agegender.datasets.prepared import read_rows
+
+    columns = [name for name in LABELS if name in data.builder.info.features]
+    examples = read_columns(data, split, {"image", *columns}).take(MAX_COMPARED)
+    rows = list(read_rows(data, examples))
+    crops = [_stored(graph.decode(row["image"]), graph) for row in rows]
+    labels = {LABELS[name]: np.array([r[name] for r in rows]) for name in columns}
+    source = f"faces of {data.directory}, split {split}"
+    return Faces(np.stack(crops), source, labels)
+
+
+def _folder_faces(folder: Path, graph: PreprocessingGraph) -> Faces:
+    if not folder.is_dir():
+        raise ValueError(
+            f"Invalid `crops`. There is no folder {folder}. Expected a prepared "
+            "dataset or a folder of images."
+        )
+    files = [f for f in sorted(folder.rglob("*")) if f.suffix.lower() in IMAGE_SUFFIXES]
+    # The first by name may all be alike.
+    np.random.default_rng(0).shuffle(files)
+    images = []
+    for file in files[:MAX_COMPARED]:
+        try:
+            images.append(_stored(read_image(file), graph))
+        except UnreadableImageError:
+            continue
+    if not images:
+        raise ValueError(
+            f"Invalid `crops`. Expected a readable image in {folder}. "
+            f"Received: 0 of {len(files)}."
+        )
+    return Faces(np.stack(images), f"images of {folder}")
+
+
+def _drawn_faces(graph: PreprocessingGraph) -> Faces:
+    from keras_agegender.faces.preprocessing_graph import crop_size
+    from keras_agegender.synthetic.drawing import draw_face
+
+    height, width = (max(side, 32) for side in crop_size(graph.path))
+    images = [
+        draw_face(k, k % len(AGE_GROUPS), k // 8 % 2, image_size=(height, width)).image
+        for k in range(NUM_DRAWN)
+    ]
+    crops = np.stack([_stored(image, graph) for image in images])
+    return Faces(crops, "drawn faces (real ones: --crops FOLDER)")
+
+
+def _stored(image: Any, graph: PreprocessingGraph) -> np.ndarray:
+    """Returns a crop as it is stored, at the size that a file takes."""
+    from keras_agegender.faces.geometry import resize, to_bytes
+    from keras_agegender.faces.preprocessing_graph import crop_size
+
+    size = crop_size(graph.path)
+    return np.asarray(
+        image if tuple(image.shape[:2]) == size else to_bytes(resize(image, size))
+    )

@@ -6,43 +6,45 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
 from keras_agegender.files import check_file
-from keras_agegender.serving.bundle import CROPS, ExportBundle, crop_function
-from keras_agegender.serving.formats import (
-    METADATA_KEY,
+from keras_agegender.serving.model_format import (
+    InferenceModel,
     check_crops,
-    needs_export,
+    optional_package,
     read_metadata,
 )
 
-# The oldest set of operations with all that is used; ONNX Runtime reads it since 1.12.
+if TYPE_CHECKING:
+    from keras_agegender.serving.bundle import ExportBundle
+
+# Key of the metadata in a file's `metadata_props`.
+METADATA_KEY = "agegender"
+# The oldest operator set that suffices; ONNX Runtime reads it since 1.12.
 OPSET = 17
 
 
-def write_onnx(served: ExportBundle, file: Path) -> None:
-    """Writes the file, without metadata; crops may have any size.
-
-    Args:
-        served: What to write.
-        file: Its name.
+def write_onnx(bundle: ExportBundle, file: Path, metadata: Mapping[str, Any]) -> None:
+    """Writes an ONNX file that takes crops of any size.
 
     Raises:
         ValueError: If a package is not installed, or an operation has no counterpart in
             ONNX.
     """
-    with needs_export("onnx"):
+    with optional_package("onnx"):
         import onnx
-    with needs_export("tf2onnx"):
+    with optional_package("tf2onnx"):
         import tf2onnx
+    import tensorflow as tf
+
+    from keras_agegender.serving.bundle import CROPS, crop_function
 
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # it warns, and writes
     spec = [tf.TensorSpec((None, None, None, 3), tf.uint8, name=CROPS)]
-    function = tf.function(crop_function(served), spec, autograph=False)
+    function = tf.function(crop_function(bundle), spec, autograph=False)
     model, _ = tf2onnx.convert.from_function(function, spec, opset=OPSET)
     for dimension, name in enumerate(("batch", "height", "width")):
         model.graph.input[0].type.tensor_type.shape.dim[dimension].dim_param = name
@@ -53,44 +55,42 @@ def write_onnx(served: ExportBundle, file: Path) -> None:
     except onnx.checker.ValidationError as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"The model cannot be written as ONNX: {reason}") from None
-    onnx.save(model, str(file))
-
-
-def describe_onnx(file: Path, metadata: Mapping[str, Any]) -> None:
-    """Puts metadata into an ONNX file."""
-    import onnx
-
-    model = onnx.load(str(file))
     text = json.dumps(metadata, ensure_ascii=False)
     onnx.helper.set_model_props(model, {METADATA_KEY: text})
     onnx.save(model, str(file))
 
 
+def open_onnx(file: Path, num_threads: int | None = None) -> InferenceModel:
+    """Loads an ONNX file."""
+    model = OnnxModel(file, num_threads)
+    return InferenceModel(model.metadata, model.predict, takes_crops=True)
+
+
 class OnnxModel:
-    """Answers about face crops from a file that `export(…, format="onnx")` wrote.
+    """Runs an ONNX file that `export` wrote, on face crops. Needs no TensorFlow.
 
     Args:
         file: The file.
-        num_threads: Of ONNX Runtime; `None` (default) is its own choice.
+        num_threads: Threads of ONNX Runtime; `None` (default) is its own choice.
 
     Attributes:
         metadata: What agegender.json of a SavedModel says.
         crop_size: (height, width) that crops must have; `None`: any.
 
     Raises:
-        ValueError: If ONNX Runtime is not installed, or cannot read the file, or it is
-            not what the checksum beside it says.
+        ValueError: If ONNX Runtime is not installed, cannot read the file, or the file
+            does not match the checksum beside it.
 
     Example:
     >>> model = OnnxModel("face.onnx")  # doctest: +SKIP
-    >>> model.answer(crops)["age_group"]  # doctest: +SKIP
+    >>> model.predict(crops)["age_group"]  # doctest: +SKIP
     array([4])
     """
 
     crop_size: tuple[int, int] | None = None
 
     def __init__(self, file: str | Path, num_threads: int | None = None) -> None:
-        with needs_export("onnxruntime"):
+        with optional_package("onnxruntime"):
             import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -110,23 +110,23 @@ class OnnxModel:
         written = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         if written is None:
             raise ValueError(
-                f"The file {file} says nothing about its outputs; it is not one that "
-                "`agegender export --format onnx` wrote."
+                f"The file {file} has no metadata. Expected a file that `agegender "
+                "export --format onnx` wrote."
             )
         self.metadata: dict[str, Any] = read_metadata(written, file)
         self._input = self._session.get_inputs()[0].name
         self._names = [output.name for output in self._session.get_outputs()]
 
-    def answer(self, crops: np.ndarray) -> dict[str, np.ndarray]:
-        """Answers about face crops.
+    def predict(self, crops: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns the predictions for face crops.
 
         Args:
-            crops: RGB, cut out as the metadata's `pixels` say. Shape (batch, height,
-                width, 3), uint8.
+            crops: RGB, cropped as `pixels` of the metadata describes. Shape (batch,
+                height, width, 3), uint8.
 
         Returns:
-            Name of an output or of a decoded answer -> array with a row per crop, as
-            the signatures of a SavedModel name them.
+            Name of an output or decoded value -> array with a row for each crop; the
+            names are those of a SavedModel's signatures.
 
         Raises:
             ValueError: If the crops have another shape or type.

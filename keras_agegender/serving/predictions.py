@@ -1,4 +1,4 @@
-"""Predictions as values, tables and files."""
+"""Predictions as values, text, tables and files."""
 
 from __future__ import annotations
 
@@ -8,40 +8,60 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+import numpy as np
+
+from keras_agegender.encodings.head import ANSWER
+from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.files import atomic_write
-from keras_agegender.serving.pipeline import Source
 
-LISTED_OUTPUTS = 6
+if TYPE_CHECKING:
+    from keras_agegender.serving.pipeline import Source
+
+# Field of `Decoded` -> name of the exported output.
+DECODED_NAMES = {
+    "age_group": "age_group",
+    "age_probabilities": "age_group_probabilities",
+    "heads_agree": "heads_agree",
+    "gender": "gender_id",
+    "gender_probability": "male_probability",
+    "age_years": "age_years",
+    "median_age_group": "median_age_group",
+}
+# The same for `PredictionSets`: bool masks, a column for each age group or gender.
+SET_NAMES = {"age_group": "age_group_set", "gender": "gender_set"}
+
+MAX_LISTED_OUTPUTS = 6
 
 
 @dataclass(frozen=True)
 class FacePrediction:
-    """The answers about one face.
+    """The predictions for one face.
 
-    Fields are `None` where the model does not answer that question.
+    A field is `None` if the model has no such output.
 
     Attributes:
-        box: Face as detected, `bbox_xyxy` in pixels of the upright photo.
-        crop_box: What the model saw, `bbox_xyxy`.
-        score: Confidence of the detector in [0, 1]; 0 for a whole picture.
+        box: Detected face, `bbox_xyxy` in pixels of the upright photo.
+        crop_box: The part that the model saw, `bbox_xyxy`.
+        score: Confidence of the detector in [0, 1]; 0 for a whole image.
         age_group: Name of the age group, `"25-32"` for instance.
         age_probabilities: Age group -> probability; they sum to 1.
-        age_years: Expected age in years; of a model of age groups, that of their
-            centers.
+        age_years: Expected age in years; for a model of age groups, the expectation of
+            their centers.
         gender: `"female"` or `"male"`.
-        male_probability: Probability of male; that of female is the rest.
-        heads_agree: Whether the age outputs tell one story.
-        heads: Output -> what the model said: one number, or one for each class.
-        extra: The outputs beside age and gender: a number for regression, the
-            probability of the second class (yes) of a binary one, or the most probable
-            class.
-        age_set: Of a calibrated model, neighboring age groups of which one is right
-            for 90 % of the faces, or as `calibrate` was told; else `None`.
-        gender_set: The same of gender: one, or both where the model cannot tell.
-        binary: Binary output of `extra` -> the class answered, `"yes"` or `"no"` where
-            the classes have no names.
+        male_probability: Probability of male; female has the rest.
+        heads_agree: Whether the age outputs are consistent with each other.
+        heads: Output -> its value: one number, or one for each class.
+        extra: Outputs other than age and gender: a number for regression, the
+            probability of the second class (yes) for binary outputs, or the most
+            probable class.
+        age_set: Prediction set of a calibrated model: neighboring age groups that
+            contain the true one for 90 % of the faces, or the share that `calibrate`
+            was given. `None` without calibration.
+        gender_set: Prediction set of gender: one class, or both.
+        binary: Binary output of `extra` -> predicted class, `"yes"` or `"no"` if the
+            classes have no names.
     """
 
     box: tuple[float, float, float, float]
@@ -61,41 +81,41 @@ class FacePrediction:
 
     @property
     def age_confidence(self) -> float | None:
-        """Probability of the age group answered."""
+        """Probability of the predicted age group."""
         if self.age_group is None or self.age_probabilities is None:
             return None
         return self.age_probabilities[self.age_group]
 
     @property
     def gender_confidence(self) -> float | None:
-        """Probability of the gender answered."""
+        """Probability of the predicted gender."""
         if self.male_probability is None:
             return None
         male = self.male_probability
         return male if self.gender == "male" else 1 - male
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the answers as plain values, ready for JSON."""
+        """Returns the predictions as plain values, ready for JSON."""
         return asdict(self)
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The answers in words, as they are printed and drawn.
+        """The predictions as text, as they are printed and drawn.
 
-        Of many further outputs the first six, and how many more there are.
+        Lists the first six outputs other than age and gender, and counts the rest.
         """
         parts = []
         if self.age_group is not None:
             doubt = "" if self.heads_agree else ", age outputs disagree"
             share = f"{self.age_confidence:.0%}{doubt}"
-            parts.append(_answer_text(self.age_group, share, self.age_set))
+            parts.append(_class_text(self.age_group, share, self.age_set))
         if self.gender is not None:
             share = f"{self.gender_confidence:.0%}"
-            parts.append(_answer_text(self.gender, share, self.gender_set))
+            parts.append(_class_text(self.gender, share, self.gender_set))
         names = list(self.extra)
-        parts += [self._extra_text(name) for name in names[:LISTED_OUTPUTS]]
-        if len(names) > LISTED_OUTPUTS:
-            parts.append(f"… and {len(names) - LISTED_OUTPUTS} more outputs")
+        parts += [self._extra_text(name) for name in names[:MAX_LISTED_OUTPUTS]]
+        if len(names) > MAX_LISTED_OUTPUTS:
+            parts.append(f"… and {len(names) - MAX_LISTED_OUTPUTS} more outputs")
         return tuple(parts)
 
     def __str__(self) -> str:
@@ -113,14 +133,14 @@ class FacePrediction:
 
 @dataclass(frozen=True)
 class PhotoPrediction:
-    """The answers about one photo.
+    """The predictions for one photo.
 
     Attributes:
-        source: The file, or `"picture"`.
-        status: `"ok"`, `"no_face"`, `"whole_image"` (no face found; the picture was
-            taken for one), `"not_cropped"` (the model was trained on whole pictures; no
-            face was looked for) or `"unreadable"`.
-        reason: Why it is unreadable, in a line; else empty.
+        source: The file, or `"image"`.
+        status: `"ok"`, `"no_face"`, `"whole_image"` (no face found; the whole image was
+            used), `"not_cropped"` (the model was trained on whole images; no face was
+            searched for) or `"unreadable"`.
+        reason: Why it is unreadable, in one line; else empty.
         image_size: (height, width) of the upright photo, in pixels.
         faces: One for each face, from left to right.
     """
@@ -137,13 +157,13 @@ class PhotoPrediction:
 
     @property
     def found(self) -> str:
-        """What was found in the photo, in words."""
+        """What was found in the photo, as text."""
         count = len(self.faces)
         return {
             "unreadable": f"unreadable: {self.reason}",
             "no_face": "no face found",
-            "whole_image": "no face found; the whole picture",
-            "not_cropped": "the whole picture, as the model was trained",
+            "whole_image": "no face found; the whole image",
+            "not_cropped": "the whole image, as the model was trained",
         }.get(self.status, "1 face" if count == 1 else f"{count} faces")
 
     def __str__(self) -> str:
@@ -156,27 +176,17 @@ class PhotoPrediction:
 
 @dataclass(frozen=True)
 class PersonPrediction(FacePrediction):
-    """The answers about one person of a video: means over the frames with the face.
+    """The predictions for one person of a video: means over the frames with the face.
+
+    `box`, `crop_box` and `score` are those of the frame with the highest score.
+    Classes are the most probable by the mean probabilities, prediction sets those of
+    the means, and `heads_agree` holds if the heads agree in half of the frames.
 
     Attributes:
-        box: Face in the frame in which the detector was surest, `bbox_xyxy` in pixels.
-        crop_box: What the model saw of that frame, `bbox_xyxy`.
-        score: Confidence of the detector there, in [0, 1].
-        age_group: The most probable age group by the means.
-        age_probabilities: Age group -> mean probability.
-        age_years: Mean of the expected ages, in years.
-        gender: `"female"` or `"male"`, by the mean.
-        male_probability: Mean probability of male.
-        heads_agree: Whether the age outputs tell one story in half of the frames.
-        heads: Output -> mean of what the model said.
-        extra: The outputs beside age and gender, by the means.
-        age_set: Of a calibrated model, the set that the means give.
-        gender_set: The same of gender.
-        binary: Binary output of `extra` -> the class answered.
         first_second: When the person was first seen.
         last_second: When the person was last seen.
-        best_second: When the frame of `box` is shown.
-        num_frames: In how many of the frames looked at.
+        best_second: Time of the frame that `box` refers to.
+        num_frames: Number of frames with the person.
     """
 
     first_second: float = 0.0
@@ -192,18 +202,18 @@ class PersonPrediction(FacePrediction):
 
 @dataclass(frozen=True)
 class VideoPrediction:
-    """The answers about one video.
+    """The predictions for one video.
 
     Attributes:
         source: The file.
         status: `"ok"`, `"no_face"`, `"not_cropped"` (the model was trained on whole
-            pictures; no face was looked for) or `"unreadable"`.
-        reason: Why it is unreadable or ends early, in a line; else empty.
+            images; no face was searched for) or `"unreadable"`.
+        reason: Why it is unreadable or ends early, in one line; else empty.
         image_size: (height, width) of its frames, in pixels.
-        faces: One for each person, in the order in which they appear.
-        seconds: How long it is, or how much of it could be read.
-        num_frames: How many frames were looked at.
-        frames_per_second: How many in a second.
+        faces: One for each person, in order of appearance.
+        seconds: Its length, or how much of it could be read.
+        num_frames: Number of frames that were used.
+        frames_per_second: Frames used in each second.
     """
 
     source: str
@@ -221,13 +231,13 @@ class VideoPrediction:
 
     @property
     def found(self) -> str:
-        """What was found in the video, in words."""
+        """What was found in the video, as text."""
         if self.status == "unreadable":
             return f"unreadable: {self.reason}"
         count = len(self.faces)
         what = {
             "no_face": "no face found",
-            "not_cropped": "whole pictures, as the model was trained",
+            "not_cropped": "whole images, as the model was trained",
         }.get(self.status, "1 person" if count == 1 else f"{count} persons")
         early = f"; {self.reason}" if self.reason else ""
         return f"{what} in {self.seconds:.1f} s{early}"
@@ -240,32 +250,105 @@ class VideoPrediction:
         return "\n".join(lines)
 
 
-def _answer_text(answer: str, share: str, answers: tuple[str, ...] | None) -> str:
-    """Returns an answer with its probability, behind the set where there are more."""
-    if answers is None or len(answers) < 2:
-        return f"{answer} ({share})"
-    # Age groups have no holes between the first and the last.
-    between = "or" if len(answers) == 2 else "to"
-    return f"{answers[0]} {between} {answers[-1]} ({answer}: {share})"
+def _class_text(name: str, share: str, members: tuple[str, ...] | None) -> str:
+    """Returns a class with its probability, after a prediction set of several."""
+    if members is None or len(members) < 2:
+        return f"{name} ({share})"
+    # The age groups of a set are neighbors.
+    between = "or" if len(members) == 2 else "to"
+    return f"{members[0]} {between} {members[-1]} ({name}: {share})"
 
 
 def _number(value: float) -> str:
-    """Returns three digits of a number, and all of those before the point."""
+    """Returns a number with three significant digits, or as an integer from 100 on."""
     digits = ".0f" if abs(value) >= 100 else ".3g"
     return format(float(format(value, digits)) + 0.0, digits)  # no minus before 0
 
 
+# -- from outputs to fields ------------------------------------------------------------
+
+
+def face_fields(
+    metadata: Mapping[str, Any], outputs: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """Returns the fields of a `FacePrediction` that come from a model.
+
+    Args:
+        metadata: The model's agegender.json.
+        outputs: Name -> value, as the signature `faces` returns them, for one face.
+    """
+    groups, genders = metadata["age_groups"], metadata["genders"]
+    age, gender = outputs.get("age_group"), outputs.get("gender_id")
+    probabilities = outputs.get("age_group_probabilities")
+    agree, years = outputs.get("heads_agree"), outputs.get("age_years")
+    heads = {name: _plain(outputs[name]) for name in metadata["outputs"]}
+    extra: dict[str, Any] = {}
+    binary: dict[str, str] = {}
+    for head in metadata["extra_heads"]:
+        name, classes = head["name"], head["classes"]
+        value = outputs[f"{name}{ANSWER}"]
+        if HEAD_TYPES[head["kind"]].binary:
+            extra[name], binary[name] = heads[name], classes[int(value)]
+        else:
+            extra[name] = classes[int(value)] if classes else _rounded(value)
+    return {
+        "age_group": None if age is None else groups[int(age)],
+        "age_probabilities": None
+        if probabilities is None
+        else {n: _rounded(p) for n, p in zip(groups, probabilities, strict=True)},
+        "age_years": None if years is None else round(float(years), 1),
+        "gender": None if gender is None else genders[int(gender)],
+        "male_probability": None
+        if gender is None
+        else _rounded(outputs["male_probability"]),
+        "heads_agree": None if agree is None else bool(agree),
+        "heads": heads,
+        "extra": extra,
+        "binary": binary,
+        "age_set": _members(groups, outputs.get("age_group_set")),
+        "gender_set": _members(genders, outputs.get("gender_set")),
+    }
+
+
+def place_fields(box: np.ndarray, crop_box: np.ndarray, score: float) -> dict[str, Any]:
+    """Returns the fields of a `FacePrediction` that say where the face is."""
+    return {
+        "box": tuple(round(float(x), 1) for x in box),
+        "crop_box": tuple(round(float(x), 1) for x in crop_box),
+        "score": round(float(score), 4),
+    }
+
+
+def _members(names: Sequence[str], mask: np.ndarray | None) -> tuple[str, ...] | None:
+    if mask is None:
+        return None
+    return tuple(name for name, member in zip(names, mask, strict=True) if member)
+
+
+def _plain(values: np.ndarray) -> float | list[float]:
+    numbers = [_rounded(value) for value in np.ravel(values)]
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _rounded(value: Any) -> float:
+    return round(float(value), 6)
+
+
+# -- tables and files ------------------------------------------------------------------
+
 BOX = ("left", "top", "right", "bottom")
-# Of people in videos; empty of photos.
+# Fields of persons in videos; empty for photos.
 VIDEO_FIELDS = ("first_second", "last_second", "num_frames")
-# Width of the columns of the printed table, in letters.
-FILE_WIDTH, FACE_WIDTH, ANSWER_WIDTH = 40, 4, 14
+# Column widths of the printed table, in characters.
+FILE_WIDTH, FACE_WIDTH, TEXT_WIDTH = 40, 4, 14
+# Suffix of an output file -> its format.
+OUTPUT_FORMATS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv"}
 
 
 def json_line(prediction: Mapping[str, Any]) -> str:
-    """Returns what `to_dict` gave as one line of a JSON Lines file.
+    """Returns the result of `to_dict` as one line of a JSON Lines file.
 
-    It is ASCII, with escapes, if the file's name is no text, as Linux allows them.
+    It is ASCII, with escapes, if the file's name is not valid text, as Linux allows.
     """
     line = json.dumps(prediction, ensure_ascii=False)
     try:
@@ -276,26 +359,18 @@ def json_line(prediction: Mapping[str, Any]) -> str:
 
 
 def csv_columns(metadata: Mapping[str, Any]) -> list[str]:
-    """Returns the columns of a model's CSV rows; they do not depend on the photos.
-
-    Args:
-        metadata: What the model's agegender.json says.
-    """
+    """Returns the columns of a model's CSV rows; they do not depend on the photos."""
     extra = [head["name"] for head in metadata["extra_heads"]]
     return [
         "source", "status", "reason", "face", *BOX, "score",
         "age_group", "age_years", "age_set", "gender", "male_probability",
         "gender_set", "heads_agree", *extra, *VIDEO_FIELDS,
-        *(_probability_column(name) for name in metadata["age_groups"]),
+        *(f"probability_{name}" for name in metadata["age_groups"]),
     ]  # fmt: skip
 
 
 def csv_rows(prediction: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yields a row for each face or person; one with the status where there is none.
-
-    Args:
-        prediction: What `to_dict` gave.
-    """
+    """Yields a row for each face or person; without any, one row with the status."""
     first = {name: prediction[name] for name in ("source", "status", "reason")}
     if not prediction["faces"]:
         yield first
@@ -311,17 +386,17 @@ def csv_rows(prediction: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             **{name: " ".join(face[name] or ()) for name in ("age_set", "gender_set")},
             **face["extra"],
             **face["binary"],
-            **{_probability_column(n): p for n, p in probabilities.items()},
+            **{f"probability_{name}": p for name, p in probabilities.items()},
         }
 
 
 def table_heading() -> str:
     """Returns the first line of the printed table."""
-    return _line("file", "face", ("answers",), "box or seconds")
+    return _line("file", "face", ("predictions",), "box or seconds")
 
 
 def table_lines(prediction: PhotoPrediction | VideoPrediction) -> Iterator[str]:
-    """Yields a line for each face or person, or one that says what was found."""
+    """Yields a line for each face or person; without any, one that says why."""
     if not prediction.faces:
         found = prediction.found.replace(f"{prediction.source}: ", "")
         yield _line(prediction.source, "-", (found,), "")
@@ -330,34 +405,27 @@ def table_lines(prediction: PhotoPrediction | VideoPrediction) -> Iterator[str]:
         yield _line(prediction.source, str(number), face.words, place)
 
 
-def _line(file: str, number: str, answers: tuple[str, ...], place: str) -> str:
+def _line(file: str, number: str, texts: tuple[str, ...], place: str) -> str:
     # The end of a path says more than its beginning.
     name = file if len(file) <= FILE_WIDTH else f"…{file[1 - FILE_WIDTH :]}"
     columns = [name.ljust(FILE_WIDTH), number.ljust(FACE_WIDTH)]
-    columns += [answer.ljust(ANSWER_WIDTH) for answer in answers]
+    columns += [text.ljust(TEXT_WIDTH) for text in texts]
     return "  ".join([*columns, place]).rstrip()
 
 
-def _probability_column(age_group: str) -> str:
-    return f"probability_{age_group}"
+class PredictionFile:
+    """Collects predictions, in the order of their sources, and survives interruptions.
 
-
-ENDINGS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv"}
-
-
-class AnswerFile:
-    """Collects the predictions of sources, in their order.
-
-    Used in a `with` block; `finish` makes the file.
+    Use it in a `with` block; `finish` writes the file.
 
     Args:
-        file: What to make.
+        file: The file to write.
         sources: All photos and videos.
         request: What else determines the predictions, as plain values.
-        say: Is told in a line why an interrupted file is begun anew.
+        say: Called with the reason if an interrupted file cannot be continued.
 
     Attributes:
-        num_done: How many sources an interrupted call has answered about.
+        num_done: How many sources an interrupted call has finished.
     """
 
     def __init__(
@@ -375,7 +443,7 @@ class AnswerFile:
         if self.partial.is_file():
             reason = self._difference(header, sources)
             if reason:
-                say(f"{self.partial} {reason}: all is predicted anew")
+                say(f"{self.partial} {reason}: starting over")
             else:
                 for line in _whole_lines(self.partial):
                     size += len(line)
@@ -389,7 +457,7 @@ class AnswerFile:
             self._stream.write(header)
             self._stream.flush()
 
-    def __enter__(self) -> AnswerFile:
+    def __enter__(self) -> PredictionFile:
         return self
 
     def __exit__(
@@ -401,16 +469,16 @@ class AnswerFile:
         self._stream.close()
 
     def add(self, prediction: Mapping[str, Any]) -> None:
-        """Adds the prediction of the next source, as `to_dict` gave it."""
+        """Adds the prediction for the next source, as returned by `to_dict`."""
         self._stream.write(f"{json_line(prediction)}\n".encode())
-        self._stream.flush()  # an interruption loses no finished answer
+        self._stream.flush()  # an interruption loses no finished prediction
 
-    def finish(self, form: str, metadata: Mapping[str, Any]) -> None:
-        """Makes the file and removes the partial one.
+    def finish(self, format: str, metadata: Mapping[str, Any]) -> None:
+        """Writes the file and removes the partial one.
 
         Args:
-            form: `"json"`, a line for each source, or `"csv"`, a row for each face.
-            metadata: What the model's agegender.json says.
+            format: `"json"`, a line for each source, or `"csv"`, a row for each face.
+            metadata: The model's agegender.json.
         """
         self._stream.close()
         with (
@@ -418,11 +486,11 @@ class AnswerFile:
             new.open(
                 "w",
                 encoding="utf-8",
-                errors="backslashreplace",  # names that are no text
-                newline="" if form == "csv" else "\n",
+                errors="backslashreplace",  # names that are not valid text
+                newline="" if format == "csv" else "\n",
             ) as stream,
         ):
-            if form == "json":
+            if format == "json":
                 stream.writelines(x.decode() for x in _whole_lines(self.partial))
             else:
                 writer = csv.DictWriter(stream, csv_columns(metadata))
@@ -432,33 +500,28 @@ class AnswerFile:
         self.partial.unlink()
 
     def predictions(self) -> Iterator[dict[str, Any]]:
-        """Yields what was added, by this call and those before."""
+        """Yields the predictions added by this call and by interrupted ones."""
         for line in _whole_lines(self.partial):
             yield json.loads(line)
 
     def _difference(self, header: bytes, sources: Sequence[Source]) -> str:
-        """Returns why the partial file cannot be gone on with; else nothing."""
+        """Returns why the partial file cannot be continued; empty if it can."""
         with self.partial.open("rb") as stream:
             if stream.readline() != header:
-                return "is of another model or other options"
+                return "was made with another model or other options"
         begun = self.partial.stat().st_mtime
         for number, line in enumerate(_whole_lines(self.partial)):
             name = json.loads(line)["source"]
             if number >= len(sources) or sources[number].name != name:
-                return f"has other files, or in another order, from {name} on"
+                return f"lists other files, or another order, from {name} on"
             file = Path(name)
             if file.is_file() and file.stat().st_mtime > begun:
                 return f"is older than {name}"
         return ""
 
 
-def form_of(file: Path) -> str | None:
-    """Returns in which form a file of that name is written; `None` if unknown."""
-    return ENDINGS.get(file.suffix.lower())
-
-
 def _whole_lines(partial: Path) -> Iterator[bytes]:
-    """Yields the lines behind the first; the last is whole or left out."""
+    """Yields the complete lines after the first."""
     with partial.open("rb") as stream:
         stream.readline()
         for line in stream:

@@ -1,12 +1,153 @@
-"""Checks a SavedModel before it runs."""
+"""SavedModels: written, checked before anything in them runs, and opened."""
 
 from __future__ import annotations
 
+import json
 import re
+import warnings
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_agegender.console import quiet_start
+from keras_agegender.files import (
+    CHECKSUMS_FILE,
+    check_output_dir,
+    check_sizes,
+    disk_errors,
+    partial_directory,
+    write_json,
+)
+from keras_agegender.serving.model_format import (
+    METADATA_FILE,
+    InferenceModel,
+    Outputs,
+)
+
+if TYPE_CHECKING:
+    from keras_agegender.serving.bundle import ExportBundle
+
+# Files that TensorFlow writes at the top of a SavedModel.
+SAVED_MODEL_FILES = ("saved_model.pb", "fingerprint.pb", "variables", "assets")
+# Temporary files of a process that was killed, or found no space left: JSON files of
+# this library, or files that TensorFlow renames when they are complete.
+TEMPORARY_FILE = re.compile(
+    r"\.(agegender|checksums)\.\d+\.partial\.json"
+    r"|(saved_model|fingerprint)\.pb\.tmp[0-9a-f]+"
+)
+
+
+def check_new_folder(directory: Path, overwrite: bool) -> None:
+    """Raises a `ValueError` unless a SavedModel can be made in a folder."""
+    if check_output_dir(directory, METADATA_FILE, "export") and not overwrite:
+        raise ValueError(
+            f"There is an export in {directory} already. Choose another directory, or "
+            "overwrite it (--overwrite)."
+        )
+    partial = partial_directory(directory)  # its content will be replaced
+    known = {METADATA_FILE, CHECKSUMS_FILE, *SAVED_MODEL_FILES}
+    names = {entry.name for entry in partial.glob("*")} - known
+    foreign = sorted(name for name in names if not TEMPORARY_FILE.fullmatch(name))
+    if foreign:
+        raise ValueError(
+            f"{partial} holds other things than an unfinished export: {foreign[0]!r}. "
+            "Move them away, or choose another directory."
+        )
+
+
+def write_saved_model(
+    bundle: ExportBundle, directory: Path, metadata: Mapping[str, Any]
+) -> None:
+    """Writes a SavedModel with all signatures, and agegender.json."""
+    import keras
+    import tensorflow as tf
+
+    if "photo" not in bundle.functions:
+        warnings.warn(
+            "The export has no signature `photo`: faces were found by "
+            f"{bundle.graph.path.detector}, which a SavedModel cannot contain. Pass "
+            "another `detector` to `export`.",
+            stacklevel=3,  # the caller of `export`
+        )
+    shape = (None, *bundle.graph.image_size, 3)
+    inputs = {
+        "serving_default": tf.TensorSpec((None,), tf.string, name="image_bytes"),
+        "faces": tf.TensorSpec((None, None, None, 3), tf.uint8, name="faces"),
+        "inputs": tf.TensorSpec(shape, tf.float32, name="inputs"),
+        "photo": tf.TensorSpec((), tf.string, name="photo_bytes"),
+        "photos": tf.TensorSpec((None,), tf.string, name="photo_bytes"),
+    }
+    archive = keras.export.ExportArchive()
+    archive.track(bundle.network)
+    archive.pixels = bundle.graph  # the detector's weights are saved too
+    for name, function in bundle.functions.items():
+        archive.add_endpoint(name, function, input_signature=[inputs[name]])
+    with disk_errors(directory):
+        archive.write_out(str(directory), verbose=False)
+    write_json(directory / METADATA_FILE, dict(metadata))
+
+
+def is_saved_model(path: Path) -> bool:
+    """Returns whether a folder holds a SavedModel, complete or not."""
+    return any((path / name).is_file() for name in ("saved_model.pb", METADATA_FILE))
+
+
+def check_saved_model(directory: Path) -> None:
+    """Raises a `ValueError` unless a folder holds a complete SavedModel."""
+    if not (directory / "saved_model.pb").is_file():
+        raise ValueError(
+            f"There is no exported model in {directory}, and no run. Expected what "
+            "`agegender export RUN --out MODEL` wrote, or a run."
+        )
+    check_sizes(directory, "Export the run again (--overwrite).")
+
+
+def open_saved_model(directory: Path, num_threads: int | None = None) -> InferenceModel:
+    """Loads a SavedModel that `export` wrote, after a check of its operations."""
+    file = directory / METADATA_FILE
+    if not file.is_file():
+        raise ValueError(
+            f"The SavedModel in {directory} has no {METADATA_FILE}. Expected one that "
+            "`agegender export` wrote."
+        )
+    with quiet_start():
+        import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2,
+    )
+
+    check_operations(directory)
+    try:
+        metadata = json.loads(file.read_text("utf-8"))
+        network = tf.saved_model.load(str(directory)).signatures["inputs"]
+        # TensorFlow is faster with weights that are constants.
+        frozen = convert_variables_to_constants_v2(network)
+    except (ValueError, KeyError, OSError, tf.errors.OpError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"The export in {directory} is damaged: {reason}") from None
+    # The converted function returns a list, in the order in which `tf.nest` flattens.
+    names = sorted(network.structured_outputs)
+    return InferenceModel(
+        metadata,
+        on_arrays(lambda pixels: dict(zip(names, frozen(pixels), strict=True))),
+    )
+
+
+def on_arrays(network: Callable[[Any], dict[str, Any]]) -> Callable[..., Outputs]:
+    """Turns a function of tensors into one of arrays."""
+    import tensorflow as tf
+
+    def predict(pixels: np.ndarray) -> Outputs:
+        outputs = network(tf.constant(pixels))
+        return {name: value.numpy() for name, value in outputs.items()}
+
+    return predict
+
+
+# -- operations ------------------------------------------------------------------------
 
 ALLOWED = frozenset(
     # The graph: inputs, constants, branches, loops, variables.
@@ -56,7 +197,7 @@ ALLOWED = frozenset(
     "MaxPool MaxPool3D MaxPoolV2 MaxPoolWithArgmax NthElement "
     "QuantizeAndDequantizeV2 QuantizeAndDequantizeV3 QuantizeAndDequantizeV4 Relu "
     "Relu6 Selu Softmax Softplus Softsign TopK TopKV2 "
-    # Pictures.
+    # Images.
     "AdjustContrastv2 AdjustHue AdjustSaturation CombinedNonMaxSuppression "
     "CropAndResize DecodeAndCropJpeg DecodeBmp DecodeGif DecodeImage DecodeJpeg "
     "DecodePng DecodeWebP DrawBoundingBoxesV2 EncodeJpeg EncodeJpegVariableQuality "
@@ -78,23 +219,15 @@ ALLOWED = frozenset(
     "StatelessShuffle StatelessTruncatedNormal StatelessTruncatedNormalV2 "
     "TruncatedNormal".split()
 )
-# What TensorFlow's own functions need that save and restore a model's variables.
+# TensorFlow's own functions that save and restore variables need these as well.
 SAVING = ALLOWED | {"MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename"}
 
-
-# Lets TensorFlow call a function in place of another one.
+# An attribute by which TensorFlow calls a function in place of another one.
 REPLACES = "api_implements"
 
 
 def check_operations(directory: Path) -> None:
-    """Makes sure that a SavedModel holds operations of `ALLOWED` alone.
-
-    Args:
-        directory: Folder of the SavedModel.
-
-    Raises:
-        ValueError: If it holds another one, or cannot be read.
-    """
+    """Raises a `ValueError` unless a SavedModel consists of operations in `ALLOWED`."""
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -103,10 +236,10 @@ def check_operations(directory: Path) -> None:
         model = saved_model_pb2.SavedModel.FromString(file.read_bytes())
     except DecodeError:
         raise ValueError(
-            f"{file} is damaged: it is no SavedModel. Export the run again."
+            f"{file} is damaged: it is not a SavedModel. Export the run again."
         ) from None
     graphs = model.meta_graphs
-    # Of others TensorFlow carries out the graph itself while it loads them.
+    # TensorFlow runs the graph itself while it loads a model of any other kind.
     if len(graphs) != 1 or not graphs[0].object_graph_def.nodes:
         received = f"{len(graphs)} graphs" if len(graphs) != 1 else "one without any"
         raise ValueError(
@@ -124,21 +257,22 @@ def check_operations(directory: Path) -> None:
 
 
 def _refused(graph: Any) -> Iterator[str]:
+    """Yields what a graph contains that could touch files or start programs."""
     top, library = graph.graph_def.node, graph.graph_def.library
-    # Two nodes of the graph, which loading does not carry out, call TensorFlow's own
-    # functions that save and restore, one each: nothing else may.
+    # Two nodes of the graph, which loading does not run, call TensorFlow's own
+    # functions that save and restore, one each. Nothing else may call these.
     names = (graph.saver_def.save_tensor_name, graph.saver_def.restore_op_name)
-    saving = {name.partition(":")[0] for name in names}
-    called = [_called(node) for node in top if node.name in saving]
+    saver_nodes = {name.partition(":")[0] for name in names}
+    called = [_called(node) for node in top if node.name in saver_nodes]
     for several in called:
         if len(several) > 1:
             yield f"functions {sorted(several)} in one saver"
     savers = {name for one in called for name in one}
-    yield from _in_nodes(top, "the graph", ALLOWED, savers, besides=saving)
-    # Loading takes counters off names: no function may become a saver by that.
-    defined = [function.signature.name for function in library.function]
+    yield from _in_nodes(top, "the graph", ALLOWED, savers, besides=saver_nodes)
+    # Loading strips counters from names, which must not turn a function into a saver.
+    defined = Counter(function.signature.name for function in library.function)
     bare = {_without_counter(name) for name in savers}
-    for name, count in Counter(defined).items():
+    for name, count in defined.items():
         if count > 1:
             yield f"function {name!r} more than once"
         if name not in savers and {name, _without_counter(name)} & bare:
@@ -152,29 +286,21 @@ def _refused(graph: Any) -> Iterator[str]:
             yield f"{where}, which is the name of an operation"
         if name in savers and REPLACES in function.attr:
             yield f"{REPLACES} of {where}"
-    gradients = (*library.gradient, *library.registered_gradients)
-    for name in savers & {field for g in gradients for field in _texts(g)}:
-        yield f"a gradient {name!r}"
+    for gradient in (*library.gradient, *library.registered_gradients):
+        for name in savers & {value for _, value in gradient.ListFields()}:
+            yield f"a gradient {name!r}"
     objects = graph.object_graph_def
-    for name in sorted(savers & {*objects.concrete_functions, *_of_objects(objects)}):
+    of_objects = {*objects.concrete_functions}
+    for node in objects.nodes:
+        of_objects |= {*node.function.concrete_functions}
+        of_objects.add(node.bare_concrete_function.concrete_function_name)
+    for name in sorted(savers & of_objects):
         yield f"a call of {name!r} by an object"
 
 
 def _without_counter(name: str) -> str:
-    """Returns a function's name as TensorFlow has it after loading, or before that."""
+    """Returns a function's name as TensorFlow has it after loading."""
     return re.sub(r"^__inference_|_\d+$", "", name)
-
-
-def _texts(message: Any) -> list[str]:
-    """Returns the values of a message of texts."""
-    return [value for _, value in message.ListFields()]
-
-
-def _of_objects(objects: Any) -> Iterator[str]:
-    """Yields the names of all functions that objects say they have."""
-    for node in objects.nodes:
-        yield from node.function.concrete_functions
-        yield node.bare_concrete_function.concrete_function_name
 
 
 def _in_nodes(

@@ -1,4 +1,4 @@
-"""The HTTP server."""
+"""The HTTP server of `agegender serve` and `agegender demo`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from PIL import Image
 
 from keras_agegender.errors import did_you_mean
-from keras_agegender.faces.images import PILLOW_FORMATS, open_picture
+from keras_agegender.faces.images import PILLOW_FORMATS, open_image
+from keras_agegender.serving.formats import check_model
 from keras_agegender.serving.predictions import PhotoPrediction
 from keras_agegender.serving.predictor import Predictor
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class QueueFullError(RuntimeError):
-    """No more photos may wait; the message says how many do."""
+    """The queue is full; the message says how many photos wait."""
 
 
 class _Waiting(NamedTuple):
@@ -42,19 +43,19 @@ class _Waiting(NamedTuple):
 
 
 class PhotoQueue:
-    """Answers about photos in threads, as many at a time as wait.
+    """Predicts photos in threads, and batches those that wait.
 
-    A photo that comes alone is answered about at once; of those that come while others
-    are answered, up to `max_batch` share a batch of the detector and of the network.
+    A single photo is predicted at once. Photos that arrive meanwhile share a batch of
+    the detector and of the network, up to `max_batch`.
 
     Args:
-        predictor: What answers; used by all threads.
-        max_batch: Photos answered about together at most. Defaults to 32.
-        max_waiting: Photos that may wait. Defaults to 256.
-        max_waiting_bytes: Bytes of their files that may. Defaults to 256 MB.
-        threads: How many batches are worked on at a time: while one is being read,
-            another one may be in the network. Defaults to 2.
-        on_batch: Is told how many photos each batch has. Defaults to nothing.
+        predictor: The predictor, used by all threads.
+        max_batch: Maximum photos in a batch. Defaults to 32.
+        max_waiting: Maximum photos that wait. Defaults to 256.
+        max_waiting_bytes: Maximum bytes of their files. Defaults to 256 MB.
+        threads: Batches processed at a time: while one is being read, another one may
+            be in the network. Defaults to 2.
+        on_batch: Called with the number of photos of each batch.
 
     Example:
     >>> photos = PhotoQueue(Predictor("saved_models/first"))  # doctest: +SKIP
@@ -94,23 +95,18 @@ class PhotoQueue:
             thread.start()
 
     def __len__(self) -> int:
-        """How many photos wait."""
+        """Returns the number of waiting photos."""
         return len(self._waiting)
 
     def submit(self, photo: bytes) -> Future[PhotoPrediction]:
-        """Puts the bytes of a photo into the queue.
+        """Adds the bytes of a photo; `QueueFullError` if there is no room.
 
-        Returns:
-            The prediction to come. Cancelled before its batch begins, the photo is not
-            looked at.
-
-        Raises:
-            QueueFullError: If too many photos or bytes wait, or the queue is closed.
+        A future that is cancelled before its batch starts is not predicted.
         """
         future: Future[PhotoPrediction] = Future()
         with self._changed:
             if self._closed:
-                raise QueueFullError("No more photos are taken.")
+                raise QueueFullError("The queue is closed.")
             full = len(self._waiting) >= self._max_waiting
             if full or self._num_bytes + len(photo) > self._max_bytes:
                 raise QueueFullError(
@@ -122,7 +118,7 @@ class PhotoQueue:
         return future
 
     def close(self) -> None:
-        """Answers about what waits, and stops; nothing more is taken."""
+        """Predicts the waiting photos, then stops; accepts no more."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -130,7 +126,7 @@ class PhotoQueue:
             thread.join()
 
     def _take(self) -> list[_Waiting]:
-        """Waits for photos; returns the next batch, empty at the end."""
+        """Waits for photos and returns the next batch; empty at the end."""
         with self._changed:
             while not self._waiting and not self._closed:
                 self._changed.wait()
@@ -141,35 +137,32 @@ class PhotoQueue:
 
     def _work(self) -> None:
         while batch := self._take():
-            # Whoever gave up is not answered; who is, cannot give up any more.
+            # Skips cancelled photos; the others cannot be cancelled any more.
             wanted = [w for w in batch if w.future.set_running_or_notify_cancel()]
             if wanted:
                 self._on_batch(len(wanted))
-                self._answer(wanted)
+                self._predict(wanted)
 
-    def _answer(self, batch: list[_Waiting]) -> None:
+    def _predict(self, batch: list[_Waiting]) -> None:
         photos = [waiting.photo for waiting in batch]
         try:
             predictions = self.predictor.predict_many(photos, batch_size=len(photos))
-        except Exception as error:  # of any kind: the thread must outlive it
+        except Exception as error:  # of any kind: the thread must survive it
             if len(batch) == 1:
                 batch[0].future.set_exception(error)
                 return
-            for waiting in batch:  # a neighbor's fault is no other photo's
-                self._answer([waiting])
+            for waiting in batch:  # one photo must not fail the others
+                self._predict([waiting])
             return
         for waiting, prediction in zip(batch, predictions, strict=True):
             waiting.future.set_result(prediction)  # type: ignore[arg-type]
 
 
-SIZES = (1, 2, 4, 8, 16, 32, 64)
-
-
 class ServerMetrics:
-    """Counters and histograms of one application, apart from those of the process.
+    """Prometheus metrics of one application, in a registry of its own.
 
     Attributes:
-        batch_photos: Histogram of the photos answered about together.
+        batch_photos: Histogram of the photos in a batch.
         media_type: Content type of `text()`.
     """
 
@@ -184,51 +177,45 @@ class ServerMetrics:
             registry=registry,
         )  # fmt: skip
         self._seconds = prometheus.Histogram(
-            "agegender_request_seconds", "From a request to its answer.",
+            "agegender_request_seconds", "From a request to its response.",
             registry=registry,
         )  # fmt: skip
         self._faces = prometheus.Counter(
-            "agegender_faces", "Faces answered about.", registry=registry
+            "agegender_faces", "Faces predicted.", registry=registry
         )
         self.batch_photos = prometheus.Histogram(
-            "agegender_batch_photos", "Photos answered about together.",
-            buckets=SIZES, registry=registry,
+            "agegender_batch_photos", "Photos in a batch.",
+            buckets=(1, 2, 4, 8, 16, 32, 64), registry=registry,
         )  # fmt: skip
         self._waiting = prometheus.Gauge(
-            "agegender_waiting_photos", "Photos that wait, by model.", ["model"],
+            "agegender_waiting_photos", "Waiting photos, by model.", ["model"],
             registry=registry,
         )  # fmt: skip
         self._open_bytes = prometheus.Gauge(
-            "agegender_open_bytes", "Bytes of photos that open requests hold.",
+            "agegender_open_bytes", "Bytes of photos held by open requests.",
             registry=registry,
         )  # fmt: skip
 
     def watch_bytes(self, held: Callable[[], int]) -> None:
-        """Shows how many bytes of photos open requests hold."""
+        """Reports the bytes of photos held by open requests."""
         self._open_bytes.set_function(held)
 
     def watch(self, model: str, photos: Sized) -> None:
-        """Shows how many photos wait in a queue."""
+        """Reports how many photos wait in a queue."""
         self._waiting.labels(model).set_function(lambda: len(photos))
 
     def count(self, status: int, seconds: float, content: Mapping[str, Any]) -> None:
-        """Counts an answer.
-
-        Args:
-            status: Its HTTP status.
-            seconds: How long it took.
-            content: What was answered.
-        """
+        """Counts a response: its HTTP status, duration and content."""
         self._requests.labels(str(status)).inc()
         self._seconds.observe(seconds)
         self._faces.inc(len(content.get("faces", ())))
 
     def text(self) -> bytes:
-        """Returns all of it as Prometheus reads it."""
+        """Returns all metrics in the text format of Prometheus."""
         return self._write(self._registry)
 
 
-# Status of a request that nobody waits for any more, in the metrics only: nginx's.
+# nginx's status for a request whose client disconnected; in the metrics only.
 CLIENT_LEFT = 499
 
 LOGGER = logging.getLogger(__name__)
@@ -236,16 +223,16 @@ LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ServerLimits:
-    """What a server takes.
+    """Limits of a server.
 
     Attributes:
-        max_bytes: Bytes of a photo's file at most.
-        max_pixels: Pixels of a photo at most, as its file's header says.
-        max_batch: Photos answered about together at most.
-        max_waiting: Photos that may wait, for each model.
-        max_open_bytes: Bytes of all photos at most that are being received, wait or
-            are answered about; at least `max_bytes`.
-        timeout: Seconds in which a photo must have come, and must be answered about.
+        max_bytes: Maximum bytes of a photo's file.
+        max_pixels: Maximum pixels of a photo, by its file's header.
+        max_batch: Maximum photos in a batch.
+        max_waiting: Maximum waiting photos, for each model.
+        max_open_bytes: Maximum bytes of all photos that are being received, wait or are
+            being predicted; at least `max_bytes`.
+        timeout: Seconds for receiving a photo, and again for predicting it.
     """
 
     max_bytes: int = 20_000_000
@@ -263,14 +250,14 @@ class ServerLimits:
                 )
         if self.max_open_bytes < self.max_bytes:
             raise ValueError(
-                "Invalid `max_open_bytes`. Expected at least `max_bytes`, or no photo "
-                f"of that size could come. Received: max_open_bytes="
+                "Invalid `max_open_bytes`. Expected at least `max_bytes`, the size of "
+                f"one photo. Received: max_open_bytes="
                 f"{self.max_open_bytes}, max_bytes={self.max_bytes}."
             )
 
 
 class RefusedError(Exception):
-    """A request that is not answered, with its HTTP status."""
+    """A request that is refused, with its HTTP status."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -278,29 +265,23 @@ class RefusedError(Exception):
 
 
 class OpenBytes:
-    """Counts the bytes that all open requests hold together.
+    """Counts the bytes held by all open requests, as they arrive."""
 
-    Bytes count as they come: a client that announces many and sends none holds none.
-
-    Args:
-        most: How many there may be.
-    """
-
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
         self.held = 0
 
     @contextmanager
     def request(self) -> Iterator[Callable[[int], None]]:
-        """Yields what counts bytes of one request, until it is answered.
+        """Yields a function that adds bytes of one request, while it is open.
 
-        It raises `RefusedError` if all requests together would hold too many.
+        The function raises `RefusedError` if all requests together hold too many.
         """
         own = 0
 
         def add(count: int) -> None:
             nonlocal own
-            if self.held + count > self.most:
+            if self.held + count > self.limit:
                 raise RefusedError(
                     503, f"Too busy: open photos have {self.held} bytes. Try again."
                 )
@@ -315,7 +296,7 @@ class OpenBytes:
 
 @dataclass(frozen=True)
 class PhotoHandlers:
-    """What each address answers."""
+    """The handlers of all routes."""
 
     queues: Mapping[str, PhotoQueue]
     limits: ServerLimits
@@ -323,11 +304,11 @@ class PhotoHandlers:
     open_bytes: OpenBytes
 
     async def health(self, request: Request) -> Response:
-        """Says that the models are loaded."""
+        """Reports that the models are loaded."""
         return json_response({"status": "ready"})
 
     async def models(self, request: Request) -> Response:
-        """Says which models there are, what they answer and under which terms."""
+        """Lists the models with their outputs and terms."""
         shown = [
             describe_model(name, photos.predictor.metadata)
             for name, photos in self.queues.items()
@@ -335,24 +316,24 @@ class PhotoHandlers:
         return json_response({"default": next(iter(self.queues)), "models": shown})
 
     async def metrics_text(self, request: Request) -> Response:
-        """Says what was counted."""
+        """Returns the metrics."""
         from starlette.responses import Response
 
         return Response(self.metrics.text(), media_type=self.metrics.media_type)
 
     async def predict(self, request: Request) -> Response:
-        """Answers about the photo that is the body of a request."""
+        """Predicts the photo in the body of a request."""
         start = time.perf_counter()
         name = request.query_params.get("model") or next(iter(self.queues))
         status, headers = 200, None
         try:
             with self.open_bytes.request() as count:
                 photo = await self._receive(request, name, count)
-                content = await self._answer(request, photo, name)
+                content = await self._predict(request, photo, name)
         except RefusedError as refused:
             content, status = {"error": str(refused)}, refused.status
             headers = {"Retry-After": "1"} if status == 503 else None
-        except Exception as error:  # of any kind: it is counted, and answered in JSON
+        except Exception as error:  # of any kind: counted, and reported in JSON
             content, status = unexpected(error), 500
         self.metrics.count(status, time.perf_counter() - start, content)
         return json_response(content, status, headers)
@@ -360,7 +341,7 @@ class PhotoHandlers:
     async def _receive(
         self, request: Request, name: str, count: Callable[[int], None]
     ) -> bytes:
-        """Returns the photo of a request, once it is sure that it may be decoded."""
+        """Returns the photo of a request, checked by its header."""
         from starlette.requests import ClientDisconnect
 
         if name not in self.queues:
@@ -373,10 +354,10 @@ class PhotoHandlers:
                 photo = await self._body(request, count)
         except TimeoutError:
             raise RefusedError(
-                408, f"The photo did not come within {self.limits.timeout:g} s."
+                408, f"The photo was not received within {self.limits.timeout:g} s."
             ) from None
         except ClientDisconnect:
-            raise RefusedError(CLIENT_LEFT, "The client left.") from None
+            raise RefusedError(CLIENT_LEFT, "The client disconnected.") from None
         check_photo(photo, self.limits.max_pixels)
         return photo
 
@@ -394,76 +375,70 @@ class PhotoHandlers:
                 return bytes(photo)
         raise RefusedError(413, f"The file has more than {most} bytes.")
 
-    async def _answer(
+    async def _predict(
         self, request: Request, photo: bytes, name: str
     ) -> dict[str, Any]:
         try:
             future = self.queues[name].submit(photo)
         except QueueFullError as error:
             raise RefusedError(503, f"Too busy: {error} Try again.") from None
-        asked = asyncio.wrap_future(future)
-        # The photo has come: all that can follow it is that its sender leaves.
-        leaving = asyncio.ensure_future(request.receive())
+        predicted = asyncio.wrap_future(future)
+        # The body is complete: the next message can only be a disconnection.
+        left = asyncio.ensure_future(request.receive())
         try:
             done, _ = await asyncio.wait(
-                (asked, leaving),
+                (predicted, left),
                 timeout=self.limits.timeout,
                 return_when=asyncio.FIRST_COMPLETED,
             )
         finally:
-            leaving.cancel()
-            # Out of the queue, if it is not answered yet: at once, where `asked` would
-            # hand it on later.
+            left.cancel()
+            # Leaves the queue at once; cancelling `predicted` would do so later.
             future.cancel()
         if not done:
             raise RefusedError(
-                504, f"There was no answer within {self.limits.timeout:g} s."
+                504, f"There was no prediction within {self.limits.timeout:g} s."
             )
-        if asked not in done:
-            raise RefusedError(CLIENT_LEFT, "The client left.")
-        prediction = asked.result()
+        if predicted not in done:
+            raise RefusedError(CLIENT_LEFT, "The client disconnected.")
+        prediction = predicted.result()
         if prediction.status == "unreadable":
             raise RefusedError(400, prediction.reason)
-        answer = prediction.to_dict()
-        del answer["source"]  # no file: there is none here
-        return {"model": name, **answer}
+        content = prediction.to_dict()
+        del content["source"]  # there is no file
+        return {"model": name, **content}
 
 
 def check_photo(photo: bytes, max_pixels: int) -> None:
-    """Raises `RefusedError` for what is no photo, or is too large, by its header."""
+    """Raises `RefusedError` unless the header is of a photo that is not too large."""
     if not photo:
         raise RefusedError(400, "The body is empty. Expected the bytes of a photo.")
     try:
-        with open_picture(photo) as picture:
-            width, height = picture.size
+        with open_image(photo) as image:
+            width, height = image.size
     except Image.UnidentifiedImageError:
         formats = ", ".join(PILLOW_FORMATS)
         hint = ""
         if photo.startswith(b"--"):  # a form's boundary
-            hint = " Send the photo's bytes alone: curl --data-binary @photo.jpg."
+            hint = " Send only the photo's bytes: curl --data-binary @photo.jpg."
         raise RefusedError(
-            415, f"This is no picture of a format that is read: {formats}.{hint}"
+            415, f"Not an image of a supported format: {formats}.{hint}"
         ) from None
     except Image.DecompressionBombError as error:
-        raise RefusedError(413, f"The picture is too large: {error}") from None
+        raise RefusedError(413, f"The image is too large: {error}") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise RefusedError(400, f"The picture is damaged ({reason}).") from None
+        raise RefusedError(400, f"The image is damaged ({reason}).") from None
     if width * height > max_pixels:
         raise RefusedError(
             413,
-            f"The picture has {width} x {height} pixels. Expected at most "
-            f"{max_pixels} in all.",
+            f"The image has {width} x {height} pixels. Expected at most "
+            f"{max_pixels} in total.",
         )
 
 
 def describe_model(name: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what clients are told of a model.
-
-    Args:
-        name: What it is called here.
-        metadata: What its agegender.json says.
-    """
+    """Returns the description of a model in `/models`."""
     calibration = metadata.get("calibration")
     return {
         "name": name,
@@ -478,7 +453,7 @@ def describe_model(name: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unexpected(error: Exception) -> dict[str, str]:
-    """Logs a line about a fault of the server; returns what its client is told."""
+    """Logs an error of the server in one line; returns the content of the response."""
     text = " ".join(str(error).split())[:300]
     LOGGER.error("unexpected %s: %s", type(error).__name__, text)
     return {"error": f"Unexpected {type(error).__name__}; the server's log says more."}
@@ -487,7 +462,7 @@ def unexpected(error: Exception) -> dict[str, str]:
 def json_response(
     content: Mapping[str, Any], status: int = 200, headers: Any = None
 ) -> Response:
-    """Returns plain values as a response."""
+    """Returns a JSON response."""
     from starlette.responses import Response
 
     text = json.dumps(content, ensure_ascii=False)
@@ -495,7 +470,7 @@ def json_response(
 
 
 PAGE = Path(__file__).with_name("page")
-# Of every answer. The page's own files are all that it may load.
+# Headers of every response. The page may load only its own files.
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -503,7 +478,7 @@ HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:",
 }
-# Connections that may wait to be accepted; uvicorn's own number.
+# Connections that may wait to be accepted: uvicorn's default.
 BACKLOG = 2048
 
 
@@ -513,13 +488,13 @@ def create_app(
     limits: ServerLimits | None = None,
     page: bool = False,
 ) -> Starlette:
-    """Returns a Starlette application that answers about photos.
+    """Returns a Starlette application that predicts photos.
 
-    Models are loaded, and have answered once, when it returns.
+    When it returns, models are loaded and warmed up.
 
     Args:
-        models: Name -> a `Predictor`, or what one loads. The first is the default.
-        limits: What is taken. Defaults to `ServerLimits()`.
+        models: Name -> a `Predictor`, or its `model`. The first is the default.
+        limits: Size limits and timeout. Defaults to `ServerLimits()`.
         page: Whether `/` is the page of `agegender demo`. Defaults to `False`.
 
     Raises:
@@ -532,12 +507,15 @@ def create_app(
     _check_extra()
     if not models:
         raise ValueError("Invalid `models`. Expected at least one. Received: {}.")
+    for model in models.values():
+        if not isinstance(model, Predictor):
+            check_model(model)  # all of them, before the first one is loaded
     limits = limits or ServerLimits()
     metrics = ServerMetrics()
     queues: dict[str, PhotoQueue] = {}
     for name, model in models.items():
         predictor = model if isinstance(model, Predictor) else Predictor(model)
-        predictor.predict(_blank_photo())  # graphs are traced before anybody waits
+        predictor.predict(_blank_photo())  # traces the graphs before the first request
         queues[name] = PhotoQueue(
             predictor,
             max_batch=limits.max_batch,
@@ -548,7 +526,7 @@ def create_app(
         metrics.watch(name, queues[name])
     open_bytes = OpenBytes(limits.max_open_bytes)
     metrics.watch_bytes(lambda: open_bytes.held)
-    answering = PhotoHandlers(queues, limits, metrics, open_bytes)
+    handlers = PhotoHandlers(queues, limits, metrics, open_bytes)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -556,10 +534,10 @@ def create_app(
         for photos in queues.values():
             await asyncio.to_thread(photos.close)
 
-    return _application(answering, lifespan, page)
+    return _application(handlers, lifespan, page)
 
 
-def _application(answering: PhotoHandlers, lifespan: Any, page: bool) -> Starlette:
+def _application(handlers: PhotoHandlers, lifespan: Any, page: bool) -> Starlette:
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
@@ -567,10 +545,10 @@ def _application(answering: PhotoHandlers, lifespan: Any, page: bool) -> Starlet
     from starlette.staticfiles import StaticFiles
 
     routes: list[BaseRoute] = [
-        Route("/health", answering.health),
-        Route("/models", answering.models),
-        Route("/metrics", answering.metrics_text),
-        Route("/predict", answering.predict, methods=["POST"]),
+        Route("/health", handlers.health),
+        Route("/models", handlers.models),
+        Route("/metrics", handlers.metrics_text),
+        Route("/predict", handlers.predict, methods=["POST"]),
     ]
     if page:
         routes.append(Mount("/", StaticFiles(directory=PAGE, html=True)))
@@ -601,17 +579,17 @@ def run_server(
 ) -> None:
     """Serves models until the process is told to stop.
 
-    SIGTERM and SIGINT let the photos that were sent be answered about, then end the
-    process by that very signal, as uvicorn does.
+    On SIGTERM and SIGINT, it finishes the requests that were received, then ends the
+    process by that signal, as uvicorn does.
 
     Args:
         models: As in `create_app`.
-        host: Address to listen on. Defaults to this machine alone.
-        port: Port to listen on; 0 is any that is free. Defaults to 8000.
-        limits: What is taken. Defaults to `ServerLimits()`.
+        host: Address to listen on. Defaults to this machine only.
+        port: Port to listen on; 0 is any free port. Defaults to 8000.
+        limits: Size limits and timeout. Defaults to `ServerLimits()`.
         page: Whether `/` is the page of `agegender demo`. Defaults to `False`.
-        open_browser: Whether the page is opened in a browser. Defaults to `False`.
-        access_log: Whether each request is a line. Defaults to `False`.
+        open_browser: Whether to open the page in a browser. Defaults to `False`.
+        access_log: Whether to log each request. Defaults to `False`.
 
     Raises:
         ValueError: If a model cannot be loaded.
@@ -626,7 +604,7 @@ def run_server(
         app = create_app(models, limits=limits, page=page)
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listening.getsockname()[1]}"
-        listening.listen(BACKLOG)  # whoever reads the address may connect
+        listening.listen(BACKLOG)  # before the address is printed
         print(f"Serving {', '.join(models)} on {address} (Ctrl-C stops)", flush=True)
         if open_browser:
             webbrowser.open(address)
@@ -642,7 +620,7 @@ def run_server(
 
 
 class _Headers:
-    """Adds `HEADERS` to every answer."""
+    """Adds `HEADERS` to every response."""
 
     def __init__(self, app: Any) -> None:
         self._app = app

@@ -10,7 +10,7 @@ import pytest
 from sample_data import picture, write_picture, write_video
 
 from keras_agegender.cli import main as cli
-from keras_agegender.cli.checks import choose_model
+from keras_agegender.cli.serve import choose_model
 from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.faces.preprocessing import Preprocessing
@@ -107,9 +107,9 @@ def test_a_file_in_either_form(run, photos, tmp_path):
 
 def interrupted(run, photos, out, monkeypatch, after):
     """Predicts into a file until an interruption behind some photos."""
-    from keras_agegender.serving.predictions import AnswerFile
+    from keras_agegender.serving.predictions import PredictionFile
 
-    add, added = AnswerFile.add, []
+    add, added = PredictionFile.add, []
 
     def add_some(self, prediction):
         if len(added) == after:
@@ -118,7 +118,7 @@ def interrupted(run, photos, out, monkeypatch, after):
         add(self, prediction)
 
     with monkeypatch.context() as patch:
-        patch.setattr(AnswerFile, "add", add_some)
+        patch.setattr(PredictionFile, "add", add_some)
         code, _, err = run(photos, "--out", out)
     assert code == 130 and "goes on from here" in err
     return out.with_name(f"{out.name}.partial")

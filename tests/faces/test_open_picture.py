@@ -15,7 +15,7 @@ from keras_agegender.faces.decoding import FORMATS
 from keras_agegender.faces.images import (
     PILLOW_FORMATS,
     UnreadableImageError,
-    open_picture,
+    open_image,
     read_image,
 )
 
@@ -39,7 +39,7 @@ def ghostscript(tmp_path, monkeypatch):
 
 # A DOS EPS file has a header of its own; spaces in front are no EPS.
 @pytest.mark.parametrize("data", [EPS, b"\xc5\xd0\xd3\xc6" + EPS, b" \n" + EPS])
-@pytest.mark.parametrize("read", [read_image, perceptual_hash, open_picture])
+@pytest.mark.parametrize("read", [read_image, perceptual_hash, open_image])
 def test_eps_files_start_no_program(read, data, ghostscript):
     with pytest.raises((UnreadableImageError, UnidentifiedImageError)):
         read(data)
@@ -52,7 +52,7 @@ def test_the_lists_of_formats_agree():
     for name in PILLOW_FORMATS:
         stream = io.BytesIO()
         Image.fromarray(picture()).save(stream, name)
-        with open_picture(stream.getvalue()) as image:
+        with open_image(stream.getvalue()) as image:
             assert image.size == (32, 40)
         assert read_image(stream.getvalue()).shape == (40, 32, 3)
 
@@ -65,6 +65,6 @@ def test_other_formats_are_refused_in_both_ways(name):
     image = Image.fromarray(np.zeros((32, 32, 3), "uint8"))
     image.save(stream, name)
     with pytest.raises(UnidentifiedImageError):
-        open_picture(stream.getvalue())
+        open_image(stream.getvalue())
     with pytest.raises(UnreadableImageError, match="Expected one of JPEG, PNG, GIF"):
         read_image(stream.getvalue())

@@ -16,7 +16,7 @@ from keras_agegender.datasets.prepare import manifest_hash
 from keras_agegender.datasets.readers.utkface import read_utkface
 from keras_agegender.files import is_file_name
 from keras_agegender.serving.pipeline import find_sources
-from keras_agegender.serving.predictions import AnswerFile
+from keras_agegender.serving.predictions import PredictionFile
 
 # Whatever Linux allows as a name: bytes but "/" and NUL, as Python spells them.
 PARTS = st.binary(max_size=30).map(
@@ -48,7 +48,7 @@ def predicted(folder, form):
     """Writes an answer about each photo; returns the names that are read back."""
     sources = list(find_sources(folder))
     out = folder.parent / f"answers.{form}"
-    with AnswerFile(out, sources, {}, print) as answers:
+    with PredictionFile(out, sources, {}, print) as answers:
         for source in sources:
             answers.add(answer(source.name))
         again = [found["source"] for found in answers.predictions()]

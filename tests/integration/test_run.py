@@ -31,9 +31,8 @@ from keras_agegender.models.builder import build_model
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.serving.annotate import annotate_photo
-from keras_agegender.serving.export import export
+from keras_agegender.serving.export import export, find_faces
 from keras_agegender.serving.predictor import Predictor
-from keras_agegender.serving.verify_export import find_faces
 from keras_agegender.synthetic.drawing import draw_face
 from keras_agegender.training.train import train
 

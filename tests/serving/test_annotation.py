@@ -14,7 +14,7 @@ from keras_agegender.serving.annotate import (
     extent,
     overlap,
     place_labels,
-    place_markers,
+    place_numbers,
     wrap,
 )
 from keras_agegender.serving.predictions import FacePrediction, PhotoPrediction
@@ -97,7 +97,7 @@ def test_labels_cover_no_face(seed):
             at_edge = label.left == 0 or label.right == size[0]
             assert near or at_edge or label.top == 0 or label.bottom == size[1]
             assert " ".join(label.lines).replace(" · ", " ") == " ".join(FACE.words)
-    markers = place_markers(size, boxes, FONT)
+    markers = place_numbers(size, boxes, FONT)
     assert [marker.lines for marker in markers] == [(f"{k}",) for k in range(1, 7)]
     check_free(markers, boxes, size)
 
@@ -117,7 +117,7 @@ def test_a_label_of_a_face_in_a_corner(corner):
 def test_faces_that_fill_the_picture_leave_no_room():
     boxes = [(0, 0, 200, 300), (200, 0, 400, 300)]
     assert place_labels((400, 300), boxes, [FACE.words] * 2, FONT) is None
-    one, two = place_markers((400, 300), boxes, FONT)
+    one, two = place_numbers((400, 300), boxes, FONT)
     # Within their own faces then, not on the other.
     assert overlap(one, boxes[1]) == overlap(two, boxes[0]) == 0
     assert overlap(one, (0, 0, 400, 300)) == pytest.approx(

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,17 +21,13 @@ from keras_agegender.faces.preprocessing import Preprocessing
 from keras_agegender.faces.preprocessing_graph import PreprocessingGraph
 from keras_agegender.files import verify
 from keras_agegender.models.builder import build_model
-from keras_agegender.serving import export as file_export
-from keras_agegender.serving.bundle import crop_function, serve
-from keras_agegender.serving.export import export
+from keras_agegender.serving import formats
+from keras_agegender.serving.bundle import build_export_bundle, crop_function
+from keras_agegender.serving.export import Comparison, check_tolerance, export
+from keras_agegender.serving.formats import export_formats
 from keras_agegender.serving.litert import LiteRtModel
+from keras_agegender.serving.model_format import Tolerance
 from keras_agegender.serving.onnx_format import OnnxModel
-from keras_agegender.serving.verify_export import (
-    TOLERANCES,
-    Comparison,
-    Tolerance,
-    check_drift,
-)
 
 PIXELS = Preprocessing(stored_size=(48, 40))
 CALIBRATION = Calibration({"gender": 3.0, "age": 0.5}, {"age_group": (0.3,)})
@@ -91,16 +88,18 @@ def written(model, folder, format, **options):
 def test_matrices_resize_as_the_pixel_path_does(size, enlarge):
     encoding = get_encoding("gender")
     network = build_model(small_backbone, encoding, image_size=(32, 32))
-    served = serve(network, pixels=Preprocessing().with_input((32, 32), enlarge))
+    bundle = build_export_bundle(
+        network, pixels=Preprocessing().with_input((32, 32), enlarge)
+    )
     seen = []
-    served.functions["inputs"] = lambda pixels: seen.append(pixels) or {}
-    answer = crop_function(served)
+    bundle.functions["inputs"] = lambda pixels: seen.append(pixels) or {}
+    answer = crop_function(bundle)
     answer(tf.constant(crops(2, size)))
     dynamic = tf.function(
         lambda images: answer(images) or seen.pop(),
         input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)],
     )
-    right = np.stack([served.graph.to_input(crop) for crop in crops(2, size)])
+    right = np.stack([bundle.graph.to_input(crop) for crop in crops(2, size)])
     np.testing.assert_allclose(dynamic(crops(2, size)), right, atol=1e-6)
     np.testing.assert_allclose(seen[0], right, atol=1e-6)
 
@@ -118,11 +117,11 @@ def test_a_file_says_what_the_model_says(made, model, expected):
     """Of a model with augmentation, calibrated: what Keras' own export breaks."""
     format, file, said = made
     opened = OPENED[format](file)
-    answers = opened.answer(crops())
+    answers = opened.predict(crops())
     for name, value in expected.items():
         np.testing.assert_allclose(answers[name], value, atol=1e-5, err_msg=name)
     assert answers["age_group"].dtype == np.int64
-    one = opened.answer(crops()[2:3])
+    one = opened.predict(crops()[2:3])
     np.testing.assert_allclose(one["age"], expected["age"][2:3], atol=1e-5)
 
     assert opened.metadata["license"] == "CC0"
@@ -130,18 +129,20 @@ def test_a_file_says_what_the_model_says(made, model, expected):
     assert opened.metadata["age_groups"][4] == "25-32"
     assert Preprocessing.from_dict(opened.metadata["pixels"]).stored_size == (48, 40)
     assert Calibration.from_dict(opened.metadata["calibration"]) == CALIBRATION
-    assert "same answer: age_group 100.0%" in said[0] and "48 drawn faces" in said[0]
+    assert (
+        "same prediction: age_group 100.0%" in said[0] and "48 drawn faces" in said[0]
+    )
     names = sorted(entry.name for entry in file.parent.iterdir())
     assert names == [file.name, f"{file.name}.sha256"]
 
     if format == "onnx":
-        assert opened.answer(crops(2, (30, 70)))["age"].shape == (2, 8)
+        assert opened.predict(crops(2, (30, 70)))["age"].shape == (2, 8)
     else:
         assert opened.crop_size == (48, 40)
         with pytest.raises(ValueError, match=r"\(batch, 48, 40, 3\).*\(2, 30, 70, 3\)"):
-            opened.answer(crops(2, (30, 70)))
+            opened.predict(crops(2, (30, 70)))
     with pytest.raises(ValueError, match="Expected uint8.*float32"):
-        opened.answer(crops().astype("float32"))
+        opened.predict(crops().astype("float32"))
     with pytest.raises(ValueError, match="already"):
         written(model, file.parent, format)
 
@@ -164,15 +165,19 @@ def test_a_file_that_answers_otherwise_is_not_put_in_place(
     format, file, _ = made
     if format != "onnx":
         pytest.skip("one format shows it")
-    monkeypatch.setattr(
-        file_export, "write_onnx", lambda served, partial: shutil.copy(file, partial)
-    )
+    rows = [
+        replace(row, write=lambda bundle, partial, metadata: shutil.copy(file, partial))
+        if row.name == "onnx"
+        else row
+        for row in formats.FORMATS
+    ]
+    monkeypatch.setattr(formats, "FORMATS", rows)
     kernel = model.get_layer("gender").kernel
     before = kernel.numpy()
     kernel.assign(before + 0.1)
     try:
         (tmp_path / "m.onnx").write_text("the one before")
-        with pytest.raises(ValueError, match="otherwise.*gender.*not put in place"):
+        with pytest.raises(ValueError, match="differ.*gender.*not put in place"):
             written(model, tmp_path, "onnx", overwrite=True)
     finally:
         kernel.assign(before)
@@ -180,16 +185,20 @@ def test_a_file_that_answers_otherwise_is_not_put_in_place(
     assert (tmp_path / "m.onnx").read_text() == "the one before"
 
 
+def tolerance(format):
+    return export_formats()[format].tolerance
+
+
 def test_drift_is_measured_against_what_was_declared():
     fine = Comparison("9 faces", 0.2, {"age": 0.01}, {"age_group": 0.95}, {}, 10, 1.0)
-    check_drift(fine, TOLERANCES["litert-int8"], "litert-int8")
+    check_tolerance(fine, tolerance("litert-int8"), "litert-int8")
     with pytest.raises(ValueError, match=r"differs by 0\.2 \(at most 0\.001\)"):
-        check_drift(fine, TOLERANCES["litert"], "litert")
+        check_tolerance(fine, tolerance("litert"), "litert")
     with pytest.raises(ValueError, match=r"same for 95\.0% .*at least 97%"):
-        check_drift(fine, Tolerance(1.0, 1.0, 0.97), "litert-int8")
+        check_tolerance(fine, Tolerance(1.0, 1.0, 0.97), "litert-int8")
     broken = Comparison("9 faces", float("inf"), {}, {}, {}, 10, 1.0)
     with pytest.raises(ValueError, match="differs by inf"):
-        check_drift(broken, TOLERANCES["onnx"], "onnx")
+        check_tolerance(broken, tolerance("onnx"), "onnx")
 
 
 def test_wrong_names_and_files_are_said(model, tmp_path):
@@ -202,7 +211,7 @@ def test_wrong_names_and_files_are_said(model, tmp_path):
             export(model, tmp_path / name, format=format)
     with zipfile.ZipFile(tmp_path / "b.tflite", "w") as archive:
         archive.writestr("other", "")
-    with pytest.raises(ValueError, match="says nothing about its outputs"):
+    with pytest.raises(ValueError, match="has no metadata"):
         LiteRtModel(tmp_path / "b.tflite")
     with pytest.raises(ValueError, match="no LiteRT file"):
         LiteRtModel(tmp_path / "c.tflite")
@@ -211,13 +220,13 @@ def test_wrong_names_and_files_are_said(model, tmp_path):
 @pytest.mark.parametrize(
     ("content", "damage", "message"),
     [
-        (b"{", {}, "no JSON object"),
-        (b"[1]", {}, "no JSON object"),
-        (b"[" * 100_000, {}, "no JSON object"),
-        (b" " * 50_000_000, {}, "says nothing about its outputs"),
-        (b"{}", {8: 77}, "says nothing about its outputs"),  # packed as nobody does
-        (b"{}", {6: 1}, "says nothing about its outputs"),  # encrypted
-        (b"{}" * 99, {45: 255}, "says nothing about its outputs"),  # what is packed
+        (b"{", {}, "not a JSON object"),
+        (b"[1]", {}, "not a JSON object"),
+        (b"[" * 100_000, {}, "not a JSON object"),
+        (b" " * 50_000_000, {}, "has no metadata"),
+        (b"{}", {8: 77}, "has no metadata"),  # packed as nobody does
+        (b"{}", {6: 1}, "has no metadata"),  # encrypted
+        (b"{}" * 99, {45: 255}, "has no metadata"),  # what is packed
     ],
 )
 def test_what_strangers_write_about_their_outputs(tmp_path, content, damage, message):
@@ -247,11 +256,11 @@ def test_integers_answer_nearly_as_floats(tmp_path):
     options = {"image_size": (32, 32), "augment": True}
     model = sure(build_model(small_backbone, mixed_encoding(), **options))
     file = written(model, tmp_path, "litert-int8", crops=folder, report=said.append)
-    assert "40 pictures of" in said[0]
+    assert "40 images of" in said[0]
     opened = LiteRtModel(file)
     floats = written(model, tmp_path, "litert", crops=folder, overwrite=True)
-    expected = LiteRtModel(floats).answer(crops())
-    answers = opened.answer(crops())
+    expected = LiteRtModel(floats).predict(crops())
+    answers = opened.predict(crops())
     assert answers["age"].dtype == np.float32
     np.testing.assert_allclose(answers["age"], expected["age"], atol=0.1)
     # Decoding is exact: sums are those of floats, not of bytes.
@@ -272,20 +281,20 @@ def test_every_network_in_every_format(backbone, encoding, tmp_path):
         ("litert-int8", "m8.tflite"),
     ):
         file = export(network, tmp_path / name, format=format, pixels=PIXELS)
-        answers = OPENED[format](file).answer(crops(3))
+        answers = OPENED[format](file).predict(crops(3))
         assert answers["age_group_probabilities"].shape == (3, 8)
 
 
 def test_a_file_needs_no_framework(made):
     format, file, _ = made
-    module = f"{format}_model"
+    module = OPENED[format].__module__
     name = OPENED[format].__name__
     code = f"""
 import sys
 sys.modules["keras"] = sys.modules["tensorflow"] = None
 import numpy as np
-from keras_agegender.serving.{module} import {name}
-print(*{name}({str(file)!r}).answer(np.zeros((1, 48, 40, 3), "uint8"))["age"].shape)
+from {module} import {name}
+print(*{name}({str(file)!r}).predict(np.zeros((1, 48, 40, 3), "uint8"))["age"].shape)
 """
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

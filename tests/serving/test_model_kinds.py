@@ -11,7 +11,7 @@ import tensorflow as tf
 from sample_data import MiddleDetector, picture, small_backbone
 
 from keras_agegender.cli import main as cli
-from keras_agegender.cli.checks import choose_model
+from keras_agegender.cli.serve import choose_model
 from keras_agegender.encodings.calibration import Calibration
 from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.registry import get_encoding
@@ -20,9 +20,9 @@ from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
 from keras_agegender.models.builder import build_model
 from keras_agegender.serving.export import export
 from keras_agegender.serving.formats import (
-    load_answering_model,
+    find_format,
+    load_model,
     model_identity,
-    model_kind,
 )
 from keras_agegender.serving.predictor import Predictor
 
@@ -105,7 +105,7 @@ def test_faces_takes_crops_of_any_size(models):
     signatures = tf.saved_model.load(str(models["savedmodel"])).signatures
     spec = signatures["faces"].structured_input_signature[1]["faces"]
     assert (spec.dtype, spec.shape.as_list()) == (tf.uint8, [None, None, None, 3])
-    onnx = load_answering_model(models["onnx"]).answer
+    onnx = load_model(models["onnx"]).predict
     for size in ((48, 40), (20, 70)):
         crops = np.random.default_rng(1).integers(0, 256, (3, *size, 3), "uint8")
         answers = signatures["faces"](faces=tf.constant(crops))
@@ -155,7 +155,7 @@ def test_what_is_missing_is_said_before_anything_loads(
 
 
 def test_every_file_has_an_identity(models):
-    kinds = {format: model_kind(file).name for format, file in models.items()}
+    kinds = {format: find_format(file).name for format, file in models.items()}
     assert kinds == {
         "savedmodel": "export",
         "onnx": "ONNX file",

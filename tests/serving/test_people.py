@@ -8,8 +8,8 @@ import pytest
 from keras_agegender.encodings.calibration import Calibration
 from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.registry import get_encoding
-from keras_agegender.serving.pipeline import AnsweredFace
-from keras_agegender.serving.predictor import VideoPeople
+from keras_agegender.serving.pipeline import Face
+from keras_agegender.serving.predictor import PersonAggregator
 
 SIZE = Head("size", "coral", 3, classes=("small", "medium", "large"))
 HEIGHT = Head("height", "regression")
@@ -30,7 +30,7 @@ METADATA = {
 def face(left, male, groups, sizes=(0.5, 0.5), height=1.0, score=0.9, agree=True):
     """A face whose first three age groups have the probabilities given."""
     ages = np.array([*groups, 0, 0, 0, 0, 0], "float32")
-    answers = {
+    outputs = {
         "gender": np.array([male], "float32"),
         "age": ages,
         "size": np.array(sizes, "float32")[:, None],  # at least medium, at least large
@@ -45,15 +45,15 @@ def face(left, male, groups, sizes=(0.5, 0.5), height=1.0, score=0.9, agree=True
         "male_probability": np.float32(male),
     }
     box = np.array([left, 0, left + 10, 10], "float32")
-    return AnsweredFace(box, score, box + 1, answers)
+    return Face(box, score, crop_box=box + 1, outputs=outputs)
 
 
 def test_answers_are_the_most_probable_by_the_means():
-    people = VideoPeople(METADATA)
-    people.add([face(0, 0.9, (0.7, 0.3, 0.0), (0.9, 0.8), 1.0)], 0.0)
-    people.add([face(1, 0.4, (0.0, 0.45, 0.55), (0.7, 0.1), 2.0, agree=False)], 0.25)
-    people.add([face(2, 0.4, (0.5, 0.45, 0.05), (0.2, 0.1), 6.0, agree=False)], 0.5)
-    (person,) = people.predictions()
+    persons = PersonAggregator(METADATA)
+    persons.add([face(0, 0.9, (0.7, 0.3, 0.0), (0.9, 0.8), 1.0)], 0.0)
+    persons.add([face(1, 0.4, (0.0, 0.45, 0.55), (0.7, 0.1), 2.0, agree=False)], 0.25)
+    persons.add([face(2, 0.4, (0.5, 0.45, 0.05), (0.2, 0.1), 6.0, agree=False)], 0.5)
+    (person,) = persons.predictions()
     # Two of three frames say female; the mean of male is 1.7 / 3.
     assert person.gender == "male"
     assert person.male_probability == pytest.approx(1.7 / 3, abs=1e-6)
@@ -70,23 +70,23 @@ def test_answers_are_the_most_probable_by_the_means():
 
 
 def test_a_group_that_no_frame_answers_may_be_the_answer():
-    people = VideoPeople(METADATA)
-    people.add([face(0, 0.2, (0.6, 0.4, 0.0))], 0.0)
-    people.add([face(0, 0.2, (0.0, 0.4, 0.6))], 0.25)
-    (person,) = people.predictions()
+    persons = PersonAggregator(METADATA)
+    persons.add([face(0, 0.2, (0.6, 0.4, 0.0))], 0.0)
+    persons.add([face(0, 0.2, (0.0, 0.4, 0.6))], 0.25)
+    (person,) = persons.predictions()
     assert person.age_group == "4-6"  # 0.3, 0.4, 0.3
     assert person.age_confidence == pytest.approx(0.4, abs=1e-6)
     assert person.gender == "female"
 
 
 def test_everybody_with_times_and_the_surest_face():
-    people = VideoPeople(METADATA)
+    persons = PersonAggregator(METADATA)
     one, other = (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)
-    people.add([face(0, 0.1, one, score=0.8)], 0.0)
-    people.add([], 0.25)
-    people.add([face(1, 0.1, one, score=0.95), face(50, 0.8, other)], 0.5)
-    people.add([face(50, 0.8, other), face(2, 0.1, one, score=0.9)], 0.75)
-    first, second = people.predictions()
+    persons.add([face(0, 0.1, one, score=0.8)], 0.0)
+    persons.add([], 0.25)
+    persons.add([face(1, 0.1, one, score=0.95), face(50, 0.8, other)], 0.5)
+    persons.add([face(50, 0.8, other), face(2, 0.1, one, score=0.9)], 0.75)
+    first, second = persons.predictions()
     assert (first.first_second, first.last_second, first.num_frames) == (0.0, 0.75, 3)
     assert (first.best_second, first.score, first.box[0]) == (0.5, 0.95, 1.0)
     assert first.crop_box == (2.0, 1.0, 12.0, 11.0)
@@ -98,16 +98,16 @@ def test_everybody_with_times_and_the_surest_face():
 
 def test_sets_are_those_of_the_means():
     calibration = Calibration({}, {"age_group": (0.5,), "gender": (0.75,)})
-    people = VideoPeople({**METADATA, "calibration": calibration.to_dict()})
-    people.add([face(0, 0.9, (0.8, 0.2, 0.0))], 0.0)
-    people.add([face(0, 0.5, (0.0, 0.2, 0.8))], 0.25)
-    (person,) = people.predictions()
+    persons = PersonAggregator({**METADATA, "calibration": calibration.to_dict()})
+    persons.add([face(0, 0.9, (0.8, 0.2, 0.0))], 0.0)
+    persons.add([face(0, 0.5, (0.0, 0.2, 0.8))], 0.25)
+    (person,) = persons.predictions()
     # Means .4 .2 .4: the first, and what has at most 0.5 before it: the second (0.4).
     assert person.age_set == ("0-2", "4-6")
     assert person.gender_set == ("female", "male")  # 0.7 before the second
 
 
 def test_nobody():
-    people = VideoPeople(METADATA)
-    people.add([], 0.0)
-    assert people.predictions() == ()
+    persons = PersonAggregator(METADATA)
+    persons.add([], 0.0)
+    assert persons.predictions() == ()

@@ -24,14 +24,14 @@ def names(found, folder):
 
 
 def test_a_folder_is_searched_in_order_of_names(folder):
-    left_out = []
-    found = list(find_sources(folder, left_out))
+    skipped = []
+    found = list(find_sources(folder, skipped))
     assert names(found, folder) == [
         "[x].jpg", "a.PNG", "b.jpg", "c.mp4", "scan.tiff", "sub/d.jpeg",
         "sub/deep/e.webp",
     ]  # fmt: skip
     assert [source.is_video for source in found] == [0, 0, 0, 1, 0, 0, 0]
-    assert left_out == [folder / "notes.txt"]
+    assert skipped == [folder / "notes.txt"]
 
 
 def test_globs(folder):
@@ -49,10 +49,10 @@ def test_all_else_is_one_photo_each(folder):
     mixed = [b"bytes", pixels, picture, [folder / "b.jpg", "missing.jpg"], 7]
     found = list(find_sources(mixed))
     assert [source.name for source in found] == [
-        *["picture"] * 3,
+        *["image"] * 3,
         str(folder / "b.jpg"),
         "missing.jpg",
-        "picture",
+        "image",
     ]
     assert found[1].content is pixels and found[2].content is picture
     assert len(list(find_sources(np.stack([pixels, pixels])))) == 2
