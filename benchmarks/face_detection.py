@@ -27,9 +27,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_agegender.faces.detector import Detections, MtcnnDetector
-from keras_agegender.faces.geometry import iou, resize, select_face, to_bytes
+from keras_agegender.faces.geometry import resize, select_face, to_bytes
 from keras_agegender.faces.images import read_image
 from keras_agegender.faces.mtcnn import Mtcnn
+from keras_agegender.faces.video import box_overlaps
 from keras_agegender.synthetic.drawing import draw_face
 
 SIDES = {200: 64, 816: 12}  # side of the pictures -> how many
@@ -65,7 +66,7 @@ def agreement(a: Sequence[Detections], b: Sequence[Detections], side: int) -> fl
             same.append(len(first) == len(second))
             continue
         chosen = [d.boxes[select_face(d.boxes, (side, side))] for d in (first, second)]
-        same.append(bool(iou(*chosen) >= 0.9))
+        same.append(bool(box_overlaps(chosen[:1], chosen[1:]).item() >= 0.9))
     return float(np.mean(same))
 
 

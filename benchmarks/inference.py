@@ -33,7 +33,7 @@ import numpy as np
 import keras_agegender as kag
 from keras_agegender.faces.geometry import resize, to_bytes
 from keras_agegender.faces.images import encode_jpeg
-from keras_agegender.faces.preprocessing_graph import PreprocessingGraph, crop_size
+from keras_agegender.faces.preprocessing_graph import PreprocessingGraph
 from keras_agegender.serving.formats import load_model
 from keras_agegender.synthetic.drawing import draw_face
 
@@ -178,7 +178,7 @@ def measure_networks(
     """The network alone, on crops; what takes crops resizes them itself."""
     loaded = {name: load_model(path) for name, path in models.items()}
     path = kag.Preprocessing.from_dict(loaded["Keras"].metadata["pixels"])
-    pictures = [to_bytes(resize(kag.read_image(f), crop_size(path))) for f in files]
+    pictures = [to_bytes(resize(kag.read_image(f), path.crop_size)) for f in files]
     crops = np.stack(pictures[:CROPS])
     inputs = np.stack([PreprocessingGraph(path).to_input(crop) for crop in crops])
     rows = []

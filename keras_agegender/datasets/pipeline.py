@@ -28,7 +28,7 @@ from keras_agegender.encodings.head import (
     split_outputs,
 )
 from keras_agegender.encodings.registry import get_encoding
-from keras_agegender.faces.decoding import decode_jpeg, decode_picture
+from keras_agegender.faces.decoding import decode_image, decode_jpeg
 from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
 from keras_agegender.faces.preprocessing_graph import (
     PreprocessingGraph,
@@ -370,7 +370,7 @@ def picture_reader(
         data: A manifest or a prepared dataset.
         face_crop: How to find and cut out the face; `None` takes pictures as they are.
     """
-    decode: Callable[[tf.Tensor], tf.Tensor] = decode_picture
+    decode: Callable[[tf.Tensor], tf.Tensor] = decode_image
     if getattr(data, "pixels", None) is not None:
         decode = decode_jpeg  # `prepare` wrote it
     if face_crop is None:

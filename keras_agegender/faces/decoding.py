@@ -2,8 +2,8 @@
 
 `FORMATS` says which files are read; all others are refused by name. EXIF orientation is
 read from JPEG, PNG and WebP files; transparency of PNG and WebP files is put on white,
-that of GIF files on their own background; gray, palette, CMYK and 16-bit pictures
-become RGB of 8 bits; of a GIF or PNG animation the first picture counts.
+that of GIF files on their own background; gray, palette, CMYK and 16-bit images
+become RGB of 8 bits; of a GIF or PNG animation the first image counts.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Format(NamedTuple):
     limits: str = ""
 
 
-def decode_picture(data: tf.Tensor) -> tf.Tensor:
+def decode_image(data: tf.Tensor) -> tf.Tensor:
     """Decodes a file of the formats that are read; any other is an error naming it.
 
     Args:
@@ -79,7 +79,7 @@ def refusal(data: tf.Tensor) -> tf.Tensor:
     """
     header = _header(data)
     reasons = [f"{f.name} is not read" if f.decode is None else "" for f in FORMATS]
-    reason = tf.gather([*reasons, "not a picture"], _format_index(header))
+    reason = tf.gather([*reasons, "not an image"], _format_index(header))
     content = tf.cast(tf.io.decode_raw(header, tf.uint8), tf.int32)
     is_moving = (_part(header, 8, 8) == b"WEBPVP8X") & (
         content[20] & WEBP_ANIMATION > 0
@@ -122,10 +122,10 @@ def decode_jpeg(data: tf.Tensor) -> tf.Tensor:
 
 
 def make_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Turns and mirrors a picture as its EXIF orientation says.
+    """Turns and mirrors an image as its EXIF orientation says.
 
     Args:
-        image: Picture. Shape (height, width, channels).
+        image: Image. Shape (height, width, channels).
         orientation: 1 (as it is) to 8; int32.
     """
 
@@ -141,7 +141,7 @@ def make_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
 def _decode_png(data: tf.Tensor) -> tf.Tensor:
     pixels = tf.cast(tf.io.decode_png(data, channels=4), tf.float32)
-    # For opaque pictures of fewer than 8 bits, libpng fills in too small an alpha.
+    # For opaque images of fewer than 8 bits, libpng fills in too small an alpha.
     header = tf.io.decode_raw(tf.strings.substr(data, 24, 1), tf.uint8)
     depth = tf.cast(header[0], tf.int32)
     top = tf.cast(tf.bitwise.left_shift(1, tf.minimum(depth, 8)) - 1, tf.float32)
@@ -225,7 +225,7 @@ def _png_orientation(content: tf.Tensor) -> tf.Tensor:
 
 
 def _webp_has_alpha(content: tf.Tensor) -> tf.Tensor:
-    """Returns whether a still WebP picture has an alpha channel, as libwebp does."""
+    """Returns whether a still WebP image has an alpha channel, as libwebp does."""
     lossless = _riff_chunk(content, "VP8L")
     of_lossless = _number(content, lossless + 4, 1) & LOSSLESS_ALPHA > 0
     flags = tf.where(

@@ -1,4 +1,4 @@
-"""Face detection: pictures in, boxes, scores and five landmarks out.
+"""Face detection: images in, boxes, scores and five landmarks out.
 
 `FaceDetector` is what the library asks for; `MtcnnDetector` answers with the cascade of
 `faces.mtcnn`.
@@ -19,15 +19,13 @@ SMALLEST_FACE = 12  # what the first network sees
 # Pixels searched together at most, whatever the batch size: it bounds the memory.
 MAX_PIXELS = 4_000_000
 
-LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
-
 
 @dataclass(frozen=True)
 class Detections:
-    """The faces of one picture, best score first.
+    """The faces of one image, best score first.
 
     Attributes:
-        boxes: `bbox_xyxy` in pixels of the picture. Shape (num_faces, 4), float32.
+        boxes: `bbox_xyxy` in pixels of the image. Shape (num_faces, 4), float32.
         scores: Confidence in [0, 1]. Shape (num_faces,), float32.
         landmarks: (x, y) of eyes, nose and mouth corners in pixels, left and right as
             the viewer sees them. Shape (num_faces, 5, 2), float32.
@@ -42,7 +40,7 @@ class Detections:
 
     @classmethod
     def none(cls) -> Detections:
-        """Returns the detections of a picture without faces."""
+        """Returns the detections of an image without faces."""
         return cls(
             np.zeros((0, 4), "float32"),
             np.zeros((0,), "float32"),
@@ -54,25 +52,25 @@ class FaceDetector(Protocol):
     """What finds faces for `prepare` and `Predictor`."""
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
-        """Returns the faces of each RGB uint8 picture (height, width, 3)."""
+        """Returns the faces of each RGB uint8 image (height, width, 3)."""
 
     def settings(self) -> dict[str, Any]:
         """Returns what determines the result, as plain values."""
 
 
 class MtcnnDetector:
-    """MTCNN over batches of pictures of one size.
+    """MTCNN over batches of images of one size.
 
     Args:
-        min_face_size: Smallest face found: a share of the shorter side of the picture
-            below 1 (default 0.1), or pixels, not below 12. A picture is searched on a
+        min_face_size: Smallest face found: a share of the shorter side of the image
+            below 1 (default 0.1), or pixels, not below 12. An image is searched on a
             reduced copy, in which this face has 20 pixels; boxes are in pixels of the
-            picture given all the same. Small faces cost the most time.
+            image given all the same. Small faces cost the most time.
         max_side: Longest side of the searched copy, in pixels; it wins over the
             smallest face. Defaults to 1024.
         score_threshold: Least confidence of the last network, in [0, 1]. Defaults to
             the package's 0.8.
-        batch_size: Pictures searched together. Defaults to 32.
+        batch_size: Images searched together. Defaults to 32.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -136,16 +134,16 @@ class MtcnnDetector:
         }
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
-        """Finds the faces of each picture.
+        """Finds the faces of each image.
 
         Args:
-            images: RGB pictures of any sizes. Shape (height, width, 3) each, uint8.
+            images: RGB images of any sizes. Shape (height, width, 3) each, uint8.
 
         Returns:
             `Detections` of each, in the order given.
         """
         found = [Detections.none()] * len(images)
-        # Pictures of one size are searched together: a padded picture is another one.
+        # Images of one size are searched together: a padded image is another one.
         groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
         copies = [self._copy(image) for image in images]
         for index, (copy, least, _) in enumerate(copies):
@@ -173,7 +171,7 @@ class MtcnnDetector:
         return copy.numpy(), least.numpy(), factor.numpy()
 
     def _find(self, images: list[np.ndarray], least: float) -> list[Detections]:
-        """Returns the faces of pictures of one size, in their pixels."""
+        """Returns the faces of images of one size, in their pixels."""
         if self._search is None:
             self._search = _make_search(self.score_thresholds)
         faces = self._search(np.stack(images), least)
@@ -185,7 +183,7 @@ class MtcnnDetector:
 
 
 def _make_reduction(min_face_size: float, max_side: int) -> Any:
-    """Returns what makes searched copies, compiled for pictures of any size."""
+    """Returns what makes searched copies, compiled for images of any size."""
     import tensorflow as tf
 
     from keras_agegender.faces.mtcnn import search_copy
@@ -199,7 +197,7 @@ def _make_reduction(min_face_size: float, max_side: int) -> Any:
 
 
 def _make_search(score_thresholds: tuple[float, float, float]) -> Any:
-    """Returns the cascade as a compiled function of pictures and the smallest face."""
+    """Returns the cascade as a compiled function of images and the smallest face."""
     with quiet_start():
         import tensorflow as tf
 
@@ -220,7 +218,7 @@ def _make_search(score_thresholds: tuple[float, float, float]) -> Any:
 
 
 def _scaled(faces: Detections, factor: np.ndarray) -> Detections:
-    """Turns pixels of the searched copy into pixels of the picture given."""
+    """Turns pixels of the searched copy into pixels of the image given."""
     return Detections(
         faces.boxes * np.tile(factor, 2), faces.scores, faces.landmarks * factor
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 
@@ -40,13 +39,13 @@ def make_square(boxes: Any) -> tf.Tensor:
 
 
 def fit_inside(boxes: Any, image_size: Any) -> tf.Tensor:
-    """Shifts boxes into the picture; what is larger than the picture is cut to it.
+    """Shifts boxes into the image; what is larger than the image is cut to it.
 
     A square that fits stays a square: it is moved before it is cut.
 
     Args:
         boxes: Boxes. Shape (..., 4).
-        image_size: (height, width) of the picture.
+        image_size: (height, width) of the image.
 
     Example:
     >>> fit_inside([-5, 10, 15, 30], (100, 100)).numpy().tolist()
@@ -60,13 +59,13 @@ def fit_inside(boxes: Any, image_size: Any) -> tf.Tensor:
 
 
 def full_box(image_size: Any) -> tf.Tensor:
-    """Returns the box of a whole picture of (height, width). Shape (4,)."""
+    """Returns the box of a whole image of (height, width). Shape (4,)."""
     sides = tf.cast(image_size, tf.float32)[::-1]
     return tf.concat([tf.zeros_like(sides), sides], axis=0)
 
 
 def center_square(image_size: Any) -> tf.Tensor:
-    """Returns the largest square in the middle of a picture. Shape (4,).
+    """Returns the largest square in the middle of an image. Shape (4,).
 
     Example:
     >>> center_square((60, 80)).numpy().tolist()
@@ -79,13 +78,13 @@ def center_square(image_size: Any) -> tf.Tensor:
 
 
 def select_face(boxes: Any, image_size: Any, selection: str = "largest") -> tf.Tensor:
-    """Returns which of several faces is the subject of the picture.
+    """Returns which of several faces is the subject of the image.
 
     Args:
         boxes: Boxes, at least one. Shape (num_faces, 4).
-        image_size: (height, width) of the picture.
-        selection: `"largest"` (default) or `"center"`, the one whose center is nearest the
-            picture's.
+        image_size: (height, width) of the image.
+        selection: `"largest"` (default) or `"center"`, the one whose center is nearest
+            the image's.
 
     Returns:
         Its index, int64; the first of equals.
@@ -102,7 +101,7 @@ def select_face(boxes: Any, image_size: Any, selection: str = "largest") -> tf.T
 def eye_angle(landmarks: Any) -> tf.Tensor:
     """Returns the slope of the line from the left to the right eye, in degrees.
 
-    Positive where the right eye lies lower; turning the picture by it counter-clockwise
+    Positive where the right eye lies lower; turning the image by it counter-clockwise
     makes the eyes level. Left and right are the viewer's.
 
     Args:
@@ -117,44 +116,22 @@ def eye_angle(landmarks: Any) -> tf.Tensor:
     return tf.atan2(down, across) * (180 / math.pi)
 
 
-# -- comparing detectors: NumPy, not in any graph --------------------------------------
-
-
-def box_area(boxes: np.ndarray) -> np.ndarray:
-    """Returns areas in square pixels, 0 for empty boxes. Shape (...)."""
-    boxes = np.asarray(boxes, "float32")
-    sides = np.clip(boxes[..., 2:] - boxes[..., :2], 0, None)
-    return sides[..., 0] * sides[..., 1]
-
-
-def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Returns intersection over union of boxes, pair by pair, in [0, 1]."""
-    a, b = np.asarray(a, "float32"), np.asarray(b, "float32")
-    shared = np.concatenate(
-        [np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])],
-        axis=-1,
-    )
-    overlap = box_area(shared)
-    union = box_area(a) + box_area(b) - overlap
-    return np.where(union > 0, overlap / np.where(union > 0, union, 1), 0.0)
-
-
 def resample(image: Any, box: Any, size: Any) -> tf.Tensor:
-    """Cuts a box out of a picture and resizes it: bilinear, antialiased.
+    """Cuts a box out of an image and resizes it: bilinear, antialiased.
 
-    What lies beyond the picture is black.
+    What lies beyond the image is black.
 
     Args:
-        image: Picture. Shape (height, width, channels), any number type.
+        image: Image. Shape (height, width, channels), any number type.
         box: `bbox_xyxy` in pixels. Shape (4,).
         size: (height, width) of the result, in pixels.
 
     Returns:
-        float32 in the picture's range. Shape (*size, channels).
+        float32 in the image's range. Shape (*size, channels).
 
     Example:
-    >>> picture = tf.reshape(tf.range(4.0), (1, 4, 1))
-    >>> resample(picture, [1, 0, 3, 1], (1, 2)).numpy().ravel().tolist()
+    >>> image = tf.reshape(tf.range(4.0), (1, 4, 1))
+    >>> resample(image, [1, 0, 3, 1], (1, 2)).numpy().ravel().tolist()
     [1.0, 2.0]
     """
     box, size = tf.cast(box, tf.float32), tf.cast(size, tf.int32)
@@ -172,7 +149,7 @@ def resample(image: Any, box: Any, size: Any) -> tf.Tensor:
 
 
 def resize(image: Any, size: Any) -> tf.Tensor:
-    """Resizes a whole picture; see `resample`."""
+    """Resizes a whole image; see `resample`."""
     image, size = tf.convert_to_tensor(image), tf.cast(size, tf.int32)
 
     def enlarge() -> tf.Tensor:
@@ -214,15 +191,15 @@ def resize_matrix(source: Any, target: int, enlarge: float = 1.0) -> tf.Tensor:
 
 
 def multiply(image: tf.Tensor, rows: Any, columns: Any) -> tf.Tensor:
-    """Resizes a picture by two matrices; for small ones quicker than `resize`.
+    """Resizes an image by two matrices; for small ones quicker than `resize`.
 
     Args:
-        image: Picture. Shape (height, width, channels).
+        image: Image. Shape (height, width, channels).
         rows: What `resize_matrix` returned for its height.
         columns: The same for its width.
 
     Returns:
-        float32 in the picture's range. Shape (len(rows), len(columns), channels).
+        float32 in the image's range. Shape (len(rows), len(columns), channels).
     """
     depth = tf.shape(image)[2]
     image = tf.cast(image, tf.float32)
@@ -240,16 +217,16 @@ def own_size(box: Any) -> tf.Tensor:
 
 
 def turn(image: Any, box: Any, degrees: Any) -> tf.Tensor:
-    """Cuts a box out of a picture that is turned about the middle of the box.
+    """Cuts a box out of an image that is turned about the middle of the box.
 
     Args:
-        image: Picture. Shape (height, width, channels).
+        image: Image. Shape (height, width, channels).
         box: `bbox_xyxy` in pixels. Shape (4,).
         degrees: Angle, counter-clockwise.
 
     Returns:
         float32, at the box's own size in whole pixels; bilinear, the border repeated
-        where the picture ends.
+        where the image ends.
     """
     box = tf.cast(box, tf.float32)
     reach = tf.norm(box[2:] - box[:2]) / 2 + 1.0  # of the corners, all around
@@ -261,7 +238,7 @@ def turn(image: Any, box: Any, degrees: Any) -> tf.Tensor:
     stretch = (box[2:] - box[:2]) / tf.cast(size[::-1], tf.float32)
     left, top = tf.unstack((tf.cast(1 - size[::-1], tf.float32) / 2) * stretch)
     cos, sin = tf.cos(angle), tf.sin(angle)
-    transform = tf.stack(  # pixel of the result -> pixel of the picture
+    transform = tf.stack(  # pixel of the result -> pixel of the image
         [
             *(cos * stretch[0], -sin * stretch[1], middle[0] + cos * left - sin * top),
             *(sin * stretch[0], cos * stretch[1], middle[1] + sin * left + cos * top),
@@ -279,13 +256,13 @@ def turn(image: Any, box: Any, degrees: Any) -> tf.Tensor:
 
 
 def _part(image: Any, low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the pixels of a picture that are needed, and (x, y) of the first.
+    """Returns the pixels of an image that are needed, and (x, y) of the first.
 
     A face of a large photo takes no longer than one of a small one.
 
     Args:
-        image: Picture. Shape (height, width, channels).
-        low: (x, y) of the first pixel that is needed; may leave the picture.
+        image: Image. Shape (height, width, channels).
+        low: (x, y) of the first pixel that is needed; may leave the image.
         high: (x, y) behind the last one.
     """
     image = tf.convert_to_tensor(image)

@@ -1,7 +1,7 @@
-"""Reading pictures of any kind as RGB, or saying in one line why not.
+"""Reading images of any kind as RGB, or saying in one line why not.
 
 Files are decoded by the graph that exported models hold, so that both see the same
-pixels and refuse the same files; Pillow says how large a picture is and what is wrong
+pixels and refuse the same files; Pillow says how large an image is and what is wrong
 with a damaged one.
 """
 
@@ -25,15 +25,15 @@ PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
 
 
 class UnreadableImageError(ValueError):
-    """A picture that cannot be read; the message says which and why, in one line."""
+    """An image that cannot be read; the message says which and why, in one line."""
 
 
 def read_image(source: str | Path | bytes) -> np.ndarray:
     """Reads a JPEG, PNG, GIF, WebP or BMP file as RGB, upright.
 
-    EXIF orientation is applied; grayscale, palette, CMYK and 16-bit pictures become RGB
+    EXIF orientation is applied; grayscale, palette, CMYK and 16-bit images become RGB
     of 8 bits; transparency of PNG and WebP files is put on white, that of GIF files on
-    their own background; of a GIF or PNG animation the first picture counts. Exported
+    their own background; of a GIF or PNG animation the first image counts. Exported
     models see the same pixels and refuse the same files.
 
     Args:
@@ -44,7 +44,7 @@ def read_image(source: str | Path | bytes) -> np.ndarray:
 
     Raises:
         UnreadableImageError: If there is no such file, or it is empty, truncated, no
-            picture, of a format that is not read (TIFF, EPS, animated WebP …), or
+            image, of a format that is not read (TIFF, EPS, animated WebP …), or
             larger than 200 megapixels.
 
     Example:
@@ -57,7 +57,7 @@ def read_image(source: str | Path | bytes) -> np.ndarray:
     pixels = None if problem else graph.decode(data)
     if pixels is None:
         reason = graph.refusal(data) or problem or _problem(data, header_only=False)
-        reason = reason or "damaged picture (TensorFlow cannot decode it)."
+        reason = reason or "damaged image (TensorFlow cannot decode it)."
         raise UnreadableImageError(f"{name}: {reason}")
     return pixels
 
@@ -77,19 +77,19 @@ def open_image(data: bytes) -> Image.Image:
 def _problem(data: bytes, header_only: bool) -> str:
     """Returns what Pillow finds wrong with a file; empty if nothing."""
     try:
-        with open_image(data) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                size = f"{picture.width} x {picture.height}"
+        with open_image(data) as image:
+            if image.width * image.height > MAX_PIXELS:
+                size = f"{image.width} x {image.height}"
                 return f"{size} pixels are more than {MAX_PIXELS}."
             if not header_only:
-                picture.load()
+                image.load()
     except UnidentifiedImageError:
-        return "not a picture."
+        return "not an image."
     except Image.DecompressionBombError as error:
         return str(error)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        return f"damaged picture ({reason})."
+        return f"damaged image ({reason})."
     return ""
 
 
@@ -104,7 +104,7 @@ class _Graph(NamedTuple):
 def _graph() -> _Graph:
     import tensorflow as tf
 
-    from keras_agegender.faces.decoding import JPEG, decode_picture, refusal
+    from keras_agegender.faces.decoding import JPEG, decode_image, refusal
 
     @functools.cache
     def traced(function: Callable[[tf.Tensor], tf.Tensor]) -> Callable:
@@ -112,9 +112,9 @@ def _graph() -> _Graph:
         return tf.function(function, [file], autograph=False).get_concrete_function()
 
     def decode_or_none(data: bytes) -> np.ndarray | None:
-        # What `decode_picture` does with such a file; tracing it all takes a second.
+        # What `decode_image` does with such a file; tracing it all takes a second.
         is_jpeg = data.startswith(JPEG.magic)
-        decode = traced(JPEG.decode if is_jpeg else decode_picture)
+        decode = traced(JPEG.decode if is_jpeg else decode_image)
         try:
             return decode(tf.constant(data)).numpy()
         except (tf.errors.OpError, UnicodeDecodeError):  # the latter of a message
@@ -128,7 +128,7 @@ def _graph() -> _Graph:
 
 def _read_bytes(source: str | Path | bytes) -> tuple[bytes, str]:
     if isinstance(source, bytes):
-        data, name = source, "picture"
+        data, name = source, "image"
     else:
         name = str(source)
         try:
@@ -136,7 +136,7 @@ def _read_bytes(source: str | Path | bytes) -> tuple[bytes, str]:
         except FileNotFoundError:
             raise UnreadableImageError(f"{name}: no such file.") from None
         except IsADirectoryError:
-            raise UnreadableImageError(f"{name}: a directory, not a picture.") from None
+            raise UnreadableImageError(f"{name}: a directory, not an image.") from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise UnreadableImageError(f"{name}: {reason}.") from None
@@ -145,24 +145,24 @@ def _read_bytes(source: str | Path | bytes) -> tuple[bytes, str]:
     return data, name
 
 
-def pillow_to_rgb(picture: Image.Image) -> np.ndarray:
-    """Returns the pixels of a Pillow picture of any mode as RGB, on white."""
-    if picture.mode.startswith("I") or picture.mode == "F":  # 16 or 32 bits of gray
-        values = np.asarray(picture, dtype="float64")
+def pillow_to_rgb(image: Image.Image) -> np.ndarray:
+    """Returns the pixels of a Pillow image of any mode as RGB, on white."""
+    if image.mode.startswith("I") or image.mode == "F":  # 16 or 32 bits of gray
+        values = np.asarray(image, dtype="float64")
         top = 255.0 if values.max(initial=0) <= 255 else 65535.0
         gray = np.clip(values * (255.0 / top), 0, 255).round().astype("uint8")
         return np.repeat(gray[..., None], 3, axis=2)
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or (
-        "transparency" in picture.info
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or (
+        "transparency" in image.info
     ):
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-        picture = Image.alpha_composite(white, picture)
-    return np.array(picture.convert("RGB"))
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return np.array(image.convert("RGB"))
 
 
 def encode_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
-    """Returns the JPEG file of an RGB picture.
+    """Returns the JPEG file of an RGB image.
 
     Args:
         image: Pixels in [0, 255]. Shape (height, width, 3), uint8.
@@ -171,5 +171,5 @@ def encode_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
     options = [cv2.IMWRITE_JPEG_QUALITY, quality]
     done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     if not done:
-        raise ValueError(f"Cannot encode a picture of shape {image.shape} as JPEG.")
+        raise ValueError(f"Cannot encode an image of shape {image.shape} as JPEG.")
     return data.tobytes()

@@ -137,7 +137,7 @@ def _flat(x: tf.Tensor) -> tf.Tensor:
     return tf.reshape(x, (-1, int(np.prod(x.shape[1:]))))
 
 
-# Pairs of boxes compared at a time, and boxes of one picture at most (the best): they
+# Pairs of boxes compared at a time, and boxes of one image at most (the best): they
 # bound the memory, 2048² pairs at once, some 100 MB.
 MAX_PAIRS = 2048 * 2048
 MAX_BOXES = 2048
@@ -151,23 +151,23 @@ def suppress(
     num_images: tf.Tensor,
     over: str = "union",
 ) -> tf.Tensor:
-    """Returns the boxes that no better box of the same picture overlaps.
+    """Returns the boxes that no better box of the same image overlaps.
 
     As in the `mtcnn` package, a better box suppresses even if it is suppressed itself;
     that makes it one comparison of all pairs, not a loop over boxes.
 
     Args:
-        image_index: Picture of each box. Shape (num_boxes,), int64.
+        image_index: Image of each box. Shape (num_boxes,), int64.
         boxes: `bbox_xyxy`. Shape (num_boxes, 4).
         scores: Shape (num_boxes,). Of equal scores the earlier box is the better one.
         threshold: Greatest overlap that two boxes may have.
-        num_images: How many pictures there are.
+        num_images: How many images there are.
         over: What the intersection is divided by: `"union"` (default) or the
             `"smaller"` of the two.
 
     Returns:
-        Indices of the boxes that stay, picture by picture, best score first. Of more
-        than 2048 boxes of a picture, the worst go unseen.
+        Indices of the boxes that stay, image by image, best score first. Of more
+        than 2048 boxes of an image, the worst go unseen.
     """
     order = tf.argsort(scores, direction="DESCENDING", stable=True)
     order = tf.gather(order, tf.argsort(tf.gather(image_index, order), stable=True))
@@ -197,7 +197,7 @@ def suppress(
 
 
 def _unbeaten(boxes: tf.Tensor, threshold: float, over: str) -> tf.Tensor:
-    """Returns which boxes (pictures, count, 4), best first, no better one overlaps."""
+    """Returns which boxes (images, count, 4), best first, no better one overlaps."""
     a, b = boxes[:, :, tf.newaxis], boxes[:, tf.newaxis]
     width = tf.minimum(a[..., 2], b[..., 2]) - tf.maximum(a[..., 0], b[..., 0])
     height = tf.minimum(a[..., 3], b[..., 3]) - tf.maximum(a[..., 1], b[..., 1])
@@ -220,11 +220,11 @@ REFINED_TOGETHER, OUTPUT_TOGETHER = 2048, 512
 
 
 class Faces(NamedTuple):
-    """Faces of a batch of pictures, picture by picture, best score first.
+    """Faces of a batch of images, image by image, best score first.
 
     Attributes:
-        image_index: Which picture. Shape (num_faces,), int64.
-        boxes: `bbox_xyxy` in pixels; may leave the picture. Shape (num_faces, 4).
+        image_index: Which image. Shape (num_faces,), int64.
+        boxes: `bbox_xyxy` in pixels; may leave the image. Shape (num_faces, 4).
         scores: Confidence in [0, 1]. Shape (num_faces,).
         landmarks: (x, y) of eyes, nose and mouth corners. Shape (num_faces, 5, 2).
     """
@@ -273,7 +273,7 @@ class Mtcnn(tf.Module):
         self._output_faces = OutputNetwork()
 
     def __call__(self, images: tf.Tensor, min_face_size: float | tf.Tensor) -> Faces:
-        """Finds the faces of pictures of one size.
+        """Finds the faces of images of one size.
 
         Args:
             images: RGB, values in [0, 255]. Shape (batch, height, width, 3).
@@ -387,7 +387,7 @@ def _over_patches(
             corners[start:end],
             image_index[start:end],
             (network.side, network.side),
-            extrapolation_value=MEAN,  # beyond the picture, as the package has it
+            extrapolation_value=MEAN,  # beyond the image, as the package has it
         )
         pairs = zip(results, network(patches), strict=True)
         return end, *(tf.concat(pair, axis=0) for pair in pairs)
@@ -420,18 +420,18 @@ def _squares(boxes: tf.Tensor) -> tf.Tensor:
 
 
 SMALLEST_FACE = 12  # what the first network sees
-# A face of this many pixels is enough for all three networks: a picture is searched on
+# A face of this many pixels is enough for all three networks: an image is searched on
 # a copy in which the smallest face asked for has no more.
 SEARCHED_FACE = 20
 
 
 class SearchCopy(NamedTuple):
-    """A picture as it is searched.
+    """An image as it is searched.
 
     Attributes:
         image: The copy. Shape (height, width, 3), uint8.
         min_face_size: Smallest face to search for, in its pixels.
-        factor: (x, y) from its pixels to those of the picture. Shape (2,).
+        factor: (x, y) from its pixels to those of the image. Shape (2,).
     """
 
     image: tf.Tensor
@@ -440,11 +440,11 @@ class SearchCopy(NamedTuple):
 
 
 def search_copy(image: tf.Tensor, min_face_size: float, max_side: int) -> SearchCopy:
-    """Reduces a picture until its smallest face has 20 pixels.
+    """Reduces an image until its smallest face has 20 pixels.
 
     Args:
         image: RGB. Shape (height, width, 3), uint8.
-        min_face_size: Smallest face: a share of the shorter side of the picture below
+        min_face_size: Smallest face: a share of the shorter side of the image below
             1, or pixels.
         max_side: Longest side of the copy, in pixels; it wins over the smallest face.
     """

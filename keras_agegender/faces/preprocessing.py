@@ -20,14 +20,14 @@ class CropOptions:
         margin: Share of the box added on each side, in [0, 4]. MTCNN's boxes end at
             forehead and chin; 0.25 (default) takes in hair and ears.
         square: Whether the shorter side is lengthened, so that a face is not squeezed.
-            Defaults to true. The crop is shifted into the picture before it is cut.
+            Defaults to true. The crop is shifted into the image before it is cut.
         face_selection: Which of several faces: `"largest"` (default) or `"center"`.
         fallback: Where none is found: `"center"` (default), the central square,
-            `"full"`, the whole picture, or `"skip"`, no crop.
-        align: Whether the picture is turned about the middle of the crop until the eyes
+            `"full"`, the whole image, or `"skip"`, no crop.
+        align: Whether the image is turned about the middle of the crop until the eyes
             are level; what it lacks at the corners is filled with its border. Defaults
             to false.
-        pad: Whether a crop may leave the picture, where black fills it up, so that the
+        pad: Whether a crop may leave the image, where black fills it up, so that the
             face stays in its middle. Defaults to false.
 
     Raises:
@@ -72,36 +72,36 @@ class CropOptions:
         return cls(**{names[k]: value for k, value in options.items() if k in names})
 
 
-# Raised when the same settings begin to give other pixels.
+# Increased when the same settings give other pixels.
 VERSION = 1
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture file becomes what a model sees.
+    """How an image file becomes the input of a model.
 
     The steps, in this order: decode to upright RGB (EXIF orientation applied,
     transparency put on white); find the faces and choose one; cut it out, or take the
-    whole picture; resize it to the stored size and compress it, as `prepare` stores it;
+    whole image; resize it to the stored size and compress it, as `prepare` stores it;
     resize it to the model's input; cut the center, if it was made larger; scale to
     [0, 1].
 
-    It is plain data: equal settings are equal, it can be hashed, and `to_dict` is what
-    `prepare` writes into the dataset, `train` into the run and `export` beside the
-    model. `PreprocessingGraph` carries it out, the same graph everywhere.
+    It is plain data, comparable and hashable. `prepare` writes its `to_dict` into the
+    dataset, `train` into the run and `export` beside the model. `PreprocessingGraph`
+    applies it, the same graph everywhere.
 
     Args:
-        crop: How a face is cut out; `None` (default) takes whole pictures.
-        detector: What `settings()` of the detector says; `None` with `crop` is that of
+        crop: How a face is cut out; `None` (default) takes whole images.
+        detector: `settings()` of the detector; `None` with `crop` is those of
             `MtcnnDetector()`.
-        stored_size: (height, width) in pixels that `prepare` stores pictures with;
+        stored_size: (height, width) in pixels that `prepare` stores images with;
             `None` leaves them their own. Defaults to 256 x 256.
         jpeg_quality: Quality of the stored JPEG files, 1 to 100; `None` compresses
             nothing. Prediction compresses faces too, as training saw them: at quality
             95 a saturated pixel may move by 20 of 255. Defaults to 95.
         image_size: (height, width) of the model's input, in pixels; `None` (default) as
             long as no model is known.
-        enlarge: Side of the picture before its center is cut out, over that of the
+        enlarge: Side of the image before its center is cut out, over that of the
             input, at least 1. Defaults to 1: nothing is cut.
 
     Raises:
@@ -150,18 +150,35 @@ class Preprocessing:
 
     @property
     def faces(self) -> str:
-        """`"cropped"` where faces are cut out, `"whole"` where pictures stay whole."""
+        """`"cropped"` where faces are cut out, `"whole"` where images stay whole."""
         return "whole" if self.crop is None else "cropped"
 
     @property
     def uses_mtcnn(self) -> bool:
-        """Whether the faces are those of `MtcnnDetector`, which a graph can find."""
+        """Whether faces are found by `MtcnnDetector`, which a graph can contain."""
         return self.detector is not None and self.detector.get("detector") == "mtcnn"
+
+    @property
+    def crop_size(self) -> tuple[int, int]:
+        """(height, width) of the crops that a file of one crop size takes.
+
+        It is the stored size; if images are stored at their own sizes, it is the size
+        that the input is cut out of.
+        """
+        if self.stored_size is not None:
+            return self.stored_size
+        if self.image_size is None:
+            raise ValueError(
+                "Invalid preprocessing. Expected `image_size`, the model's input. "
+                f"Received: {self.describe()}."
+            )
+        height, width = self.image_size
+        return round(height * self.enlarge), round(width * self.enlarge)
 
     def with_input(
         self, image_size: tuple[int, int], enlarge: float = 1.0
     ) -> Preprocessing:
-        """Returns the path that goes on to a model's input.
+        """Returns the preprocessing up to a model's input.
 
         Args:
             image_size: (height, width) of the input, in pixels.
@@ -170,19 +187,19 @@ class Preprocessing:
         return replace(self, image_size=image_size, enlarge=enlarge)
 
     def stored(self) -> Preprocessing:
-        """Returns the path as far as the stored picture: what a dataset has."""
+        """Returns the preprocessing up to the stored image, as a dataset has it."""
         return replace(self, image_size=None, enlarge=1.0)
 
     def differences(self, other: Preprocessing) -> list[str]:
-        """Returns the names of the settings in which two paths differ."""
+        """Returns the names of the settings in which two of them differ."""
         mine, others = self.to_dict(), other.to_dict()
         return [name for name in mine if mine[name] != others[name]]
 
     def describe(self) -> str:
-        """Returns the path in a line."""
+        """Returns the preprocessing in one line."""
         steps = ["upright RGB"]
         if self.crop is None:
-            steps.append("whole picture")
+            steps.append("whole image")
         else:
             name = (self.detector or {}).get("detector", "unknown detector")
             words = [f"{name} face", f"margin {self.crop.margin:g}"]
@@ -201,7 +218,7 @@ class Preprocessing:
         return "; ".join(steps)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the path as plain values, ready for JSON."""
+        """Returns the preprocessing as plain values, ready for JSON."""
         return {
             "version": VERSION,
             "crop": self.crop.to_dict() if self.crop else None,
@@ -214,7 +231,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
-        """Returns the path that `to_dict` wrote.
+        """Returns the preprocessing that `to_dict` wrote.
 
         Raises:
             ValueError: If it was written by another version, or lacks something.
@@ -222,8 +239,8 @@ class Preprocessing:
         names = {field.name for field in fields(cls)}
         if values.get("version") != VERSION or names - set(values):
             raise ValueError(
-                "Invalid pixel path. Expected what version "
-                f"{VERSION} of it writes. Received: {dict(values)}."
+                "Invalid preprocessing. Expected what `to_dict` of version "
+                f"{VERSION} returns. Received: {dict(values)}."
             )
         arguments = {name: values[name] for name in names}
         if arguments["crop"] is not None:

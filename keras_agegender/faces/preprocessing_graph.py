@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from keras_agegender.faces.decoding import decode_jpeg, decode_picture
+from keras_agegender.faces.decoding import decode_image, decode_jpeg
 from keras_agegender.faces.detector import MtcnnDetector
 from keras_agegender.faces.geometry import (
     add_margin,
@@ -27,47 +27,22 @@ from keras_agegender.faces.geometry import (
     turn,
 )
 from keras_agegender.faces.mtcnn import Mtcnn, search_copy
-from keras_agegender.faces.preprocessing import Preprocessing
-
-
-def stored_to_input(
-    picture: tf.Tensor, image_size: tuple[int, int], path: Preprocessing
-) -> tf.Tensor:
-    """Turns a stored picture into the network's input; see `PreprocessingGraph.to_input`.
-
-    Pictures of the stored size are multiplied with two matrices, as in model files. All
-    others are resized: it gives the same up to rounding, and takes twice the time.
-    """
-    height, width = image_size
-    large = enlarged_size((height, width), path.enlarge)
-    top, left = (large[0] - height) // 2, (large[1] - width) // 2
-
-    def any_size() -> tf.Tensor:
-        image = unit_pixels(picture, large)
-        return image[top : top + height, left : left + width]
-
-    if path.stored_size is None:
-        return tf.ensure_shape(any_size(), (height, width, 3))
-    rows, columns = (
-        _constant_matrix(source, target, path.enlarge)
-        for source, target in zip(path.stored_size, (height, width), strict=True)
-    )
-    image = tf.cond(
-        tf.reduce_all(tf.shape(picture)[:2] == tf.constant(path.stored_size)),
-        lambda: _to_unit(multiply(picture, rows, columns)),
-        any_size,
-    )
-    return tf.ensure_shape(image, (height, width, 3))
+from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
 
 
 def enlarged_size(image_size: tuple[int, int], enlarge: float) -> tuple[int, int]:
-    """Returns the (height, width) out of which the input is cut."""
+    """Returns the (height, width) that the input is cut out of."""
     return round(image_size[0] * enlarge), round(image_size[1] * enlarge)
 
 
-def unit_pixels(picture: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-    """Resizes a picture and scales it from [0, 255] to [0, 1], float32."""
-    return _to_unit(resize(picture, size))
+def unit_pixels(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    """Resizes an image and scales it from [0, 255] to [0, 1], float32."""
+    return _to_unit(resize(image, size))
+
+
+def encode_jpeg(image: tf.Tensor, quality: int | None) -> tf.Tensor:
+    """Returns the JPEG file of an RGB image; `None` is quality 95."""
+    return tf.io.encode_jpeg(image, format="rgb", quality=quality or 95)
 
 
 @functools.cache
@@ -85,7 +60,7 @@ IMAGE = tf.TensorSpec((None, None, 3), tf.uint8)
 
 
 class PhotoFaces(NamedTuple):
-    """Faces of one picture, from left to right.
+    """Faces of one image, from left to right.
 
     Attributes:
         boxes: `bbox_xyxy` in pixels. Shape (num_faces, 4), float32.
@@ -99,11 +74,11 @@ class PhotoFaces(NamedTuple):
 
 
 class StoredFace(NamedTuple):
-    """One picture as `prepare` stores it.
+    """One image as `prepare` stores it.
 
     Attributes:
         jpeg: The file. A string scalar.
-        box: What was cut out, `bbox_xyxy` in pixels of the picture. Shape (4,).
+        box: The part that was cut out, `bbox_xyxy` in pixels of the image. Shape (4,).
         score: The detector's confidence; 0 without a face.
     """
 
@@ -113,41 +88,37 @@ class StoredFace(NamedTuple):
 
 
 class PreprocessingGraph(tf.Module):
-    """Carries out a `Preprocessing`, eagerly, in `tf.data` and in a SavedModel.
+    """Applies a `Preprocessing`, eagerly, in `tf.data` and in a SavedModel.
 
     Args:
-        path: What to do. With a detector other than MTCNN, faces must come from
-            outside: `find` and `subject` are not available.
+        spec: The preprocessing. With a detector other than MTCNN, `find` and `subject`
+            are not available: faces must come from outside.
 
     Example:
     >>> graph = PreprocessingGraph(Preprocessing(crop=CropOptions()))  # doctest: +SKIP
     >>> dataset.map(graph.subject)  # doctest: +SKIP
     """
 
-    def __init__(self, path: Preprocessing) -> None:
+    def __init__(self, spec: Preprocessing) -> None:
         super().__init__()
-        self.path = path
+        self.spec = spec
         self._cascade: Mtcnn | None = None
-        if path.uses_mtcnn:
-            self._detector = MtcnnDetector.from_settings(path.detector or {})
+        if spec.uses_mtcnn:
+            self._detector = MtcnnDetector.from_settings(spec.detector or {})
             self._cascade = Mtcnn(score_thresholds=self._detector.score_thresholds)
 
     # -- from bytes to faces -----------------------------------------------------------
 
     def decode(self, data: tf.Tensor) -> tf.Tensor:
         """Decodes a file to upright RGB."""
-        return decode_picture(data)
+        return decode_image(data)
 
     def find(self, image: tf.Tensor) -> PhotoFaces:
-        """Finds all faces of a picture.
-
-        Args:
-            image: RGB. Shape (height, width, 3), uint8.
-        """
+        """Finds all faces of an RGB image. Shape (height, width, 3), uint8."""
         if self._cascade is None:
             raise ValueError(
-                "Invalid pixel path. Expected one whose detector is 'mtcnn': no other "
-                f"can be put into a graph. Received: {self.path.describe()}."
+                "Invalid preprocessing. Expected the detector 'mtcnn', the only one "
+                f"that a graph can contain. Received: {self.spec.describe()}."
             )
         search = search_copy(
             image, self._detector.min_face_size, self._detector.max_side
@@ -160,13 +131,10 @@ class PreprocessingGraph(tf.Module):
             tf.gather(found.landmarks, order) * search.factor,
         )
 
-    # -- from faces to stored pictures -------------------------------------------------
+    # -- from faces to stored images -------------------------------------------------
 
     def crop_box(self, image: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
-        """Returns the box to cut out around a face box. Shape (4,).
-
-        It lies inside the picture, unless the options say that it need not.
-        """
+        """Returns the box to cut out around a face, inside the image unless `pad`."""
         options = self._options()
         box = add_margin(box, options.margin)
         if options.square:
@@ -176,47 +144,47 @@ class PreprocessingGraph(tf.Module):
         return fit_inside(box, tf.shape(image)[:2])
 
     def fallback_box(self, image: tf.Tensor) -> tf.Tensor:
-        """Returns the box to cut out of a picture without a face. Shape (4,)."""
+        """Returns the box to cut out of an image without a face. Shape (4,)."""
         size = tf.shape(image)[:2]
-        if self.path.crop is None or self.path.crop.fallback == "full":
+        if self.spec.crop is None or self.spec.crop.fallback == "full":
             return full_box(size)
         return center_square(size)
 
     def cut(
         self, image: tf.Tensor, box: tf.Tensor, landmarks: tf.Tensor | None = None
     ) -> tf.Tensor:
-        """Cuts a box out of a picture, at the stored size; not compressed yet.
+        """Cuts a box out of an image, at the stored size; not compressed yet.
 
         Args:
             image: RGB. Shape (height, width, 3), uint8.
-            box: What `crop_box` or `fallback_box` returned. Shape (4,).
-            landmarks: Those of the face, if the picture is to be turned by its eyes.
+            box: From `crop_box` or `fallback_box`. Shape (4,).
+            landmarks: Those of the face, by which `align` turns the image.
 
         Returns:
             RGB. Shape (height, width, 3), uint8.
         """
-        size = self.path.stored_size or own_size(box)
+        size = self.spec.stored_size or own_size(box)
         if landmarks is None or not self._options().align:
             return to_bytes(resample(image, box, size))
         return to_bytes(resize(turn(image, box, eye_angle(landmarks)), size))
 
-    def compress(self, picture: tf.Tensor) -> tf.Tensor:
-        """Returns a picture as it comes back from its stored file."""
-        if self.path.jpeg_quality is None:
-            return picture
-        return decode_jpeg(encode_jpeg(picture, self.path.jpeg_quality))
+    def compress(self, crop: tf.Tensor) -> tf.Tensor:
+        """Returns a crop as it is read back from its stored file."""
+        if self.spec.jpeg_quality is None:
+            return crop
+        return decode_jpeg(encode_jpeg(crop, self.spec.jpeg_quality))
 
     def face(self, image: tf.Tensor, box: tf.Tensor, landmarks: tf.Tensor) -> tf.Tensor:
-        """Returns the stored picture of a face box. Shape (height, width, 3), uint8."""
+        """Returns the stored crop of a face box. Shape (height, width, 3), uint8."""
         box = self.crop_box(image, box)
         return self.compress(self.cut(image, box, landmarks))
 
     def whole(self, image: tf.Tensor) -> tf.Tensor:
-        """Returns the stored picture of a whole one."""
+        """Returns the stored form of a whole image."""
         return self.compress(self.cut(image, full_box(tf.shape(image)[:2])))
 
     def subject(self, image: tf.Tensor) -> tf.Tensor:
-        """Returns the stored picture of the one face that counts, or of the fallback.
+        """Returns the stored crop of the selected face, or of the fallback.
 
         Args:
             image: RGB. Shape (height, width, 3), uint8.
@@ -224,122 +192,115 @@ class PreprocessingGraph(tf.Module):
         Returns:
             RGB. Shape (height, width, 3), uint8.
         """
-        if self.path.crop is None:
+        if self.spec.crop is None:
             return tf.ensure_shape(self.whole(image), (None, None, 3))
-        faces = self.find(image)
-        picture, _, _ = self._cut_subject(image, faces)
-        return tf.ensure_shape(self.compress(picture), (None, None, 3))
+        crop, _, _ = self._cut_subject(image, self.find(image))
+        return tf.ensure_shape(self.compress(crop), (None, None, 3))
 
     def store(self, image: tf.Tensor, faces: PhotoFaces) -> StoredFace:
-        """Returns what `prepare` stores of a picture whose faces were found.
+        """Returns what `prepare` stores of an image, given its faces, if any."""
+        crop, box, score = self._cut_subject(image, faces)
+        return StoredFace(encode_jpeg(crop, self.spec.jpeg_quality), box, score)
 
-        Args:
-            image: RGB. Shape (height, width, 3), uint8.
-            faces: Its faces; there may be none.
+    def to_crop(self, stored: tf.Tensor) -> tf.Tensor:
+        """Returns a stored image as a crop of `spec.crop_size`, for model files.
+
+        If images are stored at their own sizes, pixels are rounded once more than by
+        `to_input`: a probability moves by about 0.001.
         """
-        picture, box, score = self._cut_subject(image, faces)
-        return StoredFace(encode_jpeg(picture, self.path.jpeg_quality), box, score)
+        if self.spec.stored_size is not None:
+            return stored
+        return to_bytes(resize(stored, self.spec.crop_size))
 
-    def to_crop(self, picture: tf.Tensor) -> tf.Tensor:
-        """Returns a stored picture as a crop of the stored size, for model files.
+    # -- from stored images to the input -----------------------------------------------
 
-        Where pictures are stored as they are, its pixels are rounded once more than
-        `to_input` rounds them: a probability moves by about 0.001.
+    def to_input(self, stored: tf.Tensor) -> tf.Tensor:
+        """Turns a stored image into the model's input.
 
-        Args:
-            picture: RGB. Shape (height, width, 3), uint8.
-        """
-        if self.path.stored_size is not None:
-            return picture
-        return to_bytes(resize(picture, crop_size(self.path)))
-
-    # -- from stored pictures to the input ---------------------------------------------
-
-    def to_input(self, picture: tf.Tensor) -> tf.Tensor:
-        """Turns a stored picture into the model's input.
+        Images of the stored size are multiplied by two matrices, as in model files.
+        Others are resized, with the same result up to rounding, in twice the time.
 
         Args:
-            picture: RGB. Shape (height, width, 3), uint8.
+            stored: RGB. Shape (height, width, 3), uint8.
 
         Returns:
             float32 in [0, 1]. Shape (*image_size, 3).
         """
-        return stored_to_input(picture, self.image_size, self.path)
+        (height, width), enlarge = self.image_size, self.spec.enlarge
+        large = enlarged_size((height, width), enlarge)
+        top, left = (large[0] - height) // 2, (large[1] - width) // 2
+
+        def any_size() -> tf.Tensor:
+            image = unit_pixels(stored, large)
+            return image[top : top + height, left : left + width]
+
+        if self.spec.stored_size is None:
+            return tf.ensure_shape(any_size(), (height, width, 3))
+        rows, columns = (
+            _constant_matrix(source, target, enlarge)
+            for source, target in zip(
+                self.spec.stored_size, (height, width), strict=True
+            )
+        )
+        image = tf.cond(
+            tf.reduce_all(tf.shape(stored)[:2] == tf.constant(self.spec.stored_size)),
+            lambda: _to_unit(multiply(stored, rows, columns)),
+            any_size,
+        )
+        return tf.ensure_shape(image, (height, width, 3))
 
     def face_file(self, data: tf.Tensor) -> tf.Tensor:
-        """Turns the file of a face crop, or of a whole picture, into the model's input.
+        """Turns the file of a face crop, or of a whole image, into the model's input.
 
-        A JPEG of the stored size is taken for a file of a prepared dataset and not
+        A JPEG of the stored size is assumed to be of a prepared dataset and is not
         compressed again.
         """
         image = self.decode(data)
-        is_jpeg = tf.strings.substr(data, 0, 2) == b"\xff\xd8"
-        is_stored = is_jpeg
-        if self.path.stored_size is not None:
-            same = tf.shape(image)[:2] == tf.constant(self.path.stored_size)
-            is_stored = is_jpeg & tf.reduce_all(same)
-        picture = tf.cond(is_stored, lambda: image, lambda: self.whole(image))
-        return self.to_input(picture)
+        is_stored = tf.strings.substr(data, 0, 2) == b"\xff\xd8"
+        if self.spec.stored_size is not None:
+            same = tf.shape(image)[:2] == tf.constant(self.spec.stored_size)
+            is_stored &= tf.reduce_all(same)
+        return self.to_input(
+            tf.cond(is_stored, lambda: image, lambda: self.whole(image))
+        )
 
     # -- parts -------------------------------------------------------------------------
 
-    def _options(self) -> Any:
-        if self.path.crop is None:
+    def _options(self) -> CropOptions:
+        if self.spec.crop is None:
             raise ValueError(
-                "Invalid pixel path. Expected one with `crop`; this one takes whole "
-                f"pictures. Received: {self.path.describe()}."
+                "Invalid preprocessing. Expected `crop`. Received one of whole images: "
+                f"{self.spec.describe()}."
             )
-        return self.path.crop
+        return self.spec.crop
 
     @property
     def image_size(self) -> tuple[int, int]:
         """(height, width) of the model's input, in pixels."""
-        if self.path.image_size is None:
+        if self.spec.image_size is None:
             raise ValueError(
-                "Invalid pixel path. Expected one with `image_size`, the model's "
-                f"input. Received: {self.path.describe()}."
+                "Invalid preprocessing. Expected `image_size`, the model's input. "
+                f"Received: {self.spec.describe()}."
             )
-        return self.path.image_size
+        return self.spec.image_size
 
     def _cut_subject(
         self, image: tf.Tensor, faces: PhotoFaces
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Returns crop, box and score of the face that counts, or of the fallback."""
+        """Returns crop, box and score of the selected face, or of the fallback."""
 
         def cut_fallback() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             box = self.fallback_box(image)
             return self.cut(image, box), box, tf.constant(0.0)
 
-        if self.path.crop is None:
+        if self.spec.crop is None:
             return cut_fallback()
-        selection = self.path.crop.face_selection
+        selection = self.spec.crop.face_selection
 
         def cut_face() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            size = tf.shape(image)[:2]
-            index = select_face(faces.boxes, size, selection)
+            index = select_face(faces.boxes, tf.shape(image)[:2], selection)
             box = self.crop_box(image, faces.boxes[index])
-            picture = self.cut(image, box, faces.landmarks[index])
-            return picture, box, faces.scores[index]
+            crop = self.cut(image, box, faces.landmarks[index])
+            return crop, box, faces.scores[index]
 
         return tf.cond(tf.shape(faces.boxes)[0] > 0, cut_face, cut_fallback)
-
-
-def encode_jpeg(picture: tf.Tensor, quality: int | None) -> tf.Tensor:
-    """Returns the JPEG file of an RGB picture; `None` is quality 95."""
-    return tf.io.encode_jpeg(picture, format="rgb", quality=quality or 95)
-
-
-def crop_size(path: Preprocessing) -> tuple[int, int]:
-    """Returns the (height, width) of crops that a file of one size takes.
-
-    It is the stored size; where pictures are stored as they are, it is the size that
-    the input is cut out of.
-    """
-    if path.stored_size is not None:
-        return path.stored_size
-    if path.image_size is None:
-        raise ValueError(
-            "Invalid pixel path. Expected one with `image_size`, the model's input. "
-            f"Received: {path.describe()}."
-        )
-    return enlarged_size(path.image_size, path.enlarge)

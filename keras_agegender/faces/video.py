@@ -100,7 +100,7 @@ def check_frames_per_second(value: float) -> None:
 
 
 def _open(file: Path) -> cv2.VideoCapture:
-    # A name alone may mean a camera, an address or numbered pictures to OpenCV.
+    # A name alone may mean a camera, an address or numbered images to OpenCV.
     if file.is_dir():
         raise UnreadableImageError(f"{file}: a directory, not a video.")
     if not file.is_file():
@@ -136,7 +136,7 @@ class _Track:
 
 
 class FaceTracker:
-    """Gives faces of consecutive pictures the numbers of people.
+    """Gives faces of consecutive images the numbers of people.
 
     Args:
         min_overlap: Least intersection over union of a face with the person's last box,
@@ -174,11 +174,11 @@ class FaceTracker:
     def update(
         self, boxes: Sequence[Sequence[float]] | np.ndarray, second: float
     ) -> list[int]:
-        """Returns the person of each face of the next picture.
+        """Returns the person of each face of the next image.
 
         Args:
             boxes: `bbox_xyxy` in pixels. Shape (num_faces, 4); there may be none.
-            second: When the picture was taken, not before the last one.
+            second: When the image was taken, not before the last one.
 
         Returns:
             A number for each box, counted from 0 in the order in which people appear.

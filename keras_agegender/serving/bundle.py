@@ -44,7 +44,7 @@ def serving_functions(
     `faces` takes crops as they are stored and resizes them; `inputs` takes the resized
     ones, which `Predictor` keeps until their batch is full.
     """
-    path = graph.path
+    path = graph.spec
     shape = (None, *graph.image_size, 3)
 
     def inputs(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -114,7 +114,7 @@ def _photo_functions(
         outputs = predict(tf.ensure_shape(tf.pad(inputs, padding), shape))
         return {name: value[:count] for name, value in outputs.items()}
 
-    inputs_of = whole_inputs if graph.path.crop is None else face_inputs
+    inputs_of = whole_inputs if graph.spec.crop is None else face_inputs
 
     def photo(photo_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         inputs, found = inputs_of(photo_bytes)
@@ -235,7 +235,7 @@ def build_export_bundle(
         **{key: source.get(key) for key in ("recipe", "training", "metrics")},
         "versions": versions(),
         "calibration": calibration.to_dict() if calibration else None,
-        "pixels": graph.path.to_dict(),
+        "pixels": graph.spec.to_dict(),
         "signatures": list(functions),
         "license": terms.get("license") if license is None else license,
         "limits": terms.get("limits"),
@@ -381,7 +381,7 @@ CROPS = "crops"
 def crop_function(bundle: ExportBundle) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """Returns the signature `faces` without the operations that only TensorFlow has."""
     height, width = bundle.graph.image_size
-    enlarge = bundle.graph.path.enlarge
+    enlarge = bundle.graph.spec.enlarge
 
     def predict(crops: tf.Tensor) -> dict[str, tf.Tensor]:
         rows, columns = (crops.shape[axis] or tf.shape(crops)[axis] for axis in (1, 2))

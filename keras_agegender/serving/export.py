@@ -160,11 +160,9 @@ def _write_file(
     overwrite: bool,
 ) -> Comparison:
     """Writes a file, and puts it in place if it reproduces the Keras model."""
-    from keras_agegender.faces.preprocessing_graph import crop_size
-
     faces = find_faces(bundle.run, crops, bundle.graph)
     tolerance = row.tolerance or Tolerance(0, 0, 1)
-    size = None if row.any_crop_size else list(crop_size(bundle.graph.path))
+    size = None if row.any_crop_size else list(bundle.graph.spec.crop_size)
     described = {
         "format": row.name,
         "crop_size": size,
@@ -425,10 +423,9 @@ def _folder_faces(folder: Path, graph: PreprocessingGraph) -> Faces:
 
 
 def _drawn_faces(graph: PreprocessingGraph) -> Faces:
-    from keras_agegender.faces.preprocessing_graph import crop_size
     from keras_agegender.synthetic.drawing import draw_face
 
-    height, width = (max(side, 32) for side in crop_size(graph.path))
+    height, width = (max(side, 32) for side in graph.spec.crop_size)
     images = [
         draw_face(k, k % len(AGE_GROUPS), k // 8 % 2, image_size=(height, width)).image
         for k in range(NUM_DRAWN)
@@ -440,9 +437,8 @@ def _drawn_faces(graph: PreprocessingGraph) -> Faces:
 def _stored(image: Any, graph: PreprocessingGraph) -> np.ndarray:
     """Returns a crop as it is stored, at the size that a file takes."""
     from keras_agegender.faces.geometry import resize, to_bytes
-    from keras_agegender.faces.preprocessing_graph import crop_size
 
-    size = crop_size(graph.path)
+    size = graph.spec.crop_size
     return np.asarray(
         image if tuple(image.shape[:2]) == size else to_bytes(resize(image, size))
     )

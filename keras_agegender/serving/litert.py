@@ -48,10 +48,9 @@ def write_litert(
     import keras
     import tensorflow as tf
 
-    from keras_agegender.faces.preprocessing_graph import crop_size
     from keras_agegender.serving.bundle import CROPS, crop_function
 
-    spec = tf.TensorSpec((None, *crop_size(bundle.graph.path), 3), tf.uint8, CROPS)
+    spec = tf.TensorSpec((None, *bundle.graph.spec.crop_size, 3), tf.uint8, CROPS)
     archive = keras.export.ExportArchive()
     archive.track(bundle.network)
     # A file of a bare function would silently lack the weights.

@@ -68,7 +68,7 @@ def write_saved_model(
     if "photo" not in bundle.functions:
         warnings.warn(
             "The export has no signature `photo`: faces were found by "
-            f"{bundle.graph.path.detector}, which a SavedModel cannot contain. Pass "
+            f"{bundle.graph.spec.detector}, which a SavedModel cannot contain. Pass "
             "another `detector` to `export`.",
             stacklevel=3,  # the caller of `export`
         )

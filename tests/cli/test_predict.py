@@ -57,7 +57,7 @@ def test_json_is_a_line_for_each_file(run, photos):
     ]
     statuses = ["not_cropped", "not_cropped", "unreadable", *["not_cropped"] * 2]
     assert [line["status"] for line in lines] == statuses
-    assert "1 files that are no photos by their names are left out" in err
+    assert "1 files skipped that are not photos by their names" in err
     assert "5 files: 4 not_cropped, 1 unreadable" in err and "images/s" in err
 
 
@@ -67,7 +67,7 @@ def test_csv_is_a_row_for_each_face(run, photos):
     rows = list(csv.DictReader(out.splitlines()))
     assert len(rows) == 5
     assert (rows[2]["status"], rows[2]["face"]) == ("unreadable", "")
-    assert "damaged" in rows[2]["reason"] or "not a picture" in rows[2]["reason"]
+    assert "damaged" in rows[2]["reason"] or "not an image" in rows[2]["reason"]
     (face,) = json.loads(lines.splitlines()[4])["faces"]
     assert rows[4]["age_group"] == face["age_group"]
     assert rows[4]["hat"] == face["extra"]["hat"] in ("bare", "hat")
@@ -137,7 +137,7 @@ def test_an_interrupted_file_goes_on(run, photos, tmp_path, monkeypatch):
     partial.write_bytes(marked)
     write_picture(photos / "9.jpg")  # a file behind the others does no harm
     code, _, err = run(photos, "--out", out)
-    assert code == 0 and "3 of 6 were answered before; going on" in err
+    assert code == 0 and "3 of 6 are done already; continuing" in err
     lines = out.read_text("utf-8").splitlines()
     assert len(lines) == 6 and not partial.exists()
     assert '"unreadable!"' in lines[2]
@@ -148,11 +148,13 @@ def test_an_interrupted_file_goes_on(run, photos, tmp_path, monkeypatch):
     ("change", "reason"),
     [
         pytest.param(
-            "option", "is of another model or other options", marks=pytest.mark.slow
+            "option",
+            "was made with another model or other options",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             "order",
-            "has other files, or in another order, from",
+            "lists other files, or another order, from",
             marks=pytest.mark.slow,
         ),
         ("photo", "is older than"),
@@ -172,8 +174,8 @@ def test_what_cannot_go_on_begins_anew(
         later = partial.stat().st_mtime + 10
         os.utime(photos / "1.jpg", (later, later))
     _, _, err = run(photos, "--out", out, *options)
-    (line,) = [text for text in err.splitlines() if "anew" in text]
-    assert reason in line and "answered before" not in err
+    (line,) = [text for text in err.splitlines() if "starting over" in text]
+    assert reason in line and "done already" not in err
     assert len(out.read_text("utf-8").splitlines()) == len(list(photos.glob("*.jpg")))
 
 
@@ -200,7 +202,7 @@ def test_whole_pictures_of_a_model_without_a_run_are_mentioned(
     network.save(tmp_path / "network.keras")
     file = tmp_path / "network.keras"
     assert cli.main(["predict", str(file), str(photos / "0.jpg")]) == 0
-    assert "whole pictures are taken" in capsys.readouterr().err
+    assert "using whole images" in capsys.readouterr().err
 
 
 def test_numbers_survive_the_file(run, tmp_path):

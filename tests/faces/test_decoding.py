@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from keras_agegender.faces.decoding import EXPECTED, FORMATS, decode_picture
+from keras_agegender.faces.decoding import EXPECTED, FORMATS, decode_image
 from keras_agegender.faces.images import UnreadableImageError, read_image
 
 RNG = np.random.default_rng(1)
@@ -22,7 +22,7 @@ COLORS = np.asarray(
 PICTURE = Image.fromarray(COLORS)
 HAS_WEBP = hasattr(tf.io, "decode_webp")
 WEBP = pytest.mark.skipif(not HAS_WEBP, reason="this TensorFlow reads no WebP")
-DECODE = tf.function(decode_picture, input_signature=[tf.TensorSpec((), tf.string)])
+DECODE = tf.function(decode_image, input_signature=[tf.TensorSpec((), tf.string)])
 
 
 def saved(picture, kind="PNG", **options):
@@ -115,7 +115,7 @@ REFUSED = (
     ("TIFF", "TIFF is not read", "RGB", False),
     ("EPS", "EPS is not read", "RGB", False),
     ("PPM", "Netpbm is not read", "RGB", False),
-    ("TGA", "not a picture", "RGB", False),
+    ("TGA", "not an image", "RGB", False),
     ("BMP", "this kind of BMP is not read", "1", False),
     ("WEBP", "animated WebP is not read", "RGB", True),
     ("WEBP", "animated WebP is not read", "RGBA", True),
@@ -132,7 +132,7 @@ def test_other_formats_are_refused_alike():
             DECODE(data)
         with pytest.raises(UnreadableImageError) as caught:
             read_image(data)
-        assert str(caught.value) == f"picture: {message}"
+        assert str(caught.value) == f"image: {message}"
 
 
 def test_the_formats_that_are_read():

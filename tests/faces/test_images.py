@@ -1,16 +1,25 @@
-"""Pictures of every kind become upright RGB, or a one-line reason."""
+"""Images of any kind: their pixels, or one line that says why there are none."""
 
 from __future__ import annotations
 
 import io
+import os
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from sample_data import picture
 
+from keras_agegender.datasets.duplicates import perceptual_hash
 from keras_agegender.faces import images
-from keras_agegender.faces.images import UnreadableImageError, encode_jpeg, read_image
+from keras_agegender.faces.decoding import FORMATS
+from keras_agegender.faces.images import (
+    PILLOW_FORMATS,
+    UnreadableImageError,
+    encode_jpeg,
+    open_image,
+    read_image,
+)
 
 PIXELS = picture(100, (24, 16))
 
@@ -80,16 +89,16 @@ WHOLE = encode_jpeg(picture(size=(200, 200)))
     ("data", "reason"),
     [
         (b"", "empty file"),
-        (b"hello", "not a picture"),
-        (WHOLE[: len(WHOLE) // 2], "damaged picture"),
-        (WHOLE[:100], "picture"),
-        (b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "picture"),
+        (b"hello", "not an image"),
+        (WHOLE[: len(WHOLE) // 2], "damaged image"),
+        (WHOLE[:100], "image"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "image"),
     ],
 )
 def test_unreadable_bytes(tmp_path, data, reason):
     file = tmp_path / "x.jpg"
     file.write_bytes(data)
-    for source, name in ((file, str(file)), (data, "picture")):
+    for source, name in ((file, str(file)), (data, "image")):
         with pytest.raises(UnreadableImageError, match=reason) as caught:
             read_image(source)
         assert str(caught.value).startswith(name)
@@ -114,3 +123,54 @@ def test_absurdly_large_pictures_are_refused(monkeypatch):
 def test_encode():
     again = read_image(encode_jpeg(PIXELS))
     np.testing.assert_allclose(again, PIXELS, atol=8)
+
+
+EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
+%%BoundingBox: 0 0 20 20
+%%EndComments
+showpage
+%%EOF
+"""
+
+
+@pytest.fixture
+def ghostscript(tmp_path, monkeypatch):
+    """The file that a Ghostscript on the path leaves when it is started."""
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path / 'started'}\n", "utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    return tmp_path / "started"
+
+
+# A DOS EPS file has a header of its own; spaces in front are no EPS.
+@pytest.mark.parametrize("data", [EPS, b"\xc5\xd0\xd3\xc6" + EPS, b" \n" + EPS])
+@pytest.mark.parametrize("read", [read_image, perceptual_hash, open_image])
+def test_eps_files_start_no_program(read, data, ghostscript):
+    with pytest.raises((UnreadableImageError, UnidentifiedImageError)):
+        read(data)
+    assert not ghostscript.exists()
+
+
+def test_the_lists_of_formats_agree():
+    read = {f.name.upper() for f in FORMATS if f.decode is not None}
+    assert read == set(PILLOW_FORMATS)
+    for name in PILLOW_FORMATS:
+        stream = io.BytesIO()
+        Image.fromarray(picture()).save(stream, name)
+        with open_image(stream.getvalue()) as image:
+            assert image.size == (32, 40)
+        assert read_image(stream.getvalue()).shape == (40, 32, 3)
+
+
+@pytest.mark.parametrize(
+    "name", ["TIFF", "PPM", "TGA", "PCX", "SGI", "ICO", "JPEG2000"]
+)
+def test_other_formats_are_refused_in_both_ways(name):
+    stream = io.BytesIO()
+    image = Image.fromarray(np.zeros((32, 32, 3), "uint8"))
+    image.save(stream, name)
+    with pytest.raises(UnidentifiedImageError):
+        open_image(stream.getvalue())
+    with pytest.raises(UnreadableImageError, match="Expected one of JPEG, PNG, GIF"):
+        read_image(stream.getvalue())

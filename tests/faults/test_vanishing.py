@@ -43,9 +43,9 @@ def becoming(make):
 CHANGES = {
     3: (os.unlink, "no such file"),
     5: (lambda file: file.write_bytes(b""), "empty file"),
-    6: (lambda file: os.truncate(file, file.stat().st_size // 2), "damaged picture"),
-    7: (lambda file: file.write_text("text"), "not a picture"),
-    8: (becoming(os.mkdir), "a directory, not a picture"),
+    6: (lambda file: os.truncate(file, file.stat().st_size // 2), "damaged image"),
+    7: (lambda file: file.write_text("text"), "not an image"),
+    8: (becoming(os.mkdir), "a directory, not an image"),
     11: (becoming(os.mkfifo), "a pipe or a device, not a file"),
     13: (becoming(lambda file: file.symlink_to("/dev/zero")), "a pipe or a device"),
     14: (becoming(lambda file: file.symlink_to(file.name)), "symbolic link"),

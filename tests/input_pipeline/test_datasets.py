@@ -24,7 +24,7 @@ from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.registry import get_encoding, list_encodings
-from keras_agegender.faces.decoding import decode_jpeg, decode_picture
+from keras_agegender.faces.decoding import decode_image, decode_jpeg
 from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
 from keras_agegender.models.augmentation import Augmentation
 from keras_agegender.synthetic.drawing import draw_face
@@ -227,7 +227,7 @@ def test_invalid_arguments(prepared, arguments, message):
 
 def test_damaged_pictures_are_errors_not_noise():
     with pytest.raises(tf.errors.InvalidArgumentError):
-        decode_picture(tf.constant(b"no picture"))
+        decode_image(tf.constant(b"no picture"))
 
 
 # -- cropping on the fly ---------------------------------------------------------------

@@ -90,7 +90,7 @@ FACES = (
 
 def answer_text(faces, size=(300, 400), model="first"):
     status = "ok" if faces else "no_face"
-    photo = PhotoPrediction("picture", status, tuple(faces), size)
+    photo = PhotoPrediction("image", status, tuple(faces), size)
     # Spaces that no writer makes: what is downloaded must be this very text.
     return json.dumps({**photo.to_dict(), "model": model}, separators=(" , ", " : "))
 
@@ -124,7 +124,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):  # noqa: N802
         body = self.rfile.read(int(self.headers["Content-Length"]))
         (model,) = parse_qs(urlsplit(self.path).query)["model"]
-        status, error = ERRORS.get(body, (400, "picture: not a picture."))
+        status, error = ERRORS.get(body, (400, "image: not an image."))
         faces = {SEVERAL: FACES, NOBODY: ()}.get(body)
         if faces is None:
             self.send(status, json.dumps({"error": error}))
@@ -345,7 +345,7 @@ def test_the_camera_takes_a_photo(browser, table_server):
 def test_errors_are_said_in_the_servers_words(browser, table_server):
     with opened(browser, table_server, errors=3) as page:
         give(page, b"no picture", "notes.txt", "text/plain", then="error")
-        assert "picture: not a picture." in page.inner_text("#message")
+        assert "image: not an image." in page.inner_text("#message")
         assert page.is_hidden(".stage img") and page.is_hidden("#again")
         give(page, HUGE, then="error")
         assert "more than 50 megapixels" in page.inner_text("#message")

@@ -155,9 +155,9 @@ def test_travels_in_a_dataset_and_in_a_saved_model(tmp_path):
 
 
 def test_what_a_path_does_not_hold_is_said():
-    with pytest.raises(ValueError, match="whose detector is 'mtcnn'"):
+    with pytest.raises(ValueError, match="Expected the detector 'mtcnn'"):
         graph().find(tf.constant(IMAGE))
-    with pytest.raises(ValueError, match="with `image_size`"):
+    with pytest.raises(ValueError, match="Expected `image_size`"):
         graph().to_input(tf.constant(IMAGE))
-    with pytest.raises(ValueError, match="with `crop`"):
+    with pytest.raises(ValueError, match="Expected `crop`"):
         PreprocessingGraph(Preprocessing()).crop_box(tf.constant(IMAGE), ONE.boxes[0])

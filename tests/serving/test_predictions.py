@@ -75,7 +75,7 @@ def test_what_was_found():
     photo = PhotoPrediction("a.jpg", "ok", (FACE, FACE), (9, 9))
     assert str(photo).splitlines()[0] == "a.jpg: 2 faces"
     whole = replace(photo, status="whole_image", faces=(FACE,))
-    assert str(whole).splitlines()[0] == "a.jpg: no face found; the whole picture"
+    assert str(whole).splitlines()[0] == "a.jpg: no face found; the whole image"
     assert str(PhotoPrediction("a.jpg", "no_face")) == "a.jpg: no face found"
     broken = PhotoPrediction("a.jpg", "unreadable", reason="a.jpg: empty file")
     assert str(broken) == "unreadable: a.jpg: empty file"

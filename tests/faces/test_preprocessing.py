@@ -1,4 +1,4 @@
-"""The pixel path as a value: equality, files, words, and what it refuses."""
+"""Preprocessing as a value: equality, files, words, and what it refuses."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_what_it_says_of_itself():
         "center of 1.25 times 64 x 48 in [0, 1]"
     )
     own = Preprocessing(stored_size=None, jpeg_quality=None)
-    assert own.describe() == "upright RGB; whole picture"
+    assert own.describe() == "upright RGB; whole image"
 
 
 def test_detectors_come_back_from_their_settings():
@@ -101,7 +101,7 @@ def test_invalid_settings(arguments):
 def test_paths_of_other_versions_are_refused(change):
     values = {**FULL.to_dict(), **change}
     values = {key: value for key, value in values.items() if value is not ...}
-    with pytest.raises(ValueError, match="Invalid pixel path"):
+    with pytest.raises(ValueError, match="Invalid preprocessing"):
         Preprocessing.from_dict(values)
 
 

@@ -195,7 +195,7 @@ def test_whole_pictures_stay_free(drawn, status):
     assert not picture[:300].any() and picture[300:].any()
     ((_, lines, _),) = drawn["lines"]
     said = " ".join(lines).replace(" · ", " ")
-    assert said.startswith(("no face found; the whole", "the whole picture, as"))
+    assert said.startswith(("no face found; the whole", "the whole image, as"))
     assert said.endswith(" ".join(FACE.words))
 
 
