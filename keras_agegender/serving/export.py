@@ -264,9 +264,7 @@ def compare(
     differences = {name: np.abs(expected[name] - found[name]) for name in probabilities}
     classes = [name for name in expected if expected[name].dtype.kind == "i"]
     classes += [
-        head.name + ANSWER
-        for head in encoding.extra_heads
-        if not head.spec.is_number
+        head.name + ANSWER for head in encoding.extra_heads if not head.spec.is_number
     ]
     return Comparison(
         faces=f"{len(faces.crops)} {faces.source}",
