@@ -122,7 +122,8 @@ def open_saved_model(directory: Path, num_threads: int | None = None) -> Inferen
     check_operations(directory)
     try:
         metadata = json.loads(file.read_text("utf-8"))
-        network = tf.saved_model.load(str(directory)).signatures["inputs"]
+        loaded = tf.saved_model.load(str(directory))  # keeps the variables alive
+        network = loaded.signatures["inputs"]
         # TensorFlow is faster with weights that are constants.
         frozen = convert_variables_to_constants_v2(network)
     except (ValueError, KeyError, OSError, tf.errors.OpError) as error:

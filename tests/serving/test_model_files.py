@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -283,6 +284,24 @@ def test_every_network_in_every_format(backbone, encoding, tmp_path):
         file = export(network, tmp_path / name, format=format, pixels=PIXELS)
         answers = OPENED[format](file).predict(crops(3))
         assert answers["age_group_probabilities"].shape == (3, 8)
+
+
+def test_opening_a_file_drops_nobody_elses_errors(made, monkeypatch, capfd):
+    """What other threads write to standard error while LiteRT opens a file."""
+    format, file, _ = made
+    if format != "litert":
+        pytest.skip("LiteRT prints about itself")
+    from ai_edge_litert.interpreter import Interpreter
+
+    allocate = Interpreter.allocate_tensors
+
+    def allocate_and_say(self):
+        os.write(2, b"another thread\n")
+        return allocate(self)
+
+    monkeypatch.setattr(Interpreter, "allocate_tensors", allocate_and_say)
+    LiteRtModel(file)
+    assert "another thread" in capfd.readouterr().err
 
 
 def test_a_file_needs_no_framework(made):

@@ -14,6 +14,7 @@ from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.faces.images import UnreadableImageError, encode_jpeg
 from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
 from keras_agegender.models.builder import build_model
+from keras_agegender.serving import pipeline
 from keras_agegender.serving.export import export
 from keras_agegender.serving.formats import default_model, model_identity
 from keras_agegender.serving.pipeline import PredictionTimes
@@ -93,7 +94,7 @@ def test_order_is_kept_over_chunks_and_faces_are_batched(predictor, tmp_path):
     times = PredictionTimes()
     found = list(predictor.stream(photos, batch_size=4, times=times))
     assert [(p.status, p.image_size) for p in found] == expected
-    assert (times.num_pictures, times.num_faces) == (23 + 3, 18 + 3)
+    assert (times.num_images, times.num_faces) == (23 + 3, 18 + 3)
     assert times.detection > 0 and "detection alone" in str(times)
     one_by_one = [p for photo in photos for p in predictor.predict_many(photo)]
     for one, other in zip(found, one_by_one, strict=True):
@@ -121,6 +122,20 @@ def test_few_pictures_are_in_memory(model, tmp_path):
     stream.close()
     assert len(made) <= 30
     assert threading.active_count() == before
+
+
+def test_a_single_photo_starts_no_threads(predictor, monkeypatch):
+    """For instance in each request of a server."""
+
+    def start(*_):
+        raise AssertionError("a thread was started")
+
+    monkeypatch.setattr(pipeline, "prefetch", start)
+    monkeypatch.setattr(pipeline, "map_ahead", start)
+    (found,) = predictor.predict_many([picture(size=(80, 60))])
+    assert found.status == "ok"
+    with pytest.raises(AssertionError, match="a thread"):
+        predictor.predict_many([picture(), picture()])
 
 
 def test_errors_of_a_detector_arrive(model):

@@ -317,5 +317,5 @@ def test_none_is_allowed_that_touches_files():
 
 def test_damaged_files(tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"\xff\xff\xff")
-    with pytest.raises(ValueError, match="is damaged: it is no SavedModel"):
+    with pytest.raises(ValueError, match="is damaged: it is not a SavedModel"):
         check_operations(tmp_path)
