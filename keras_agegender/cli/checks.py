@@ -72,8 +72,6 @@ def check_training(
         check_model(pretrained)
 
 
-
-
 def check_new_run(path: str | Path, overwrite: bool) -> None:
     """Raises a `ValueError` if a run cannot begin or be resumed in a folder."""
     run = RunDirectory(Path(path))
