@@ -393,19 +393,19 @@ def count_seen(run: RunDirectory, data: PreparedDataset, split: str) -> dict[str
             "directory. The faces that it was trained on are unknown and not counted.",
             stacklevel=2,
         )
-    faces = own = None
+    faces = None
     for one in (run, *runs):
         info = one.info()
         same = info.get("data_sha256") == data.data_sha256
         if one.faces_file.is_file():
             known = face_index.FaceIndex.read(one.faces_file)
         elif same:
-            known = own = own or face_index.index_faces(data)
+            known = data.face_index
         else:
             unknown = True
             continue
         if faces is None:
-            faces = (known if same else face_index.index_faces(data)).faces(split)
+            faces = (known if same else data.face_index).faces(split)
         same |= _same_manifest(info, data)
         for name in _USES:
             before = known.faces(info["splits"][name])

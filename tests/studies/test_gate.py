@@ -99,7 +99,7 @@ def race_runs(path, second_columns=(), lost=0):
     other = {**table, "predicted_race": np.where(faces < lost, wrong, race)}
     other = {k: v for k, v in other.items() if k not in second_columns}
     runs = two_runs(path, table, other)
-    heads = [{"name": "race", "kind": "categorical", "num_classes": 2}]
+    heads = [{"name": "race", "head_type": "categorical", "num_classes": 2}]
     for run in runs:
         run.update_info(extra_heads=heads)
     return runs
