@@ -143,7 +143,34 @@ class LossWeightBalancer(LossWeightCallback):
         verbose: int = 0,
     ) -> None:
         super().__init__(verbose=verbose)
-        _check_options(method, outputs, temperature, by, momentum)
+        if method not in METHODS:
+            raise ValueError(
+                f"Invalid `method`. Expected one of {METHODS}. Received: {method!r}."
+            )
+        if outputs is not None and (
+            isinstance(outputs, str)
+            or len(set(outputs)) != len(outputs)
+            or len(outputs) < 2
+        ):
+            raise ValueError(
+                "Invalid `outputs`. Expected two or more different names. Received: "
+                f"{outputs!r}."
+            )
+        if temperature is not None and not 0 < temperature < float("inf"):
+            raise ValueError(
+                "Invalid `temperature`. Expected a number above 0. Received: "
+                f"{temperature!r}."
+            )
+        if by not in ("epoch", "step") or (by == "step" and method == "dwa"):
+            raise ValueError(
+                "Invalid `by`. Expected 'epoch', or 'step' with method 'uncertainty'. "
+                f"Received: by={by!r} with method={method!r}."
+            )
+        if momentum is not None and (method == "dwa" or not 0 <= momentum < 1):
+            raise ValueError(
+                "Invalid `momentum`. Expected a number in [0, 1), with method "
+                f"'uncertainty'. Received: {momentum!r} with method={method!r}."
+            )
         self.method = method
         self.outputs = None if outputs is None else tuple(outputs)
         self.temperature = temperature
@@ -257,40 +284,3 @@ class LossWeightBalancer(LossWeightCallback):
 
 def _numpy(variable: Any) -> np.ndarray:
     return ops.convert_to_numpy(variable.value)
-
-
-def _check_options(
-    method: str,
-    outputs: Sequence[str] | None,
-    temperature: float | None,
-    by: str,
-    momentum: float | None,
-) -> None:
-    if method not in METHODS:
-        raise ValueError(
-            f"Invalid `method`. Expected one of {METHODS}. Received: {method!r}."
-        )
-    if outputs is not None and (
-        isinstance(outputs, str)
-        or len(set(outputs)) != len(outputs)
-        or len(outputs) < 2
-    ):
-        raise ValueError(
-            "Invalid `outputs`. Expected two or more different names. Received: "
-            f"{outputs!r}."
-        )
-    if temperature is not None and not 0 < temperature < float("inf"):
-        raise ValueError(
-            "Invalid `temperature`. Expected a number above 0. Received: "
-            f"{temperature!r}."
-        )
-    if by not in ("epoch", "step") or (by == "step" and method == "dwa"):
-        raise ValueError(
-            "Invalid `by`. Expected 'epoch', or 'step' with method 'uncertainty'. "
-            f"Received: by={by!r} with method={method!r}."
-        )
-    if momentum is not None and (method == "dwa" or not 0 <= momentum < 1):
-        raise ValueError(
-            "Invalid `momentum`. Expected a number in [0, 1), with method "
-            f"'uncertainty'. Received: {momentum!r} with method={method!r}."
-        )

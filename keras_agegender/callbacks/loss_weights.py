@@ -575,7 +575,17 @@ class LossWeightScheduler(LossWeightCallback):
         >>> lower = LossWeightScheduler.when(
         ...     "val_gender_accuracy", above=0.95, set={"gender": 0.5})
         """
-        return _ThresholdScheduler(monitor, above, below, set, start, verbose)
+        if (above is None) == (below is None):
+            raise ValueError(
+                "Invalid threshold. Expected exactly one of `above` and `below`. "
+                f"Received: above={above}, below={below}."
+            )
+        scheduler = _ThresholdScheduler({0: start} if start else {}, verbose=verbose)
+        scheduler.monitor = monitor
+        scheduler.low = -math.inf if above is None else above
+        scheduler.high = math.inf if below is None else below
+        scheduler.later = checked_weights(set, "in `set`")
+        return scheduler
 
     def set_model(self, model: keras.Model) -> None:
         """Attaches the weights to the model."""
@@ -624,30 +634,15 @@ class LossWeightScheduler(LossWeightCallback):
 
 
 class _ThresholdScheduler(LossWeightScheduler):
-    """What `LossWeightScheduler.when` returns."""
+    """What `LossWeightScheduler.when` returns: `later` once low <= metric <= high."""
 
-    def __init__(
-        self,
-        monitor: str,
-        above: float | None,
-        below: float | None,
-        set: Weights,
-        start: Weights | None,
-        verbose: int,
-    ) -> None:
-        if (above is None) == (below is None):
-            raise ValueError(
-                "Invalid threshold. Expected exactly one of `above` and `below`. "
-                f"Received: above={above}, below={below}."
-            )
-        super().__init__({0: start} if start else {}, verbose=verbose)
-        self.monitor = monitor
-        self.above = above
-        self.below = below
-        self.set = checked_weights(set, "in `set`")
+    monitor: str
+    low: float
+    high: float
+    later: dict[str, float]
 
     def changed_outputs(self) -> set[str]:
-        return super().changed_outputs() | set(self.set)
+        return super().changed_outputs() | set(self.later)
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
@@ -663,14 +658,9 @@ class _ThresholdScheduler(LossWeightScheduler):
                 f"Invalid `monitor`. There is no metric {self.monitor!r} in the logs "
                 f"of epoch {epoch}. Logged: {sorted(logs)}."
             )
-        value = float(logs[self.monitor])
-        if self.above is not None:
-            good = value >= self.above
-        else:
-            good = self.below is not None and value <= self.below
-        if good:
+        if self.low <= float(logs[self.monitor]) <= self.high:
             self._fired.assign(1.0)
-            self.change(self.set, f"epoch {epoch + 1}")
+            self.change(self.later, f"epoch {epoch + 1}")
 
 
 def _checked_schedule(schedule: Any) -> dict[int, dict[str, float]]:
