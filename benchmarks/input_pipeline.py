@@ -33,11 +33,11 @@ def seconds(dataset):
 
 
 with tempfile.TemporaryDirectory() as folder:
-    kag.write_synthetic_faces(Path(folder) / "faces", args.faces)
-    manifest, _ = kag.read_synthetic(Path(folder) / "faces")
+    kag.synthetic.write_synthetic_faces(Path(folder) / "faces", args.faces)
+    manifest, _ = kag.synthetic.read_synthetic(Path(folder) / "faces")
     manifest["split"], manifest["subject"] = "train", ""
     started = time.perf_counter()
-    options = kag.CropOptions()
+    options = kag.faces.CropOptions()
     prepared = kag.prepare(
         manifest, Path(folder) / "prepared", crop_options=options, progress=False
     )

@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
 
-    model = arguments.model or str(kag.default_model())
+    model = arguments.model or str(kag.serving.default_model())
     photos = drawn_faces(arguments.count)
     if arguments.photos:
         files = sorted(f for f in arguments.photos.iterdir() if f.is_file())

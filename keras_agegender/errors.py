@@ -33,7 +33,7 @@ def one_line(error: BaseException, most: int | None = None) -> str:
         most: Maximum number of characters; `None` (default) for all.
 
     Example:
-    >>> one_line(ValueError("two\n  lines"))
+    >>> one_line(ValueError("two " + chr(10) + " lines"))
     'two lines'
     """
     return " ".join(str(error).split())[:most] or type(error).__name__

@@ -35,11 +35,11 @@ def main():
 
     manifest, report = kag.read_csv(args.labels)
     print(report)
-    prepared = kag.prepare_with_beam(
+    prepared = kag.datasets.prepare_with_beam(
         manifest,
         args.out,
         beam_options=beam_options,
-        crop_options=kag.CropOptions(margin=args.margin),
+        crop_options=kag.faces.CropOptions(margin=args.margin),
         output_size=(args.size, args.size),
         name="csv",
     )

@@ -75,7 +75,7 @@ The second differs from the first in what trains, how fast and how long.
 
 
 def make_recipes(
-    args: argparse.Namespace, pretrained: kag.ModelSettings | None
+    args: argparse.Namespace, pretrained: kag.recipes.ModelSettings | None
 ) -> tuple[kag.Recipe, kag.Recipe]:
     backbone = args.model or (pretrained.backbone if pretrained else "resnet34")
     pipeline, size = ("caffe" if backbone.startswith("caffe") else "resnet"), None
@@ -88,14 +88,14 @@ def make_recipes(
     heads = kag.Recipe(
         name="heads",
         title="new heads on a frozen trunk",
-        model=kag.ModelSettings(
+        model=kag.recipes.ModelSettings(
             backbone=backbone,
             encoding=args.encoding,
             image_size=size,
             trainable_layers=0,
         ),
-        data=kag.DataSettings(pipeline=pipeline, faces="cropped", batch_size=32),
-        training=kag.TrainingSettings(
+        data=kag.recipes.DataSettings(pipeline=pipeline, faces="cropped", batch_size=32),
+        training=kag.recipes.TrainingSettings(
             epochs=args.epochs[0], learning_rate=1e-3, checkpoint_monitor="val_loss"
         ),
     )
@@ -124,8 +124,8 @@ def check_trunk(recipe: kag.Recipe, pretrained: str | None) -> None:
     settings, encoding = recipe.model, kag.get_encoding(recipe.model.encoding)
     model = kag.build_model(settings.backbone, encoding, image_size=settings.image_size)
     if pretrained:
-        kag.freeze_all_but_last(model, 0, encoding.output_names)
-        kag.transfer_weights(load_pretrained(pretrained), model)
+        kag.models.freeze_all_but_last(model, 0, encoding.output_names)
+        kag.models.transfer_weights(load_pretrained(pretrained), model)
 
 
 """
@@ -157,7 +157,7 @@ def main(args: argparse.Namespace) -> None:
     prepared = kag.prepare(
         manifest,
         args.directory / "prepared",
-        crop_options=(pixels and pixels.crop) or kag.CropOptions(),
+        crop_options=(pixels and pixels.crop) or kag.faces.CropOptions(),
         overwrite=args.overwrite,
     )
     print(prepared)
@@ -166,7 +166,7 @@ def main(args: argparse.Namespace) -> None:
 
     first = None
     if args.pretrained:
-        first = kag.make_experiment(heads, data, pretrained=args.pretrained, **options)
+        first = kag.training.make_experiment(heads, data, pretrained=args.pretrained, **options)
     run = kag.train(
         everything,
         data,
@@ -176,7 +176,7 @@ def main(args: argparse.Namespace) -> None:
         **options,
     )
     if "test" in data.splits:
-        print(kag.format_metrics(kag.evaluate(run)))
+        print(kag.evaluation.format_metrics(kag.evaluate(run)))
     saved_model = kag.export(run, args.directory / "saved_model", overwrite=True)
     print(f"SavedModel: {saved_model}")
     print(f"Try it: agegender predict {saved_model} photo.jpg")

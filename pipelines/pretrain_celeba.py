@@ -35,7 +35,7 @@ CelebA's aligned pictures show a face each, so MTCNN is not needed for them.
 """
 
 if args.download:
-    kag.write_celeba_from_tfds(args.celeba)
+    kag.datasets.write_celeba_from_tfds(args.celeba)
 manifest, report = kag.read_celeba(args.celeba)
 print(report)
 prepared = kag.prepare(manifest, args.directory / "prepared", name="celeba")

@@ -26,16 +26,16 @@ args = parser.parse_args()
 ## Data: label files, face crops, batches
 """
 
-kag.write_synthetic_faces(args.directory / "faces", args.faces, progress=True)
-manifest, cleaning = kag.read_synthetic(args.directory / "faces")
+kag.synthetic.write_synthetic_faces(args.directory / "faces", args.faces, progress=True)
+manifest, cleaning = kag.synthetic.read_synthetic(args.directory / "faces")
 print(cleaning)
 
 prepared = kag.prepare(
     manifest,
     args.directory / "prepared",
-    crop_options=kag.CropOptions(margin=0.25),
+    crop_options=kag.faces.CropOptions(margin=0.25),
     output_size=(128, 128),
-    splits=kag.report_splits(),
+    splits=kag.datasets.report_splits(),
 )
 print(prepared)
 
@@ -76,10 +76,10 @@ model.fit(
 ## Evaluation: decoded answers, not single outputs
 """
 
-labels = kag.read_labels(data, "test")
+labels = kag.datasets.read_labels(data, "test")
 answers = encoding.decode(model.predict(test_ds, verbose=0))
-scores = kag.evaluate_predictions(labels["age_group"], labels["gender"], answers)
-print(kag.format_metrics(scores))
+scores = kag.evaluation.evaluate_predictions(labels["age_group"], labels["gender"], answers)
+print(kag.evaluation.format_metrics(scores))
 
 """
 ## Export and prediction: one SavedModel that takes a photo's bytes
@@ -90,12 +90,12 @@ saved_model = kag.export(
     args.directory / "saved_model",
     encoding=encoding,
     pipeline="caffe",
-    crop_options=kag.CropOptions(margin=0.25),
+    crop_options=kag.faces.CropOptions(margin=0.25),
     crop_size=(128, 128),
     overwrite=True,
 )
-photo = kag.write_synthetic_photo(args.directory / "photo.jpg")
+photo = kag.synthetic.write_synthetic_photo(args.directory / "photo.jpg")
 prediction = kag.Predictor(saved_model).predict(photo)
 print(prediction)
-annotated = kag.annotate_photo(kag.read_image(photo), prediction)
+annotated = kag.serving.annotate_photo(kag.faces.read_image(photo), prediction)
 Image.fromarray(annotated).save(args.directory / "annotated.png")

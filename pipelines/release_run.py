@@ -90,7 +90,7 @@ def main() -> None:
     from keras_agegender.run_directory import RunDirectory
 
     run = RunDirectory.open(arguments.run)
-    figures = kag.format_metrics(kag.evaluate(run, by=arguments.by))
+    figures = kag.evaluation.format_metrics(kag.evaluate(run, by=arguments.by))
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / FIGURES).write_text(f"{figures}\n", "utf-8")
     for name in ("run.json", "metrics.json"):

@@ -39,8 +39,8 @@ crop = recipe.data.faces == "cropped"
 prepared = kag.prepare(
     manifest,
     args.prepared.with_name(f"{args.prepared.name}_{recipe.data.faces}"),
-    crop_options=kag.CropOptions() if crop else None,
-    splits=kag.report_splits(),
+    crop_options=kag.faces.CropOptions() if crop else None,
+    splits=kag.datasets.report_splits(),
     name="adience",
 )
 print(prepared)
@@ -51,12 +51,12 @@ print(prepared)
 The prepared folds serve every protocol: a split is an expression over them.
 """
 
-splits, name = kag.report_splits(), recipe.name
+splits, name = kag.datasets.report_splits(), recipe.name
 if args.test_fold is not None:
-    splits = kag.cross_validation_splits(args.test_fold)
+    splits = kag.datasets.cross_validation_splits(args.test_fold)
     name = f"{name}_fold{args.test_fold}"
 run = kag.train(
     recipe, prepared.directory, args.runs / name, splits=splits, seed=args.seed
 )
-print(kag.format_metrics(kag.evaluate(run)))
+print(kag.evaluation.format_metrics(kag.evaluate(run)))
 print("SavedModel:", kag.export(run, args.runs / f"{name}_saved_model", overwrite=True))

@@ -38,7 +38,7 @@ from keras_agegender.run_directory import RunDirectory
 HERE = Path(__file__).resolve().parent
 # UTKFace's pictures end where MTCNN's boxes do: a face of any margin is the whole
 # picture there. In a photo a margin would make faces smaller than those learned from.
-CROPS = kag.CropOptions(margin=0.0, align=True)
+CROPS = kag.faces.CropOptions(margin=0.0, align=True)
 PACKED_SIZE = (160, 160)
 TEACHER = "utkface_teacher"
 # Run -> what differs from the recipe.
@@ -95,7 +95,7 @@ def utkface_manifest(train: Path, test: Path) -> pd.DataFrame:
     rows = pd.concat([train_rows, test_rows.assign(split="test")])
     race = {"kind": "categorical", "classes": list(RACES)}
     manifest = make_manifest(rows.to_dict("records"), extra_heads={"race": race})
-    manifest = kag.drop_duplicates(
+    manifest = kag.datasets.drop_duplicates(
         manifest, report, splits=("train", "validation"), cache=cache
     )
     print(report)
@@ -121,7 +121,7 @@ def train_teacher(data: Path, path: Path, overrides: list[str]) -> Path:
     run = RunDirectory(path)
     if run.info().get("status") != "finished":
         run = kag.train(TEACHER, data, path, overrides=overrides)
-        print(kag.format_metrics(kag.evaluate(run)))
+        print(kag.evaluation.format_metrics(kag.evaluate(run)))
     return run.best_model
 
 

@@ -32,15 +32,15 @@ def test_the_example_uses_names_that_exist():
 @pytest.mark.slow
 def test_the_example_runs(tmp_path):
     """After a quickstart of few faces, which are not cropped to save time."""
-    kag.write_synthetic_faces(tmp_path / "faces", 80, image_size=(96, 96))
-    manifest, _ = kag.read_synthetic(tmp_path / "faces")
+    kag.synthetic.write_synthetic_faces(tmp_path / "faces", 80, image_size=(96, 96))
+    manifest, _ = kag.synthetic.read_synthetic(tmp_path / "faces")
     kag.prepare(
         manifest.drop(columns=manifest.columns[8:]),
         tmp_path / "quickstart" / "prepared",
         detector=None,
         crop_options=None,
         output_size=(64, 64),
-        splits=kag.report_splits(),
+        splits=kag.datasets.report_splits(),
         progress=False,
     )
     done = subprocess.run(

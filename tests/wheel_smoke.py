@@ -19,11 +19,11 @@ PYTHON_PART = """
 import keras_agegender as kag
 
 assert "site-packages" in kag.__file__, kag.__file__
-kag.write_synthetic_faces("faces", num_faces=80, seed=0)
-manifest, _ = kag.read_synthetic("faces")
+kag.synthetic.write_synthetic_faces("faces", num_faces=80, seed=0)
+manifest, _ = kag.synthetic.read_synthetic("faces")
 kag.prepare(manifest, "prepared", detector=None, crop_options=None,
-            output_size=(64, 64), splits=kag.report_splits(), progress=False)
-kag.write_synthetic_photo("photo.jpg", seed=1)
+            output_size=(64, 64), splits=kag.datasets.report_splits(), progress=False)
+kag.synthetic.write_synthetic_photo("photo.jpg", seed=1)
 assert len(kag.__all__) == len([getattr(kag, name) for name in kag.__all__])
 """
 

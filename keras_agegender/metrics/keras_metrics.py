@@ -184,7 +184,7 @@ class OneOffAccuracy(FaceMean):
 
     Example:
     >>> enc = kag.get_encoding("categorical")
-    >>> metric = kag.OneOffAccuracy(enc)
+    >>> metric = kag.metrics.OneOffAccuracy(enc)
     >>> metric.update_state(np.array([3, 3]), np.eye(8)[[4, 6]])  # one and three off
     >>> float(metric.result())
     0.5
@@ -571,10 +571,10 @@ def detailed_metrics(encoding: Encoding) -> dict[str, list[Any]]:
 
     Example:
     >>> enc = kag.get_encoding("coral")
-    >>> [m.name for m in kag.detailed_metrics(enc)["age"]][-2:]
+    >>> [m.name for m in kag.metrics.detailed_metrics(enc)["age"]][-2:]
     ['all_heads_accuracy', 'rank_violation_rate']
     >>> arguments = enc.compile_arguments()
-    >>> arguments["weighted_metrics"] = kag.detailed_metrics(enc)
+    >>> arguments["weighted_metrics"] = kag.metrics.detailed_metrics(enc)
     >>> model.compile("adam", **arguments)  # doctest: +SKIP
     """
     found = dict(encoding.metrics())

@@ -1,7 +1,5 @@
 """Experiments as data: one TOML file each, and the code that loads them."""
 
-from keras_agegender.recipes.loading import (
-    list_recipes as list_recipes,
-    load_recipe as load_recipe,
-)
-from keras_agegender.recipes.schema import Recipe as Recipe
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,1 +1,5 @@
 """From a recipe and prepared data to a run directory."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -26,7 +26,7 @@ def read_toy(folder, *, age_shift=0):
         }
         for file in files
     ]
-    groups = kag.get_age_groups("0-17,18+")
+    groups = kag.labels.get_age_groups("0-17,18+")
     return make_manifest(rows, age_groups=groups, cleaning=report), report
 
 
@@ -70,7 +70,7 @@ def test_a_new_row_is_offered_by_prepare(toy, tmp_path, capsys):
     assert cli.main([*command, "--age-shift", "1", "--out", str(out)]) == 0
     prepared = kag.load_prepared(out)
     assert prepared.info["name"] == "toy" and prepared.age_groups.names[1] == "18+"
-    assert list(kag.read_labels(prepared, "train")["age_group"]) == [1, 0, 1]
+    assert list(kag.datasets.read_labels(prepared, "train")["age_group"]) == [1, 0, 1]
 
 
 def test_a_new_row_is_recognized_by_audit(toy, capsys):

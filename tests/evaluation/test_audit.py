@@ -29,12 +29,14 @@ pytest.importorskip("imagehash")
 def faces(tmp_path_factory):
     """80 drawn faces, none like another."""
     directory = tmp_path_factory.mktemp("faces")
-    return kag.write_synthetic_faces(directory / "faces", 80, image_size=(64, 64))
+    return kag.synthetic.write_synthetic_faces(
+        directory / "faces", 80, image_size=(64, 64)
+    )
 
 
 @pytest.fixture(scope="module")
 def manifest(faces):
-    found, _ = kag.read_synthetic(faces)
+    found, _ = kag.synthetic.read_synthetic(faces)
     made = make_manifest(found[found.columns[:8]].to_dict("records"))
     made.cleaning = found.cleaning
     return made
@@ -114,7 +116,7 @@ def test_shared_subjects_are_leakage(manifest):
     assert "'twin' in fold_0, fold_3" in str(found)
     # In the report's protocol both of them train.
     made.loc[made.index[1], "split"] = "fold_1"
-    splits = kag.report_splits()
+    splits = kag.datasets.report_splits()
     assert kag.audit(made, near_duplicates=False, progress=False).leaks
     assert not kag.audit(
         made, splits=splits, near_duplicates=False, progress=False
@@ -141,8 +143,8 @@ def test_a_prepared_dataset(manifest, tmp_path):
     made.loc[made.index[0], "path"] = str(dark)
     kag.prepare(
         made, tmp_path / "prepared", detector=MiddleDetector(),
-        crop_options=kag.CropOptions(), output_size=(64, 64),
-        splits=kag.report_splits(), progress=False,
+        crop_options=kag.faces.CropOptions(), output_size=(64, 64),
+        splits=kag.datasets.report_splits(), progress=False,
     )  # fmt: skip
     found = kag.audit(tmp_path / "prepared", progress=False)
     assert found.source_type == "prepared" and found.num_faces == 80

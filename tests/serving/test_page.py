@@ -430,7 +430,7 @@ def test_photos_are_drawn_upright(browser, table_server, kind):
             exif, file = Image.Exif(), io.BytesIO()
             exif[0x0112] = orientation
             picture.save(file, kind, exif=exif)
-            upright = kag.read_image(file.getvalue())
+            upright = kag.faces.read_image(file.getvalue())
             height, width = upright.shape[:2]
             # The table does not know the picture; it is shown all the same.
             give(page, file.getvalue(), kind=f"image/{kind.lower()}", then="error")
@@ -449,10 +449,10 @@ def test_the_real_server_answers(browser, tmp_path):
     )
     uvicorn = pytest.importorskip("uvicorn", reason="needs the extra `demo`")
     try:
-        model = kag.default_model()
+        model = kag.serving.default_model()
     except ValueError:
         pytest.skip("needs the model of a checkout")
-    photo = kag.write_synthetic_photo(tmp_path / "drawn.jpg", seed=1)
+    photo = kag.synthetic.write_synthetic_photo(tmp_path / "drawn.jpg", seed=1)
     expected = kag.Predictor(model).predict(photo)
     assert len(expected.faces) > 1
     app = server_module.create_app({"compact": model}, page=True)

@@ -1,0 +1,7 @@
+"""Plots of groups, calibration and training."""
+
+from keras_agegender.evaluation.plots import (
+    plot_groups as plot_groups,
+    plot_reliability as plot_reliability,
+    reliability_bins as reliability_bins,
+)

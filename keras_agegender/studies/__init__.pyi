@@ -1,0 +1,20 @@
+"""Public names of `kag.studies`, typed."""
+
+from .compare import (
+    AccuracyDifference as AccuracyDifference,
+    Comparison as Comparison,
+    ReproductionComparison as ReproductionComparison,
+    compare_reproduction as compare_reproduction,
+)
+from .gate import (
+    CellDifference as CellDifference,
+)
+from .quickstart import (
+    QuickstartResult as QuickstartResult,
+)
+from .reproduce import (
+    Reproduction as Reproduction,
+)
+from .reproduction_table import (
+    ReproductionRow as ReproductionRow,
+)
