@@ -94,7 +94,9 @@ def make_recipes(
             image_size=size,
             trainable_layers=0,
         ),
-        data=kag.recipes.DataSettings(pipeline=pipeline, faces="cropped", batch_size=32),
+        data=kag.recipes.DataSettings(
+            pipeline=pipeline, faces="cropped", batch_size=32
+        ),
         training=kag.recipes.TrainingSettings(
             epochs=args.epochs[0], learning_rate=1e-3, checkpoint_monitor="val_loss"
         ),
@@ -166,7 +168,9 @@ def main(args: argparse.Namespace) -> None:
 
     first = None
     if args.pretrained:
-        first = kag.training.make_experiment(heads, data, pretrained=args.pretrained, **options)
+        first = kag.training.make_experiment(
+            heads, data, pretrained=args.pretrained, **options
+        )
     run = kag.train(
         everything,
         data,

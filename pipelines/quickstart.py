@@ -78,7 +78,9 @@ model.fit(
 
 labels = kag.datasets.read_labels(data, "test")
 answers = encoding.decode(model.predict(test_ds, verbose=0))
-scores = kag.evaluation.evaluate_predictions(labels["age_group"], labels["gender"], answers)
+scores = kag.evaluation.evaluate_predictions(
+    labels["age_group"], labels["gender"], answers
+)
 print(kag.evaluation.format_metrics(scores))
 
 """
