@@ -92,7 +92,7 @@ def score(
     ]
     return {
         **figures(
-            np.array([kag.GENDERS.index(face.gender) for face in answers]),
+            np.array([kag.labels.GENDERS.index(face.gender) for face in answers]),
             np.array([groups.index(face.age_group) for face in answers]),
             np.array([face.age_years for face in answers]),
             rows,
@@ -134,7 +134,7 @@ def measure_boxes(model: str, pictures: list, rows: pd.DataFrame) -> list[dict]:
 
     with tempfile.TemporaryDirectory() as folder:  # a file takes crops, a run photos
         file = kag.export(model, Path(folder) / "face.tflite", format="litert")
-        model_file = kag.LiteRtModel(file)
+        model_file = kag.serving.LiteRtModel(file)
     size = model_file.crop_size
     found = []
     for share in BOXES:

@@ -60,7 +60,7 @@ def test_a_new_head_type_trains_decodes_and_is_evaluated(encoding):
 
     model = kag.build_model(backbone, encoding, image_size=(8, 8), augment=False)
     arguments = encoding.compile_arguments()
-    arguments["weighted_metrics"] = kag.detailed_metrics(encoding)
+    arguments["weighted_metrics"] = kag.metrics.detailed_metrics(encoding)
     model.compile(keras.optimizers.Adam(0.005), **arguments)
     targets = encoding.encode(gender=gender, columns=labels)
     weights = encoding.sample_weights(gender=gender, columns=labels)
@@ -78,10 +78,10 @@ def test_a_new_head_type_trains_decodes_and_is_evaluated(encoding):
     found = ops.convert_to_numpy(size.values)
     np.testing.assert_array_equal(found, outputs["size"].argmax(axis=1))
 
-    scores = kag.evaluate_predictions(
+    scores = kag.evaluation.evaluate_predictions(
         np.full(32, -1),
         gender,
-        kag.Decoded(*map(_numpy, encoding.decode(outputs))),
+        kag.encodings.Decoded(*map(_numpy, encoding.decode(outputs))),
         extra={
             "visits": ("poisson", labels["visits"], _numpy(visits.values)),
             "size": ("binomial", labels["size"], found),
@@ -100,7 +100,7 @@ def test_a_new_head_type_is_stored_in_the_model(encoding, tmp_path):
     model = kag.build_model(backbone, encoding, image_size=(4, 4), augment=False)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert kag.stored_encoding(loaded) == encoding
+    assert kag.models.stored_encoding(loaded) == encoding
 
 
 def test_only_numbers_that_say_so_are_standardized(encoding):

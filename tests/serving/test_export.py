@@ -20,7 +20,7 @@ from keras_agegender.serving.model_format import (
     Tolerance,
 )
 
-PIXELS = kag.Preprocessing(stored_size=(8, 8), jpeg_quality=None)
+PIXELS = kag.faces.Preprocessing(stored_size=(8, 8), jpeg_quality=None)
 
 
 @pytest.fixture(scope="module")
