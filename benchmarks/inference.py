@@ -178,7 +178,9 @@ def measure_networks(
     """The network alone, on crops; what takes crops resizes them itself."""
     loaded = {name: load_model(path) for name, path in models.items()}
     path = kag.faces.Preprocessing.from_dict(loaded["Keras"].metadata["pixels"])
-    pictures = [to_bytes(resize(kag.faces.read_image(f), path.crop_size)) for f in files]
+    pictures = [
+        to_bytes(resize(kag.faces.read_image(f), path.crop_size)) for f in files
+    ]
     crops = np.stack(pictures[:CROPS])
     inputs = np.stack([PreprocessingGraph(path).to_input(crop) for crop in crops])
     rows = []
@@ -303,7 +305,9 @@ def machine(peer: Peer | None) -> dict[str, Any]:
 def main() -> None:
     """Runs the benchmark, prints its table and writes its figures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("model", nargs="?", default=kag.serving.default_model(), help="a run")
+    parser.add_argument(
+        "model", nargs="?", default=kag.serving.default_model(), help="a run"
+    )
     parser.add_argument("--chips", type=Path, help="photos of one face [drawn]")
     parser.add_argument("--group", type=Path, help="photo of several people [drawn]")
     parser.add_argument("--count", type=int, default=200, help="how many chips [200]")
