@@ -42,7 +42,7 @@ class AgeGroups:
     names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        bounds = _checked_bounds(self.bounds)
+        bounds = tuple(_whole_years(pair) for pair in self.bounds)
         object.__setattr__(self, "bounds", bounds)
         names = tuple(self.names) or tuple(f"{low}-{high}" for low, high in bounds)
         object.__setattr__(self, "names", names)
@@ -136,28 +136,20 @@ class AgeGroups:
         )
 
 
-def _checked_bounds(bounds: Any) -> tuple[tuple[int, int], ...]:
-    """Returns pairs of whole years, in any order."""
-    pairs = []
-    for pair in bounds:
-        years = tuple(pair) if isinstance(pair, Sequence) else ()
-        whole = all(isinstance(year, (int, float)) for year in years)
-        if (
-            isinstance(pair, str)
-            or len(years) != 2
-            or not whole
-            or years != tuple(map(int, years))
-        ):
-            raise ValueError(
-                "Invalid `bounds` of age groups. Expected pairs (youngest, oldest) of "
-                f"whole years. Received: {pair!r}."
-            )
-        pairs.append((int(years[0]), int(years[1])))
-    return tuple(pairs)
+def _whole_years(pair: Any) -> tuple[int, int]:
+    """Returns bounds as two ints; raises ValueError for anything else."""
+    years = tuple(pair) if isinstance(pair, Sequence) else ()
+    numbers = all(isinstance(year, (int, float)) for year in years)
+    if len(years) != 2 or not numbers or years != tuple(map(int, years)):
+        raise ValueError(
+            "Invalid `bounds` of age groups. Expected pairs (youngest, oldest) of "
+            f"whole years. Received: {pair!r}."
+        )
+    return int(years[0]), int(years[1])
 
 
 def check_unmapped_ages(unmapped_ages: str) -> None:
-    """Raises ValueError unless it says what becomes of ages between two groups."""
+    """Raises ValueError for an invalid option."""
     if unmapped_ages not in UNMAPPED_AGES:
         raise ValueError(
             f"Invalid `unmapped_ages`. Expected one of {UNMAPPED_AGES}. "

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from keras_agegender.errors import did_you_mean
+from keras_agegender.errors import did_you_mean, one_line
 
 if TYPE_CHECKING:
     import keras
@@ -188,24 +188,15 @@ APPLICATIONS = {
         *(f"ConvNeXt{size}" for size in ("Tiny", "Small", "Base", "Large", "XLarge")),
         *(f"EfficientNetB{number}" for number in range(8)),
         *(f"EfficientNetV2{size}" for size in ("B0", "B1", "B2", "B3", "S", "M", "L")),
-        "MobileNetV3Small",
-        "MobileNetV3Large",
+        "MobileNetV3Small", "MobileNetV3Large",
     ),
     "-1..1": (
-        "InceptionResNetV2",
-        "InceptionV3",
-        "MobileNet",
-        "MobileNetV2",
-        "NASNetMobile",
-        "NASNetLarge",
-        "ResNet50V2",
-        "ResNet101V2",
-        "ResNet152V2",
-        "Xception",
+        "InceptionResNetV2", "InceptionV3", "MobileNet", "MobileNetV2", "NASNetMobile",
+        "NASNetLarge", "ResNet50V2", "ResNet101V2", "ResNet152V2", "Xception",
     ),
     "caffe": ("ResNet50", "ResNet101", "ResNet152", "VGG16", "VGG19"),
     "imagenet": ("DenseNet121", "DenseNet169", "DenseNet201"),
-}
+}  # fmt: skip
 
 
 def backbone_names() -> list[str]:
@@ -273,15 +264,11 @@ def build_application(
     except Exception as error:
         if weights is None:
             raise
-        reason = " ".join(str(error).split())[:200]
-        advice = (
-            "Without a network, give the path of a local file instead. "
-            if weights == "imagenet"
-            else ""
-        )
+        advice = "Without a network, give the path of a local file instead. "
         raise ValueError(
-            f"Could not load `backbone_weights` {weights!r} into {name}. {advice}"
-            f"Keras says: {reason}"
+            f"Could not load `backbone_weights` {weights!r} into {name}. "
+            f"{advice if weights == 'imagenet' else ''}Keras says: "
+            f"{one_line(error, 200)}"
         ) from error
     if not cut:
         return network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from keras_agegender.errors import one_line
 from keras_agegender.models.backbones import RESNET34_STACKWISE_BLOCKS
 from keras_agegender.models.efficientnet_lite import EFFICIENTNET_LITE0_STACKS
 from keras_agegender.models.inference import copy_weights
@@ -102,48 +104,36 @@ def read_state(file: Path) -> dict[str, np.ndarray]:
     """
     if not file.is_file():
         raise ValueError(f"There is no weights file {file}.")
-    if file.suffix == ".safetensors":
-        return _read_safetensors(file)
-    if file.suffix == ".npz":
-        return _read_npz(file)
-    return _read_torch(file)
-
-
-def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
+    packages = {
+        ".safetensors": ("safetensors", "keras-agegender[safetensors]"),
+        ".npz": ("numpy", "numpy"),
+    }
+    package, install = packages.get(file.suffix, ("torch", "torch"))
     try:
-        from safetensors.numpy import load_file
+        importlib.import_module(package)
     except ImportError as error:
         raise ImportError(
-            f"{file} needs the package safetensors: "
-            "pip install 'keras-agegender[safetensors]'."
+            f"{file} needs the package {package}: pip install '{install}'."
         ) from error
     try:
-        return dict(load_file(file))
+        return _read_arrays(file)
     except Exception as error:
-        raise ValueError(f"{file} is not a safetensors file: {error}.") from error
+        raise ValueError(
+            f"{file} is not a file of weights for {package}: {one_line(error, 150)}."
+        ) from error
 
 
-def _read_npz(file: Path) -> dict[str, np.ndarray]:
-    try:
+def _read_arrays(file: Path) -> dict[str, np.ndarray]:
+    if file.suffix == ".safetensors":
+        from safetensors.numpy import load_file
+
+        return dict(load_file(file))
+    if file.suffix == ".npz":
         with np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except Exception as error:
-        raise ValueError(f"{file} is not an npz file of arrays: {error}.") from error
+    import torch
 
-
-def _read_torch(file: Path) -> dict[str, np.ndarray]:
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError(
-            f"{file} can only be read with PyTorch (pip install torch), unlike "
-            ".safetensors and .npz files."
-        ) from error
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:150]
-        raise ValueError(f"{file} is not a PyTorch state dict: {reason}.") from error
+    state = torch.load(file, map_location="cpu", weights_only=True)
     state = state.get("state_dict", state)
     return {name.removeprefix("module."): v.numpy() for name, v in state.items()}
 
@@ -398,7 +388,7 @@ def load_model(file: str | Path, *, compile: bool = True) -> Any:
     try:
         return keras.saving.load_model(file, compile=compile, safe_mode=True)
     except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         if any(word in reason for word in UNSAFE):
             raise ValueError(
                 f"{file} contains Python code (a Lambda layer, for example), which is "

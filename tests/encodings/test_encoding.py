@@ -10,7 +10,13 @@ from keras import ops
 
 from keras_agegender.encodings.encoding import Encoding, balanced_class_weights
 from keras_agegender.encodings.head import RESERVED_NAMES, Head
-from keras_agegender.encodings.registry import get_encoding, list_encodings
+from keras_agegender.encodings.registry import (
+    get_encoding,
+    has_rank_direction,
+    is_encoding_output,
+    list_encodings,
+    predicts_age,
+)
 
 LABELS = list(itertools.product(range(8), range(2)))
 AGES, GENDERS = (np.array(x) for x in zip(*LABELS, strict=True))
@@ -245,6 +251,24 @@ def test_names():
     assert list_encodings()[:5] == [
         "gender", "joint", "categorical", "ordinal", "attributes"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        *[(n, True) for n in ("gender", "age", "age1", "age12", "gender_age")],
+        *[(n, False) for n in ("ages", "age_", "Smiling", "12", "gender1")],
+    ],
+)
+def test_outputs_of_encodings_are_known_by_the_table(name, taken):
+    assert is_encoding_output(name) == taken
+
+
+def test_what_recipes_ask_about_encodings():
+    names = list_encodings()
+    assert [n for n in names if has_rank_direction(n)] == ["ordinal"]
+    assert [n for n in names if not predicts_age(n)] == ["gender", "attributes"]
+    assert not has_rank_direction("ordnal") and not has_rank_direction([1])
 
 
 # -- CORAL and CORN --------------------------------------------------------------------

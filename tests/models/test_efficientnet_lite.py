@@ -203,7 +203,7 @@ def test_files_of_another_network(file, tmp_path):
     with pytest.raises(ValueError, match=r"holds none of \['ResNet34', 'Eff"):
         load_torch_weights(resnet, tmp_path / "other.npz")
     (tmp_path / "broken.npz").write_bytes(b"no")
-    with pytest.raises(ValueError, match="not an npz file"):
+    with pytest.raises(ValueError, match="not a file of weights for numpy"):
         load_torch_weights(resnet, tmp_path / "broken.npz")
 
 

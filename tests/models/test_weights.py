@@ -213,7 +213,7 @@ def test_files_and_models_that_do_not_fit(torch_state, torch_file, tmp_path):
         load_torch_weights(model, tmp_path / "nothing.pth")
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"no")
-    with pytest.raises(ValueError, match="is not a safetensors file"):
+    with pytest.raises(ValueError, match="is not a file of weights for safetensors"):
         load_torch_weights(model, broken)
     resnet18 = {k: v for k, v in torch_state.items() if "layer3.5" not in k}
     safetensors.save_file(resnet18, tmp_path / "other.safetensors")
@@ -283,6 +283,6 @@ class Command:
 def test_torch_files_run_nothing(tmp_path):
     torch = pytest.importorskip("torch")
     torch.save({"w": Command(str(tmp_path / "ran"))}, tmp_path / "w.pth")
-    with pytest.raises(ValueError, match="not a PyTorch state dict"):
+    with pytest.raises(ValueError, match="not a file of weights for torch"):
         read_state(tmp_path / "w.pth")
     assert not (tmp_path / "ran").exists()

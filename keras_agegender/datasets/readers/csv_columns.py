@@ -239,7 +239,8 @@ def read_extra_column(
             )
         return replace(_categorical(cells, classes), kind=kind)
     written = {t.lower() for t, _ in cells}
-    if kind in (None, "binary") and written - {"", "na", "nan"} == {"-1", "1"}:
+    may_be_binary = kind is None or HEAD_TYPES[kind].binary
+    if may_be_binary and written - {"", "na", "nan"} == {"-1", "1"}:
         cells = [("0" if t == "-1" else t, where) for t, where in cells]  # as CelebA
         written = {t.lower() for t, _ in cells}
     if kind is None and not named:
