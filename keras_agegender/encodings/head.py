@@ -241,11 +241,9 @@ class Head:
         return self.spec.num_values(self)
 
     def class_ids(self, values: Sequence[Any], cast: Callable[[Any], Any]) -> Any:
-        """Returns class ids from the ids in the head's columns.
+        """Returns class ids from the ids in `columns`, for NumPy and TensorFlow.
 
-        Args:
-            values: Ids of each of `columns`, -1 where unknown. Shape (batch,) each.
-            cast: Turns a boolean array into ids, for NumPy and TensorFlow alike.
+        `cast` converts a boolean array to ids.
         """
         if len(values) == 1:
             return values[0]
@@ -277,14 +275,9 @@ class Head:
 
 
 def column_classes(head: Head, columns: Sequence[Any]) -> np.ndarray:
-    """Returns class ids, or completed years, from a head's columns.
+    """Returns class ids, or completed years, from the columns of a head with classes.
 
-    Args:
-        head: A head that is not continuous.
-        columns: Values of each of its columns, -1 or NaN where unknown. Shape (batch,).
-
-    Raises:
-        ValueError: If a value is no class id.
+    Values are -1 or NaN where unknown. Raises ValueError if one is no class id.
     """
     sizes = [head.num_values]
     if len(columns) > 1:

@@ -26,19 +26,8 @@ def fold_for_inference(model: keras.Model) -> keras.Model:
     Batch normalization after a convolution becomes part of its weights, and zero
     padding before one that equals "same" padding part of its arguments. All other
     layers are those of the model. It cannot be trained: the statistics are fixed.
-
-    Args:
-        model: A functional model; models nested in it are folded too.
-
-    Returns:
-        A functional model with the same name, inputs and outputs; the model itself if
-        it is a Sequential or subclassed one, which has no graph of calls to rebuild.
-
-    Example:
-        >>> from keras_agegender.models.builder import build_model
-        >>> folded = fold_for_inference(build_model("resnet34", "gender"))
-        >>> sum("norm" in type(layer).__name__.lower() for layer in folded.layers)
-        0
+    Nested models are folded too. A Sequential or subclassed model has no graph of calls
+    to rebuild and is returned unchanged.
     """
     if not hasattr(model, "operations"):
         return model
@@ -143,20 +132,7 @@ def _normalized(layer: Any, normalization: Any) -> list[np.ndarray]:
 def inline_model(model: keras.Model, image: Any) -> Any:
     """Calls copies of a model's layers, weights included, on an image tensor.
 
-    Args:
-        model: A functional or Sequential model of one input, which does not change. A
-            subclassed one has no graph of layers: it is called as one layer.
-        image: A tensor of the shape that the model takes.
-
-    Raises:
-        ValueError: If it has several inputs or outputs, or is not built.
-
-    Example:
-        >>> source = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-        >>> image = keras.Input((4,))
-        >>> copy = keras.Model(image, inline_model(source, image))
-        >>> [type(layer).__name__ for layer in copy.layers]
-        ['InputLayer', 'Dense']
+    A subclassed model has no graph of layers: it is called as one layer.
     """
     if isinstance(model, keras.Sequential) and not model.built:
         raise ValueError(

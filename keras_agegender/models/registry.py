@@ -215,17 +215,9 @@ def is_backbone_name(name: str) -> bool:
 
 
 def application_scaling(name: str) -> str:
-    """Returns the input scaling of a `keras.applications` model.
-
-    Args:
-        name: Its name there, without a prefix; a layer after `/` is ignored.
-
-    Raises:
-        ValueError: If there is no network of that name.
+    """Returns the input scaling of a `keras.applications` model, by its name there.
 
     Example:
-        >>> application_scaling("ResNet50V2")
-        '-1..1'
         >>> application_scaling("MobileNet/conv_pw_11_relu")
         '-1..1'
     """
@@ -245,12 +237,8 @@ def build_application(
 ) -> keras.Model:
     """Returns a network of `keras.applications` without its classifier.
 
-    Args:
-        name: Its name there, and optionally a `/` and its last layer, as in
-            `"MobileNet/conv_pw_11_relu"`.
-        image_size: (height, width) of its input in pixels.
-        weights: `"imagenet"` (downloaded by Keras), the path of an `.h5` file of
-            weights without the classifier, or `None` for random weights.
+    A `/` in the name is followed by its last layer. Weights are `"imagenet"`
+    (downloaded by Keras), an `.h5` file without the classifier, or `None` for random.
     """
     import keras
 

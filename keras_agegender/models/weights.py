@@ -339,15 +339,9 @@ def _fold_normalization(
 
 
 def load_backbone_weights(backbone: keras.Model, file: str | Path) -> None:
-    """Loads weights into a backbone, a model from images to features.
+    """Loads a `.keras` file or PyTorch weights into a model from images to features.
 
-    Args:
-        backbone: The model.
-        file: A `.keras` file with layers of the same names, or PyTorch weights as in
-            `load_torch_weights`. Any other file was read by `resolve_backbone`.
-
-    Raises:
-        ValueError: If a layer of the backbone finds no weights in the file.
+    Any other file was read by `resolve_backbone`. Every layer must find its weights.
     """
     file = Path(file)
     if file.suffix not in WEIGHT_FILES:

@@ -187,7 +187,7 @@ def test_attributes_read_columns_and_decode_gender():
     assert decoded.age_group is None
 
 
-def test_extra_heads_of_every_kind():
+def test_extra_heads_of_every_type():
     heads = [
         Head("glasses"),
         Head("hair", "categorical", 3, column="hair_colour"),
@@ -390,9 +390,9 @@ def test_outputs_of_any_number_type_are_decoded():
     ],
 )
 def test_a_head_has_the_classes_of_its_column(head, message):
-    name, kind, num_classes, column = head
+    name, head_type, num_classes, column = head
     with pytest.raises(ValueError, match=message):
-        Encoding("x", (Head(name, kind, num_classes, column=column),))
+        Encoding("x", (Head(name, head_type, num_classes, column=column),))
 
 
 @pytest.mark.parametrize("names", [("hat", "hat_answer"), ("hat_answer", "hat")])

@@ -1,4 +1,4 @@
-"""Heads and kinds: every kind for every column, eager and in tf.data, decoded again."""
+"""Heads: every head type for every column, eager and in tf.data, decoded again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from keras_agegender.models.builder import (
 )
 
 SIZES = ("small", "medium", "large", "huge")
-CLASS_KINDS = sorted(name for name, kind in HEAD_TYPES.items() if kind.has_classes)
+CLASS_TYPES = sorted(
+    name for name, head_type in HEAD_TYPES.items() if head_type.has_classes
+)
 
 
 def outputs_of(head, ids):
@@ -36,9 +38,9 @@ def outputs_of(head, ids):
     return outputs
 
 
-@pytest.mark.parametrize("kind", ["categorical", "coral", "corn", "ordinal"])
-def test_every_kind_of_classes_reads_any_column(kind):
-    head = Head("size", kind, column="size_id", classes=SIZES)
+@pytest.mark.parametrize("head_type", ["categorical", "coral", "corn", "ordinal"])
+def test_every_head_type_of_classes_reads_any_column(head_type):
+    head = Head("size", head_type, column="size_id", classes=SIZES)
     assert head.num_classes == 4
     ids = np.array([0, 1, 2, 3])
     answer = Encoding("one", (head,)).decode_head("size", outputs_of(head, ids))
@@ -54,8 +56,8 @@ def test_targets_of_size_2_by_hand():
         "corn": [[1.0], [1.0], [0.0]],
         "categorical": 2,
     }
-    for kind, target in expected.items():
-        head = Head("size", kind, 4)
+    for head_type, target in expected.items():
+        head = Head("size", head_type, 4)
         found = Encoding("one", (head,)).encode(columns={"size": [2]})
         assert found["size"][0].tolist() == target
     weights = Encoding("one", (Head("size", "corn", 4),)).sample_weights(
@@ -269,29 +271,29 @@ def test_the_encoding_is_stored_in_the_model_s_file(tmp_path):
         np.testing.assert_allclose(loaded.predict(image, verbose=0)[name], value)
 
 
-# By default one kind of each sort: tracing takes seconds each.
+# Tracing takes seconds each: by default one type of each sort.
 @pytest.mark.parametrize(
-    "kind",
+    "head_type",
     [
-        kind
-        if kind in ("corn", "ordinal", "years")
-        else pytest.param(kind, marks=pytest.mark.slow)
-        for kind in sorted(HEAD_TYPES)
+        head_type
+        if head_type in ("corn", "ordinal", "years")
+        else pytest.param(head_type, marks=pytest.mark.slow)
+        for head_type in sorted(HEAD_TYPES)
     ],
 )
-def test_every_kind_trains(kind):
+def test_every_head_type_trains(head_type):
     """A small model learns to tell three or more classes, or numbers, apart."""
-    num = {"binary": 1, "regression": 1, "years": 30}.get(kind, 3)
-    head = Head("thing", kind, num)
+    num = {"binary": 1, "regression": 1, "years": 30}.get(head_type, 3)
+    head = Head("thing", head_type, num)
     encoding = Encoding("one", (head,))
     inputs = keras.Input((4,))
     outputs = build_heads(keras.layers.Dense(16, "tanh")(inputs), encoding.heads)
     model = keras.Model(inputs, outputs)
     model.compile(keras.optimizers.Adam(0.02), **encoding.compile_arguments())
     rng = np.random.default_rng(0)
-    ids = np.tile([0, 1, 2] if num > 1 or kind == "regression" else [0, 1], 800)
-    ids = ids * (10 if kind == "years" else 1)
-    x = np.eye(4)[ids // (10 if kind == "years" else 1)] + rng.normal(
+    ids = np.tile([0, 1, 2] if num > 1 or head_type == "regression" else [0, 1], 800)
+    ids = ids * (10 if head_type == "years" else 1)
+    x = np.eye(4)[ids // (10 if head_type == "years" else 1)] + rng.normal(
         0, 0.01, (len(ids), 4)
     )
     columns = {"thing": ids.astype("float64")}
@@ -300,4 +302,4 @@ def test_every_kind_trains(kind):
     model.fit(x, targets, sample_weight=weights, batch_size=32, verbose=0)
     answer = encoding.decode_head("thing", model.predict(x, verbose=0))
     found = ops.convert_to_numpy(answer.values)
-    assert np.abs(found - ids).max() < (3.0 if kind == "years" else 0.5)
+    assert np.abs(found - ids).max() < (3.0 if head_type == "years" else 0.5)
