@@ -14,25 +14,9 @@ from tabulate import tabulate
 from keras_agegender.evaluation.groups import as_groupings
 from keras_agegender.metrics import intervals
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.studies.gate import (
-    ALPHA,
-    CellDifference,
-    MeasuredCell,
-    apply_levels,
-    format_interval,
-    gate_text,
-    measure_cells,
-)
-from keras_agegender.studies.paired_predictions import (
-    TASKS,
-    Place,
-    RunSet,
-    differing_settings,
-    open_run_set,
-    pair_predictions,
-    pool_seeds,
-    test_to_train_ratio,
-)
+from keras_agegender.studies import gate, paired_predictions as pairing
+from keras_agegender.studies.gate import CellDifference, MeasuredCell
+from keras_agegender.studies.paired_predictions import TASKS, Place, RunSet
 
 CLUSTERS = ("subject", "album", "face")
 _OVER = {
@@ -126,7 +110,7 @@ class Comparison:
 
     def gate(self) -> str:
         """Returns the cells and the verdict, as `agegender compare --gate` prints."""
-        return gate_text(
+        return gate.gate_text(
             self.cells, self.cluster, missing=self.missing, untested=self.untested
         )
 
@@ -164,7 +148,7 @@ class Comparison:
                 f"{d.first:.3f}",
                 f"{d.second:.3f}",
                 f"{d.difference:+.3f}",
-                format_interval(d.interval),
+                gate.format_interval(d.interval),
                 d.only_first,
                 d.only_second,
                 f"{d.p_value:.3g}",
@@ -181,7 +165,7 @@ def _training_lines(d: AccuracyDifference) -> list[str]:
     ends = None if found.low is None or found.high is None else (found.low, found.high)
     return [
         f"{d.task}, other training runs: mean of folds {found.mean:+.3f}  "
-        f"{format_interval(ends)} ({_OVER[found.over]})",
+        f"{gate.format_interval(ends)} ({_OVER[found.over]})",
         f"  {d.components}",
         *(
             f"  {fold_name(fold) or 'test'}, seed {seed}: {value:+.3f}"
@@ -242,7 +226,7 @@ def compare(
     ...               "reproduced/runs/14_resnet_se_ordinal"))  # doctest: +SKIP
     """
     found, cells = _measure(first, second, predictions, cluster, by)
-    return replace(found, cells=apply_levels([cells])[0])
+    return replace(found, cells=gate.apply_levels([cells])[0])
 
 
 def _measure(
@@ -259,25 +243,27 @@ def _measure(
             f"Received: cluster={cluster!r}."
         )
     by = as_groupings(by)
-    sets = [open_run_set(folder, predictions) for folder in (first, second)]
+    sets = [pairing.open_run_set(folder, predictions) for folder in (first, second)]
     pairs, warnings = _pair_runs(sets)
     tables = []
     missing: dict[str, None] = {}
     untested: dict[str, None] = {}
     for (fold, seed), runs in pairs.items():
-        paired = pair_predictions(runs, predictions, cluster, by)
+        paired = pairing.pair_predictions(runs, predictions, cluster, by)
         tables.append(paired.faces.assign(fold=fold, seed=seed))
         warnings += [note for note in paired.notes if note not in warnings]
         missing |= dict.fromkeys(paired.missing)
         untested |= dict.fromkeys(paired.untested)
     faces = pd.concat(tables, ignore_index=True)
-    pooled = pool_seeds(faces)
+    pooled = pairing.pool_seeds(faces)
     clusters = intervals.Clusters.of(pooled["cluster"])
     if cluster != "face" and clusters.num_clusters == len(pooled) > 1:
         warnings.append(f"every face counts as a {cluster} of its own")
     ratio = None
     if len(pairs) > 1:
-        ratio = test_to_train_ratio({place: runs[0] for place, runs in pairs.items()})
+        ratio = pairing.test_to_train_ratio(
+            {place: runs[0] for place, runs in pairs.items()}
+        )
     recipes = [next(iter(s.runs.values())).recipe().to_dict() for s in sets]
     comparison = Comparison(
         (str(sets[0].path), str(sets[1].path)),
@@ -287,13 +273,13 @@ def _measure(
             for task in TASKS
             if f"second_{task}" in faces and faces[f"second_{task}"].notna().any()
         ),
-        differing_settings(*recipes),
+        pairing.differing_settings(*recipes),
         tuple(warnings),
         cluster,
         missing=tuple(missing),
         untested=tuple(untested),
     )
-    return comparison, measure_cells(pooled, by)
+    return comparison, gate.measure_cells(pooled, by)
 
 
 def _pair_runs(
@@ -331,7 +317,7 @@ def _difference(
 ) -> AccuracyDifference:
     known = faces[faces[f"first_{task}"].notna()]
     known = known.assign(difference=known[f"second_{task}"] - known[f"first_{task}"])
-    pooled = pool_seeds(known)
+    pooled = pairing.pool_seeds(known)
     first, second, whole = (
         pooled[f"{side}_{task}"] for side in ("first", "second", "whole")
     )
@@ -373,7 +359,7 @@ class ReproductionComparison:
     def findings(self) -> list[tuple[Comparison, AccuracyDifference, float]]:
         """Returns the differences beyond noise, with the level that Holm's leaves."""
         tests = [(c, d) for c in self.comparisons for d in c.differences]
-        levels = intervals.holm_levels([d.p_value for _, d in tests], ALPHA)
+        levels = intervals.holm_levels([d.p_value for _, d in tests], gate.ALPHA)
         return [
             (c, d, level)
             for (c, d), level in zip(tests, levels, strict=True)
@@ -397,7 +383,7 @@ class ReproductionComparison:
             first, second = (Path(path).name for path in found.paths)
             untested = [f"{t} ({second} does not predict it)" for t in found.missing]
             untested += found.untested
-            text = gate_text(found.cells, found.cluster, second, untested=untested)
+            text = gate.gate_text(found.cells, found.cluster, second, untested=untested)
             blocks.append(f"A {first}, B {second}\n{text}")
         return "\n\n".join(blocks)
 
@@ -464,6 +450,6 @@ def compare_reproduction(
         raise ValueError(f"No two recipes of {folder} can be compared. {skipped[0]}")
     comparisons = (
         replace(comparison, cells=cells)
-        for comparison, cells in zip(found, apply_levels(measured), strict=True)
+        for comparison, cells in zip(found, gate.apply_levels(measured), strict=True)
     )
     return ReproductionComparison(tuple(comparisons), tuple(skipped))

@@ -13,30 +13,14 @@ from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
 from keras_agegender.datasets.splits import cross_validation_splits
 from keras_agegender.evaluation.evaluate import data_name
 from keras_agegender.files import read_json
-from keras_agegender.recipes.loading import (
-    PREFIX,
-    load_recipe,
-    override_recipe,
-)
+from keras_agegender.recipes import loading
 from keras_agegender.recipes.schema import Recipe
 from keras_agegender.run_directory import RunDirectory
+from keras_agegender.studies import reproduction_table as tables
 from keras_agegender.studies.paired_predictions import differing_settings
-from keras_agegender.studies.reproduction_table import (
-    FIGURES,
-    ReproductionRow,
-    ScoredData,
-    figure,
-    table_rows,
-    to_markdown,
-    write_table,
-)
 from keras_agegender.synthetic.faces import SOURCE as SYNTHETIC
-from keras_agegender.training.experiment import (
-    Experiment,
-    InitialWeights,
-    make_experiment,
-    select_prepared,
-)
+from keras_agegender.training import experiment as experiments
+from keras_agegender.training.experiment import Experiment
 from keras_agegender.training.resume import check_place
 from keras_agegender.training.train import train_unless_finished
 
@@ -91,7 +75,7 @@ def plan_runs(
                 continue
             fewer = fewer_faces(pretraining) if quick and pretraining else None
             try:
-                experiment = make_experiment(
+                experiment = experiments.make_experiment(
                     recipe,
                     prepared,
                     pretraining_data=pretraining,
@@ -249,7 +233,7 @@ class Reproduction:
     """
 
     directory: Path
-    rows: tuple[ReproductionRow, ...]
+    rows: tuple[tables.ReproductionRow, ...]
     note: str
 
     @property
@@ -258,7 +242,7 @@ class Reproduction:
         return len({reason for row in self.rows for reason in row.failed})
 
     def __str__(self) -> str:
-        return to_markdown(self.rows, self.note)
+        return tables.to_markdown(self.rows, self.note)
 
 
 def reproduce(
@@ -312,7 +296,7 @@ def reproduce(
     directory = Path(directory)
     changes = [*(QUICK_OVERRIDES if quick else ()), *overrides]
     loaded = [_load(recipe, changes) for recipe in recipes]
-    unused = [o for o in overrides if o.strip().startswith(PREFIX)]
+    unused = [o for o in overrides if o.strip().startswith(loading.PREFIX)]
     if unused and all(recipe.pretraining is None for recipe in loaded):
         raise ValueError(
             "Invalid overrides. No recipe is initialized from another one. "
@@ -328,7 +312,7 @@ def reproduce(
             if run.experiment is not None:
                 check_place(RunDirectory(run.path), run.experiment, " (--out)")
     directory.mkdir(parents=True, exist_ok=True)
-    rows: list[ReproductionRow] = []
+    rows: list[tables.ReproductionRow] = []
     note = conditions_note(
         loaded,
         targets,
@@ -346,8 +330,9 @@ def reproduce(
             failure = found[-1].get("failed")
             report(f"  failed: {failure}" if failure else f"  {_summary(found[-1])}")
         scored = _scored_data(datasets[recipe.data.role], plan)
-        rows += table_rows(recipe, found, scored)
-        write_table(directory, rows, note)  # after every recipe: it may take days
+        rows += tables.table_rows(recipe, found, scored)
+        # After every recipe: all of them may take days.
+        tables.write_table(directory, rows, note)
     return Reproduction(directory, tuple(rows), note)
 
 
@@ -366,17 +351,17 @@ def _select(
     """Returns the datasets of the pixels that a recipe needs, by role."""
     first = recipe.pretraining_recipe or recipe
     return {
-        "target": select_prepared(recipe, targets),
-        "pretrain": select_prepared(first, pretraining),
+        "target": experiments.select_prepared(recipe, targets),
+        "pretrain": experiments.select_prepared(first, pretraining),
     }
 
 
 def _load(recipe: str | Path | Recipe, overrides: Sequence[str]) -> Recipe:
     """Loads a recipe; one without pretraining ignores overrides of pretraining."""
-    plain = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    plain = recipe if isinstance(recipe, Recipe) else loading.load_recipe(recipe)
     if plain.pretraining is None:
-        overrides = [o for o in overrides if not o.strip().startswith(PREFIX)]
-    return override_recipe(plain, overrides)
+        overrides = [o for o in overrides if not o.strip().startswith(loading.PREFIX)]
+    return loading.override_recipe(plain, overrides)
 
 
 def _train(run: PlannedRun, directory: Path) -> dict[str, Any]:
@@ -389,7 +374,7 @@ def _train(run: PlannedRun, directory: Path) -> dict[str, Any]:
         if isinstance(first, Experiment):
             shared = shared_path(directory, first)
             train_unless_finished(first, shared, verbose=0)
-            weights = InitialWeights(shared, first.to_dict())
+            weights = experiments.InitialWeights(shared, first.to_dict())
             experiment = replace(experiment, initialized_from=weights)
         train_unless_finished(experiment, run.path, verbose=0)
     except Exception as error:  # of any kind: the table shows it, other runs follow
@@ -411,9 +396,9 @@ def _train(run: PlannedRun, directory: Path) -> dict[str, Any]:
 
 def _scored_data(
     prepared: PreparedDataset | None, plan: Sequence[PlannedRun]
-) -> ScoredData:
+) -> tables.ScoredData:
     if prepared is None:
-        return ScoredData((), ())
+        return tables.ScoredData((), ())
     by_split = {run.test_split: run.experiment for run in plan}
     index = prepared.face_index
     faces = index.faces("+".join(by_split))
@@ -423,7 +408,7 @@ def _scored_data(
         for split, experiment in by_split.items()
         if experiment is not None
     ]
-    return ScoredData(
+    return tables.ScoredData(
         tuple(sorted({s or name for s in faces["source"]})),
         tuple(by_split),
         fmean(ratios) if ratios else None,
@@ -435,6 +420,6 @@ def _summary(run: Mapping[str, Any]) -> str:
     parts = [
         f"{name} {value:.3f}"
         for name in ("gender accuracy", "age exact")
-        if (value := figure(scores, FIGURES[name][1], "male")) is not None
+        if (value := tables.figure(scores, tables.FIGURES[name][1], "male")) is not None
     ]
     return ", ".join(parts) or f"mean accuracy {scores.get('extra_mean_accuracy')}"
