@@ -1,31 +1,29 @@
-"""Fits calibrations and scores them."""
+"""Fits calibrations, and scores calibrated probabilities and prediction sets."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from keras import ops
-from scipy import optimize
 
-from keras_agegender.encodings.calibration import (
-    Calibration,
-    answer_probabilities,
-    check_options,
-    divide_logits,
-    set_scores,
-)
-from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head, column_classes
 from keras_agegender.labels import GENDERS, MISSING
-from keras_agegender.metrics.table import expected_calibration_error
+from keras_agegender.metrics.table import (
+    EPSILON,
+    expected_calibration_error,
+    format_value,
+)
 
-# Where every face is answered right, no temperature is low enough.
+if TYPE_CHECKING:
+    from keras_agegender.encodings.calibration import Calibration
+    from keras_agegender.encodings.encoding import Encoding
+
+# If every face is predicted correctly, no temperature is low enough.
 TEMPERATURES = (0.1, 10.0)
-# A probability counts for no less in the likelihood: one face must not decide.
-LEAST_PROBABILITY = 1e-7
+NEAR_BOUND = 1.01  # a search between bounds ends a little inside them
+SHOWN, ACCURACY = ("nll", "ece"), "accuracy"
 
 
 def fit_calibration(
@@ -37,50 +35,53 @@ def fit_calibration(
     by: str | None = None,
     fitted_on: Mapping[str, str] | None = None,
 ) -> Calibration:
-    """Returns the calibration that fits a model's outputs about labeled faces best.
+    """Returns the calibration that fits a model's outputs for labeled faces best.
 
     Temperatures minimize the negative log-likelihood of the labels, one head at a time;
-    of a years head, that of the age in years. Thresholds are then conformal quantiles:
-    over faces drawn like these the set holds the truth with probability 1 - `alpha` at
-    least. That is a mean over all faces, not a promise for each group. It takes faces
-    one by one: of several pictures of a person, coverage varies more between samples
-    than the number of faces suggests. If the model was selected on the same faces, and
-    as temperatures are fitted on them too, it is a little lower elsewhere; on faces of
-    another kind it may be much lower. `calibration_scores` measures it.
+    for a years head, that of the age in years. Thresholds are then conformal quantiles:
+    for faces drawn like these, the prediction set contains the true class with
+    probability 1 - `alpha` at least. That is a mean over all faces, not a guarantee for
+    each group. It treats faces as independent: with several images of a person,
+    coverage varies more between samples than the number of faces suggests. If the model
+    was selected on the same faces, and because temperatures are fitted on them too,
+    coverage elsewhere is a little lower; on a different kind of faces it may be much
+    lower. `calibration_scores` measures it.
 
-    With `by` it holds for each group of faces that are *answered* alike. Only what is
-    known at prediction time can choose a threshold: a true gender or age group cannot.
-    A group of fewer faces than 1 / `alpha` - 1 gets sets of everything. Where the most
-    probable class alone is right often enough, the threshold is 0: sets of one, which
-    hold the truth more often than was asked for.
+    With `by`, coverage holds for each group of faces with the same *prediction*. Only
+    what is known at prediction time can choose a threshold: a true gender or age group
+    cannot. A group of fewer faces than 1 / `alpha` - 1 gets sets of all classes. If the
+    most probable class alone is correct often enough, the threshold is 0: sets of one
+    class, with a higher coverage than requested.
 
     Args:
-        outputs: Output name -> predictions about faces that the model was not trained
-            on. Shape (num_faces, units) each.
+        outputs: Output name -> predictions for faces that the model was not trained on.
+            Shape (num_faces, units) each.
         labels: `age_group` and `gender` (-1 where unknown) and the columns of the
             heads, `age_years` for years heads. Shape (num_faces,) each.
-        encoding: What the outputs mean.
-        alpha: Share of faces whose truth may lie outside the set, in (0, 1). Defaults
-            to 0.1.
-        by: `"gender"` or `"age_group"`: a threshold for each as answered. `None`
+        encoding: The model's encoding.
+        alpha: Share of faces whose true class may lie outside the set, in (0, 1).
+            Defaults to 0.1.
+        by: `"gender"` or `"age_group"`: a threshold for each predicted class. `None`
             (default) is one for all.
-        fitted_on: Kept as it is, to say where the faces are from.
+        fitted_on: Stored in the calibration to say which faces these are.
 
     Returns:
-        The calibration. Heads and answers without a labeled face are left out of it.
+        The calibration, without heads and targets that have no labeled face.
 
     Raises:
         ValueError: If no face has a label, a column or an output is missing, or the
-            encoding does not answer `by`.
+            encoding does not predict `by`.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017;
     Angelopoulos & Bates, "A Gentle Introduction to Conformal Prediction and
     Distribution-Free Uncertainty Quantification", 2021 (arXiv 2107.07511); Romano et
     al., "Classification with Valid and Adaptive Coverage", NeurIPS 2020, without its
-    random part; Lu et al. (MICCAI 2022) for classes in an order.
+    random part; Lu et al. (MICCAI 2022) for ordered classes.
     """
+    from keras_agegender.encodings.calibration import Calibration, check_options
+
     check_options(alpha, by)
-    check_answered(by, encoding)
+    check_predicted(by, encoding)
     temperatures: dict[str, float] = {}
     num_faces: dict[str, int | tuple[int, ...]] = {}
     for head in encoding.heads:
@@ -96,62 +97,52 @@ def fit_calibration(
         )
     calibrated = Calibration(temperatures).apply(outputs, encoding)
     thresholds: dict[str, tuple[float, ...]] = {}
-    for name, (scores, groups) in _true_scores(
-        calibrated, labels, encoding, by
-    ).items():
+    true_scores = _true_scores(calibrated, labels, encoding, by)
+    for name, (scores, groups) in true_scores.items():
         thresholds[name] = tuple(conformal_quantile(scores[g], alpha) for g in groups)
         num_faces[f"{name}_set"] = tuple(int(g.sum()) for g in groups)
+    changed = {}  # faces, labeled or not, with another prediction, of how many
+    after = all_probabilities(calibrated, encoding)
+    for name, before in all_probabilities(outputs, encoding).items():
+        if may_change_predictions(name, encoding):
+            differ = before.argmax(axis=1) != after[name].argmax(axis=1)
+            changed[name] = int(differ.sum()), len(differ)
     return Calibration(
-        temperatures,
-        thresholds,
-        alpha,
-        by,
-        num_faces,
-        dict(fitted_on or {}),
-        _num_changed(outputs, calibrated, encoding),
+        temperatures, thresholds, alpha, by, num_faces, dict(fitted_on or {}), changed
     )
 
 
-def may_change_answers(name: str, encoding: Encoding) -> bool:
+def may_change_predictions(name: str, encoding: Encoding) -> bool:
     """Returns whether a temperature may make another class the most probable one.
 
-    Of a binary or softmax head it cannot. It may where class probabilities are
-    differences, products or sums of what is divided: of ordinal, coral and corn heads,
-    and of answers summed over years, or over pairs of age group and gender.
+    For a binary or softmax head it cannot. It may where class probabilities are
+    differences, products or sums of what is divided: for ordinal, coral and corn heads,
+    and for sums over years, or over pairs of age group and gender.
 
     Args:
-        name: `"age_group"`, `"gender"` or the name of a further head.
-        encoding: Whose answer it is.
+        name: `"age_group"`, `"gender"` or the name of an extra head.
+        encoding: The model's encoding.
 
     Example:
-    >>> may_change_answers("age_group", get_encoding("ordinal"))
+    >>> may_change_predictions("age_group", get_encoding("ordinal"))
     True
     """
-    answering = {"age_group": encoding.age_head, "gender": encoding.gender_head}
-    head = answering[name] if name in answering else encoding.head(name)
+    main = {"age_group": encoding.age_head, "gender": encoding.gender_head}
+    head = main[name] if name in main else encoding.head(name)
     if head is None:
         return False
     summed = head.spec.in_years and name == "age_group"
     return head.spec.ranks or summed or len(head.columns) > 1
 
 
-def _num_changed(
-    before: Mapping[str, Any], after: Mapping[str, Any], encoding: Encoding
-) -> dict[str, tuple[int, int]]:
-    """Returns how many faces, labeled or not, are answered differently, of how many."""
-    found = {}
-    calibrated = all_probabilities(after, encoding)
-    for name, rows in all_probabilities(before, encoding).items():
-        if may_change_answers(name, encoding):
-            differ = rows.argmax(axis=1) != calibrated[name].argmax(axis=1)
-            found[name] = int(differ.sum()), len(differ)
-    return found
-
-
 def all_probabilities(
     outputs: Mapping[str, Any], encoding: Encoding
 ) -> dict[str, np.ndarray]:
-    """Returns class probabilities of everything that is answered, by name."""
+    """Returns class probabilities of age group, gender and extra heads, by name."""
+    from keras import ops
+
+    from keras_agegender.encodings.calibration import answer_probabilities
+
     found = answer_probabilities(encoding.decode(outputs))
     for head in encoding.extra_heads:
         if not head.spec.continuous:
@@ -159,19 +150,19 @@ def all_probabilities(
     return {name: ops.convert_to_numpy(values) for name, values in found.items()}
 
 
-def check_answered(by: str | None, encoding: Encoding) -> None:
-    """Raises a `ValueError` if an encoding gives no answer to group by."""
+def check_predicted(by: str | None, encoding: Encoding) -> None:
+    """Raises a `ValueError` if an encoding does not predict what to group by."""
     heads = {"gender": encoding.gender_head, "age_group": encoding.age_head}
     if by is not None and heads[by] is None:
         raise ValueError(
-            f"Invalid `by`. The encoding {encoding.name!r} does not answer {by!r}."
+            f"Invalid `by`. The encoding {encoding.name!r} does not predict {by!r}."
         )
 
 
 def true_classes(head: Head, labels: Mapping[str, Any]) -> np.ndarray | None:
     """Returns the class id of every face, `MISSING` where unknown.
 
-    Ages are years, those beyond the oldest year the oldest. `None` of regression heads.
+    Ages are years, clipped to the oldest year. `None` for regression heads.
     """
     if head.spec.continuous:
         return None
@@ -195,6 +186,11 @@ def fit_temperature(
         outputs: Output name -> predictions. Shape (num_faces, units) each.
         classes: Class ids, -1 where unknown; at least one is known. Shape (num_faces,).
     """
+    from keras import ops
+    from scipy import optimize
+
+    from keras_agegender.encodings.calibration import divide_logits
+
     known = np.flatnonzero(classes != MISSING)
     truth = classes[known]
     picked = {name: np.asarray(outputs[name])[known] for name in head.output_names}
@@ -208,7 +204,7 @@ def fit_temperature(
     found = optimize.minimize_scalar(
         loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4}
     )
-    # Below some temperature all right answers are equally sure, and so is the bound.
+    # Below some temperature all correct predictions are equally sure, as at the bound.
     if loss(low) <= found.fun:
         return TEMPERATURES[0]
     return round(float(math.exp(found.x)), 6)
@@ -217,7 +213,7 @@ def fit_temperature(
 def negative_log_likelihood(probabilities: np.ndarray, classes: np.ndarray) -> float:
     """Returns the mean of -log(probability of the true class), in nats."""
     true = probabilities[np.arange(len(classes)), classes].astype("float64")
-    return float(-np.log(np.maximum(true, LEAST_PROBABILITY)).mean())
+    return float(-np.log(np.maximum(true, EPSILON)).mean())
 
 
 def conformal_quantile(scores: np.ndarray, alpha: float) -> float:
@@ -228,7 +224,7 @@ def conformal_quantile(scores: np.ndarray, alpha: float) -> float:
         alpha: In (0, 1).
 
     Returns:
-        The ceil((n + 1)(1 - alpha))-th smallest score; 1, which no score exceeds, where
+        The ceil((n + 1)(1 - alpha))-th smallest score; 1, which no score exceeds, if
         there are too few for that.
     """
     rank = math.ceil((len(scores) + 1) * (1 - alpha) - 1e-9)  # 0.9 is not 9 / 10
@@ -241,7 +237,11 @@ def _true_scores(
     encoding: Encoding,
     by: str | None,
 ) -> dict[str, tuple[np.ndarray, list[np.ndarray]]]:
-    """Returns for each answer the scores of the truth, and the faces of each group."""
+    """Returns the scores of the true classes, and the faces of each group."""
+    from keras import ops
+
+    from keras_agegender.encodings.calibration import answer_probabilities, set_scores
+
     decoded = encoding.decode(outputs)
     sizes = {"age_group": len(encoding.age_groups), "gender": len(GENDERS)}
     found = {}
@@ -253,21 +253,14 @@ def _true_scores(
         scores = ops.convert_to_numpy(set_scores(probabilities))[known, truth[known]]
         groups = [np.ones(len(known), bool)]
         if by is not None:
-            answered = ops.convert_to_numpy(getattr(decoded, by))[known]
-            groups = [answered == group for group in range(sizes[by])]
+            predicted = ops.convert_to_numpy(getattr(decoded, by))[known]
+            groups = [predicted == group for group in range(sizes[by])]
         found[name] = scores, groups
     return found
 
 
-# A search between bounds ends a little inside them.
-NEAR_BOUND = 1.01
-
-
 def least_faces(alpha: float) -> int:
-    """Returns how many faces sets need to leave any answer out.
-
-    Args:
-        alpha: Share of faces whose truth may lie outside the set, in (0, 1).
+    """Returns how many faces prediction sets need to exclude any class.
 
     Example:
     >>> least_faces(0.05)  # doctest: +SKIP
@@ -277,33 +270,29 @@ def least_faces(alpha: float) -> int:
 
 
 def calibration_warnings(calibration: Calibration, encoding: Encoding) -> list[str]:
-    """Returns a line for everything about a calibration that is not to be trusted.
-
-    Args:
-        calibration: What `fit_calibration` returned.
-        encoding: Names its groups.
-    """
-    return [*_of_temperatures(calibration), *_of_sets(calibration, encoding)]
+    """Returns a line for everything about a calibration that is not to be trusted."""
+    temperatures = _temperature_warnings(calibration)
+    return [*temperatures, *_set_warnings(calibration, encoding)]
 
 
-def _of_temperatures(calibration: Calibration) -> Iterator[str]:
+def _temperature_warnings(calibration: Calibration) -> Iterator[str]:
     low, high = TEMPERATURES
     for name, value in calibration.temperatures.items():
         faces = calibration.num_faces.get(name)
-        over = "" if faces is None else f" ({faces})"
+        count = "" if faces is None else f" ({faces})"
         if value >= high / NEAR_BOUND:
-            why = "the model answers no better than chance"
+            why = "the model is no better than chance"
         elif value <= low * NEAR_BOUND:
-            why = "all of them are answered right"
+            why = "all of them are predicted correctly"
         else:
             continue
         yield (
-            f"{name}: temperature {value:.3f} is at its bound: too few faces{over}, or "
-            f"{why}"
+            f"{name}: temperature {value:.3f} is at its bound: too few faces{count}, "
+            f"or {why}"
         )
 
 
-def _of_sets(calibration: Calibration, encoding: Encoding) -> Iterator[str]:
+def _set_warnings(calibration: Calibration, encoding: Encoding) -> Iterator[str]:
     needed = least_faces(calibration.alpha)
     share = f"{100 * (1 - calibration.alpha):.4g}%"
     groups = {"gender": GENDERS, "age_group": encoding.age_groups.names}
@@ -314,17 +303,13 @@ def _of_sets(calibration: Calibration, encoding: Encoding) -> Iterator[str]:
         for group, value, count in zip(names, values, counts, strict=True):
             if value < 1:
                 continue
-            of = f" of faces answered {group}" if group else ""
+            of = f" of faces predicted {group}" if group else ""
             if count is None or count >= needed:
-                why = "threshold 1"
-                end = ""
+                why, end = "threshold 1", ""
             else:
                 why = f"too few faces ({count}) for {share}" if count else "no face"
                 end = f"; at least {needed} needed"
-            yield f"{name} sets{of}: {why}: sets hold every answer{end}"
-
-
-SHOWN, ACCURACY = ("nll", "ece"), "accuracy"
+            yield f"{name} sets{of}: {why}: sets contain every class{end}"
 
 
 def calibration_scores(
@@ -336,114 +321,116 @@ def calibration_scores(
     """Returns how good probabilities and sets are on labeled faces, before and after.
 
     Args:
-        outputs: A model's own outputs. Shape (num_faces, units) each.
-        labels: As `fit_calibration` takes them.
-        encoding: What the outputs mean.
+        outputs: The model's uncalibrated outputs. Shape (num_faces, units) each.
+        labels: As in `fit_calibration`.
+        encoding: The model's encoding.
         calibration: A calibration, fitted on other faces.
 
     Returns:
         - `alpha`, `by`, `temperatures`: of the calibration.
-        - `warnings`: what is not to be trusted about it, a line each, and which figures
+        - `warnings`: what is not to be trusted about it, a line each, and which scores
           it made worse.
-        - `answers`: for `age_group`, `gender` and each further head `num_faces`,
+        - `answers`: for `age_group`, `gender` and each extra head `num_faces`,
           `accuracy`, negative log-likelihood `nll` in nats and expected calibration
-          error `ece`, each with its value `_before` calibration; and
-          `may_change`, whether calibration can make it another answer.
+          error `ece`, each with its value `_before` calibration; and `may_change`,
+          whether calibration can change the prediction.
         - `sets`: for `age_group` and `gender` `num_faces`, `coverage` (share of the
-          sets that hold the truth), `mean_size`, and both again for each true age group
-          and gender in `groups`.
+          sets that contain the true class), `mean_size`, and both again for each true
+          age group and gender in `groups`.
     """
+    from keras import ops
+
     calibrated = calibration.apply(outputs, encoding)
     before = all_probabilities(outputs, encoding)
     answers = {}
     for name, after in all_probabilities(calibrated, encoding).items():
-        classes = _classes(name, labels, encoding)
+        if name in ("age_group", "gender"):
+            classes: Any = np.asarray(labels[name])
+        else:
+            classes = true_classes(encoding.head(name), labels)
         known = classes != MISSING
-        figures: dict[str, Any] = {"num_faces": int(known.sum())}
-        figures["may_change"] = may_change_answers(name, encoding)
+        scores: dict[str, Any] = {
+            "num_faces": int(known.sum()),
+            "may_change": may_change_predictions(name, encoding),
+        }
         for rows, suffix in ((before[name], "_before"), (after, "")):
-            for figure, value in _fit(rows[known], classes[known]).items():
-                figures[figure + suffix] = value
-        answers[name] = figures
-    decoded = encoding.decode(calibrated)
-    sets = {}
-    for name, members in calibration.sets(decoded)._asdict().items():
-        if members is not None:
-            sets[name] = _coverage(
-                ops.convert_to_numpy(members), name, labels, encoding.age_groups.names
-            )
+            values = _score_probabilities(rows[known], classes[known])
+            scores |= {f"{key}{suffix}": value for key, value in values.items()}
+        answers[name] = scores
+    sets = {
+        name: _score_sets(
+            ops.convert_to_numpy(members), name, labels, encoding.age_groups.names
+        )
+        for name, members in calibration.sets(encoding.decode(calibrated))
+        ._asdict()
+        .items()
+        if members is not None
+    }
+    warnings = [*calibration_warnings(calibration, encoding), *_made_worse(answers)]
     return {
         "alpha": calibration.alpha,
         "by": calibration.by,
         "temperatures": dict(calibration.temperatures),
-        "warnings": [
-            *calibration_warnings(calibration, encoding),
-            *_made_worse(answers),
-        ],
+        "warnings": warnings,
         "answers": answers,
         "sets": sets,
     }
 
 
 def calibration_lines(scores: Mapping[str, Any]) -> list[str]:
-    """Returns lines of text for people.
-
-    Args:
-        scores: What `calibration_scores` returned.
-    """
+    """Returns what `calibration_scores` returned as lines of text."""
     answers = scores["answers"]
-    changing = [n for n, figures in answers.items() if figures.get("may_change")]
+    changing = [n for n, values in answers.items() if values.get("may_change")]
     shown = [*SHOWN, ACCURACY] if changing else SHOWN
-    titles = {f"{figure}_before": f"  {figure} before" for figure in shown}
+    titles = {f"{key}_before": f"  {key} before" for key in shown}
     lines = [" " * 12 + "".join(f"{title}{'after':>7}" for title in titles.values())]
-    for name, figures in answers.items():
+    for name, values in answers.items():
         line = f"{name:<12}"
-        for figure in shown:
-            # Of an answer that cannot change both would be the accuracy above.
-            told = figure != ACCURACY or name in changing
-            for key in (f"{figure}_before", figure):
+        for score in shown:
+            # If predictions cannot change, both would be the accuracy above.
+            skipped = score == ACCURACY and name not in changing
+            for key in (f"{score}_before", score):
                 width = len(titles.get(key, " " * 7))
-                line += f"{_figure(figures[key] if told else None):>{width}}"
+                line += f"{format_value(None if skipped else values[key]):>{width}}"
         lines.append(line)
-    by = f", by {scores['by']} answered" if scores["by"] else ""
-    for name, figures in scores["sets"].items():
+    by = f", by predicted {scores['by']}" if scores["by"] else ""
+    for name, values in scores["sets"].items():
         lines += [
             "",
-            f"{name} sets, to hold the truth for {1 - scores['alpha']:.0%}{by}",
+            f"{name} sets, coverage {1 - scores['alpha']:.0%} requested{by}",
             f"{'faces of':<12}{'faces':>7}{'coverage':>10}{'size':>9}",
-            *map(_set_line, [{**figures, "name": "all"}, *figures["groups"]]),
         ]
-    # Runs scored long ago have none.
+        for group in ({**values, "name": "all"}, *values["groups"]):
+            coverage, size = (
+                format_value(group["coverage"]),
+                format_value(group["mean_size"], 2),
+            )
+            count = group["num_faces"]
+            lines.append(f"{group['name']:<12}{count:>7}{coverage:>10}{size:>9}")
+    # Older files have no warnings.
     warnings = [f"WARNING: {line}" for line in scores.get("warnings", ())]
     return [*lines, "", *warnings] if warnings else lines
 
 
 def _made_worse(answers: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Returns a line for each figure that is worse after calibration, as shown."""
+    """Returns a line for each score that is worse after calibration, as shown."""
     lines = []
-    for figure in (*SHOWN, ACCURACY):
+    for score in (*SHOWN, ACCURACY):
         worse = []
-        for name, figures in answers.items():
-            if not figures["num_faces"]:
+        for name, values in answers.items():
+            if not values["num_faces"]:
                 continue
-            before, after = (round(figures[k], 3) for k in (f"{figure}_before", figure))
-            if (after < before) if figure == ACCURACY else (after > before):
+            before, after = (round(values[k], 3) for k in (f"{score}_before", score))
+            if (after < before) if score == ACCURACY else (after > before):
                 worse.append(f"{name} {before:.3f} -> {after:.3f}")
         if worse:
-            lines.append(f"calibration made {figure} worse: {', '.join(worse)}")
+            lines.append(f"calibration made {score} worse: {', '.join(worse)}")
     return lines
 
 
-def _classes(name: str, labels: Mapping[str, Any], encoding: Encoding) -> np.ndarray:
-    if name in ("age_group", "gender"):
-        return np.asarray(labels[name])
-    classes = true_classes(encoding.head(name), labels)
-    if classes is None:
-        raise ValueError(f"Invalid head. {name!r} has no classes.")
-    return classes
-
-
-def _fit(probabilities: np.ndarray, classes: np.ndarray) -> dict[str, float | None]:
+def _score_probabilities(
+    probabilities: np.ndarray, classes: np.ndarray
+) -> dict[str, float | None]:
     if not len(classes):
         return dict.fromkeys(("accuracy", "nll", "ece"))
     return {
@@ -453,36 +440,27 @@ def _fit(probabilities: np.ndarray, classes: np.ndarray) -> dict[str, float | No
     }
 
 
-def _coverage(
+def _score_sets(
     members: np.ndarray, name: str, labels: Mapping[str, Any], age_groups: Sequence[str]
 ) -> dict[str, Any]:
     """Returns coverage and size of sets: of all faces, by true age group and gender."""
     truth = np.asarray(labels[name])
     known = truth != MISSING
-    covered = known & members[np.arange(len(truth)), truth]  # of -1 nothing is known
+    covered = known & members[np.arange(len(truth)), truth]  # -1 is masked by `known`
     sizes = members.sum(axis=1)
 
-    def figures(faces: np.ndarray) -> dict[str, Any]:
+    def score(faces: np.ndarray) -> dict[str, Any]:
         faces = faces & known
-        there = bool(faces.any())
+        some = bool(faces.any())
         return {
             "num_faces": int(faces.sum()),
-            "coverage": float(covered[faces].mean()) if there else None,
-            "mean_size": float(sizes[faces].mean()) if there else None,
+            "coverage": float(covered[faces].mean()) if some else None,
+            "mean_size": float(sizes[faces].mean()) if some else None,
         }
 
     groups = []
     for column, names in (("age_group", age_groups), ("gender", GENDERS)):
         for index, group in enumerate(names):
             chosen = np.asarray(labels[column]) == index
-            groups.append({"of": column, "name": group, **figures(chosen)})
-    return {**figures(known), "groups": groups}
-
-
-def _set_line(group: Mapping[str, Any]) -> str:
-    coverage, size = _figure(group["coverage"]), _figure(group["mean_size"], 2)
-    return f"{group['name']:<12}{group['num_faces']:>7}{coverage:>10}{size:>9}"
-
-
-def _figure(value: float | None, digits: int = 3) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+            groups.append({"of": column, "name": group, **score(chosen)})
+    return {**score(known), "groups": groups}

@@ -112,7 +112,7 @@ def evaluate(
         possibly_seen_in=possibly_seen(run, data, split),
         model=run.describe_model(checkpoint),
         groups=groups.score_groups(
-            table, by, groups.further_questions(table, encoding)
+            table, by, groups.extra_tasks(table, encoding)
         ),
     )
     if calibration is not None:
@@ -173,7 +173,7 @@ def calibrate(
     if not isinstance(run, RunDirectory):
         run = RunDirectory.open(run)
     encoding = run.encoding()
-    calibrations.check_answered(by, encoding)
+    calibrations.check_predicted(by, encoding)
     data, _, split = open_split(run, data, split)
     fitted_on = {
         "split": split,

@@ -1,14 +1,13 @@
-"""Scores by group."""
+"""Scores of groups of people, and the gap between the best and the worst group."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.errors import did_you_mean
 from keras_agegender.metrics.intervals import (
     Clusters,
@@ -16,16 +15,27 @@ from keras_agegender.metrics.intervals import (
     proportion_interval,
 )
 
+if TYPE_CHECKING:
+    from keras_agegender.encodings.encoding import Encoding
+
 MAX_GROUPS = 100
+# Below these an accuracy says little: 30 faces give ±0.18 at best, and an accuracy of
+# fewer than 10 people is that of single people.
+FEW_FACES = 30
+FEW_SUBJECTS = 10
+TASKS = ("gender", "age_group")
+# A printed table has no room for more; gaps of forty attributes take two minutes.
+MAX_EXTRA_TASKS = 2
+CELLS = "age_group,gender"
 
 
 def as_groupings(by: str | Sequence[str]) -> list[str]:
-    """Returns what to group by as a list; a single name may stand alone."""
+    """Returns groupings as a list; a single name may stand alone."""
     return [by] if isinstance(by, str) else list(by)
 
 
 def group_columns(by: str | Sequence[str]) -> list[str]:
-    """Returns every column that groupings are made of.
+    """Returns every column of some groupings.
 
     Example:
     >>> group_columns(["race,gender", "race"])
@@ -35,22 +45,22 @@ def group_columns(by: str | Sequence[str]) -> list[str]:
 
 
 def check_columns(by: str | Sequence[str], available: Sequence[str]) -> None:
-    """Raises a `ValueError` if a grouping names a column that is not there.
+    """Raises a `ValueError` if a grouping names an unknown column.
 
     Args:
         by: Columns to group by, those to cross with a comma between them.
-        available: Columns there are. Outputs, answers and keys among them are accepted
-            and not proposed.
+        available: Known columns. Outputs, predictions and keys among them are accepted
+            but not suggested.
     """
     others = ("output_", "predicted_", "key")
-    proposed = [name for name in available if not name.startswith(others)]
+    suggested = [name for name in available if not name.startswith(others)]
     for name in as_groupings(by):
         for column in name.split(","):
             if column not in available:
                 within = "" if column == name else f" in {name!r}"
                 raise ValueError(
-                    f"Invalid `by`. Expected columns of {proposed}. Received: "
-                    f"{column!r}{within}.{did_you_mean(column, proposed)}"
+                    f"Invalid `by`. Expected columns of {suggested}. Received: "
+                    f"{column!r}{within}.{did_you_mean(column, suggested)}"
                 )
 
 
@@ -69,45 +79,33 @@ def find_groups(table: pd.DataFrame, columns: list[str]) -> dict[tuple, np.ndarr
     return {v if isinstance(v, tuple) else (v,): rows for v, rows in members.items()}
 
 
-# Below these an accuracy says little: 30 faces give ±0.18 at best, and of fewer than 10
-# people it is one of those people.
-FEW_FACES = 30
-FEW_SUBJECTS = 10
-TASKS = ("gender", "age_group")
-# A printed table has no room for more; gaps of forty attributes take two minutes.
-MOST_FURTHER = 2
-CELLS = "age_group,gender"
-
-
 def score_groups(
     table: pd.DataFrame,
     by: str | Sequence[str] = (),
-    further: Mapping[str, tuple[str, str]] | None = None,
+    extra: Mapping[str, tuple[str, str]] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Returns the scores of groups of faces.
 
-    A group of fewer than 30 faces or 10 subjects is marked `few`; such ones come last
-    and are no part of the gap. The gap is between groups that were chosen for being
-    best and worst, so that a part of it is chance: compare its interval with 0.
+    A group of fewer than 30 faces or 10 subjects is marked `few`; such groups come last
+    and are ignored by the gap. The gap is between the groups chosen for being best and
+    worst, so that a part of it is chance: compare its interval with 0.
 
     Args:
-        table: A row per face, as predictions.csv has it: `subject`, the columns to
-            group by, `gender`, `age_group` and the answers `predicted_…`, by name.
-        by: Further columns to group by, `"race"` for instance; names with a comma
-            between them are crossed: `"race,gender"`. Defaults to age group and gender
-            alone.
-        further: Further question -> its columns of true and of answered classes. They
-            do not change the order of groups where gender or age group is answered.
-            There are no gaps of more than two. Defaults to none.
+        table: A row per face, as in predictions.csv: `subject`, the columns to group
+            by, `gender`, `age_group` and the predictions `predicted_…`, by name.
+        by: Further columns to group by, such as `"race"`; names with a comma between
+            them are crossed: `"race,gender"`. Defaults to age group and gender alone.
+        extra: Extra task -> its columns of true and of predicted classes. They do not
+            change the order of groups if gender or age group is predicted. There are no
+            gaps for more than two. Defaults to none.
 
     Returns:
-        For `"age_group,gender"` (where faces have both) and each of `by`:
-        `num_faces` and `num_unlabelled` (faces without the column), `few_faces` and
-        `few_subjects` (the minimum counts), `questions`, `gaps` (question -> `best`,
-        `worst`, `value`, `interval`) and `groups`, the worst first: its columns'
-        values, `num_faces`, `num_subjects`, `largest_share` (of the subject with most
-        faces), `few`, and for each question `<question>_accuracy` and
-        `<question>_interval`.
+        For `"age_group,gender"` (if faces have both) and each of `by`: `num_faces` and
+        `num_unlabelled` (faces without the column), `few_faces` and `few_subjects` (the
+        minimum counts), `questions` (the tasks), `gaps` (task -> `best`, `worst`,
+        `value`, `interval`) and `groups`, the worst first: the values of its columns,
+        `num_faces`, `num_subjects`, `largest_share` (of the subject with most faces),
+        `few`, and for each task `<task>_accuracy` and `<task>_interval`.
 
     Raises:
         ValueError: If the table has no such column, or it has more than 100 values.
@@ -118,32 +116,30 @@ def score_groups(
     >>> [g["gender_accuracy"] for g in score_groups(table, "race")["race"]["groups"]]
     [0.0, 1.0]
     """
-    asked = as_groupings(by)
-    check_columns(asked, list(table))
-    questions = {q: (q, f"predicted_{q}") for q in TASKS if f"predicted_{q}" in table}
-    questions |= further or {}
+    groupings = as_groupings(by)
+    check_columns(groupings, list(table))
+    tasks = {t: (t, f"predicted_{t}") for t in TASKS if f"predicted_{t}" in table}
+    tasks |= extra or {}
     found = {}
-    for name in (CELLS, *asked):
+    for name in (CELLS, *groupings):
         columns = name.split(",")
-        if not set(columns) <= set(table):  # only `CELLS` can be absent by now
+        if not set(columns) <= set(table):  # only `CELLS` can be missing by now
             continue
         known = np.all([known_values(table[c]) for c in columns], axis=0)
         if name != CELLS or known.any():
-            found[name] = _score(table[known], columns, questions, int((~known).sum()))
+            found[name] = _score(table[known], columns, tasks, int((~known).sum()))
     return found
 
 
-def further_questions(
-    table: pd.DataFrame, encoding: Encoding
-) -> dict[str, tuple[str, str]]:
-    """Returns the further heads with classes, and their columns of ids in a table.
+def extra_tasks(table: pd.DataFrame, encoding: Encoding) -> dict[str, tuple[str, str]]:
+    """Returns the extra heads with classes, and their columns of ids in a table.
 
     Args:
-        table: A row per face, as predictions.csv has it.
-        encoding: Its `extra_heads`; ages in years and other numbers are none of these.
+        table: A row per face, as in predictions.csv.
+        encoding: The model's encoding; heads that predict numbers are skipped.
 
     Returns:
-        Head name -> its columns of true and of answered classes, where both are there.
+        Head name -> its columns of true and of predicted classes, if both exist.
     """
     found = {}
     for head in encoding.extra_heads:
@@ -158,14 +154,23 @@ def further_questions(
     return found
 
 
-def few_further(questions: Sequence[str]) -> list[str]:
-    """Returns gender, age group and further questions if they are no more than two."""
-    further = [q for q in questions if q not in TASKS]
-    return [q for q in questions if q in TASKS or len(further) <= MOST_FURTHER]
+def shown_tasks(tasks: Sequence[str]) -> list[str]:
+    """Returns gender, age group and extra tasks, the latter if there are at most two."""
+    extra = [task for task in tasks if task not in TASKS]
+    return [t for t in tasks if t in TASKS or len(extra) <= MAX_EXTRA_TASKS]
+
+
+def scored_tasks(found: Mapping[str, Any]) -> list[str]:
+    """Returns the tasks of a grouping that any of its groups has an accuracy of."""
+    return [
+        task
+        for task in found.get("questions", TASKS)  # older files have none
+        if any(g.get(f"{task}_accuracy") is not None for g in found["groups"])
+    ]
 
 
 def known_values(column: pd.Series) -> np.ndarray:
-    """Returns where a column says something: neither `""`, nor -1, nor NaN."""
+    """Returns where a column has a value: neither `""`, nor -1, nor NaN."""
     known = column.notna()
     if pd.api.types.is_numeric_dtype(column):
         return (known & (column != -1)).to_numpy()
@@ -173,7 +178,7 @@ def known_values(column: pd.Series) -> np.ndarray:
 
 
 def subjects_of(table: pd.DataFrame) -> Clusters:
-    """Returns the faces of each subject; faces of nobody known are their own."""
+    """Returns the subjects as clusters; a face without a subject ID is its own."""
     subjects = table["subject"] if "subject" in table else np.full(len(table), "")
     return Clusters.of(subjects)
 
@@ -183,54 +188,54 @@ def is_few(clusters: Clusters) -> bool:
     return len(clusters.ids) < FEW_FACES or clusters.num_clusters < FEW_SUBJECTS
 
 
-def right_answers(table: pd.DataFrame, question: str) -> np.ndarray:
-    """Returns which faces are answered right; those without a label are not."""
-    return (table[f"predicted_{question}"] == table[question]).to_numpy()
+def group_title(group: Mapping[str, Any], columns: Sequence[str]) -> str:
+    """Returns the title of a group: the values of its columns."""
+    return " ".join(str(group[c]) for c in columns)
 
 
 def _score(
     table: pd.DataFrame,
     columns: list[str],
-    questions: Mapping[str, tuple[str, str]],
+    tasks: Mapping[str, tuple[str, str]],
     num_unlabelled: int,
 ) -> dict[str, Any]:
     groups = []
     for values, rows in find_groups(table, columns).items():
-        named = dict(zip(columns, map(_plain, values), strict=True))
-        groups.append(named | _score_group(table.iloc[rows], questions))
-    ranking = [q for q in questions if q in TASKS] or list(questions)
-    groups.sort(key=lambda g: (g["few"], _mean_accuracy(g, ranking)))
+        plain = (v.item() if isinstance(v, np.generic) else v for v in values)
+        named = dict(zip(columns, plain, strict=True))
+        groups.append(named | _score_group(table.iloc[rows], tasks))
+    ranking = [task for task in tasks if task in TASKS] or list(tasks)
+
+    def mean_accuracy(group: Mapping[str, Any]) -> float:
+        known = [a for t in ranking if (a := group[f"{t}_accuracy"]) is not None]
+        return float(np.mean(known)) if known else 2.0  # behind all with a score
+
+    groups.sort(key=lambda g: (g["few"], mean_accuracy(g)))
     return {
         "num_faces": len(table),
         "num_unlabelled": num_unlabelled,
         "few_faces": FEW_FACES,
         "few_subjects": FEW_SUBJECTS,
-        "questions": list(questions),
+        "questions": list(tasks),
         "gaps": {
-            question: gap
-            for question in few_further([*questions])
-            if (gap := _gap(table, columns, groups, question, questions[question]))
-            is not None
+            task: gap
+            for task in shown_tasks([*tasks])
+            if (gap := _gap(table, columns, groups, task, tasks[task])) is not None
         },
         "groups": groups,
     }
 
 
-def _plain(value: Any) -> Any:
-    """Returns a value as JSON has it."""
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _known_and_right(
+def _known_and_correct(
     table: pd.DataFrame, pair: tuple[str, str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns which faces have a label, and which are answered right."""
-    truth, answer = pair
-    return known_values(table[truth]), (table[answer] == table[truth]).to_numpy()
+    """Returns which faces have a label, and which are predicted correctly."""
+    truth, predicted = pair
+    return known_values(table[truth]), (table[predicted] == table[truth]).to_numpy()
 
 
 def _score_group(
-    table: pd.DataFrame, questions: Mapping[str, tuple[str, str]]
+    table: pd.DataFrame, tasks: Mapping[str, tuple[str, str]]
 ) -> dict[str, Any]:
     clusters = subjects_of(table)
     scores: dict[str, Any] = {
@@ -239,50 +244,48 @@ def _score_group(
         "largest_share": clusters.largest_share,
         "few": is_few(clusters),
     }
-    for question, pair in questions.items():
-        known, right = _known_and_right(table, pair)
-        found = proportion_interval(right[known], clusters.select(known))
-        scores[f"{question}_accuracy"] = found.value
-        scores[f"{question}_interval"] = found.interval
+    for task, pair in tasks.items():
+        known, correct = _known_and_correct(table, pair)
+        found = proportion_interval(correct[known], clusters.select(known))
+        scores[f"{task}_accuracy"] = found.value
+        scores[f"{task}_interval"] = found.interval
     return scores
-
-
-def _mean_accuracy(group: Mapping[str, Any], questions: Sequence[str]) -> float:
-    known = [a for q in questions if (a := group[f"{q}_accuracy"]) is not None]
-    return float(np.mean(known)) if known else 2.0  # behind all that have a score
 
 
 def _gap(
     table: pd.DataFrame,
     columns: list[str],
     groups: list[dict],
-    question: str,
+    task: str,
     pair: tuple[str, str],
 ) -> dict[str, Any] | None:
     """Returns how far the worst group is behind the best; `None` of fewer than two."""
-    name = f"{question}_accuracy"
+    name = f"{task}_accuracy"
     scored = [g for g in groups if not g["few"] and g[name] is not None]
     if len(scored) < 2:
         return None
     best, worst = (pick(scored, key=lambda g: g[name]) for pick in (max, min))
-    known, right = _known_and_right(table, pair)
+    known, correct = _known_and_correct(table, pair)
     values = []
     for group in (best, worst):
-        there = known & np.all([table[c] == group[c] for c in columns], axis=0)
-        values += [there & right, there]
+        faces = known & np.all([table[c] == group[c] for c in columns], axis=0)
+        values += [faces & correct, faces]
     either = values[1] | values[3]
     clusters = subjects_of(table).select(either)
 
     def difference(s: np.ndarray) -> np.ndarray:
-        with np.errstate(invalid="ignore"):  # a sample may have none of a group
+        with np.errstate(invalid="ignore"):  # a sample may miss a group
             return s[:, 0] / s[:, 1] - s[:, 2] / s[:, 3]
 
     found = bootstrap_interval(
         np.stack(values, axis=1)[either], difference, clusters, limits=(-1, 1)
     )
     interval = found.interval
-    if interval is None and clusters.num_clusters > 1:
-        interval = _gap_of_parts(best, worst, question)
+    high, low = best[f"{task}_interval"], worst[f"{task}_interval"]
+    if interval is None and clusters.num_clusters > 1 and high and low:
+        # All samples of groups that are all correct, or all wrong, are the same: the
+        # gap if both intervals are at opposite ends.
+        interval = high[0] - low[1], high[1] - low[0]
     return {
         "best": group_title(best, columns),
         "worst": group_title(worst, columns),
@@ -291,19 +294,49 @@ def _gap(
     }
 
 
-def _gap_of_parts(
-    best: Mapping[str, Any], worst: Mapping[str, Any], question: str
-) -> tuple[float, float] | None:
-    """Returns how far apart two groups can be if both intervals are met at once.
-
-    For groups of which all are right, or none: every sample of them is the same.
-    """
-    name = f"{question}_interval"
-    if best[name] is None or worst[name] is None:
-        return None
-    return best[name][0] - worst[name][1], best[name][1] - worst[name][0]
+def group_lines(groups: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """Returns the result of `score_groups` as blocks of lines, one per grouping."""
+    return [_lines(name.split(","), found) for name, found in groups.items()]
 
 
-def group_title(group: Mapping[str, Any], columns: Sequence[str]) -> str:
-    """Returns what a group is called: its columns' values, one after the other."""
-    return " ".join(str(group[c]) for c in columns)
+def _lines(columns: list[str], found: Mapping[str, Any]) -> list[str]:
+    groups = found["groups"]
+    tasks = shown_tasks(scored_tasks(found))
+    titles = [group_title(group, columns) for group in groups]
+    heading = " × ".join(c.replace("_", " ") for c in columns)
+    width = max(map(len, [heading, *titles])) + 2
+    # Extra tasks are narrow: without their intervals.
+    widths = {t: 21 if t in TASKS else max(len(t), 5) for t in tasks}
+    line = f"{heading:<{width}}{'faces':>7}{'people':>8}"
+    line += "".join(f"  {t.replace('_', ' '):<{n}}" for t, n in widths.items())
+    lines = [line.rstrip()]
+    for title, group in zip(titles, groups, strict=True):
+        line = f"{title:<{width}}{group['num_faces']:>7}{group['num_subjects']:>8}"
+        for task, size in widths.items():
+            value, interval = group[f"{task}_accuracy"], group[f"{task}_interval"]
+            shown = "-" if value is None else f"{value:.3f}"
+            if value is not None and interval and task in TASKS:
+                shown += f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+            line += f"  {shown:<{size}}"
+        lines.append((line + (" few" if group["few"] else "")).rstrip())
+    for task in tasks:
+        if task in found["gaps"]:
+            gap = found["gaps"][task]
+            ends = (
+                ""
+                if not gap["interval"]
+                else " [{:.3f}, {:.3f}]".format(*gap["interval"])
+            )
+            lines.append(
+                f"{task.replace('_', ' ')}: {gap['worst']} is {gap['value']:.3f}{ends} "
+                f"behind {gap['best']}"
+            )
+    lines.append(
+        "worst first, 95 % intervals over people; few: under "
+        f"{found['few_faces']} faces or {found['few_subjects']} people"
+    )
+    if found["num_unlabelled"]:
+        lines.append(
+            f"{found['num_unlabelled']} faces without these labels are ignored"
+        )
+    return lines

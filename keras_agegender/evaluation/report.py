@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from PIL import Image
 from keras_agegender.datasets.prepared import PreparedDataset
 from keras_agegender.evaluation.calibration import all_probabilities
 from keras_agegender.evaluation.evaluate import file_suffix, open_split
-from keras_agegender.evaluation.groups import few_further, group_title
+from keras_agegender.evaluation.groups import group_title, scored_tasks, shown_tasks
 from keras_agegender.evaluation.occlusion import draw_occlusion, occlusion_map
 from keras_agegender.evaluation.plots import (
     COLORS,
@@ -40,11 +40,11 @@ from keras_agegender.evaluation.predictions import (
 )
 from keras_agegender.evaluation.scores import (
     UNKNOWN_FACES,
-    one_class_warnings,
-    scored_questions,
+    constant_prediction_warnings,
 )
 from keras_agegender.files import atomic_write, read_json, write_text
 from keras_agegender.labels import GENDERS, MISSING
+from keras_agegender.metrics.table import METRICS, metrics_for
 from keras_agegender.run_directory import RunDirectory
 
 TEMPLATE = "report.html.jinja"
@@ -195,7 +195,7 @@ def _context(found: _Evaluated, explain: int) -> dict[str, Any]:
         "facts": run_facts(run, found.checkpoint, metrics, found.split),
         "metrics": metrics,
         "unknown_faces": UNKNOWN_FACES,
-        "one_class": one_class_warnings(metrics),
+        "one_class": constant_prediction_warnings(metrics),
         "split": found.split,
         "groups": _groups(found),
         "scores": _records(scores),
@@ -228,7 +228,7 @@ def _groups(found: _Evaluated) -> list[dict[str, Any]]:
         blocks.append(
             {
                 "title": columns.replace(",", " × ").replace("_", " "),
-                "tasks": scored_questions(scored),
+                "tasks": scored_tasks(scored),
                 "rows": _records(table),
                 "gaps": [*gap_sentences(scored)],
                 "num_unlabelled": scored["num_unlabelled"],
@@ -418,7 +418,7 @@ def draw_groups(
     """Draws the bars of one grouping, an image for each task; few further tasks."""
     images = []
     further = metrics.get("extra") or {}
-    for task in few_further(scored_questions(found)):
+    for task in shown_tasks(scored_tasks(found)):
         scores = metrics.get("age" if task == "age_group" else task) or {}
         scores = scores or further.get(task) or {}
         path = plot_groups(
@@ -593,42 +593,6 @@ MOST_CLASSES = 20  # a larger confusion matrix is not readable
 _DARKEST, _WHITE_TEXT = (8, 69, 148), 0.55
 
 
-class Figure(NamedTuple):
-    """A figure of metrics.json: its name there, what it is called, which is better."""
-
-    name: str
-    title: str
-    lower_is_better: bool = False
-
-
-_PROBABILITIES = (
-    Figure("negative_log_likelihood", "−log likelihood", True),
-    Figure("brier_score", "Brier score", True),
-    Figure("expected_calibration_error", "calibration error (ECE)", True),
-)
-FIGURES: dict[str, tuple[Figure, ...]] = {
-    "gender": (
-        Figure("accuracy", "accuracy"),
-        Figure("balanced_accuracy", "mean recall of the classes"),
-        Figure("f1", "F1"),
-        Figure("auc", "area under the ROC curve"),
-        *_PROBABILITIES,
-    ),
-    "age": (
-        Figure("accuracy", "accuracy"),
-        Figure("balanced_accuracy", "mean recall of the classes"),
-        Figure("one_off_accuracy", "right or a neighboring group"),
-        Figure("all_heads_accuracy", "all age heads right"),
-        Figure("quadratic_kappa", "quadratic kappa"),
-        Figure("mean_absolute_error", "mean error in groups", True),
-        Figure("mean_absolute_error_years", "mean error in years", True),
-        Figure("cumulative_score_5", "within 5 years"),
-        Figure("rank_violation_rate", "age heads contradict each other", True),
-        *_PROBABILITIES,
-    ),
-}
-
-
 def score_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
     """Returns every score beside what always giving the commonest answer would reach.
 
@@ -642,27 +606,26 @@ def score_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
         nothing to compare) and `num_faces`.
     """
     rows = []
-    for question, figures in FIGURES.items():
-        scores = metrics.get(question)
-        if not scores:
-            continue
+    for section, task, needs in (
+        ("gender", "gender", ("classes", "two classes")),
+        ("age", "age group", ("classes", "ordered", "ranks", "years")),
+    ):
+        scores = metrics.get(section) or {}
         majority = scores.get("majority") or {}
-        for name, title, lower in figures:
-            if scores.get(name) is None:
+        for row in (METRICS[name] for name in metrics_for(*needs)):
+            if not row.title or scores.get(row.name) is None:
                 continue
-            faces = "num_faces_with_years" if "years" in title else "num_faces"
-            if name == "f1":
-                title = f"{title} of {scores['positive']}"
+            faces = "num_faces_with_years" if row.needs == "years" else "num_faces"
             rows.append(
                 _score_row(
-                    "age group" if question == "age" else question,
-                    title,
-                    scores[name],
-                    majority.get(name),
+                    task,
+                    row.title.format(positive=scores.get("positive")),
+                    scores[row.name],
+                    majority.get(row.name),
                     majority.get("answer", ""),
-                    lower,
+                    row.lower_is_better,
                     scores[faces],
-                    (scores.get("intervals") or {}).get(name),
+                    (scores.get("intervals") or {}).get(row.name),
                 )
             )
     for name, scores in (metrics.get("extra") or {}).items():
@@ -722,7 +685,7 @@ def group_table(columns: str, found: Mapping[str, Any]) -> pd.DataFrame:
             "num_subjects": group["num_subjects"],
             "few": group["few"],
         }
-        for task in scored_questions(found):
+        for task in scored_tasks(found):
             low, high = group[f"{task}_interval"] or (None, None)
             row[f"{task}_accuracy"] = group[f"{task}_accuracy"]
             row |= {f"{task}_low": low, f"{task}_high": high}
@@ -732,7 +695,7 @@ def group_table(columns: str, found: Mapping[str, Any]) -> pd.DataFrame:
 
 def gap_sentences(found: Mapping[str, Any]) -> Iterator[str]:
     """Yields how far the worst group is behind the best, one sentence per task."""
-    for task in few_further(scored_questions(found)):
+    for task in shown_tasks(scored_tasks(found)):
         if task not in found["gaps"]:
             continue
         gap = found["gaps"][task]

@@ -1,39 +1,44 @@
-"""The table of metrics, and each as a function of arrays."""
+"""The table of metrics: one row per metric, from which everything else is derived.
+
+From a row come the value of NumPy arrays (`Metric.value`), the Keras metric
+(`keras_metrics`), the confidence interval (`intervals`), the scores of an evaluation,
+their printed line (`evaluation.scores`) and their row in the report.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from keras import ops
-from sklearn import metrics as sklearn_metrics
 
-from keras_agegender.encodings.decoding import decode, decode_head
-from keras_agegender.encodings.encoding import Encoding
-from keras_agegender.encodings.head import Head
-from keras_agegender.encodings.head_types import Ranks
-from keras_agegender.labels import GENDERS, MISSING
+from keras_agegender.labels import MISSING
+
+# Years within which a prediction counts for CS@5 (Chang et al. 2011, Niu et al. 2016).
+CUMULATIVE_SCORE_YEARS = 5
+CALIBRATION_BINS = 15  # of Guo et al. 2017
+EPSILON = 1e-7  # the smallest probability whose logarithm is taken, as in Keras' losses
 
 
 class Predictions(NamedTuple):
-    """The answers to one question, and the truth.
+    """Predictions of one target and its labels, as NumPy arrays or tensors.
 
     Attributes:
         truth: True class ids, or years. Shape (num_faces,).
-        answer: Answered class ids, or years. Shape (num_faces,).
-        num_classes: Classes there are; 0 of years.
+        predicted: Predicted class ids, or years. Shape (num_faces,).
+        num_classes: Number of classes; 0 for years.
         probabilities: Probability of each class. Shape (num_faces, num_classes).
-        positive: Class id that precision, recall, f1 and AUC are about.
-        agree: Whether the questions about ranks are answered as of one class. Shape
+        positive: Id of the positive class of precision, recall, f1 and AUC.
+        agree: Whether the rank outputs are consistent with one class. Shape
             (num_faces,).
-        median: Class id that counting them gives. Shape (num_faces,).
-        weights: What each face counts, 0 without a label; `None` of arrays, which hold
-            labelled faces only. Shape (num_faces,).
+        median: Class id obtained by counting the rank outputs. Shape (num_faces,).
+        weights: Weight of each face, 0 without a label; `None` for arrays, which
+            contain labeled faces only. Shape (num_faces,).
     """
 
     truth: Any
-    answer: Any
+    predicted: Any
     num_classes: int = 0
     probabilities: Any = None
     positive: int = 1
@@ -42,249 +47,291 @@ class Predictions(NamedTuple):
     weights: Any = None
 
 
-def find_head(encoding: Encoding, column: str) -> Head:
-    """Returns the head that answers for a column.
+@dataclass(frozen=True)
+class Metric:
+    """A row of `METRICS`.
 
-    Args:
-        encoding: An encoding.
-        column: `"age_group"`, `"gender"`, `"age_years"` of an encoding with a years
-            head, or the column of a further head that chooses among classes.
-
-    Raises:
-        ValueError: If there is none.
+    Attributes:
+        name: Key in metrics.json.
+        needs: What the target must have: `"classes"`, `"two classes"`, `"ordered"`
+            classes, `"ranks"` (heads with rank outputs) or `"years"`.
+        aggregation: How faces become one number: `"share"` and `"mean"` of a value per
+            face; `"confusion"`, a statistic of the confusion matrix; `"bins"`, the mean
+            gap over bins of confidence; `"rank"`, a statistic of the order of faces.
+        function: For shares and means, `(predictions, xp) -> value per face`; for
+            confusion, `(counts, xp, positive) -> value`, NaN where undefined, with
+            counts of shape (…, num_classes, num_classes); `xp` is `numpy` or
+            `keras.ops`. For bins and ranks, `predictions -> value` of arrays.
+        title: Name in the report, with `{positive}` for the positive class; `""` omits
+            the metric there.
+        text: Name in printed scores, with `{}` for the value; the title by default.
+        line: Metrics with the same number share a printed line; by default they have
+            one of their own, below all others.
+        digits: Printed decimal places.
+        lower_is_better: Whether a smaller value is better.
+        reads: Field of `Predictions` without which the metric is `None`.
+        over: `(predictions, xp) -> mask` of the faces that count; all by default.
+        baseline: Whether to report it for the majority-class baseline too.
+        optional: Whether an undefined value is not printed at all, rather than as `-`.
+        limits: Smallest and largest value of a statistic of the confusion matrix.
+        exact: `predictions -> value` of arrays, where it is not that of `function`.
+        parts: `predictions -> masks` of the faces whose shares of correct predictions
+            determine a statistic of the confusion matrix, and
+        of_parts: the statistic as a function of these shares, increasing in each.
     """
-    heads = {h.columns[0]: h for h in encoding.extra_heads if not h.spec.is_number}
-    if encoding.gender_head is not None:
-        heads["gender"] = encoding.gender_head
-    if encoding.age_head is not None:
-        heads["age_group"] = encoding.age_head
-        if encoding.age_head.spec.in_years:
-            heads["age_years"] = encoding.age_head
-    if column not in heads:
-        raise ValueError(
-            f"Invalid `column`. Expected one of {sorted(heads)}, which the heads of "
-            f"encoding {encoding.name!r} answer with classes. Received: "
-            f"column={column!r}."
-        )
-    return heads[column]
+
+    name: str
+    needs: str
+    aggregation: str
+    function: Callable[..., Any]
+    title: str = ""
+    text: str = ""
+    line: int = 0
+    digits: int = 3
+    lower_is_better: bool = False
+    reads: str = "predicted"
+    over: Callable[[Predictions, Any], Any] | None = None
+    baseline: bool = False
+    optional: bool = False
+    limits: tuple[float, float] = (0, 1)
+    exact: Callable[[Predictions], float | None] | None = None
+    parts: Callable[[Predictions], list[np.ndarray]] | None = None
+    of_parts: Callable[[np.ndarray], np.ndarray] | None = None
+
+    @property
+    def printed(self) -> str:
+        """The template of the printed text."""
+        return self.text or f"{self.title} {{}}"
+
+    def value(self, predictions: Predictions) -> float | None:
+        """Returns the metric of labeled faces, NumPy arrays; `None` if undefined."""
+        if getattr(predictions, self.reads) is None:
+            return None
+        if self.exact is not None:
+            return self.exact(predictions)
+        if self.aggregation in ("bins", "rank"):
+            return self.function(predictions)
+        if self.aggregation == "confusion":
+            counts = confusion_matrix(*predictions[:3])
+            with np.errstate(invalid="ignore"):
+                found = float(self.function(counts, np, predictions.positive))
+            return None if np.isnan(found) else found
+        values = self.function(predictions, np)
+        return mean(values if self.over is None else values[self.over(predictions, np)])
 
 
-def read_answers(
-    encoding: Encoding,
-    column: str,
-    targets: Mapping[str, Any],
-    outputs: Mapping[str, Any],
-    weights: Any = None,
-) -> Predictions:
-    """Returns a head's targets and outputs as truth and answers, in `keras.ops`.
+def _correct(p: Predictions, xp: Any) -> Any:
+    return xp.equal(p.predicted, p.truth)
 
-    Args:
-        encoding: What encoded the targets.
-        column: As for `find_head`.
-        targets: Output name -> target, as `Encoding.encode` gives it.
-        outputs: Output name -> predictions. Shape (batch, units) each.
-        weights: What each face counts. Shape (batch, …); `None` (default) is 1 for all.
-    """
-    head = find_head(encoding, column)
-    truth = head.spec.true_values(head, targets)
-    if weights is None:
-        weights = ops.ones_like(truth, dtype="float32")
-    else:  # the first question of several is asked of every face with a label
-        weights = ops.cast(ops.convert_to_tensor(weights), "float32")
-        while len(weights.shape) > 1:
-            weights = weights[:, 0]
-    groups = encoding.age_groups
-    if column == "gender":
-        truth = truth // (head.num_classes // 2) if len(head.columns) > 1 else truth
-        decoded = decode(outputs, None, head, groups)
-        male = decoded.gender_probability
-        probabilities = ops.stack([1.0 - male, male], axis=-1)
-        answer = decoded.gender
-    elif column in ("age_group", "age_years"):
-        decoded = decode(outputs, head, None, groups)
-        if column == "age_years":
-            truth = ops.cast(truth, "float32")
-            return Predictions(truth, decoded.age_years, weights=weights)
-        if head.spec.in_years:
-            years = range(head.num_classes)
-            of_year = np.array([groups.from_years(y) for y in years], "int32")
-            truth = ops.take(ops.convert_to_tensor(of_year), truth, axis=0)
-            # A year between two groups has none: it does not count.
-            weights = weights * ops.cast(truth != MISSING, "float32")
-            truth = ops.maximum(truth, 0)
-        elif len(head.columns) > 1:
-            truth = truth % (head.num_classes // len(GENDERS))
-        answer, probabilities = decoded.age_group, decoded.age_probabilities
-    else:
-        answer, probabilities = decode_head(head, outputs)
-    median = agree = None
-    if isinstance(head.spec, Ranks):
-        median, agree = head.spec.count_ranks(head, outputs)
-    return Predictions(
-        truth,
-        answer,
-        int(probabilities.shape[-1]),
-        probabilities,
-        agree=agree,
-        median=median,
-        weights=weights,
+
+def _distance(p: Predictions, xp: Any) -> Any:
+    return xp.abs(p.predicted - p.truth)
+
+
+def _within(limit: int) -> Callable[[Predictions, Any], Any]:
+    return lambda p, xp: _distance(p, xp) <= limit
+
+
+def _all_heads_correct(p: Predictions, xp: Any) -> Any:
+    """Consistent rank outputs are all correct if and only if their class is."""
+    return xp.logical_and(xp.equal(p.median, p.truth), p.agree)
+
+
+def _log_loss(p: Predictions, xp: Any) -> Any:
+    true = xp.take_along_axis(p.probabilities, p.truth[:, None], axis=1)[:, 0]
+    return -xp.log(xp.maximum(true, EPSILON))
+
+
+def _squared_error(p: Predictions, xp: Any) -> Any:
+    """Summed over classes (Brier 1950); of two classes half of it, as in scikit-learn."""
+    number = p.num_classes
+    truth = np.eye(number)[p.truth] if xp is np else xp.one_hot(p.truth, number)
+    errors = xp.sum(xp.square(p.probabilities - truth), axis=-1)
+    return errors / 2 if number == 2 else errors
+
+
+def _is_positive(p: Predictions, xp: Any) -> Any:
+    return xp.equal(p.truth, p.positive)
+
+
+def _is_predicted_positive(p: Predictions, xp: Any) -> Any:
+    return xp.equal(p.predicted, p.positive)
+
+
+def _balanced_accuracy(counts: Any, xp: Any, positive: int) -> Any:
+    """Returns the mean recall of the classes that have a face."""
+    recalls = xp.diagonal(counts, axis1=-2, axis2=-1) / xp.sum(counts, axis=-1)
+    known = xp.logical_not(xp.isnan(recalls))
+    number = xp.sum(xp.where(known, 1.0, 0.0), axis=-1)
+    return xp.sum(xp.where(known, recalls, 0.0), axis=-1) / number
+
+
+def _f1(counts: Any, xp: Any, positive: int) -> Any:
+    of_truth = xp.sum(counts[..., positive, :], axis=-1)
+    of_predictions = xp.sum(counts[..., :, positive], axis=-1)
+    return 2 * counts[..., positive, positive] / (of_truth + of_predictions)
+
+
+def _quadratic_kappa(counts: Any, xp: Any, positive: int) -> Any:
+    """Returns Cohen's kappa, weighted by the squared distance (Cohen 1968)."""
+    classes = np.arange(counts.shape[-1], dtype="float32")
+    squares = (classes[:, None] - classes) ** 2
+    rows, columns = xp.sum(counts, axis=-1), xp.sum(counts, axis=-2)
+    by_chance = xp.expand_dims(rows, -1) * xp.expand_dims(columns, -2)
+    total = xp.sum(counts, axis=(-2, -1))
+    expected = xp.sum(xp.multiply(squares, by_chance), axis=(-2, -1)) / total
+    return 1 - xp.sum(xp.multiply(squares, counts), axis=(-2, -1)) / expected
+
+
+def _mean_recall(p: Predictions) -> float | None:
+    correct = _correct(p, np)
+    recalls = [mean(correct[p.truth == k]) for k in np.unique(p.truth)]
+    return float(np.mean(recalls)) if recalls else None  # type: ignore[arg-type]
+
+
+def _exact_kappa(p: Predictions) -> float | None:
+    """`None` where labels and predictions are all of one class: no chance agreement."""
+    from sklearn.metrics import cohen_kappa_score
+
+    if len(np.union1d(p.truth, p.predicted)) < 2:
+        return None
+    labels = np.arange(p.num_classes)
+    kappa = cohen_kappa_score(p.truth, p.predicted, labels=labels, weights="quadratic")
+    return None if np.isnan(kappa) else float(kappa)
+
+
+def _auc(p: Predictions) -> float | None:
+    from sklearn.metrics import roc_auc_score
+
+    positive = _is_positive(p, np)
+    if len(np.unique(positive)) < 2:
+        return None
+    return float(roc_auc_score(positive, p.probabilities[:, p.positive]))
+
+
+def _calibration_error(p: Predictions) -> float | None:
+    return (
+        expected_calibration_error(p.probabilities, p.truth) if len(p.truth) else None
     )
 
 
+def _harmonic_mean(shares: np.ndarray) -> np.ndarray:
+    both = shares.sum(axis=0)
+    return np.divide(2 * shares.prod(axis=0), both, np.zeros(2), where=both > 0)
+
+
+METRICS: dict[str, Metric] = {
+    row.name: row
+    for row in (
+        Metric(
+            "accuracy", "classes", "share", _correct, title="accuracy", line=1,
+            baseline=True,
+        ),
+        Metric(
+            "balanced_accuracy", "classes", "confusion", _balanced_accuracy,
+            title="mean recall of the classes", text="mean of classes {}", line=1,
+            baseline=True, optional=True, exact=_mean_recall,
+            parts=lambda p: [p.truth == k for k in np.unique(p.truth)],
+            of_parts=lambda shares: shares.mean(axis=0),
+        ),
+        Metric(
+            "f1", "two classes", "confusion", _f1,
+            title="F1 of {positive}", text="f1 {} (positive class: {positive})", line=2,
+            parts=lambda p: [_is_predicted_positive(p, np), _is_positive(p, np)],
+            of_parts=_harmonic_mean,
+        ),
+        Metric(
+            "precision", "two classes", "share", _correct, text="precision {}", line=3,
+            over=_is_predicted_positive,
+        ),
+        Metric(
+            "recall", "two classes", "share", _correct, text="recall {}", line=3,
+            over=_is_positive,
+        ),
+        Metric(
+            "auc", "two classes", "rank", _auc,
+            title="area under the ROC curve", text="auc {}", line=8, optional=True,
+            reads="probabilities",
+        ),
+        Metric(
+            "one_off_accuracy", "ordered", "share", _within(1),
+            title="right or a neighboring group", text="within one group {}", line=7,
+            baseline=True,
+        ),
+        Metric(
+            "all_heads_accuracy", "ranks", "share", _all_heads_correct,
+            title="all age heads right", text="all age heads right {} *", line=5,
+            optional=True, reads="agree",
+        ),
+        Metric(
+            "quadratic_kappa", "ordered", "confusion", _quadratic_kappa,
+            title="quadratic kappa", line=4, optional=True, limits=(-1, 1),
+            exact=_exact_kappa,
+        ),
+        Metric(
+            "mean_absolute_error", "ordered", "mean", _distance,
+            title="mean error in groups", text="mean error {} groups", line=7, digits=2,
+            lower_is_better=True, baseline=True,
+        ),
+        Metric(
+            "mean_absolute_error_years", "years", "mean", _distance,
+            title="mean error in years", text="mean error {} years", line=1, digits=2,
+            lower_is_better=True, baseline=True,
+        ),
+        Metric(
+            "cumulative_score_5", "years", "share", _within(CUMULATIVE_SCORE_YEARS),
+            title="within 5 years", line=1, baseline=True,
+        ),
+        Metric(
+            "rank_violation_rate", "ranks", "share",
+            lambda p, xp: xp.logical_not(p.agree),
+            title="age heads contradict each other", line=6, optional=True,
+            lower_is_better=True, reads="agree",
+        ),
+        Metric(
+            "negative_log_likelihood", "classes", "mean", _log_loss,
+            title="−log likelihood", text="-log likelihood {}", line=8, optional=True,
+            lower_is_better=True, reads="probabilities",
+        ),
+        Metric(
+            "brier_score", "classes", "mean", _squared_error,
+            title="Brier score", text="Brier {}", line=8, optional=True,
+            lower_is_better=True, reads="probabilities",
+        ),
+        Metric(
+            "expected_calibration_error", "classes", "bins", _calibration_error,
+            title="calibration error (ECE)", text="calibration error {}", line=8,
+            optional=True, lower_is_better=True, reads="probabilities",
+        ),
+    )
+}  # fmt: skip
+
+
+def metrics_for(*needs: str) -> list[str]:
+    """Returns the names of the metrics that need one of these; see `Metric.needs`."""
+    return [name for name, row in METRICS.items() if row.needs in needs]
+
+
+def score(predictions: Predictions, names: Iterable[str]) -> dict[str, float | None]:
+    """Returns the values of metrics for labeled faces, `None` where undefined."""
+    return {name: METRICS[name].value(predictions) for name in names}
+
+
+def mean(values: Any) -> float | None:
+    """Returns the mean of values; `None` if there are none."""
+    return float(np.mean(values, dtype="float64")) if len(values) else None
+
+
 def confusion_matrix(y_true: Any, y_pred: Any, num_classes: int) -> np.ndarray:
-    """Counts faces by true (row) and answered (column) class id; -1 does not count.
+    """Counts faces by true (row) and predicted (column) class id; -1 is skipped.
 
     Returns:
         Counts. Shape (num_classes, num_classes), int64.
     """
-    y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
+    y_true, y_pred = np.asarray(y_true, "int64"), np.asarray(y_pred, "int64")
     known = y_true != MISSING
-    if not known.any():
-        return np.zeros((num_classes, num_classes), "int64")
-    return sklearn_metrics.confusion_matrix(
-        y_true[known], y_pred[known], labels=np.arange(num_classes)
-    )
-
-
-def class_scores(
-    y_true: np.ndarray, y_pred: np.ndarray, num_classes: int
-) -> list[dict[str, float | None]]:
-    """Returns precision, recall and f1 of every class, `None` where undefined."""
-    names = ("precision", "recall", "f1")
-    if not len(y_true):
-        return [dict.fromkeys(names) for _ in range(num_classes)]
-    figures = sklearn_metrics.precision_recall_fscore_support(
-        y_true, y_pred, labels=np.arange(num_classes), zero_division=np.nan
-    )[:3]
-    return [
-        {name: _number(values[k]) for name, values in zip(names, figures, strict=True)}
-        for k in range(num_classes)
-    ]
-
-
-def quadratic_kappa(
-    y_true: np.ndarray, y_pred: np.ndarray, num_classes: int
-) -> float | None:
-    """Returns Cohen's kappa, disagreement weighted by its square; `None` of one class.
-
-    Where truth and answers are one and the same class, chance cannot disagree either.
-    """
-    if len(np.union1d(y_true, y_pred)) < 2:
-        return None
-    kappa = sklearn_metrics.cohen_kappa_score(
-        y_true, y_pred, labels=np.arange(num_classes), weights="quadratic"
-    )
-    return _number(kappa)
-
-
-def _number(value: Any) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
-# Years within which an answer counts for CS@5 (Chang et al. 2011, Niu et al. 2016).
-CUMULATIVE_SCORE_YEARS = 5
-
-CALIBRATION_BINS = 15  # of Guo et al. 2017
-
-# The smallest probability whose logarithm is taken, as Keras' losses have it.
-EPSILON = 1e-7
-
-
-def accuracy_of(answers: Predictions) -> float | None:
-    """Returns the share answered right."""
-    return mean(answers.answer == answers.truth)
-
-
-def balanced_accuracy_of(answers: Predictions) -> float | None:
-    """Returns the mean of the recalls of the classes that have a face: macro recall."""
-    recalls = [scores["recall"] for scores in _class_scores(answers)]
-    known = [recall for recall in recalls if recall is not None]
-    return float(np.mean(known)) if known else None
-
-
-def one_off_accuracy_of(answers: Predictions) -> float | None:
-    """Returns the share answered right or as a neighboring class."""
-    return mean(np.abs(answers.answer - answers.truth) <= 1)
-
-
-def mean_absolute_error_of(answers: Predictions) -> float | None:
-    """Returns the mean distance between answer and truth, in classes or years."""
-    return mean(np.abs(answers.answer - answers.truth))
-
-
-def cumulative_score_5_of(answers: Predictions) -> float | None:
-    """Returns the share answered within 5 years."""
-    distances = np.abs(answers.answer - answers.truth)
-    return mean(distances <= CUMULATIVE_SCORE_YEARS)
-
-
-def quadratic_kappa_of(answers: Predictions) -> float | None:
-    """Returns Cohen's kappa, disagreement weighted by its square."""
-    return quadratic_kappa(answers.truth, answers.answer, answers.num_classes)
-
-
-def precision_of(answers: Predictions) -> float | None:
-    """Returns the share of the faces answered positive that are."""
-    return _class_scores(answers)[answers.positive]["precision"]
-
-
-def recall_of(answers: Predictions) -> float | None:
-    """Returns the share of the positive faces answered so."""
-    return _class_scores(answers)[answers.positive]["recall"]
-
-
-def f1_of(answers: Predictions) -> float | None:
-    """Returns the harmonic mean of precision and recall."""
-    return _class_scores(answers)[answers.positive]["f1"]
-
-
-def auc_of(answers: Predictions) -> float | None:
-    """Returns the area under the ROC curve; `None` of one class."""
-    positive = answers.truth == answers.positive
-    if answers.probabilities is None or len(np.unique(positive)) < 2:
-        return None
-    scores = answers.probabilities[:, answers.positive]
-    return float(sklearn_metrics.roc_auc_score(positive, scores))
-
-
-def all_heads_accuracy_of(answers: Predictions) -> float | None:
-    """Returns the share for which every question about ranks is answered right.
-
-    Predictions that are those of one class are all right if and only if it is the true one.
-    """
-    if answers.agree is None:
-        return None
-    return mean((answers.median == answers.truth) & answers.agree)
-
-
-def rank_violation_rate_of(answers: Predictions) -> float | None:
-    """Returns the share whose questions about ranks contradict each other."""
-    return None if answers.agree is None else mean(~answers.agree)
-
-
-def negative_log_likelihood_of(answers: Predictions) -> float | None:
-    """Returns the mean of -log P(true class), in nats."""
-    if answers.probabilities is None:
-        return None
-    return mean(log_losses(answers))
-
-
-def brier_score_of(answers: Predictions) -> float | None:
-    """Returns the mean squared error of the probabilities (Brier 1950).
-
-    Summed over the classes, which is at most 2; of two classes half of that, the
-    squared error of one probability, as scikit-learn has it.
-    """
-    if answers.probabilities is None:
-        return None
-    return mean(squared_errors(answers))
-
-
-def expected_calibration_error_of(answers: Predictions) -> float | None:
-    """Returns the mean distance between confidence and accuracy, over 15 bins."""
-    if answers.probabilities is None or not len(answers.truth):
-        return None
-    return expected_calibration_error(answers.probabilities, answers.truth)
+    ids = y_true[known] * num_classes + y_pred[known]
+    return np.bincount(ids, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def expected_calibration_error(
@@ -295,14 +342,14 @@ def expected_calibration_error(
 ) -> float:
     """Returns the mean distance between confidence and accuracy, over bins.
 
-    The confidence is the probability of the most probable class. Bins are of equal
-    width and open below, or hold equally many faces if `equal_mass`.
+    The confidence is the probability of the most probable class. Bins have equal width
+    and are open below, or contain equally many faces if `equal_mass`.
 
     Args:
-        probabilities: Of each class. Shape (num_faces, num_classes).
+        probabilities: Probability of each class. Shape (num_faces, num_classes).
         classes: True class ids. Shape (num_faces,), at least one.
         bins: Number of bins. Defaults to 15.
-        equal_mass: Whether bins hold equally many faces. Defaults to `False`.
+        equal_mass: Whether bins contain equally many faces. Defaults to `False`.
 
     Source: Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian
     Binning", AAAI 2015; Guo et al., "On Calibration of Modern Neural Networks", ICML
@@ -310,51 +357,24 @@ def expected_calibration_error(
     for natural language processing models", EMNLP 2015.
     """
     confidence = np.max(probabilities, axis=-1).astype("float32")
-    right = np.argmax(probabilities, axis=-1) == classes
+    correct = np.argmax(probabilities, axis=-1) == classes
     if equal_mass:
         order = np.argsort(confidence, kind="stable")
         index = np.empty(len(order), "int64")
         index[order] = np.arange(len(order)) * bins // len(order)
     else:
         index = confidence_bins(confidence, bins)
-    gaps = np.bincount(
-        index,
-        weights=right - confidence.astype("float64"),
-        minlength=bins,
-    )
-    return float(np.abs(gaps).sum() / len(right))
+    gaps = correct - confidence.astype("float64")
+    return float(np.abs(np.bincount(index, gaps, bins)).sum() / len(correct))
 
 
 def confidence_bins(confidence: Any, bins: int = CALIBRATION_BINS) -> np.ndarray:
-    """Returns the bin of equal width that each confidence lies in, open below.
-
-    Args:
-        confidence: In [0, 1]. Shape (num_faces,).
-        bins: Number of bins. Defaults to 15.
-    """
+    """Returns the bin of equal width, open below, of each confidence in [0, 1]."""
     # In float32, so that edges are where the Keras metric has them.
     scaled = np.asarray(confidence, "float32") * np.float32(bins)
     return np.clip(np.ceil(scaled).astype("int64") - 1, 0, bins - 1)
 
 
-def log_losses(answers: Predictions) -> np.ndarray:
-    """Returns -log P(true class) of each face."""
-    truth = answers.truth[:, None]
-    probability = np.take_along_axis(answers.probabilities, truth, axis=1)[:, 0]
-    return -np.log(np.maximum(probability, EPSILON))
-
-
-def squared_errors(answers: Predictions) -> np.ndarray:
-    """Returns the squared error of each face's probabilities; see `brier_score_of`."""
-    one_hot = np.eye(answers.num_classes)[answers.truth]
-    errors = np.sum((answers.probabilities - one_hot) ** 2, axis=-1)
-    return errors / 2 if answers.num_classes == 2 else errors
-
-
-def _class_scores(answers: Predictions) -> list[dict[str, float | None]]:
-    return class_scores(answers.truth, answers.answer, answers.num_classes)
-
-
-def mean(values: Any) -> float | None:
-    """Returns the mean of values; `None` of none."""
-    return float(np.mean(values, dtype="float64")) if len(values) else None
+def format_value(value: float | None, digits: int = 3) -> str:
+    """Returns a rounded number as text, `-` for `None`."""
+    return "-" if value is None else f"{value:.{digits}f}"

@@ -182,7 +182,7 @@ def pair_predictions(
 def _task_columns(table: pd.DataFrame, run: RunDirectory) -> dict[str, tuple[str, str]]:
     """Returns each task with classes -> its columns of true and predicted classes."""
     main = {t: (t, f"predicted_{t}") for t in TASKS if f"predicted_{t}" in table}
-    return main | groups.further_questions(table, run.encoding())
+    return main | groups.extra_tasks(table, run.encoding())
 
 
 def _correct(

@@ -17,7 +17,7 @@ import tabulate
 
 from keras_agegender.evaluation.plots import plot_reproduction
 from keras_agegender.evaluation.predictions import read_predictions
-from keras_agegender.evaluation.scores import answer_estimates, one_class_answers
+from keras_agegender.evaluation.scores import prediction_estimates, constant_predictions
 from keras_agegender.files import atomic_write, write_text
 from keras_agegender.metrics.intervals import Estimate, RunsInterval, runs_interval
 from keras_agegender.recipes.schema import Published, Recipe
@@ -34,7 +34,7 @@ FIGURES: dict[str, tuple[str, tuple[str, str]]] = {
     "age one-off": ("", ("age", "one_off_accuracy")),
     "age error": ("", ("age", "mean_absolute_error")),  # in groups: may be above 1
 }
-# Column -> names of the same figure in `answer_estimates`, the first that is there.
+# Column -> names of the same figure in `prediction_estimates`, the first that is there.
 _ESTIMATES = {
     "gender accuracy": ("gender_accuracy",),
     "age accuracy": ("age_all_heads_accuracy", "age_accuracy"),  # a single head
@@ -190,7 +190,7 @@ def _face_estimates(run: Mapping[str, Any], checkpoint: str) -> dict[str, Estima
     """Returns figures with intervals over faces from a run's predictions, if any."""
     suffix = "" if checkpoint == "best" else f"_{checkpoint}"
     file = Path(run.get("path", "")) / f"predictions{suffix}.csv"
-    return answer_estimates(read_predictions(file)) if file.is_file() else {}
+    return prediction_estimates(read_predictions(file)) if file.is_file() else {}
 
 
 def _one_class(scores: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -200,7 +200,7 @@ def _one_class(scores: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         answers = Counter(
             answer
             for metrics in scores
-            if (answer := one_class_answers(metrics).get(section)) is not None
+            if (answer := constant_predictions(metrics).get(section)) is not None
         )
         if answers:
             found[section] = ", ".join(

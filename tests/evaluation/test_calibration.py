@@ -19,7 +19,7 @@ from keras_agegender.evaluation.calibration import (
     fit_calibration,
     fit_temperature,
     least_faces,
-    may_change_answers,
+    may_change_predictions,
     true_classes,
 )
 from keras_agegender.evaluation.scores import Evaluation, format_metrics
@@ -207,7 +207,7 @@ def test_what_cannot_be_fitted():
     with pytest.raises(ValueError, match="at least one face with a label.*1 faces"):
         fit_calibration(outputs, labels, encoding)
     labels["gender"] = np.array([1])
-    with pytest.raises(ValueError, match="'gender' does not answer 'age_group'"):
+    with pytest.raises(ValueError, match="'gender' does not predict 'age_group'"):
         fit_calibration(outputs, labels, encoding, by="age_group")
     with pytest.raises(ValueError, match="by='gendr'. Did you mean 'gender'"):
         fit_calibration(outputs, labels, encoding, by="gendr")
@@ -270,7 +270,7 @@ def test_scores_are_shown():
     calibration = fit_calibration(outputs, labels, encoding, by="gender")
     found = calibration_scores(outputs, labels, encoding, calibration)
     lines = calibration_lines(found)
-    assert any(line.startswith("age_group sets, to hold the truth for 90%, by gender")
+    assert any(line.startswith("age_group sets, coverage 90% requested, by predicted")
                for line in lines)  # fmt: skip
     (worse,) = found["warnings"]  # ECE of gender, by 0.002
     assert lines[-2:] == ["", f"WARNING: {worse}"]
@@ -336,8 +336,8 @@ def test_figures_that_calibration_made_worse_are_said():
 )
 def test_which_answers_a_temperature_may_change(encoding, age, gender):
     encoding = get_encoding(encoding)
-    assert may_change_answers("age_group", encoding) is age
-    assert may_change_answers("gender", encoding) is gender
+    assert may_change_predictions("age_group", encoding) is age
+    assert may_change_predictions("gender", encoding) is gender
 
 
 # -- what is not to be trusted ---------------------------------------------------------
@@ -362,15 +362,15 @@ def test_eleven_faces_that_are_answered_wrong():
     found = fit_calibration(wrong, labels, encoding, alpha=0.05)
     assert calibration_warnings(found, encoding) == [
         "gender: temperature 10.000 is at its bound: too few faces (11), or the model "
-        "answers no better than chance",
-        "gender sets: too few faces (11) for 95%: sets hold every answer; at least 19 "
+        "is no better than chance",
+        "gender sets: too few faces (11) for 95%: sets contain every class; at least 19 "
         "needed",
     ]
     right = {"gender": np.full((11, 1), 0.1)}
     found = fit_calibration(right, labels, encoding)  # for 90 % 9 are enough
     (line,) = calibration_warnings(found, encoding)
     assert line.startswith("gender: temperature 0.100 is at its bound: too few faces")
-    assert line.endswith("(11), or all of them are answered right")
+    assert line.endswith("(11), or all of them are predicted correctly")
 
 
 def test_groups_without_a_face():
@@ -382,18 +382,18 @@ def test_groups_without_a_face():
         num_faces={"age_group_set": (0, 40), "gender_set": (3, 40)},
     )
     assert calibration_warnings(found, encoding) == [
-        "age_group sets of faces answered female: no face: sets hold every answer; at "
+        "age_group sets of faces predicted female: no face: sets contain every class; at "
         "least 9 needed",
-        "gender sets of faces answered female: too few faces (3) for 90%: sets hold "
-        "every answer; at least 9 needed",
-        "gender sets of faces answered male: threshold 1: sets hold every answer",
+        "gender sets of faces predicted female: too few faces (3) for 90%: sets contain "
+        "every class; at least 9 needed",
+        "gender sets of faces predicted male: threshold 1: sets contain every class",
     ]
     ages = Calibration(
         {}, {"gender": (0.5,) * 7 + (1.0,)}, by="age_group",
         num_faces={"gender_set": (20,) * 7 + (0,)},
     )  # fmt: skip
     (line,) = calibration_warnings(ages, encoding)
-    assert line.startswith("gender sets of faces answered 60-100: no face:")
+    assert line.startswith("gender sets of faces predicted 60-100: no face:")
     assert calibration_warnings(Calibration({"age": 1.5}), encoding) == []
 
 

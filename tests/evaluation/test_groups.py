@@ -9,11 +9,11 @@ import pytest
 from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.evaluation.groups import (
-    few_further,
-    further_questions,
+    extra_tasks,
+    group_lines,
     score_groups,
+    shown_tasks,
 )
-from keras_agegender.evaluation.scores import group_lines
 from keras_agegender.metrics.intervals import Clusters, proportion_interval
 
 
@@ -144,7 +144,7 @@ def test_a_further_head_is_scored_in_every_group():
     heads = (Head("size", "categorical", 2, classes=("small", "large")),
              Head("weight", "regression"), Head("hat", "binary"))  # fmt: skip
     encoding = get_encoding("gender", heads=heads)
-    pairs = further_questions(table, encoding)
+    pairs = extra_tasks(table, encoding)
     assert pairs == {"size": ("size_id", "predicted_size_id")}  # no number, no column
     found = score_groups(table, "gender", pairs)["gender"]
     known = table["size_id"] == 1
@@ -176,7 +176,7 @@ def test_further_heads_are_printed_while_there_is_room():
     assert lines[0].split() == ["gender", "faces", "people", "gender"]
     assert "size" not in score_groups(table, "gender", many)["gender"]["gaps"]
     assert not any(line.startswith(("size:", "b:")) for line in lines)
-    assert few_further(["gender", "b", "c"]) == ["gender", "b", "c"]
+    assert shown_tasks(["gender", "b", "c"]) == ["gender", "b", "c"]
 
 
 def right_sizes_of(gender):

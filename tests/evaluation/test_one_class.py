@@ -8,11 +8,11 @@ import pytest
 
 from keras_agegender.encodings.decoding import Decoded
 from keras_agegender.evaluation.scores import (
-    answer_estimates,
+    constant_prediction,
+    constant_prediction_warnings,
     evaluate_predictions,
     format_metrics,
-    one_class_answer,
-    one_class_warnings,
+    prediction_estimates,
 )
 from keras_agegender.metrics.intervals import Clusters, proportion_interval
 
@@ -32,7 +32,7 @@ from keras_agegender.metrics.intervals import Clusters, proportion_interval
     ],
 )
 def test_who_answers_one_class(confusion, answer):
-    assert one_class_answer(confusion, ["female", "male"]) == answer
+    assert constant_prediction(confusion, ["female", "male"]) == answer
 
 
 def test_who_answers_one_class_is_said_with_the_scores():
@@ -42,12 +42,12 @@ def test_who_answers_one_class_is_said_with_the_scores():
         age_group=ages, gender=np.ones(6, int), heads_agree=np.ones(6, bool)
     )
     scores = evaluate_predictions(ages, genders, answers)
-    line = "gender: (almost) every face is answered male, those of others too"
-    assert one_class_warnings(scores.to_dict()) == [line]
+    line = "gender: (almost) every face is predicted male, whatever its label"
+    assert constant_prediction_warnings(scores.to_dict()) == [line]
     assert f"WARNING: {line}" in format_metrics(scores).splitlines()
     one_age = answers._replace(age_group=np.full(6, 2), gender=genders)
     said = format_metrics(evaluate_predictions(ages, genders, one_age))
-    assert "age group: (almost) every face is answered 8-12" in said
+    assert "age group: (almost) every face is predicted 8-12" in said
     assert "WARNING: gender" not in said
 
 
@@ -65,7 +65,7 @@ def test_the_figures_of_a_run_by_its_faces():
             "heads_agree": [True, True, True, False, True],
         }
     )
-    found = answer_estimates(table)
+    found = prediction_estimates(table)
     assert {name: e.value for name, e in found.items()} == {
         "gender_accuracy": 0.8,
         "age_accuracy": 0.5,

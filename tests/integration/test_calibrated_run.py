@@ -156,7 +156,7 @@ def test_too_few_faces_are_said_by_calibrate_and_evaluate(run, tmp_path, capsys)
     """Sets that are wrong for 5 % need 19 faces; there are 8."""
     copy = RunDirectory(tmp_path / "run")
     shutil.copytree(run.path, copy.path)
-    said = "WARNING: gender sets: too few faces (8) for 95%: sets hold every answer; "
+    said = "WARNING: gender sets: too few faces (8) for 95%: sets contain every class; "
     said += "at least 19 needed"
     with pytest.warns(UserWarning) as warned:
         calibrate(copy, alpha=0.05)

@@ -8,8 +8,7 @@ import pytest
 from keras_agegender.encodings.decoding import Decoded
 from keras_agegender.evaluation.scores import evaluate_predictions, format_metrics
 from keras_agegender.metrics.intervals import Clusters, metric_intervals
-from keras_agegender.metrics.keras_metrics import METRICS, score_answers
-from keras_agegender.metrics.table import Predictions
+from keras_agegender.metrics.table import METRICS, Predictions, score
 
 WITHOUT = {"auc", "expected_calibration_error"}
 YEARS = {"mean_absolute_error_years", "cumulative_score_5"}
@@ -33,7 +32,7 @@ def test_every_figure_is_that_of_the_metric(num_classes):
         names = [n for n in names if METRICS[n].needs != "two classes"]
     alone = metric_intervals(answers, names, Clusters.of([""] * 200))
     assert set(alone) == set(names) - WITHOUT
-    expected = score_answers(answers, alone)
+    expected = score(answers, alone)
     for name, found in alone.items():
         assert found.value == pytest.approx(expected[name]), name
         assert found.low < found.high, name
@@ -42,7 +41,7 @@ def test_every_figure_is_that_of_the_metric(num_classes):
     five = answers._replace(
         **{
             field: np.repeat(getattr(answers, field), 5, axis=0)
-            for field in ("truth", "answer", "probabilities", "agree", "median")
+            for field in ("truth", "predicted", "probabilities", "agree", "median")
         }
     )
     people = Clusters.of(np.repeat(np.arange(200), 5).astype(str))

@@ -17,7 +17,6 @@ from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.evaluation.evaluate import score
 from keras_agegender.metrics.keras_metrics import (
-    METRICS,
     AgeYearsError,
     AllHeadsAccuracy,
     BalancedAccuracy,
@@ -27,13 +26,15 @@ from keras_agegender.metrics.keras_metrics import (
     QuadraticKappa,
     RankViolationRate,
     detailed_metrics,
+    keras_metric,
     metric_names,
-    score_answers,
+    read_predictions,
 )
 from keras_agegender.metrics.table import (
+    METRICS,
     Predictions,
     expected_calibration_error,
-    read_answers,
+    score as score_predictions,
 )
 
 NUM_FACES = 60
@@ -112,11 +113,11 @@ def part_of(data: dict, rows) -> dict:
     }
 
 
-def labelled_answers(name: str, column: str, rows=slice(None)) -> Predictions:
+def labeled_predictions(name: str, column: str, rows=slice(None)) -> Predictions:
     """The array metrics' input: labels as a manifest has them, unlabelled left out."""
     encoding, data = ENCODINGS[name], part_of(sample(name), rows)
     outputs, truth = data["outputs"], data["columns"][column]
-    read = read_answers(encoding, column, data["targets"], outputs)
+    read = read_predictions(encoding, column, data["targets"], outputs)
     known = truth >= 0
     if name == "joint":  # its target is the pair
         known = (data["columns"]["age_group"] >= 0) & (data["columns"]["gender"] >= 0)
@@ -126,7 +127,7 @@ def labelled_answers(name: str, column: str, rows=slice(None)) -> Predictions:
 
     return read._replace(
         truth=truth[known],
-        answer=chosen(read.answer),
+        predicted=chosen(read.predicted),
         probabilities=chosen(read.probabilities),
         agree=chosen(read.agree),
         median=chosen(read.median),
@@ -146,7 +147,7 @@ def test_evaluate_has_the_figures_of_ranks(name):
     names = ("all_heads_accuracy", "rank_violation_rate")
     expected = dict.fromkeys(names)
     if name != "joint":
-        expected = score_answers(labelled_answers(name, "age_group"), names)
+        expected = score_predictions(labeled_predictions(name, "age_group"), names)
         assert 0 < expected["all_heads_accuracy"] < 1
     assert {key: getattr(age, key) for key in names} == expected
 
@@ -171,14 +172,14 @@ def test_no_metric_is_forgotten():
 @pytest.mark.parametrize(("name", "column"), CASES)
 def test_keras_and_arrays_agree(name, column):
     encoding, data = ENCODINGS[name], sample(name)
-    answers = labelled_answers(name, column)
+    answers = labeled_predictions(name, column)
     assert 5 < len(answers.truth) < NUM_FACES
     shuffled = np.random.default_rng(1).permutation(NUM_FACES)
     unlabelled = part_of(data, data["columns"][column] < 0)
     for metric_name in metric_names(encoding, column):
-        expected = score_answers(answers, [metric_name])[metric_name]
+        expected = score_predictions(answers, [metric_name])[metric_name]
         tolerance = TOLERANCE.get(metric_name, 1e-5)
-        metric = METRICS[metric_name].of_keras(encoding, column)
+        metric = keras_metric(metric_name, encoding, column)
         found = keras_figure(metric, data)
         assert found == pytest.approx(expected, abs=tolerance), metric_name
         # Faces without a label change nothing.
@@ -199,23 +200,23 @@ def test_keras_and_arrays_agree(name, column):
 def test_order_of_faces_does_not_matter_to_arrays(name, column):
     names = metric_names(ENCODINGS[name], column)
     order = np.random.default_rng(2).permutation(NUM_FACES)
-    first = score_answers(labelled_answers(name, column), names)
-    again = score_answers(labelled_answers(name, column, order), names)
+    first = score_predictions(labeled_predictions(name, column), names)
+    again = score_predictions(labeled_predictions(name, column, order), names)
     assert again == pytest.approx(first)
 
 
 # Name -> the same by scikit-learn.
 SCIKIT_LEARN = {
-    "accuracy": lambda a: sk.accuracy_score(a.truth, a.answer),
-    "balanced_accuracy": lambda a: sk.balanced_accuracy_score(a.truth, a.answer),
-    "precision": lambda a: sk.precision_score(a.truth, a.answer),
-    "recall": lambda a: sk.recall_score(a.truth, a.answer),
-    "f1": lambda a: sk.f1_score(a.truth, a.answer),
+    "accuracy": lambda a: sk.accuracy_score(a.truth, a.predicted),
+    "balanced_accuracy": lambda a: sk.balanced_accuracy_score(a.truth, a.predicted),
+    "precision": lambda a: sk.precision_score(a.truth, a.predicted),
+    "recall": lambda a: sk.recall_score(a.truth, a.predicted),
+    "f1": lambda a: sk.f1_score(a.truth, a.predicted),
     "auc": lambda a: sk.roc_auc_score(a.truth, a.probabilities[:, 1]),
-    "mean_absolute_error": lambda a: sk.mean_absolute_error(a.truth, a.answer),
-    "mean_absolute_error_years": lambda a: sk.mean_absolute_error(a.truth, a.answer),
+    "mean_absolute_error": lambda a: sk.mean_absolute_error(a.truth, a.predicted),
+    "mean_absolute_error_years": lambda a: sk.mean_absolute_error(a.truth, a.predicted),
     "quadratic_kappa": lambda a: sk.cohen_kappa_score(
-        a.truth, a.answer, weights="quadratic", labels=range(a.num_classes)
+        a.truth, a.predicted, weights="quadratic", labels=range(a.num_classes)
     ),
     "negative_log_likelihood": lambda a: sk.log_loss(
         a.truth, a.probabilities.astype("float64"), labels=range(a.num_classes)
@@ -227,15 +228,15 @@ SCIKIT_LEARN = {
 @pytest.mark.filterwarnings("ignore:The y_prob values do not sum to one")
 @pytest.mark.parametrize(("name", "column"), CASES)
 def test_arrays_are_what_scikit_learn_says(name, column):
-    answers = labelled_answers(name, column)
+    answers = labeled_predictions(name, column)
     for metric_name in metric_names(ENCODINGS[name], column):
         if metric_name in SCIKIT_LEARN:
-            found = METRICS[metric_name].of_arrays(answers)
+            found = METRICS[metric_name].value(answers)
             expected = SCIKIT_LEARN[metric_name](answers)
             assert found == pytest.approx(expected, rel=1e-4), metric_name
     if answers.num_classes == 2:
         probability = np.clip(answers.probabilities[:, 1], 0, 1)
-        found = METRICS["brier_score"].of_arrays(answers)
+        found = METRICS["brier_score"].value(answers)
         assert found == pytest.approx(sk.brier_score_loss(answers.truth, probability))
 
 
@@ -338,7 +339,7 @@ def test_detailed_metrics_in_fit():
     )
     for output, column in (("gender", "gender"), ("age", "age_group")):
         names = metric_names(encoding, column)
-        expected = score_answers(labelled_answers("corn", column), names)
+        expected = score_predictions(labeled_predictions("corn", column), names)
         for name, value in expected.items():
             key = name if name != "accuracy" else "exact_accuracy"
             found = logs[f"{output}_{key}"]
@@ -374,7 +375,7 @@ def test_decoded_metrics_see_all_outputs_of_a_question(name):
     for head in encoding.heads:
         (column,) = head.columns
         names = metric_names(encoding, column)
-        expected = score_answers(labelled_answers(name, column), names)
+        expected = score_predictions(labeled_predictions(name, column), names)
         for metric, value in expected.items():
             key = "exact_accuracy" if metric == "accuracy" else metric
             found = history[f"val_{head.name}_{key}"][-1]
