@@ -468,7 +468,7 @@ def prediction_estimates(table: pd.DataFrame) -> dict[str, Estimate]:
         `age_one_off_accuracy` and `age_mean_absolute_error` (in groups), as far as the
         table has their columns.
     """
-    found = {}
+    found: dict[str, Estimate] = {}
     for target, short in (("gender", "gender"), ("age_group", "age")):
         if f"predicted_{target}" not in table:
             continue

@@ -782,9 +782,9 @@ def _bootstrap_statistics(
         def statistic(drawn: np.ndarray) -> np.ndarray:
             counts = np.zeros((len(drawn), size * size))
             counts[:, entries] = drawn
-            counts = counts.reshape(-1, size, size)
+            matrices = counts.reshape(-1, size, size)
             with np.errstate(invalid="ignore", divide="ignore"):
-                return row.function(counts, np, predictions.positive)
+                return row.function(matrices, np, predictions.positive)
 
         return statistic
 

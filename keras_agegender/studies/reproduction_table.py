@@ -17,7 +17,7 @@ import tabulate
 
 from keras_agegender.evaluation.plots import plot_reproduction
 from keras_agegender.evaluation.predictions import read_predictions
-from keras_agegender.evaluation.scores import prediction_estimates, constant_predictions
+from keras_agegender.evaluation.scores import constant_predictions, prediction_estimates
 from keras_agegender.files import atomic_write, write_text
 from keras_agegender.metrics.intervals import Estimate, RunsInterval, runs_interval
 from keras_agegender.recipes.schema import Published, Recipe
