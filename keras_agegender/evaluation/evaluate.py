@@ -111,9 +111,7 @@ def evaluate(
         **count_seen(run, data, split),
         possibly_seen_in=possibly_seen(run, data, split),
         model=run.describe_model(checkpoint),
-        groups=groups.score_groups(
-            table, by, groups.extra_tasks(table, encoding)
-        ),
+        groups=groups.score_groups(table, by, groups.extra_tasks(table, encoding)),
     )
     if calibration is not None:
         found = calibrations.calibration_scores(raw, labels, encoding, calibration)
