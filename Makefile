@@ -31,6 +31,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy tests/front_door_types.py
+	$(BIN)/lint-imports setup.cfg
 
 # Breaks one line at a time; the tests must notice. Half an hour, by hand.
 mutants: $(VENV)/.installed-dev
