@@ -44,7 +44,7 @@ RESAMPLING = "tests/evaluation/test_resampling.py"
 SPLITS = "tests/datasets/test_splits.py"
 CALLBACKS = "tests/callbacks"
 BUILDER = "tests/models/test_builder.py"
-INPUT = "tests/input_pipeline"
+INPUT = "tests/datasets/test_pipeline.py"
 
 MUTANTS = [
     # The sixteen that an earlier version of the tests let pass together.
@@ -92,7 +92,7 @@ MUTANTS = [
     Mutant("exports always prepare as resnet", "serving/bundle.py",
            "enlarge = path.enlarge\n", "enlarge = 1.0\n", f"{PIXELS} tests/integration/test_run.py"),
     Mutant("antialiasing off", "faces/geometry.py",
-           "antialias=True", "antialias=False", "tests/faces tests/input_pipeline"),
+           "antialias=True", "antialias=False", "tests/faces tests/datasets/test_pipeline.py"),
     # Forty more, over the core.
     Mutant("gaps go to the nearest group", "labels.py",
            'if distances[nearest] == 0 or unmapped_ages == "nearest":', "if True:", LABELS),
@@ -133,7 +133,7 @@ MUTANTS = [
            "first, second = values", "second, first = values", ENCODING),
     Mutant("ids beyond the classes pass", "encodings/head.py",
            "if wrong.any():", "if False:", ENCODING),
-    Mutant("ids beyond the classes pass in tf.data", "input_pipeline/labels.py",
+    Mutant("ids beyond the classes pass in tf.data", "datasets/pipeline.py",
            "(one < head.num_values)", "(one < 10**6)", f"{INPUT} tests/integration/test_age_groups.py"),
     Mutant("regression answers in deviations", "encodings/decoding.py",
            "raw * head.scale + head.mean", "raw", ENCODING),
@@ -154,7 +154,7 @@ MUTANTS = [
     Mutant("unknown labels count", "encodings/encoding.py",
            "known_targets(head, ~np.isnan(raw))", "known_targets(head, np.isnan(raw) < 2)",
            ENCODING),
-    Mutant("unknown labels count in tf.data", "input_pipeline/labels.py",
+    Mutant("unknown labels count in tf.data", "datasets/pipeline.py",
            "tf.logical_not(unknown)", "tf.ones_like(unknown)", INPUT),
     Mutant("loss weights of outputs ignored", "encodings/encoding.py",
            "return own | dict(self.output_loss_weights)", "return own", ENCODING),
@@ -169,8 +169,8 @@ MUTANTS = [
            "ops.cast(weight_decay, variable.dtype)",
            "ops.cast(2 * weight_decay, variable.dtype)",
            "tests/training/test_weight_decay.py"),
-    Mutant("epochs' order does not change", "input_pipeline/train_dataset.py",
-           "(epoch or 0) * SEED_STEP", "0 * SEED_STEP", INPUT),
+    Mutant("epochs' order does not change", "datasets/pipeline.py",
+           "seed + epoch * SEED_STEP", "seed + 0 * epoch", INPUT),
     Mutant("crops leave the margin out", "faces/preprocessing_graph.py",
            "box = add_margin(box, options.margin)", "pass", "tests/faces"),
     Mutant("crops are not square", "faces/preprocessing_graph.py",

@@ -8,7 +8,7 @@ import pytest
 from sample_data import MiddleDetector, make_rows
 
 from keras_agegender.datasets.manifest import make_manifest
-from keras_agegender.datasets.prepare import begin, make_cropper
+from keras_agegender.datasets.prepare import prepare
 from keras_agegender.encodings.head import NAME, Head
 from keras_agegender.evaluation.report import file_name
 from keras_agegender.files import is_file_name
@@ -89,13 +89,9 @@ def test_splits(tmp_path, split):
     "name", ["../x", "", "a/b", "a b", "x" * 101, *RESERVED_NAMES_TEXT]
 )
 def test_datasets(tmp_path, name):
-    cropper = make_cropper(MiddleDetector(), None, (32, 32), 95)
+    manifest = make_manifest(make_rows(tmp_path / "pictures", 2))
     with pytest.raises(ValueError, match="Invalid `name`"):
-        begin(
-            make_manifest(make_rows(tmp_path / "pictures", 2)), tmp_path / "out",
-            cropper, splits=None, name=name, description="", block_size=2,
-            overwrite=False,
-        )  # fmt: skip
+        prepare(manifest, tmp_path / "out", name=name)
     assert [entry.name for entry in tmp_path.iterdir()] == ["pictures"]
 
 

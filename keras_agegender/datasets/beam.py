@@ -1,8 +1,6 @@
-"""Preparation on Apache Beam: `prepare` on as many machines as a runner has.
+"""Apache Beam: `prepare` on as many machines as a runner has.
 
-Two pipelines, one after the other: the first crops faces, block by block, the second
-writes the shards. Blocks and dataset lie in a folder that all workers see under the
-same path, and so do the pictures: a network file system or a mounted bucket.
+One pipeline crops faces, block by block, and a second writes the shards.
 """
 
 from __future__ import annotations
@@ -18,14 +16,13 @@ import pandas as pd
 from keras_agegender.datasets.manifest import Manifest
 from keras_agegender.datasets.prepare import (
     BLOCK_SIZE,
-    BlockCropper,
+    JPEG_QUALITY,
     BlockFiles,
-    Preparation,
+    PreparationJob,
     PreparationReport,
-    begin,
-    make_cropper,
     make_example,
-    read_picture,
+    open_job,
+    read_or_reason,
 )
 from keras_agegender.datasets.prepared import write_tfds
 from keras_agegender.faces.detector import FaceDetector
@@ -40,22 +37,21 @@ def prepare_with_beam(
     detector: FaceDetector | None = None,
     crop_options: CropOptions | None = None,
     output_size: tuple[int, int] = (256, 256),
-    jpeg_quality: int = 95,
+    jpeg_quality: int = JPEG_QUALITY,
     splits: Mapping[str, str] | None = None,
     name: str = "faces",
     description: str = "",
     block_size: int = BLOCK_SIZE,
     overwrite: bool = False,
 ) -> PreparationReport:
-    """Does what `prepare` does, on a Beam runner; the dataset is the same.
+    """Prepares the same dataset as `prepare`, on an Apache Beam runner.
 
-    An interrupted preparation is resumed, one that `prepare` began too: blocks that are
-    finished are not done again. Needs the extra `beam`.
+    Resumes an interrupted preparation, also one of `prepare`. Needs the extra `beam`.
 
     Args:
-        manifest: What a reader returned.
+        manifest: The manifest of a reader.
         directory: Folder to make; it, the folder `<directory>.partial` beside it and
-            the pictures must be visible to every worker under these paths.
+            the images must be visible to every worker under these paths.
         beam_options: Options of the pipeline as Beam's command line takes them,
             `["--runner=FlinkRunner", "--flink_master=…"]` for instance. The default
             runs in this process.
@@ -66,7 +62,7 @@ def prepare_with_beam(
         splits: As in `prepare`.
         name: As in `prepare`.
         description: As in `prepare`.
-        block_size: Pictures a worker takes at a time. Defaults to 128.
+        block_size: Images that a worker processes at a time. Defaults to 128.
         overwrite: As in `prepare`.
 
     Returns:
@@ -83,26 +79,28 @@ def prepare_with_beam(
     ...                   "--direct_running_mode=multi_processing"])
     """
     beam = _import_beam()
-    cropper = make_cropper(detector, crop_options, output_size, jpeg_quality)
-    task = begin(
+    job = open_job(
         manifest,
         directory,
-        cropper,
+        detector=detector,
+        crop_options=crop_options,
+        output_size=output_size,
+        jpeg_quality=jpeg_quality,
         splits=splits,
         name=name,
         description=description,
         block_size=block_size,
         overwrite=overwrite,
     )
-    if isinstance(task, PreparationReport):
-        return task
+    if isinstance(job, PreparationReport):
+        return job
     options = beam.options.pipeline_options.PipelineOptions(list(beam_options))
-    blocks = task.blocks()
-    with task.writing():
-        missing = [(k, blocks[k]) for k in task.missing_blocks()]
+    blocks = job.blocks()
+    with job.lock():
+        missing = [(k, blocks[k]) for k in job.missing_blocks()]
         with beam.Pipeline(options=options) as pipeline:
-            _ = pipeline | _over_blocks(beam, missing, _CropBlock(cropper, task))
-        return task.finish(partial(_write_splits, beam=beam, options=options))
+            _ = pipeline | _over_blocks(beam, missing, _CropBlock(job))
+        return job.finish(partial(_write_splits, beam=beam, options=options))
 
 
 def _import_beam() -> Any:
@@ -117,7 +115,7 @@ def _import_beam() -> Any:
 
 
 def _over_blocks(beam: Any, blocks: Sequence[Any], work: Callable) -> Any:
-    """Returns the transform that hands (number, rows) to workers, one block each."""
+    """Returns the transform that runs `work` on (number, rows) of each block."""
     return (
         "Blocks" >> beam.Create(blocks)
         | "Spread" >> beam.Reshuffle()
@@ -125,25 +123,25 @@ def _over_blocks(beam: Any, blocks: Sequence[Any], work: Callable) -> Any:
     )
 
 
-def _seen_by_workers(task: Preparation) -> BlockFiles:
-    """Returns a task's blocks under a path that does not depend on where one is."""
-    return replace(task.block_files, folder=task.partial.absolute())
+def _seen_by_workers(job: PreparationJob) -> BlockFiles:
+    """Returns a job's blocks under an absolute path."""
+    return replace(job.block_files, folder=job.partial.absolute())
 
 
 class _CropBlock:
-    """Crops the pictures of a block and writes its records."""
+    """Crops the images of a block and writes its records."""
 
-    def __init__(self, cropper: BlockCropper, task: Preparation) -> None:
-        self.cropper = cropper
-        self.files = _seen_by_workers(task)
+    def __init__(self, job: PreparationJob) -> None:
+        self.cropper = job.cropper
+        self.files = _seen_by_workers(job)
 
     def __call__(self, element: tuple[int, pd.DataFrame]) -> tuple[()]:
-        """Does nothing where the block is there: Beam may give it out twice."""
+        """Skips a finished block: Beam may run an element twice."""
         number, block = element
         if not self.files.is_finished(number, block):
-            pictures = [read_picture(path) for path in block["path"]]
-            found = self.cropper.detect(pictures)
-            records = self.cropper.records(block, pictures, found)
+            images = [read_or_reason(path) for path in block["path"]]
+            found = self.cropper.detect(images)
+            records = self.cropper.records(block, images, found)
             self.files.write(number, records)
         return ()
 
@@ -151,14 +149,14 @@ class _CropBlock:
 class _ReadExamples:
     """Yields the examples of a split that are in a block.
 
-    Their keys are their places in the manifest: TensorFlow Datasets sorts by
-    key, so their order is that of `prepare`.
+    Keys are positions in the manifest: TensorFlow Datasets sorts by key, so that the
+    order is that of `prepare`.
     """
 
-    def __init__(self, task: Preparation, split: str) -> None:
-        self.block_size = task.request["block_size"]
-        self.files = _seen_by_workers(task)
-        self.extra = task.extra_columns()
+    def __init__(self, job: PreparationJob, split: str) -> None:
+        self.block_size = job.request["block_size"]
+        self.files = _seen_by_workers(job)
+        self.extra = job.extra_columns()
         self.split = split
 
     def __call__(
@@ -172,17 +170,17 @@ class _ReadExamples:
                 yield number * self.block_size + place, example
 
 
-def _write_splits(task: Preparation, built: Path, beam: Any, options: Any) -> None:
-    blocks = list(enumerate(task.blocks()))
+def _write_splits(job: PreparationJob, built: Path, beam: Any, options: Any) -> None:
+    blocks = list(enumerate(job.blocks()))
     write_tfds(
         built.absolute(),
-        task.request["name"],
-        task.description,
+        job.request["name"],
+        job.description,
         {
-            split: _over_blocks(beam, blocks, _ReadExamples(task, split))
-            for split in task.splits()
+            split: _over_blocks(beam, blocks, _ReadExamples(job, split))
+            for split in job.splits()
         },
-        task.extra_columns(),
-        task.manifest.age_groups,
+        job.extra_columns(),
+        job.manifest.age_groups,
         beam_options=options,
     )

@@ -134,9 +134,9 @@ class CleaningReport:
         first = f"{self.source}: {self.rows_read} rows read, {self.rows_kept} kept"
         if self.num_between_groups:
             first += (
-                f"; {self.num_between_groups} ages lie between two groups (--unmapped-ages "
-                "mask keeps them without a group, nearest takes the nearer one, drop "
-                "skips those faces; --age-groups decades has no gaps)"
+                f"; {self.num_between_groups} ages lie between two groups "
+                "(--unmapped-ages mask keeps them without a group, nearest takes the "
+                "nearer one, drop skips those faces; --age-groups decades has no gaps)"
             )
         if self.num_moved:
             first += (

@@ -11,7 +11,7 @@ import pytest
 
 from keras_agegender.cli import main as cli
 from keras_agegender.cli.data import read_source
-from keras_agegender.datasets.prepare import begin, make_cropper
+from keras_agegender.datasets.prepare import open_job
 from keras_agegender.datasets.readers import READERS
 from keras_agegender.datasets.readers.csv import read_csv
 from keras_agegender.files import write_json
@@ -261,13 +261,10 @@ def test_help_says_defaults():
 def dataset(folder):
     """The folder of a finished dataset of faces.csv, as far as its request goes."""
     manifest, _ = read_csv(folder / "faces.csv", validation=0, test=0)
-    task = begin(
-        manifest, folder / "done", make_cropper(None, None, (48, 48), 95),
-        splits=None, name="csv", description="", block_size=128, overwrite=False,
-    )  # fmt: skip
+    job = open_job(manifest, folder / "done", output_size=(48, 48), name="csv")
     (folder / "done").mkdir()
     (folder / "done" / "dataset_info.json").write_text("{}", "utf-8")
-    done = {**task.request, "counts": {"not_cropped": 1}, "written": 1}
+    done = {**job.request, "counts": {"not_cropped": 1}, "written": 1}
     write_json(folder / "done" / "preparation.json", done)
     return folder
 
@@ -304,20 +301,20 @@ def test_a_finished_dataset_is_already_there(dataset):
     ((code, loaded, lines, errors),) = outcomes(dataset, [f"{PREPARE} 48"]).values()
     assert (code, loaded, errors) == (0, [], [])
     line = lines[-1]
-    assert line.startswith("Already there: done holds 1 of 1 pictures (1 not_cropped)")
+    assert line.startswith("Already there: done holds 1 of 1 images (1 not_cropped)")
 
 
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (f"{PREPARE} 64", "otherwise: its pictures have 48 x 48 pixels, not 64 x 64"),
+        (f"{PREPARE} 64", "different settings: its images have 48 x 48 pixels, not 64 x 64"),
         (
             f"{PREPARE} 48 --age-groups decades",
-            "otherwise: faces, labels, splits or age groups differ. Choose",
+            "different settings: faces, labels, splits or age groups differ. Choose",
         ),
         (
             f"{PREPARE.replace('--no-crop', '')} 48",
-            "otherwise: one has face crops, the other whole pictures (--no-crop). Ch",
+            "different settings: one has face crops, the other whole images (--no-crop). Ch",
         ),
     ],
 )

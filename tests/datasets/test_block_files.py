@@ -15,8 +15,7 @@ from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.datasets.prepare import (
     BlockFiles,
     DamagedBlockError,
-    begin,
-    make_cropper,
+    open_job,
 )
 from keras_agegender.faces.preprocessing import CropOptions
 
@@ -56,7 +55,7 @@ def test_every_changed_bit_and_every_cut_is_noticed(files):
         assert not files.is_finished(0, ROWS), place
         files.file(0).write_bytes(whole[:place])
         assert not files.is_finished(0, ROWS), place
-    with pytest.raises(DamagedBlockError, match="is damaged.*again makes it anew"):
+    with pytest.raises(DamagedBlockError, match="is damaged.*same preparation again"):
         files.read(0)
 
 
@@ -77,9 +76,9 @@ def test_blocks_of_other_rows_or_requests_do_not_count(files, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"jpeg": 4}, "not all there"),
-        ({"jpeg": 2}, "1 bytes belong to no picture"),
-        ({"jpeg": -3}, "not all there"),
+        ({"jpeg": 4}, "truncated"),
+        ({"jpeg": 2}, "1 bytes belong to no image"),
+        ({"jpeg": -3}, "truncated"),
         ({"box": "0 0 1 1"}, "expected the fields"),
         ({"more": 1}, "expected the fields"),
         ({"key": None}, "expected the fields"),
@@ -171,7 +170,7 @@ def test_no_block_runs_a_command(begun, tmp_path):
 def test_a_folder_of_other_things_is_never_removed(tmp_path, overwrite):
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial" / "diary.txt").write_text("mine", "utf-8")
-    with pytest.raises(ValueError, match=r"other things.*'diary.txt'"):
+    with pytest.raises(ValueError, match=r"other files.*'diary.txt'"):
         start(tmp_path, overwrite)
     assert (tmp_path / "out.partial" / "diary.txt").is_file()
 
@@ -187,8 +186,8 @@ def start(tmp_path, overwrite=False, *, count=2, jpeg_quality=95):
     rows = make_rows(tmp_path / "pictures", count)
     for row in rows:  # made anew, but not changed
         os.utime(row["path"], (1, 1))
-    return begin(
-        make_manifest(rows), tmp_path / "out",
-        make_cropper(MiddleDetector(), CropOptions(), (32, 32), jpeg_quality),
-        splits=None, name="faces", description="", block_size=2, overwrite=overwrite,
+    return open_job(
+        make_manifest(rows), tmp_path / "out", detector=MiddleDetector(),
+        crop_options=CropOptions(), output_size=(32, 32), jpeg_quality=jpeg_quality,
+        block_size=2, overwrite=overwrite,
     )  # fmt: skip

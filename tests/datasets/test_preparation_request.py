@@ -44,15 +44,15 @@ def test_each_part_has_its_words():
         "faces, labels, splits or age groups differ",
         "which faces train, validate and test differs",
         "the margin of its crops is 0.25, not 0.4 (--margin)",
-        "its pictures have 256 x 256 pixels, not 48 x 64 (--size)",
-        "its blocks have 128 pictures, not 2 (block_size)",
+        "its images have 256 x 256 pixels, not 48 x 64 (--size)",
+        "its blocks have 128 images, not 2 (block_size)",
     ]  # fmt: skip
 
 
 def test_whole_pictures_and_crops_are_one_difference():
     whole = changed(pixels=Preprocessing().to_dict())
     (words,) = differences(REQUEST, whole)
-    assert words == "one has face crops, the other whole pictures (--no-crop)"
+    assert words == "one has face crops, the other whole images (--no-crop)"
     assert differences(whole, REQUEST) == [words]
 
 
@@ -68,5 +68,5 @@ def test_parts_without_words_are_named():
 def test_datasets_of_older_versions_have_no_pixel_path():
     made = {k: v for k, v in REQUEST.items() if k != "pixels"}
     assert differences(made, REQUEST) == [
-        "pictures were made by another version of this library"
+        "images were made by another version of this library"
     ]

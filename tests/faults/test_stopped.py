@@ -14,7 +14,7 @@ from sample_data import make_rows
 from keras_agegender.cli import main as cli
 from keras_agegender.cli.console import exit_code
 from keras_agegender.datasets.manifest import make_manifest
-from keras_agegender.datasets.prepare import begin, carry_out, make_cropper
+from keras_agegender.datasets.prepare import open_job
 from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.faces.preprocessing import Preprocessing
 from keras_agegender.files import disk_errors, exclusive_lock, lock_beside, write_bytes
@@ -62,19 +62,15 @@ def test_disk_errors(tmp_path):
 def start(tmp_path):
     """Begins to prepare eight pictures."""
     manifest = make_manifest(make_rows(tmp_path / "pictures", 8))
-    return begin(
-        manifest, tmp_path / "data", make_cropper(None, None, (32, 32), 95),
-        splits=None, name="faces", description="", block_size=4, overwrite=False,
-    )  # fmt: skip
+    return open_job(manifest, tmp_path / "data", output_size=(32, 32), block_size=4)
 
 
 def test_another_process_was_faster(tmp_path):
     """It finished between this one's look at the folder and its turn to write."""
-    cropper = make_cropper(None, None, (32, 32), 95)
     slow, fast = start(tmp_path), start(tmp_path)
-    assert carry_out(fast, cropper, progress=False).written == 8
-    with pytest.raises(ValueError, match="Another process has prepared .*data since"):
-        carry_out(slow, cropper, progress=False)
+    assert fast.run(progress=False).written == 8
+    with pytest.raises(ValueError, match="Another process has prepared .*data in"):
+        slow.run(progress=False)
 
 
 def test_one_process_writes(tmp_path):

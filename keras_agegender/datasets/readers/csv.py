@@ -313,9 +313,9 @@ def read_csv(
             `male`, `woman`, `man`. Numbers need it: datasets disagree on them.
         age_groups: Age groups of the manifest, as `get_age_groups` takes them:
             `"decades"`, `"0-17,18+"`. Defaults to Adience's eight.
-        unmapped_ages: What becomes of ages in years between two groups: `"mask"` (default)
-            keeps the face and its years, without an age group; `"nearest"` takes the
-            nearer group; `"drop"` leaves the face out.
+        unmapped_ages: What to do with ages in years between two groups: `"mask"`
+            (default) keeps the face and its years without an age group, `"nearest"`
+            uses the nearer group, `"drop"` drops the face.
         extra: Further columns that become outputs: `"auto"` (default) takes every
             column whose kind is evident, but none that seems to name rows (ids, dates,
             file names: the report says which); a list names them; a dict says their

@@ -58,9 +58,9 @@ def read_utkface(
         directory: Folder of pictures; folders in it are searched too.
         age_groups: Age groups of the manifest, as `get_age_groups` takes them. Defaults
             to Adience's eight.
-        unmapped_ages: What becomes of ages between two groups: `"drop"` (default) leaves the
-            picture out, `"mask"` keeps it with an unknown age group for its gender and
-            its years, `"nearest"` takes the nearer group, the younger of two.
+        unmapped_ages: What to do with ages between two groups: `"drop"` (default) drops
+            the image, `"mask"` keeps its gender and years without an age group,
+            `"nearest"` uses the nearer group, the younger of two equally near.
         validation: Share of pictures that validate, in [0, 1). Defaults to 0.1.
         test: Share of pictures that test, in [0, 1). Defaults to 0.1.
         seed: Seed of the split. Defaults to 0.

@@ -117,7 +117,7 @@ def test_status_of_every_picture(tmp_path):
     assert status.loc["003.jpg", "reason"] == "skipped: no face"
     assert status.loc["004.jpg", "box"] == "1.0 5.0 31.0 35.0"
     assert "2 unreadable" in str(report)
-    assert "1 no_face (left out: --fallback skip)" in str(report)
+    assert "1 no_face (skipped: --fallback skip)" in str(report)
     assert "cleaning.csv" not in str(report)
     info = json.loads((tmp_path / "out" / "preparation.json").read_text("utf-8"))
     pixels = load_prepared(tmp_path / "out").pixels
@@ -127,7 +127,7 @@ def test_status_of_every_picture(tmp_path):
 
 
 def test_the_same_call_again_does_nothing(prepared, monkeypatch):
-    monkeypatch.setattr(preparation, "read_picture", None)
+    monkeypatch.setattr(preparation, "read_or_reason", None)
     again = make_prepared(prepared.parent, extra_heads=EXTRA_HEADS)
     assert again == prepared
 
@@ -175,7 +175,7 @@ def test_a_killed_preparation_goes_on(tmp_path, blocks_before):
     code = f"""
 import time
 from pathlib import Path
-from test_preparation import CropOptions, MiddleDetector, manifest_in, prepare
+from test_prepare import CropOptions, MiddleDetector, manifest_in, prepare
 class Slow(MiddleDetector):
     def detect(self, images):
         time.sleep(0.2)
@@ -214,7 +214,7 @@ prepare(manifest_in(Path({str(tmp_path)!r})), {str(tmp_path / "b")!r}, detector=
 
 
 @pytest.mark.parametrize(
-    ("fallback", "said"), [("center", "cropped at the center"), ("full", "kept whole")]
+    ("fallback", "said"), [("center", "cropped at the center"), ("full", "stored whole")]
 )
 def test_what_became_of_pictures_without_a_face_is_said(tmp_path, fallback, said):
     report = PreparationReport(tmp_path, {"no_face": 3}, 3, fallback=fallback)
@@ -240,7 +240,7 @@ def test_rows_that_cleaning_left_out_lie_beside_the_dataset(tmp_path):
         '"0.jpg, 0.jpg#2 (gender, hat)","repeated pictures with other labels, kept",'
         "False",
     ]
-    assert f"left out before, or repeated: {file}" in str(report)
+    assert f"dropped or repeated rows: {file}" in str(report)
     assert str(file) in str(prepare(manifest, tmp_path / "out", **options))
 
 
@@ -314,7 +314,7 @@ def test_subjects_in_two_splits(tmp_path):
 
 def test_other_folders_are_left_alone(tmp_path, prepared):
     manifest = manifest_in(tmp_path)
-    with pytest.raises(ValueError, match="prepared otherwise"):
+    with pytest.raises(ValueError, match="different settings"):
         prepare(manifest, prepared, progress=False)
     with pytest.raises(ValueError, match="not empty and contains no prepared dataset"):
         prepare(manifest, tmp_path / "pictures", overwrite=True, progress=False)
@@ -365,9 +365,9 @@ def test_an_unfinished_one_with_other_settings_is_said_in_words(tmp_path, monkey
 
     manifest = manifest_in(tmp_path)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(preparation, "read_picture", interrupted)
+        patch.setattr(preparation, "read_or_reason", interrupted)
         prepare(manifest, tmp_path / "out", progress=False)
-    with pytest.raises(ValueError, match=r"other settings: its JPEG quality is 95"):
+    with pytest.raises(ValueError, match=r"different settings: its JPEG quality is 95"):
         prepare(manifest, tmp_path / "out", jpeg_quality=80, progress=False)
     report = prepare(
         manifest, tmp_path / "out", jpeg_quality=80, overwrite=True, progress=False
