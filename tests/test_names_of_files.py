@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from sample_data import MiddleDetector, make_rows
+from sample_data import make_rows
 
 from keras_agegender.datasets.manifest import make_manifest
 from keras_agegender.datasets.prepare import prepare

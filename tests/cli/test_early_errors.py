@@ -307,7 +307,10 @@ def test_a_finished_dataset_is_already_there(dataset):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (f"{PREPARE} 64", "different settings: its images have 48 x 48 pixels, not 64 x 64"),
+        (
+            f"{PREPARE} 64",
+            "different settings: its images have 48 x 48 pixels, not 64 x 64",
+        ),
         (
             f"{PREPARE} 48 --age-groups decades",
             "different settings: faces, labels, splits or age groups differ. Choose",

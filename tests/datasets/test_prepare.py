@@ -214,7 +214,8 @@ prepare(manifest_in(Path({str(tmp_path)!r})), {str(tmp_path / "b")!r}, detector=
 
 
 @pytest.mark.parametrize(
-    ("fallback", "said"), [("center", "cropped at the center"), ("full", "stored whole")]
+    ("fallback", "said"),
+    [("center", "cropped at the center"), ("full", "stored whole")],
 )
 def test_what_became_of_pictures_without_a_face_is_said(tmp_path, fallback, said):
     report = PreparationReport(tmp_path, {"no_face": 3}, 3, fallback=fallback)
