@@ -79,6 +79,56 @@ def record_file(model_file: str | Path) -> Path:
     return Path(model_file).with_suffix(".json")
 
 
+class AveragedWeights(keras.callbacks.Callback):
+    """Evaluates and saves the moving average of the weights.
+
+    For a model compiled with an optimizer of `use_ema=True`. The average is in the
+    model from the beginning of the validation to the end of the epoch, so that metrics
+    and checkpoints are of it; training continues with the weights themselves, exactly
+    as they were. Put it first, and the callback of `restore_at_epoch_end` after those
+    that evaluate or save. Batch normalization keeps its own moving statistics.
+
+    `keras.callbacks.SwapEMAWeights` swaps by adding and subtracting, which rounds on
+    TensorFlow, and loses the weights at the end of the last epoch.
+
+    Example:
+    >>> average = AveragedWeights()
+    >>> callbacks = [average, best, average.restore_at_epoch_end()]  # doctest: +SKIP
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._swapped = False
+
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        """Puts the average into the model."""
+        if not self._swapped:
+            self._swap()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Puts the average into the model, where nothing was validated."""
+        if not self._swapped:
+            self._swap()
+
+    def restore_at_epoch_end(self) -> keras.callbacks.Callback:
+        """Returns a callback that puts the weights back."""
+        return keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: self._swap())
+
+    def _swap(self) -> None:
+        optimizer = self.model.optimizer
+        # Mixed precision wraps the optimizer.
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        for weight, average in zip(
+            optimizer._trainable_variables,
+            optimizer._model_variables_moving_average,
+            strict=True,
+        ):
+            value = ops.convert_to_numpy(weight)
+            weight.assign(ops.convert_to_numpy(average))
+            average.assign(value)
+        self._swapped = not self._swapped
+
+
 STATE_FILE = "state.json"
 STATE_KEYS = {"epoch", "weights", "sha256", "stopped", "random", "callbacks"}
 

@@ -1,8 +1,9 @@
-"""Distillation: training batches whose targets are partly a teacher's answers."""
+"""Distillation: training batches whose targets are partly teachers' predictions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -11,38 +12,42 @@ from keras_agegender.encodings.encoding import Encoding, check_output_names
 from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.encodings.registry import get_encoding
 
-# Losses whose targets may be any probabilities, not just labels.
-
 
 def distill(
     batches: tf.data.Dataset,
-    teacher: keras.Model,
+    teachers: keras.Model | Sequence[keras.Model],
     encoding: Encoding | str,
     *,
     weight: float = 0.5,
     outputs: Sequence[str] | None = None,
-) -> tf.data.Dataset:
-    """Returns the batches with targets between the labels and a teacher's answers.
+    flip: bool = False,
+) -> tf.data.Dataset | Iterator[tuple]:
+    """Returns the batches with targets between the labels and teachers' predictions.
 
-    The teacher sees the very pictures that the student does, augmentation included,
-    resized to its own input. As the loss is linear in the target, a target of
-    `(1 - weight) · label + weight · answer` weighs the losses towards both that way.
-    Targets without a label still count for nothing.
+    Teachers see the same images as the student, augmentation of the data included,
+    resized to their own input. As the loss is linear in the target, a target of
+    `(1 - weight) * label + weight * prediction` weights the losses to both that way.
+    Targets without a label still have no weight.
 
     Args:
-        batches: As `make_train_dataset` makes them: `(image, targets, weights)`.
-        teacher: A model with outputs of the same names and sizes; more do no harm.
+        batches: Batches of `make_train_dataset`: `(image, targets, weights)`.
+        teachers: A model, or several whose predictions are averaged, with outputs of
+            the same names and sizes. They may have further outputs.
         encoding: The student's, which the targets are of; a name or an `Encoding`.
-        weight: Share of the teacher's answer, in (0, 1]. Defaults to 0.5.
+        weight: Share of the prediction, in (0, 1]. Defaults to 0.5.
         outputs: Names of the outputs to mix. Those of categorical heads, whose targets
-            are ids, and of regressions cannot be. Defaults to `None`: all that can.
+            are ids, and of regressions cannot be mixed. Defaults to `None`: all that
+            can.
+        flip: Whether predictions are averaged over each image and its mirror image.
+            Defaults to `False`.
 
     Returns:
-        A dataset like the one given.
+        On TensorFlow a dataset like `batches`; on other backends a Python generator of
+        the same batches, as NumPy arrays, which `fit` takes with `steps_per_epoch`.
 
     Raises:
         ValueError: If the weight is out of range, or an output cannot be mixed or is
-            not one of the teacher's.
+            not one of a teacher's.
 
     Example:
     >>> small = make_train_dataset("data/utkface", "years")  # doctest: +SKIP
@@ -57,28 +62,49 @@ def distill(
         raise ValueError(
             f"Invalid `weight`. Expected a number in (0, 1]. Received: {weight}."
         )
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            "Invalid Keras backend for distillation. Expected 'tensorflow', whose "
-            f"models run inside tf.data. Received: {keras.backend.backend()!r}."
-        )
-    names = _mixed_outputs(
-        get_encoding(encoding), batches.element_spec[1], teacher, outputs
-    )
-    size = teacher.input_shape[1:3]
+    if isinstance(teachers, keras.Model):
+        teachers = [teachers]
+    encoding = get_encoding(encoding)
+    for teacher in teachers:
+        names = _mixed_outputs(encoding, batches.element_spec[1], teacher, outputs)
 
-    def mix(image: tf.Tensor, targets: dict, weights: dict) -> tuple:
-        seen = image
+    def view(image: tf.Tensor, teacher: keras.Model) -> tf.Tensor:
+        size = teacher.input_shape[1:3]
         if None not in size and tuple(image.shape[1:3]) != tuple(size):
-            seen = tf.image.resize(image, size, antialias=True)
-        answers = teacher(seen, training=False)
+            image = tf.image.resize(image, size, antialias=True)
+        return image
+
+    def mix(targets: Mapping, found: list[Mapping]) -> dict:
         mixed = {
-            name: (1.0 - weight) * targets[name] + weight * answers[name]
+            name: (1.0 - weight) * targets[name]
+            + weight * (sum(f[name] for f in found) / len(found))
             for name in names
         }
-        return image, {**targets, **mixed}, weights
+        return {**targets, **mixed}
 
-    return batches.map(mix).prefetch(tf.data.AUTOTUNE)
+    def predict(image: tf.Tensor, targets: dict, weights: dict) -> tuple:
+        found = []
+        for teacher in teachers:
+            seen = view(image, teacher)
+            found.append(teacher(seen, training=False))
+            if flip:
+                found.append(teacher(seen[:, :, ::-1], training=False))
+        return image, mix(targets, found), weights
+
+    def generate(batches: Any) -> Iterator[tuple]:
+        for image, views, targets, weights in batches.as_numpy_iterator():
+            found = []
+            for teacher, seen in zip(teachers, views, strict=True):
+                found.append(teacher.predict_on_batch(seen))
+                if flip:
+                    found.append(teacher.predict_on_batch(seen[:, :, ::-1]))
+            yield image, mix(targets, found), weights
+
+    if keras.backend.backend() == "tensorflow":  # whose models run inside tf.data
+        return batches.map(predict).prefetch(tf.data.AUTOTUNE)
+    return generate(
+        batches.map(lambda x, y, w: (x, tuple(view(x, t) for t in teachers), y, w))
+    )
 
 
 def _mixed_outputs(
@@ -87,7 +113,7 @@ def _mixed_outputs(
     teacher: keras.Model,
     outputs: Sequence[str] | None,
 ) -> list[str]:
-    """Returns the names of the outputs to mix, once it is sure that they can be."""
+    """Returns the names of the outputs to mix; checks that a teacher has them."""
     can_be = [
         name
         for head in encoding.heads
@@ -110,7 +136,7 @@ def _mixed_outputs(
         expected = tuple(targets[name].shape[1:])
         if shapes.get(name) != expected:
             raise ValueError(
-                f"Invalid `teacher`. Expected an output {name!r} of shape {expected} "
+                f"Invalid `teachers`. Expected an output {name!r} of shape {expected} "
                 f"for each face. Received the outputs {shapes}."
             )
     return names

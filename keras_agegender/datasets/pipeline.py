@@ -61,6 +61,41 @@ def read_examples(
     return examples
 
 
+def load_images(
+    examples: tf.data.Dataset, read: Callable[[tf.Tensor], tf.Tensor]
+) -> tuple[tf.data.Dataset, Callable[[tf.Tensor], tf.Tensor]]:
+    """Decodes all images into memory; examples then have indices in their place.
+
+    Returns:
+        The examples, and what reads the image of an index.
+
+    Raises:
+        ValueError: If images differ in size.
+    """
+    decoded = examples.map(
+        lambda example: {**example, "image": read(example["image"])},
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    rows = [*decoded.as_numpy_iterator()]
+    sizes = {row["image"].shape[:2] for row in rows}
+    if len(sizes) > 1:
+        raise ValueError(
+            "Invalid `in_memory`. Expected images of one size, such as face crops. "
+            f"Received images of {len(sizes)} sizes, {sorted(sizes)[:3]} among them."
+        )
+    with tf.device("CPU"):
+        images = tf.constant(np.stack([row.pop("image") for row in rows]))
+    columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    columns["image"] = np.arange(len(rows))
+
+    def read_again(index: tf.Tensor) -> tf.Tensor:
+        # Of unknown size, as a decoded file: preprocessing has branches for either.
+        image = tf.gather(images, index)
+        return tf.compat.v1.placeholder_with_default(image, (None, None, 3))
+
+    return tf.data.Dataset.from_tensor_slices(columns), read_again
+
+
 def _read_manifest(
     manifest: Manifest, split: str, columns: set[str]
 ) -> tf.data.Dataset:
@@ -127,7 +162,10 @@ def mask_labels(example: dict) -> dict:
         unknown = np.nan if value.dtype.is_floating else MISSING
         return tf.fill(tf.shape(value), tf.cast(unknown, value.dtype))
 
-    return {name: mask(value) for name, value in example.items()}
+    return {
+        name: value if name == "image" else mask(value)
+        for name, value in example.items()
+    }
 
 
 def encode_labels(
@@ -417,6 +455,7 @@ def make_eval_dataset(
     image_size: tuple[int, int] | None = None,
     batch_size: int = 64,
     cache: bool | str = False,
+    in_memory: bool = False,
     face_crop: CropOptions | Preprocessing | None = None,
     shard: tuple[int, int] | None = None,
 ) -> tf.data.Dataset:
@@ -433,6 +472,7 @@ def make_eval_dataset(
         image_size: (height, width) in pixels; `None` is the pipeline's own.
         batch_size: Faces per batch. Defaults to 64.
         cache: As in `make_train_dataset`.
+        in_memory: As in `make_train_dataset`.
         face_crop: As in `make_train_dataset`.
         shard: As in `make_train_dataset`.
 
@@ -448,6 +488,8 @@ def make_eval_dataset(
     size = checked_image_size(image_size, pipeline)
     examples = read_examples(data, split, encoding, cache)
     read = picture_reader(data, face_crop)
+    if in_memory:
+        examples, read = load_images(examples, read)
 
     def prepare(example: dict) -> tuple:
         image = read(example.pop("image"))
@@ -480,6 +522,7 @@ def batch_examples(
 
 GRAPH_SEED = 87_654_321  # TensorFlow's own where no global seed is set
 SEED_STEP = 1_000_003  # between the seeds of two epochs
+MIXUP_SEED = 500_009  # added for draws of their own
 
 
 def make_train_dataset(
@@ -494,8 +537,10 @@ def make_train_dataset(
     shuffle_buffer: int = 20_000,
     balanced: bool = False,
     cache: bool | str = False,
+    in_memory: bool = False,
     face_crop: CropOptions | Preprocessing | None = None,
     augment: Augmentation | None = None,
+    mixup: float = 0.0,
     epochs: range | None = None,
     shard: tuple[int, int] | None = None,
 ) -> tf.data.Dataset:
@@ -521,6 +566,9 @@ def make_train_dataset(
             many faces as the split. Defaults to `False`.
         cache: `True` keeps the compressed files in memory after the first epoch, a path
             on disk. Defaults to `False`.
+        in_memory: Whether to decode all images now and keep them, as uint8, in memory:
+            height x width x 3 bytes each. They must be of one size. The batches are
+            the same, and so are those of a resumed training. Defaults to `False`.
         face_crop: Finds and cuts out the face of every picture, each time it is read;
             for a manifest or a dataset of whole pictures. The pixels are those of
             `prepare`, which does it once and says what it found. A `Preprocessing` says
@@ -528,6 +576,10 @@ def make_train_dataset(
             `None`: pictures are taken as they are.
         augment: Random changes beside the pipeline's own; for a model without
             augmentation layers. Defaults to `None`.
+        mixup: Parameter alpha of mixup (Zhang et al. 2018, arXiv 1710.09412): every
+            batch is mixed with itself in reverse, by a share drawn from
+            Beta(alpha, alpha), images and targets alike; see `mix_pairs`. 0 (default)
+            mixes nothing.
         epochs: `None` (default) makes a dataset of one epoch, which every pass shuffles
             anew. Numbers of epochs make one of all of them in a row, for `fit` with
             `steps_per_epoch`: the order and randomness of an epoch depend on `seed` and
@@ -553,6 +605,8 @@ def make_train_dataset(
     size = checked_image_size(image_size, pipeline)
     examples = read_examples(data, split, encoding, cache)
     read = picture_reader(data, face_crop)
+    if in_memory:
+        examples, read = load_images(examples, read)
     count = int(examples.cardinality())
 
     def one_epoch(epoch: tf.Tensor | None) -> tf.data.Dataset:
@@ -578,9 +632,20 @@ def make_train_dataset(
             shard_examples(shuffled, examples, count, batch_size, shard),
             draws if shard is None else draws.shard(shard[1], shard[0]),
         )
-        return batch_examples(
+        batches = batch_examples(
             zipped, prepare, encoding, local_batch_size(batch_size, shard)
         )
+        if not mixup:
+            return batches
+        draws = tf.data.Dataset.random(
+            seed=anew["seed"] + MIXUP_SEED, rerandomize_each_iteration=epoch is None
+        )
+        return tf.data.Dataset.zip(batches, draws).map(mix)
+
+    def mix(batch: tuple, draw: tf.Tensor) -> tuple:
+        seeds = tf.stack([draw, tf.constant(seed, tf.int64)])
+        images, targets, weights = batch
+        return mix_pairs(images, targets, weights, draw_share(mixup, seeds))
 
     def prepare(example: dict, draw: tf.Tensor) -> tuple:
         image = read(example.pop("image"))
@@ -600,6 +665,49 @@ def make_train_dataset(
     return numbers.flat_map(one_epoch).apply(
         tf.data.experimental.assert_cardinality(len(epochs) * steps)
     )
+
+
+def draw_share(alpha: float, seed: Any) -> tf.Tensor:
+    """Returns the larger of x and 1 - x for x drawn from Beta(alpha, alpha)."""
+    # In float64, where the small numbers of a small alpha are not all 0.
+    one, other = tf.unstack(tf.random.stateless_gamma((2,), seed, alpha, None, "float64"))
+    share = tf.math.divide_no_nan(one, one + other)
+    return tf.cast(tf.maximum(share, 1.0 - share), tf.float32)
+
+
+def mix_pairs(
+    images: tf.Tensor,
+    targets: Mapping[str, tf.Tensor],
+    weights: Mapping[str, tf.Tensor],
+    share: tf.Tensor | float,
+) -> tuple:
+    """Mixes a batch with itself in reverse.
+
+    Targets are mixed by the sample weights too, so that one without a label has no
+    part in it, and the sample weights themselves. Class ids cannot be mixed: they stay
+    those of the image with the larger share.
+
+    Args:
+        images: Shape (batch, height, width, 3).
+        targets: Output name -> targets.
+        weights: Output name -> sample weights.
+        share: Share of each image itself, in [0.5, 1].
+    """
+    targets, weights = dict(targets), dict(weights)
+    for name, target in targets.items():
+        if not target.dtype.is_floating:
+            continue
+        own = share * weights[name]
+        both = own + (1.0 - share) * tf.reverse(weights[name], [0])
+        factor = tf.math.divide_no_nan(own, both)
+        factor = tf.reshape(
+            factor,
+            tf.concat([tf.shape(factor), [1] * (target.ndim - factor.ndim)], 0),
+        )
+        targets[name] = factor * target + (1.0 - factor) * tf.reverse(target, [0])
+        weights[name] = both
+    images = share * images + (1.0 - share) * tf.reverse(images, [0])
+    return images, targets, weights
 
 
 def _balance(

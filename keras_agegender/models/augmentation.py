@@ -134,10 +134,13 @@ class Augmentation:
 
         self.check_layers()
         a = self
+        # float32 in mixed precision too: 16 bits are too few for places of pixels.
+        unit = {"value_range": UNIT, "dtype": "float32"}
         border = {"fill_mode": "nearest", "interpolation": "bilinear"}
+        border["dtype"] = "float32"
         makers: list[tuple[Any, Any]] = [
             (a.flip, lambda seed: layers.RandomFlip(
-                "horizontal", seed=seed, name="random_flip")),
+                "horizontal", seed=seed, dtype="float32", name="random_flip")),
             (a.rotation, lambda seed: layers.RandomRotation(
                 a.rotation / 360, seed=seed, name="random_rotation", **border)),
             (a.zoom, lambda seed: layers.RandomZoom(
@@ -146,19 +149,19 @@ class Augmentation:
                 a.shift, a.shift, seed=seed, name="random_shift", **border)),
             # A pair: of one number Keras 3.15 makes [1, 1 + factor].
             (a.contrast, lambda seed: layers.RandomContrast(
-                (a.contrast, a.contrast), value_range=UNIT, seed=seed,
-                name="random_contrast")),
+                (a.contrast, a.contrast), seed=seed,
+                name="random_contrast", **unit)),
             (a.brightness, lambda seed: layers.RandomBrightness(
-                a.brightness, value_range=UNIT, seed=seed, name="random_brightness")),
+                a.brightness, seed=seed, name="random_brightness", **unit)),
             (a.saturation, lambda seed: layers.RandomSaturation(
-                (0.5 - a.saturation, 0.5 + a.saturation), value_range=UNIT, seed=seed,
-                name="random_saturation")),
+                (0.5 - a.saturation, 0.5 + a.saturation), seed=seed,
+                name="random_saturation", **unit)),
             (a.blur, lambda seed: layers.RandomGaussianBlur(
                 (1.0, 1.0), kernel_size=BLUR_KERNEL, sigma=(0.0, a.blur),
-                value_range=UNIT, seed=seed, name="random_blur")),
+                seed=seed, name="random_blur", **unit)),
             (a.erasing, lambda seed: layers.RandomErasing(
                 (a.erasing, a.erasing), scale=ERASED_AREA, fill_value=ERASED_VALUE,
-                value_range=UNIT, seed=seed, name="random_erasing")),
+                seed=seed, name="random_erasing", **unit)),
         ]  # fmt: skip
         return [
             make(None if seed is None else seed + place)

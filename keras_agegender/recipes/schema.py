@@ -144,6 +144,8 @@ class DataSettings:
         batch_size: Faces per step, over all devices.
         shuffle_buffer: Faces shuffled together.
         cache: Whether compressed images stay in memory after the first epoch.
+        in_memory: Whether all images are decoded once and stay in memory. The batches
+            are the same.
         balanced_sampling: Whether every age group is drawn equally often.
         validation_split: Split expression that selects the model; `None` for the
             dataset's own validation split. An explicit split may overlap the test
@@ -158,6 +160,7 @@ class DataSettings:
     batch_size: AtLeastOne = 64
     shuffle_buffer: AtLeastOne = 20_000
     cache: bool = False
+    in_memory: bool = False
     balanced_sampling: bool = False
     validation_split: Annotated[str, Field(min_length=1)] | None = None
     allow_overlap: bool = False
@@ -203,6 +206,11 @@ class TrainingSettings:
         normalize_loss: Whether loss weights are divided by their sum.
         class_weights: `"balanced"` gives faces of rare age groups more weight in every
             age head. `None` gives all the same.
+        ema_momentum: Momentum, in (0, 1), of an exponential moving average of the
+            weights, which is then evaluated and saved in every checkpoint. `None` for
+            none.
+        mixup: Parameter alpha of the beta distribution that pairs of images and their
+            targets are mixed by. 0 for none.
         dtype_policy: Keras dtype policy of the layers: `"mixed_float16"` and
             `"mixed_bfloat16"` compute in 16 bits. Weights and outputs stay float32.
         jit_compile: Whether XLA compiles the training step; `None` lets Keras decide.
@@ -221,6 +229,8 @@ class TrainingSettings:
     extra_checkpoints: dict[str, MetricName] = field(default_factory=dict)
     normalize_loss: bool = False
     class_weights: Literal["balanced"] | None = None
+    ema_momentum: Annotated[float, Field(gt=0, lt=1)] | None = None
+    mixup: NotNegative = 0.0
     dtype_policy: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     jit_compile: bool | None = None
     cosine_decay: bool = False
@@ -351,13 +361,19 @@ class Distillation:
     """Section `[distillation]`: arguments of `distill`, for training batches only.
 
     Attributes:
-        teacher: A finished run or `.keras` file whose predictions are learned.
-        weight: Share of the teacher's prediction in a target, in (0, 1].
+        teachers: Finished runs or `.keras` files; the student learns the mean of their
+            predictions.
+        weight: Share of the teachers' prediction in a target, in (0, 1].
+        flip: Whether the teachers' predictions are averaged over each image and its
+            mirror image.
         outputs: Outputs whose targets are mixed; `None` for all that can be.
     """
 
-    teacher: Annotated[str, Field(min_length=1)]
+    teachers: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)
+    ]
     weight: Annotated[float, Field(gt=0, le=1)] = 0.5
+    flip: bool = False
     outputs: tuple[str, ...] | None = None
 
 

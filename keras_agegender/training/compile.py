@@ -86,7 +86,6 @@ def build_compiled_model(
     recipe: Recipe,
     encoding: Encoding,
     steps_per_epoch: int = 1,
-    dtype_policy: str | None = None,
 ) -> keras.Model:
     """Returns the recipe's model, compiled with its optimizer, losses and metrics.
 
@@ -97,11 +96,9 @@ def build_compiled_model(
         recipe: What to build.
         encoding: Its outputs, extra heads included.
         steps_per_epoch: Steps of an epoch, for a learning rate that decays.
-        dtype_policy: Keras' name of one, `"mixed_bfloat16"` for instance; `None` is
-            what the recipe says.
     """
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(dtype_policy or recipe.training.dtype_policy)
+    keras.config.set_dtype_policy(recipe.training.dtype_policy)
     try:
         model = build_model(
             recipe.model.backbone,
@@ -125,7 +122,7 @@ def build_compiled_model(
             outputs |= {*CELEBA_ATTRIBUTES, "attributes"}
         freeze_all_but_last(model, layers, outputs)
     model.compile(
-        optimizer=_optimizer(recipe, steps_per_epoch),
+        optimizer=make_optimizer(recipe, steps_per_epoch),
         jit_compile="auto" if (jit := recipe.training.jit_compile) is None else jit,
         **{
             **encoding.compile_arguments(),
@@ -192,7 +189,8 @@ def loss_weight_balancers(
     return [balancer]
 
 
-def _optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+def make_optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """Returns a recipe's optimizer, with its learning rate, decay and averaging."""
     settings = recipe.training
     rate: Any = settings.learning_rate
     if settings.cosine_decay:
@@ -203,9 +201,12 @@ def _optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimiz
         rate = _stepwise(settings)
     optimizer = get_optimizer(settings.optimizer)
     decay = settings.weight_decay or None
+    average: dict[str, Any] = {}
+    if settings.ema_momentum is not None:
+        average = {"use_ema": True, "ema_momentum": settings.ema_momentum}
     if isinstance(optimizer, keras.optimizers.AdamW):
-        return type(optimizer)(learning_rate=rate, weight_decay=decay)
-    optimizer = type(optimizer)(learning_rate=rate, weight_decay=None)
+        return type(optimizer)(learning_rate=rate, weight_decay=decay, **average)
+    optimizer = type(optimizer)(learning_rate=rate, weight_decay=None, **average)
     return add_coupled_weight_decay(optimizer, decay) if decay else optimizer
 
 

@@ -489,6 +489,6 @@ def _file_hashes(recipe: Recipe) -> dict[str, Any]:
     if weights is not None and Path(weights).is_file():
         hashes["model.backbone_weights"] = file_hash(Path(weights))
     if recipe.distillation is not None:
-        teacher = recipe.distillation.teacher
-        hashes["distillation.teacher"] = file_hash(model_file(teacher))
+        teachers = [model_file(path) for path in recipe.distillation.teachers]
+        hashes["distillation.teachers"] = [file_hash(file) for file in teachers]
     return hashes

@@ -9,7 +9,11 @@ from typing import Any
 
 import keras
 
-from keras_agegender.callbacks.checkpoints import BestModelCheckpoint, RunBackup
+from keras_agegender.callbacks.checkpoints import (
+    AveragedWeights,
+    BestModelCheckpoint,
+    RunBackup,
+)
 from keras_agegender.callbacks.decoded_metrics import AgeLossLogger, DecodedAccuracy
 from keras_agegender.callbacks.epoch_logger import EpochLogger
 from keras_agegender.datasets.distillation import distill
@@ -74,6 +78,9 @@ def fit(
 
     validation = validation_dataset(experiment)
     callbacks = [*make_callbacks(experiment, run, validation, labels), *own_callbacks]
+    if recipe.training.ema_momentum is not None:
+        average = AveragedWeights()
+        callbacks = [average, *callbacks, average.restore_at_epoch_end()]
     backup = RunBackup(run.backup, callbacks, writes)
     first_epoch, num_epochs = backup.first_epoch, recipe.training.epochs
     if first_epoch == 0 and initial_weights is not None:
@@ -90,6 +97,7 @@ def fit(
 
     if backup.stopped or first_epoch >= num_epochs:
         backup.restore(model)  # killed after the last epoch
+        model.optimizer.finalize_variable_values(model.trainable_variables)
     else:
         if (shard := _process_shard()) is not None:
             validation = validation_dataset(experiment, shard)
@@ -134,6 +142,7 @@ def train_dataset(experiment: Experiment, epochs: range) -> Any:
         shuffle_buffer=recipe.data.shuffle_buffer,
         balanced=recipe.data.balanced_sampling,
         augment=recipe.data_augmentation(),
+        mixup=recipe.training.mixup,
         epochs=epochs,
         shard=_process_shard(),
         **_pipeline_arguments(recipe),
@@ -142,10 +151,11 @@ def train_dataset(experiment: Experiment, epochs: range) -> Any:
         return batches
     return distill(
         batches,
-        load_pretrained(recipe.distillation.teacher),
+        [load_pretrained(teacher) for teacher in recipe.distillation.teachers],
         experiment.encoding,
         weight=recipe.distillation.weight,
         outputs=recipe.distillation.outputs,
+        flip=recipe.distillation.flip,
     )
 
 
@@ -168,6 +178,7 @@ def _pipeline_arguments(recipe: Recipe) -> dict[str, Any]:
         "image_size": recipe.model.image_size,
         "batch_size": recipe.data.batch_size,
         "cache": recipe.data.cache,
+        "in_memory": recipe.data.in_memory,
     }
 
 

@@ -142,8 +142,11 @@ def teacher_file(folder, seed):
 
 def test_a_recipe_learns_from_its_teacher(data, recipe, tmp_path):
     first, second = teacher_file(tmp_path, 1), teacher_file(tmp_path, 2)
-    name = "distillation.teacher="
-    loaded = load_recipe(recipe, [f"{name}{first}", "distillation.weight=1.0"])
+    def loaded_with(file):
+        settings = [f"distillation.teachers=['{file}']", "distillation.weight=1.0"]
+        return load_recipe(recipe, settings)
+
+    loaded = loaded_with(first)
     run = train(loaded, data, tmp_path / "run", verbose=0)
     history = read_history(run.history_file)
     assert np.isfinite(history["loss"]).all()
@@ -158,18 +161,16 @@ def test_a_recipe_learns_from_its_teacher(data, recipe, tmp_path):
     # Which teacher it was is part of the run's identity, where it lies is not.
     moved = first.rename(tmp_path / "moved.keras")
     identities = [
-        make_experiment(
-            load_recipe(recipe, [f"{name}{file}", "distillation.weight=1.0"]), data
-        ).identity
-        for file in (moved, second)
+        make_experiment(loaded_with(file), data).identity for file in (moved, second)
     ]
     assert identities[0] == run.info()["identity"] != identities[1]
     with pytest.raises(ValueError, match="no model file"):
-        make_experiment(load_recipe(recipe, [f"{name}{first}"]), data)
+        make_experiment(loaded_with(first), data)
 
 
 def test_settings_out_of_range_are_errors(recipe):
-    with pytest.raises(ValueError, match=r"a number in \(0, 1\]"):
-        load_recipe(recipe, ["distillation.teacher=a", "distillation.weight=0"])
-    with pytest.raises(ValueError, match=r"a run or a \.keras file"):
-        load_recipe(recipe, ["distillation.weight=0.5"])
+    with pytest.raises(ValueError, match=r"'distillation\.weight'"):
+        load_recipe(recipe, ["distillation.teachers=['a']", "distillation.weight=0"])
+    for missing in ("distillation.weight=0.5", "distillation.teachers=[]"):
+        with pytest.raises(ValueError, match=r"distillation.*teachers"):
+            load_recipe(recipe, [missing])

@@ -82,6 +82,7 @@ ARRIVES = [
      lambda fit: (*both("batch_size")(fit), fit.steps_per_epoch), (6, 6, 4)),
     ("data.shuffle_buffer", "17", lambda fit: fit.train["shuffle_buffer"], 17),
     ("data.cache", "true", both("cache"), (True, True)),
+    ("data.in_memory", "true", both("in_memory"), (True, True)),
     ("data.balanced_sampling", "true", lambda fit: fit.train["balanced"], True),
     ("data.validation_split", "'fold_3[:5]'",
      lambda fit: fit.validation["split"], "fold_3[:5]"),
@@ -101,6 +102,9 @@ ARRIVES = [
      lambda fit: best_monitor(fit, "best_age.keras"), "val_age_loss"),
     ("training.dtype_policy", "'mixed_float16'",
      lambda fit: fit.model.get_layer("conv1").compute_dtype, "float16"),
+    ("training.ema_momentum", "0.75",
+     lambda fit: inner_optimizer(fit).ema_momentum, 0.75),
+    ("training.mixup", "0.25", lambda fit: fit.train["mixup"], 0.25),
     ("training.jit_compile", "true", lambda fit: fit.model.jit_compile, True),
 ]  # fmt: skip
 
