@@ -102,8 +102,8 @@ def main() -> None:
         name = Path(recipe.model.backbone_weights).name
         overrides = [f"model.backbone_weights={name}"]
     if recipe.distillation:
-        name = Path(recipe.distillation.teacher).name
-        overrides += [f"distillation.teacher={name}"]
+        names = [Path(teacher).name for teacher in recipe.distillation.teachers]
+        overrides += [f"distillation.teachers={json.dumps(names)}"]
     terms = {"license": arguments.license, "limits": arguments.limits}
     (arguments.out / "terms.json").write_text(json.dumps(terms, indent=1) + "\n")
     toml = override_recipe(recipe, overrides).to_toml()

@@ -670,7 +670,9 @@ def make_train_dataset(
 def draw_share(alpha: float, seed: Any) -> tf.Tensor:
     """Returns the larger of x and 1 - x for x drawn from Beta(alpha, alpha)."""
     # In float64, where the small numbers of a small alpha are not all 0.
-    one, other = tf.unstack(tf.random.stateless_gamma((2,), seed, alpha, None, "float64"))
+    one, other = tf.unstack(
+        tf.random.stateless_gamma((2,), seed, alpha, None, "float64")
+    )
     share = tf.math.divide_no_nan(one, one + other)
     return tf.cast(tf.maximum(share, 1.0 - share), tf.float32)
 

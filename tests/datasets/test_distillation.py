@@ -142,6 +142,7 @@ def teacher_file(folder, seed):
 
 def test_a_recipe_learns_from_its_teacher(data, recipe, tmp_path):
     first, second = teacher_file(tmp_path, 1), teacher_file(tmp_path, 2)
+
     def loaded_with(file):
         settings = [f"distillation.teachers=['{file}']", "distillation.weight=1.0"]
         return load_recipe(recipe, settings)

@@ -16,6 +16,7 @@ import keras_agegender as kag
 from keras_agegender.faces.images import encode_jpeg
 from keras_agegender.files import verify
 from keras_agegender.labels import CELEBA_ATTRIBUTES
+from keras_agegender.run_directory import RunDirectory
 from keras_agegender.synthetic.drawing import draw_face
 
 SMALL = "sample_data:small_backbone"
@@ -176,10 +177,9 @@ def test_utkface_to_released_models_and_encodings(tmp_path):
     file = kag.Predictor(released / "utkface-tiny" / "face.tflite")
     assert "non-commercial" in file.metadata["license"]
     assert file.metadata["limits"].startswith("Guesses from appearance")
-    facts = json.loads(
-        (tmp_path / "out" / "utkface-tiny" / "run.json").read_text("utf-8")
-    )["trained_in_memory"]
-    assert len(facts["teachers"]) == 2 and facts["seed"] == 0
+    student = RunDirectory(tmp_path / "out" / "utkface-tiny")
+    assert len(student.recipe().distillation.teachers) == 2
+    assert student.info()["seed"] == 0
     assert run(*command).count("there already") == 7
     out = run(
         "compare_encodings.py", tmp_path / "out" / "data", "--out", tmp_path / "enc",

@@ -260,7 +260,7 @@ def test_teachers_are_averaged_over_both_views(prepared, tmp_path):
         teacher.save(files[-1])
     settings = [f"distillation.teachers={files}", "distillation.flip=true"]
     settings += ["distillation.weight=1.0", "model.encoding=ordinal", *SETTINGS]
-    experiment = kag.make_experiment(kag.load_recipe("7", settings), prepared)
+    experiment = kag.training.make_experiment(kag.load_recipe("7", settings), prepared)
     image, targets, _ = next(iter(train_dataset(experiment, range(1))))
     image = np.asarray(image)
     predictions = [
