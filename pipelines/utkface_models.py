@@ -6,10 +6,10 @@ Description: Labels, crops, two teachers, two students, calibration, release.
     python pipelines/utkface_models.py train.tar val.tar --out runs/utkface \
         --weights mobilenet_vggface2.weights.h5
 
-The first part is the training split, except for a twentieth that is the validation split;
-the second part is the test split. Both are tar files or folders. Faces of ages between two
-groups stay, for their years and gender. convert_mobilenet_vggface2.py makes the weights;
-without them training starts from random weights.
+The first part is the training split, except for a twentieth that is the validation
+split; the second part is the test split. Both are tar files or folders. Faces of ages
+between two groups stay, for their years and gender. convert_mobilenet_vggface2.py makes
+the weights; without them training starts from random weights.
 
 The same command resumes where it was stopped. Teachers take 1.5 hours each on two CPU
 cores. Students want a GPU; `KERAS_BACKEND=jax` is the faster backend for them.

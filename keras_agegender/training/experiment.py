@@ -409,8 +409,10 @@ HINTS = {
 
 
 def check_pixels(recipe: Recipe, prepared: PreparedDataset) -> None:
-    """Raises a `ValueError` if a recipe needs face crops and gets whole images, or vice
-    versa, as `data.faces` says; also if the dataset does not say what it contains."""
+    """Raises a `ValueError` if a dataset has not the images of `data.faces`.
+
+    Also if it does not say what it has, unless any will do.
+    """
     needed, held = recipe.data.faces, _content(prepared)
     if needed in ("any", held):
         return

@@ -1,5 +1,4 @@
-"""One `fit`: the batches, model and callbacks of an experiment, from its first epoch
-or from where an earlier process stopped."""
+"""Fits an experiment's model, from the first epoch or where a process stopped."""
 
 from __future__ import annotations
 
@@ -234,15 +233,15 @@ def make_callbacks(
         weights = {name: encoding.loss_weights[name] for name in age.output_names}
         callbacks.append(AgeLossLogger(weights))
     if process_index() == 0:  # the process that writes
-        monitor = settings.checkpoint_monitor
-        if monitor == "val_mean_accuracy" and not _has_labels(labels, encoding):
-            monitor = "val_loss"  # extra heads only
-        for name, monitor in {"best": monitor, **settings.extra_checkpoints}.items():
+        best = settings.checkpoint_monitor
+        if best == "val_mean_accuracy" and not _has_labels(labels, encoding):
+            best = "val_loss"  # extra heads only
+        for name, monitor in {"best": best, **settings.extra_checkpoints}.items():
             mode = "min" if monitor.endswith("loss") else "max"
             # Keras calls the loss of a single output just `val_loss`.
-            if encoding.output_names == (monitor[4:-5],) and mode == "min":
-                monitor = "val_loss"
-            callbacks.append(BestModelCheckpoint(run.model_file(name), monitor, mode))
+            only_output = encoding.output_names == (monitor[4:-5],)
+            logged = "val_loss" if only_output and mode == "min" else monitor
+            callbacks.append(BestModelCheckpoint(run.model_file(name), logged, mode))
         append = run.history_file.is_file()
         callbacks.append(keras.callbacks.CSVLogger(run.history_file, append=append))
     if settings.patience is not None:

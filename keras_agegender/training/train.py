@@ -1,5 +1,4 @@
-"""Trains a recipe on a prepared dataset: the checks, the run directory, pretraining,
-`fit` and the evaluation."""
+"""Trains a recipe: checks, run directory, pretraining, `fit`, evaluation."""
 
 from __future__ import annotations
 

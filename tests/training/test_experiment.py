@@ -206,9 +206,12 @@ def test_steps_of_an_epoch(prepared):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ("training.checkpoint_monitor=val_agee_loss", "checkpoint_monitor.*Did you mean 'val_age_"),
-        ("training.extra_checkpoints={a='val_age1_loss'}", r"training\.extra_checkpoints\.a"),
-        ("training.checkpoint_monitor=val_age_all_heads_accuracy", "checkpoint_monitor"),
+        ("training.checkpoint_monitor=val_agee_loss",
+         "checkpoint_monitor.*Did you mean 'val_age_"),
+        ("training.extra_checkpoints={a='val_age1_loss'}",
+         r"training\.extra_checkpoints\.a"),
+        ("training.checkpoint_monitor=val_age_all_heads_accuracy",
+         "checkpoint_monitor"),
         ("loss_weight_changes=[{monitor='gendr', above=1, set={age=1}}]",
          r"loss_weight_changes\[0\]\.monitor"),
         ("loss_weight_changes=[{epoch=1, set={agee=1}}]", "'age'"),
