@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_agegender.datasets.face_index import check_overlap
 from keras_agegender.files import (
     now,
     versions,
@@ -78,6 +77,8 @@ def open_run(run: RunDirectory, experiment: Experiment, overwrite: bool) -> None
             )
     data, recipe = experiment.data, experiment.recipe
     if not recipe.data.allow_overlap:
+        from keras_agegender.datasets.face_index import check_overlap
+
         # Only an explicit validation split may share faces with the test split.
         explicit = recipe.data.validation_split is not None
         allowed = ("validation", "test") if explicit else ()
