@@ -23,15 +23,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import keras_agegender as kag
-from keras_agegender.cli.checks import check_model, check_new_run
 from keras_agegender.cli.console import (
     add_set_option,
     exit_code,
-    load_frameworks,
     pixels,
 )
 from keras_agegender.cli.data import add_reader_options, read_source
 from keras_agegender.datasets.readers import READERS
+from keras_agegender.run_directory import find_checkpoint
+from keras_agegender.training.resume import check_unfinished
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[2].partition(": ")[2])
 add_reader_options(parser, READERS["csv"])
@@ -139,18 +139,19 @@ another model, CSV or beginning is not gone on with, but refused.
 
 
 def main(args: argparse.Namespace) -> None:
-    check_new_run(args.directory / "run", args.overwrite)
+    target = kag.RunDirectory(args.directory / "run")
+    target.check_folder()
+    if not args.overwrite:
+        check_unfinished(target)
     if args.pretrained:
-        check_model(args.pretrained)
+        find_checkpoint(args.pretrained)
     manifest, report = read_source(READERS["csv"], args)
     print(report)
-    load_frameworks()
     from keras_agegender.recipes.loading import override_recipe
-    from keras_agegender.run_directory import RunDirectory
 
     run = None
     if args.pretrained and Path(args.pretrained).is_dir():
-        run = RunDirectory.open(args.pretrained)
+        run = kag.RunDirectory.open(args.pretrained)
     recipes = make_recipes(args, run.recipe().model if run else None)
     heads, everything = (override_recipe(recipe, args.set) for recipe in recipes)
     check_trunk(heads, args.pretrained)

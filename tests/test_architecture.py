@@ -19,17 +19,12 @@ FRAMEWORK_MODULES = {
                   "loss_weights"},
     "datasets": {"augment", "distillation", "pipeline"},
     "encodings": {"calibration", "decoding"},
-    "evaluation": {"calibration", "evaluate", "groups", "plots", "predictions",
-                   "report", "scores"},
     "faces": {"decoding", "geometry", "mtcnn", "preprocessing_graph"},
-    "metrics": {"intervals", "keras_metrics", "table"},
+    "metrics": {"keras_metrics"},
     "models": {"augmentation_layers", "backbones", "builder", "efficientnet_lite",
                "inference", "layers", "weights"},
     "serving": {"bundle"},
-    "studies": {"compare", "gate", "paired_predictions", "reproduce",
-                "reproduction_table"},
     "training": {"compile", "fit"},
-    "plots": {""},
 }  # fmt: skip
 
 

@@ -20,10 +20,6 @@ INTERRUPTED = 130  # 128 + SIGINT
 RESUMES = "run the same command to resume"
 
 
-def load_frameworks() -> None:
-    """Does nothing any more."""
-
-
 def share_cores() -> None:
     """Gives each operation of TensorFlow a quarter of the cores, at least one.
 

@@ -6,14 +6,10 @@ import argparse
 import json
 from typing import Any
 
-from keras_agegender.cli.checks import check_data, check_evaluated, check_run
-from keras_agegender.cli.console import add_verb, inner_share, load_frameworks, say
+from keras_agegender.cli.console import add_verb, inner_share, say
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    check_run(arguments.run_directory)
-    check_data(arguments.data)
-    load_frameworks()
     from keras_agegender.evaluation.evaluate import evaluate
     from keras_agegender.evaluation.scores import format_metrics
 
@@ -62,9 +58,6 @@ def add_evaluate(verbs: Any) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    check_evaluated(arguments.run_directory)
-    check_data(arguments.data)
-    load_frameworks()
     from keras_agegender.evaluation.report import write_report
 
     file = write_report(
@@ -113,9 +106,6 @@ def add_report(verbs: Any) -> None:
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
-    check_run(arguments.run_directory)
-    check_data(arguments.data)
-    load_frameworks()
     from keras_agegender.evaluation.evaluate import calibrate
 
     found = calibrate(

@@ -13,7 +13,6 @@ from typing import Any
 
 from keras_agegender.cli.console import (
     add_verb,
-    load_frameworks,
     number,
     positive_number,
     say,
@@ -110,7 +109,6 @@ def _predict(arguments: argparse.Namespace) -> int:
         files = annotation_files(sources, Path(arguments.annotate))
     if skipped:
         _note(f"{len(skipped)} files skipped that are not photos by their names")
-    load_frameworks()
     share_cores()
     from keras_agegender.serving.predictor import Predictor
 
@@ -456,7 +454,6 @@ count = whole_number("a positive integer", 1)
 
 def _serve(arguments: argparse.Namespace) -> int:
     models = named_models(arguments.models)
-    load_frameworks()
     share_cores()
     from keras_agegender.serving.server import ServerLimits, run_server
 
@@ -545,7 +542,6 @@ def add_serve(verbs: Any) -> None:
 
 def _demo(arguments: argparse.Namespace) -> int:
     models = named_models(arguments.models)
-    load_frameworks()
     share_cores()
     from keras_agegender.serving.server import run_server
 

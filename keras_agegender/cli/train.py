@@ -5,15 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from keras_agegender.cli.checks import (
-    check_data,
-    check_recipes,
-)
 from keras_agegender.cli.console import (
     add_set_option,
     add_verb,
     fold,
-    load_frameworks,
     read_splits,
     say,
     seed,
@@ -134,15 +129,10 @@ def add_recipes(verbs: Any) -> None:
 
 def _reproduce(arguments: argparse.Namespace) -> int:
     from keras_agegender.recipes.loading import report_recipes
-
-    recipes = arguments.recipes or report_recipes()
-    check_recipes(recipes, arguments.set)
-    check_data(*arguments.data, *(arguments.pretraining_data or ()))
-    load_frameworks()
     from keras_agegender.studies.reproduce import reproduce
 
     found = reproduce(
-        recipes,
+        arguments.recipes or report_recipes(),
         arguments.data,
         arguments.out,
         pretraining_data=arguments.pretraining_data,
@@ -204,11 +194,8 @@ def add_reproduce(verbs: Any) -> None:
 
 
 def _quickstart(arguments: argparse.Namespace) -> int:
-    check_recipes(["quickstart"], arguments.set)
-    from keras_agegender.studies.quickstart import check_quickstart, quickstart
+    from keras_agegender.studies.quickstart import quickstart
 
-    check_quickstart(arguments.directory, arguments.faces, arguments.seed)
-    load_frameworks()
     quickstart(
         arguments.directory,
         num_faces=arguments.faces,

@@ -86,8 +86,8 @@ def evaluate(
     """
     if not isinstance(run, RunDirectory):
         run = RunDirectory.open(run)
-    recipe, encoding = run.recipe(), run.encoding()
     data, same, split = open_split(run, data, split)
+    recipe, encoding = run.recipe(), run.encoding()
     calibration = run.calibration() if checkpoint == "best" else None
     if encoding.age_groups.bounds != data.age_groups.bounds:
         # Years fall into any groups; prediction sets were fitted for the run's groups.

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from keras_agegender.callbacks.loss_weights import LOG_SUFFIX
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.evaluation.groups import group_title
 from keras_agegender.evaluation.scores import Evaluation
@@ -194,6 +193,8 @@ def _read_columns(history: Mapping[str, Any] | str | Path) -> dict[str, np.ndarr
 
 
 def _loss_weights(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    from keras_agegender.callbacks.loss_weights import LOG_SUFFIX
+
     return {
         n.removesuffix(LOG_SUFFIX): v
         for n, v in columns.items()

@@ -99,6 +99,11 @@ def write_report(
         )
     if not isinstance(run, RunDirectory):
         run = RunDirectory.open(run)
+    if not any(run.path.glob("predictions*.csv")):
+        raise ValueError(
+            f"The run in {run.path} has no predictions: it was not evaluated yet. "
+            f"`agegender evaluate {run.path}` writes them."
+        )
     found = _read(run, data, split, checkpoint, pictures)
     file = found.folder / REPORT_FILE if out is None else Path(out)
     found.folder.mkdir(exist_ok=True)

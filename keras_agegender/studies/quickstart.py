@@ -65,8 +65,13 @@ def quickstart(
     Example:
     >>> quickstart("quickstart", num_faces=400)  # doctest: +SKIP
     """
+    from keras_agegender.recipes.loading import check_weights_file, load_recipe
+
     began = time.monotonic()
     root = Path(directory)
+    recipe = load_recipe("quickstart", overrides)
+    check_weights_file(recipe)
+    check_quickstart(root, num_faces, seed)
     number = 0
 
     def begin(step: str) -> None:
@@ -82,7 +87,6 @@ def quickstart(
     from keras_agegender.evaluation.scores import format_metrics
     from keras_agegender.faces.preprocessing import CropOptions
     from keras_agegender.files import write_json
-    from keras_agegender.recipes.loading import load_recipe
     from keras_agegender.run_directory import RunDirectory
     from keras_agegender.serving.export import export
     from keras_agegender.synthetic import faces
@@ -109,7 +113,6 @@ def quickstart(
     )
     report(_indented(str(prepared)))
 
-    recipe = load_recipe("quickstart", overrides)
     experiment = make_experiment(recipe, root / "prepared", seed=seed)
     check_place(RunDirectory(root / "run"), experiment, " (--directory)")
     begin(training_title(recipe, experiment.encoding.output_names))

@@ -290,12 +290,14 @@ def reproduce(
     >>> reproduce(["7", "8"], "data/adience", "reproduced", seeds=[0, 1, 2])
     ... # doctest: +SKIP
     """
+    changes = [*(QUICK_OVERRIDES if quick else ()), *overrides]
+    loaded = [_load(recipe, changes) for recipe in recipes]
+    for recipe in loaded:
+        loading.check_weights_file(recipe)
     targets, pretraining = _open(data), _open(pretraining_data)
     if not targets:
         raise ValueError("Missing `data`. Expected at least one prepared dataset.")
     directory = Path(directory)
-    changes = [*(QUICK_OVERRIDES if quick else ()), *overrides]
-    loaded = [_load(recipe, changes) for recipe in recipes]
     unused = [o for o in overrides if o.strip().startswith(loading.PREFIX)]
     if unused and all(recipe.pretraining is None for recipe in loaded):
         raise ValueError(

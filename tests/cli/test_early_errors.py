@@ -6,6 +6,7 @@ import argparse
 import json
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -15,6 +16,7 @@ from keras_agegender.datasets.prepare import open_job
 from keras_agegender.datasets.readers import READERS
 from keras_agegender.datasets.readers.csv import read_csv
 from keras_agegender.files import write_json
+from keras_agegender.recipes import loading
 
 # Runs one command after the other in a process; says what came of each.
 CODE = """
@@ -50,7 +52,7 @@ CASES = [
     ("train 7 --data data --run run", "run is finished"),
     ("train 14 --run x", "Missing `data` (--data)"),
     ("train 9 --data data --run x", "(--pretraining-data)"),
-    ("train 7 --data data --run x --pretraining-data data", "no other recipe"),
+    ("train 7 --data data --run x --pretraining-data data", "no pretraining recipe"),
     ("train 7 --data data --run other --overwrite", "--overwrite replaces runs"),
     ("export run --out other", "--overwrite replaces exports, nothing else"),
     ("export run --out export", "overwrite it (--overwrite)"),
@@ -85,7 +87,7 @@ CASES = [
     ("quickstart --set training.epoch=1", "'training.epochs'"),
     ("quickstart --faces 79", "(--faces). Expected at least 80"),
     ("quickstart --directory file", "file is a file"),
-    ("quickstart --directory drawn", "seed=0. Found: seed=7"),
+    ("quickstart --directory drawn", "generator=2, seed=0, num_faces"),
     ("quickstart --directory drawn", "Choose another directory (--directory)"),
     ("recipes quikstart", "'quickstart'"),
     ("recipes show 14", "as in `agegender recipes 14`"),
@@ -165,6 +167,25 @@ def test_errors_come_before_frameworks(found, command, message):
     assert (code, loaded) == (2 if answers_with_1 else 1, [])
     (line,) = errors
     assert message in line
+
+
+def test_a_recipe_is_parsed_and_validated_once(folder, monkeypatch, capsys):
+    """Model 9, its pretraining and their base, by `train` up to the first dataset."""
+    monkeypatch.chdir(folder)
+    parsed, validated = [], []
+    loads, validate = tomllib.loads, loading._validate
+    monkeypatch.setattr(
+        "tomllib.loads", lambda text: parsed.append(text) or loads(text)
+    )
+    monkeypatch.setattr(
+        loading, "_validate", lambda *a: validated.append(a[1]) or validate(*a)
+    )
+    loading._read_packaged.cache_clear()
+    command = "train 9 --data missing --run x --pretraining-data missing"
+    assert cli.main(command.split()) == 1
+    assert "no prepared dataset" in capsys.readouterr().err
+    assert len(parsed) == len(set(parsed)) == 3
+    assert len(validated) == len(set(validated)) == 2
 
 
 def test_nothing_is_made_or_lost(found):

@@ -392,7 +392,7 @@ def test_mistakes_surface_before_frameworks_load(verb, out):
 import sys
 from keras_agegender.cli import main as cli
 code = cli.main(["{verb}", "my.toml", "--data", "d", "{out}", "r"])
-print(code, [m for m in ("keras", "tensorflow", "pandas") if m in sys.modules])
+print(code, [m for m in ("keras", "tensorflow", "jax") if m in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "1 []\n"
