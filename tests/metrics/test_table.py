@@ -47,21 +47,21 @@ def test_a_row_is_an_array_value_and_an_interval(two_off):
     predictions = Predictions(TRUTH, PREDICTED, 8)
     assert METRICS[two_off].value(predictions) == 0.6
     assert two_off in metrics_for("ordered") and two_off not in metrics_for("classes")
-    people = kag.Clusters.of([""] * 10)
+    people = kag.metrics.Clusters.of([""] * 10)
     (found,) = metric_intervals(predictions, [two_off], people).values()
     assert found.interval == pytest.approx((0.266580, 0.860923), abs=1e-5)
 
 
 def test_a_row_is_a_score_a_printed_line_and_a_report_row(two_off):
-    decoded = kag.Decoded(age_group=PREDICTED, heads_agree=np.ones(10, bool))
+    decoded = kag.encodings.Decoded(age_group=PREDICTED, heads_agree=np.ones(10, bool))
     unknown = np.full(10, -1)
-    scores = kag.evaluate_predictions(TRUTH, unknown, decoded, subjects=[""] * 10)
+    scores = kag.evaluation.evaluate_predictions(TRUTH, unknown, decoded, subjects=[""] * 10)
     assert scores.age.two_off_accuracy == 0.6
     stored = scores.to_dict()
     assert stored["age"][two_off] == 0.6
     # The most frequent group is the first of equals, 0: of 0 … 4, three are within two.
     assert stored["age"]["majority"][two_off] == 0.6
-    text = kag.format_metrics(scores)
+    text = kag.evaluation.format_metrics(scores)
     assert "            within two groups 0.600 [0.267, 0.861]\n" in text
     rows = score_table(stored).set_index("figure")
     row = rows.loc["within two groups"]
@@ -71,7 +71,7 @@ def test_a_row_is_a_score_a_printed_line_and_a_report_row(two_off):
 
 def test_a_row_is_a_keras_metric(two_off):
     encoding = kag.get_encoding("categorical")
-    (metric,) = (m for m in kag.detailed_metrics(encoding)["age"] if m.name == two_off)
+    (metric,) = (m for m in kag.metrics.detailed_metrics(encoding)["age"] if m.name == two_off)
     weights = np.array([1] * 8 + [0, 0], "float32")  # without those 4 groups off
     metric.update_state(TRUTH, np.eye(8)[PREDICTED], weights)
     assert float(metric.result()) == pytest.approx(6 / 8)
@@ -100,11 +100,11 @@ def test_a_statistic_of_the_confusion_matrix_is_a_row_too(monkeypatch):
     monkeypatch.setitem(METRICS, row.name, row)
     predictions = Predictions(TRUTH, PREDICTED, 8)
     assert row.value(predictions) == 0.4
-    people = kag.Clusters.of([""] * 10)
+    people = kag.metrics.Clusters.of([""] * 10)
     found = metric_intervals(predictions, [row.name], people)[row.name]
     assert found.value == 0.4 and 0 <= found.low < 0.4 < found.high <= 1
     encoding = kag.get_encoding("categorical")
-    metrics = {m.name: m for m in kag.detailed_metrics(encoding)["age"]}
+    metrics = {m.name: m for m in kag.metrics.detailed_metrics(encoding)["age"]}
     metric = metrics[row.name]
     metric.update_state(TRUTH, np.eye(8)[PREDICTED])
     assert float(metric.result()) == pytest.approx(0.4)
