@@ -55,7 +55,9 @@ def test_a_row_is_an_array_value_and_an_interval(two_off):
 def test_a_row_is_a_score_a_printed_line_and_a_report_row(two_off):
     decoded = kag.encodings.Decoded(age_group=PREDICTED, heads_agree=np.ones(10, bool))
     unknown = np.full(10, -1)
-    scores = kag.evaluation.evaluate_predictions(TRUTH, unknown, decoded, subjects=[""] * 10)
+    scores = kag.evaluation.evaluate_predictions(
+        TRUTH, unknown, decoded, subjects=[""] * 10
+    )
     assert scores.age.two_off_accuracy == 0.6
     stored = scores.to_dict()
     assert stored["age"][two_off] == 0.6
@@ -71,7 +73,9 @@ def test_a_row_is_a_score_a_printed_line_and_a_report_row(two_off):
 
 def test_a_row_is_a_keras_metric(two_off):
     encoding = kag.get_encoding("categorical")
-    (metric,) = (m for m in kag.metrics.detailed_metrics(encoding)["age"] if m.name == two_off)
+    (metric,) = (
+        m for m in kag.metrics.detailed_metrics(encoding)["age"] if m.name == two_off
+    )
     weights = np.array([1] * 8 + [0, 0], "float32")  # without those 4 groups off
     metric.update_state(TRUTH, np.eye(8)[PREDICTED], weights)
     assert float(metric.result()) == pytest.approx(6 / 8)
