@@ -111,10 +111,6 @@ def _is_not_about_itself(record: logging.LogRecord) -> bool:
     return DATASETS_LINE.match(record.getMessage()) is None
 
 
-# Until their last callers are gone.
-quiet_start = quiet_pictures = no_standard_error = contextlib.nullcontext
-
-
 # A line of a log: what is done, how much of it, time so far and time to come.
 LINE = "{desc}: {n_fmt} of {total_fmt} {unit}s in {elapsed}, {remaining} to go"
 

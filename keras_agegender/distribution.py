@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_agegender.errors import one_line
+
 if TYPE_CHECKING:
     import keras
 
@@ -145,7 +147,7 @@ def _watch(store: Any, done: threading.Event, heard: threading.Event) -> None:
 
 def _tell(store: Any, error: BaseException) -> None:
     """Says to the other processes that this one has failed; waits until they know."""
-    reason = " ".join(str(error).split())[:500]
+    reason = one_line(error, 500)
     text = f"{process_index()} {type(error).__name__}: {reason}"
     # JAX says goodbye to all processes at exit, and aborts where they do not answer.
     atexit.register(_leave)

@@ -19,7 +19,7 @@ from keras_agegender.cli.console import (
     share_cores,
     whole_number,
 )
-from keras_agegender.console import progress_bar, quiet_pictures
+from keras_agegender.console import progress_bar
 from keras_agegender.files import atomic_write, exclusive_lock, lock_beside, verify
 from keras_agegender.run_directory import find_checkpoint
 from keras_agegender.serving import predictions as output
@@ -178,7 +178,6 @@ def _run(
         times=times,
     )
     with (
-        quiet_pictures(),  # each file has a status of its own
         contextlib.closing(predictions),
         progress_bar(total, "predicting", "file", shown=total > 1, keep=False) as bar,
     ):

@@ -22,6 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from keras_agegender.console import progress_bar
 from keras_agegender.datasets.manifest import CleaningReport, Manifest, keep_cleaning
+from keras_agegender.errors import one_line
 from keras_agegender.faces.images import PILLOW_FORMATS, open_image, pillow_to_rgb
 from keras_agegender.files import file_hash, read_regular
 
@@ -217,7 +218,7 @@ def _hash_or_reason(picture: bytes) -> bytes | str:
     except UnidentifiedImageError:
         return f"not a picture of {', '.join(PILLOW_FORMATS)}"
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        return " ".join(str(error).split()) or type(error).__name__
+        return one_line(error)
 
 
 def perceptual_hash(picture: bytes) -> bytes:

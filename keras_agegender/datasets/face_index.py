@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from keras_agegender.datasets.prepared import PreparedDataset, read_rows
+from keras_agegender.errors import one_line
 from keras_agegender.files import atomic_write
 
 INDEX_COLUMNS = ("key", "subject", "source", "picture")
@@ -74,7 +75,7 @@ class FaceIndex:
             )
             return cls(table[["split", *INDEX_COLUMNS]].astype("object"))
         except (OSError, EOFError, ValueError, KeyError, zlib.error) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise ValueError(
                 f"{file} is damaged ({reason}). Restore it, or train again "
                 "(--overwrite)."

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from keras_agegender.console import quiet_datasets, quiet_start
+from keras_agegender.console import quiet_datasets
 from keras_agegender.encodings.head import Head, check_class_ids
 from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.faces.preprocessing import Preprocessing
@@ -428,9 +428,9 @@ def _features(tfds: Any, extra: Mapping[str, str], age_groups: AgeGroups) -> Any
 
 def _tfds() -> Any:
     """Imports TensorFlow Datasets without its start-up lines."""
-    with quiet_start():
-        import tensorflow  # noqa: F401, which the next line loads when it is used
-        import tensorflow_datasets as tfds
+    import tensorflow  # noqa: F401, which the next line loads when it is used
+    import tensorflow_datasets as tfds
+
     quiet_datasets()
     return tfds
 

@@ -13,8 +13,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from keras_agegender.console import quiet_start
-
 SMALLEST_FACE = 12  # what the first network sees
 # Pixels searched together at most, whatever the batch size: it bounds the memory.
 MAX_PIXELS = 4_000_000
@@ -198,8 +196,7 @@ def _make_reduction(min_face_size: float, max_side: int) -> Any:
 
 def _make_search(score_thresholds: tuple[float, float, float]) -> Any:
     """Returns the cascade as a compiled function of images and the smallest face."""
-    with quiet_start():
-        import tensorflow as tf
+    import tensorflow as tf
 
     from keras_agegender.faces.mtcnn import Mtcnn
 

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from keras_agegender.errors import one_line
 from keras_agegender.files import read_regular
 
 MAX_PIXELS = 200_000_000
@@ -88,7 +89,7 @@ def _problem(data: bytes, header_only: bool) -> str:
     except Image.DecompressionBombError as error:
         return str(error)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         return f"damaged image ({reason})."
     return ""
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_agegender.console import quiet_start
 from keras_agegender.faces.images import UnreadableImageError, read_image
 from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
 from keras_agegender.files import (
@@ -114,8 +113,7 @@ def export(
     row = check_new_export(target, format, overwrite)
     if isinstance(model, (str, Path, RunDirectory)):
         find_checkpoint(model)
-    with quiet_start():
-        from keras_agegender.serving.bundle import build_export_bundle
+    from keras_agegender.serving.bundle import build_export_bundle
 
     bundle = build_export_bundle(
         model,

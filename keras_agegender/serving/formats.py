@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from keras_agegender.console import quiet_start
 from keras_agegender.files import directory_hash, file_hash
 from keras_agegender.run_directory import RunDirectory, find_checkpoint
 from keras_agegender.serving.litert import open_litert, write_litert, write_litert_int8
@@ -30,11 +29,11 @@ from keras_agegender.serving.saved_model import (
 
 def _open_checkpoint(path: Path, num_threads: int | None = None) -> InferenceModel:
     """Builds what `export` would write of a run or `.keras` file, and runs that."""
-    with quiet_start():
-        from keras_agegender.serving.bundle import (
-            build_export_bundle,
-            constant_network,
-        )
+    from keras_agegender.serving.bundle import (
+        build_export_bundle,
+        constant_network,
+    )
+
     bundle = build_export_bundle(path)
     return InferenceModel(bundle.metadata, on_arrays(constant_network(bundle)))
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_agegender.errors import one_line
 from keras_agegender.files import check_file
 from keras_agegender.serving.model_format import (
     MAX_METADATA_BYTES,
@@ -64,7 +65,7 @@ def write_litert(
         try:
             content = converter.convert()
         except Exception as error:  # the converter's class is private
-            reason = " ".join(str(error).split())[:300]
+            reason = one_line(error, 300)
             raise ValueError(
                 f"The model cannot be written for LiteRT: {reason}"
             ) from None
@@ -117,7 +118,7 @@ class LiteRtModel:
             self._interpreter = Interpreter(str(file), num_threads=num_threads)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:300]
+            reason = one_line(error, 300)
             raise ValueError(f"LiteRT cannot load {file}: {reason}") from None
         # An interpreter has one set of buffers: threads take turns.
         self._lock = threading.Lock()

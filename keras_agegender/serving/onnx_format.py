@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_agegender.errors import one_line
 from keras_agegender.files import check_file
 from keras_agegender.serving.model_format import (
     InferenceModel,
@@ -53,7 +54,7 @@ def write_onnx(bundle: ExportBundle, file: Path, metadata: Mapping[str, Any]) ->
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         raise ValueError(f"The model cannot be written as ONNX: {reason}") from None
     text = json.dumps(metadata, ensure_ascii=False)
     onnx.helper.set_model_props(model, {METADATA_KEY: text})
@@ -105,7 +106,7 @@ class OnnxModel:
                 str(file), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its classes derive from Exception alone
-            reason = " ".join(str(error).split())[:300]
+            reason = one_line(error, 300)
             raise ValueError(f"ONNX Runtime cannot load {file}: {reason}") from None
         written = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         if written is None:

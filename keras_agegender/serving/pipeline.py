@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
+from keras_agegender.errors import one_line
 from keras_agegender.faces.detector import Detections, FaceDetector
 from keras_agegender.faces.images import UnreadableImageError, pillow_to_rgb, read_image
 from keras_agegender.faces.preprocessing import Preprocessing
@@ -321,7 +322,7 @@ def _pillow_pixels(photo: Any) -> np.ndarray:
     try:
         pixels = pillow_to_rgb(ImageOps.exif_transpose(photo))
     except (OSError, SyntaxError, ValueError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         raise UnreadableImageError(f"image: damaged image ({reason}).") from None
     if not pixels.size:
         raise UnreadableImageError("image: no pixels.")

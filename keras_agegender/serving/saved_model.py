@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_agegender.console import quiet_start
+from keras_agegender.errors import one_line
 from keras_agegender.files import (
     CHECKSUMS_FILE,
     check_output_dir,
@@ -113,8 +113,7 @@ def open_saved_model(directory: Path, num_threads: int | None = None) -> Inferen
             f"The SavedModel in {directory} has no {METADATA_FILE}. Expected one that "
             "`agegender export` wrote."
         )
-    with quiet_start():
-        import tensorflow as tf
+    import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
     )
@@ -127,7 +126,7 @@ def open_saved_model(directory: Path, num_threads: int | None = None) -> Inferen
         # TensorFlow is faster with weights that are constants.
         frozen = convert_variables_to_constants_v2(network)
     except (ValueError, KeyError, OSError, tf.errors.OpError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ValueError(f"The export in {directory} is damaged: {reason}") from None
     # The converted function returns a list, in the order in which `tf.nest` flattens.
     names = sorted(network.structured_outputs)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
-from keras_agegender.errors import did_you_mean
+from keras_agegender.errors import did_you_mean, one_line
 from keras_agegender.faces.images import PILLOW_FORMATS, open_image
 from keras_agegender.serving.formats import check_model
 from keras_agegender.serving.predictions import PhotoPrediction
@@ -427,7 +427,7 @@ def check_photo(photo: bytes, max_pixels: int) -> None:
     except Image.DecompressionBombError as error:
         raise RefusedError(413, f"The image is too large: {error}") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         raise RefusedError(400, f"The image is damaged ({reason}).") from None
     if width * height > max_pixels:
         raise RefusedError(
@@ -454,7 +454,7 @@ def describe_model(name: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def unexpected(error: Exception) -> dict[str, str]:
     """Logs an error of the server in one line; returns the content of the response."""
-    text = " ".join(str(error).split())[:300]
+    text = one_line(error, 300)
     LOGGER.error("unexpected %s: %s", type(error).__name__, text)
     return {"error": f"Unexpected {type(error).__name__}; the server's log says more."}
 

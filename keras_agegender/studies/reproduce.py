@@ -11,6 +11,7 @@ from typing import Any
 
 from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
 from keras_agegender.datasets.splits import cross_validation_splits
+from keras_agegender.errors import one_line
 from keras_agegender.evaluation.evaluate import data_name
 from keras_agegender.files import read_json
 from keras_agegender.recipes import loading
@@ -380,7 +381,7 @@ def _train(run: PlannedRun, directory: Path) -> dict[str, Any]:
             experiment = replace(experiment, initialized_from=weights)
         train_unless_finished(experiment, run.path, verbose=0)
     except Exception as error:  # of any kind: the table shows it, other runs follow
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         return {"failed": f"{run.name}: {type(error).__name__}: {reason}"}
     finally:
         # Models are in reference cycles: without this, several pile up. Keras'

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from keras_agegender.console import progress_bar, quiet_start
+from keras_agegender.console import progress_bar
 from keras_agegender.datasets.manifest import CleaningReport, Manifest, make_manifest
+from keras_agegender.errors import one_line
 from keras_agegender.files import write_bytes
 from keras_agegender.labels import CELEBA_ATTRIBUTES, GENDERS
 
@@ -112,9 +113,8 @@ def write_celeba_from_tfds(
     Example:
     >>> write_celeba_from_tfds("data/celeba")  # doctest: +SKIP
     """
-    with quiet_start():
-        import tensorflow  # noqa: F401, which the next line loads when it is used
-        import tensorflow_datasets as tfds
+    import tensorflow  # noqa: F401, which the next line loads when it is used
+    import tensorflow_datasets as tfds
 
     directory = Path(directory)
     folder = directory / PICTURE_FOLDERS[0]
@@ -153,7 +153,7 @@ def _open_tfds(tfds: Any, data_dir: str | Path | None, download: bool) -> Any:
     # Whatever TensorFlow Datasets raises here (offline, quota, checksum, a missing
     # package) has one answer for the user.
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = one_line(error, 200)
         raise ValueError(
             "TensorFlow Datasets cannot provide celeb_a "
             f"({type(error).__name__}: {reason}). Google Drive often refuses it: get "
