@@ -10,7 +10,7 @@ SOURCES := setup.cfg pyproject.toml
 WORKERS ?= 2
 OLDEST := .venv-oldest
 CORE_TESTS := tests/models tests/encodings tests/callbacks \
-	tests/metrics/test_keras_metrics.py
+	tests/metrics/test_keras_metrics.py tests/training/test_options.py
 
 .PHONY: quickstart test test-jax test-slow test-wheel test-oldest lint mutants bench wheel clean
 

@@ -114,17 +114,17 @@ ELSEWHERE = {
     "test_augmentation_can_be_switched_off",
     "model.width": "training/test_every_setting.py::test_width",
     "model.backbone_weights": "training/test_every_setting.py::test_backbone_weights",
-    "model.trainable_layers": "training/test_fitting.py::"
+    "model.trainable_layers": "training/test_fit.py::"
     "test_frozen_models_train_ten_layers_before_the_outputs",
     "data.faces": "recipes/test_recipe_pixels.py::"
     "test_training_refuses_the_other_pictures",
     "data.allow_overlap": "training/test_experiment.py::test_overlap_can_be_allowed",
-    "training.learning_rate_changes": "training/test_fitting.py::"
+    "training.learning_rate_changes": "training/test_fit.py::"
     "test_the_learning_rate_changes_at_that_step",
-    "training.cosine_decay": "training/test_fitting.py::test_a_cosine_ends_at_zero",
-    "training.normalize_loss": "training/test_fitting.py::"
+    "training.cosine_decay": "training/test_fit.py::test_a_cosine_ends_at_zero",
+    "training.normalize_loss": "training/test_fit.py::"
     "test_normalized_losses_are_divided_by_the_sum_of_weights",
-    "training.class_weights": "training/test_fitting.py::"
+    "training.class_weights": "training/test_fit.py::"
     "test_class_weights_reach_the_training_batches",
 }
 
