@@ -88,7 +88,7 @@ def test_the_most_probable_class_of_a_head_stays(temperature):
 
 @pytest.mark.parametrize("name", ["ordinal", "coral"])
 def test_thresholded_questions_stay(name):
-    """Counting answers above a half, as Niu et al. do, gives the same group."""
+    """Counting outputs above a half, as Niu et al. do, gives the same group."""
     encoding = get_encoding(name)
     outputs = random_outputs(encoding, 500)
     after = Calibration({"age": 3.0}).apply(outputs, encoding)

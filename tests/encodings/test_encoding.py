@@ -110,7 +110,7 @@ def test_missing_labels_weigh_nothing(name, age, gender, expected):
 
 def test_heads_that_disagree_are_counted_and_flagged():
     # Older-bits 1 0 1 0 0 0 0 0: two heads say older -> group id 2, but no group has
-    # these answers.
+    # these outputs.
     probabilities = [0.9, 0.4, 0.8, 0.1, 0.1, 0.1, 0.1, 0.0]
     outputs = {"gender": np.array([[0.2]], "float32")}
     for k, p in enumerate(probabilities, start=1):
@@ -363,7 +363,7 @@ def test_importance_weights_by_hand():
 
 
 def test_outputs_of_any_number_type_are_decoded():
-    """Whole numbers among them, as answers typed in by hand are."""
+    """Whole numbers among them, as in outputs typed in by hand."""
     encoding = get_encoding("ordinal")
     shares = [1, 0.9, 0.6, 0.54, 0.46, 0.1, 0.05, 0]
     outputs = {f"age{k}": np.array([[v]]) for k, v in enumerate(shares, 1)}
@@ -396,8 +396,8 @@ def test_a_head_has_the_classes_of_its_column(head, message):
 
 
 @pytest.mark.parametrize("names", [("hat", "hat_answer"), ("hat_answer", "hat")])
-def test_no_head_takes_the_name_of_anothers_answer(names):
-    """The export of one would replace the other's answer by its own."""
+def test_no_head_takes_the_name_of_anothers_prediction(names):
+    """The export of one would replace the prediction of the other."""
     with pytest.raises(ValueError, match="'hat_answer' is taken: exports use"):
         Encoding("mine", tuple(Head(name) for name in names))
 

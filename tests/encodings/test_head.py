@@ -43,9 +43,9 @@ def test_every_head_type_of_classes_reads_any_column(head_type):
     head = Head("size", head_type, column="size_id", classes=SIZES)
     assert head.num_classes == 4
     ids = np.array([0, 1, 2, 3])
-    answer = Encoding("one", (head,)).decode_head("size", outputs_of(head, ids))
-    np.testing.assert_array_equal(ops.convert_to_numpy(answer.values), ids)
-    np.testing.assert_allclose(answer.probabilities, np.eye(4), atol=1e-6)
+    found = Encoding("one", (head,)).decode_head("size", outputs_of(head, ids))
+    np.testing.assert_array_equal(ops.convert_to_numpy(found.values), ids)
+    np.testing.assert_allclose(found.probabilities, np.eye(4), atol=1e-6)
     assert [head.class_name(i) for i in ids] == list(SIZES)
 
 
@@ -90,7 +90,7 @@ def test_years_targets_are_normal_about_the_age():
     assert weights["age"].tolist() == [1, 1, 1, 0]
 
 
-def test_years_are_answered_by_their_expectation_and_in_any_groups():
+def test_years_are_decoded_by_their_expectation_and_to_any_groups():
     outputs = {"gender": np.array([[0.2]]), "age": np.zeros((1, 101), "float32")}
     outputs["age"][0, [20, 30, 40]] = [0.25, 0.35, 0.4]
     encoding = get_encoding("years", age_groups="decades")
@@ -105,20 +105,20 @@ def test_years_are_answered_by_their_expectation_and_in_any_groups():
     np.testing.assert_allclose(adience.age_probabilities[0], expected, atol=1e-6)
 
 
-def test_regression_is_standardized_and_answers_in_its_unit():
+def test_regression_is_standardized_and_decoded_in_its_unit():
     encoding = Encoding("one", (Head("weight", "regression", column="kg"),))
     encoding = encoding.with_statistics({"kg": np.array([50.0, 70.0, np.nan])})
     head = encoding.heads[0]
     assert (head.mean, head.scale) == (60.0, 10.0)
     targets = encoding.encode(columns={"kg": [75.0, np.nan]})
     assert targets["weight"].tolist() == [[1.5], [0.0]]
-    answer = encoding.decode_head("weight", {"weight": np.array([[1.5], [-1.0]])})
-    np.testing.assert_allclose(answer.values, [75.0, 50.0])
+    found = encoding.decode_head("weight", {"weight": np.array([[1.5], [-1.0]])})
+    np.testing.assert_allclose(found.values, [75.0, 50.0])
 
 
-def test_the_answer_is_the_most_probable_group():
+def test_the_prediction_is_the_most_probable_group():
     """P(>= k) = 1, .9, .54, .46, .05: groups weigh .1, .36, .08, .41, .05, so the
-    median is a group of 8 %, and the answer one of 41 %."""
+    median is a group of 8 %, and the prediction one of 41 %."""
     at_least = [0.9, 0.54, 0.46, 0.05, 0.0, 0.0, 0.0, 0.0]
     outputs = {f"age{k}": np.array([[p]]) for k, p in enumerate(at_least, 1)}
     outputs["gender"] = np.array([[0.3]])
@@ -140,7 +140,7 @@ def test_a_constant_output_can_disagree(question, constant):
     assert not bool(decoded.heads_agree[0]) and int(decoded.age_group[0]) == 3
 
 
-def test_joint_answers_agree_with_their_probabilities():
+def test_joint_predictions_agree_with_their_probabilities():
     """The most probable pair is a woman, but more of the probability is of men."""
     joint = np.full((1, 16), 0.0)
     joint[0, 3], joint[0, 8 + 4], joint[0, 8 + 5] = 0.4, 0.35, 0.25
@@ -151,7 +151,7 @@ def test_joint_answers_agree_with_their_probabilities():
 
 
 @pytest.mark.parametrize("name", ["joint", "categorical", "ordinal", "coral", "years"])
-def test_answers_are_the_largest_of_their_probabilities(name):
+def test_predictions_are_the_largest_of_their_probabilities(name):
     rng = np.random.default_rng(1)
     encoding = get_encoding(name)
     outputs = {}
@@ -168,8 +168,8 @@ def test_answers_are_the_largest_of_their_probabilities(name):
             outputs[output] = values
     decoded = encoding.decode(outputs)
     probabilities = ops.convert_to_numpy(decoded.age_probabilities)
-    answered = ops.convert_to_numpy(decoded.age_group)
-    np.testing.assert_array_equal(answered, probabilities.argmax(axis=1))
+    predicted = ops.convert_to_numpy(decoded.age_group)
+    np.testing.assert_array_equal(predicted, probabilities.argmax(axis=1))
     male = ops.convert_to_numpy(decoded.gender_probability)
     np.testing.assert_array_equal(ops.convert_to_numpy(decoded.gender), male > 0.5)
 
@@ -198,7 +198,7 @@ def test_impossible_heads(fields, message):
         Head(**fields)
 
 
-def test_predictions_that_are_no_numbers_have_no_answer():
+def test_predictions_that_are_nan_are_an_error():
     encoding = get_encoding("categorical")
     age = np.full((3, 8), 0.125, "float32")
     age[1, 4] = np.nan
@@ -300,6 +300,6 @@ def test_every_head_type_trains(head_type):
     targets = encoding.encode(columns=columns)
     weights = encoding.sample_weights(columns=columns)
     model.fit(x, targets, sample_weight=weights, batch_size=32, verbose=0)
-    answer = encoding.decode_head("thing", model.predict(x, verbose=0))
-    found = ops.convert_to_numpy(answer.values)
+    found = encoding.decode_head("thing", model.predict(x, verbose=0))
+    found = ops.convert_to_numpy(found.values)
     assert np.abs(found - ids).max() < (3.0 if head_type == "years" else 0.5)

@@ -1,4 +1,4 @@
-"""Folding for inference: the same answers from fewer layers."""
+"""Folding for inference: the same predictions from fewer layers."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def with_random_statistics(model):
     return model
 
 
-def answers(model):
+def predictions(model):
     images = np.random.default_rng(1).random((2, *model.input.shape[1:]), "float32")
     outputs = model(images, training=False)
     return [ops.convert_to_numpy(x) for x in keras.tree.flatten(outputs)]
 
 
-def assert_same_answers(model, folded):
-    for mine, other in zip(answers(model), answers(folded), strict=True):
+def assert_same_predictions(model, folded):
+    for mine, other in zip(predictions(model), predictions(folded), strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-5)
 
 
@@ -62,7 +62,7 @@ def test_depthwise_with_a_multiplier(options):
     model = with_random_statistics(keras.Model(x, y))
     folded = fold_for_inference(model)
     assert kinds(folded) == ["InputLayer", "DepthwiseConv2D"]
-    assert_same_answers(model, folded)
+    assert_same_predictions(model, folded)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_zero_padding_that_is_the_same_as_same(size, padding, is_same):
     folded = fold_for_inference(model)
     assert ("ZeroPadding2D" not in kinds(folded)) == is_same
     assert "BatchNormalization" not in kinds(folded)
-    assert_same_answers(model, folded)
+    assert_same_predictions(model, folded)
 
 
 def test_what_cannot_be_folded_stays():
@@ -93,17 +93,17 @@ def test_what_cannot_be_folded_stays():
     model = with_random_statistics(keras.Model(x, [activated, other_axis, training]))
     folded = fold_for_inference(model)
     assert kinds(folded).count("BatchNormalization") == 3
-    assert_same_answers(model, folded)
+    assert_same_predictions(model, folded)
 
 
-def test_a_convolution_with_another_reader_answers_it_as_before():
+def test_a_convolution_with_another_use_is_unchanged():
     x = keras.Input((6, 6, 3))
     y = layers.Conv2D(2, 3)(x)
     model = keras.Model(x, [layers.BatchNormalization()(y), layers.ReLU()(y)])
     model = with_random_statistics(model)
     folded = fold_for_inference(model)
     assert kinds(folded).count("Conv2D") == 2
-    assert_same_answers(model, folded)
+    assert_same_predictions(model, folded)
 
 
 def test_a_nested_model_is_folded():
@@ -113,7 +113,7 @@ def test_a_nested_model_is_folded():
     model = with_random_statistics(keras.Model(y, layers.Flatten()(inside(y))))
     folded = fold_for_inference(model)
     assert "BatchNormalization" not in kinds(folded.layers[1])
-    assert_same_answers(model, folded)
+    assert_same_predictions(model, folded)
 
 
 def test_a_whole_network_with_its_names():
