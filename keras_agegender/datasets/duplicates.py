@@ -110,20 +110,20 @@ _ENOUGH_PIXELS = (256, 256)  # a JPEG is decoded at the smallest size above this
 # The index: tables of sampled bits. A pair is compared if it agrees in all bits of one.
 # Of UTKFace's pairs it finds all that comparing everything finds.
 NUM_TABLES = 256
-_BALANCED_BITS = 384  # bits that are the same in nearly all pictures tell nothing apart
+_BALANCED_BITS = 384  # bits that are the same in nearly all images tell nothing apart
 _CHUNK = 256
 # Byte -> its bits that are set; NumPy counts them itself from 2.0 on.
 _BITS_SET = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1)
 
 
 @dataclass
-class PictureHashes:
-    """What pictures are, by content and by look.
+class ImageHashes:
+    """What images are, by content and by look.
 
     Attributes:
-        contents: SHA-256 of each picture's bytes, `""` where there is no picture. Shape
-            (num_pictures,).
-        looks: Content -> perceptual hash, `HASH_BITS` / 8 bytes; of pictures of one
+        contents: SHA-256 of each image's bytes, `""` where there is no image. Shape
+            (num_images,).
+        looks: Content -> perceptual hash, `HASH_BITS` / 8 bytes; of images of one
             color, which all look alike, there is none.
         unreadable: Content -> why it cannot be decoded.
     """
@@ -144,18 +144,18 @@ def check_imagehash() -> None:
         )
 
 
-def hash_pictures(
-    pictures: Iterable[bytes | None],
+def hash_images(
+    images: Iterable[bytes | None],
     total: int | None = None,
     *,
     looks: bool = True,
     cache: HashCache | None = None,
     progress: bool = False,
-) -> PictureHashes:
-    """Hashes pictures by content and by look.
+) -> ImageHashes:
+    """Hashes images by content and by look.
 
     Args:
-        pictures: Files' bytes; `None` stands for a picture that is not there.
+        images: Files' bytes; `None` stands for an image that is not there.
         total: How many there are, for the progress bar.
         looks: Whether perceptual hashes are made. Defaults to `True`.
         cache: Where perceptual hashes are kept by content; what is in it is not
@@ -167,18 +167,18 @@ def hash_pictures(
     """
     if looks:
         check_imagehash()
-    found = PictureHashes()
-    bar = progress_bar(total, "pictures", "image", shown=progress)
-    waiting = iter(pictures)
+    found = ImageHashes()
+    bar = progress_bar(total, "images", "image", shown=progress)
+    waiting = iter(images)
     with bar, ThreadPoolExecutor() as threads:
         while chunk := list(islice(waiting, _CHUNK)):
-            contents = [_content(picture) for picture in chunk]
+            contents = [_content(image) for image in chunk]
             found.contents += contents
             if looks:
                 new = {
-                    content: picture
-                    for content, picture in zip(contents, chunk, strict=True)
-                    if picture is not None
+                    content: image
+                    for content, image in zip(contents, chunk, strict=True)
+                    if image is not None
                     and content not in found.looks
                     and content not in found.unreadable
                 }
@@ -189,14 +189,14 @@ def hash_pictures(
 
 
 def _add_looks(
-    found: PictureHashes,
-    pictures: dict[str, bytes],
+    found: ImageHashes,
+    images: dict[str, bytes],
     cache: HashCache | None,
     threads: ThreadPoolExecutor,
 ) -> None:
-    known = cache.read(pictures) if cache is not None else {}
-    missing = [content for content in pictures if content not in known]
-    made = threads.map(_hash_or_reason, [pictures[content] for content in missing])
+    known = cache.read(images) if cache is not None else {}
+    missing = [content for content in images if content not in known]
+    made = threads.map(_hash_or_reason, [images[content] for content in missing])
     new = {}
     for content, look in zip(missing, made, strict=True):
         if isinstance(look, str):
@@ -208,34 +208,34 @@ def _add_looks(
     found.looks |= known | new
 
 
-def _content(picture: bytes | None) -> str:
-    return hashlib.sha256(picture).hexdigest() if picture is not None else ""
+def _content(image: bytes | None) -> str:
+    return hashlib.sha256(image).hexdigest() if image is not None else ""
 
 
-def _hash_or_reason(picture: bytes) -> bytes | str:
+def _hash_or_reason(image: bytes) -> bytes | str:
     try:
-        return perceptual_hash(picture)
+        return perceptual_hash(image)
     except UnidentifiedImageError:
-        return f"not a picture of {', '.join(PILLOW_FORMATS)}"
+        return f"not an image of {', '.join(PILLOW_FORMATS)}"
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         return one_line(error)
 
 
-def perceptual_hash(picture: bytes) -> bytes:
-    """Returns 512 bits that are nearly the same for pictures that look the same.
+def perceptual_hash(data: bytes) -> bytes:
+    """Returns 512 bits that are nearly the same for images that look the same.
 
     Args:
-        picture: The bytes of a picture file.
+        data: The bytes of an image file.
 
     Returns:
-        64 bytes; none for a picture of one color.
+        64 bytes; none for an image of one color.
 
     Raises:
-        OSError: If it is no picture, or a damaged one.
+        OSError: If it is no image, or a damaged one.
     """
     import imagehash
 
-    with open_image(picture) as image:
+    with open_image(data) as image:
         image.draft("RGB", _ENOUGH_PIXELS)
         gray = Image.fromarray(pillow_to_rgb(ImageOps.exif_transpose(image)))
         gray = gray.convert("L")
@@ -271,7 +271,7 @@ def find_near_pairs(
         return found, np.zeros(0, np.int64)
     bits = np.unpackbits(looks, axis=1)
     balanced = np.argsort(np.abs(bits.mean(0) - 0.5), kind="stable")[:_BALANCED_BITS]
-    # As many values as pictures and 16 times more: a sample that two pictures share
+    # As many values as images and 16 times more: a sample that two images share
     # by chance is rare, whatever their number.
     num_bits = math.ceil(math.log2(len(looks))) + 4
     powers = 1 << np.arange(num_bits, dtype=np.int64)
@@ -342,15 +342,15 @@ def near_contents(looks: Mapping[str, bytes]) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
-UNREADABLE = "pictures that cannot be decoded, compared by their bytes only"
+UNREADABLE = "images that cannot be decoded, compared by their bytes only"
 LEFT_OUT = {
-    EXACT: "same bytes as a picture of another split, left out of training",
-    NEAR: "looks like a picture of another split, left out of training",
+    EXACT: "same bytes as an image of another split, left out of training",
+    NEAR: "looks like an image of another split, left out of training",
 }
 
 
 @dataclass(frozen=True)
-class SamePictures:
+class SameImages:
     """Which rows show the same.
 
     Attributes:
@@ -367,7 +367,7 @@ class SamePictures:
     def groups(self) -> np.ndarray:
         """Returns a number for each row, the same for rows that show the same.
 
-        A picture that looks like two others makes one group of all three.
+        An image that looks like two others makes one group of all three.
         """
         ids, unique = pd.factorize(np.array(self.contents, dtype=object))
         number = pd.Series(np.arange(len(unique)), index=unique)
@@ -378,18 +378,18 @@ class SamePictures:
 _NO_PAIRS = pd.DataFrame({"a": [], "b": []}, dtype="object")
 
 
-def find_same_pictures(
+def find_same_images(
     paths: Sequence[str],
     duplicates: str = EXACT,
     *,
     cache: str | Path | None = None,
-) -> SamePictures:
-    """Returns which picture files hold or show the same.
+) -> SameImages:
+    """Returns which image files hold or show the same.
 
     Args:
         paths: The file of each row; two rows may have one. Files may be absent.
         duplicates: `"exact"` (default) compares bytes, of files of one size only;
-            `"near"` compares looks too, and decodes every picture.
+            `"near"` compares looks too, and decodes every image.
         cache: File in which perceptual hashes are kept; `None` keeps none.
 
     Raises:
@@ -398,15 +398,13 @@ def find_same_pictures(
     """
     check_duplicates(duplicates)
     if duplicates == EXACT:
-        return SamePictures(_twins(paths), _NO_PAIRS)
+        return SameImages(_twins(paths), _NO_PAIRS)
     with _opened(cache) as hashes:
-        found = hash_pictures(
-            map(_read, paths), len(paths), cache=hashes, progress=True
-        )
+        found = hash_images(map(_read, paths), len(paths), cache=hashes, progress=True)
     contents = [
         content or path for content, path in zip(found.contents, paths, strict=True)
     ]
-    return SamePictures(contents, near_contents(found.looks), len(found.unreadable))
+    return SameImages(contents, near_contents(found.looks), len(found.unreadable))
 
 
 def check_duplicates(duplicates: str | None) -> None:
@@ -479,7 +477,7 @@ def drop_duplicates(
     splits: Sequence[str] = ("train",),
     cache: str | Path | None = None,
 ) -> Manifest:
-    """Returns a manifest whose training pictures are in no other split.
+    """Returns a manifest whose training images are in no other split.
 
     For splits that are declared, which cannot be drawn anew: what is scored on stays
     as it is, so that scores compare with other people's.
@@ -487,7 +485,7 @@ def drop_duplicates(
     Args:
         manifest: A manifest.
         report: Where rows are counted and named; the manifest keeps what it says.
-        duplicates: `"exact"` looks for pictures of the same bytes, `"near"` (default)
+        duplicates: `"exact"` looks for images of the same bytes, `"near"` (default)
             for those that look the same too.
         splits: Splits that rows are taken from. Defaults to `train` alone.
         cache: File in which perceptual hashes are kept; `None` (default) keeps none.
@@ -500,7 +498,7 @@ def drop_duplicates(
     >>> manifest, report = read_csv("labels.csv")  # doctest: +SKIP
     >>> manifest = drop_duplicates(manifest, report)  # doctest: +SKIP
     """
-    same = find_same_pictures(list(manifest["path"]), duplicates, cache=cache)
+    same = find_same_images(list(manifest["path"]), duplicates, cache=cache)
     contents = pd.Series(same.contents, index=manifest.index)
     learned = manifest["split"].isin(splits)
     # Content -> a row of another split that has it; the first one is named.
@@ -512,7 +510,7 @@ def drop_duplicates(
     out = learned & contents.isin([*held, *alike])
     if learned.any() and not (learned & ~out).any():
         raise ValueError(
-            f"No picture of {', '.join(splits)} is left to train on: all "
+            f"No image of {', '.join(splits)} is left to train on: all "
             f"{out.sum()} are in another split too."
         )
     for key, content in zip(manifest["key"][out], contents[out], strict=True):

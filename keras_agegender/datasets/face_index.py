@@ -137,9 +137,9 @@ def check_overlap(
                 raise ValueError(
                     f"Invalid splits. {len(shared)} {what} are in {first!r} "
                     f"({splits[first]}) and in {second!r} ({splits[second]}): scores "
-                    f"would be of faces seen in training. Examples: "
-                    f"{'; '.join(pairs)}. Remove them from one split, or allow it with --set "
-                    "data.allow_overlap=true."
+                    "would be of faces seen in training. Examples: "
+                    f"{'; '.join(pairs)}. Remove them from one split, or allow it with "
+                    "--set data.allow_overlap=true."
                 )
 
 

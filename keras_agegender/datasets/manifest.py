@@ -34,7 +34,7 @@ NO_AGE_GROUP = "no age group"
 # How many ages or rows a printed report names, and how much of each name.
 MOST_NAMES, MOST_LETTERS = 3, 100
 WIDEST = 72  # of its first column; a longer text pushes its number to the right
-_LEFT_OUT = "left out: "
+_DROPPED = "dropped: "
 NOT_TEXT = "name is not UTF-8"  # but bytes: no text file could hold it
 
 
@@ -148,7 +148,7 @@ class CleaningReport:
         lines = [first]
         for text, count in rows:
             lines.append(f"  {text:<{width}}  {count:>7}")
-            reason = text.removeprefix(_LEFT_OUT)
+            reason = text.removeprefix(_DROPPED)
             named = [item for item, why in self.items if why == reason]
             if named:
                 apart = "; " if "," in named[0] else ", "
@@ -181,7 +181,7 @@ def cleaning_rows(counts: Mapping[str, Any]) -> list[tuple[str, int]]:
         text = f"{GAP} ({_first_few(years)}) -> {to}"
         rows.append((text, sum(rule["rows"] for rule in rules)))
     rows += counts["totals"].items()
-    return rows + [(f"{_LEFT_OUT}{why}", n) for why, n in counts["left_out"].items()]
+    return rows + [(f"{_DROPPED}{why}", n) for why, n in counts["left_out"].items()]
 
 
 def _first_few(names: list[str], apart: str = ", ") -> str:
@@ -192,8 +192,8 @@ def _first_few(names: list[str], apart: str = ", ") -> str:
 
 
 MANIFEST_COLUMNS: dict[str, str] = {
-    "key": "unique name of the row: the picture's path below its folder",
-    "path": "the picture file",
+    "key": "unique name of the row: the image's path below its folder",
+    "path": "the image file",
     "subject": "who is on it; '' where nobody says",
     "fold": "fold of the label files, -1 without folds",
     "split": "split it is written to: fold_0 … fold_4, or train, validation, test",
@@ -421,8 +421,8 @@ def check_subjects(subjects: Iterable[str], splits: Iterable[str]) -> None:
     """Raises ValueError if a subject is in two splits; `''` is nobody.
 
     Args:
-        subjects: Who is on each picture. Shape (num_rows,).
-        splits: Split of each picture. Shape (num_rows,).
+        subjects: Who is on each image. Shape (num_rows,).
+        splits: Split of each image. Shape (num_rows,).
     """
     table = pd.DataFrame({"subject": list(subjects), "split": list(splits)})
     table = table[table["subject"] != ""].drop_duplicates()

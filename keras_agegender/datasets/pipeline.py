@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from keras_agegender.datasets.augment import augment_image
 from keras_agegender.datasets.manifest import Manifest, validate_manifest
 from keras_agegender.datasets.prepared import (
     PreparedDataset,
@@ -29,6 +29,7 @@ from keras_agegender.encodings.head import (
 )
 from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.faces.decoding import decode_image, decode_jpeg
+from keras_agegender.faces.geometry import resize, to_bytes
 from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
 from keras_agegender.faces.preprocessing_graph import (
     PreprocessingGraph,
@@ -36,15 +37,18 @@ from keras_agegender.faces.preprocessing_graph import (
     unit_pixels,
 )
 from keras_agegender.labels import MISSING
-
-if TYPE_CHECKING:
-    from keras_agegender.models.augmentation import Augmentation
+from keras_agegender.models.augmentation import (
+    BLUR_KERNEL,
+    ERASED_AREA,
+    ERASED_VALUE,
+    Augmentation,
+)
 
 
 def read_examples(
     data: Any, split: str, encoding: Encoding, cache: bool | str
 ) -> tf.data.Dataset:
-    """Reads compressed pictures and the labels that the encoding needs."""
+    """Reads compressed images and the labels that the encoding needs."""
     columns = {"image", "age_group", "gender", *encoding.columns}
     if isinstance(data, pd.DataFrame):
         validate_manifest(data)
@@ -99,7 +103,7 @@ def load_images(
 def _read_manifest(
     manifest: Manifest, split: str, columns: set[str]
 ) -> tf.data.Dataset:
-    """Reads rows of some splits of a manifest, and their pictures' files."""
+    """Reads rows of some splits of a manifest, and their images' files."""
     names = split.split("+")
     known = sorted(manifest["split"].unique())
     absent = sorted(set(names) - set(known))
@@ -300,13 +304,13 @@ def read_age_groups(examples: tf.data.Dataset) -> list[int]:
 
 @dataclass(frozen=True)
 class PipelinePreset:
-    """How a stored picture becomes the model's input.
+    """How a stored image becomes the model's input.
 
     Attributes:
         image_size: Default (height, width) of the model's input, in pixels.
-        enlarge: Side of the resized picture over side of the model's input. Above 1
+        enlarge: Side of the resized image over side of the model's input. Above 1
             the input is cut out of it: at random in training, from its center else.
-        random_flip: Whether training mirrors half of the pictures here; the ResNets
+        random_flip: Whether training mirrors half of the images here; the ResNets
             have a layer for it instead.
     """
 
@@ -340,10 +344,10 @@ def get_pipeline_preset(name: str) -> PipelinePreset:
 def input_path(
     stored: Preprocessing, image_size: tuple[int, int] | None, pipeline: str
 ) -> Preprocessing:
-    """Returns the path that goes on from stored pictures to a model's input.
+    """Returns the path that goes on from stored images to a model's input.
 
     Args:
-        stored: How the stored pictures came about.
+        stored: How the stored images came about.
         image_size: (height, width) of the input; `None` is the pipeline's own.
         pipeline: `"resnet"` or `"caffe"`.
     """
@@ -354,10 +358,10 @@ def input_path(
 def preprocess_for_evaluation(
     image: tf.Tensor, image_size: tuple[int, int], pipeline: str = "resnet"
 ) -> tf.Tensor:
-    """Turns one picture into the model's input, the same way every time.
+    """Turns one image into the model's input, the same way every time.
 
     Args:
-        image: RGB picture, values in [0, 255]. Shape (height, width, 3), uint8.
+        image: RGB image, values in [0, 255]. Shape (height, width, 3), uint8.
         image_size: (height, width) of the model's input, in pixels.
         pipeline: `"resnet"` (resize; the default) or `"caffe"` (resize larger, center
             crop).
@@ -375,10 +379,10 @@ def preprocess_for_training(
     pipeline: str = "resnet",
     seed: tf.Tensor | tuple[int, int] = (0, 0),
 ) -> tf.Tensor:
-    """Turns one picture into the model's input, at random where the recipe says so.
+    """Turns one image into the model's input, at random where the recipe says so.
 
     Args:
-        image: RGB picture, values in [0, 255]. Shape (height, width, 3), uint8.
+        image: RGB image, values in [0, 255]. Shape (height, width, 3), uint8.
         image_size: (height, width) of the model's input, in pixels.
         pipeline: `"resnet"` (nothing random here) or `"caffe"` (random crop, random
             horizontal flip).
@@ -399,14 +403,14 @@ def preprocess_for_training(
     return tf.ensure_shape(image, (*image_size, 3))
 
 
-def picture_reader(
+def image_reader(
     data: Any, face_crop: CropOptions | Preprocessing | None
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns what turns a file's bytes into the picture that is preprocessed.
+    """Returns what turns a file's bytes into the image that is preprocessed.
 
     Args:
         data: A manifest or a prepared dataset.
-        face_crop: How to find and cut out the face; `None` takes pictures as they are.
+        face_crop: How to find and cut out the face; `None` takes images as they are.
     """
     decode: Callable[[tf.Tensor], tf.Tensor] = decode_image
     if getattr(data, "pixels", None) is not None:
@@ -424,7 +428,7 @@ def _check_on_the_fly(path: Preprocessing) -> None:
     if path.crop is not None and path.crop.fallback == "skip":
         raise ValueError(
             "Invalid `face_crop`. Expected a fallback of 'center' or 'full': no "
-            "picture is skipped inside tf.data. Received: fallback='skip'."
+            "image is skipped inside tf.data. Received: fallback='skip'."
         )
     if path.crop is not None and not path.uses_mtcnn:
         raise ValueError(
@@ -461,7 +465,7 @@ def make_eval_dataset(
 ) -> tf.data.Dataset:
     """Returns evaluation batches `(image, targets, sample_weights)`, in a fixed order.
 
-    Nothing is shuffled, nothing is random; pictures are prepared as an exported model
+    Nothing is shuffled, nothing is random; images are prepared as an exported model
     prepares them.
 
     Args:
@@ -487,7 +491,7 @@ def make_eval_dataset(
         data = load_prepared(data)
     size = checked_image_size(image_size, pipeline)
     examples = read_examples(data, split, encoding, cache)
-    read = picture_reader(data, face_crop)
+    read = image_reader(data, face_crop)
     if in_memory:
         examples, read = load_images(examples, read)
 
@@ -546,7 +550,7 @@ def make_train_dataset(
 ) -> tf.data.Dataset:
     """Returns shuffled training batches `(image, targets, sample_weights)`.
 
-    Pictures are decoded and prepared in parallel; order and randomness depend on `seed`
+    Images are decoded and prepared in parallel; order and randomness depend on `seed`
     alone, and differ from epoch to epoch.
 
     Args:
@@ -569,11 +573,11 @@ def make_train_dataset(
         in_memory: Whether to decode all images now and keep them, as uint8, in memory:
             height x width x 3 bytes each. They must be of one size. The batches are
             the same, and so are those of a resumed training. Defaults to `False`.
-        face_crop: Finds and cuts out the face of every picture, each time it is read;
-            for a manifest or a dataset of whole pictures. The pixels are those of
+        face_crop: Finds and cuts out the face of every image, each time it is read;
+            for a manifest or a dataset of whole images. The pixels are those of
             `prepare`, which does it once and says what it found. A `Preprocessing` says
             all of it, `CropOptions` what differs from `prepare`'s defaults. Defaults to
-            `None`: pictures are taken as they are.
+            `None`: images are taken as they are.
         augment: Random changes beside the pipeline's own; for a model without
             augmentation layers. Defaults to `None`.
         mixup: Parameter alpha of mixup (Zhang et al. 2018, arXiv 1710.09412): every
@@ -604,7 +608,7 @@ def make_train_dataset(
         data = load_prepared(data)
     size = checked_image_size(image_size, pipeline)
     examples = read_examples(data, split, encoding, cache)
-    read = picture_reader(data, face_crop)
+    read = image_reader(data, face_crop)
     if in_memory:
         examples, read = load_images(examples, read)
     count = int(examples.cardinality())
@@ -733,3 +737,130 @@ def _balance(
         rerandomize_each_iteration=shuffle["reshuffle_each_iteration"],
     )
     return mixed.take(count).apply(tf.data.experimental.assert_cardinality(count))
+
+
+# -- augmentation: what the layers of `models.augmentation` do, and more ---------------
+
+
+def augment_image(image: tf.Tensor, augmentation: Augmentation, seed: Any) -> tf.Tensor:
+    """Changes one image at random.
+
+    Args:
+        image: RGB, values in [0, 1]. Shape (height, width, 3), float32.
+        augmentation: What to do.
+        seed: Two integers; the same seed gives the same result. Shape (2,).
+
+    Returns:
+        An image of the same shape and range.
+
+    Example:
+    >>> image = tf.random.stateless_uniform((8, 8, 3), (1, 2))
+    >>> augment_image(image, Augmentation(), (3, 4)).shape
+    TensorShape([8, 8, 3])
+    """
+    shape = image.shape
+    seeds = iter(tf.unstack(tf.random.split(seed, 12)))
+    a = augmentation
+    for asked, change in (
+        (a.flip, lambda x, s: tf.image.stateless_random_flip_left_right(x, s)),
+        (a.rotation or a.zoom or a.shift, lambda x, s: _move(x, a, s)),
+        (a.contrast, lambda x, s: _change_contrast(x, a.contrast, s)),
+        (a.brightness, lambda x, s: _in_range(x + _draw(s, a.brightness))),
+        (a.saturation, lambda x, s: _change_saturation(x, a.saturation, s)),
+        (a.blur, lambda x, s: _blur(x, a.blur, s)),
+        (a.low_resolution, lambda x, s: _reduce(x, a.low_resolution, s)),
+        (a.jpeg_quality, lambda x, s: _compress(x, a.jpeg_quality or 100, s)),
+        (a.erasing, lambda x, s: _erase(x, a.erasing, s)),
+    ):
+        of_change = next(
+            seeds
+        )  # switching one change off leaves the others as they are
+        if asked:
+            image = change(image, of_change)
+    return tf.ensure_shape(image, shape)
+
+
+def _draw(seed: tf.Tensor, limit: float, shape: tuple[int, ...] = ()) -> tf.Tensor:
+    """Returns numbers from [-limit, limit]."""
+    return tf.random.stateless_uniform(shape, seed, -limit, limit)
+
+
+def _in_range(image: tf.Tensor) -> tf.Tensor:
+    return tf.clip_by_value(image, 0.0, 1.0)
+
+
+def _move(image: tf.Tensor, a: Augmentation, seed: tf.Tensor) -> tf.Tensor:
+    """Rotates, zooms and shifts in one step, so that pixels are interpolated once."""
+    of_angle, of_zoom, of_shift = tf.unstack(tf.random.split(seed, 3))
+    angle = _draw(of_angle, a.rotation * math.pi / 180)
+    scale = 1.0 + _draw(of_zoom, a.zoom)
+    size = tf.cast(tf.shape(image)[:2], tf.float32)
+    down, right = tf.unstack(_draw(of_shift, a.shift, (2,)) * size)
+    middle_y, middle_x = tf.unstack((size - 1) / 2)
+    cos, sin = tf.cos(angle) * scale, tf.sin(angle) * scale
+    x, y = -middle_x - right, -middle_y - down
+    transform = tf.stack(  # pixel of the result -> pixel of the image
+        [
+            *(cos, -sin, middle_x + cos * x - sin * y),
+            *(sin, cos, middle_y + sin * x + cos * y),
+            *(0.0, 0.0),
+        ]
+    )
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=image[tf.newaxis],
+        transforms=transform[tf.newaxis],
+        output_shape=tf.shape(image)[:2],
+        interpolation="BILINEAR",
+        fill_mode="NEAREST",
+        fill_value=0.0,
+    )[0]
+
+
+def _change_contrast(image: tf.Tensor, limit: float, seed: tf.Tensor) -> tf.Tensor:
+    mean = tf.reduce_mean(image, axis=(0, 1), keepdims=True)
+    return _in_range((image - mean) * (1.0 + _draw(seed, limit)) + mean)
+
+
+def _change_saturation(image: tf.Tensor, limit: float, seed: tf.Tensor) -> tf.Tensor:
+    factor = 0.5 + _draw(seed, limit)
+    return _in_range(tf.image.adjust_saturation(image, factor / (1.0 - factor)))
+
+
+def _blur(image: tf.Tensor, limit: float, seed: tf.Tensor) -> tf.Tensor:
+    """Blurs with a standard deviation along each axis."""
+    sigma = tf.random.stateless_uniform((2,), seed, 0.0, limit) + 1e-6
+    places = tf.range(BLUR_KERNEL, dtype=tf.float32) - BLUR_KERNEL // 2
+    weights = tf.exp(-tf.square(places[:, tf.newaxis] / sigma) / 2)
+    weights /= tf.reduce_sum(weights, axis=0)
+    kernel = weights[:, tf.newaxis, 0] * weights[tf.newaxis, :, 1]
+    kernel = tf.tile(kernel[..., tf.newaxis, tf.newaxis], (1, 1, 3, 1))
+    blurred = tf.nn.depthwise_conv2d(image[tf.newaxis], kernel, [1] * 4, "SAME")
+    return _in_range(blurred[0])
+
+
+def _reduce(image: tf.Tensor, limit: float, seed: tf.Tensor) -> tf.Tensor:
+    size = tf.cast(tf.shape(image)[:2], tf.float32)
+    share = 1.0 - tf.random.stateless_uniform((), seed, 0.0, limit)
+    small = tf.maximum(tf.cast(tf.round(size * share), tf.int32), 1)
+    return _in_range(resize(resize(image, small), tf.shape(image)[:2]))
+
+
+def _compress(image: tf.Tensor, lowest: int, seed: tf.Tensor) -> tf.Tensor:
+    quality = tf.random.stateless_uniform((), seed, lowest, 101, tf.int32)
+    file = tf.raw_ops.EncodeJpegVariableQuality(
+        images=to_bytes(image * 255.0), quality=quality
+    )
+    return tf.cast(decode_jpeg(file), tf.float32) / 255.0
+
+
+def _erase(image: tf.Tensor, probability: float, seed: tf.Tensor) -> tf.Tensor:
+    of_chance, of_area, of_place = tf.unstack(tf.random.split(seed, 3))
+    size = tf.cast(tf.shape(image)[:2], tf.float32)
+    sides = size * tf.sqrt(tf.random.stateless_uniform((2,), of_area, *ERASED_AREA))
+    start = tf.random.stateless_uniform((2,), of_place) * (size - sides)
+    rows, columns = (tf.range(side) for side in tf.unstack(size))
+    inside_rows = (rows >= start[0]) & (rows < start[0] + sides[0])
+    inside_columns = (columns >= start[1]) & (columns < start[1] + sides[1])
+    chosen = tf.random.stateless_uniform((), of_chance) < probability
+    inside = inside_rows[:, tf.newaxis] & inside_columns & chosen
+    return tf.where(inside[..., tf.newaxis], ERASED_VALUE, image)

@@ -557,8 +557,8 @@ def open_partial(partial: Path, request: Mapping[str, Any], overwrite: bool) -> 
             if not overwrite:
                 raise ValueError(
                     f"{partial} holds an unfinished preparation with different "
-                    f"settings: {'; '.join(differences(made, request))}. Choose another "
-                    "directory, or overwrite it (--overwrite)."
+                    f"settings: {'; '.join(differences(made, request))}. Choose "
+                    "another directory, or overwrite it (--overwrite)."
                 )
             shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)

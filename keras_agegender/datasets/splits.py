@@ -18,7 +18,7 @@ from keras_agegender.datasets.duplicates import (
     NEAR,
     UNREADABLE,
     connected,
-    find_same_pictures,
+    find_same_images,
 )
 from keras_agegender.datasets.manifest import (
     CleaningReport,
@@ -77,13 +77,13 @@ def random_splits(
     test: float = 0.1,
     seed: int = 0,
     *,
-    pictures: np.ndarray | None = None,
+    images: np.ndarray | None = None,
 ) -> Manifest:
     """Returns the manifest with random splits that keep each subject in one.
 
-    Pictures of an unknown subject count as a subject each, rows of one picture as one.
+    Images of an unknown subject count as a subject each, rows of one image as one.
     Ages (decades where years are known, age groups else) and genders are spread evenly:
-    subjects are dealt out in the order of their first picture's labels, shuffled
+    subjects are dealt out in the order of their first image's labels, shuffled
     within.
 
     Args:
@@ -91,16 +91,16 @@ def random_splits(
         validation: Share of subjects that validate, in [0, 1).
         test: Share of subjects that test, in [0, 1).
         seed: Seed of the shuffle. Defaults to 0.
-        pictures: A number for each row, the same where rows show one picture. `None`
+        images: A number for each row, the same where rows show one image. `None`
             looks for the same path or the same bytes.
 
     Raises:
         ValueError: If the shares are impossible or leave a split empty.
     """
     check_shares(validation, test)
-    if pictures is None:
-        pictures = find_same_pictures(list(manifest["path"])).groups()
-    subject = pd.Series(_connected(manifest, pictures), index=manifest.index)
+    if images is None:
+        images = find_same_images(list(manifest["path"])).groups()
+    subject = pd.Series(_connected(manifest, images), index=manifest.index)
     ages = manifest["age_group"]
     if "age_years" in manifest:
         # The same splits whatever the age groups: runs with others can be compared.
@@ -150,7 +150,7 @@ def draw_splits(
     duplicates: str | None = None,
     cache: str | Path | None = None,
 ) -> Manifest:
-    """Returns random splits that no picture is in two of, and reports on them.
+    """Returns random splits that no image is in two of, and reports on them.
 
     Args:
         manifest: A manifest; its `split` column is replaced.
@@ -159,7 +159,7 @@ def draw_splits(
         validation: As in `random_splits`.
         test: As in `random_splits`.
         seed: As in `random_splits`.
-        duplicates: `"exact"` keeps pictures of the same bytes together, which `None`
+        duplicates: `"exact"` keeps images of the same bytes together, which `None`
             (default) does too; `"near"` those that look the same, too.
         cache: File in which perceptual hashes are kept; `None` (default) keeps none.
 
@@ -171,28 +171,28 @@ def draw_splits(
     if not validation and not test:
         return manifest.assign(split="train")
     duplicates = duplicates or EXACT
-    same = find_same_pictures(list(manifest["path"]), duplicates, cache=cache)
-    pictures = same.groups()
-    members = manifest["key"].groupby(pictures).agg(list)
+    same = find_same_images(list(manifest["path"]), duplicates, cache=cache)
+    images = same.groups()
+    members = manifest["key"].groupby(images).agg(list)
     repeated = members[members.map(len) > 1]
     name = KEPT_TOGETHER[duplicates]
     report.totals[name] = len(repeated)
     report.items += [(", ".join(keys), name) for keys in repeated]
     if same.num_unreadable:
         report.totals[UNREADABLE] = same.num_unreadable
-    drawn = random_splits(manifest, validation, test, seed, pictures=pictures)
+    drawn = random_splits(manifest, validation, test, seed, images=images)
     keep_cleaning(drawn, report)
     return drawn
 
 
-def _connected(manifest: Manifest, pictures: np.ndarray) -> np.ndarray:
-    """Returns a number for each row, the same where rows share subject or picture."""
+def _connected(manifest: Manifest, images: np.ndarray) -> np.ndarray:
+    """Returns a number for each row, the same where rows share subject or image."""
     rows = pd.Series(np.arange(len(manifest)))
     subjects = manifest["subject"].to_numpy()
     # The first row of the same value; nobody knows who "" is.
     same_person = rows.groupby(subjects).transform("min").where(subjects != "", rows)
-    same_picture = rows.groupby(pictures).transform("min")
-    firsts = [same_person.to_numpy(), same_picture.to_numpy()]
+    same_image = rows.groupby(images).transform("min")
+    firsts = [same_person.to_numpy(), same_image.to_numpy()]
     return connected(len(rows), [(rows.to_numpy(), first) for first in firsts])
 
 
@@ -209,7 +209,7 @@ def _takes(position: np.ndarray, share: float) -> np.ndarray:
 def check_subject_exclusive(
     manifest: Manifest, splits: Mapping[str, str] | None = None
 ) -> None:
-    """Raises ValueError if a subject is in two splits, or a split has no picture.
+    """Raises ValueError if a subject is in two splits, or a split has no image.
 
     Args:
         manifest: A manifest.
@@ -230,7 +230,7 @@ def check_subject_exclusive(
             belongs[part] = name
         if not own.isin(expression.split("+")).any():
             raise ValueError(
-                f"Empty split. {name!r} ({expression}) holds no picture; splits there "
+                f"Empty split. {name!r} ({expression}) holds no image; splits there "
                 f"are: {sorted(own.unique())}."
             )
     used = own.isin(belongs)

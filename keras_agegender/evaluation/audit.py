@@ -17,9 +17,9 @@ from keras_agegender.datasets.duplicates import (
     METHOD,
     NEAR,
     HashCache,
-    PictureHashes,
+    ImageHashes,
     check_imagehash,
-    hash_pictures,
+    hash_images,
     near_contents,
 )
 from keras_agegender.datasets.manifest import (
@@ -713,10 +713,10 @@ _NO_PAIRS = pd.DataFrame({"first": [], "second": [], "distance": []}, dtype="int
 
 def _hash(
     faces: FaceTable, looks: bool, cache: str | Path | None, progress: bool
-) -> PictureHashes:
+) -> ImageHashes:
     opened = HashCache(cache, METHOD) if looks and cache is not None else None
     try:
-        return hash_pictures(
+        return hash_images(
             faces.images(),
             len(faces.rows),
             looks=looks,
@@ -728,7 +728,7 @@ def _hash(
             opened.close()
 
 
-def _count_images(hashes: PictureHashes, looks: bool) -> dict[str, int]:
+def _count_images(hashes: ImageHashes, looks: bool) -> dict[str, int]:
     there = [content for content in hashes.contents if content]
     counts = {"there": len(there), "absent": len(hashes.contents) - len(there)}
     if looks:

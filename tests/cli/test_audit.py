@@ -91,7 +91,7 @@ def test_label_files(tmp_path, capsys):
     rows = {k: [adience_row(k, k), adience_row(9, k, gender="u")] for k in range(5)}
     write_adience(tmp_path, rows, tree=None)
     code, out, _ = run(capsys, tmp_path, "--no-near")
-    assert code == 0 and "left out: no gender" in out
+    assert code == 0 and "dropped: no gender" in out
     _, out, _ = run(capsys, tmp_path, "--no-near", "--require-labels", "any")
     assert "10 faces" in out
 

@@ -102,8 +102,8 @@ def test_absent_pictures_are_left_out_and_named(tmp_path):
     manifest, _ = read_adience(directory, directory)
     (directory / manifest["key"][0]).unlink()
     manifest, report = read_adience(directory, directory)
-    assert report.dropped["no picture file"] == 1
-    assert ("no picture file") in [reason for _, reason in report.items]
+    assert report.dropped["no image file"] == 1
+    assert ("no image file") in [reason for _, reason in report.items]
     assert len(manifest) == 4
 
 
@@ -182,12 +182,12 @@ def test_odd_names_are_rows_like_others(tmp_path, name):
     rows[0].append(adience_row(2, 0, original_image=name))
     write_adience(tmp_path, rows, tree=None)
     manifest, report = read_adience(tmp_path, tmp_path)
-    assert len(manifest) == 5 and report.dropped == {"no picture file": 1}
+    assert len(manifest) == 5 and report.dropped == {"no image file": 1}
 
 
 def test_no_usable_row(tmp_path):
     rows = {0: [adience_row(0, 0, "None", "u")]}
-    with pytest.raises(ValueError, match="No picture of 1 rows"):
+    with pytest.raises(ValueError, match="No image of 1 rows"):
         read_adience(write_adience(tmp_path, rows, tree=None))
 
 

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from keras_agegender.datasets.augment import augment_image
+from keras_agegender.datasets.pipeline import augment_image
 from keras_agegender.models.augmentation import Augmentation, add_augmentation
 
 COUNT = 600

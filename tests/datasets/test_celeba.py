@@ -55,7 +55,7 @@ def test_absent_pictures_are_counted(folder):
     (folder / "img_align_celeba" / NAMES[0]).unlink()
     manifest, report = read_celeba(folder)
     assert len(manifest) == 2
-    assert report.items == [(NAMES[0], "no picture file")]
+    assert report.items == [(NAMES[0], "no image file")]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_absent_pictures_are_counted(folder):
         (
             "list_attr_celeba.txt",
             ("000001.jpg", "../01.jpg"),
-            "below the picture folder",
+            "below the image folder",
         ),
         (
             "list_eval_partition.txt",

@@ -105,7 +105,7 @@ def test_further_columns_become_outputs(tmp_path):
     told = str(report)
     assert "column 'note' not used: it looks like an id: 60 different values" in told
     assert "column 'same' not used: it holds fewer than two" in told
-    assert report.totals["repeated pictures, kept"] == 56
+    assert report.totals["repeated images, kept"] == 56
 
 
 def test_unknown_values_of_further_columns(tmp_path):
@@ -199,11 +199,11 @@ def test_rows_without_a_picture_are_named(tmp_path):
     lines = ("0.jpg,4", *(f"no{n}.jpg,4" for n in range(5)))
     _, report = read_csv(write(tmp_path, *lines, header="image,age"), **ALL)
     lines = str(report).splitlines()
-    assert lines[-2].split() == ["left", "out:", "no", "picture", "file", "5"]
+    assert lines[-2].split() == ["dropped:", "no", "image", "file", "5"]
     assert lines[-1] == "    no0.jpg, no1.jpg, no2.jpg and 2 more"
     text = report.items_text().splitlines()
     assert text[0] == "item,reason,left_out" and len(text) == 6
-    assert text[5] == "no4.jpg,no picture file,True"
+    assert text[5] == "no4.jpg,no image file,True"
 
 
 def test_repeated_pictures_with_other_labels_are_named(tmp_path):
@@ -220,8 +220,8 @@ def test_repeated_pictures_with_other_labels_are_named(tmp_path):
         header="image,age,gender,hat,depth",
     )  # fmt: skip
     manifest, report = read_csv(file, **ALL)
-    assert report.totals["repeated pictures, kept"] == 5
-    contradicted = "repeated pictures with other labels, kept"
+    assert report.totals["repeated images, kept"] == 5
+    contradicted = "repeated images with other labels, kept"
     assert report.totals[contradicted] == 3
     assert report.items == [
         ("0.jpg, 0.jpg#2 (gender)", contradicted),
@@ -315,7 +315,7 @@ def test_a_name_longer_than_any_files_is_no_picture(tmp_path):
         tmp_path, "0.jpg,m", f"{'x' * 300}.jpg,f", header="image,gender", pictures=1
     )  # fmt: skip
     manifest, report = read_csv(file, validation=0, test=0)
-    assert len(manifest) == 1 and report.dropped == {"no picture file": 1}
+    assert len(manifest) == 1 and report.dropped == {"no image file": 1}
 
 
 def test_an_error_quotes_the_beginning_of_a_long_cell(tmp_path):
@@ -330,8 +330,8 @@ def test_pictures_in_another_folder_and_absent_ones(tmp_path):
     write_picture(tmp_path / "pictures" / "0.jpg")
     manifest, report = read_csv(file, images_dir=tmp_path / "pictures", **ALL)
     assert len(manifest) == 1
-    assert report.items == [("9.jpg", "no picture file")]
-    with pytest.raises(ValueError, match="None of the 2 pictures"):
+    assert report.items == [("9.jpg", "no image file")]
+    with pytest.raises(ValueError, match="None of the 2 images"):
         read_csv(file)
 
 
@@ -344,7 +344,7 @@ def test_pictures_in_another_folder_and_absent_ones(tmp_path):
         ("0.jpg,-5,m,a", "column 'age'"),
         ("0.jpg,27,1,a", "column 'gender'.*--female.*'1'"),
         ("0.jpg,27,x,a", "column 'gender'.*'x'"),
-        (",27,m,a", "line 2, column 'image': expected a picture file"),
+        (",27,m,a", "line 2, column 'image': expected an image file"),
         ("0.jpg,27,m", "line 2: expected 4 values separated by ',', received 3"),
     ],
 )
@@ -388,10 +388,10 @@ def test_pictures_outside_of_the_folder_are_reported(tmp_path):
     (folder / "labels.csv").write_text("\n".join(["image,hat", *rows]), "utf-8")
     manifest, report = read_csv(folder / "labels.csv", validation=0, test=0)
     assert len(manifest) == 5
-    assert report.totals["pictures outside of the folder, kept"] == 3
-    outside = [item for item, why in report.items if why.startswith("pictures outside")]
+    assert report.totals["images outside of the folder, kept"] == 3
+    outside = [item for item, why in report.items if why.startswith("images outside")]
     assert outside == ["../up.jpg", str(tmp_path / "absolute.jpg"), "link.jpg"]
-    assert "pictures outside of the folder, kept" in str(report)
+    assert "images outside of the folder, kept" in str(report)
 
 
 @pytest.mark.parametrize("letter", ["\n", "\r\n", "\u2028", "\x0b", "\x85"])

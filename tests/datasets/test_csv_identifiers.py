@@ -7,8 +7,7 @@ import uuid
 import pytest
 from sample_data import write_picture
 
-from keras_agegender.datasets.readers.csv import read_csv
-from keras_agegender.datasets.readers.csv_columns import identifier_reason
+from keras_agegender.datasets.readers.csv import identifier_reason, read_csv
 
 # Column -> the text of row n, and what is said of it.
 IDENTIFIERS = {

@@ -99,11 +99,11 @@ def two_rows(**values):
 
 def test_a_file_keeps_what_cleaning_did(tmp_path):
     report = CleaningReport("csv", rows_read=3)
-    report.drop("c.jpg", "no picture file")
+    report.drop("c.jpg", "no image file")
     manifest = make_manifest(two_rows(), cleaning=report)
     write_manifest(manifest, tmp_path / "m.csv")
     cleaning = read_manifest(tmp_path / "m.csv").cleaning
-    assert cleaning["left_out"] == {"no picture file": 1}
+    assert cleaning["left_out"] == {"no image file": 1}
     assert cleaning["rows_kept"] == 2 and "items" not in cleaning
     write_manifest(make_manifest(two_rows()), tmp_path / "n.csv")
     assert read_manifest(tmp_path / "n.csv").cleaning is None
@@ -137,7 +137,7 @@ def own_groups():
         for n in range(6)
     ]
     report = CleaningReport("csv", rows_read=7)
-    report.drop("7.jpg", "no picture file")
+    report.drop("7.jpg", "no image file")
     return make_manifest(rows, HEADS, THREE_GROUPS, cleaning=report)
 
 

@@ -18,7 +18,7 @@ from keras_agegender.datasets.duplicates import (
     check_imagehash,
     default_cache_file,
     find_near_pairs,
-    hash_pictures,
+    hash_images,
     perceptual_hash,
     rows_of,
 )
@@ -84,19 +84,19 @@ def test_hashes_of_pictures(tmp_path):
     pytest.importorskip("imagehash")
     one, other = encode_jpeg(face(0)), encode_jpeg(face(1))
     blank = encode_jpeg(np.full((40, 40, 3), 9, "uint8"))
-    found = hash_pictures([one, None, other, b"no picture", one, blank])
+    found = hash_images([one, None, other, b"no picture", one, blank])
     assert found.contents[0] == found.contents[4] != found.contents[2]
     assert found.contents[1] == ""
     assert set(found.looks) == {found.contents[0], found.contents[2]}
     assert set(found.unreadable) == {found.contents[3]}
-    assert "not a picture" in found.unreadable[found.contents[3]]
+    assert "not an image" in found.unreadable[found.contents[3]]
 
 
 def test_hashes_are_kept_by_content(tmp_path, monkeypatch):
     pytest.importorskip("imagehash")
     pictures = [encode_jpeg(face(n)) for n in range(3)]
     cache = HashCache(tmp_path / "new" / "hashes.sqlite", METHOD)
-    first = hash_pictures(pictures[:2], cache=cache)
+    first = hash_images(pictures[:2], cache=cache)
     cache.close()
     decoded = []
 
@@ -107,7 +107,7 @@ def test_hashes_are_kept_by_content(tmp_path, monkeypatch):
     name = "keras_agegender.datasets.duplicates.perceptual_hash"
     monkeypatch.setattr(name, count)
     cache = HashCache(tmp_path / "new" / "hashes.sqlite", METHOD)
-    second = hash_pictures(pictures[::-1], cache=cache)
+    second = hash_images(pictures[::-1], cache=cache)
     assert decoded == [pictures[2]]
     assert {c: second.looks[c] for c in first.looks} == first.looks
     # Hashes made in another way are not taken for these.
@@ -175,5 +175,5 @@ def test_an_absent_package_names_the_extra(monkeypatch):
     with pytest.raises(ImportError, match=r"keras-agegender\[audit\]"):
         check_imagehash()
     with pytest.raises(ImportError, match="imagehash"):
-        hash_pictures([b""])
-    assert hash_pictures([b""], looks=False).contents[0].startswith("e3b0c442")
+        hash_images([b""])
+    assert hash_images([b""], looks=False).contents[0].startswith("e3b0c442")

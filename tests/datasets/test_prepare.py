@@ -237,8 +237,8 @@ def test_rows_that_cleaning_left_out_lie_beside_the_dataset(tmp_path):
     file = tmp_path / "out" / "cleaning.csv"
     assert file.read_text("utf-8").splitlines() == [
         "item,reason,left_out",
-        "gone.jpg,no picture file,True",
-        '"0.jpg, 0.jpg#2 (gender, hat)","repeated pictures with other labels, kept",'
+        "gone.jpg,no image file,True",
+        '"0.jpg, 0.jpg#2 (gender, hat)","repeated images with other labels, kept",'
         "False",
     ]
     assert f"dropped or repeated rows: {file}" in str(report)

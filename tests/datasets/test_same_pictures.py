@@ -10,10 +10,10 @@ from hypothesis import given, settings, strategies as st
 import keras_agegender as kag
 from keras_agegender.datasets.duplicates import (
     LEFT_OUT,
-    SamePictures,
+    SameImages,
     connected,
     drop_duplicates,
-    find_same_pictures,
+    find_same_images,
 )
 from keras_agegender.datasets.manifest import CleaningReport, make_manifest
 from keras_agegender.datasets.readers.csv import read_csv
@@ -124,7 +124,7 @@ def test_several_splits_may_lose_pictures(folder):
     report = CleaningReport("mine", rows_read=5)
     kept = drop_duplicates(manifest, report, splits=("train", "validation"))
     assert list(kept["key"]) == [key for key, _ in rows[1:]]
-    with pytest.raises(ValueError, match="No picture of train is left"):
+    with pytest.raises(ValueError, match="No image of train is left"):
         drop_duplicates(manifest.iloc[[1, 3]], report)
 
 
@@ -154,13 +154,13 @@ def test_pictures_that_are_no_pictures_are_counted(folder):
 def test_a_picture_like_two_others_joins_them():
     """a and b look the same, b and c do; d is alone; two rows have c."""
     near = pd.DataFrame({"a": ["a", "c"], "b": ["b", "b"]})
-    same = SamePictures(["c", "d", "a", "b", "c"], near)
+    same = SameImages(["c", "d", "a", "b", "c"], near)
     groups = same.groups()
     assert len(set(groups[[0, 2, 3, 4]])) == 1 and groups[1] != groups[0]
 
 
 def test_one_path_is_one_picture_there_or_not(tmp_path):
-    groups = find_same_pictures(["absent", "other", "absent"]).groups()
+    groups = find_same_images(["absent", "other", "absent"]).groups()
     assert groups[0] == groups[2] != groups[1]
 
 

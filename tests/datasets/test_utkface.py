@@ -84,7 +84,7 @@ def test_splits_are_drawn(tmp_path):
 
 
 def test_no_pictures(tmp_path):
-    with pytest.raises(ValueError, match="No picture of 0"):
+    with pytest.raises(ValueError, match="No image of 0"):
         read_utkface(tmp_path)
     with pytest.raises(ValueError, match="There is no folder"):
         read_utkface(tmp_path / "nowhere")

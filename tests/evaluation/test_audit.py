@@ -247,7 +247,7 @@ def test_a_csv_file_keeps_its_splits_and_subjects(tmp_path):
     assert list(found.rows["split"]) == ["train", "test", "validation"]
     assert list(found.rows["subject"]) == ["p", "p", ""]
     assert list(found.rows["age_years"]) == [30, 30, -1]
-    assert found.dropped == [("gone.jpg", "no picture file")]
+    assert found.dropped == [("gone.jpg", "no image file")]
     assert found.cleaning["rows_kept"] == 3
 
 

@@ -17,7 +17,7 @@ import pytest
 from sample_data import make_rows, write_picture
 
 from keras_agegender.cli import main as cli
-from keras_agegender.datasets import duplicates as same_pictures, prepare as blocks
+from keras_agegender.datasets import duplicates as same_images, prepare as blocks
 from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.faces.preprocessing import Preprocessing
@@ -154,13 +154,13 @@ def test_while_twins_are_looked_for(tmp_path, monkeypatch):
     for path in paths:
         write_picture(path)
     paths[2].write_bytes(np.roll(np.frombuffer(paths[2].read_bytes(), "uint8"), 1))
-    read = same_pictures.file_hash
+    read = same_images.file_hash
 
     def disturbed(file):
         paths[0].unlink(missing_ok=True)
         return read(file)
 
-    monkeypatch.setattr(same_pictures, "file_hash", disturbed)
-    found = same_pictures.find_same_pictures([str(path) for path in paths]).contents
+    monkeypatch.setattr(same_images, "file_hash", disturbed)
+    found = same_images.find_same_images([str(path) for path in paths]).contents
     assert found[0] == str(paths[0])  # `prepare` will say that it is unreadable
     assert found[1] == found[3] != found[2]

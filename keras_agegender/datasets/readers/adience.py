@@ -107,7 +107,7 @@ COLUMNS = (
     "fiducial_score",
 )
 NUM_FOLDS = 5
-# Tree -> path of a picture in it.
+# Tree -> path of an image in it.
 TREES = {
     "faces": "faces/{user_id}/coarse_tilt_aligned_face.{face_id}.{original_image}",
     "aligned": "aligned/{user_id}/landmark_aligned_face.{face_id}.{original_image}",
@@ -138,7 +138,7 @@ def read_adience(
     """Reads Adience's fold files, cleaned by the report's rules.
 
     Ages are corrected by the report's Table 0, and the misprint `(25, 23)` to 25-32;
-    genders `u` and none count as unknown. Pictures whose file is absent are left out,
+    genders `u` and none count as unknown. Images whose file is absent are left out,
     counted and named in the report.
 
     Args:
@@ -156,7 +156,7 @@ def read_adience(
 
     Returns:
         `(manifest, report)`. Splits are `fold_0` … `fold_4`, the subject is `face_id`,
-        as Adience numbers people, the album `user_id`, whose pictures they are.
+        as Adience numbers people, the album `user_id`, whose images they are.
 
     Raises:
         ValueError: If a file is absent or damaged, a label unknown, a name unsafe, or
@@ -183,7 +183,7 @@ def read_adience(
             rows.append(_number_repeats(made, seen, report))
     if not rows:
         raise ValueError(
-            f"No picture of {report.rows_read} rows in {labels_dir} is usable: "
+            f"No image of {report.rows_read} rows in {labels_dir} is usable: "
             f"{dict(report.dropped)}."
         )
     manifest = make_manifest(rows, cleaning=report, shared_subjects=shared_subjects)
@@ -271,7 +271,7 @@ def _clean(
     path = Path(images_dir or ".") / key
     # `Path.is_file` raises an error of names that are longer than any file's.
     if images_dir is not None and not os.path.isfile(path):
-        report.drop(key, "no picture file")
+        report.drop(key, "no image file")
         return None
     return {
         "key": key,

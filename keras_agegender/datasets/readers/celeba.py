@@ -1,4 +1,4 @@
-"""CelebA: attribute list, partition and pictures become a manifest.
+"""CelebA: attribute list, partition and images become a manifest.
 
 Liu et al., "Deep Learning Face Attributes in the Wild", ICCV 2015. It has 40
 attributes, `Male` among them, and no age; the report pretrains on it. TensorFlow
@@ -21,7 +21,7 @@ ATTRIBUTES_FILE = "list_attr_celeba.txt"
 PARTITION_FILE = "list_eval_partition.txt"
 IDENTITY_FILE = "identity_CelebA.txt"
 PARTITIONS = {"0": "train", "1": "validation", "2": "test"}
-PICTURE_FOLDERS = ("img_align_celeba", "img_celeba", "images", ".")
+IMAGE_FOLDERS = ("img_align_celeba", "img_celeba", "images", ".")
 GOOGLE_DRIVE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 
 
@@ -32,7 +32,7 @@ def read_celeba(
 
     Args:
         directory: Folder with `list_attr_celeba.txt`, `list_eval_partition.txt` and the
-            pictures in `img_align_celeba/` (or `img_celeba/`, `images/`, or beside the
+            images in `img_align_celeba/` (or `img_celeba/`, `images/`, or beside the
             lists). With `identity_CelebA.txt` subjects are known too.
         shared_subjects: Whether a subject may be in two partitions, which an audit
             reports. Defaults to `False`: that is an error. CelebA's own do not share.
@@ -40,10 +40,10 @@ def read_celeba(
     Returns:
         `(manifest, report)`, with CelebA's own splits, gender from `Male`, no age
         groups, and a column of 0 and 1 for each of the 40 attributes. The encodings
-        `"attributes"` and `"gender"` fit it. Pictures without a file are left out.
+        `"attributes"` and `"gender"` fit it. Images without a file are left out.
 
     Raises:
-        ValueError: If a list is absent or damaged, or no picture is there.
+        ValueError: If a list is absent or damaged, or no image is there.
 
     Example:
     >>> manifest, report = read_celeba("data/celeba")  # doctest: +SKIP
@@ -55,7 +55,7 @@ def read_celeba(
     identities = {}
     if (directory / IDENTITY_FILE).exists():
         identities = dict(_read_pairs(directory / IDENTITY_FILE))
-    folder = _picture_folder(directory)
+    folder = _image_folder(directory)
     report = CleaningReport("celeba")
     rows = []
     for where, name, attributes in _read_attributes(directory / ATTRIBUTES_FILE):
@@ -66,7 +66,7 @@ def read_celeba(
                 f"{where}: {name!r} has no partition 0, 1 or 2 in {PARTITION_FILE}."
             )
         if not (folder / name).is_file():
-            report.drop(name, "no picture file")
+            report.drop(name, "no image file")
             continue
         rows.append(
             {
@@ -80,7 +80,7 @@ def read_celeba(
             }
         )
     if not rows:
-        raise ValueError(f"None of {report.rows_read} listed pictures is in {folder}.")
+        raise ValueError(f"None of {report.rows_read} listed images is in {folder}.")
     manifest = make_manifest(rows, cleaning=report, shared_subjects=shared_subjects)
     return manifest, report
 
@@ -94,7 +94,7 @@ def write_celeba_from_tfds(
 ) -> Path:
     """Writes TensorFlow Datasets' `celeb_a` as a folder that `read_celeba` reads.
 
-    Pictures keep their JPEG bytes. TensorFlow Datasets does not keep their names: they
+    Images keep their JPEG bytes. TensorFlow Datasets does not keep their names: they
     are numbered in its order, which is not CelebA's. A second call goes on where the
     first was interrupted.
 
@@ -117,7 +117,7 @@ def write_celeba_from_tfds(
     import tensorflow_datasets as tfds
 
     directory = Path(directory)
-    folder = directory / PICTURE_FOLDERS[0]
+    folder = directory / IMAGE_FOLDERS[0]
     builder = _open_tfds(tfds, data_dir, download)
     folder.mkdir(parents=True, exist_ok=True)
     attributes = []
@@ -164,7 +164,7 @@ def _open_tfds(tfds: Any, data_dir: str | Path | None, download: bool) -> Any:
 
 
 def _read_attributes(file: Path) -> Iterator[tuple[str, str, dict[str, int]]]:
-    """Yields (where, picture, attributes) per row of the attribute list."""
+    """Yields (where, image, attributes) per row of the attribute list."""
     lines = _lines(file)
     names = lines[1].split() if len(lines) > 1 else []
     if sorted(names) != sorted(CELEBA_ATTRIBUTES):
@@ -206,7 +206,7 @@ def _read_pairs(file: Path) -> Iterator[tuple[str, str]]:
 def _check_name(where: str, name: str) -> None:
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise ValueError(
-            f"{where}: expected a path below the picture folder. Received: {name!r}."
+            f"{where}: expected a path below the image folder. Received: {name!r}."
         )
 
 
@@ -222,8 +222,8 @@ def _lines(file: Path) -> list[str]:
         raise ValueError(f"{file} is not a text file: {error.reason}.") from error
 
 
-def _picture_folder(directory: Path) -> Path:
-    for name in PICTURE_FOLDERS[:-1]:
+def _image_folder(directory: Path) -> Path:
+    for name in IMAGE_FOLDERS[:-1]:
         if (directory / name).is_dir():
             return directory / name
     return directory

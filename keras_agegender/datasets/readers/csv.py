@@ -7,9 +7,10 @@ import io
 import math
 import os
 import re
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,10 @@ from keras_agegender.datasets.manifest import (
     make_manifest,
     quoted,
 )
-from keras_agegender.datasets.readers.csv_columns import (
-    KEEP,
-    UNKNOWN,
-    check_kept,
-    known_text,
-    order_hint,
-    read_extra_column,
-)
 from keras_agegender.datasets.splits import SPLITS, check_shares, draw_splits
+from keras_agegender.encodings.head import NAME, RESERVED_NAMES
 from keras_agegender.encodings.head_types import HEAD_TYPES
+from keras_agegender.encodings.registry import is_encoding_output
 from keras_agegender.files import file_hash
 from keras_agegender.labels import (
     GENDERS,
@@ -177,25 +172,25 @@ def _gender(cell: Cell, genders: Mapping[str, str], report: CleaningReport) -> i
     )
 
 
-REPEATED = "repeated pictures, kept"
-CONTRADICTED = "repeated pictures with other labels, kept"
+REPEATED = "repeated images, kept"
+CONTRADICTED = "repeated images with other labels, kept"
 _LABELS = {"age_group": "categorical", "age_years": "years", "gender": "binary"}
 
 
-def report_repeated_pictures(
+def report_repeated_images(
     rows: Sequence[Mapping[str, Any]],
     heads: Mapping[str, Mapping[str, Any]],
     report: CleaningReport,
 ) -> None:
-    """Counts rows that repeat a picture, and names pictures whose labels contradict.
+    """Counts rows that repeat an image, and names images whose labels contradict.
 
     Args:
         rows: What a manifest is made of, `key` and `path` at least.
         heads: Further column -> `{"kind": …}`; these are compared too.
-        report: Where it is counted. Nothing is added where no picture is repeated.
+        report: Where it is counted. Nothing is added where no image is repeated.
     """
     kinds = _LABELS | {name: head["kind"] for name, head in heads.items()}
-    repeated = repeated_pictures([row["path"] for row in rows])
+    repeated = repeated_images([row["path"] for row in rows])
     contradicted = 0
     for numbers in repeated:
         same = [rows[number] for number in numbers]
@@ -214,8 +209,8 @@ def report_repeated_pictures(
         report.totals[CONTRADICTED] = contradicted
 
 
-def repeated_pictures(paths: Sequence[str]) -> list[list[int]]:
-    """Returns the positions of files that are one picture, two or more in each list.
+def repeated_images(paths: Sequence[str]) -> list[list[int]]:
+    """Returns the positions of files that are one image, two or more in each list.
 
     Files are one if their bytes are; only files of one size are read.
 
@@ -252,7 +247,7 @@ def _is_known(value: float | None, kind: str) -> bool:
 
 
 # By ../, an absolute path or a link: to be looked at in a stranger's file.
-OUTSIDE = "pictures outside of the folder, kept"
+OUTSIDE = "images outside of the folder, kept"
 DELIMITERS = ",;\t|"
 # Role -> names of the columns that have it where the caller does not say.
 USUAL_NAMES = {
@@ -286,7 +281,7 @@ def read_csv(
     duplicates: str | None = None,
     cache: str | Path | None = None,
 ) -> tuple[Manifest, CleaningReport]:
-    """Reads pictures and labels from a CSV file.
+    """Reads images and labels from a CSV file.
 
     The first line names the columns; they may be separated by comma, semicolon, tab or
     bar. Empty cells, `NA`, `nan`, `None`, `unknown` and `-1` are unknown labels, which
@@ -294,20 +289,20 @@ def read_csv(
 
     Args:
         file: The CSV file, UTF-8.
-        image_column: Column of picture files. `None` takes the one called `image`,
+        image_column: Column of image files. `None` takes the one called `image`,
             `file`, `path` or `filename`.
         age_column: Column of ages in years (`27`), which are kept as `age_years`, or of
             groups by name (`25-32`, `(25, 32)`, `70+`). `None` takes the one called
             `age`, `age_group` or `age_years`, if any; an `age_group` of just numbers
             must be named, as they may be ids.
         gender_column: Column of genders. `None` takes `gender` or `sex`, if any.
-        subject_column: Column that says who is on the picture, so that nobody is in two
+        subject_column: Column that says who is on the image, so that nobody is in two
             splits. `None` takes `subject`, `identity` or `person`, if any.
-        album_column: Column that says whose pictures they are, or of which occasion,
+        album_column: Column that says whose images they are, or of which occasion,
             for `compare(cluster="album")`. `None` takes `album`, if any.
         split_column: Column with `train`, `validation` (or `val`) and `test`. `None`
             takes `split`, if any; without one, splits are drawn.
-        images_dir: Folder that relative picture files start from. `None` is the folder
+        images_dir: Folder that relative image files start from. `None` is the folder
             of the CSV file.
         gender_values: Value -> `"female"` or `"male"`, beside `f`, `m`, `female`,
             `male`, `woman`, `man`. Numbers need it: datasets disagree on them.
@@ -328,18 +323,18 @@ def read_csv(
         validation: Share of subjects that validate where splits are drawn.
         test: Share of subjects that test where splits are drawn.
         seed: Seed of the splits drawn. Defaults to 0.
-        duplicates: Which pictures are never in two splits: those of the same bytes
+        duplicates: Which images are never in two splits: those of the same bytes
             (`"exact"`), or those that look the same as well (`"near"`, which needs the
             extra `audit`). Where splits are drawn, they stay together; where the file
-            has splits, training pictures that another split has are left out. `None`
+            has splits, training images that another split has are left out. `None`
             (default) keeps exact ones together, and leaves the file's splits alone.
         cache: File in which perceptual hashes are kept by content, for the next time.
             `None` (default) keeps none.
 
     Returns:
         `(manifest, report)`. The report says which columns became what, how many ages
-        were moved to the nearer group, which rows were left out because their picture
-        is not there, and which pictures are there twice with other labels.
+        were moved to the nearer group, which rows were left out because their image
+        is not there, and which images are there twice with other labels.
 
     Raises:
         ValueError: If file, columns or a value cannot be understood; the message says
@@ -439,13 +434,13 @@ def read_csv_as_is(
         ):
             report.drop(cells["image"].text, GAP)
             continue
-        made_row = _find_picture(cells["image"], base, seen, report)
+        made_row = _find_image(cells["image"], base, seen, report)
         if made_row is not None:
             made.append({**made_row, **labels})
             kept.append((number, row))
     if not made:
         raise ValueError(
-            f"None of the {len(rows)} pictures in {file} is there. Relative files "
+            f"None of the {len(rows)} images in {file} is there. Relative files "
             f"start from {base}; say where with `images_dir` "
             f"(--images). First: {quoted(rows[0][1][roles['image']])}."
         )
@@ -453,7 +448,7 @@ def read_csv_as_is(
     heads = _add_extra_columns(made, kept, file, free, extra, report)
     for made_row, (_, row) in zip(made, kept, strict=True):
         made_row |= {name: known_text(row[name]) for name in keep_columns}
-    report_repeated_pictures(made, heads, report)
+    report_repeated_images(made, heads, report)
     if all(row.get("age_years", MISSING) == MISSING for row in made):
         for row in made:
             row.pop("age_years", None)
@@ -533,22 +528,22 @@ def _find_roles(
     if "image" not in roles:
         raise ValueError(
             f"{file} has no column called {', '.join(USUAL_NAMES['image'])}. Say which "
-            "holds the pictures with `image_column` (--image-column). "
+            "holds the images with `image_column` (--image-column). "
             f"Columns: {list(names)}."
         )
     return roles
 
 
-def _find_picture(
+def _find_image(
     cell: Cell, base: Path, seen: Counter[str], report: CleaningReport
 ) -> dict[str, str] | None:
     if not cell.text:
-        raise ValueError(f"{cell.where}: expected a picture file, found nothing.")
+        raise ValueError(f"{cell.where}: expected an image file, found nothing.")
     path = base / cell.text
     key = Path(cell.text).as_posix()
     # `Path.is_file` raises an error of names that are longer than any file's.
     if not os.path.isfile(path):
-        report.drop(key, "no picture file")
+        report.drop(key, "no image file")
         return None
     if not path.resolve().is_relative_to(base.resolve()):
         report.totals[OUTSIDE] = report.totals.get(OUTSIDE, 0) + 1
@@ -607,3 +602,393 @@ def _add_extra_columns(
             text += order_hint(name, column.classes)
         report.totals[text] = column.num_known
     return heads
+
+
+# -- which columns become outputs ------------------------------------------------------
+
+# From so many known cells on, a share of different values above the next means that
+# (nearly) every row has its own.
+FEWEST_CELLS, MOSTLY_DIFFERENT = 10, 0.9
+# A name that ends with one of these words, or of these, is an id's. Then different
+# values in more than half of the rows are enough, or more than `MOST_CLASSES`.
+ID_WORDS = {"id", "ids", "index", "idx", "no", "nr", "number", "key"}
+PEOPLE = {
+    "client", "customer", "employee", "identity", "member", "patient", "people",
+    "person", "student", "subject", "user",
+}  # fmt: skip
+THINGS = {
+    "album", "batch", "face", "file", "frame", "image", "img", "item", "object",
+    "photo", "picture", "record", "row", "sample", "session", "track", "video",
+}  # fmt: skip
+OFTEN_DIFFERENT, MOST_CLASSES = 0.5, 10
+# Written together, as in "userid"; not every ending is one: "grid", "humid", "casino".
+GLUED = re.compile(
+    f"({'|'.join(sorted(PEOPLE | THINGS))})({'|'.join(sorted(ID_WORDS))})"
+)
+# Words that name a row wherever they stand, however often a value repeats.
+ALWAYS_WORDS = {
+    "epoch", "guid", "phone", "plz", "postcode", "serial", "timestamp", "uuid", "zip",
+    "zipcode",
+}  # fmt: skip
+# Texts are classes if there are few of them, or so many rows for each on average.
+FEWEST_ROWS_PER_VALUE = 5
+
+PATTERNS = {
+    "a date": (
+        r"(19|20)\d\d([-/.])(0?[1-9]|1[0-2])\2(0?[1-9]|[12]\d|3[01])([T ][\d:.]+)?"
+        r"(Z|[+-]\d\d:?\d\d)?",  # ISO 8601
+        r"(0?[1-9]|1[0-2])/(0?[1-9]|[12]\d|3[01])/(19|20)?\d\d( .*)?",  # American
+        # European
+        r"(0?[1-9]|[12]\d|3[01])([-/.])(0?[1-9]|1[0-2])\2(19|20)?\d\d( .*)?",
+        r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])",
+    ),
+    "a time": (r"([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?",),
+    "an id": (
+        r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",  # a UUID
+        r"(?=.*[a-f])(?=.*\d)([0-9a-f]{16}|[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64})",
+    ),
+    "file names": (
+        r"https?://.+",
+        r".*[^\s.]\.(jpe?g|png|webp|bmp|gif|tiff?|heic|txt|json|xml|csv|npy|mat|pts)",
+    ),
+}
+
+
+def identifier_reason(name: str, texts: Sequence[str]) -> str | None:
+    """Returns why a column seems to name rows, or `None` if it does not.
+
+    Args:
+        name: The column's name.
+        texts: Its known cells, one per row; upper and lower case count as the same.
+
+    Example:
+    >>> identifier_reason("taken", ["2019-03-01", "2019-03-02"])
+    'it looks like a date'
+    >>> identifier_reason("row", [str(1000 + n) for n in range(40)])
+    'it looks like an id: 40 different values in 40 rows'
+    >>> identifier_reason("city", [f"city {n // 2}" for n in range(40)])
+    'too few rows per value: 20 different texts in 40 rows'
+    >>> identifier_reason("stars", ["1", "2", "3", "2", "1"])
+    """
+    if not texts:
+        return None
+    different = {text.lower() for text in texts}
+    for what, patterns in PATTERNS.items():
+        if any(
+            all(re.fullmatch(p, t, re.IGNORECASE) for t in different) for p in patterns
+        ):
+            return f"it looks like {what}"
+    counts = f"{len(different)} different values in {len(texts)} rows"
+    words = name_words(name)
+    if ALWAYS_WORDS & set(words) and len(different) > 2:
+        return f"it looks like an id: {counts}"
+    if any(_is_fraction(text) for text in different):
+        return None  # measurements differ from row to row too
+    share = len(different) / len(texts)
+    if _is_id_name(words) and (
+        (len(different) > 2 and share > OFTEN_DIFFERENT)
+        or len(different) > MOST_CLASSES
+    ):
+        hint = (
+            f"; if it says who is on an image, --subject-column {name} keeps one "
+            "person in one split"
+        )
+        return f"it looks like an id: {counts}" + (hint if share < 1 else "")
+    if len(texts) >= FEWEST_CELLS and share >= MOSTLY_DIFFERENT:
+        return f"it looks like an id: {counts}"
+    if (
+        len(different) > MOST_CLASSES
+        and len(texts) < FEWEST_ROWS_PER_VALUE * len(different)
+        and not all(_is_number(text) for text in different)
+    ):
+        return (
+            f"too few rows per value: {len(different)} different texts in {len(texts)} "
+            "rows"
+        )
+    return None
+
+
+def name_words(name: str) -> list[str]:
+    """Returns a name's words in lower case, without numbers at its end.
+
+    Example:
+    >>> name_words("PersonID_2")
+    ['person', 'id']
+    """
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)
+    while words and words[-1].isdigit():
+        words.pop()
+    return [word.lower() for word in words]
+
+
+def _is_id_name(words: Sequence[str]) -> bool:
+    last = words[-1] if words else ""
+    return last in ID_WORDS | PEOPLE or GLUED.fullmatch(last) is not None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_fraction(text: str) -> bool:
+    try:
+        return not float(text).is_integer()
+    except (ValueError, OverflowError):
+        return False
+
+
+UNKNOWN = ("", "na", "nan", "none", "unknown", "-1", "?")
+NO = ("0", "false", "no", "n")
+YES = ("1", "true", "yes", "y")
+MAX_CLASSES = 50
+# Words that have an order, lowest first; a column of three or more of one line may too.
+ORDERED_WORDS = (
+    ("xxs", "xs", "s", "m", "l", "xl", "xxl", "xxxl"),
+    ("tiny", "small", "medium", "large", "huge"),
+    ("short", "medium", "long"),
+    ("very low", "low", "medium", "moderate", "high", "very high"),
+    ("no", "mild", "moderate", "severe"),
+    ("light", "medium", "dark"),
+    ("never", "rarely", "sometimes", "often", "always"),
+    ("very bad", "bad", "poor", "fair", "ok", "good", "very good", "excellent"),
+    ("first", "second", "third", "fourth", "fifth"),
+)
+KEEP = "to group faces by it: --keep-columns (`keep_columns`)"
+
+
+@dataclass(frozen=True)
+class ExtraColumn:
+    """A column that becomes an output.
+
+    Attributes:
+        kind: As `Head.kind`.
+        classes: Names of a categorical column's classes, by id; else empty.
+        values: One per row: ids, 0 and 1, or numbers; -1 or NaN where unknown.
+    """
+
+    kind: str
+    classes: tuple[str, ...]
+    values: list[float]
+
+    @property
+    def num_known(self) -> int:
+        """Rows with a value."""
+        if HEAD_TYPES[self.kind].continuous:
+            return sum(not math.isnan(v) for v in self.values)
+        return sum(v != MISSING for v in self.values)
+
+
+def read_extra_column(
+    name: str,
+    cells: Sequence[tuple[str, str]],
+    kind: str | None = None,
+    *,
+    classes: Sequence[str] = (),
+    named: bool = False,
+) -> ExtraColumn | str:
+    """Returns a column as targets, or the reason why it cannot be one.
+
+    Args:
+        name: The column's name.
+        cells: (text, where it stands) of every row.
+        kind: As `Head.kind`. `None` takes the evident one: yes and no, 1 and 0, and
+            CelebA's 1 and -1 are binary, fractions and whole numbers beyond 50 values
+            regression, at most 50 different texts or whole numbers from 0 on
+            categorical.
+        classes: Names of the classes in their order; every value must be one of them.
+            Defaults to those that are there, in the order of their numbers or of the
+            alphabet.
+        named: Whether the caller asked for this column. One that was not asked for is
+            no output if it seems to name rows: ids, dates, file names.
+
+    Raises:
+        ValueError: If a value does not fit the kind that was asked for.
+    """
+    taken = name in RESERVED_NAMES or is_encoding_output(name)
+    if taken:
+        return f"the name {name!r} is taken; rename the column"
+    if not NAME.fullmatch(name):
+        return (
+            f"{name!r} cannot name an output (letters, digits, '_', '.', '-'); rename "
+            "the column"
+        )
+    if kind is not None and kind not in HEAD_TYPES:
+        raise ValueError(
+            f"Invalid kind of column {name!r}. Expected one of {tuple(HEAD_TYPES)}. "
+            f"Received: {kind!r}."
+        )
+    if classes:
+        kind = kind or "categorical"
+        if HEAD_TYPES[kind].column_values != "classes":
+            raise ValueError(
+                f"Invalid classes of column {name!r}. Expected none for the kind "
+                f"{kind!r}. Received: {', '.join(classes)}."
+            )
+        return replace(_categorical(cells, classes), kind=kind)
+    written = {t.lower() for t, _ in cells}
+    may_be_binary = kind is None or HEAD_TYPES[kind].binary
+    if may_be_binary and written - {"", "na", "nan"} == {"-1", "1"}:
+        cells = [("0" if t == "-1" else t, where) for t, where in cells]  # as CelebA
+        written = {t.lower() for t, _ in cells}
+    if kind is None and not named:
+        known = [t.lower() for t, _ in cells if t.lower() not in UNKNOWN]
+        reason = identifier_reason(name, known)
+        if reason is not None:
+            return f"{reason}; name it with --extra (`extra`) to use it"
+    numbers = [_number(t) for t in written - (set(UNKNOWN) - {"-1"})]
+    if (
+        kind is None
+        and all(n is not None for n in numbers)
+        and (any(n != int(n) for n in numbers if n is not None))
+    ):
+        kind = "regression"  # and -1 a number like another
+    texts = sorted(
+        written
+        - (set(UNKNOWN) - ({"-1"} if kind and HEAD_TYPES[kind].continuous else set()))
+    )
+    if len(texts) < 2:
+        return "it holds fewer than two different values"
+    kind = kind or _evident_kind(texts)
+    if kind is None:
+        return f"it holds {len(texts)} different texts"
+    return replace(_CELL_READERS[HEAD_TYPES[kind].column_values](cells), kind=kind)
+
+
+def check_kept(columns: Sequence[str], free: Sequence[str], file: Path) -> None:
+    """Raises a `ValueError` if a column cannot stay beside the faces.
+
+    Args:
+        columns: Those to keep.
+        free: Columns of the file without another role.
+        file: Where they are.
+    """
+    for name in columns:
+        if name not in free:
+            raise ValueError(
+                "Invalid `keep_columns` (--keep-columns). Expected columns without "
+                f"another role of {file}: {list(free)}. Received: {name!r}."
+            )
+        if name in RESERVED_NAMES or not NAME.fullmatch(name):
+            raise ValueError(
+                "Invalid `keep_columns` (--keep-columns). Expected a name of letters, "
+                "digits, '_', '.' and '-' that datasets do not use themselves. "
+                f"Received: {name!r}: rename the column."
+            )
+
+
+def known_text(cell: str) -> str:
+    """Returns the text of a cell, `""` where it says that nobody knows."""
+    text = cell.strip()
+    return "" if text.lower() in UNKNOWN else text
+
+
+def order_hint(name: str, classes: Sequence[str]) -> str:
+    """Returns how to declare the order of classes that look ordered, or `""`.
+
+    Args:
+        name: The column's name.
+        classes: Names of its classes.
+
+    Example:
+    >>> order_hint("size", ["large", "medium", "small"])
+    '; if ordered: --extra size:coral:small,medium,large, and other outputs behind it'
+    >>> order_hint("colour", ["blue", "green", "red"])
+    ''
+    """
+    words = {text.lower().replace("_", " "): text for text in classes}
+    for order in ORDERED_WORDS:
+        if len(words) == len(classes) >= 3 and set(words) <= set(order):
+            ordered = ",".join(words[word] for word in order if word in words)
+            option = shlex.quote(f"{name}:coral:{ordered}")
+            return f"; if ordered: --extra {option}, and other outputs behind it"
+    return ""
+
+
+def _evident_kind(texts: Sequence[str]) -> str | None:
+    if set(texts) <= {*NO, *YES}:
+        return "binary"
+    numbers = [_number(t) for t in texts]
+    if all(n is not None for n in numbers):
+        whole = sorted(int(n) for n in numbers if n == int(n or 0))
+        if whole == list(range(len(texts))) and len(texts) <= MAX_CLASSES:
+            return "categorical"
+        return "regression"
+    return "categorical" if len(texts) <= MAX_CLASSES else None
+
+
+def _binary(cells: Sequence[tuple[str, str]]) -> ExtraColumn:
+    values: list[float] = []
+    for text, where in cells:
+        word = text.lower()
+        if word in YES or word in NO:
+            values.append(int(word in YES))
+        elif word in UNKNOWN:
+            values.append(MISSING)
+        else:
+            raise ValueError(
+                f"{where}: expected one of {', '.join((*YES, *NO))}. "
+                f"Received: {quoted(text)}."
+            )
+    return ExtraColumn("binary", (), values)
+
+
+def _regression(cells: Sequence[tuple[str, str]]) -> ExtraColumn:
+    values = []
+    for text, where in cells:
+        number = _number(text)
+        if number is None and text.lower() not in UNKNOWN:
+            raise ValueError(f"{where}: expected a number. Received: {quoted(text)}.")
+        values.append(math.nan if number is None else number)
+    return ExtraColumn("regression", (), values)
+
+
+def _years(cells: Sequence[tuple[str, str]]) -> ExtraColumn:
+    column = _regression(cells)
+    values = [MISSING if math.isnan(v) else v for v in column.values]
+    for value, (text, where) in zip(values, cells, strict=True):
+        if value != MISSING and not 0 <= value <= MAX_AGE:
+            raise ValueError(
+                f"{where}: expected years in [0, {MAX_AGE}]. Received: {quoted(text)}."
+            )
+    return ExtraColumn("years", (), values)
+
+
+def _categorical(
+    cells: Sequence[tuple[str, str]], classes: Sequence[str] = ()
+) -> ExtraColumn:
+    if classes:
+        for text, where in cells:
+            if text not in classes and text.lower() not in UNKNOWN:
+                raise ValueError(
+                    f"{where}: expected one of {', '.join(classes)}. Received: "
+                    f"{quoted(text)}."
+                )
+    else:
+        known = {t for t, _ in cells if t.lower() not in UNKNOWN}
+        numeric = all(_number(t) is not None for t in known)
+        classes = sorted(known, key=lambda t: (_number(t) if numeric else 0, t))
+    lookup = {text: index for index, text in enumerate(classes)}
+    return ExtraColumn(
+        "categorical", tuple(classes), [lookup.get(t, MISSING) for t, _ in cells]
+    )
+
+
+# By `HeadType.column_values`.
+_CELL_READERS = {
+    "classes": _categorical,
+    "yes or no": _binary,
+    "numbers": _regression,
+    "years": _years,
+}
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

@@ -1,7 +1,7 @@
-"""UTKFace: pictures whose names hold the labels become a manifest.
+"""UTKFace: images whose names hold the labels become a manifest.
 
 Zhang, Song & Qi, "Age Progression/Regression by Conditional Adversarial Autoencoder",
-CVPR 2017. A picture is named `<age>_<gender>_<race>_<time>.jpg`, with gender 0 for male
+CVPR 2017. An image is named `<age>_<gender>_<race>_<time>.jpg`, with gender 0 for male
 and 1 for female; here, as everywhere in this library, it becomes 1 for male.
 """
 
@@ -51,20 +51,20 @@ def read_utkface(
     """Reads UTKFace's labels off its file names.
 
     Names that are not of the published form are left out, counted and listed in the
-    report; nothing is guessed. Nobody says who is on a picture, so that one person may
+    report; nothing is guessed. Nobody says who is on an image, so that one person may
     be in two splits: scores are a little better than on strangers.
 
     Args:
-        directory: Folder of pictures; folders in it are searched too.
+        directory: Folder of images; folders in it are searched too.
         age_groups: Age groups of the manifest, as `get_age_groups` takes them. Defaults
             to Adience's eight.
         unmapped_ages: What to do with ages between two groups: `"drop"` (default) drops
             the image, `"mask"` keeps its gender and years without an age group,
             `"nearest"` uses the nearer group, the younger of two equally near.
-        validation: Share of pictures that validate, in [0, 1). Defaults to 0.1.
-        test: Share of pictures that test, in [0, 1). Defaults to 0.1.
+        validation: Share of images that validate, in [0, 1). Defaults to 0.1.
+        test: Share of images that test, in [0, 1). Defaults to 0.1.
         seed: Seed of the split. Defaults to 0.
-        duplicates: Which pictures are never in two splits: those of the same bytes
+        duplicates: Which images are never in two splits: those of the same bytes
             (`"exact"`; `None`, the default, does so too), or those that look the same
             as well (`"near"`; UTKFace has hundreds), which needs the extra `audit`.
             It is not the default, as splits must not depend on what is installed.
@@ -77,7 +77,7 @@ def read_utkface(
         were moved to the nearer group (`num_moved`) or have none.
 
     Raises:
-        ValueError: If there is no such folder, or no usable picture in it.
+        ValueError: If there is no such folder, or no usable image in it.
         ImportError: If near duplicates are searched and `imagehash` is absent.
 
     Example:
@@ -88,7 +88,7 @@ def read_utkface(
     check_shares(validation, test)
     directory = Path(directory)
     if not directory.is_dir():
-        raise ValueError(f"There is no folder {directory} of UTKFace pictures.")
+        raise ValueError(f"There is no folder {directory} of UTKFace images.")
     groups = get_age_groups(age_groups)
     report = CleaningReport("utkface")
     rows = []
@@ -101,7 +101,7 @@ def read_utkface(
             rows.append({**row, "path": str(file)})
     if not rows:
         raise ValueError(
-            f"No picture of {report.rows_read} in {directory} is usable: expected "
+            f"No image of {report.rows_read} in {directory} is usable: expected "
             "names such as 27_1_0_20170116220224657.jpg."
         )
     manifest = make_manifest(rows, age_groups=groups, cleaning=report)
