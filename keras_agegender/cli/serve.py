@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_agegender.cli.console import (
     add_verb,
@@ -22,7 +22,6 @@ from keras_agegender.cli.console import (
 from keras_agegender.console import progress_bar
 from keras_agegender.files import atomic_write, exclusive_lock, lock_beside, verify
 from keras_agegender.run_directory import find_checkpoint
-from keras_agegender.serving import predictions as output
 from keras_agegender.serving.formats import (
     check_model,
     default_model,
@@ -30,13 +29,9 @@ from keras_agegender.serving.formats import (
     find_format,
     model_identity,
 )
-from keras_agegender.serving.pipeline import (
-    PHOTO_SUFFIXES,
-    VIDEO_SUFFIXES,
-    Source,
-    find_sources,
-    is_glob,
-)
+
+if TYPE_CHECKING:
+    from keras_agegender.serving.pipeline import Source
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 Show = Callable[[Any], None]
@@ -81,6 +76,12 @@ def choose_model(
 
 def _is_photo(inputs: Sequence[str]) -> bool:
     """Returns whether the first input, which is not a model, is meant as a photo."""
+    from keras_agegender.serving.pipeline import (
+        PHOTO_SUFFIXES,
+        VIDEO_SUFFIXES,
+        is_glob,
+    )
+
     first = Path(inputs[0])
     suffix = first.suffix.lower()
     return (
@@ -92,6 +93,8 @@ def _is_photo(inputs: Sequence[str]) -> bool:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
+    from keras_agegender.serving.pipeline import find_sources
+
     model, photos = choose_model(arguments.model, arguments.inputs)
     skipped: list[Path] = []
     sources = list(find_sources(photos, skipped))
@@ -135,6 +138,8 @@ def _run_into(
     files: Sequence[Path | None],
 ) -> int:
     """Predicts into a file; continues an interrupted one."""
+    from keras_agegender.serving import predictions as output
+
     request = {
         "model": model_identity(model),
         "whole_image": arguments.whole_image,
@@ -200,6 +205,8 @@ def _counts(statuses: Counter[str]) -> str:
 
 def _printer(format: str | None, count: int, metadata: Any) -> Show:
     """Returns a function that prints predictions: as JSON, CSV, a table or text."""
+    from keras_agegender.serving import predictions as output
+
     if format == "json":
         return lambda prediction: say(output.json_line(prediction.to_dict()))
     if format == "csv":
@@ -217,6 +224,8 @@ def _printer(format: str | None, count: int, metadata: Any) -> Show:
 
 def _output_format(arguments: argparse.Namespace) -> str | None:
     """Returns `"json"`, `"csv"` or, for text, `None`."""
+    from keras_agegender.serving import predictions as output
+
     if arguments.json or arguments.csv:
         return "json" if arguments.json else "csv"
     if arguments.out is None:
@@ -300,13 +309,14 @@ def annotate(source: Source, file: Path, prediction: Any) -> None:
 def _annotate_persons(source: Source, file: Path, video: Any) -> None:
     """Writes each person's best frame: NAME_1.png, NAME_2.png and so on."""
     from keras_agegender.faces.video import VideoReader
+    from keras_agegender.serving.predictions import PhotoPrediction
 
     wanted = dict(enumerate(video.faces, 1))
     for second, image in VideoReader(source.content, video.frames_per_second):
         for index, person in list(wanted.items()):
             if second >= person.best_second - 5e-4:  # rounded to a thousandth
                 size = image.shape[:2]
-                photo = output.PhotoPrediction(video.source, "ok", (person,), size)
+                photo = PhotoPrediction(video.source, "ok", (person,), size)
                 name = f"{file.stem}_{index}{file.suffix}"
                 _write_annotated(file.with_name(name), image, photo)
                 del wanted[index]
