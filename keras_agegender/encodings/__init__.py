@@ -1,4 +1,4 @@
-"""Which named outputs stand for age and gender, their targets, losses and decoding."""
+"""Encodings: heads with their targets, losses and decoding."""
 
 import lazy_loader
 

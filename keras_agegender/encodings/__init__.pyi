@@ -15,7 +15,7 @@ from .encoding import (
 from .head import (
     Head as Head,
 )
-from .head_types import HeadType as HeadType
+from .head_types import HEAD_TYPES as HEAD_TYPES, HeadType as HeadType
 from .registry import (
     get_encoding as get_encoding,
     list_encodings as list_encodings,

@@ -52,6 +52,12 @@ class HeadType:
         unit_weights: Whether each unit has a sample weight of its own.
         column_values: What the cells of a CSV column hold: `"classes"`, `"yes or no"`,
             `"numbers"` or `"years"`.
+
+    Example:
+    >>> class Poisson(Regression):
+    ...     activation, loss, standardized = "exponential", "Poisson", False
+    >>> HEAD_TYPES["poisson"] = Poisson()  # doctest: +SKIP
+    >>> Head("visits", "poisson")  # doctest: +SKIP
     """
 
     activation = "softmax"
