@@ -85,7 +85,7 @@ class RunDirectory:
         return read_json(file)
 
     @property
-    def kept_epoch(self) -> int | None:
+    def best_epoch(self) -> int | None:
         """The epoch of the best model, counted from 0; `None` before there is one."""
         if not self.best_model.with_suffix(".json").is_file():
             return None

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from keras_agegender.callbacks.loss_weights import LOG_SUFFIX
+from keras_agegender.encodings.encoding import LOSS_WEIGHT_SUFFIX
 from keras_agegender.console import progress_bar
 
 # What `EpochLogger` shows of the logs, where it is there: key -> label.
@@ -83,9 +83,9 @@ class EpochLogger(keras.callbacks.Callback):
 
     def _report_weights(self, logs: Mapping[str, Any]) -> None:
         weights = {
-            key.removesuffix(LOG_SUFFIX): float(value)
+            key.removesuffix(LOSS_WEIGHT_SUFFIX): float(value)
             for key, value in logs.items()
-            if key.endswith(LOG_SUFFIX)
+            if key.endswith(LOSS_WEIGHT_SUFFIX)
         }
         before = {name: self._weights.get(name, w) for name, w in weights.items()}
         changed = [n for n, w in weights.items() if _differs(before[n], w)]

@@ -24,9 +24,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_agegender.encodings.encoding import LOSS_WEIGHT_SUFFIX
+
 Weights = Mapping[str, float]
 
-LOG_SUFFIX = "_loss_weight"
 
 ATTRIBUTE = "loss_weight_state"
 
@@ -55,7 +56,7 @@ class LossWeightState(keras.metrics.Metric):
         with _variable_scope(model):
             self.loss_weights = {
                 name: keras.Variable(
-                    weight, dtype="float32", trainable=False, name=f"{name}{LOG_SUFFIX}"
+                    weight, dtype="float32", trainable=False, name=f"{name}{LOSS_WEIGHT_SUFFIX}"
                 )
                 for name, weight in weights.items()
             }
@@ -174,7 +175,7 @@ class LossWeightState(keras.metrics.Metric):
             return {}
         # Adding 0 copies the value: JAX donates the variable's buffer to the next step.
         return {
-            f"{name}{LOG_SUFFIX}": ops.add(variable, 0.0)
+            f"{name}{LOSS_WEIGHT_SUFFIX}": ops.add(variable, 0.0)
             for name, variable in self.loss_weights.items()
             if name in self.reported
         }

@@ -26,6 +26,8 @@ from keras_agegender.labels import ADIENCE_AGE_GROUPS, GENDERS, MISSING, AgeGrou
 if TYPE_CHECKING:
     from keras_agegender.encodings.decoding import Decoded, HeadPrediction
 
+LOSS_WEIGHT_SUFFIX = "_loss_weight"  # of the names under which loss weights are logged
+
 
 def check_output_names(given: Any, expected: Sequence[str], argument: str) -> None:
     """Raises ValueError if a name in `given` is not in `expected`."""

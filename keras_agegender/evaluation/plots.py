@@ -1,4 +1,4 @@
-"""Plots."""
+"""Plots of histories, confusion matrices, groups, reliability and reproductions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.encodings.encoding import LOSS_WEIGHT_SUFFIX, Encoding
 from keras_agegender.evaluation.groups import group_title
 from keras_agegender.evaluation.scores import Evaluation
 from keras_agegender.files import atomic_write
@@ -21,10 +21,10 @@ from keras_agegender.labels import GENDERS
 from keras_agegender.metrics.intervals import Clusters, proportion_interval
 from keras_agegender.metrics.table import CALIBRATION_BINS, confidence_bins
 
-# Okabe and Ito's colors, told apart by most color-blind people too.
+# Okabe and Ito's colors: most color-blind people can tell them apart.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
 INK, MUTED, GRID, PALE = "#222222", "#6b6b6b", "#e4e4e4", "#b9b9b9"
-# As many outputs are told apart: every color solid, then every color dashed.
+# Every color solid, then every color dashed.
 MOST_OUTPUTS = 2 * len(COLORS)
 STYLE = {
     "font.size": 10.5,
@@ -47,17 +47,17 @@ STYLE = {
 
 
 def style() -> Any:
-    """Returns the context in which figures are made and drawn."""
+    """Returns a context manager that applies the house style."""
     import matplotlib
 
     return matplotlib.rc_context(dict(STYLE))  # type: ignore[arg-type]
 
 
 def output_style(index: int) -> dict[str, Any]:
-    """Returns how the curve of an encoding's output looks; 0 is the first output.
+    """Returns the line style of an encoding's output; 0 is the first output.
 
-    It depends on nothing else, so an output looks the same in every run. From
-    `MOST_OUTPUTS` on, all are pale and thin.
+    It depends on the index only, so an output looks the same in every run. Outputs
+    from `MOST_OUTPUTS` on are pale and thin.
 
     Example:
     >>> output_style(0) == output_style(7) | {"linestyle": "-"}
@@ -82,14 +82,14 @@ def new_figure(size: tuple[float, float]) -> Any:
 
 
 def save_figure(figure: Any, path: Path) -> Path:
-    """Writes a PNG file, whole or not at all, and returns its path."""
+    """Writes a PNG file atomically and returns its path."""
     with atomic_write(path) as partial:
         figure.savefig(partial, format="png", dpi=130)
     return path
 
 
-# The figures of decoded answers, which every encoding has; see `DecodedAccuracy`. The
-# first has the first color, and so on, whichever of them a run has.
+# Accuracies of decoded predictions, logged by `DecodedAccuracy`. Each has its own color
+# in every run.
 ACCURACIES = {
     "gender_accuracy": "gender",
     "age_accuracy": "age group",
@@ -104,30 +104,30 @@ def plot_history(
     path: str | Path,
     *,
     outputs: Sequence[str] = (),
-    kept_epoch: int | None = None,
+    best_epoch: int | None = None,
     only: str | None = None,
 ) -> Path:
     """Draws loss, accuracies and the loss weights in force, epoch by epoch.
 
-    A dot marks the epoch whose model was kept. Where that is not known, it marks the
-    lowest validation loss; the legend says which.
+    A dot marks the epoch of the best checkpoint. If it is unknown, the dot marks the
+    lowest validation loss. The legend says which.
 
     Args:
         history: Name -> one value per epoch, as Keras' `History.history` has them, or
             the CSV file that `CSVLogger` wrote.
-        path: PNG file to write, whole or not at all.
-        outputs: The encoding's output names in their order, which the colors of loss
-            weights follow. Empty by default: the order of the history.
-        kept_epoch: The epoch whose model was kept, counted from 0; `None` (default)
-            where that is not known.
-        only: One of `history_panels(history)` to draw alone; `None` (default) draws
-            all beside each other.
+        path: PNG file to write.
+        outputs: Output names of the encoding, in order. They set the colors of the loss
+            weights. Defaults to the order of the history.
+        best_epoch: Epoch of the best checkpoint, counted from 0; `None` (default) if
+            unknown.
+        only: The one panel of `history_panels(history)` to draw; `None` (default)
+            draws all of them side by side.
 
     Returns:
         That path.
 
     Raises:
-        ValueError: If the history holds no epoch, not the one kept, or not the panel.
+        ValueError: If the history is empty or lacks `best_epoch` or the panel `only`.
 
     Example:
     >>> plot_history("runs/1/history.csv", "curves.png")  # doctest: +SKIP
@@ -135,10 +135,10 @@ def plot_history(
     columns = _read_columns(history)
     count = max(map(len, columns.values()))
     known = min(map(len, columns.values()))
-    if kept_epoch is not None and not 0 <= kept_epoch < known:
+    if best_epoch is not None and not 0 <= best_epoch < known:
         raise ValueError(
-            f"Invalid `kept_epoch`. Expected one of {known} epochs, counted from 0. "
-            f"Received: kept_epoch={kept_epoch}."
+            f"Invalid `best_epoch`. Expected one of {known} epochs, counted from 0. "
+            f"Received: best_epoch={best_epoch}."
         )
     weights = _loss_weights(columns)
     accuracies = _accuracy_curves(columns)
@@ -154,9 +154,9 @@ def plot_history(
             zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True)
         )
         if "loss" in axes:
-            _draw_losses(axes["loss"], columns, kept_epoch)
+            _draw_losses(axes["loss"], columns, best_epoch)
         if "accuracy" in axes:
-            _draw_accuracies(axes["accuracy"], accuracies, kept_epoch)
+            _draw_accuracies(axes["accuracy"], accuracies, best_epoch)
         if "weights" in axes:
             _draw_loss_weights(axes["weights"], weights, outputs)
         for axis in axes.values():
@@ -167,7 +167,7 @@ def plot_history(
 def history_panels(
     history: Mapping[str, Any] | str | Path,
 ) -> list[str]:
-    """Returns what can be drawn of a history: `loss`, `accuracy` and `weights`.
+    """Returns the panels that a history has: `loss`, `accuracy` and `weights`.
 
     Args:
         history: As in `plot_history`.
@@ -193,19 +193,17 @@ def _read_columns(history: Mapping[str, Any] | str | Path) -> dict[str, np.ndarr
 
 
 def _loss_weights(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    from keras_agegender.callbacks.loss_weights import LOG_SUFFIX
-
     return {
-        n.removesuffix(LOG_SUFFIX): v
+        n.removesuffix(LOSS_WEIGHT_SUFFIX): v
         for n, v in columns.items()
-        if n.endswith(LOG_SUFFIX)
+        if n.endswith(LOSS_WEIGHT_SUFFIX)
     }
 
 
 def decoded_history(file: Path, encoding: Encoding) -> dict[str, list[float]]:
-    """Returns a history without the share of exact years that training faces have.
+    """Returns a history without the training accuracy of exact years.
 
-    Keras logs it under the name of the accuracy of age groups, which it is not.
+    Keras logs it under the name of the age group accuracy.
     """
     history, head = read_history(file), encoding.age_head
     if head is not None and head.spec.in_years:
@@ -214,7 +212,7 @@ def decoded_history(file: Path, encoding: Encoding) -> dict[str, list[float]]:
 
 
 def read_history(file: Path) -> dict[str, list[float]]:
-    """Returns what `CSVLogger` wrote: name -> one value per epoch.
+    """Reads the file that `CSVLogger` wrote: name -> one value per epoch.
 
     Raises:
         ValueError: If it is damaged.
@@ -226,12 +224,12 @@ def read_history(file: Path) -> dict[str, list[float]]:
         return {name: [float(row[name] or "nan") for row in rows] for name in names}
     except (ValueError, TypeError, csv.Error) as error:
         raise ValueError(
-            f"{file} is damaged ({error}). Put it back, or remove it."
+            f"{file} is damaged ({error}). Restore or remove it."
         ) from None
 
 
 def _accuracy_curves(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Returns the curves of the accuracy panel: the decoded ones, others in gray."""
+    """Returns the curves of the accuracy panel; single outputs are gray."""
     curves = []
     covering = np.array_equal(
         columns.get("val_age_accuracy", ()),
@@ -276,7 +274,7 @@ def _accuracy_curves(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
 
 
 def _draw_losses(
-    axis: Any, columns: Mapping[str, np.ndarray], kept_epoch: int | None
+    axis: Any, columns: Mapping[str, np.ndarray], best_epoch: int | None
 ) -> None:
     if "val_loss" in columns:
         _curve(axis, columns["val_loss"], label="validation", color=COLORS[0])
@@ -284,7 +282,7 @@ def _draw_losses(
         _curve(axis, columns["loss"], label="training", color=MUTED, linestyle="--")
     if "val_loss" in columns and np.isfinite(columns["val_loss"]).any():
         lowest = int(np.nanargmin(columns["val_loss"]))
-        epoch, what = (lowest, "lowest") if kept_epoch is None else (kept_epoch, "kept")
+        epoch, what = (lowest, "lowest") if best_epoch is None else (best_epoch, "best")
         value = columns["val_loss"][epoch]
         label = f"{what}: epoch {epoch + 1} ({value:.3g})"
         _dot(axis, epoch, value, color=COLORS[0], label=label)
@@ -292,17 +290,17 @@ def _draw_losses(
 
 
 def _draw_accuracies(
-    axis: Any, curves: Sequence[dict[str, Any]], kept_epoch: int | None
+    axis: Any, curves: Sequence[dict[str, Any]], best_epoch: int | None
 ) -> None:
     label = None
     for curve in curves:
         values, decoded = curve.pop("y"), curve.pop("decoded", False)
         _curve(axis, values, **curve)
-        if decoded and kept_epoch is not None:
-            _dot(axis, kept_epoch, values[kept_epoch], color=curve["color"])
-            label = f"kept: epoch {kept_epoch + 1}"
+        if decoded and best_epoch is not None:
+            _dot(axis, best_epoch, values[best_epoch], color=curve["color"])
+            label = f"best: epoch {best_epoch + 1}"
     if label:
-        _dot(axis, np.nan, np.nan, color="white", label=label)  # in the legend alone
+        _dot(axis, np.nan, np.nan, color="white", label=label)  # in the legend only
     axis.set_title("Accuracy, validation data")
     axis.set_ylim(top=min(1.0, axis.get_ylim()[1]))
 
@@ -310,9 +308,9 @@ def _draw_accuracies(
 def _draw_loss_weights(
     axis: Any, weights: Mapping[str, np.ndarray], outputs: Sequence[str]
 ) -> None:
-    """Draws one line for all outputs whose weights are the same in every epoch.
+    """Draws one line for all outputs with the same weights in every epoch.
 
-    It looks as its first output does: by the place among all outputs of the encoding.
+    The line has the style of the first of these outputs.
     """
     order = list(dict.fromkeys([*outputs, *weights]))
     same = defaultdict(list)
@@ -331,7 +329,7 @@ def _draw_loss_weights(
 
 
 def _label(names: Sequence[str], order: Sequence[str]) -> str:
-    """Returns a short text for outputs; `a … d` only if those between are meant too."""
+    """Returns a short label; `a … d` only if it covers all outputs in between."""
     text, first = ", ".join(names), order.index(names[0])
     if len(names) == 1 or (len(names) <= 4 and len(text) <= LONGEST_LABEL):
         return text
@@ -341,7 +339,7 @@ def _label(names: Sequence[str], order: Sequence[str]) -> str:
 
 
 def _curve(axis: Any, values: np.ndarray, **style: Any) -> None:
-    marker = "o" if len(values) == 1 else None  # a line through one point is nothing
+    marker = "o" if len(values) == 1 else None  # a line through one point is invisible
     if style.get("linestyle") == "--":
         style["markerfacecolor"] = "white"
     epochs = np.arange(1, len(values) + 1)
@@ -349,7 +347,7 @@ def _curve(axis: Any, values: np.ndarray, **style: Any) -> None:
 
 
 def _dot(axis: Any, epoch: Any, value: float, color: str, **label: Any) -> None:
-    """Marks an epoch of a curve; the dark edge tells it from a curve of one epoch."""
+    """Marks an epoch; the dark edge sets it apart from a curve of one epoch."""
     edge = {"markeredgecolor": INK, "markeredgewidth": 1.2, "markersize": 7.5}
     axis.plot(epoch + 1, value, "o", color=color, zorder=3, **edge, **label)
 
@@ -379,7 +377,7 @@ def plot_confusion_matrices(
 
     Args:
         metrics: An `Evaluation`, or what `metrics.json` holds.
-        path: PNG file to write, whole or not at all.
+        path: PNG file to write.
 
     Returns:
         That path.
@@ -399,7 +397,7 @@ def plot_confusion_matrices(
             figure.text(
                 0.5,
                 0.5,
-                "This model answers neither gender nor age group.",
+                "This model predicts neither gender nor age group.",
                 ha="center",
                 va="center",
                 color=MUTED,
@@ -424,7 +422,7 @@ def _draw_confusion(
     accuracy = scores["accuracy"]
     shown = "no labeled faces" if accuracy is None else f"accuracy {accuracy:.3f}"
     axis.set_title(f"{title}: {shown}")
-    axis.set_xlabel("answered")
+    axis.set_xlabel("predicted")
     axis.set_ylabel("true")
     turned: dict[str, Any] = {}
     if len(names) > 2:
@@ -462,7 +460,7 @@ def _draw_cell_lines(axis: Any, count: int) -> None:
 
 
 def _draw_no_faces(axis: Any, row: int, count: int, size: float) -> None:
-    """Hatches a row: no face of that class, which is not a share of 0."""
+    """Hatches the row of a class without faces, which is not a share of 0."""
     from matplotlib.patches import Rectangle
 
     cells = Rectangle((-0.5, row - 0.5), count, 1, hatch="///", linewidth=0.8, zorder=2)
@@ -482,13 +480,13 @@ def _draw_no_faces(axis: Any, row: int, count: int, size: float) -> None:
 
 
 def _percent(share: float) -> str:
-    """Returns a share that is above 0, and 100% only where it is all."""
+    """Returns a share as text: never 0%, and 100% only for all faces."""
     if share < 0.005:
         return "<1%"
     return ">99%" if 0.995 <= share < 1 else f"{share:.0%}"
 
 
-MOST_GROUPS = 40  # more bars are a wall; the worst are drawn
+MOST_GROUPS = 40  # more bars are unreadable
 
 
 def plot_groups(
@@ -496,37 +494,37 @@ def plot_groups(
     path: str | Path,
     *,
     columns: str,
-    question: str,
+    task: str,
     overall: float | None = None,
 ) -> Path:
-    """Draws one question's accuracy in each group, the worst on top, with intervals.
+    """Draws the accuracy of a task in each group with intervals, the worst on top.
 
-    Bars of groups that are `few` are pale and hatched. Of more than 40 groups, the
+    Bars of groups with few faces are pale and hatched. Of more than 40 groups, only the
     worst are drawn.
 
     Args:
         found: One of the groupings that `score_groups` returned.
-        path: PNG file to write, whole or not at all.
+        path: PNG file to write.
         columns: Its name there: `"age_group,gender"`, for instance.
-        question: `"gender"`, `"age_group"` or a further one that was scored.
+        task: `"gender"`, `"age_group"` or the name of another scored output.
         overall: Accuracy over all faces, drawn as a line; `None` (default) draws none.
 
     Returns:
         That path.
 
     Raises:
-        ValueError: If no group was scored on the question.
+        ValueError: If no group has a score for the task.
 
     Example:
     >>> plot_groups(scores.groups["race"], "race.png", columns="race",
-    ...             question="gender")  # doctest: +SKIP
+    ...             task="gender")  # doctest: +SKIP
     """
-    value = f"{question}_accuracy"
+    value = f"{task}_accuracy"
     scored = [g for g in found["groups"] if g.get(value) is not None]
     if not scored:
         raise ValueError(
-            f"Invalid `question`. Expected one that groups were scored on. Received: "
-            f"question={question!r}."
+            f"Invalid `task`. Expected one with scores in the groups. Received: "
+            f"task={task!r}."
         )
     scored.sort(key=lambda group: (group["few"], group[value]))
     drawn = scored[:MOST_GROUPS]
@@ -534,7 +532,7 @@ def plot_groups(
         figure = new_figure((5.4, 1.5 + 0.29 * len(drawn)))
         axis = figure.subplots()
         for place, group in enumerate(drawn):
-            _draw_group(axis, place, group, question)
+            _draw_group(axis, place, group, task)
         names = [
             f"{group_title(group, columns.split(','))} ({group['num_faces']:,})"
             for group in drawn
@@ -548,7 +546,7 @@ def plot_groups(
         axis.set_xlabel("accuracy, 95 % interval (faces in brackets)")
         left = len(scored) - len(drawn)
         more = f", the worst {len(drawn)} of {len(scored)}" if left else ""
-        axis.set_title(f"{question.replace('_', ' ').capitalize()} accuracy{more}")
+        axis.set_title(f"{task.replace('_', ' ').capitalize()} accuracy{more}")
         if overall is not None:
             label = f"all faces: {overall:.3f}"
             axis.axvline(overall, color=INK, linewidth=1.2, label=label)
@@ -557,8 +555,8 @@ def plot_groups(
         return save_figure(figure, Path(path))
 
 
-def _draw_group(axis: Any, place: int, group: Mapping[str, Any], question: str) -> None:
-    value, ends = group[f"{question}_accuracy"], group[f"{question}_interval"]
+def _draw_group(axis: Any, place: int, group: Mapping[str, Any], task: str) -> None:
+    value, ends = group[f"{task}_accuracy"], group[f"{task}_interval"]
     look = {"color": PALE, "hatch": "///", "edgecolor": "white"}
     axis.barh(
         place, value, height=0.72, **(look if group["few"] else {"color": COLORS[5]})
@@ -571,7 +569,7 @@ def _draw_group(axis: Any, place: int, group: Mapping[str, Any], question: str) 
         )
 
 
-FEW_FACES = 10  # a bin of fewer is drawn pale: its share says little
+FEW_FACES = 10  # a bin of fewer is drawn pale: its share is unreliable
 
 
 def reliability_bins(
@@ -581,17 +579,17 @@ def reliability_bins(
     subjects: Any = None,
     bins: int = CALIBRATION_BINS,
 ) -> pd.DataFrame:
-    """Returns for bins of confidence how many faces there are, and how many are right.
+    """Returns the number of faces and the accuracy in bins of confidence.
 
-    The confidence is the probability of the most probable class. Bins are those of the
-    expected calibration error: of equal width, open below.
+    Confidence is the probability of the predicted class. The bins are those of the
+    expected calibration error: equal widths, open on the left.
 
     Args:
         probabilities: Of each class. Shape (num_faces, num_classes).
-        classes: True class ids, -1 where unknown; such faces do not count. Shape
+        classes: True class ids. Faces with -1 (unknown) are ignored. Shape
             (num_faces,).
-        subjects: Who is on the faces, for the intervals; `None` (default) takes each
-            face for a person of its own. Shape (num_faces,).
+        subjects: Subject ids for the intervals; `None` (default) treats each face as a
+            different person. Shape (num_faces,).
         bins: Number of bins. Defaults to 15.
 
     Returns:
@@ -642,17 +640,17 @@ def plot_reliability(
     title: str = "",
     calibration_error: float | None = None,
 ) -> Path:
-    """Draws a reliability diagram: accuracy over confidence, and the faces behind it.
+    """Draws a reliability diagram: accuracy over confidence, and faces per bin.
 
-    A point on the dotted line is right as often as it says; one below it is too sure.
-    Points of fewer than ten faces are pale.
+    Points on the dotted line are calibrated; points below it are overconfident. Points
+    of fewer than ten faces are pale.
 
     Args:
-        table: What `reliability_bins` returned.
-        path: PNG file to write, whole or not at all.
-        title: What was answered.
-        calibration_error: Expected calibration error to write beside the title; `None`
-            (default) writes none.
+        table: The result of `reliability_bins`.
+        path: PNG file to write.
+        title: Name of the output.
+        calibration_error: Expected calibration error to show in the title; `None`
+            (default) shows none.
 
     Returns:
         That path.
@@ -661,7 +659,7 @@ def plot_reliability(
     >>> plot_reliability(table, "gender.png", title="Gender")  # doctest: +SKIP
     """
     there = table[table["num_faces"] > 0]
-    # Of two classes the more probable one has a half at least.
+    # With two classes, the confidence is at least one half.
     lowest = float(there["lower"].min()) if len(there) else 0.0
     left = 0.45 if lowest >= 0.4 else 0.0
     with style():
@@ -675,7 +673,7 @@ def plot_reliability(
             upper.text(0.5, 0.5, "no labeled faces", ha="center", color=MUTED)
         error = "" if calibration_error is None else f": ECE {calibration_error:.3f}"
         upper.set_title(f"{title}{error}")
-        upper.set_ylabel("share that is right")
+        upper.set_ylabel("accuracy")
         upper.set_ylim(0, 1.02)
         upper.set_xlim(left, 1.005)
         width = (table["upper"] - table["lower"]) * 0.9
@@ -683,7 +681,7 @@ def plot_reliability(
         lower.bar(middles, table["num_faces"], width, color=COLORS[5])
         lower.set_axisbelow(True)
         lower.set_ylabel("faces")
-        lower.set_xlabel("confidence of the answer")
+        lower.set_xlabel("confidence of the prediction")
         return save_figure(figure, Path(path))
 
 
@@ -706,16 +704,16 @@ def _draw_points(axis: Any, part: pd.DataFrame, color: str) -> None:
 
 
 def plot_reproduction(rows: Sequence[Any], path: str | Path, note: str = "") -> Path:
-    """Draws published beside measured accuracies, a line for each row of the table.
+    """Draws published and measured accuracies, one line for each row of the table.
 
     Hollow circles are published figures; dots are measured means, bars their intervals
-    (over folds, seeds, or the faces of a single run). A dagger marks runs that answer
-    (almost) always one class. A row without a finished run says so.
+    (over folds, seeds, or the faces of a single run). A dagger marks runs that predict
+    (almost) always one class. Rows without a finished run are labeled.
 
     Args:
         rows: Rows of a `Reproduction`.
-        path: PNG file to write, whole or not at all.
-        note: What the measured figures are of.
+        path: PNG file to write.
+        note: Description of the measured figures.
 
     Returns:
         That path.
@@ -735,10 +733,10 @@ def plot_reproduction(rows: Sequence[Any], path: str | Path, note: str = "") -> 
             for position, row in enumerate(rows):
                 _draw_figures(axis, position, row, name, color)
             axis.set_title(title)
-            axis.set_xlim(-0.02, 1.02)  # dots at the ends are whole
+            axis.set_xlim(-0.02, 1.02)  # show dots at the ends in full
             axis.grid(axis="y", visible=False)
         axes[0].set_yticks(range(len(rows)), labels)
-        axes[0].set_ylim(len(rows) - 0.5, -0.5)  # the first on top, none at the edge
+        axes[0].set_ylim(len(rows) - 0.5, -0.5)  # the first on top
         over = sorted({row.interval_over for row in rows} - {""})
         interval = f", 95 % interval over {' or '.join(over)}" if over else ""
         measured = {"color": INK, "label": f"measured here{interval}"}
@@ -747,7 +745,7 @@ def plot_reproduction(rows: Sequence[Any], path: str | Path, note: str = "") -> 
             hollow = {"mfc": "none", "color": INK, "label": "published"}
             handles.insert(0, axes[0].plot([], [], "o", **hollow)[0])
         if any(row.one_class for row in rows):
-            text = "answers (almost) always one class"
+            text = "predicts (almost) always one class"
             dagger = {"marker": "$\\dagger$", "color": INK, "label": text}
             handles.append(axes[0].plot([], [], linestyle="", **dagger)[0])
         figure.legend(handles=handles, loc="outside lower center", ncols=3)

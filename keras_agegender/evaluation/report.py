@@ -407,12 +407,12 @@ def draw_curves(run: RunDirectory, folder: Path) -> list[EmbeddedImage]:
             history,
             folder / f"curves_{panel}.png",
             outputs=run.encoding().output_names,
-            kept_epoch=run.kept_epoch,
+            best_epoch=run.best_epoch,
             only=panel,
         )
         alt = f"{_PANELS[panel]}."
-        if run.kept_epoch is not None:
-            alt += f" The best checkpoint is of epoch {run.kept_epoch + 1}."
+        if run.best_epoch is not None:
+            alt += f" The best checkpoint is of epoch {run.best_epoch + 1}."
         images.append(embed(path.read_bytes(), alt))
     return images
 
@@ -430,7 +430,7 @@ def draw_groups(
             found,
             folder / f"groups_{file_name(columns)}_{task}.png",
             columns=columns,
-            question=task,
+            task=task,
             overall=scores.get("accuracy"),
         )
         ranked = sorted(

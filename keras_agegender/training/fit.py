@@ -118,7 +118,7 @@ def fit(
             decoded_history(run.history_file, encoding),
             run.path / "curves.png",
             outputs=encoding.output_names,
-            kept_epoch=run.kept_epoch,
+            best_epoch=run.best_epoch,
         )
 
 

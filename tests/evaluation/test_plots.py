@@ -192,13 +192,13 @@ def test_accuracies_keep_their_colors(drawn):
     assert means[0].get_color() == means[1].get_color() == COLORS[3]
 
 
-def test_the_dot_is_the_kept_epoch_and_in_the_legend(drawn):
-    # The lowest validation loss is of the second epoch, the kept one is the third.
-    plots.plot_history(HISTORY, "none.png", kept_epoch=2)
-    dot = legend_of(drawn[-1].axes[0])["kept: epoch 3 (2.5)"]
+def test_the_dot_is_the_best_epoch_and_in_the_legend(drawn):
+    # The lowest validation loss is of the second epoch, the best checkpoint is of the third.
+    plots.plot_history(HISTORY, "none.png", best_epoch=2)
+    dot = legend_of(drawn[-1].axes[0])["best: epoch 3 (2.5)"]
     assert (dot.get_xdata()[0], dot.get_ydata()[0]) == (3, 2.5)
     accuracy = drawn[-1].axes[1]
-    assert "kept: epoch 3" in legend_of(accuracy)
+    assert "best: epoch 3" in legend_of(accuracy)
     dots = [line for line in accuracy.lines if line.get_marker() == "o"]
     points = {tuple(np.ravel(dot.get_data())) for dot in dots}
     assert {(3, 0.8), (3, 0.35)} <= points
@@ -206,8 +206,8 @@ def test_the_dot_is_the_kept_epoch_and_in_the_legend(drawn):
     plots.plot_history(HISTORY, "none.png")
     dot = legend_of(drawn[-1].axes[0])["lowest: epoch 2 (2.4)"]
     assert (dot.get_xdata()[0], dot.get_ydata()[0]) == (2, 2.4)
-    with pytest.raises(ValueError, match="one of 3 epochs.*kept_epoch=3"):
-        plots.plot_history(HISTORY, "none.png", kept_epoch=3)
+    with pytest.raises(ValueError, match="one of 3 epochs.*best_epoch=3"):
+        plots.plot_history(HISTORY, "none.png", best_epoch=3)
 
 
 def test_rows_without_faces_are_hatched_and_zeros_are_not(drawn):

@@ -114,7 +114,7 @@ def test_bars_are_worst_first_and_few_ones_last(monkeypatch, tmp_path):
     )
     given = {"groups": GROUPS["groups"][::-1]}
     group_plot.plot_groups(
-        given, tmp_path / "x.png", columns="race", question="gender", overall=0.7
+        given, tmp_path / "x.png", columns="race", task="gender", overall=0.7
     )
     axis = figures[0].axes[0]
     names = [label.get_text() for label in axis.get_yticklabels()]
@@ -122,8 +122,8 @@ def test_bars_are_worst_first_and_few_ones_last(monkeypatch, tmp_path):
     assert [bar.get_width() for bar in axis.patches] == [0.5, 0.9, 0.0]
     assert [bar.get_hatch() for bar in axis.patches] == [None, None, "///"]
     assert axis.yaxis_inverted()
-    with pytest.raises(ValueError, match="question='age_group'"):
-        group_plot.plot_groups(given, "x.png", columns="race", question="age_group")
+    with pytest.raises(ValueError, match="task='age_group'"):
+        group_plot.plot_groups(given, "x.png", columns="race", task="age_group")
 
 
 @pytest.mark.parametrize("name", ["gender", "joint", "ordinal", "coral", "years"])

@@ -103,8 +103,8 @@ def test_a_run_leaves_everything_behind(run):
     }  # fmt: skip
     info = run.info()
     assert info["status"] == "finished" and info["seed"] == 0
-    assert run.kept_epoch == run.checkpoint_info("best")["epoch"]
-    assert RunDirectory(run.path / "no").kept_epoch is None
+    assert run.best_epoch == run.checkpoint_info("best")["epoch"]
+    assert RunDirectory(run.path / "no").best_epoch is None
     assert len(info["data_sha256"]) == 64
     assert info["versions"]["keras"] == keras.__version__
     assert info["outputs"][:2] == ["gender", "age1"]
@@ -179,13 +179,13 @@ def test_metrics_are_those_of_the_predictions(run):
         "trained_on": run.info()["splits"]["train"],
         "selected_on": run.info()["splits"]["validation"],
         "checkpoint": "best",
-        "epoch": run.kept_epoch + 1,
+        "epoch": run.best_epoch + 1,
         "monitor": "val_mean_accuracy",
         "value": run.checkpoint_info()["value"],
     }
     lines = format_metrics(metrics).splitlines()
     assert lines[1].startswith("model: quickstart, seed 0, trained on ")
-    assert f"epoch {run.kept_epoch + 1}, the best val_mean_accuracy" in " ".join(lines)
+    assert f"epoch {run.best_epoch + 1}, the best val_mean_accuracy" in " ".join(lines)
     for name, scores in (("gender", metrics["gender"]), ("age_group", metrics["age"])):
         known = [row for row in rows if row[name]]
         right = [row for row in known if row[name] == row[f"predicted_{name}"]]
