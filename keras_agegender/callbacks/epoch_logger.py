@@ -9,8 +9,8 @@ from typing import Any
 
 import keras
 
-from keras_agegender.encodings.encoding import LOSS_WEIGHT_SUFFIX
 from keras_agegender.console import progress_bar
+from keras_agegender.encodings.encoding import LOSS_WEIGHT_SUFFIX
 
 # What `EpochLogger` shows of the logs, where it is there: key -> label.
 SHOWN = {

@@ -56,7 +56,10 @@ class LossWeightState(keras.metrics.Metric):
         with _variable_scope(model):
             self.loss_weights = {
                 name: keras.Variable(
-                    weight, dtype="float32", trainable=False, name=f"{name}{LOSS_WEIGHT_SUFFIX}"
+                    weight,
+                    dtype="float32",
+                    trainable=False,
+                    name=f"{name}{LOSS_WEIGHT_SUFFIX}",
                 )
                 for name, weight in weights.items()
             }
