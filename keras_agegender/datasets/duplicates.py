@@ -38,12 +38,12 @@ def default_cache_file() -> Path:
 class HashCache:
     """Hashes by content in an SQLite file, written as they are made.
 
-    What was interrupted goes on behind the last hashes written; several processes may
-    use one file.
+    An interrupted run resumes after the last hashes written; several processes may use
+    one file.
 
     Args:
-        file: The file; made, with its folder, if it is not there.
-        method: How hashes are made. Those made otherwise are not seen.
+        file: The file; created, with its folder, if it does not exist.
+        method: Name of the hash; each has a table of its own.
 
     Raises:
         ValueError: If the file is something else, or cannot be written.
@@ -155,7 +155,7 @@ def hash_images(
     """Hashes images by content and by look.
 
     Args:
-        images: Files' bytes; `None` stands for an image that is not there.
+        images: Bytes of each file; `None` for a file that does not exist.
         total: How many there are, for the progress bar.
         looks: Whether perceptual hashes are made. Defaults to `True`.
         cache: Where perceptual hashes are kept by content; what is in it is not
@@ -343,9 +343,9 @@ def near_contents(looks: Mapping[str, bytes]) -> pd.DataFrame:
 
 
 UNREADABLE = "images that cannot be decoded, compared by their bytes only"
-LEFT_OUT = {
-    EXACT: "same bytes as an image of another split, left out of training",
-    NEAR: "looks like an image of another split, left out of training",
+DROPPED = {
+    EXACT: "same bytes as an image of another split, dropped from training",
+    NEAR: "looks like an image of another split, dropped from training",
 }
 
 
@@ -390,7 +390,7 @@ def find_same_images(
         paths: The file of each row; two rows may have one. Files may be absent.
         duplicates: `"exact"` (default) compares bytes, of files of one size only;
             `"near"` compares looks too, and decodes every image.
-        cache: File in which perceptual hashes are kept; `None` keeps none.
+        cache: File that stores perceptual hashes; `None` stores none.
 
     Raises:
         ValueError: If `duplicates` is something else.
@@ -479,8 +479,7 @@ def drop_duplicates(
 ) -> Manifest:
     """Returns a manifest whose training images are in no other split.
 
-    For splits that are declared, which cannot be drawn anew: what is scored on stays
-    as it is, so that scores compare with other people's.
+    For published splits: evaluation images stay, so that scores remain comparable.
 
     Args:
         manifest: A manifest.
@@ -488,7 +487,7 @@ def drop_duplicates(
         duplicates: `"exact"` looks for images of the same bytes, `"near"` (default)
             for those that look the same too.
         splits: Splits that rows are taken from. Defaults to `train` alone.
-        cache: File in which perceptual hashes are kept; `None` (default) keeps none.
+        cache: File that stores perceptual hashes; `None` (default) stores none.
 
     Raises:
         ValueError: If `duplicates` is something else, or no training row would stay.
@@ -515,7 +514,7 @@ def drop_duplicates(
         )
     for key, content in zip(manifest["key"][out], contents[out], strict=True):
         kind = EXACT if content in held else NEAR
-        report.drop(f"{key} ({held.get(content, alike.get(content))})", LEFT_OUT[kind])
+        report.drop(f"{key} ({held.get(content, alike.get(content))})", DROPPED[kind])
     if not out.any():
         report.totals[f"{duplicates} duplicates of other splits in training"] = 0
     if same.num_unreadable:

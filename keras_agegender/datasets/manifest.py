@@ -50,17 +50,17 @@ def quoted(text: str) -> str:
 
 @dataclass
 class CleaningReport:
-    """Counts of everything a reader changed, kept or left out.
+    """Counts of everything a reader changed, kept or dropped.
 
     Attributes:
-        source: What was read, `"adience"` for instance.
+        source: Name of the reader, `"adience"` for instance.
         rows_read: Rows of the label files.
         rules: (field, from, to) -> rows it was applied to.
         totals: Named totals, in the order they were added.
         dropped: Reason -> rows dropped.
-        items: (item, reason) of rows left out or reported one by one.
-        num_between_groups: Ages that no group holds, and that none was found for.
-        num_moved: Ages that no group holds, and that became the nearer one.
+        items: (item, reason) of rows dropped or reported one by one.
+        num_between_groups: Ages between two groups, without an age group.
+        num_moved: Ages between two groups that were moved to the nearer one.
     """
 
     source: str
@@ -73,17 +73,12 @@ class CleaningReport:
     num_moved: int = 0
 
     def drop(self, item: str, reason: str) -> None:
-        """Counts a row that is left out, and remembers which."""
+        """Counts and lists a dropped row."""
         self.dropped[reason] += 1
         self.items.append((item, reason))
 
-    def find_between_groups(self, years: str, group: str | None) -> None:
-        """Counts an age that no group holds, of a row that is kept.
-
-        Args:
-            years: The age, as it is written.
-            group: Name of the nearer group, which it became; `None` if it has none.
-        """
+    def count_unmapped(self, years: str, group: str | None) -> None:
+        """Counts an age between two groups that became `group`, or has none."""
         self.rules[GAP, years, group or NO_AGE_GROUP] += 1
         if group is None:
             self.num_between_groups += 1
@@ -123,7 +118,7 @@ class CleaningReport:
         }
 
     def items_text(self) -> str:
-        """Returns the items as CSV: item, reason, and whether the row was left out."""
+        """Returns the items as CSV: item, reason, and whether the row was dropped."""
         import pandas as pd
 
         rows = [(item, why, why in self.dropped) for item, why in self.items]
@@ -194,12 +189,12 @@ def _first_few(names: list[str], apart: str = ", ") -> str:
 MANIFEST_COLUMNS: dict[str, str] = {
     "key": "unique name of the row: the image's path below its folder",
     "path": "the image file",
-    "subject": "who is on it; '' where nobody says",
+    "subject": "the person shown; '' if unknown",
     "fold": "fold of the label files, -1 without folds",
-    "split": "split it is written to: fold_0 … fold_4, or train, validation, test",
+    "split": "split of the row: fold_0 … fold_4, or train, validation, test",
     "age_group": "id of the age group, -1 where unknown",
     "gender": "id in GENDERS, -1 where unknown",
-    "source": "what it was read from",
+    "source": "name of the reader",
 }
 _TEXT = ("key", "path", "subject", "split", "source")
 OPTIONAL_TEXT = ("album",)
@@ -348,7 +343,7 @@ def make_manifest(
 
 
 def keep_cleaning(manifest: Manifest, cleaning: CleaningReport) -> None:
-    """Makes a manifest keep what a reader did, in place of what it kept before."""
+    """Replaces the cleaning of a manifest by a report."""
     manifest.cleaning = cleaning.counts()
     if cleaning.items:
         manifest.cleaning_items = cleaning.items_text()
@@ -418,11 +413,9 @@ def _check_years(manifest: pd.DataFrame) -> None:
 
 
 def check_subjects(subjects: Iterable[str], splits: Iterable[str]) -> None:
-    """Raises ValueError if a subject is in two splits; `''` is nobody.
+    """Raises ValueError if a subject is in two splits; `''` is unknown.
 
-    Args:
-        subjects: Who is on each image. Shape (num_rows,).
-        splits: Split of each image. Shape (num_rows,).
+    Both arguments have a value for each image. Shape (num_rows,).
     """
     table = pd.DataFrame({"subject": list(subjects), "split": list(splits)})
     table = table[table["subject"] != ""].drop_duplicates()

@@ -344,7 +344,7 @@ def get_pipeline_preset(name: str) -> PipelinePreset:
 def input_path(
     stored: Preprocessing, image_size: tuple[int, int] | None, pipeline: str
 ) -> Preprocessing:
-    """Returns the path that goes on from stored images to a model's input.
+    """Returns the preprocessing from stored images to a model's input.
 
     Args:
         stored: How the stored images came about.
@@ -587,7 +587,7 @@ def make_train_dataset(
         epochs: `None` (default) makes a dataset of one epoch, which every pass shuffles
             anew. Numbers of epochs make one of all of them in a row, for `fit` with
             `steps_per_epoch`: the order and randomness of an epoch depend on `seed` and
-            its number alone, so that training that is resumed goes on the same way.
+            its number alone, so that resumed training is identical.
         shard: `(index, count)` of the processes that train together: the dataset then
             has this one's share of every batch, `batch_size / count` faces. The last
             batch is filled up with faces that weigh nothing, so that all are of one

@@ -150,7 +150,7 @@ def draw_splits(
     duplicates: str | None = None,
     cache: str | Path | None = None,
 ) -> Manifest:
-    """Returns random splits that no image is in two of, and reports on them.
+    """Returns random splits without an image in two of them, and reports on them.
 
     Args:
         manifest: A manifest; its `split` column is replaced.
@@ -161,7 +161,7 @@ def draw_splits(
         seed: As in `random_splits`.
         duplicates: `"exact"` keeps images of the same bytes together, which `None`
             (default) does too; `"near"` those that look the same, too.
-        cache: File in which perceptual hashes are kept; `None` (default) keeps none.
+        cache: File that stores perceptual hashes; `None` (default) stores none.
 
     Raises:
         ValueError: If the shares are impossible or leave a split empty.
@@ -189,7 +189,7 @@ def _connected(manifest: Manifest, images: np.ndarray) -> np.ndarray:
     """Returns a number for each row, the same where rows share subject or image."""
     rows = pd.Series(np.arange(len(manifest)))
     subjects = manifest["subject"].to_numpy()
-    # The first row of the same value; nobody knows who "" is.
+    # The first row of the same value; "" is unknown.
     same_person = rows.groupby(subjects).transform("min").where(subjects != "", rows)
     same_image = rows.groupby(images).transform("min")
     firsts = [same_person.to_numpy(), same_image.to_numpy()]
@@ -230,8 +230,8 @@ def check_subject_exclusive(
             belongs[part] = name
         if not own.isin(expression.split("+")).any():
             raise ValueError(
-                f"Empty split. {name!r} ({expression}) holds no image; splits there "
-                f"are: {sorted(own.unique())}."
+                f"Empty split. {name!r} ({expression}) has no images; existing "
+                f"splits: {sorted(own.unique())}."
             )
     used = own.isin(belongs)
     check_subjects(manifest["subject"][used], own[used].map(belongs))
@@ -249,7 +249,7 @@ ADIENCE_COHORTS: dict[str, dict[str, Any]] = {
 
 
 def fingerprint(rows: pd.DataFrame, age_groups: AgeGroups) -> str:
-    """Returns a hash of which faces there are, with which labels.
+    """Returns a hash of faces and their labels.
 
     It does not depend on the order of the rows, on the folder they lie in, or on their
     splits.

@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 
 import keras_agegender as kag
 from keras_agegender.datasets.duplicates import (
-    LEFT_OUT,
+    DROPPED,
     SameImages,
     connected,
     drop_duplicates,
@@ -102,11 +102,11 @@ def test_training_loses_what_other_splits_have(folder):
     near, report = read_csv(file, duplicates="near")
     gone = set(as_declared["key"]) - set(near["key"])
     assert gone == {"60_1_0_105.jpg", "27_0_0_0.jpg"}
-    assert report.dropped == {LEFT_OUT["exact"]: 1, LEFT_OUT["near"]: 1}
+    assert report.dropped == {DROPPED["exact"]: 1, DROPPED["near"]: 1}
     assert report.rows_kept == len(near) == 6
     assert set(report.items) >= {
-        ("60_1_0_105.jpg (27_0_0_5.jpg, validation)", LEFT_OUT["exact"]),
-        ("27_0_0_0.jpg (60_1_0_100.jpg, test)", LEFT_OUT["near"]),
+        ("60_1_0_105.jpg (27_0_0_5.jpg, validation)", DROPPED["exact"]),
+        ("27_0_0_0.jpg (60_1_0_100.jpg, test)", DROPPED["near"]),
     }
     assert near.cleaning_items == report.items_text()
     across = kag.audit(near, progress=False).near.across

@@ -138,8 +138,8 @@ def read_adience(
     """Reads Adience's fold files, cleaned by the report's rules.
 
     Ages are corrected by the report's Table 0, and the misprint `(25, 23)` to 25-32;
-    genders `u` and none count as unknown. Images whose file is absent are left out,
-    counted and named in the report.
+    genders `u` and empty are unknown. Images without a file are dropped, counted and
+    listed in the report.
 
     Args:
         labels_dir: Folder with `fold_0_data.txt` … `fold_4_data.txt`.
@@ -152,11 +152,11 @@ def read_adience(
             drops those without either, and the missing label is -1, which training
             masks.
         shared_subjects: Whether a person may be in two folds, which an audit reports.
-            Defaults to `False`: that is an error. In the published files nobody is.
+            Defaults to `False`: that is an error. The published files have none.
 
     Returns:
         `(manifest, report)`. Splits are `fold_0` … `fold_4`, the subject is `face_id`,
-        as Adience numbers people, the album `user_id`, whose images they are.
+        as Adience numbers people, the album `user_id`, the owner of the images.
 
     Raises:
         ValueError: If a file is absent or damaged, a label unknown, a name unsafe, or

@@ -40,7 +40,7 @@ def read_celeba(
     Returns:
         `(manifest, report)`, with CelebA's own splits, gender from `Male`, no age
         groups, and a column of 0 and 1 for each of the 40 attributes. The encodings
-        `"attributes"` and `"gender"` fit it. Images without a file are left out.
+        `"attributes"` and `"gender"` fit it. Images without a file are dropped.
 
     Raises:
         ValueError: If a list is absent or damaged, or no image is there.
@@ -95,20 +95,20 @@ def write_celeba_from_tfds(
     """Writes TensorFlow Datasets' `celeb_a` as a folder that `read_celeba` reads.
 
     Images keep their JPEG bytes. TensorFlow Datasets does not keep their names: they
-    are numbered in its order, which is not CelebA's. A second call goes on where the
-    first was interrupted.
+    are numbered in its order, which is not CelebA's. A second call resumes an
+    interrupted one.
 
     Args:
         directory: Folder to make.
         data_dir: Where TensorFlow Datasets keeps its datasets; `None` is its default.
-        download: Whether to download (about 1.4 GB) what is not there.
+        download: Whether to download missing data (about 1.4 GB).
         progress: Whether a progress bar is shown on stderr.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: If it is not there and cannot be downloaded.
+        ValueError: If it is missing and cannot be downloaded.
 
     Example:
     >>> write_celeba_from_tfds("data/celeba")  # doctest: +SKIP

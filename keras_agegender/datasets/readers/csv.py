@@ -14,7 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from keras_agegender.datasets.duplicates import check_duplicates, drop_duplicates
+from keras_agegender.datasets.duplicates import (
+    check_duplicates,
+    drop_duplicates,
+    find_same_images,
+)
 from keras_agegender.datasets.manifest import (
     GAP,
     CleaningReport,
@@ -27,7 +31,6 @@ from keras_agegender.datasets.splits import SPLITS, check_shares, draw_splits
 from keras_agegender.encodings.head import NAME, RESERVED_NAMES
 from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.encodings.registry import is_encoding_output
-from keras_agegender.files import file_hash
 from keras_agegender.labels import (
     GENDERS,
     MAX_AGE,
@@ -50,21 +53,14 @@ _YEARS = re.compile(r"^\d+(\.\d+)?$")
 
 @dataclass(frozen=True)
 class Cell:
-    """A value and where it stands, for messages."""
+    """A value and its position, for error messages."""
 
     text: str
     where: str
 
 
 def gender_words(values: Mapping[str, str] | None) -> dict[str, str]:
-    """Returns what a gender column may hold -> `"female"` or `"male"`.
-
-    Args:
-        values: Further words, as `read_csv` takes them.
-
-    Raises:
-        ValueError: If one means something else.
-    """
+    """Returns value of a gender column -> `"female"` or `"male"`, with a user's own."""
     for value, gender in (values or {}).items():
         if gender not in GENDERS:
             raise ValueError(
@@ -84,14 +80,11 @@ def read_labels(
     """Returns a row's labels and split by column of a manifest.
 
     Args:
-        cells: Cells by role, those that the file has.
-        genders: What `gender_words` returned.
+        cells: Role -> cell, for the roles that the file has.
+        genders: Result of `gender_words`.
         groups: Age groups of the manifest.
-        unmapped_ages: As `read_csv` takes it.
-        report: Counts what is not known and ages between two groups.
-
-    Raises:
-        ValueError: If a cell cannot be understood.
+        unmapped_ages: As in `read_csv`.
+        report: Counts unknown values and ages between two groups.
     """
     labels: dict[str, Any] = {"source": "csv"}
     if "age" in cells:
@@ -141,7 +134,7 @@ def _age(
             report.num_between_groups += 1  # the caller leaves the row out
         elif groups.from_years(years) == MISSING:
             moved_to = None if group == MISSING else groups.names[group]
-            report.find_between_groups(cell.text, moved_to)
+            report.count_unmapped(cell.text, moved_to)
         return group, years
     named = groups.from_text(cell.text)
     if named is not None:
@@ -182,12 +175,12 @@ def report_repeated_images(
     heads: Mapping[str, Mapping[str, Any]],
     report: CleaningReport,
 ) -> None:
-    """Counts rows that repeat an image, and names images whose labels contradict.
+    """Counts rows that repeat an image, and lists images with contradicting labels.
 
     Args:
-        rows: What a manifest is made of, `key` and `path` at least.
+        rows: Rows of a manifest, with `key` and `path` at least.
         heads: Further column -> `{"kind": …}`; these are compared too.
-        report: Where it is counted. Nothing is added where no image is repeated.
+        report: Gets the counts; nothing is added if no image is repeated.
     """
     kinds = _LABELS | {name: head["kind"] for name, head in heads.items()}
     repeated = repeated_images([row["path"] for row in rows])
@@ -210,34 +203,11 @@ def report_repeated_images(
 
 
 def repeated_images(paths: Sequence[str]) -> list[list[int]]:
-    """Returns the positions of files that are one image, two or more in each list.
-
-    Files are one if their bytes are; only files of one size are read.
-
-    Args:
-        paths: The files, which are there. Shape (num_rows,).
-    """
-    by_size = defaultdict(list)
-    for number, path in enumerate(paths):
-        by_size[Path(path).stat().st_size].append(number)
-    found = []
-    for numbers in by_size.values():
-        if len(numbers) < 2:
-            continue
-        files = {paths[number] for number in numbers}
-        contents = {file: _content(file) if len(files) > 1 else "" for file in files}
-        by_content = defaultdict(list)
-        for number in numbers:
-            by_content[contents[paths[number]]].append(number)
-        found += [same for same in by_content.values() if len(same) > 1]
-    return sorted(found)
-
-
-def _content(file: str) -> str:
-    try:
-        return file_hash(Path(file))
-    except OSError:
-        return file  # `prepare` counts it as unreadable
+    """Returns the positions of files with the same bytes, two or more in each list."""
+    positions: dict[str, list[int]] = defaultdict(list)
+    for position, content in enumerate(find_same_images(paths).contents):
+        positions[content].append(position)
+    return [same for same in positions.values() if len(same) > 1]
 
 
 def _is_known(value: float | None, kind: str) -> bool:
@@ -246,7 +216,7 @@ def _is_known(value: float | None, kind: str) -> bool:
     return HEAD_TYPES[kind].continuous or value != MISSING
 
 
-# By ../, an absolute path or a link: to be looked at in a stranger's file.
+# By ../, an absolute path or a link: suspicious in a file from elsewhere.
 OUTSIDE = "images outside of the folder, kept"
 DELIMITERS = ",;\t|"
 # Role -> names of the columns that have it where the caller does not say.
@@ -296,10 +266,10 @@ def read_csv(
             `age`, `age_group` or `age_years`, if any; an `age_group` of just numbers
             must be named, as they may be ids.
         gender_column: Column of genders. `None` takes `gender` or `sex`, if any.
-        subject_column: Column that says who is on the image, so that nobody is in two
-            splits. `None` takes `subject`, `identity` or `person`, if any.
-        album_column: Column that says whose images they are, or of which occasion,
-            for `compare(cluster="album")`. `None` takes `album`, if any.
+        subject_column: Column of subjects, so that no subject is in two splits. `None`
+            takes `subject`, `identity` or `person`, if any.
+        album_column: Column of albums, such as the photographer or occasion, for
+            `compare(cluster="album")`. `None` takes `album`, if any.
         split_column: Column with `train`, `validation` (or `val`) and `test`. `None`
             takes `split`, if any; without one, splits are drawn.
         images_dir: Folder that relative image files start from. `None` is the folder
@@ -326,15 +296,15 @@ def read_csv(
         duplicates: Which images are never in two splits: those of the same bytes
             (`"exact"`), or those that look the same as well (`"near"`, which needs the
             extra `audit`). Where splits are drawn, they stay together; where the file
-            has splits, training images that another split has are left out. `None`
+            has splits, training images of other splits are dropped. `None`
             (default) keeps exact ones together, and leaves the file's splits alone.
-        cache: File in which perceptual hashes are kept by content, for the next time.
-            `None` (default) keeps none.
+        cache: File that stores perceptual hashes by content. `None` (default) stores
+            none.
 
     Returns:
-        `(manifest, report)`. The report says which columns became what, how many ages
-        were moved to the nearer group, which rows were left out because their image
-        is not there, and which images are there twice with other labels.
+        `(manifest, report)`. The report lists the role of each column, the ages moved
+        to the nearer group, rows dropped because their image file does not exist, and
+        images repeated with other labels.
 
     Raises:
         ValueError: If file, columns or a value cannot be understood; the message says
@@ -389,7 +359,7 @@ def read_csv_as_is(
     keep_columns: Sequence[str] = (),
     **columns: str | None,
 ) -> tuple[Manifest, CleaningReport, bool]:
-    """Reads a CSV file, draws no splits and lets a subject be in two.
+    """Reads a CSV file without drawing splits or checking subjects.
 
     Takes the arguments of `read_csv`, but those for drawing splits.
 
@@ -407,7 +377,7 @@ def read_csv_as_is(
     check_kept(keep_columns, [n for n in names if n not in roles.values()], file)
     if not {"age", "gender"} & set(roles) and not extra:
         raise ValueError(
-            f"{file} has no column to learn from. Say which with `age_column` "
+            f"{file} has no column to learn from. Name one with `age_column` "
             "(--age-column), `gender_column` (--gender-column) or `extra` (--extra). "
             f"Columns: {names}."
         )
@@ -440,7 +410,7 @@ def read_csv_as_is(
             kept.append((number, row))
     if not made:
         raise ValueError(
-            f"None of the {len(rows)} images in {file} is there. Relative files "
+            f"None of the {len(rows)} images in {file} exists. Relative files "
             f"start from {base}; say where with `images_dir` "
             f"(--images). First: {quoted(rows[0][1][roles['image']])}."
         )
@@ -473,7 +443,7 @@ def _read_rows(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]
         text = file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is not UTF-8 text: {error.reason}.") from error
-    lines = io.StringIO(text, newline="")  # as csv wants it: ends of lines are kept
+    lines = io.StringIO(text, newline="")  # csv handles line ends
     first = next(lines, "")
     if not first.strip():
         raise ValueError(f"{file}, line 1: expected the names of columns, found none.")
@@ -881,7 +851,7 @@ def check_kept(columns: Sequence[str], free: Sequence[str], file: Path) -> None:
 
 
 def known_text(cell: str) -> str:
-    """Returns the text of a cell, `""` where it says that nobody knows."""
+    """Returns the text of a cell, `""` for an unknown value."""
     text = cell.strip()
     return "" if text.lower() in UNKNOWN else text
 

@@ -50,9 +50,9 @@ def read_utkface(
 ) -> tuple[Manifest, CleaningReport]:
     """Reads UTKFace's labels off its file names.
 
-    Names that are not of the published form are left out, counted and listed in the
-    report; nothing is guessed. Nobody says who is on an image, so that one person may
-    be in two splits: scores are a little better than on strangers.
+    Files with other names than published are dropped, counted and listed in the report.
+    UTKFace does not identify people, so that one person may be in two splits: scores
+    are slightly optimistic.
 
     Args:
         directory: Folder of images; folders in it are searched too.
@@ -68,8 +68,8 @@ def read_utkface(
             (`"exact"`; `None`, the default, does so too), or those that look the same
             as well (`"near"`; UTKFace has hundreds), which needs the extra `audit`.
             It is not the default, as splits must not depend on what is installed.
-        cache: File in which perceptual hashes are kept by content, for the next time.
-            `None` (default) keeps none.
+        cache: File that stores perceptual hashes by content. `None` (default) stores
+            none.
 
     Returns:
         `(manifest, report)`. The column `age_years` holds the age, `race` the index in
@@ -139,7 +139,7 @@ def _read_name(
             report.drop(key, GAP)
             return None
         moved_to = None if group == MISSING else groups.names[group]
-        report.find_between_groups(str(years), moved_to)
+        report.count_unmapped(str(years), moved_to)
     return {
         "key": key,
         "age_group": group,
