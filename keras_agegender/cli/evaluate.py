@@ -34,12 +34,12 @@ def add_evaluate(verbs: Any) -> None:
     verb.add_argument("run_directory", metavar="run")
     verb.add_argument("--data", help="prepared dataset [the one trained on]")
     verb.add_argument(
-        "--split", default="test", help="whose faces are scored [%(default)s]"
+        "--split", default="test", help="split to evaluate on [%(default)s]"
     )
     verb.add_argument(
         "--checkpoint",
         default="best",
-        help="best, last, or one that the recipe keeps [%(default)s]",
+        help="best, last, or a name in the recipe's extra_checkpoints [%(default)s]",
     )
     verb.add_argument(
         "--positive-gender",
@@ -51,7 +51,7 @@ def add_evaluate(verbs: Any) -> None:
         action="append",
         default=[],
         metavar="COLUMN",
-        help="score groups by a column of the dataset too, for instance race; "
+        help="also score groups by a column of the dataset, for instance race; "
         "race,gender crosses two; may be repeated",
     )
     verb.add_argument("--json", action="store_true")
@@ -79,14 +79,14 @@ def add_report(verbs: Any) -> None:
         verbs,
         "report",
         _report,
-        "write a page about an evaluated run: one HTML file, figures and tables",
+        "write a report of an evaluated run: an HTML page, figures and tables",
     )
     verb.add_argument("run_directory", metavar="run")
     verb.add_argument(
-        "--data", help="prepared dataset evaluated on [the one trained on]"
+        "--data", help="evaluated dataset [the one trained on]"
     )
-    verb.add_argument("--split", default="test", help="split evaluated on [test]")
-    verb.add_argument("--checkpoint", default="best", help="model evaluated [best]")
+    verb.add_argument("--split", default="test", help="evaluated split [test]")
+    verb.add_argument("--checkpoint", default="best", help="evaluated checkpoint [best]")
     verb.add_argument(
         "--out", metavar="FILE", help="HTML file [RUN/report/report.html]"
     )
@@ -94,7 +94,7 @@ def add_report(verbs: Any) -> None:
         "--no-pictures",
         dest="pictures",
         action="store_false",
-        help="no pictures and keys of faces, for data that must not be passed on",
+        help="no images and keys of faces, for data that must not be shared",
     )
     verb.add_argument(
         "--explain",
@@ -126,24 +126,24 @@ def add_calibrate(verbs: Any) -> None:
         verbs,
         "calibrate",
         _calibrate,
-        "fit a run's probabilities and sets of answers on validation faces",
+        "calibrate a run's probabilities and prediction sets on validation faces",
     )
     verb.add_argument("run_directory", metavar="run")
     verb.add_argument("--data", help="prepared dataset [the one trained on]")
     verb.add_argument(
-        "--split", default="validation", help="whose faces are looked at [%(default)s]"
+        "--split", default="validation", help="split to calibrate on [%(default)s]"
     )
     verb.add_argument(
         "--alpha",
         type=inner_share,
         default=0.1,
         metavar="SHARE",
-        help="faces whose truth may lie outside the set [0.1]",
+        help="share of faces whose label may lie outside the prediction set [0.1]",
     )
     verb.add_argument(
         "--by",
         choices=("gender", "age_group"),
-        help="a threshold for each gender or age group as answered [one for all]",
+        help="a threshold for each predicted gender or age group [one for all]",
     )
 
 
@@ -191,7 +191,7 @@ def add_compare(verbs: Any) -> None:
         verbs,
         "compare",
         _compare,
-        "two runs, or two recipes over folds and seeds, side by side",
+        "compare two runs, or two recipes over folds and seeds",
     )
     verb.add_argument(
         "runs",
@@ -204,14 +204,14 @@ def add_compare(verbs: Any) -> None:
         "--cluster",
         choices=("subject", "album", "face"),
         default="subject",
-        help="what is independent: people [default], albums, or every face",
+        help="independent units: people [default], albums, or single faces",
     )
     verb.add_argument(
         "--by",
         action="append",
         default=[],
         metavar="COLUMN",
-        help="show the cells of a column of the predictions too, for instance race; "
+        help="also show the cells of a column of the predictions, for instance race; "
         "race,gender crosses two; may be repeated",
     )
     verb.add_argument(

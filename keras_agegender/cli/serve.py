@@ -504,7 +504,7 @@ def named_models(paths: Sequence[str]) -> dict[str, Path]:
 
 def add_address_options(verb: argparse.ArgumentParser, port: int) -> None:
     """Adds MODEL, `--host` and `--port`, and the message when a signal stops it."""
-    verb.set_defaults(stopped="all received requests were answered")
+    verb.set_defaults(interrupted="all received requests were answered")
     verb.add_argument(
         "models",
         nargs="*",

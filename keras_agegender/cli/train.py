@@ -56,13 +56,13 @@ def add_train(verbs: Any) -> None:
     verb.add_argument(
         "--pretraining-data",
         metavar="DATA",
-        help="prepared dataset for the recipe that this one begins with, or for a "
-        "recipe of that role",
+        help="prepared dataset for the pretraining recipe, or for a recipe that is "
+        "itself one",
     )
     verb.add_argument(
         "--pretrained",
         metavar="RUN",
-        help="finished run, or .keras file, to begin with",
+        help="finished run or .keras file that initializes the model",
     )
     verb.add_argument(
         "--split",
@@ -74,15 +74,15 @@ def add_train(verbs: Any) -> None:
     verb.add_argument(
         "--tensorboard",
         action="store_true",
-        help="write RUN/tensorboard to follow the training with TensorBoard",
+        help="write RUN/tensorboard, to follow training in TensorBoard",
     )
     verb.add_argument(
-        "--seed", type=seed, default=0, help="of weights and batches [%(default)s]"
+        "--seed", type=seed, default=0, help="seed of weights and batches [%(default)s]"
     )
     verb.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace what is there, finished or not",
+        help="replace an existing run, finished or not",
     )
     add_set_option(verb)
 
@@ -102,7 +102,7 @@ def _recipes(arguments: argparse.Namespace) -> int:
     found = list_recipes()
     width = max(map(len, found))
     say(f"{'':<{width}}  {'published':^14}")
-    say(f"{'recipe':<{width}}  {'gender':>7}{'age':>7}  what")
+    say(f"{'recipe':<{width}}  {'gender':>7}{'age':>7}  title")
     for name, title in found.items():
         published = load_recipe(name).published
         best = max(published, key=lambda p: p.gender_accuracy or 0.0, default=None)
@@ -111,7 +111,7 @@ def _recipes(arguments: argparse.Namespace) -> int:
         say(f"{name:<{width}}  {figures}  {title}")
     say(
         "\nPublished: the report's accuracies on Adience's fold 4 (05_caffe_celeba: on "
-        "CelebA); of several models kept, the best on gender."
+        "CelebA); with several checkpoints, the best on gender."
     )
     return 0
 
@@ -119,10 +119,10 @@ def _recipes(arguments: argparse.Namespace) -> int:
 def add_recipes(verbs: Any) -> None:
     """Adds `agegender recipes`."""
     verb = add_verb(
-        verbs, "recipes", _recipes, "list the recipes, or print one resolved"
+        verbs, "recipes", _recipes, "list the recipes, or print one in full"
     )
     verb.add_argument("name", nargs="?", help="a recipe's name or number, or a file")
-    # Read, so that `recipes show 14` is told what to say instead.
+    # Accepted, so that `recipes show 14` gets a helpful error.
     verb.add_argument("more", nargs="*", help=argparse.SUPPRESS)
     add_set_option(verb)
 
@@ -152,23 +152,23 @@ def add_reproduce(verbs: Any) -> None:
         verbs,
         "reproduce",
         _reproduce,
-        "recipes x folds x seeds: one table, published beside measured",
+        "train recipes x folds x seeds; one table of published and measured scores",
     )
     verb.add_argument(
-        "recipes", nargs="*", help="names, numbers or files [all of the report]"
+        "recipes", nargs="*", help="names, numbers or files [all recipes of the report]"
     )
     verb.add_argument(
         "--data",
         required=True,
         action="append",
-        help="prepared dataset; again for one of whole pictures, or of crops",
+        help="prepared dataset; repeat to give both crops and whole images",
     )
     verb.add_argument("--out", required=True, help="folder for runs and table")
     verb.add_argument(
         "--pretraining-data",
         action="append",
         metavar="DATA",
-        help="prepared dataset for models 5 and 9-12; again as --data",
+        help="prepared dataset for models 5 and 9-12; may be repeated",
     )
     verb.add_argument(
         "--folds",
@@ -183,12 +183,12 @@ def add_reproduce(verbs: Any) -> None:
         nargs="+",
         default=[0],
         metavar="SEED",
-        help="a training for each [0]",
+        help="train once per seed [0]",
     )
     verb.add_argument(
         "--quick",
         action="store_true",
-        help="small pictures, 2 epochs, few faces: shows that all of it runs",
+        help="small images, 2 epochs, few faces: a check that everything runs",
     )
     add_set_option(verb)
 
@@ -209,21 +209,21 @@ def _quickstart(arguments: argparse.Namespace) -> int:
 def add_quickstart(verbs: Any) -> None:
     """Adds `agegender quickstart`."""
     verb = add_verb(
-        verbs, "quickstart", _quickstart, "the whole way on synthetic faces, in minutes"
+        verbs, "quickstart", _quickstart, "run the whole workflow on synthetic faces, in minutes"
     )
     verb.add_argument(
-        "--directory", default="quickstart", help="where everything goes [%(default)s]"
+        "--directory", default="quickstart", help="output folder [%(default)s]"
     )
     verb.add_argument(
         "--faces",
         type=int,
         default=2400,
-        help="faces to draw, at least 80 [%(default)s]",
+        help="number of faces to draw, at least 80 [%(default)s]",
     )
     verb.add_argument(
         "--seed",
         type=seed,
         default=0,
-        help="draws the faces and begins the training [%(default)s]",
+        help="seed of the faces and of training [%(default)s]",
     )
     add_set_option(verb)

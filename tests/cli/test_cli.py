@@ -241,7 +241,7 @@ def test_predict_answers_what_it_can(capsys, trained, tmp_path):
     )  # fmt: skip
     assert code == 1
     heading, *lines = out.splitlines()
-    assert heading.split()[:3] == ["file", "face", "answers"]
+    assert heading.split()[:3] == ["file", "face", "predictions"]
     # The folder holds both again.
     assert ["empty file" in line for line in lines] == [True, False, True, False]
     names = sorted(file.name for file in (tmp_path / "annotated").iterdir())

@@ -120,7 +120,7 @@ def interrupted(run, photos, out, monkeypatch, after):
     with monkeypatch.context() as patch:
         patch.setattr(PredictionFile, "add", add_some)
         code, _, err = run(photos, "--out", out)
-    assert code == 130 and "goes on from here" in err
+    assert code == 130 and "run the same command to resume" in err
     return out.with_name(f"{out.name}.partial")
 
 
