@@ -82,11 +82,11 @@ def add_report(verbs: Any) -> None:
         "write a report of an evaluated run: an HTML page, figures and tables",
     )
     verb.add_argument("run_directory", metavar="run")
-    verb.add_argument(
-        "--data", help="evaluated dataset [the one trained on]"
-    )
+    verb.add_argument("--data", help="evaluated dataset [the one trained on]")
     verb.add_argument("--split", default="test", help="evaluated split [test]")
-    verb.add_argument("--checkpoint", default="best", help="evaluated checkpoint [best]")
+    verb.add_argument(
+        "--checkpoint", default="best", help="evaluated checkpoint [best]"
+    )
     verb.add_argument(
         "--out", metavar="FILE", help="HTML file [RUN/report/report.html]"
     )

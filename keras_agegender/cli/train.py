@@ -209,7 +209,10 @@ def _quickstart(arguments: argparse.Namespace) -> int:
 def add_quickstart(verbs: Any) -> None:
     """Adds `agegender quickstart`."""
     verb = add_verb(
-        verbs, "quickstart", _quickstart, "run the whole workflow on synthetic faces, in minutes"
+        verbs,
+        "quickstart",
+        _quickstart,
+        "run the whole workflow on synthetic faces, in minutes",
     )
     verb.add_argument(
         "--directory", default="quickstart", help="output folder [%(default)s]"
