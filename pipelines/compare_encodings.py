@@ -43,7 +43,7 @@ for name in args.encodings:
             name=f"{name}_encoding",
             title=f"{base.title}: {name} encoding",
             model=replace(base.model, encoding=name, question=None),
-            training=replace(base.training, normalize_loss=True, keep={}),
+            training=replace(base.training, normalize_loss=True, extra_checkpoints={}),
             loss_weights=weights,
             published=(),
         )
