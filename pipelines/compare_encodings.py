@@ -1,13 +1,13 @@
 """
 Title: Do age encodings differ?
-Description: One trunk, one dataset, several seeds; nothing but the encoding changes.
+Description: Trains one network with several encodings and seeds.
 
     python pipelines/compare_encodings.py data/adience_prepared --out runs/encodings
 
-Gender and age weigh the same in every loss, whatever the number of heads: each makes up
-half of the sum of the loss weights (the joint encoding's softmax has no such choice).
-The table has means and standard deviations over seeds (and over `--folds`); behind it,
-`agegender compare RUN RUN` says of two runs how they differ on the same faces.
+Gender and age have equal weight in every loss, whatever the number of heads. (The joint
+encoding has a single softmax, so there is nothing to weigh.) The table contains means
+and standard deviations over seeds, and over folds with `--folds`. To compare two runs
+on the same faces, use `agegender compare RUN RUN`.
 """
 
 import argparse

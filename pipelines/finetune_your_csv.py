@@ -1,18 +1,17 @@
 """
-Title: Your own CSV, your own outputs, on top of a trained model
-Description: Two stages: new heads on a frozen trunk, then everything, slowly.
+Title: Fine-tune a trained model on your own CSV file
+Description: Trains new heads on a frozen network, then the whole network.
 
-    python pipelines/finetune_your_csv.py labels.csv \
+    python pipelines/finetune_your_csv.py labels.csv \\
         --pretrained saved_models/utkface-compact
 
-The CSV has a column of picture files and any of: age, gender, subject, album, split.
-Every further column whose kind is evident becomes an output. The options that say how
-it is read are those of `agegender prepare csv`, `--female 0 --male 1` for instance.
+The CSV file has a column of image files and any of: age, gender, subject, album, split.
+Every other column with a recognizable type becomes an output. The options for reading
+the file are those of `agegender prepare csv`, such as `--female 0 --male 1`.
 
-The same command goes on where it was stopped. Of a run (a folder), network, size and
-the way faces are cut out are taken over. Outputs that no face has a label for are left
-out. Without `--pretrained` there is just the second
-stage, from random weights.
+Run the same command again to resume an interrupted run. If `--pretrained` is a run, its
+network, image size and face crops are used. Outputs without a label are dropped.
+Without `--pretrained`, there is only the second stage, from random weights.
 """
 
 from __future__ import annotations

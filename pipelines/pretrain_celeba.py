@@ -1,12 +1,12 @@
 """
-Title: Pretraining on CelebA
-Description: 40 attributes, or gender alone, for a trunk that knows faces.
+Title: Pretrain on CelebA
+Description: Pretrains a network on 40 attributes, or on gender only.
 
     python pipelines/pretrain_celeba.py data/celeba [--encoding gender --model caffe]
 
-With --download the folder is filled from TensorFlow Datasets first. The report
-pretrains its Caffe network on gender and its ResNet34 on all 40 attributes; the model
-that is saved goes into `finetune_your_csv.py --pretrained`.
+With --download, the folder is first filled from TensorFlow Datasets. The report
+pretrains its Caffe network on gender and its ResNet34 on all 40 attributes. Pass the
+saved model to `finetune_your_csv.py --pretrained`.
 """
 
 import argparse

@@ -1,11 +1,11 @@
 """
-Title: From label files to an answer about a photo, on synthetic faces
+Title: From label files to a prediction for a photo, on synthetic faces
 Description: Every step of the library in plain Keras, in a few minutes on two cores.
 
     python pipelines/quickstart.py [--directory quickstart_pipeline]
 
-Synthetic faces stand in for a dataset that cannot be shipped; their layout is
-Adience's. The scores say how well drawings are told apart, nothing about people.
+Synthetic faces, in the layout of Adience, replace a dataset that cannot be distributed.
+Their scores measure how well drawings can be told apart and say nothing about people.
 """
 
 import argparse

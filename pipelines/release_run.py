@@ -1,12 +1,12 @@
 """
-Title: A run becomes a folder that may be passed on
-Description: Weights in half precision, no local paths, no faces.
+Title: Turn a run into a folder that can be distributed
+Description: Converts weights to half precision and removes local paths and faces.
 
-    python pipelines/release_run.py runs/utkface/utkface_compact saved_models/compact \
+    python pipelines/release_run.py runs/utkface/utkface_compact saved_models/compact \\
         --by race --license "For non-commercial research." --limits "Old faces …"
 
-What is left out: pictures, predictions and keys of faces, and the optimizer. The model
-still loads with `keras.saving.load_model`, in float32, and the folder with
+The folder contains no images, no predictions or keys of faces, and no optimizer state.
+The model still loads with `keras.saving.load_model`, in float32, and the folder with
 `kag.Predictor` and `agegender predict`.
 """
 

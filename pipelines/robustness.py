@@ -1,15 +1,16 @@
 """
-Title: How robust are the answers?
-Description: A model's answers about pictures that are made worse, step by step.
+Title: How robust are the predictions?
+Description: Measures predictions for images that are degraded step by step.
 
     python pipelines/robustness.py runs/mine data/UTKFace_val --out runs/mine/robustness
 
-Every picture goes the whole way of a user's photo: it is made worse, faces are found in
-it, cut out and answered about; where none is found, the picture is taken for one (the
-share of those is in the table). Of several faces the largest is scored. The same
-pictures at every level, so that differences are of the level alone. Pictures are named
-as UTKFace's. For boxes that are too tight or too loose they are taken for crops,
-without their border or with more of it, which repeats their last pixels.
+Every image is processed like a user's photo: it is degraded, faces are detected and
+cropped, and their age and gender are predicted. If no face is found, the whole image is
+used, and the table shows the share of such images. If there are several faces, the
+largest is scored. All levels use the same images, so that differences are due to the
+level only. File names must be those of UTKFace. For boxes that are too tight or too
+loose, the images are treated as crops, and their border is removed or extended by
+repeating the last pixels.
 """
 
 import argparse

@@ -1,24 +1,24 @@
 """
-Title: Ask TensorFlow Serving
-Description: An export behind TensorFlow Serving, asked by REST or gRPC.
+Title: Predict with TensorFlow Serving
+Description: Sends photos to an export behind TensorFlow Serving, by REST or gRPC.
 
     agegender export runs/mine --out saved_models/mine
-    docker run --rm -e MODEL_NAME=mine \
-        -p 127.0.0.1:8501:8501 -p 127.0.0.1:8500:8500 \
+    docker run --rm -e MODEL_NAME=mine \\
+        -p 127.0.0.1:8501:8501 -p 127.0.0.1:8500:8500 \\
         -v "$PWD/saved_models/mine:/models/mine/1:ro" tensorflow/serving
     python pipelines/tf_serving_client.py saved_models/mine photo.jpg other.jpg
 
-    pip install tensorflow-serving-api    # gRPC: a quarter fewer bytes are sent
+    pip install tensorflow-serving-api    # gRPC sends 25% fewer bytes
     python pipelines/tf_serving_client.py saved_models/mine photo.jpg --grpc
 
-TensorFlow Serving needs neither Python nor this package: decoding, faces, network and
-answers are in the graph. It sends numbers; what they mean is in the export's
-agegender.json, which the client reads. A line of JSON is printed for each photo, with
-the answers of `Predictor`, but for `crop_box` and `image_size`, which the graph does
-not say. One photo is asked about by the signature `photo`, several at once by `photos`.
-If one of those cannot be read, the graph refuses all of them: they are asked about one
-by one then. TensorFlow Serving itself bounds neither the size of photos nor who may
-ask: put a proxy that does in front of it, or take `agegender serve`.
+TensorFlow Serving requires neither Python nor this package: decoding, detection,
+network and prediction are in the graph. It returns numbers, whose meaning the client
+reads from the export's agegender.json. The client prints one line of JSON per photo,
+with the fields of `Predictor` except for `crop_box` and `image_size`, which the graph
+does not return. A single photo is sent to the signature `photo`, several to `photos`.
+If one of several photos is unreadable, the graph rejects all of them, and the client
+sends them one by one. TensorFlow Serving limits neither the size of photos nor access:
+put a proxy in front of it that does, or use `agegender serve`.
 """
 
 import argparse

@@ -1,11 +1,11 @@
 """
-Title: A model of the report on Adience
-Description: Five fold files and a tree of pictures to scores and a SavedModel.
+Title: Train a model of the report on Adience
+Description: From five fold files and a folder of images to scores and a SavedModel.
 
     python pipelines/train_adience.py data/adience [--recipe resnet_se_ordinal]
 
-`data/README.md` says how to get Adience. With --test-fold the split is one round of
-five-fold cross-validation instead of the report's folds 0-2 / 3 / 4.
+`data/README.md` explains how to get Adience. With --test-fold, the split is one round
+of five-fold cross-validation instead of the report's folds 0-2 / 3 / 4.
 """
 
 import argparse

@@ -1,18 +1,20 @@
 """
-Title: The released models, from UTKFace's two parts
+Title: Train the released models on UTKFace
 Description: Labels, crops, two teachers, two students, calibration, release.
 
     pip install -e '.[jax,audit,export]'
-    python pipelines/utkface_models.py train.tar val.tar --out runs/utkface \
+    python pipelines/utkface_models.py train.tar val.tar --out runs/utkface \\
         --weights mobilenet_vggface2.weights.h5
 
 The first part is the training split, except for a twentieth that is the validation
-split; the second part is the test split. Both are tar files or folders. Faces of ages
-between two groups stay, for their years and gender. convert_mobilenet_vggface2.py makes
-the weights; without them training starts from random weights.
+split; the second part is the test split. Both are tar files or folders. Faces with ages
+between two groups are included, for their years and gender.
+convert_mobilenet_vggface2.py creates the weights; without them, training starts from
+random weights.
 
-The same command resumes where it was stopped. Teachers take 1.5 hours each on two CPU
-cores. Students want a GPU; `KERAS_BACKEND=jax` is the faster backend for them.
+Run the same command again to resume. Teachers take 1.5 hours each on two CPU cores.
+Students need a GPU to train in reasonable time; `KERAS_BACKEND=jax` is the faster
+backend for them.
 """
 
 from __future__ import annotations
