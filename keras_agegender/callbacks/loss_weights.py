@@ -28,7 +28,6 @@ from keras_agegender.encodings.encoding import LOSS_WEIGHT_SUFFIX
 
 Weights = Mapping[str, float]
 
-
 ATTRIBUTE = "loss_weight_state"
 
 

@@ -180,12 +180,12 @@ def read_synthetic(directory: str | Path) -> tuple[pd.DataFrame, CleaningReport]
         outputs by default.
 
     Raises:
-        ValueError: If the folder holds no complete synthetic dataset.
+        ValueError: If the folder contains no complete synthetic dataset.
     """
     directory = Path(directory)
     if not (directory / MARKER).is_file():
         raise ValueError(
-            f"{directory} holds no complete synthetic dataset: {MARKER} is missing."
+            f"{directory} contains no complete synthetic dataset: {MARKER} is missing."
         )
     manifest, report = read_adience(directory, directory)
     lines = (directory / ATTRIBUTES_FILE).read_text("utf-8").splitlines()
@@ -278,7 +278,7 @@ def _is_complete(directory: Path, request: dict[str, Any]) -> bool:
             return True
         different = [key for key in request if found.get(key) != request[key]]
         raise ValueError(
-            f"{directory} holds other synthetic faces. Expected "
+            f"{directory} contains other synthetic faces. Expected "
             f"{', '.join(f'{key}={request[key]}' for key in different)}. Found: "
             f"{', '.join(f'{key}={found.get(key)}' for key in different)}. Choose "
             "another directory (--directory)."
@@ -289,7 +289,7 @@ def _is_complete(directory: Path, request: dict[str, Any]) -> bool:
     ours = readme.is_file() and readme.read_text("utf-8") == NOTICE
     if directory.is_dir() and any(directory.iterdir()) and not ours:
         raise ValueError(
-            f"{directory} is not empty and holds no synthetic faces. Choose another "
+            f"{directory} is not empty and contains no synthetic faces. Choose another "
             "directory (--directory)."
         )
     return False

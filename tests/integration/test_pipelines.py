@@ -114,7 +114,7 @@ def test_a_csv_of_one_s_own_is_read_as_by_prepare_csv(tmp_path):
 
 def test_the_help_of_finetuning_says_what_it_does_and_its_defaults():
     text = " ".join(run("finetune_your_csv.py", "--help").split())
-    assert " Two stages: new heads on a frozen trunk" in text
+    assert " Trains new heads on a frozen network" in text
     assert "Description" not in text
     assert "[the pretrained run's, or resnet34]" in text
     for default in ("categorical", "runs/finetuned", "3 10", "0"):

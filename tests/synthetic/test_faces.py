@@ -146,7 +146,7 @@ def test_same_seed_same_files_also_after_an_interruption(folder, tmp_path):
 
 
 def test_other_folders_are_left_alone(folder, tmp_path):
-    with pytest.raises(ValueError, match="holds other synthetic faces"):
+    with pytest.raises(ValueError, match="contains other synthetic faces"):
         write_synthetic_faces(folder, 96, image_size=(64, 64), seed=4)
     (tmp_path / "mine.txt").write_text("mine", "utf-8")
     with pytest.raises(ValueError, match="not empty and contains no synthetic faces"):
