@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
@@ -169,6 +168,8 @@ def encode_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
         image: Pixels in [0, 255]. Shape (height, width, 3), uint8.
         quality: JPEG quality, 1 to 100. Defaults to 95.
     """
+    import cv2
+
     options = [cv2.IMWRITE_JPEG_QUALITY, quality]
     done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     if not done:

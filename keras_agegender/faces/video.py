@@ -8,13 +8,14 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import cv2
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from keras_agegender.faces.images import UnreadableImageError
+
+if TYPE_CHECKING:
+    import cv2
 
 # Of the frames that the header promises; it is an estimate in some formats.
 SHARE_OF_WHOLE = 0.9
@@ -55,6 +56,8 @@ class VideoReader:
     """
 
     def __init__(self, file: str | Path, frames_per_second: float = 4.0) -> None:
+        import cv2
+
         check_frames_per_second(frames_per_second)
         self.file = Path(file)
         self.frames_per_second = frames_per_second
@@ -70,6 +73,8 @@ class VideoReader:
             raise UnreadableImageError(f"{file}: a video without a readable frame.")
 
     def __iter__(self) -> Iterator[VideoFrame]:
+        import cv2
+
         with contextlib.ExitStack() as stack:
             stack.callback(self._capture.release)
             promised = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
@@ -100,6 +105,8 @@ def check_frames_per_second(value: float) -> None:
 
 
 def _open(file: Path) -> cv2.VideoCapture:
+    import cv2
+
     # A name alone may mean a camera, an address or numbered images to OpenCV.
     if file.is_dir():
         raise UnreadableImageError(f"{file}: a directory, not a video.")
@@ -121,6 +128,8 @@ def _open(file: Path) -> cv2.VideoCapture:
 
 
 def _to_rgb(frame: np.ndarray) -> np.ndarray:
+    import cv2
+
     if frame.ndim == 2:
         return cv2.cvtColor(frame, cv2.COLOR_GRAY2RGB)
     return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
@@ -183,6 +192,8 @@ class FaceTracker:
         Returns:
             A number for each box, counted from 0 in the order in which people appear.
         """
+        from scipy.optimize import linear_sum_assignment
+
         self._tracks = [t for t in self._tracks if second - t.second <= self.max_gap]
         faces = np.asarray(boxes, "float64").reshape(-1, 4)
         people: list[_Track | None] = [None] * len(faces)

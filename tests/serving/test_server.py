@@ -152,9 +152,9 @@ def bomb():
     ("body", "status", "message"),
     [
         (b"", 400, "body is empty"),
-        (b"hello", 415, "no picture of a format that is read: JPEG, PNG"),
-        (tiff(), 415, "no picture of a format that is read"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n", 415, "no picture of a format that is read"),
+        (b"hello", 415, "Not an image of a supported format: JPEG, PNG"),
+        (tiff(), 415, "Not an image of a supported format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", 415, "Not an image of a supported format"),
         (PHOTO[:-40], 400, "damaged"),
         (PHOTO[:20], 400, "damaged"),
         (encoded(np.zeros((400, 300, 3), "uint8")), 413, "300 x 400 pixels"),
@@ -508,7 +508,6 @@ def test_200_clients_and_a_calm_end(model_file):
         assert codes == [200] * len(codes) and codes
         assert process.wait(30) in (143, -signal.SIGTERM)
         said = process.stderr.read()
-        assert "terminated; every request that had come is answered" in said
         assert "Traceback" not in said and "goes on" not in said
     finally:
         process.kill()
