@@ -11,18 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_agegender import files
 from keras_agegender.faces.images import UnreadableImageError, read_image
 from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
-from keras_agegender.files import (
-    atomic_write,
-    exclusive_lock,
-    lock_beside,
-    partial_directory,
-    replace_directory,
-    sidecar,
-    write_checksums,
-    write_sidecar,
-)
 from keras_agegender.labels import AGE_GROUPS, MISSING
 from keras_agegender.run_directory import RunDirectory, find_checkpoint
 from keras_agegender.serving.formats import check_new_export
@@ -128,19 +119,19 @@ def export(
         license=license,
     )
     refusal = f"Another process exports to {target}. Choose another name."
-    with exclusive_lock(lock_beside(target), refusal):
+    with files.exclusive_lock(files.lock_beside(target), refusal):
         check_new_export(target, format, overwrite)
         if row.suffix:
             comparison = _write_file(row, bundle, target, crops, overwrite)
             if report is not None:
                 report(str(comparison))
             return target
-        partial = partial_directory(target)
+        partial = files.partial_directory(target)
         shutil.rmtree(partial, ignore_errors=True)
         _writer(row)(bundle, partial, bundle.metadata)
-        write_checksums(partial)  # last: without it, an export is unfinished
+        files.write_checksums(partial)  # last: without it, an export is unfinished
         check_new_export(target, format, overwrite)  # it may have appeared meanwhile
-        replace_directory(partial, target)
+        files.replace_directory(partial, target)
     return target
 
 
@@ -167,14 +158,14 @@ def _write_file(
         "tolerance": tolerance._asdict(),
     }
     metadata = {**bundle.metadata, "signatures": ["crops"], "file": described}
-    with atomic_write(file) as partial:
+    with files.atomic_write(file) as partial:
         _writer(row)(bundle, partial, metadata)
         num_bytes = partial.stat().st_size
         comparison = compare(bundle, row.open(partial, 1), faces, num_bytes)
         check_tolerance(comparison, tolerance, row.name)
         check_new_export(file, row.name, overwrite)  # it may have appeared meanwhile
-        sidecar(file).unlink(missing_ok=True)  # of the replaced file
-    write_sidecar(file)
+        files.sidecar(file).unlink(missing_ok=True)  # of the replaced file
+    files.write_sidecar(file)
     return comparison
 
 

@@ -10,32 +10,18 @@ from pathlib import Path
 
 from keras_agegender.files import directory_hash, file_hash
 from keras_agegender.run_directory import RunDirectory, find_checkpoint
-from keras_agegender.serving.litert import open_litert, write_litert, write_litert_int8
-from keras_agegender.serving.model_format import (
-    InferenceModel,
-    ModelFormat,
-    Tolerance,
-)
-from keras_agegender.serving.onnx_format import open_onnx, write_onnx
-from keras_agegender.serving.saved_model import (
-    check_new_folder,
-    check_saved_model,
-    is_saved_model,
-    on_arrays,
-    open_saved_model,
-    write_saved_model,
-)
+from keras_agegender.serving import litert, onnx_format, saved_model
+from keras_agegender.serving.model_format import InferenceModel, ModelFormat, Tolerance
 
 
 def _open_checkpoint(path: Path, num_threads: int | None = None) -> InferenceModel:
     """Builds what `export` would write of a run or `.keras` file, and runs that."""
-    from keras_agegender.serving.bundle import (
-        build_export_bundle,
-        constant_network,
-    )
+    from keras_agegender.serving.bundle import build_export_bundle, constant_network
 
     bundle = build_export_bundle(path)
-    return InferenceModel(bundle.metadata, on_arrays(constant_network(bundle)))
+    return InferenceModel(
+        bundle.metadata, saved_model.on_arrays(constant_network(bundle))
+    )
 
 
 def _check_run(path: Path) -> None:
@@ -85,38 +71,38 @@ FORMATS = (
     ModelFormat(
         "savedmodel",
         "SavedModel",
-        open_saved_model,
-        recognize=is_saved_model,
-        check=check_saved_model,
+        saved_model.open_saved_model,
+        recognize=saved_model.is_saved_model,
+        check=saved_model.check_saved_model,
         identity=lambda path: directory_hash(path, "*.*"),
-        write=write_saved_model,
+        write=saved_model.write_saved_model,
     ),
     ModelFormat(
         "onnx",
         "ONNX file",
-        open_onnx,
+        onnx_format.open_onnx,
         suffix=".onnx",
         runtime="onnxruntime",
-        write=write_onnx,
+        write=onnx_format.write_onnx,
         tolerance=FLOAT_TOLERANCE,
         any_crop_size=True,
     ),
     ModelFormat(
         "litert",
         "LiteRT file",
-        open_litert,
+        litert.open_litert,
         suffix=".tflite",
         runtime="ai_edge_litert",
-        write=write_litert,
+        write=litert.write_litert,
         tolerance=FLOAT_TOLERANCE,
     ),
     ModelFormat(
         "litert-int8",
         "LiteRT file, int8",
-        open_litert,
+        litert.open_litert,
         suffix=".tflite",
         runtime="ai_edge_litert",
-        write=write_litert_int8,
+        write=litert.write_litert_int8,
         tolerance=INT8_TOLERANCE,
     ),
 )
@@ -178,7 +164,7 @@ def check_new_export(target: Path, format: str, overwrite: bool) -> ModelFormat:
         )
     suffix = rows[format].suffix
     if not suffix:
-        check_new_folder(target, overwrite)
+        saved_model.check_new_folder(target, overwrite)
     elif target.suffix != suffix:
         raise ValueError(
             f"Invalid file for format {format!r}. Expected a name that ends in "

@@ -12,15 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_agegender import files
 from keras_agegender.errors import one_line
-from keras_agegender.files import (
-    CHECKSUMS_FILE,
-    check_output_dir,
-    check_sizes,
-    disk_errors,
-    partial_directory,
-    write_json,
-)
 from keras_agegender.serving.model_format import (
     METADATA_FILE,
     InferenceModel,
@@ -42,13 +35,13 @@ TEMPORARY_FILE = re.compile(
 
 def check_new_folder(directory: Path, overwrite: bool) -> None:
     """Raises a `ValueError` unless a SavedModel can be made in a folder."""
-    if check_output_dir(directory, METADATA_FILE, "export") and not overwrite:
+    if files.check_output_dir(directory, METADATA_FILE, "export") and not overwrite:
         raise ValueError(
             f"There is an export in {directory} already. Choose another directory, or "
             "overwrite it (--overwrite)."
         )
-    partial = partial_directory(directory)  # its content will be replaced
-    known = {METADATA_FILE, CHECKSUMS_FILE, *SAVED_MODEL_FILES}
+    partial = files.partial_directory(directory)  # its content will be replaced
+    known = {METADATA_FILE, files.CHECKSUMS_FILE, *SAVED_MODEL_FILES}
     names = {entry.name for entry in partial.glob("*")} - known
     foreign = sorted(name for name in names if not TEMPORARY_FILE.fullmatch(name))
     if foreign:
@@ -85,9 +78,9 @@ def write_saved_model(
     archive.pixels = bundle.graph  # the detector's weights are saved too
     for name, function in bundle.functions.items():
         archive.add_endpoint(name, function, input_signature=[inputs[name]])
-    with disk_errors(directory):
+    with files.disk_errors(directory):
         archive.write_out(str(directory), verbose=False)
-    write_json(directory / METADATA_FILE, dict(metadata))
+    files.write_json(directory / METADATA_FILE, dict(metadata))
 
 
 def is_saved_model(path: Path) -> bool:
@@ -102,7 +95,7 @@ def check_saved_model(directory: Path) -> None:
             f"There is no exported model in {directory}, and no run. Expected what "
             "`agegender export RUN --out MODEL` wrote, or a run."
         )
-    check_sizes(directory, "Export the run again (--overwrite).")
+    files.check_sizes(directory, "Export the run again (--overwrite).")
 
 
 def open_saved_model(directory: Path, num_threads: int | None = None) -> InferenceModel:

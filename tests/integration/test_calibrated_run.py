@@ -16,7 +16,9 @@ from keras_agegender.evaluation.evaluate import calibrate, evaluate
 from keras_agegender.files import file_hash, write_json
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.run_directory import RunDirectory
+from keras_agegender.serving.bundle import build_export_bundle
 from keras_agegender.serving.export import export
+from keras_agegender.serving.formats import model_identity
 from keras_agegender.serving.predictor import Predictor
 from keras_agegender.training.experiment import make_experiment
 from keras_agegender.training.resume import open_run
@@ -83,10 +85,19 @@ def test_exports_and_predictions_are_calibrated(run, tmp_path):
     terms = {"license": "for research", "limits": "No babies. No cats."}
     write_json(copy.terms_file, terms)
     with pytest.warns(UserWarning, match="no signature `photo`"):
-        path = export(copy, tmp_path / "model")
+        path = export(copy.best_model, tmp_path / "model")
     metadata = json.loads((path / "agegender.json").read_text("utf-8"))
     assert {name: metadata[name] for name in terms} == terms  # they travel too
     assert Calibration.from_dict(metadata["calibration"]) == calibration
+    # The file and its run are one model everywhere; `last` lacks what is of the best.
+    of_run = build_export_bundle(copy).metadata
+    of_last = build_export_bundle(copy.last_model).metadata
+    assert {**metadata, "created": ""} == {**of_run, "created": ""}
+    for name in ("pixels", "encoding", "recipe", "training", *terms):
+        assert of_last[name] == of_run[name]
+    assert of_last["calibration"] is None and of_last["metrics"] is None
+    assert model_identity(copy.best_model) == model_identity(copy.path)
+    assert model_identity(copy.last_model) != model_identity(copy.path)
 
     faces = tf.random.stateless_uniform((4, 32, 32, 3), (1, 2))
     answers = tf.saved_model.load(str(path)).signatures["inputs"](inputs=faces)
