@@ -26,13 +26,12 @@ LOSSLESS_ALPHA = 0x10  # in the fifth byte of a VP8L chunk
 
 
 class Format(NamedTuple):
-    """A kind of file.
+    """A file format.
 
     Attributes:
-        name: What it is called in messages.
-        magic: The bytes by which it is known.
-        offset: Where they are.
-        decode: Bytes to upright RGB; `None` for what TensorFlow cannot read.
+        name: Its name in messages.
+        magic: The bytes that identify it, at `offset`.
+        decode: Bytes to upright RGB; `None` if TensorFlow cannot read it.
         limits: Which of its files are read, if not all.
     """
 
@@ -44,16 +43,11 @@ class Format(NamedTuple):
 
 
 def decode_image(data: tf.Tensor) -> tf.Tensor:
-    """Decodes a file of the formats that are read; any other is an error naming it.
-
-    Args:
-        data: The file's bytes. A string scalar.
-
-    Returns:
-        Upright RGB. Shape (height, width, 3), uint8.
+    """Decodes a file to upright RGB. Shape (height, width, 3), uint8.
 
     Raises:
-        tf.errors.InvalidArgumentError: If `refusal` says why not, or it is damaged.
+        tf.errors.InvalidArgumentError: With the reason of `refusal`, or if the file is
+            damaged.
     """
     reason = refusal(data)
 
@@ -72,11 +66,7 @@ def decode_image(data: tf.Tensor) -> tf.Tensor:
 
 
 def refusal(data: tf.Tensor) -> tf.Tensor:
-    """Returns why a file is not read, with what would be; empty for one that is.
-
-    Args:
-        data: The file's bytes. A string scalar.
-    """
+    """Returns why a file is not read, and what would be; empty if it is read."""
     header = _header(data)
     reasons = [f"{f.name} is not read" if f.decode is None else "" for f in FORMATS]
     reason = tf.gather([*reasons, "not an image"], _format_index(header))
@@ -93,7 +83,7 @@ def refusal(data: tf.Tensor) -> tf.Tensor:
 
 
 def _format_index(header: tf.Tensor) -> tf.Tensor:
-    """Returns which of `FORMATS` a file has, their number if none."""
+    """Returns the index of a file's format in `FORMATS`, their number if unknown."""
     # All of them compared at once: one operation for each would take 0.1 ms.
     magic = np.zeros((len(FORMATS) + 1, HEADER_SIZE), "uint8")
     counts = np.zeros(magic.shape, bool)
@@ -122,12 +112,7 @@ def decode_jpeg(data: tf.Tensor) -> tf.Tensor:
 
 
 def make_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Turns and mirrors an image as its EXIF orientation says.
-
-    Args:
-        image: Image. Shape (height, width, channels).
-        orientation: 1 (as it is) to 8; int32.
-    """
+    """Turns and mirrors an image by its EXIF orientation, 1 (unchanged) to 8."""
 
     def among(*values: int) -> tf.Tensor:
         return tf.reduce_any(orientation == tf.constant(values))
@@ -188,7 +173,7 @@ def _on_white(pixels: tf.Tensor, top: tf.Tensor | float) -> tf.Tensor:
 
 
 def _jpeg_orientation(content: tf.Tensor) -> tf.Tensor:
-    """Walks over the segments in front of the pixels until one is EXIF."""
+    """Walks over the segments before the pixels to the EXIF segment."""
 
     def is_segment(position: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
         marker = _number(content, position, 2)
@@ -208,7 +193,7 @@ def _jpeg_orientation(content: tf.Tensor) -> tf.Tensor:
 
 
 def _png_orientation(content: tf.Tensor) -> tf.Tensor:
-    """Walks over the chunks until one is eXIf."""
+    """Walks over the chunks to the eXIf chunk."""
 
     def is_chunk(position: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
         return (found == 0) & (position + 12 < tf.size(content))
@@ -236,7 +221,7 @@ def _webp_has_alpha(content: tf.Tensor) -> tf.Tensor:
 
 
 def _riff_chunk(content: tf.Tensor, name: str) -> tf.Tensor:
-    """Returns where the content of a WebP file's first chunk `name` begins, or 0."""
+    """Returns where the content of a WebP file's first chunk `name` starts, or 0."""
     wanted = int.from_bytes(name.encode().ljust(4), "little")
 
     def is_chunk(position: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
@@ -253,7 +238,7 @@ def _riff_chunk(content: tf.Tensor, name: str) -> tf.Tensor:
 
 
 def _tiff_orientation(content: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
-    """Returns the orientation of the EXIF block at `start`, 1 where there is none."""
+    """Returns the orientation of the EXIF block at `start`, 1 if there is none."""
     # JPEG files name the block once more, and some programs do so in others.
     is_named = _number(content, start, 4) == int.from_bytes(b"Exif", "big")
     start = tf.where(is_named, start + 6, start)

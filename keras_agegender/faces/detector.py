@@ -1,4 +1,4 @@
-"""Face detection: images in, boxes, scores and five landmarks out.
+"""Face detection: boxes, scores and five landmarks of each image.
 
 `FaceDetector` is what the library asks for; `MtcnnDetector` answers with the cascade of
 `faces.mtcnn`.
@@ -47,7 +47,7 @@ class Detections:
 
 
 class FaceDetector(Protocol):
-    """What finds faces for `prepare` and `Predictor`."""
+    """A face detector for `prepare` and `Predictor`."""
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """Returns the faces of each RGB uint8 image (height, width, 3)."""
@@ -104,7 +104,7 @@ class MtcnnDetector:
         self._reduce: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leaves the compiled graphs behind: a worker makes its own."""
+        """Drops the compiled graphs: a worker process makes its own."""
         return {**self.__dict__, "_search": None, "_reduce": None}
 
     @classmethod
@@ -162,7 +162,7 @@ class MtcnnDetector:
         return 0.6, 0.7, self.score_threshold
 
     def _copy(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns the copy that is searched, its smallest face, the factor back."""
+        """Returns the searched copy, its smallest face, and the factor back."""
         if self._reduce is None:
             self._reduce = _make_reduction(self.min_face_size, self.max_side)
         copy, least, factor = self._reduce(image)
@@ -181,7 +181,7 @@ class MtcnnDetector:
 
 
 def _make_reduction(min_face_size: float, max_side: int) -> Any:
-    """Returns what makes searched copies, compiled for images of any size."""
+    """Returns a compiled function that makes searched copies of any image."""
     import tensorflow as tf
 
     from keras_agegender.faces.mtcnn import search_copy
@@ -215,7 +215,7 @@ def _make_search(score_thresholds: tuple[float, float, float]) -> Any:
 
 
 def _scaled(faces: Detections, factor: np.ndarray) -> Detections:
-    """Turns pixels of the searched copy into pixels of the image given."""
+    """Converts pixels of the searched copy into pixels of the image."""
     return Detections(
         faces.boxes * np.tile(factor, 2), faces.scores, faces.landmarks * factor
     )

@@ -9,11 +9,7 @@ import tensorflow as tf
 
 
 def add_margin(boxes: Any, margin: float) -> tf.Tensor:
-    """Widens boxes on every side by a share of their own width and height.
-
-    Args:
-        boxes: Boxes. Shape (..., 4).
-        margin: Share added on each side, at least 0; 0 changes nothing.
+    """Widens boxes of shape (..., 4) on every side by a share of their width and height.
 
     Example:
     >>> add_margin([10, 10, 20, 30], 0.5).numpy().tolist()
@@ -39,13 +35,9 @@ def make_square(boxes: Any) -> tf.Tensor:
 
 
 def fit_inside(boxes: Any, image_size: Any) -> tf.Tensor:
-    """Shifts boxes into the image; what is larger than the image is cut to it.
+    """Shifts boxes into an image of (height, width), then cuts what is larger than it.
 
-    A square that fits stays a square: it is moved before it is cut.
-
-    Args:
-        boxes: Boxes. Shape (..., 4).
-        image_size: (height, width) of the image.
+    A square that fits stays a square.
 
     Example:
     >>> fit_inside([-5, 10, 15, 30], (100, 100)).numpy().tolist()
@@ -78,16 +70,10 @@ def center_square(image_size: Any) -> tf.Tensor:
 
 
 def select_face(boxes: Any, image_size: Any, selection: str = "largest") -> tf.Tensor:
-    """Returns which of several faces is the subject of the image.
+    """Returns the index of the subject among boxes of shape (num_faces, 4), int64.
 
-    Args:
-        boxes: Boxes, at least one. Shape (num_faces, 4).
-        image_size: (height, width) of the image.
-        selection: `"largest"` (default) or `"center"`, the one whose center is nearest
-            the image's.
-
-    Returns:
-        Its index, int64; the first of equals.
+    `"largest"` selects by area, `"center"` the face nearest the middle of the image of
+    (height, width); the first of equals.
     """
     boxes = tf.cast(boxes, tf.float32)
     if selection == "largest":
@@ -101,11 +87,8 @@ def select_face(boxes: Any, image_size: Any, selection: str = "largest") -> tf.T
 def eye_angle(landmarks: Any) -> tf.Tensor:
     """Returns the slope of the line from the left to the right eye, in degrees.
 
-    Positive where the right eye lies lower; turning the image by it counter-clockwise
-    makes the eyes level. Left and right are the viewer's.
-
-    Args:
-        landmarks: (x, y), the eyes first. Shape (5, 2).
+    Positive if the right eye is lower: turning the image counter-clockwise by it levels
+    the eyes. Left and right are the viewer's. Landmarks have shape (5, 2), eyes first.
 
     Example:
     >>> round(float(eye_angle([[0, 0], [10, 10], [5, 6], [1, 9], [9, 9]])), 4)
@@ -117,17 +100,9 @@ def eye_angle(landmarks: Any) -> tf.Tensor:
 
 
 def resample(image: Any, box: Any, size: Any) -> tf.Tensor:
-    """Cuts a box out of an image and resizes it: bilinear, antialiased.
+    """Cuts a box out of an image and resizes it to (height, width): bilinear, antialiased.
 
-    What lies beyond the image is black.
-
-    Args:
-        image: Image. Shape (height, width, channels), any number type.
-        box: `bbox_xyxy` in pixels. Shape (4,).
-        size: (height, width) of the result, in pixels.
-
-    Returns:
-        float32 in the image's range. Shape (*size, channels).
+    Black beyond the image. Returns float32 in the image's range.
 
     Example:
     >>> image = tf.reshape(tf.range(4.0), (1, 4, 1))
@@ -166,15 +141,10 @@ def resize(image: Any, size: Any) -> tf.Tensor:
 
 
 def resize_matrix(source: Any, target: int, enlarge: float = 1.0) -> tf.Tensor:
-    """Returns the matrix that resizes a column of pixels: bilinear, antialiased.
+    """Returns the matrix that resizes `source` pixels to `target`: bilinear, antialiased.
 
-    Args:
-        source: How many pixels there are, a number or a scalar tensor.
-        target: How many are wanted.
-        enlarge: Their center is cut out of this many times as many; at least 1.
-
-    Returns:
-        Weights, the sum of each row is 1. Shape (target, source), float32.
+    With `enlarge`, the target is the center of that many times as many pixels. Each
+    row sums to 1. Shape (target, source), float32.
 
     Example:
     >>> (7 * resize_matrix(4, 2).numpy()).round().astype(int).tolist()
@@ -191,15 +161,9 @@ def resize_matrix(source: Any, target: int, enlarge: float = 1.0) -> tf.Tensor:
 
 
 def multiply(image: tf.Tensor, rows: Any, columns: Any) -> tf.Tensor:
-    """Resizes an image by two matrices; for small ones quicker than `resize`.
+    """Resizes an image by two matrices from `resize_matrix`; faster than `resize`.
 
-    Args:
-        image: Image. Shape (height, width, channels).
-        rows: What `resize_matrix` returned for its height.
-        columns: The same for its width.
-
-    Returns:
-        float32 in the image's range. Shape (len(rows), len(columns), channels).
+    Returns float32. Shape (len(rows), len(columns), channels).
     """
     depth = tf.shape(image)[2]
     image = tf.cast(image, tf.float32)
@@ -217,16 +181,9 @@ def own_size(box: Any) -> tf.Tensor:
 
 
 def turn(image: Any, box: Any, degrees: Any) -> tf.Tensor:
-    """Cuts a box out of an image that is turned about the middle of the box.
+    """Cuts a box out of an image that is turned counter-clockwise about its middle.
 
-    Args:
-        image: Image. Shape (height, width, channels).
-        box: `bbox_xyxy` in pixels. Shape (4,).
-        degrees: Angle, counter-clockwise.
-
-    Returns:
-        float32, at the box's own size in whole pixels; bilinear, the border repeated
-        where the image ends.
+    Bilinear, at the box's own size; the border is repeated beyond the image. float32.
     """
     box = tf.cast(box, tf.float32)
     reach = tf.norm(box[2:] - box[:2]) / 2 + 1.0  # of the corners, all around
@@ -256,14 +213,9 @@ def turn(image: Any, box: Any, degrees: Any) -> tf.Tensor:
 
 
 def _part(image: Any, low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the pixels of an image that are needed, and (x, y) of the first.
+    """Returns the pixels between two corners (x, y) of an image, and (x, y) of the first.
 
-    A face of a large photo takes no longer than one of a small one.
-
-    Args:
-        image: Image. Shape (height, width, channels).
-        low: (x, y) of the first pixel that is needed; may leave the image.
-        high: (x, y) behind the last one.
+    So a face of a large photo takes no longer than one of a small photo.
     """
     image = tf.convert_to_tensor(image)
     size = tf.cast(tf.reverse(tf.shape(image)[:2], [0]), tf.float32)

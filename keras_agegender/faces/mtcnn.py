@@ -151,23 +151,19 @@ def suppress(
     num_images: tf.Tensor,
     over: str = "union",
 ) -> tf.Tensor:
-    """Returns the boxes that no better box of the same image overlaps.
+    """Returns the indices of boxes that no better box of the same image overlaps.
 
-    As in the `mtcnn` package, a better box suppresses even if it is suppressed itself;
-    that makes it one comparison of all pairs, not a loop over boxes.
+    Image by image, best score first. As in the `mtcnn` package, a better box suppresses
+    even if it is suppressed itself; that makes it one comparison of all pairs, not a
+    loop over boxes. Of more than 2048 boxes of an image, the worst are ignored.
 
     Args:
         image_index: Image of each box. Shape (num_boxes,), int64.
         boxes: `bbox_xyxy`. Shape (num_boxes, 4).
-        scores: Shape (num_boxes,). Of equal scores the earlier box is the better one.
-        threshold: Greatest overlap that two boxes may have.
-        num_images: How many images there are.
-        over: What the intersection is divided by: `"union"` (default) or the
-            `"smaller"` of the two.
-
-    Returns:
-        Indices of the boxes that stay, image by image, best score first. Of more
-        than 2048 boxes of an image, the worst go unseen.
+        scores: Shape (num_boxes,). Of equal scores the earlier box is better.
+        threshold: Maximum overlap of two boxes.
+        num_images: Number of images.
+        over: Divisor of the intersection: `"union"` (default) or the `"smaller"` box.
     """
     order = tf.argsort(scores, direction="DESCENDING", stable=True)
     order = tf.gather(order, tf.argsort(tf.gather(image_index, order), stable=True))
@@ -292,7 +288,7 @@ class Mtcnn(tf.Module):
     # -- stages ------------------------------------------------------------------------
 
     def _propose(self, images: tf.Tensor, min_face_size: tf.Tensor) -> _Candidates:
-        """P-Net slides over every level of the pyramid."""
+        """P-Net slides over every level of the image pyramid."""
         count = tf.shape(images, tf.int64)[0]
         size = tf.cast(tf.shape(images)[1:3], tf.float32)
         first = CELL / min_face_size
@@ -336,7 +332,7 @@ class Mtcnn(tf.Module):
         return kept._replace(boxes=kept.boxes / scale)
 
     def _refine(self, images: tf.Tensor, candidates: _Candidates) -> _Candidates:
-        """R-Net looks at every candidate again."""
+        """R-Net refines every candidate."""
         offsets, scores = _over_patches(
             self._refine_boxes, images, candidates, REFINED_TOGETHER, (4, None)
         )
@@ -348,7 +344,7 @@ class Mtcnn(tf.Module):
         return kept._replace(boxes=_squares(kept.boxes))
 
     def _output(self, images: tf.Tensor, candidates: _Candidates) -> Faces:
-        """O-Net has the last word, and finds the landmarks."""
+        """O-Net decides, and finds the landmarks."""
         offsets, points, scores = _over_patches(
             self._output_faces, images, candidates, OUTPUT_TOGETHER, (4, 10, None)
         )
@@ -440,13 +436,10 @@ class SearchCopy(NamedTuple):
 
 
 def search_copy(image: tf.Tensor, min_face_size: float, max_side: int) -> SearchCopy:
-    """Reduces an image until its smallest face has 20 pixels.
+    """Reduces an RGB image, uint8, until its smallest face has 20 pixels.
 
-    Args:
-        image: RGB. Shape (height, width, 3), uint8.
-        min_face_size: Smallest face: a share of the shorter side of the image below
-            1, or pixels.
-        max_side: Longest side of the copy, in pixels; it wins over the smallest face.
+    `min_face_size` is a share of the shorter side below 1, or pixels; `max_side` bounds
+    the copy and takes precedence.
     """
     size = tf.cast(tf.shape(image)[:2], tf.float32)
     least = tf.constant(min_face_size, tf.float32)

@@ -22,10 +22,10 @@ SHARE_OF_WHOLE = 0.9
 
 
 class VideoFrame(NamedTuple):
-    """One frame that is looked at.
+    """One frame.
 
     Attributes:
-        second: When it is shown, from the beginning.
+        second: Its time from the start.
         image: RGB. Shape (height, width, 3), uint8.
     """
 
@@ -34,21 +34,21 @@ class VideoFrame(NamedTuple):
 
 
 class VideoReader:
-    """Reads a video's frames from the first to the last, a few in every second.
+    """Reads a few frames of each second of a video, in order.
 
     Args:
         file: A file of a format that OpenCV reads: MP4, AVI, MOV, MKV, WebM …
-        frames_per_second: How many frames to look at in a second, above 0; never more
-            than there are. Defaults to 4.
+        frames_per_second: Frames to read from each second, above 0; at most the frame
+            rate. Defaults to 4.
 
     Attributes:
         frame_rate: Frames in a second of the video.
         seconds: How much of the video was read so far.
-        reason: Why the rest of it was not read, in a line; else empty.
+        reason: Why the rest of it was not read, in one line; else empty.
 
     Raises:
         ValueError: If `frames_per_second` is not above 0.
-        UnreadableImageError: If there is no such file, or it is no video with frames.
+        UnreadableImageError: If there is no such file, or it is not a video with frames.
 
     Example:
     >>> for frame in VideoReader("video.mp4", 2.0):  # doctest: +SKIP
@@ -96,7 +96,7 @@ class VideoReader:
 
 
 def check_frames_per_second(value: float) -> None:
-    """Raises a `ValueError` unless that many frames can be looked at in a second."""
+    """Raises a `ValueError` unless the rate is positive and finite."""
     if not (value > 0 and math.isfinite(value)):
         raise ValueError(
             "Invalid `frames_per_second`. Expected a number above 0. "
@@ -137,7 +137,7 @@ def _to_rgb(frame: np.ndarray) -> np.ndarray:
 
 @dataclass
 class _Track:
-    """A person who may be seen again: number, last box, when it was seen."""
+    """A person: number, last box, and when it was seen."""
 
     number: int
     box: np.ndarray
@@ -145,13 +145,14 @@ class _Track:
 
 
 class FaceTracker:
-    """Gives faces of consecutive images the numbers of people.
+    """Gives faces of consecutive images the numbers of persons.
 
     Args:
-        min_overlap: Least intersection over union of a face with the person's last box,
-            in (0, 1]. Defaults to 0.2: faces that walk move by half their width between
-            two looks.
-        max_gap: Seconds after which somebody not seen is somebody new. Defaults to 1.
+        min_overlap: Minimum intersection over union of a face with the person's last
+            box, in (0, 1]. Defaults to 0.2: faces of people who walk move by half their
+            width between two frames.
+        max_gap: Seconds after which a face that was not seen counts as a new person.
+            Defaults to 1.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -183,14 +184,11 @@ class FaceTracker:
     def update(
         self, boxes: Sequence[Sequence[float]] | np.ndarray, second: float
     ) -> list[int]:
-        """Returns the person of each face of the next image.
+        """Returns a person's number for each face of the next image, counted from 0.
 
         Args:
-            boxes: `bbox_xyxy` in pixels. Shape (num_faces, 4); there may be none.
-            second: When the image was taken, not before the last one.
-
-        Returns:
-            A number for each box, counted from 0 in the order in which people appear.
+            boxes: `bbox_xyxy` in pixels. Shape (num_faces, 4); may be empty.
+            second: Time of the image, not before the last one.
         """
         from scipy.optimize import linear_sum_assignment
 
@@ -221,14 +219,9 @@ class FaceTracker:
 
 
 def box_overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Returns the intersection over union of every pair of boxes.
+    """Returns the intersection over union of every pair of boxes, in [0, 1].
 
-    Args:
-        boxes: `bbox_xyxy`. Shape (num_boxes, 4).
-        others: `bbox_xyxy`. Shape (num_others, 4).
-
-    Returns:
-        Shares in [0, 1]. Shape (num_boxes, num_others).
+    Boxes are `bbox_xyxy`. Shape (num_boxes, num_others).
     """
     first = np.asarray(boxes, "float64")[:, None]
     second = np.asarray(others, "float64")[None]
