@@ -127,13 +127,6 @@ def progress_bar(
 
     On a terminal it moves once a second; elsewhere, in a log file for instance, there
     is no bar but a line of its own every 20 seconds.
-
-    Args:
-        total: How many units there are; `None` if unknown.
-        description: What is done.
-        unit: What is counted, `"image"` for instance.
-        shown: Whether to show it at all.
-        keep: Whether it stays on the screen when done.
     """
     from tqdm import tqdm
 

@@ -43,9 +43,6 @@ def initialize_processes() -> None:
     """Joins the processes that the environment speaks of, if it does.
 
     Call it before anything touches a device.
-
-    Raises:
-        ValueError: If it speaks of several processes and the backend is not JAX.
     """
     count = os.environ.get(COUNT_VARIABLE, "1")
     if count in ("", "1"):
@@ -78,11 +75,7 @@ def process_count() -> int:
 
 
 def wait_for_all(name: str) -> None:
-    """Returns when every process has come here.
-
-    Args:
-        name: What they wait for; the same in all of them.
-    """
+    """Returns when every process has come here."""
     if process_count() > 1:
         from jax.experimental import multihost_utils
 

@@ -12,11 +12,6 @@ LIKENESS = 0.65
 def did_you_mean(name: object, known: Iterable[str], prefix: str = "") -> str:
     """Returns " Did you mean …?" with the closest name; `""` if none is close.
 
-    Args:
-        name: The name given.
-        known: The names that exist.
-        prefix: Text before the suggested name.
-
     Example:
     >>> did_you_mean("ordinl", ["ordinal", "joint"])
     " Did you mean 'ordinal'?"
@@ -27,10 +22,6 @@ def did_you_mean(name: object, known: Iterable[str], prefix: str = "") -> str:
 
 def one_line(error: BaseException, most: int | None = None) -> str:
     """Returns an error's message on one line; its type's name where there is none.
-
-    Args:
-        error: The error.
-        most: Maximum number of characters; `None` (default) for all.
 
     Example:
     >>> one_line(ValueError("two " + chr(10) + " lines"))

@@ -42,13 +42,6 @@ def atomic_write(file: Path, *, durable: bool = True) -> Iterator[Path]:
 
     If the block raises, `file` stays as it was.
 
-    Args:
-        file: The file to write. The temporary file lies in the same folder and has the
-            same suffix; its name contains the process id, so processes do not collide.
-        durable: Whether the content is on the disk before the file is replaced, so that
-            a power failure leaves no empty file. Defaults to `True`; `False` is for
-            thousands of small files that can be written again.
-
     Example:
     >>> with atomic_write(Path("table.csv")) as partial:  # doctest: +SKIP
     ...     table.to_csv(partial)
@@ -71,13 +64,6 @@ def exclusive_lock(lock: Path, refusal: str) -> Iterator[None]:
     """Keeps other processes from writing the target of a lock file.
 
     The OS releases the lock of a killed process; a leftover lock file is harmless.
-
-    Args:
-        lock: The lock file, removed afterwards. Its folder is created.
-        refusal: Error message if another process holds the lock.
-
-    Raises:
-        ValueError: If another process holds the lock.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     held = FileLock(lock)
@@ -120,11 +106,7 @@ def disk_errors(target: Path) -> Iterator[None]:
 
 
 def read_regular(file: str | Path) -> bytes:
-    """Reads a file; refuses pipes, which may block, and devices, which may never end.
-
-    Raises:
-        OSError: If it cannot be read, or is a pipe or device.
-    """
+    """Reads a file; refuses pipes, which may block, and devices, which may never end."""
     path = Path(file)
     if not path.is_file() and not path.is_dir() and path.exists():
         raise OSError(errno.EINVAL, "a pipe or a device, not a file", str(file))
@@ -142,11 +124,7 @@ def write_json(file: Path, content: Any) -> None:
 
 
 def read_json(file: Path, remedy: str = "Put it back, or remove it.") -> Any:
-    """Reads a JSON file; `remedy` says what to do about a damaged one.
-
-    Raises:
-        ValueError: If it is not JSON.
-    """
+    """Reads a JSON file; `remedy` says what to do about a damaged one."""
     if file.exists() and not file.is_file():  # a pipe may block
         raise ValueError(f"{file} is no regular file. {remedy}")
     try:
@@ -192,18 +170,7 @@ def lock_beside(target: Path) -> Path:
 def check_output_dir(
     directory: Path, marker: str, what: str, besides: Collection[str] = ()
 ) -> bool:
-    """Returns whether an output folder already contains an earlier output.
-
-    Args:
-        directory: Where to write.
-        marker: Name of the file that identifies such an output.
-        what: What the output is called in an error.
-        besides: Names of files to ignore.
-
-    Raises:
-        ValueError: If it is a file, or a folder of other content, which is never
-            replaced, not even with `overwrite`.
-    """
+    """Returns whether an output folder already contains an earlier output."""
     if directory.exists() and not directory.is_dir():
         raise ValueError(
             f"Invalid directory. {directory} is a file. Expected a new or existing "
@@ -422,14 +389,6 @@ def check_sizes(directory: Path, remedy: str, besides: Collection[str] = ()) -> 
     """Checks that files exist and have the recorded sizes.
 
     A folder without checksums passes: other tools write such folders too.
-
-    Args:
-        directory: A prepared dataset or an export.
-        remedy: What to do about a damaged one, as a sentence.
-        besides: Names of files to skip.
-
-    Raises:
-        ValueError: If a file is missing, or of another size.
     """
     if not (directory / CHECKSUMS_FILE).is_file():
         return
@@ -449,13 +408,7 @@ def check_sizes(directory: Path, remedy: str, besides: Collection[str] = ()) -> 
 
 
 def write_checksums(directory: Path, names: Collection[str] | None = None) -> None:
-    """Writes checksums.json, once all files are written.
-
-    Args:
-        directory: The folder.
-        names: Files to include, where others may come and go. `None` (default): all,
-            and no other file may appear.
-    """
+    """Writes checksums.json, once all files are written."""
     files = {
         name: {"bytes": file.stat().st_size, "sha256": file_hash(file)}
         for name, file in sorted(_walk(directory))

@@ -306,9 +306,6 @@ def find_checkpoint(model: RunDirectory | str | Path) -> Checkpoint:
 
     A `.keras` file in a run directory belongs to that run, with its encoding,
     preprocessing and terms. Every command that takes a model resolves it here.
-
-    Raises:
-        ValueError: If it is neither a finished run nor a `.keras` file.
     """
     path = model.path if isinstance(model, RunDirectory) else Path(model)
     if path.suffix != ".keras" or path.is_dir():

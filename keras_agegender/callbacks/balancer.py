@@ -29,11 +29,6 @@ def dynamic_weight_average(
 
     `w_k = K softmax(r / T)_k` with `r_k = latest_k / earlier_k`. They sum to K.
 
-    Args:
-        latest: Mean losses of the previous epoch. Shape (K,), not negative.
-        earlier: Mean losses of the epoch before that. Shape (K,), not negative.
-        temperature: T, above 0; the higher, the more equal the weights. Defaults to 2.
-
     >>> dynamic_weight_average([1.0, 1.0], [1.0, 2.0]).round(3)
     array([1.124, 0.876])
 
@@ -51,11 +46,6 @@ def uncertainty_weights(losses: Any, temperature: float | None = None) -> np.nda
     learned. Kirchdorfer et al. solve for it: the best uncertainty is the loss itself,
     so the weight is `1 / L_k` (their UW-O). With a temperature it is
     `K softmax((1 / L) / T)_k` (their UW-SO, here times K for a mean of 1).
-
-    Args:
-        losses: Current losses. Shape (K,), not negative.
-        temperature: T of UW-SO, above 0, to be tuned to the size of `1 / L`; the
-            higher, the more equal the weights. `None` (default) gives UW-O.
 
     >>> uncertainty_weights([0.5, 4.0])
     array([2.  , 0.25])

@@ -120,11 +120,7 @@ class LossWeightState(keras.metrics.Metric):
         return pairs
 
     def log_names(self) -> dict[str, list[str]]:
-        """Returns output name -> keys of its unweighted losses in the logs.
-
-        Raises:
-            ValueError: If two outputs would be logged under one key.
-        """
+        """Returns output name -> keys of its unweighted losses in the logs."""
         found: dict[str, list[str]] = {name: [] for name in self.loss_weights}
         for entry, name in self.named_losses():
             found[name].append(f"{entry.name}_loss")
@@ -188,11 +184,7 @@ class LossWeightState(keras.metrics.Metric):
             store[str(index)] = ops.convert_to_numpy(variable.value)
 
     def load_own_variables(self, store: Any) -> None:
-        """Restores a checkpoint before the first epoch; one without weights is skipped.
-
-        Raises:
-            ValueError: If the checkpoint was written with other callbacks.
-        """
+        """Restores a checkpoint before the first epoch; one without weights is skipped."""
         if self.used or not store.keys():
             return
         if len(store.keys()) != len(self.variables):
@@ -212,11 +204,7 @@ class LossWeightState(keras.metrics.Metric):
 
 
 def attach_state(model: keras.Model) -> LossWeightState:
-    """Returns the model's state of this `fit`, attached by the first call.
-
-    Raises:
-        ValueError: If the model is not compiled with a loss.
-    """
+    """Returns the model's state of this `fit`, attached by the first call."""
     for state in [m for m in model._metrics if isinstance(m, LossWeightState)]:
         current = getattr(state.compile_loss(), ATTRIBUTE, None) is state
         same_fit = not state.used and state.history is getattr(model, "history", None)
@@ -255,11 +243,7 @@ def _variable_scope(model: keras.Model) -> Any:
 
 
 def loss_weights_in_force(model: keras.Model) -> dict[str, float]:
-    """Returns output name -> weight of its loss in the model's next step.
-
-    Raises:
-        ValueError: If the model is not compiled with a loss.
-    """
+    """Returns output name -> weight of its loss in the model's next step."""
     state = getattr(getattr(model, "_compile_loss", None), ATTRIBUTE, None)
     return _compiled_weights(model)[1] if state is None else dict(state.current)
 

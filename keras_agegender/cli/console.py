@@ -37,11 +37,7 @@ def share_cores() -> None:
 
 
 def until_closed(work: Callable[[], int]) -> int:
-    """Runs a program until its output pipe is closed, as by `agegender … | head`.
-
-    Returns:
-        What it returns; 141 if its output was closed before it was done.
-    """
+    """Runs a program until its output pipe is closed, as by `agegender … | head`."""
     if sys.stdout is None:  # closed from the start, as by `>&-`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
@@ -63,17 +59,7 @@ def exit_code(
     wrong_input: int = 1,
     interrupted: str = RESUMES,
 ) -> int:
-    """Runs a program; an error or a warning becomes one line on stderr.
-
-    Args:
-        work: The program, its command line parsed; returns an exit code or `None`.
-        program: Its name, which starts the line of an error.
-        wrong_input: Exit code of an error, where 1 has another meaning. Defaults to 1.
-        interrupted: What the user is told after Ctrl-C. Defaults to how to resume.
-
-    Returns:
-        0 done, `wrong_input` on an error, 130 on Ctrl-C, 141 on a closed output pipe.
-    """
+    """Runs a program; an error or a warning becomes one line on stderr."""
     logging.getLogger("absl").setLevel(logging.ERROR)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -160,13 +146,7 @@ MAX_SEED = 2**32 - 1  # of NumPy's global generator, which Keras seeds too
 def whole_number(
     expected: str, least: int, most: int | None = None
 ) -> Callable[[str], int]:
-    """Returns the `type=` of an option that takes whole numbers of a range.
-
-    Args:
-        expected: What to say is expected, for instance "a number of pixels from 1 on".
-        least: Smallest number that is taken.
-        most: Largest one; `None` (default) takes all above.
-    """
+    """Returns the `type=` of an option that takes whole numbers of a range."""
 
     def read(text: str) -> int:
         try:
@@ -181,12 +161,7 @@ def whole_number(
 
 
 def number(expected: str, accepts: Callable[[float], bool]) -> Callable[[str], float]:
-    """Returns the `type=` of an option that takes numbers; NaN is none.
-
-    Args:
-        expected: What to say is expected, for instance "a number above 0".
-        accepts: Whether a number may be taken.
-    """
+    """Returns the `type=` of an option that takes numbers; NaN is none."""
 
     def read(text: str) -> float:
         try:

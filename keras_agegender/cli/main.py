@@ -38,11 +38,7 @@ from keras_agegender.cli.train import (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns its exit code.
-
-    Args:
-        argv: Arguments without the program's name; `None` takes the process's own.
-    """
+    """Runs the command line; returns its exit code."""
 
     def run() -> int:
         arguments = _parser().parse_args(argv)

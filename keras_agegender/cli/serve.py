@@ -51,13 +51,6 @@ def choose_model(
 
     The first input is the model if it is one. Otherwise, if it exists or looks like a
     photo, all inputs are photos for the default model.
-
-    Args:
-        model: The value of `--model`.
-        inputs: The positional arguments: maybe a model, then photos.
-
-    Raises:
-        ValueError: If there is no such model, or an incomplete one.
     """
     photos = list(inputs)
     if model is None and (find_format(inputs[0]) or not _is_photo(inputs)):
@@ -254,11 +247,7 @@ def _out_file(arguments: argparse.Namespace, sources: Sequence[Source]) -> Path 
 
 
 def annotation_files(sources: Sequence[Source], target: Path) -> list[Path]:
-    """Returns the file of each source's annotated image.
-
-    Raises:
-        ValueError: If `target` is not an image file or folder, or is a source itself.
-    """
+    """Returns the file of each source's annotated image."""
     several = len(sources) > 1
     is_image = target.suffix.lower() in IMAGE_SUFFIXES and not target.is_dir()
     if several and (is_image or target.is_file()):
@@ -484,11 +473,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def named_models(paths: Sequence[str]) -> dict[str, Path]:
-    """Returns the models by the names of their folders or files.
-
-    Raises:
-        ValueError: If a path is not a model, or two have the same name.
-    """
+    """Returns the models by the names of their folders or files."""
     models: dict[str, Path] = {}
     for path in paths or [str(default_model())]:
         check_model(path)

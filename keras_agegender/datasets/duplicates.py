@@ -152,19 +152,7 @@ def hash_images(
     cache: HashCache | None = None,
     progress: bool = False,
 ) -> ImageHashes:
-    """Hashes images by content and by look.
-
-    Args:
-        images: Bytes of each file; `None` for a file that does not exist.
-        total: How many there are, for the progress bar.
-        looks: Whether perceptual hashes are made. Defaults to `True`.
-        cache: Where perceptual hashes are kept by content; what is in it is not
-            decoded again.
-        progress: Whether a progress bar is shown on stderr.
-
-    Raises:
-        ImportError: If looks are asked for and `imagehash` is absent.
-    """
+    """Hashes images by content and by look."""
     if looks:
         check_imagehash()
     found = ImageHashes()
@@ -222,17 +210,7 @@ def _hash_or_reason(image: bytes) -> bytes | str:
 
 
 def perceptual_hash(data: bytes) -> bytes:
-    """Returns 512 bits that are nearly the same for images that look the same.
-
-    Args:
-        data: The bytes of an image file.
-
-    Returns:
-        64 bytes; none for an image of one color.
-
-    Raises:
-        OSError: If it is no image, or a damaged one.
-    """
+    """Returns 512 bits that are nearly the same for images that look the same."""
     import imagehash
 
     with open_image(data) as image:
@@ -256,15 +234,6 @@ def find_near_pairs(
     compared (bit sampling, Indyk & Motwani, STOC 1998). The fewer bits differ, the
     surer a pair is found: by chance one of 400 is missed at 84 bits among 100,000
     hashes, and practically none up to 60.
-
-    Args:
-        looks: Hashes, each of them once. Shape (num_hashes, 64), uint8.
-        max_distance: Most bits that differ. Defaults to 84 of 512.
-        seed: Seed of the samples. Defaults to 0.
-
-    Returns:
-        `(pairs, distances)`: rows of `looks`, the lower first, in ascending order, and
-        the number of bits that differ. Shapes (num_pairs, 2) and (num_pairs,).
     """
     found = np.zeros((0, 2), np.int64)
     if len(looks) < 2:
@@ -309,11 +278,7 @@ def rows_of(looks: Iterable[bytes]) -> Any:
 
 
 def near_contents(looks: Mapping[str, bytes]) -> pd.DataFrame:
-    """Returns pairs of contents `a`, `b` whose looks are `distance` bits apart.
-
-    Args:
-        looks: Content -> perceptual hash.
-    """
+    """Returns pairs of contents `a`, `b` whose looks are `distance` bits apart."""
     table = pd.DataFrame(
         {"content": [*looks], "look": [*looks.values()]}, dtype="object"
     )
@@ -384,18 +349,7 @@ def find_same_images(
     *,
     cache: str | Path | None = None,
 ) -> SameImages:
-    """Returns which image files hold or show the same.
-
-    Args:
-        paths: The file of each row; two rows may have one. Files may be absent.
-        duplicates: `"exact"` (default) compares bytes, of files of one size only;
-            `"near"` compares looks too, and decodes every image.
-        cache: File that stores perceptual hashes; `None` stores none.
-
-    Raises:
-        ValueError: If `duplicates` is something else.
-        ImportError: If near duplicates are searched and `imagehash` is absent.
-    """
+    """Returns which image files hold or show the same."""
     check_duplicates(duplicates)
     if duplicates == EXACT:
         return SameImages(_twins(paths), _NO_PAIRS)
@@ -455,12 +409,7 @@ def _size(path: str) -> int:
 
 
 def connected(count: int, edges: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Returns a number for each of `count` things, the same where edges join them.
-
-    Args:
-        count: How many there are.
-        edges: Starts and ends, numbers in [0, count). Shape (num_edges,) each.
-    """
+    """Returns a number for each of `count` things, the same where edges join them."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 

@@ -83,12 +83,7 @@ class FaceIndex:
 
 
 def index_faces(prepared: PreparedDataset, file: Path | None = None) -> FaceIndex:
-    """Returns the index of a prepared dataset without decoding images.
-
-    Args:
-        prepared: The dataset.
-        file: Cached index, written if it does not exist. `None` caches nothing.
-    """
+    """Returns the index of a prepared dataset without decoding images."""
     if file is not None and file.is_file():
         return FaceIndex.read(file)
     rows: dict[str, list[str]] = {name: [] for name in ("split", *INDEX_COLUMNS)}
@@ -110,13 +105,7 @@ def index_faces(prepared: PreparedDataset, file: Path | None = None) -> FaceInde
 def check_overlap(
     index: FaceIndex, splits: Mapping[str, str], allowed: tuple[str, ...] = ()
 ) -> None:
-    """Raises ValueError if a face, subject or image is in two splits.
-
-    Args:
-        index: The dataset's index.
-        splits: `train`, `validation`, `test` -> split expression.
-        allowed: Two of the names that may overlap.
-    """
+    """Raises ValueError if a face, subject or image is in two splits."""
     names = list(splits)
     for position, first in enumerate(names):
         for second in names[position + 1 :]:
@@ -159,14 +148,7 @@ def _partner(ours: pd.DataFrame, theirs: pd.DataFrame, column: str, key: str) ->
 def seen_before(
     faces: pd.DataFrame, trained: pd.DataFrame, *, same_dataset: bool
 ) -> np.ndarray:
-    """Returns a boolean for each face: whether its image or subject was trained on.
-
-    Args:
-        faces: Rows of an index.
-        trained: Rows of the index of the training data.
-        same_dataset: Whether keys and subjects of both have the same meaning; if not,
-            only images are compared.
-    """
+    """Returns a boolean for each face: whether its image or subject was trained on."""
     columns = tuple(_WHAT) if same_dataset else ("picture",)
     seen = np.zeros(len(faces), bool)
     for column in columns:

@@ -156,9 +156,6 @@ def cleaning_rows(counts: Mapping[str, Any]) -> list[tuple[str, int]]:
 
     Rules about ages between two groups are one row for each outcome: there may be one
     for every year.
-
-    Args:
-        counts: What `CleaningReport.counts` returned.
     """
     rows: list[tuple[str, int]] = []
     gaps: dict[str, list[Mapping[str, Any]]] = {}
@@ -298,19 +295,7 @@ def make_manifest(
     shared_subjects: bool = False,
     keep_columns: Sequence[str] = (),
 ) -> Manifest:
-    """Returns a valid manifest of rows; absent columns get their empty value.
-
-    Args:
-        rows: Values by column name; `key` and `path` are required.
-        extra_heads: Extra column -> `{"kind": …, "classes": […]}`, as outputs.
-        age_groups: What age-group ids stand for. Defaults to Adience's eight.
-        cleaning: What a reader did to the rows; the manifest keeps counts and items.
-        shared_subjects: As `validate_manifest` takes it.
-        keep_columns: Extra columns of texts, for grouping. Defaults to none.
-
-    Raises:
-        ValueError: As `validate_manifest` does.
-    """
+    """Returns a valid manifest of rows; absent columns get their empty value."""
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
     defaults: dict[str, Any] = {
         "subject": "",
@@ -353,11 +338,6 @@ def validate_manifest(manifest: pd.DataFrame, *, shared_subjects: bool = False) 
     """Raises ValueError unless a DataFrame is a manifest that can be prepared.
 
     Checks columns, ranges, unique keys, and that no subject is in two splits.
-
-    Args:
-        manifest: What to check.
-        shared_subjects: Whether a subject may be in two splits: an audit tells which.
-            Defaults to `False`.
     """
     if not isinstance(manifest, Manifest):
         raise ValueError(NO_MEANING)

@@ -68,14 +68,7 @@ def read_examples(
 def load_images(
     examples: tf.data.Dataset, read: Callable[[tf.Tensor], tf.Tensor]
 ) -> tuple[tf.data.Dataset, Callable[[tf.Tensor], tf.Tensor]]:
-    """Decodes all images into memory; examples then have indices in their place.
-
-    Returns:
-        The examples, and what reads the image of an index.
-
-    Raises:
-        ValueError: If images differ in size.
-    """
+    """Decodes all images into memory; examples then have indices in their place."""
     decoded = examples.map(
         lambda example: {**example, "image": read(example["image"])},
         num_parallel_calls=tf.data.AUTOTUNE,
@@ -175,16 +168,7 @@ def mask_labels(example: dict) -> dict:
 def encode_labels(
     example: Mapping[str, tf.Tensor], encoding: Encoding
 ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-    """Looks up targets and sample weights of a batch, as `Encoding.encode` gives them.
-
-    Args:
-        example: Labels `age_group` and `gender`, -1 where unknown, and the columns of
-            the encoding's extra heads. Shape (batch,) each.
-        encoding: What to encode them as.
-
-    Returns:
-        `(targets, sample_weights)`, dicts keyed by output name.
-    """
+    """Looks up targets and sample weights of a batch, as `Encoding.encode` gives them."""
     targets: dict[str, tf.Tensor] = {}
     weights: dict[str, tf.Tensor] = {}
     for head in encoding.heads:
@@ -328,11 +312,7 @@ PIPELINE_PRESETS = {
 
 
 def get_pipeline_preset(name: str) -> PipelinePreset:
-    """Returns the preprocessing of that name, `"caffe"` or `"resnet"`.
-
-    Raises:
-        ValueError: If there is none.
-    """
+    """Returns the preprocessing of that name, `"caffe"` or `"resnet"`."""
     if name not in PIPELINE_PRESETS:
         raise ValueError(
             f"Invalid `pipeline`. Expected one of {sorted(PIPELINE_PRESETS)}. "
@@ -344,13 +324,7 @@ def get_pipeline_preset(name: str) -> PipelinePreset:
 def input_path(
     stored: Preprocessing, image_size: tuple[int, int] | None, pipeline: str
 ) -> Preprocessing:
-    """Returns the preprocessing from stored images to a model's input.
-
-    Args:
-        stored: How the stored images came about.
-        image_size: (height, width) of the input; `None` is the pipeline's own.
-        pipeline: `"resnet"` or `"caffe"`.
-    """
+    """Returns the preprocessing from stored images to a model's input."""
     size = checked_image_size(image_size, pipeline)
     return stored.with_input(size, get_pipeline_preset(pipeline).enlarge)
 
@@ -358,17 +332,7 @@ def input_path(
 def preprocess_for_evaluation(
     image: tf.Tensor, image_size: tuple[int, int], pipeline: str = "resnet"
 ) -> tf.Tensor:
-    """Turns one image into the model's input, the same way every time.
-
-    Args:
-        image: RGB image, values in [0, 255]. Shape (height, width, 3), uint8.
-        image_size: (height, width) of the model's input, in pixels.
-        pipeline: `"resnet"` (resize; the default) or `"caffe"` (resize larger, center
-            crop).
-
-    Returns:
-        float32 in [0, 1]. Shape (*image_size, 3).
-    """
+    """Turns one image into the model's input, the same way every time."""
     path = input_path(Preprocessing(), image_size, pipeline)
     return PreprocessingGraph(path).to_input(image)
 
@@ -379,18 +343,7 @@ def preprocess_for_training(
     pipeline: str = "resnet",
     seed: tf.Tensor | tuple[int, int] = (0, 0),
 ) -> tf.Tensor:
-    """Turns one image into the model's input, at random where the recipe says so.
-
-    Args:
-        image: RGB image, values in [0, 255]. Shape (height, width, 3), uint8.
-        image_size: (height, width) of the model's input, in pixels.
-        pipeline: `"resnet"` (nothing random here) or `"caffe"` (random crop, random
-            horizontal flip).
-        seed: Two integers; the same seed gives the same result. Shape (2,).
-
-    Returns:
-        float32 in [0, 1]. Shape (*image_size, 3).
-    """
+    """Turns one image into the model's input, at random where the recipe says so."""
     preprocessing = get_pipeline_preset(pipeline)
     size = enlarged_size(image_size, preprocessing.enlarge)
     image = unit_pixels(image, size)
@@ -406,12 +359,7 @@ def preprocess_for_training(
 def image_reader(
     data: Any, face_crop: CropOptions | Preprocessing | None
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns what turns a file's bytes into the image that is preprocessed.
-
-    Args:
-        data: A manifest or a prepared dataset.
-        face_crop: How to find and cut out the face; `None` takes images as they are.
-    """
+    """Returns what turns a file's bytes into the image that is preprocessed."""
     decode: Callable[[tf.Tensor], tf.Tensor] = decode_image
     if getattr(data, "pixels", None) is not None:
         decode = decode_jpeg  # `prepare` wrote it
@@ -692,12 +640,6 @@ def mix_pairs(
     Targets are mixed by the sample weights too, so that one without a label has no
     part in it, and the sample weights themselves. Class ids cannot be mixed: they stay
     those of the image with the larger share.
-
-    Args:
-        images: Shape (batch, height, width, 3).
-        targets: Output name -> targets.
-        weights: Output name -> sample weights.
-        share: Share of each image itself, in [0.5, 1].
     """
     targets, weights = dict(targets), dict(weights)
     for name, target in targets.items():
@@ -744,14 +686,6 @@ def _balance(
 
 def augment_image(image: tf.Tensor, augmentation: Augmentation, seed: Any) -> tf.Tensor:
     """Changes one image at random.
-
-    Args:
-        image: RGB, values in [0, 1]. Shape (height, width, 3), float32.
-        augmentation: What to do.
-        seed: Two integers; the same seed gives the same result. Shape (2,).
-
-    Returns:
-        An image of the same shape and range.
 
     Example:
     >>> image = tf.random.stateless_uniform((8, 8, 3), (1, 2))

@@ -644,17 +644,7 @@ class BlockCropper:
         images: Sequence[np.ndarray | str],
         found: Sequence[Detections] | None,
     ) -> list[dict[str, Any]]:
-        """Returns a record per row of a manifest.
-
-        Args:
-            block: Rows of a manifest.
-            images: Result of `read_or_reason` for each.
-            found: Result of `detect` for them.
-
-        Returns:
-            Dicts of `key`, `split`, `status`, `reason`, `num_faces`, `score`, `box` and
-            `jpeg`, which is `None` for an image that is not stored.
-        """
+        """Returns a record per row of a manifest."""
         faces = iter(found or ())
         records = []
         for key, split, image in zip(block["key"], block["split"], images, strict=True):
@@ -707,13 +697,7 @@ def read_or_reason(path: str) -> np.ndarray | str:
 def make_example(
     record: Mapping[str, Any], labels: Mapping[str, Any], extra: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Returns the example of a prepared dataset.
-
-    Args:
-        record: A record with an image, which TensorFlow Datasets does not encode again.
-        labels: The manifest's row of the same key.
-        extra: Extra column -> `"int64"`, `"float32"` or `"str"`.
-    """
+    """Returns the example of a prepared dataset."""
     return {
         "image": io.BytesIO(record["jpeg"]),
         "key": record["key"],
@@ -873,14 +857,6 @@ def contact_sheet(
 
     Those without a face come first, then those with several faces and those with a low
     score.
-
-    Args:
-        status: Columns `key`, `status`, `score`, `num_faces` and `box` (`bbox_xyxy`).
-        paths: Key -> image file; missing files are gray tiles.
-        max_tiles: Images shown at most. Defaults to 48.
-
-    Returns:
-        RGB image. Shape (height, width, 3), uint8. `None` if nothing is doubtful.
     """
     chosen = doubtful(status, max_tiles)
     if chosen.empty:
@@ -901,12 +877,7 @@ def contact_sheet(
 
 
 def doubtful(status: pd.DataFrame, max_rows: int = MAX_TILES) -> pd.DataFrame:
-    """Returns the rows to review, the most doubtful first.
-
-    Args:
-        status: Columns `status`, `score` and `num_faces`.
-        max_rows: Rows at most; at least a third of them for each group, if it has them.
-    """
+    """Returns the rows to review, the most doubtful first."""
     no_face = status[status["status"].isin(("no_face", "unreadable"))]
     several = status[status["status"] == "several_faces"]
     several = several.sort_values("num_faces", ascending=False, kind="stable")

@@ -364,18 +364,7 @@ def write_tfds(
     age_groups: AgeGroups,
     beam_options: Any = None,
 ) -> None:
-    """Writes examples as a TensorFlow Datasets directory.
-
-    Args:
-        directory: Empty or absent folder that gets dataset_info.json and the shards.
-        name: Dataset name in snake case.
-        description: Text for dataset_info.json.
-        splits: Split name -> an iterable of (key, example) pairs, or a Beam transform
-            that yields them with sortable keys. Images are file objects of JPEGs.
-        extra: Extra column -> `"int64"`, `"float32"` or `"str"`.
-        age_groups: What age-group ids stand for.
-        beam_options: Beam's `PipelineOptions`, for transforms.
-    """
+    """Writes examples as a TensorFlow Datasets directory."""
     tfds = _tfds()
     with _quiet_writing(tfds), disk_errors(directory):
         builder = tfds.dataset_builders.AdhocBuilder(

@@ -85,17 +85,6 @@ def random_splits(
     Ages (decades where years are known, age groups else) and genders are spread evenly:
     subjects are dealt out in the order of their first image's labels, shuffled
     within.
-
-    Args:
-        manifest: A manifest; its `split` column is replaced.
-        validation: Share of subjects that validate, in [0, 1).
-        test: Share of subjects that test, in [0, 1).
-        seed: Seed of the shuffle. Defaults to 0.
-        images: A number for each row, the same where rows show one image. `None`
-            looks for the same path or the same bytes.
-
-    Raises:
-        ValueError: If the shares are impossible or leave a split empty.
     """
     check_shares(validation, test)
     if images is None:
@@ -150,23 +139,7 @@ def draw_splits(
     duplicates: str | None = None,
     cache: str | Path | None = None,
 ) -> Manifest:
-    """Returns random splits without an image in two of them, and reports on them.
-
-    Args:
-        manifest: A manifest; its `split` column is replaced.
-        report: Where groups that were kept together are counted and named; the
-            manifest keeps what it says.
-        validation: As in `random_splits`.
-        test: As in `random_splits`.
-        seed: As in `random_splits`.
-        duplicates: `"exact"` keeps images of the same bytes together, which `None`
-            (default) does too; `"near"` those that look the same, too.
-        cache: File that stores perceptual hashes; `None` (default) stores none.
-
-    Raises:
-        ValueError: If the shares are impossible or leave a split empty.
-        ImportError: If near duplicates are searched and `imagehash` is absent.
-    """
+    """Returns random splits without an image in two of them, and reports on them."""
     check_shares(validation, test)
     if not validation and not test:
         return manifest.assign(split="train")
@@ -209,13 +182,7 @@ def _takes(position: np.ndarray, share: float) -> np.ndarray:
 def check_subject_exclusive(
     manifest: Manifest, splits: Mapping[str, str] | None = None
 ) -> None:
-    """Raises ValueError if a subject is in two splits, or a split has no image.
-
-    Args:
-        manifest: A manifest.
-        splits: Name -> split expression of whole splits joined by `+`, such as
-            `report_splits()`; `None` checks the manifest's own splits.
-    """
+    """Raises ValueError if a subject is in two splits, or a split has no image."""
     own = manifest["split"]
     if splits is None:
         check_subjects(manifest["subject"], own)
@@ -253,13 +220,6 @@ def fingerprint(rows: pd.DataFrame, age_groups: AgeGroups) -> str:
 
     It does not depend on the order of the rows, on the folder they lie in, or on their
     splits.
-
-    Args:
-        rows: Columns `key`, `age_group` and `gender`. Rows of one key count once.
-        age_groups: What age-group ids stand for.
-
-    Returns:
-        32 hexadecimal digits.
     """
     ages, genders = [*age_groups.names, ""], [*GENDERS, ""]  # the last is -1, unknown
     lines = {
@@ -300,14 +260,7 @@ def find_cohort(value: str) -> tuple[str, str] | None:
 
 
 def nearest_cohort(rows: pd.DataFrame) -> tuple[str, dict[str, int]] | None:
-    """Returns the known cohort whose numbers of faces in each fold are nearest.
-
-    Args:
-        rows: Columns `key` and `fold`.
-
-    Returns:
-        `(cohort, faces more than in it by fold)`, or `None` where rows have no folds.
-    """
+    """Returns the known cohort whose numbers of faces in each fold are nearest."""
     counts = rows.drop_duplicates("key")["fold"].value_counts()
     if not set(counts.index) <= set(range(NUM_FOLDS)):
         return None

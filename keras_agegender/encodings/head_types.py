@@ -232,12 +232,7 @@ class Ranks(HeadType):
         return self.at_least(head, outputs) > 0.5
 
     def count_ranks(self, head: Head, outputs: Outputs) -> tuple[Any, Any]:
-        """Counts the ranks that the class is above, as Niu et al. 2016 do.
-
-        Returns:
-            The count, which is the median of the probabilities, and whether all
-            outputs are those of that class.
-        """
+        """Counts the ranks that the class is above, as Niu et al. 2016 do."""
         from keras import ops
 
         bits = ops.cast(self.is_above(head, outputs), "int32")

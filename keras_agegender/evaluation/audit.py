@@ -277,16 +277,7 @@ class PairCounts:
 
 
 def exact_pairs(rows: pd.DataFrame) -> tuple[PairCounts, pd.DataFrame]:
-    """Returns the pairs of rows of the same content.
-
-    Args:
-        rows: `key`, `split`, `subject`, `age_group`, `gender`, `age_years` and
-            `content`, `""` without an image.
-
-    Returns:
-        Their counts, and a row for each repeated image beside its first occurrence:
-        `first`, `second` (row numbers) and `distance`, which is 0.
-    """
+    """Returns the pairs of rows of the same content."""
     known = rows["content"] != ""
     repeated = known & rows["content"].duplicated(keep=False)
     contents = rows["content"][repeated].unique()
@@ -301,15 +292,7 @@ def exact_pairs(rows: pd.DataFrame) -> tuple[PairCounts, pd.DataFrame]:
 def near_pairs(
     rows: pd.DataFrame, looks: Mapping[str, bytes]
 ) -> tuple[PairCounts, pd.DataFrame]:
-    """Returns the pairs of rows of other contents that look the same.
-
-    Args:
-        rows: As `exact_pairs` takes them.
-        looks: Content -> perceptual hash.
-
-    Returns:
-        Their counts, and a row for each pair: `first`, `second` and `distance` in bits.
-    """
+    """Returns the pairs of rows of other contents that look the same."""
     edges = near_contents(looks)
     counts = _count(rows, edges)
     numbered = pd.DataFrame(

@@ -242,12 +242,7 @@ def file_suffix(
 def predict_split(
     run: RunDirectory, data: PreparedDataset, split: str, checkpoint: str = "best"
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Returns a model's outputs for the faces of a split, and their labels.
-
-    Raises:
-        ValueError: If the split or the model does not exist, or the model was trained
-            on images that were preprocessed in another way.
-    """
+    """Returns a model's outputs for the faces of a split, and their labels."""
     from keras_agegender.datasets.pipeline import make_eval_dataset, read_labels
 
     trained, stored = run.pixels(), data.pixels
@@ -280,16 +275,7 @@ def score(
     positive_gender: str = "male",
     subjects: Any = None,
 ) -> Evaluation:
-    """Returns the scores of a model's outputs.
-
-    Args:
-        outputs: Head name -> predictions. Shape (num_faces, units) each.
-        labels: `age_group`, `gender` and the columns of extra heads, -1 (NaN for
-            regression) where unknown. Shape (num_faces,) each.
-        encoding: Decodes the outputs.
-        positive_gender: Positive class of precision, recall and f1.
-        subjects: Subject of each face, for intervals. Shape (num_faces,).
-    """
+    """Returns the scores of a model's outputs."""
     from keras import ops
 
     decoded = encoding.decode(outputs)
@@ -320,13 +306,7 @@ def score(
 
 
 def read_face_metadata(data: PreparedDataset, split: str) -> dict[str, np.ndarray]:
-    """Reads the columns of a split's faces that are neither pixels nor main labels.
-
-    Returns:
-        `subject`, `fold`, `album` and `source` where the dataset has them, then every
-        extra column: class names, `""` where unknown, with the ids in `<column>_id`;
-        or numbers. Shape (num_faces,) each, in the order of `read_labels`.
-    """
+    """Reads the columns of a split's faces that are neither pixels nor main labels."""
     from keras_agegender.datasets.pipeline import read_columns
 
     features = data.builder.info.features
@@ -376,11 +356,6 @@ def count_seen(run: RunDirectory, data: PreparedDataset, split: str) -> dict[str
     """Returns how many faces of a split a run was trained or selected on.
 
     Runs that it was initialized from count too.
-
-    Returns:
-        `num_seen_in_training` and `num_seen_in_validation` of an `Evaluation`. `None`
-        instead of 0 where the run, or one that it was initialized from, has no record
-        of its faces or is not found, and `data` is not the dataset it was trained on.
     """
     seen: dict[str, Any] = dict.fromkeys(_USES)
     runs, missing = _initialized_from(run)
@@ -435,13 +410,7 @@ def _initialized_from(run: RunDirectory) -> tuple[list[RunDirectory], Path | Non
 
 
 def possibly_seen(run: RunDirectory, data: PreparedDataset, split: str) -> list[str]:
-    """Returns what a run without a record of its faces may have used a split for.
-
-    Returns:
-        `"training"`, `"validation"` or both, where the run's split and this one have
-        rows in common, by their names, and the datasets have the same name or
-        manifest. Empty where `count_seen` counts.
-    """
+    """Returns what a run without a record of its faces may have used a split for."""
     info = run.info()
     if run.faces_file.is_file() or not info.get("splits"):
         return []

@@ -71,13 +71,7 @@ def occlusion_map(
 
 
 def draw_occlusion(image: np.ndarray, drop: np.ndarray, size: int = 224) -> Any:
-    """Returns an RGB image with its occlusion map over it, red where the drop is high.
-
-    Args:
-        image: RGB. Shape (height, width, 3), uint8.
-        drop: What `occlusion_map` returned.
-        size: Side of the result in pixels. Defaults to 224.
-    """
+    """Returns an RGB image with its occlusion map over it, red where the drop is high."""
     import matplotlib
 
     base = Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS)

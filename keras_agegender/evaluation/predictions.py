@@ -33,19 +33,7 @@ def prediction_table(
     encoding: Encoding,
     metadata: Mapping[str, np.ndarray] | None = None,
 ) -> pd.DataFrame:
-    """Returns a row per face.
-
-    Args:
-        outputs: Head name -> predictions. Shape (num_faces, units) each.
-        labels: What `read_labels` returned.
-        encoding: Decodes the outputs.
-        metadata: What `read_face_metadata` returned.
-
-    Returns:
-        `key` and the metadata; `age_group`, `gender` and their predictions
-        `predicted_…`, each as a class name beside its id (`…_id`); further predictions;
-        every output as `output_…`.
-    """
+    """Returns a row per face."""
     from keras import ops
 
     decoded = encoding.decode(outputs)
@@ -101,15 +89,7 @@ def write_predictions(file: Path, table: pd.DataFrame) -> None:
 
 
 def read_predictions(file: Path) -> pd.DataFrame:
-    """Reads what `write_predictions` wrote.
-
-    Returns:
-        A row per face, indexed by key. Unknown is `""` in text columns and -1 in
-        `fold`, `age_years` and ids.
-
-    Raises:
-        ValueError: If the file is no table of predictions, or has a key twice.
-    """
+    """Reads what `write_predictions` wrote."""
     try:
         table = pd.read_csv(
             file, keep_default_na=False, dtype=dict.fromkeys(_TEXT, "object")
@@ -170,15 +150,7 @@ class TaskPredictions:
 
 
 def task_predictions(table: pd.DataFrame, encoding: Encoding) -> list[TaskPredictions]:
-    """Returns every task with classes, gender and age group first.
-
-    Args:
-        table: What `read_predictions` returned.
-        encoding: Encoding of the outputs.
-
-    Raises:
-        ValueError: If the table lacks an output or a column of ids.
-    """
+    """Returns every task with classes, gender and age group first."""
     found = all_probabilities(_outputs(table, encoding), encoding)
     tasks = [
         TaskPredictions(
@@ -248,18 +220,7 @@ _COLUMNS = ("key", "question", "true", "answered", "probability", "probability_o
 def confident_mistakes(
     tasks: Iterable[TaskPredictions], keys: Any, count: int = NUM_MISTAKES
 ) -> pd.DataFrame:
-    """Returns the wrong predictions with the highest probabilities, for each task.
-
-    Args:
-        tasks: Predictions of each task.
-        keys: Key of each face. Shape (num_faces,).
-        count: Rows of each task at most. Defaults to 12.
-
-    Returns:
-        `key`, `question` (the task), the class names `true` and `answered`,
-        `probability` of the predicted class and `probability_of_true`; the most
-        confident first.
-    """
+    """Returns the wrong predictions with the highest probabilities, for each task."""
     keys = np.asarray(keys)
     rows = []
     for task in tasks:

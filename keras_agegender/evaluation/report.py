@@ -134,11 +134,7 @@ class _Evaluated:
 def check_evaluated(
     run: RunDirectory, suffix: str = "", split: str = "test"
 ) -> tuple[Path, Path]:
-    """Returns an evaluation's metrics and predictions.
-
-    Raises:
-        ValueError: If one of the files does not exist.
-    """
+    """Returns an evaluation's metrics and predictions."""
     metrics = run.path / f"metrics{suffix}.json"
     predictions = run.path / f"predictions{suffix}.csv"
     for file in (metrics, predictions):
@@ -599,17 +595,7 @@ _DARKEST, _WHITE_TEXT = (8, 69, 148), 0.55
 
 
 def score_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
-    """Returns every score beside what always giving the commonest answer would reach.
-
-    Args:
-        metrics: What metrics.json holds.
-
-    Returns:
-        `question`, `figure`, `value`, `low` and `high` (95 % over people; NaN where
-        there is no interval), `majority` (NaN where that has no such figure),
-        `majority_answer`, `beaten` (whether the model is better; `None` where there is
-        nothing to compare) and `num_faces`.
-    """
+    """Returns every score beside what always giving the commonest answer would reach."""
     rows = []
     for section, task, needs in (
         ("gender", "gender", ("classes", "two classes")),

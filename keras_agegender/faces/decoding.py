@@ -43,12 +43,7 @@ class Format(NamedTuple):
 
 
 def decode_image(data: tf.Tensor) -> tf.Tensor:
-    """Decodes a file to upright RGB. Shape (height, width, 3), uint8.
-
-    Raises:
-        tf.errors.InvalidArgumentError: With the reason of `refusal`, or if the file is
-            damaged.
-    """
+    """Decodes a file to upright RGB. Shape (height, width, 3), uint8."""
     reason = refusal(data)
 
     def refuse() -> tf.Tensor:

@@ -67,9 +67,6 @@ def open_image(data: bytes) -> Image.Image:
 
     Pillow would try all that it knows, some of which start other programs: EPS files
     are PostScript, which Ghostscript carries out.
-
-    Raises:
-        UnidentifiedImageError: If it is of another format.
     """
     return Image.open(io.BytesIO(data), formats=PILLOW_FORMATS)
 
@@ -162,12 +159,7 @@ def pillow_to_rgb(image: Image.Image) -> np.ndarray:
 
 
 def encode_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
-    """Returns the JPEG file of an RGB image.
-
-    Args:
-        image: Pixels in [0, 255]. Shape (height, width, 3), uint8.
-        quality: JPEG quality, 1 to 100. Defaults to 95.
-    """
+    """Returns the JPEG file of an RGB image."""
     import cv2
 
     options = [cv2.IMWRITE_JPEG_QUALITY, quality]

@@ -156,14 +156,6 @@ def suppress(
     Image by image, best score first. As in the `mtcnn` package, a better box suppresses
     even if it is suppressed itself; that makes it one comparison of all pairs, not a
     loop over boxes. Of more than 2048 boxes of an image, the worst are ignored.
-
-    Args:
-        image_index: Image of each box. Shape (num_boxes,), int64.
-        boxes: `bbox_xyxy`. Shape (num_boxes, 4).
-        scores: Shape (num_boxes,). Of equal scores the earlier box is better.
-        threshold: Maximum overlap of two boxes.
-        num_images: Number of images.
-        over: Divisor of the intersection: `"union"` (default) or the `"smaller"` box.
     """
     order = tf.argsort(scores, direction="DESCENDING", stable=True)
     order = tf.gather(order, tf.argsort(tf.gather(image_index, order), stable=True))
@@ -269,15 +261,7 @@ class Mtcnn(tf.Module):
         self._output_faces = OutputNetwork()
 
     def __call__(self, images: tf.Tensor, min_face_size: float | tf.Tensor) -> Faces:
-        """Finds the faces of images of one size.
-
-        Args:
-            images: RGB, values in [0, 255]. Shape (batch, height, width, 3).
-            min_face_size: Smallest face, in pixels, at least 12.
-
-        Returns:
-            The faces of all of them.
-        """
+        """Finds the faces of images of one size."""
         with tf.name_scope("propose"):
             candidates = self._propose(images, tf.cast(min_face_size, tf.float32))
         with tf.name_scope("refine"):

@@ -184,12 +184,7 @@ class FaceTracker:
     def update(
         self, boxes: Sequence[Sequence[float]] | np.ndarray, second: float
     ) -> list[int]:
-        """Returns a person's number for each face of the next image, counted from 0.
-
-        Args:
-            boxes: `bbox_xyxy` in pixels. Shape (num_faces, 4); may be empty.
-            second: Time of the image, not before the last one.
-        """
+        """Returns a person's number for each face of the next image, counted from 0."""
         from scipy.optimize import linear_sum_assignment
 
         self._tracks = [t for t in self._tracks if second - t.second <= self.max_gap]

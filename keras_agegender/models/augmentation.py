@@ -193,17 +193,6 @@ def strip_augmentation(model: keras.Model) -> keras.Model:
     operations, and a bare `model(images)` runs them, as their `training` is `True` by
     default.
 
-    Args:
-        model: A functional model; models nested in it are stripped too.
-
-    Returns:
-        An uncompiled functional model of the same layers, with the same name and
-        outputs; the model itself if it has no augmentation layers.
-
-    Raises:
-        ValueError: If augmentation is in a Sequential or subclassed model: these have
-            no graph of calls to rebuild.
-
     Example:
         >>> from keras_agegender.models.builder import build_model
         >>> model = build_model("resnet34", "gender")

@@ -74,9 +74,6 @@ def caffe_backbone(image: Any, variant: CaffeVariant, dropout_rate: float = 0.5)
     image. With Adam on pixels in [0, 1] these learned nothing of an easy task in the
     100 steps in which He's rule solved it.
 
-    Returns:
-        Features. Shape (batch, 512).
-
     Source: Levi & Hassner, "Age and Gender Classification Using Convolutional Neural
     Networks", CVPR Workshops 2015; sizes checked against the network definitions that
     the authors published (GilLevi/AgeGenderDeepLearning).
@@ -131,15 +128,6 @@ def resnet34_backbone(image: Any, width: float = 1.0) -> Any:
     Convolutions have symmetric padding, as in PyTorch, and no bias. They are
     initialized as in torchvision (`kaiming_normal_`, fan_out) and followed by batch
     normalization with momentum 0.9 and epsilon 1e-5.
-
-    Args:
-        image: Image tensor in [0, 1]. Shape (batch, height, width, 3), at least
-            32 × 32.
-        width: Multiplies the channels of every convolution, rounded to multiples of 8;
-            the number of weights grows with its square. Defaults to the paper's 1.0.
-
-    Returns:
-        Feature map. Shape (batch, height / 32, width / 32, 512 * width), rounded up.
 
     Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016
     (arXiv 1512.03385), table 1.

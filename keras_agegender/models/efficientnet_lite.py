@@ -52,13 +52,6 @@ def efficientnet_lite0_backbone(image: Any) -> Any:
     swish. Its first layer scales pixels to the range of the published weights. Training
     drops residual branches, up to 20 % of them in the last block.
 
-    Args:
-        image: Image tensor in [0, 1]. Shape (batch, height, width, 3), at least
-            32 × 32.
-
-    Returns:
-        Feature map. Shape (batch, height / 32, width / 32, 1280), rounded up.
-
     Source: Tan & Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural
     Networks", ICML 2019 (arXiv 1905.11946); the Lite variant is TensorFlow's
     `efficientnet/lite`, the source of padding, normalization and scaling.

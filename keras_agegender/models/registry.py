@@ -78,11 +78,7 @@ def get_input_scaling(scaling: str | Sequence[float]) -> InputScaling:
 
 
 def scale_input(image: Any, scaling: InputScaling) -> Any:
-    """Adds the layers of a scaling after an image tensor in [0, 1].
-
-    Returns:
-        A tensor of the same shape; the same tensor if nothing changes.
-    """
+    """Adds the layers of a scaling after an image tensor in [0, 1]."""
     from keras import layers, ops
 
     if scaling.reverses_channels:

@@ -96,12 +96,7 @@ def transfer_weights(source: keras.Model, target: keras.Model) -> WeightTransfer
 
 
 def read_state(file: Path) -> dict[str, np.ndarray]:
-    """Returns name -> array of a `.safetensors`, `.npz`, `.pth` or `.pt` file.
-
-    Raises:
-        ValueError: If there is no such file, or it has another format.
-        ImportError: If the package that reads it is not installed.
-    """
+    """Returns name -> array of a `.safetensors`, `.npz`, `.pth` or `.pt` file."""
     if not file.is_file():
         raise ValueError(f"There is no weights file {file}.")
     packages = {
@@ -365,12 +360,7 @@ UNSAFE = ("safe_mode", "unsafe", "arbitrary code", "not a modeling function")
 
 
 def load_model(file: str | Path, *, compile: bool = True) -> Any:
-    """Returns the model of a `.keras` file, loaded in Keras' safe mode.
-
-    Raises:
-        ValueError: If there is no such file, it is damaged, or it contains Lambda
-            layers or classes that are not imported.
-    """
+    """Returns the model of a `.keras` file, loaded in Keras' safe mode."""
     file = Path(file)
     if not file.is_file():
         raise ValueError(f"There is no model file {file}.")

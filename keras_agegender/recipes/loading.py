@@ -376,11 +376,7 @@ def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def training_data(recipe: Recipe, data: Any, pretraining_data: Any) -> Any:
-    """Returns the dataset a recipe trains on: `pretraining_data` by its role.
-
-    Raises:
-        ValueError: If that is `None`.
-    """
+    """Returns the dataset a recipe trains on: `pretraining_data` by its role."""
     role = recipe.data.role
     given = data
     if role == "pretrain" and pretraining_data is not None:

@@ -104,17 +104,7 @@ def place_labels(
     texts: Sequence[Sequence[str]],
     font: Any,
 ) -> list[Label] | None:
-    """Places each label above its face, else below or beside it, clear of all faces.
-
-    Args:
-        size: (width, height) of the image.
-        boxes: The faces.
-        texts: The parts of each face's text.
-        font: A Pillow font.
-
-    Returns:
-        A label for each face, or `None` if there is no room.
-    """
+    """Places each label above its face, else below or beside it, clear of all faces."""
     labels: list[Label] = []
     for face, (box, parts) in enumerate(zip(boxes, texts, strict=True)):
         longest = max(font.getlength(part) for part in parts)

@@ -349,11 +349,7 @@ def _time(model: InferenceModel, crops: np.ndarray) -> float:
 def find_faces(
     run: RunDirectory | None, crops: str | Path | None, graph: PreprocessingGraph
 ) -> Faces:
-    """Returns faces to compare on: of `crops`, of the run's dataset, or drawn ones.
-
-    Raises:
-        ValueError: If `crops` is not a prepared dataset or a folder of readable images.
-    """
+    """Returns faces to compare on: of `crops`, of the run's dataset, or drawn ones."""
     from keras_agegender.datasets.prepared import load_prepared
 
     if crops is None:

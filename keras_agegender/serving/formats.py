@@ -120,11 +120,7 @@ def find_format(path: str | Path) -> ModelFormat | None:
 
 
 def check_model(path: str | Path) -> ModelFormat:
-    """Returns the format of a model that can be loaded. Imports no framework.
-
-    Raises:
-        ValueError: If it is not a model, or an incomplete one.
-    """
+    """Returns the format of a model that can be loaded. Imports no framework."""
     row = find_format(path)
     if row is None:
         raise ValueError(
@@ -136,11 +132,7 @@ def check_model(path: str | Path) -> ModelFormat:
 
 
 def load_model(path: str | Path) -> InferenceModel:
-    """Loads a model of any format.
-
-    Raises:
-        ValueError: If it is not a model, incomplete or damaged.
-    """
+    """Loads a model of any format."""
     return check_model(path).open(Path(path), None)
 
 
@@ -150,12 +142,7 @@ def model_identity(path: str | Path) -> str:
 
 
 def check_new_export(target: Path, format: str, overwrite: bool) -> ModelFormat:
-    """Returns the row of a format. Imports no framework.
-
-    Raises:
-        ValueError: If there is no such format, the name does not end as the format's
-            files do, or there is something at `target` that may not be replaced.
-    """
+    """Returns the row of a format. Imports no framework."""
     rows = export_formats()
     if format not in rows:
         raise ValueError(

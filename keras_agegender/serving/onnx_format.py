@@ -29,12 +29,7 @@ OPSET = 17
 
 
 def write_onnx(bundle: ExportBundle, file: Path, metadata: Mapping[str, Any]) -> None:
-    """Writes an ONNX file that takes crops of any size.
-
-    Raises:
-        ValueError: If a package is not installed, or an operation has no counterpart in
-            ONNX.
-    """
+    """Writes an ONNX file that takes crops of any size."""
     with optional_package("onnx"):
         import onnx
     with optional_package("tf2onnx"):

@@ -56,15 +56,7 @@ class Source(NamedTuple):
 
 
 def find_sources(photos: Any, skipped: list[Path] | None = None) -> Iterator[Source]:
-    """Yields photos and videos; those of a folder in order of their names.
-
-    Args:
-        photos: A photo (file, bytes, RGB pixels or Pillow image), a video file, a
-            folder, a glob such as `"photos/**/*.jpg"`, a source that was found before,
-            or an iterable of these. Folders are searched recursively for the suffixes
-            of photos and videos, without hidden files.
-        skipped: Collects the files of folders that have other suffixes.
-    """
+    """Yields photos and videos; those of a folder in order of their names."""
     if isinstance(photos, Source):  # by now, its name may mean something else
         yield photos
     elif isinstance(photos, (str, Path)):
@@ -245,14 +237,7 @@ def read_frames(
     note_seconds: Callable[[float], None],
     overlap: bool,
 ) -> Generator[Frame]:
-    """Yields the photos and video frames of sources, in order.
-
-    Args:
-        sources: Photos and videos.
-        frames_per_second: Frames to read from each second of a video.
-        note_seconds: Called with the duration of each read.
-        overlap: Whether photos are read in several threads.
-    """
+    """Yields the photos and video frames of sources, in order."""
     for is_video, group in itertools.groupby(sources, lambda s: s.is_video):
         if is_video:
             for source in group:
@@ -332,13 +317,7 @@ def _pillow_pixels(photo: Any) -> np.ndarray:
 def make_cropper(
     pixels: Preprocessing, takes_crops: bool = False
 ) -> Callable[[np.ndarray, Face], None]:
-    """Returns a function that fills in a face's `pixels` and `crop_box`.
-
-    Args:
-        pixels: The preprocessing.
-        takes_crops: Whether the model takes crops, uint8 of one size. Defaults to
-            false: it takes the network's input, float32 in [0, 1].
-    """
+    """Returns a function that fills in a face's `pixels` and `crop_box`."""
     import tensorflow as tf
 
     from keras_agegender.faces.geometry import full_box

@@ -281,12 +281,7 @@ def _number(value: float) -> str:
 def face_fields(
     metadata: Mapping[str, Any], outputs: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-    """Returns the fields of a `FacePrediction` that come from a model.
-
-    Args:
-        metadata: The model's agegender.json.
-        outputs: Name -> value, as the signature `faces` returns them, for one face.
-    """
+    """Returns the fields of a `FacePrediction` that come from a model."""
     groups, genders = metadata["age_groups"], metadata["genders"]
     age, gender = outputs.get("age_group"), outputs.get("gender_id")
     probabilities = outputs.get("age_group_probabilities")
@@ -484,12 +479,7 @@ class PredictionFile:
         self._stream.flush()  # an interruption loses no finished prediction
 
     def finish(self, format: str, metadata: Mapping[str, Any]) -> None:
-        """Writes the file and removes the partial one.
-
-        Args:
-            format: `"json"`, a line for each source, or `"csv"`, a row for each face.
-            metadata: The model's agegender.json.
-        """
+        """Writes the file and removes the partial one."""
         self._stream.close()
         with (
             atomic_write(self._file) as new,

@@ -104,15 +104,7 @@ class MeasuredCell(NamedTuple):
 
 
 def measure_cells(faces: pd.DataFrame, by: Sequence[str] = ()) -> list[MeasuredCell]:
-    """Returns every cell of two models, or two sets of them, with its test.
-
-    Args:
-        faces: What `pool_seeds` returned.
-        by: Further columns to group by; a comma crosses two.
-
-    Raises:
-        ValueError: If a column has more than 100 values.
-    """
+    """Returns every cell of two models, or two sets of them, with its test."""
     clusters = intervals.Clusters.of(faces["cluster"])
     found = []
     for cell, rows in _cells(faces, by):
@@ -148,11 +140,7 @@ def _cells(faces: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[str, np.nda
 def apply_levels(
     comparisons: Sequence[Sequence[MeasuredCell]],
 ) -> list[tuple[CellDifference, ...]]:
-    """Returns the cells of each comparison, the worst first, each with its level.
-
-    Args:
-        comparisons: Cells of every comparison that shares the correction.
-    """
+    """Returns the cells of each comparison, the worst first, each with its level."""
     families: dict[str, list[tuple[int, int, float]]] = {}
     for number, cells in enumerate(comparisons):
         for position, cell in enumerate(cells):
@@ -200,15 +188,7 @@ def gate_text(
     missing: Sequence[str] = (),
     untested: Sequence[str] = (),
 ) -> str:
-    """Returns the cells as a table, and the verdict.
-
-    Args:
-        cells: Cells of one comparison.
-        cluster: What was taken as independent. Defaults to `"subject"`.
-        second: Name of the second in the verdict. Defaults to `"B"`.
-        missing: Tasks that only the first predicts: the gate fails.
-        untested: Other predictions that are not tested.
-    """
+    """Returns the cells as a table, and the verdict."""
     lines = [_cell_table(cells, cluster)]
     if untested:
         lines.append(f"not tested: {', '.join(untested)}")

@@ -47,12 +47,7 @@ class RunSet:
 def open_run_set(
     folder: str | Path | RunDirectory, predictions: str = "predictions.csv"
 ) -> RunSet:
-    """Returns the finished runs in a folder of runs, or the run that it is.
-
-    Raises:
-        ValueError: If there is no finished run, there are runs of several recipes, or
-            two of the same test split and seed.
-    """
+    """Returns the finished runs in a folder of runs, or the run that it is."""
     if isinstance(folder, RunDirectory):
         return RunSet(folder.path, {_place(folder): folder})
     folder = Path(folder)
@@ -135,12 +130,7 @@ def pair_predictions(
     cluster: str,
     by: Sequence[str] = (),
 ) -> PairedPredictions:
-    """Pairs the predictions of two runs by face.
-
-    Raises:
-        ValueError: If a run has no predictions, the two have no face in common, or a
-            column is in neither.
-    """
+    """Pairs the predictions of two runs by face."""
     tables = []
     for run in runs:
         file = run.path / predictions
@@ -240,13 +230,6 @@ def pool_seeds(faces: pd.DataFrame) -> pd.DataFrame:
     """Returns a row for each face with the means over seeds.
 
     A face that several models predicted is one face: seeds add no faces.
-
-    Args:
-        faces: `faces` of one or more `PairedPredictions`, with a column `fold`.
-
-    Returns:
-        The same columns and `whole_<task>`: second minus first as whole numbers in
-        proportion to the means, for the exact test; NaN without a label.
     """
     grouped = faces.groupby(["fold", "key"], sort=False)
     pooled = grouped.first()

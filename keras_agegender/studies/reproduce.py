@@ -156,17 +156,7 @@ def conditions_note(
     overrides: Sequence[str] = (),
     quick: bool = False,
 ) -> str:
-    """Returns the conditions of a reproduction for its caption.
-
-    Args:
-        recipes: The recipes as they are trained.
-        targets: Datasets that they are trained and scored on.
-        pretraining: Datasets of pretraining runs.
-        folds: Test folds; `None` for the splits that the dataset declares.
-        seeds: Seeds.
-        overrides: Settings that replace those of every recipe.
-        quick: Whether images, epochs and faces are fewer.
-    """
+    """Returns the conditions of a reproduction for its caption."""
     splits = "the dataset's own splits"
     if folds is not None:
         splits = f"test {_listed('fold', folds)} of a cross-validation"

@@ -105,14 +105,7 @@ class ScoredData(NamedTuple):
 def table_rows(
     recipe: Recipe, found: Sequence[Mapping[str, Any]], data: ScoredData
 ) -> list[ReproductionRow]:
-    """Returns a recipe's rows, one for each of its published rows.
-
-    Args:
-        recipe: The recipe. Without published rows, it has one row.
-        found: For each run `failed`, or the content of its metrics files by checkpoint
-            (`"best"` for metrics.json), `fold`, `seed` and `path`, its directory.
-        data: What the runs are scored on.
-    """
+    """Returns a recipe's rows, one for each of its published rows."""
     failed = tuple(run["failed"] for run in found if "failed" in run)
     finished = [run for run in found if "failed" not in run]
     unpublished = (Published(positive=recipe.evaluation.positive_gender),)

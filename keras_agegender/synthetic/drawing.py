@@ -651,15 +651,6 @@ def draw_face(
 ) -> SyntheticFace:
     """Draws one synthetic face.
 
-    Args:
-        seed: Seed or generator; the same seed draws the same image.
-        age_group: Id in [0, 8).
-        gender: 0 female, 1 male.
-        attributes: Attributes that replace sampled ones, all 40 or some.
-        image_size: (height, width) in pixels, at least 32. Defaults to 256 × 256.
-        identity: A person to draw; `None` samples one.
-        years: Age within the group; `None` samples one.
-
     Example:
     >>> draw_face(0, age_group=4, gender=1).image.shape
     (256, 256, 3)

@@ -91,11 +91,6 @@ def build_compiled_model(
 
     Weights and augmentation are drawn from Keras' global seed:
     `keras.utils.set_random_seed` makes them the same again.
-
-    Args:
-        recipe: What to build.
-        encoding: Its outputs, extra heads included.
-        steps_per_epoch: Steps of an epoch, for a learning rate that decays.
     """
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.training.dtype_policy)
@@ -159,12 +154,7 @@ def loss_weight_schedulers(recipe: Recipe) -> list[LossWeightScheduler]:
 def loss_weight_balancers(
     recipe: Recipe, encoding: Encoding
 ) -> list[LossWeightBalancer]:
-    """Returns the balancer of a recipe's `[loss_weight_balancing]`, if it has one.
-
-    Raises:
-        ValueError: If a setting is invalid, names an unknown output, or one that
-            `[[loss_weight_changes]]` sets too.
-    """
+    """Returns the balancer of a recipe's `[loss_weight_balancing]`, if it has one."""
     settings = recipe.loss_weight_balancing
     if settings is None:
         return []
@@ -211,11 +201,7 @@ def make_optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Opt
 
 
 def get_optimizer(name: str) -> keras.optimizers.Optimizer:
-    """Returns the Keras optimizer that a recipe names.
-
-    Raises:
-        ValueError: If Keras has none of that name.
-    """
+    """Returns the Keras optimizer that a recipe names."""
     try:
         return keras.optimizers.get(name)
     except ValueError:

@@ -286,10 +286,6 @@ def resolve_splits(
 
     `splits` replace those that the dataset declares, and `data.validation_split` of
     the recipe replaces both.
-
-    Raises:
-        ValueError: If there is no training or validation split, or a split does not
-            exist or has no face.
     """
     found = dict(prepared.splits)
     for name, expression in (splits or {}).items():
@@ -450,11 +446,7 @@ def _pixels(prepared: PreparedDataset) -> dict[str, Any]:
 
 
 def model_file(path: str | Path) -> Path:
-    """Returns the `.keras` file itself, or the best model of a run.
-
-    Raises:
-        ValueError: If there is neither.
-    """
+    """Returns the `.keras` file itself, or the best model of a run."""
     path = Path(path)
     file = path if path.suffix == ".keras" else RunDirectory.open(path).best_model
     if not file.is_file():

@@ -194,9 +194,6 @@ def transfer(model: keras.Model, path: Path, run: RunDirectory) -> WeightTransfe
 
     The license of a run's weights is copied too; their limits were measured on them
     alone.
-
-    Raises:
-        ValueError: If a frozen layer finds no weights.
     """
     report = transfer_weights(load_pretrained(path), model)
     write_text(run.path / "transfer.txt", f"from {path}\n{report}\n")

@@ -33,10 +33,6 @@ def run_folder(run: RunDirectory) -> Iterator[None]:
 
     If a new run fails with a `ValueError` before its first epoch ended, because
     settings contradict each other, its files are removed.
-
-    Raises:
-        ValueError: If it is a file, or has other files, or another process trains
-            there.
     """
     run.check_folder()
     made = [path for path in (run.path, *run.path.parents) if not path.exists()]
@@ -60,10 +56,6 @@ def open_run(run: RunDirectory, experiment: Experiment, overwrite: bool) -> None
     """Starts a run in its folder, or checks that the run in it may be resumed.
 
     A run that stopped before its first epoch ended is replaced.
-
-    Raises:
-        ValueError: If two of the splits share a face, or the folder has a finished run
-            or an unfinished one of another experiment.
     """
     # What is overwritten may be damaged, so none of it is read.
     resumes = not overwrite and bool(run.info()) and not is_vacant(run, experiment)

@@ -203,11 +203,7 @@ def _pretrain(experiment: Experiment, run: RunDirectory, verbose: Any) -> Path |
 def train_unless_finished(
     experiment: Experiment, run_directory: str | Path, verbose: int | str = "auto"
 ) -> RunDirectory:
-    """Returns the finished run of an experiment, trained first unless it exists.
-
-    Raises:
-        ValueError: If the folder has a run of another experiment.
-    """
+    """Returns the finished run of an experiment, trained first unless it exists."""
     run = RunDirectory(Path(run_directory))
     check_place(run, experiment)
     if run.info().get("status") == "finished":

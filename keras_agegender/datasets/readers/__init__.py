@@ -96,13 +96,7 @@ def find_reader(path: Path) -> Reader | None:
 def keywords(
     options: Sequence[Option], arguments: argparse.Namespace, *, defaults: bool = True
 ) -> dict[str, Any]:
-    """Returns keyword arguments from parsed options.
-
-    Args:
-        options: Those that the parser has.
-        arguments: What it parsed.
-        defaults: Whether absent options with a default of their own are set to it.
-    """
+    """Returns keyword arguments from parsed options."""
     found: dict[str, Any] = {}
     for option in options:
         if hasattr(arguments, option.dest):

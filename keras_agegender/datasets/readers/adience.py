@@ -54,17 +54,6 @@ ADIENCE_GENDERS = {"f": 0, "m": 1}
 def age_group_from_adience(label: str, strict: bool = False) -> int:
     """Returns the id of the age group that an Adience label stands for.
 
-    Args:
-        label: The text of the file's `age` column.
-        strict: Whether exactly the report's Table 0 corrects labels; by default the
-            misprint `(25, 23)` is corrected too.
-
-    Returns:
-        Id in [0, 8), or -1 for `None` (and, when strict, for the misprint).
-
-    Raises:
-        ValueError: If the label is in none of the tables.
-
     Example:
     >>> age_group_from_adience("(8, 23)"), age_group_from_adience("None")
     (2, -1)
@@ -76,11 +65,7 @@ def age_group_from_adience(label: str, strict: bool = False) -> int:
 
 
 def corrected_group(label: str, strict: bool = False) -> tuple[int, int] | None:
-    """Returns the (low, high) years behind an Adience label, `None` for no age.
-
-    Raises:
-        ValueError: If the label is in none of the tables.
-    """
+    """Returns the (low, high) years behind an Adience label, `None` for no age."""
     if label in NO_AGE or (strict and label in MISPRINTS):
         return None
     for low, high in AGE_GROUPS:

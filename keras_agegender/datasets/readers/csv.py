@@ -175,13 +175,7 @@ def report_repeated_images(
     heads: Mapping[str, Mapping[str, Any]],
     report: CleaningReport,
 ) -> None:
-    """Counts rows that repeat an image, and lists images with contradicting labels.
-
-    Args:
-        rows: Rows of a manifest, with `key` and `path` at least.
-        heads: Further column -> `{"kind": …}`; these are compared too.
-        report: Gets the counts; nothing is added if no image is repeated.
-    """
+    """Counts rows that repeat an image, and lists images with contradicting labels."""
     kinds = _LABELS | {name: head["kind"] for name, head in heads.items()}
     repeated = repeated_images([row["path"] for row in rows])
     contradicted = 0
@@ -362,9 +356,6 @@ def read_csv_as_is(
     """Reads a CSV file without drawing splits or checking subjects.
 
     Takes the arguments of `read_csv`, but those for drawing splits.
-
-    Returns:
-        `(manifest, report, has_splits)`. Without splits, all rows are in `train`.
     """
     check_unmapped_ages(unmapped_ages)
     file = Path(file)
@@ -627,10 +618,6 @@ PATTERNS = {
 def identifier_reason(name: str, texts: Sequence[str]) -> str | None:
     """Returns why a column seems to name rows, or `None` if it does not.
 
-    Args:
-        name: The column's name.
-        texts: Its known cells, one per row; upper and lower case count as the same.
-
     Example:
     >>> identifier_reason("taken", ["2019-03-01", "2019-03-02"])
     'it looks like a date'
@@ -760,24 +747,7 @@ def read_extra_column(
     classes: Sequence[str] = (),
     named: bool = False,
 ) -> ExtraColumn | str:
-    """Returns a column as targets, or the reason why it cannot be one.
-
-    Args:
-        name: The column's name.
-        cells: (text, where it stands) of every row.
-        kind: As `Head.kind`. `None` takes the evident one: yes and no, 1 and 0, and
-            CelebA's 1 and -1 are binary, fractions and whole numbers beyond 50 values
-            regression, at most 50 different texts or whole numbers from 0 on
-            categorical.
-        classes: Names of the classes in their order; every value must be one of them.
-            Defaults to those that are there, in the order of their numbers or of the
-            alphabet.
-        named: Whether the caller asked for this column. One that was not asked for is
-            no output if it seems to name rows: ids, dates, file names.
-
-    Raises:
-        ValueError: If a value does not fit the kind that was asked for.
-    """
+    """Returns a column as targets, or the reason why it cannot be one."""
     taken = name in RESERVED_NAMES or is_encoding_output(name)
     if taken:
         return f"the name {name!r} is taken; rename the column"
@@ -829,13 +799,7 @@ def read_extra_column(
 
 
 def check_kept(columns: Sequence[str], free: Sequence[str], file: Path) -> None:
-    """Raises a `ValueError` if a column cannot stay beside the faces.
-
-    Args:
-        columns: Those to keep.
-        free: Columns of the file without another role.
-        file: Where they are.
-    """
+    """Raises a `ValueError` if a column cannot stay beside the faces."""
     for name in columns:
         if name not in free:
             raise ValueError(
@@ -858,10 +822,6 @@ def known_text(cell: str) -> str:
 
 def order_hint(name: str, classes: Sequence[str]) -> str:
     """Returns how to declare the order of classes that look ordered, or `""`.
-
-    Args:
-        name: The column's name.
-        classes: Names of its classes.
 
     Example:
     >>> order_hint("size", ["large", "medium", "small"])
