@@ -29,19 +29,6 @@ def labelled_losses(
     Keras has the mean of a batch count as often as the batch has faces, labelled or
     not. Where few faces have a label, its epoch's figure is another one than the mean
     over labelled faces: a batch without any label counts as a loss of 0.
-
-    Args:
-        model: A model compiled with `encoding.losses()`, or a dict of losses like them.
-        outputs: Its predictions by output. Shape (num_faces, units) each.
-        labels: Values of `encoding.columns`, -1 (NaN for regression) where unknown.
-            Shape (num_faces,) each.
-        encoding: What the labels become.
-
-    Returns:
-        `<output>_loss` for every output, 0 where no face has a label, and `loss`, their
-        sum by the loss weights in force, but for models with regularizers. Empty if
-        the model is compiled with losses that average otherwise, or a column is
-        missing.
     """
     losses = model.loss if isinstance(model.loss, Mapping) else {}
     if not set(encoding.columns) <= set(labels):
@@ -145,13 +132,7 @@ class DecodedAccuracy(keras.callbacks.Callback):
 def decoded_accuracies(
     outputs: Mapping[str, Any], labels: Mapping[str, Any], encoding: Encoding
 ) -> dict[str, float]:
-    """Returns the accuracies that `DecodedAccuracy` logs, without the prefix.
-
-    Args:
-        outputs: Head name -> predictions. Shape (num_faces, units) each.
-        labels: `age_group` and `gender`, -1 where unknown. Shape (num_faces,) each.
-        encoding: What decodes them.
-    """
+    """Returns the accuracies that `DecodedAccuracy` logs, without the prefix."""
     decoded = encoding.decode(outputs)
     accuracies = {}
     found = {}
@@ -250,14 +231,7 @@ class DecodedMetrics(DecodedAccuracy):
 def decoded_metrics(
     outputs: Mapping[str, Any], labels: Mapping[str, Any], encoding: Encoding
 ) -> dict[str, float]:
-    """Returns the figures that `DecodedMetrics` adds, without the prefix.
-
-    Args:
-        outputs: Output name -> predictions. Shape (num_faces, units) each.
-        labels: `age_group`, `gender` and the columns of the encoding's heads, -1 where
-            unknown. Shape (num_faces,) each.
-        encoding: What decodes them.
-    """
+    """Returns the figures that `DecodedMetrics` adds, without the prefix."""
     given = (labels["age_group"], labels["gender"], labels)
     targets, weights = encoding.encode(*given), encoding.sample_weights(*given)
     found = {}

@@ -11,9 +11,11 @@ import numpy as np
 from keras_agegender.encodings.head import Head, column_classes
 from keras_agegender.labels import GENDERS, MISSING
 from keras_agegender.metrics.table import (
-    EPSILON,
-    expected_calibration_error,
+    METRICS,
+    Predictions,
     format_value,
+    mean,
+    score,
 )
 
 if TYPE_CHECKING:
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
 # If every face is predicted correctly, no temperature is low enough.
 TEMPERATURES = (0.1, 10.0)
 NEAR_BOUND = 1.01  # a search between bounds ends a little inside them
+# Key of a score -> metric of the table.
+SCORES = {
+    "accuracy": "accuracy",
+    "nll": "negative_log_likelihood",
+    "ece": "expected_calibration_error",
+}
 SHOWN, ACCURACY = ("nll", "ece"), "accuracy"
 
 
@@ -35,23 +43,23 @@ def fit_calibration(
     by: str | None = None,
     fitted_on: Mapping[str, str] | None = None,
 ) -> Calibration:
-    """Returns the calibration that fits a model's outputs for labeled faces best.
+    """Fits temperatures and prediction-set thresholds to outputs for labeled faces.
 
     Temperatures minimize the negative log-likelihood of the labels, one head at a time;
-    for a years head, that of the age in years. Thresholds are then conformal quantiles:
-    for faces drawn like these, the prediction set contains the true class with
-    probability 1 - `alpha` at least. That is a mean over all faces, not a guarantee for
-    each group. It treats faces as independent: with several images of a person,
-    coverage varies more between samples than the number of faces suggests. If the model
-    was selected on the same faces, and because temperatures are fitted on them too,
-    coverage elsewhere is a little lower; on a different kind of faces it may be much
-    lower. `calibration_scores` measures it.
+    for a years head, that of the age in years. Thresholds are conformal quantiles: for
+    faces drawn from the same distribution, the prediction set contains the true class
+    with a probability of at least 1 - `alpha`. This holds on average over all faces,
+    not for each group, and treats faces as independent: with several images per person,
+    coverage varies more between samples than the number of faces suggests. Temperatures
+    are fitted on the same faces, and the model may have been selected on them, so
+    coverage elsewhere is slightly lower; on a different kind of faces it may be much
+    lower. Measure it with `calibration_scores`.
 
-    With `by`, coverage holds for each group of faces with the same *prediction*. Only
-    what is known at prediction time can choose a threshold: a true gender or age group
-    cannot. A group of fewer faces than 1 / `alpha` - 1 gets sets of all classes. If the
-    most probable class alone is correct often enough, the threshold is 0: sets of one
-    class, with a higher coverage than requested.
+    With `by`, coverage holds for each group of faces with the same *prediction*: a
+    threshold can only depend on what is known at prediction time. A group of fewer than
+    1 / `alpha` - 1 faces gets sets of all classes. If the most probable class alone is
+    correct often enough, the threshold is 0: the sets contain one class, and coverage
+    is higher than requested.
 
     Args:
         outputs: Output name -> predictions for faces that the model was not trained on.
@@ -63,10 +71,10 @@ def fit_calibration(
             Defaults to 0.1.
         by: `"gender"` or `"age_group"`: a threshold for each predicted class. `None`
             (default) is one for all.
-        fitted_on: Stored in the calibration to say which faces these are.
+        fitted_on: Description of these faces, stored in the calibration.
 
     Returns:
-        The calibration, without heads and targets that have no labeled face.
+        The calibration; heads and targets without labeled faces are skipped.
 
     Raises:
         ValueError: If no face has a label, a column or an output is missing, or the
@@ -92,8 +100,8 @@ def fit_calibration(
         num_faces[head.name] = int((classes != MISSING).sum())
     if not temperatures:
         raise ValueError(
-            "There is nothing to calibrate on. Expected at least one face with a label "
-            f"of a head with classes. Received: {len(labels['age_group'])} faces."
+            "Cannot calibrate. Expected at least one face with a label of a head with "
+            f"classes. Received: {len(labels['age_group'])} faces, all unlabeled."
         )
     calibrated = Calibration(temperatures).apply(outputs, encoding)
     thresholds: dict[str, tuple[float, ...]] = {}
@@ -113,15 +121,11 @@ def fit_calibration(
 
 
 def may_change_predictions(name: str, encoding: Encoding) -> bool:
-    """Returns whether a temperature may make another class the most probable one.
+    """Returns whether a temperature may change the most probable class.
 
-    For a binary or softmax head it cannot. It may where class probabilities are
-    differences, products or sums of what is divided: for ordinal, coral and corn heads,
-    and for sums over years, or over pairs of age group and gender.
-
-    Args:
-        name: `"age_group"`, `"gender"` or the name of an extra head.
-        encoding: The model's encoding.
+    It cannot for a binary or softmax head. It can if class probabilities are
+    differences, products or sums of the scaled outputs: for ordinal, coral and corn
+    heads, and for sums over years or over pairs of age group and gender.
 
     Example:
     >>> may_change_predictions("age_group", get_encoding("ordinal"))
@@ -151,7 +155,7 @@ def all_probabilities(
 
 
 def check_predicted(by: str | None, encoding: Encoding) -> None:
-    """Raises a `ValueError` if an encoding does not predict what to group by."""
+    """Raises a `ValueError` if an encoding does not predict the target `by`."""
     heads = {"gender": encoding.gender_head, "age_group": encoding.age_head}
     if by is not None and heads[by] is None:
         raise ValueError(
@@ -179,13 +183,7 @@ def true_classes(head: Head, labels: Mapping[str, Any]) -> np.ndarray | None:
 def fit_temperature(
     head: Head, outputs: Mapping[str, Any], classes: np.ndarray
 ) -> float:
-    """Returns the temperature that makes the true classes of a head most likely.
-
-    Args:
-        head: A head with classes.
-        outputs: Output name -> predictions. Shape (num_faces, units) each.
-        classes: Class ids, -1 where unknown; at least one is known. Shape (num_faces,).
-    """
+    """Returns the temperature that makes the true classes of a head most likely."""
     from keras import ops
     from scipy import optimize
 
@@ -198,35 +196,29 @@ def fit_temperature(
     def loss(log_temperature: float) -> float:
         divided = divide_logits(head, picked, math.exp(log_temperature))
         rows = ops.convert_to_numpy(head.spec.probabilities(head, divided))
-        return negative_log_likelihood(rows, truth)
+        return METRICS["negative_log_likelihood"].value(_predictions(rows, truth))
 
     low, high = (math.log(t) for t in TEMPERATURES)
     found = optimize.minimize_scalar(
         loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4}
     )
-    # Below some temperature all correct predictions are equally sure, as at the bound.
+    # Below some temperature all correct predictions have the same loss.
     if loss(low) <= found.fun:
         return TEMPERATURES[0]
     return round(float(math.exp(found.x)), 6)
 
 
-def negative_log_likelihood(probabilities: np.ndarray, classes: np.ndarray) -> float:
-    """Returns the mean of -log(probability of the true class), in nats."""
-    true = probabilities[np.arange(len(classes)), classes].astype("float64")
-    return float(-np.log(np.maximum(true, EPSILON)).mean())
+def _predictions(probabilities: np.ndarray, classes: np.ndarray) -> Predictions:
+    return Predictions(
+        classes,
+        probabilities.argmax(axis=1),
+        probabilities.shape[1],
+        probabilities.astype("float64"),
+    )
 
 
 def conformal_quantile(scores: np.ndarray, alpha: float) -> float:
-    """Returns the threshold that a further score exceeds with probability `alpha`.
-
-    Args:
-        scores: Scores in [0, 1] of the true classes. Shape (num_faces,).
-        alpha: In (0, 1).
-
-    Returns:
-        The ceil((n + 1)(1 - alpha))-th smallest score; 1, which no score exceeds, if
-        there are too few for that.
-    """
+    """Returns the threshold that a new score exceeds with probability `alpha`."""
     rank = math.ceil((len(scores) + 1) * (1 - alpha) - 1e-9)  # 0.9 is not 9 / 10
     return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else 1.0
 
@@ -270,9 +262,11 @@ def least_faces(alpha: float) -> int:
 
 
 def calibration_warnings(calibration: Calibration, encoding: Encoding) -> list[str]:
-    """Returns a line for everything about a calibration that is not to be trusted."""
-    temperatures = _temperature_warnings(calibration)
-    return [*temperatures, *_set_warnings(calibration, encoding)]
+    """Returns a line for each temperature and threshold that is not reliable."""
+    return [
+        *_temperature_warnings(calibration),
+        *_set_warnings(calibration, encoding),
+    ]
 
 
 def _temperature_warnings(calibration: Calibration) -> Iterator[str]:
@@ -318,18 +312,18 @@ def calibration_scores(
     encoding: Encoding,
     calibration: Calibration,
 ) -> dict[str, Any]:
-    """Returns how good probabilities and sets are on labeled faces, before and after.
+    """Scores probabilities before and after calibration, and prediction sets.
 
     Args:
         outputs: The model's uncalibrated outputs. Shape (num_faces, units) each.
         labels: As in `fit_calibration`.
         encoding: The model's encoding.
-        calibration: A calibration, fitted on other faces.
+        calibration: A calibration that was fitted on other faces.
 
     Returns:
-        - `alpha`, `by`, `temperatures`: of the calibration.
-        - `warnings`: what is not to be trusted about it, a line each, and which scores
-          it made worse.
+        - `alpha`, `by`, `temperatures`: those of the calibration.
+        - `warnings`: a line for each unreliable temperature or threshold, and for each
+          score that is worse after calibration.
         - `answers`: for `age_group`, `gender` and each extra head `num_faces`,
           `accuracy`, negative log-likelihood `nll` in nats and expected calibration
           error `ece`, each with its value `_before` calibration; and `may_change`,
@@ -342,7 +336,7 @@ def calibration_scores(
 
     calibrated = calibration.apply(outputs, encoding)
     before = all_probabilities(outputs, encoding)
-    answers = {}
+    tasks = {}
     for name, after in all_probabilities(calibrated, encoding).items():
         if name in ("age_group", "gender"):
             classes: Any = np.asarray(labels[name])
@@ -354,44 +348,43 @@ def calibration_scores(
             "may_change": may_change_predictions(name, encoding),
         }
         for rows, suffix in ((before[name], "_before"), (after, "")):
-            values = _score_probabilities(rows[known], classes[known])
-            scores |= {f"{key}{suffix}": value for key, value in values.items()}
-        answers[name] = scores
+            values = score(_predictions(rows[known], classes[known]), SCORES.values())
+            scores |= {f"{key}{suffix}": values[SCORES[key]] for key in SCORES}
+        tasks[name] = scores
+    found_sets = calibration.sets(encoding.decode(calibrated))._asdict()
     sets = {
         name: _score_sets(
             ops.convert_to_numpy(members), name, labels, encoding.age_groups.names
         )
-        for name, members in calibration.sets(encoding.decode(calibrated))
-        ._asdict()
-        .items()
+        for name, members in found_sets.items()
         if members is not None
     }
-    warnings = [*calibration_warnings(calibration, encoding), *_made_worse(answers)]
+    warnings = [*calibration_warnings(calibration, encoding), *_made_worse(tasks)]
     return {
         "alpha": calibration.alpha,
         "by": calibration.by,
         "temperatures": dict(calibration.temperatures),
         "warnings": warnings,
-        "answers": answers,
+        "answers": tasks,
         "sets": sets,
     }
 
 
 def calibration_lines(scores: Mapping[str, Any]) -> list[str]:
-    """Returns what `calibration_scores` returned as lines of text."""
-    answers = scores["answers"]
-    changing = [n for n, values in answers.items() if values.get("may_change")]
+    """Formats the result of `calibration_scores` as lines of text."""
+    tasks = scores["answers"]
+    changing = [n for n, values in tasks.items() if values.get("may_change")]
     shown = [*SHOWN, ACCURACY] if changing else SHOWN
     titles = {f"{key}_before": f"  {key} before" for key in shown}
     lines = [" " * 12 + "".join(f"{title}{'after':>7}" for title in titles.values())]
-    for name, values in answers.items():
+    for name, values in tasks.items():
         line = f"{name:<12}"
-        for score in shown:
-            # If predictions cannot change, both would be the accuracy above.
-            skipped = score == ACCURACY and name not in changing
-            for key in (f"{score}_before", score):
-                width = len(titles.get(key, " " * 7))
-                line += f"{format_value(None if skipped else values[key]):>{width}}"
+        for key in shown:
+            # If predictions cannot change, the accuracy is printed above.
+            skipped = key == ACCURACY and name not in changing
+            for column in (f"{key}_before", key):
+                width = len(titles.get(column, " " * 7))
+                line += f"{format_value(None if skipped else values[column]):>{width}}"
         lines.append(line)
     by = f", by predicted {scores['by']}" if scores["by"] else ""
     for name, values in scores["sets"].items():
@@ -401,43 +394,28 @@ def calibration_lines(scores: Mapping[str, Any]) -> list[str]:
             f"{'faces of':<12}{'faces':>7}{'coverage':>10}{'size':>9}",
         ]
         for group in ({**values, "name": "all"}, *values["groups"]):
-            coverage, size = (
-                format_value(group["coverage"]),
-                format_value(group["mean_size"], 2),
-            )
-            count = group["num_faces"]
-            lines.append(f"{group['name']:<12}{count:>7}{coverage:>10}{size:>9}")
+            line = f"{group['name']:<12}{group['num_faces']:>7}"
+            line += f"{format_value(group['coverage']):>10}"
+            lines.append(line + f"{format_value(group['mean_size'], 2):>9}")
     # Older files have no warnings.
     warnings = [f"WARNING: {line}" for line in scores.get("warnings", ())]
     return [*lines, "", *warnings] if warnings else lines
 
 
-def _made_worse(answers: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Returns a line for each score that is worse after calibration, as shown."""
+def _made_worse(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Returns a line for each score that is worse after calibration, rounded."""
     lines = []
-    for score in (*SHOWN, ACCURACY):
+    for key in (*SHOWN, ACCURACY):
         worse = []
-        for name, values in answers.items():
+        for name, values in tasks.items():
             if not values["num_faces"]:
                 continue
-            before, after = (round(values[k], 3) for k in (f"{score}_before", score))
-            if (after < before) if score == ACCURACY else (after > before):
+            before, after = (round(values[k], 3) for k in (f"{key}_before", key))
+            if (after < before) if key == ACCURACY else (after > before):
                 worse.append(f"{name} {before:.3f} -> {after:.3f}")
         if worse:
-            lines.append(f"calibration made {score} worse: {', '.join(worse)}")
+            lines.append(f"calibration made {key} worse: {', '.join(worse)}")
     return lines
-
-
-def _score_probabilities(
-    probabilities: np.ndarray, classes: np.ndarray
-) -> dict[str, float | None]:
-    if not len(classes):
-        return dict.fromkeys(("accuracy", "nll", "ece"))
-    return {
-        "accuracy": float((probabilities.argmax(axis=1) == classes).mean()),
-        "nll": negative_log_likelihood(probabilities, classes),
-        "ece": expected_calibration_error(probabilities, classes),
-    }
 
 
 def _score_sets(
@@ -449,18 +427,17 @@ def _score_sets(
     covered = known & members[np.arange(len(truth)), truth]  # -1 is masked by `known`
     sizes = members.sum(axis=1)
 
-    def score(faces: np.ndarray) -> dict[str, Any]:
+    def of_faces(faces: np.ndarray) -> dict[str, Any]:
         faces = faces & known
-        some = bool(faces.any())
         return {
             "num_faces": int(faces.sum()),
-            "coverage": float(covered[faces].mean()) if some else None,
-            "mean_size": float(sizes[faces].mean()) if some else None,
+            "coverage": mean(covered[faces]),
+            "mean_size": mean(sizes[faces]),
         }
 
     groups = []
     for column, names in (("age_group", age_groups), ("gender", GENDERS)):
         for index, group in enumerate(names):
             chosen = np.asarray(labels[column]) == index
-            groups.append({"of": column, "name": group, **score(chosen)})
-    return {**score(known), "groups": groups}
+            groups.append({"of": column, "name": group, **of_faces(chosen)})
+    return {**of_faces(known), "groups": groups}

@@ -45,13 +45,7 @@ def group_columns(by: str | Sequence[str]) -> list[str]:
 
 
 def check_columns(by: str | Sequence[str], available: Sequence[str]) -> None:
-    """Raises a `ValueError` if a grouping names an unknown column.
-
-    Args:
-        by: Columns to group by, those to cross with a comma between them.
-        available: Known columns. Outputs, predictions and keys among them are accepted
-            but not suggested.
-    """
+    """Raises a `ValueError` if a grouping names an unknown column."""
     others = ("output_", "predicted_", "key")
     suggested = [name for name in available if not name.startswith(others)]
     for name in as_groupings(by):
@@ -65,11 +59,7 @@ def check_columns(by: str | Sequence[str], available: Sequence[str]) -> None:
 
 
 def find_groups(table: pd.DataFrame, columns: list[str]) -> dict[tuple, np.ndarray]:
-    """Returns the rows of every combination of values of some columns.
-
-    Raises:
-        ValueError: If there are more than 100.
-    """
+    """Returns the rows of every combination of values of some columns."""
     members = table.groupby(columns, sort=True, observed=True).indices
     if len(members) > MAX_GROUPS:
         raise ValueError(
@@ -132,15 +122,7 @@ def score_groups(
 
 
 def extra_tasks(table: pd.DataFrame, encoding: Encoding) -> dict[str, tuple[str, str]]:
-    """Returns the extra heads with classes, and their columns of ids in a table.
-
-    Args:
-        table: A row per face, as in predictions.csv.
-        encoding: The model's encoding; heads that predict numbers are skipped.
-
-    Returns:
-        Head name -> its columns of true and of predicted classes, if both exist.
-    """
+    """Returns the extra heads with classes, and their columns of ids in a table."""
     found = {}
     for head in encoding.extra_heads:
         if head.spec.is_number or len(head.columns) > 1:

@@ -458,16 +458,7 @@ def _mean_known(values: Iterable[float | None]) -> float | None:
 
 
 def prediction_estimates(table: pd.DataFrame) -> dict[str, Estimate]:
-    """Returns metrics of a run's predictions with intervals over people.
-
-    Args:
-        table: Predictions, as `read_predictions` returns them.
-
-    Returns:
-        `gender_accuracy`, `age_accuracy`, `age_all_heads_accuracy`,
-        `age_one_off_accuracy` and `age_mean_absolute_error` (in groups), as far as the
-        table has their columns.
-    """
+    """Returns metrics of a run's predictions with intervals over people."""
     found: dict[str, Estimate] = {}
     for target, short in (("gender", "gender"), ("age_group", "age")):
         if f"predicted_{target}" not in table:
@@ -523,11 +514,7 @@ def constant_prediction(confusion: Any, names: Sequence[str]) -> str | None:
 
 
 def constant_predictions(metrics: Mapping[str, Any]) -> dict[str, str]:
-    """Returns `"gender"`, `"age"` -> the class that a model predicts (almost) always.
-
-    Args:
-        metrics: The content of metrics.json.
-    """
+    """Returns `"gender"`, `"age"` -> the class that a model predicts (almost) always."""
     found = {}
     for section in ("gender", "age"):
         scores = metrics.get(section) or {}

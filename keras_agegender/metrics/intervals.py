@@ -167,18 +167,7 @@ def mean_interval(
 def difference_interval(
     first: np.ndarray, second: np.ndarray, clusters: Clusters, confidence: float = 0.95
 ) -> Estimate:
-    """Returns how much more faces are right in the second of two models.
-
-    Args:
-        first: Whether the first model gets a face right, or how often over seeds, in
-            [0, 1]. Shape (num_faces,).
-        second: The same of the second.
-        clusters: Which faces belong together.
-        confidence: Coverage, in (0, 1). Defaults to 0.95.
-
-    Returns:
-        Second minus first with the interval of `mean_interval`, within [-1, 1].
-    """
+    """Returns how much more faces are right in the second of two models."""
     differences = np.asarray(second, "float64") - np.asarray(first, "float64")
     found = mean_interval(differences, clusters, confidence)
     if found.low is None or found.high is None:
@@ -187,24 +176,14 @@ def difference_interval(
 
 
 def student_quantile(clusters: Clusters, confidence: float) -> float:
-    """Returns how many standard errors an interval reaches to either side.
-
-    Args:
-        clusters: Two or more.
-        confidence: Coverage, in (0, 1).
-    """
+    """Returns how many standard errors an interval reaches to either side."""
     from scipy.stats import t
 
     return float(t.ppf((1 + confidence) / 2, clusters.num_clusters - 1))
 
 
 def clustered_variance(values: Any, clusters: Clusters) -> float:
-    """Returns the variance of a mean over faces: see `mean_interval`.
-
-    Args:
-        values: A value of each face. Shape (num_faces,).
-        clusters: Two or more.
-    """
+    """Returns the variance of a mean over faces: see `mean_interval`."""
     values = np.asarray(values, "float64")
     sizes, total, number = clusters.sizes, len(values), clusters.num_clusters
     residuals = values - values.mean()
@@ -342,16 +321,7 @@ def bootstrap_intervals(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Estimate]:
-    """Returns several statistics of the same sums, as `bootstrap_interval` does.
-
-    Args:
-        values: As in `bootstrap_interval`, and so are the others.
-        statistics: Name -> statistic.
-        clusters: Which faces belong together.
-        limits: Name -> what the statistic lies between.
-        confidence: Coverage, in (0, 1). Defaults to 0.95.
-        seed: Seed of the draws, the same for all. Defaults to 0.
-    """
+    """Returns several statistics of the same sums, as `bootstrap_interval` does."""
     values = np.asarray(values, "float64")
     number, total = clusters.num_clusters, len(clusters.ids)
     if values.ndim != 2 or len(values) != total:
@@ -534,15 +504,6 @@ def variance_components(
     each cell), one with gaps one-way: seeds within folds. An estimate below 0, which
     chance makes of a small variance, is 0 and said to be.
 
-    Args:
-        values: The figure of each run.
-        folds: Test fold of each run.
-        seeds: Seed of each run.
-
-    Raises:
-        ValueError: If there is no value, not a fold and a seed for each, or a fold and
-            seed twice.
-
     Example:
     >>> found = variance_components([1, 2, 4, 3], [0, 0, 1, 1], [0, 1, 0, 1])
     >>> found.fold, found.seed, found.rest
@@ -657,18 +618,6 @@ def runs_interval(
     Bengio's correction; of one fold the same over its seeds, which says nothing of
     other faces; of one run the clustered one over its faces, which says nothing of
     other seeds.
-
-    Args:
-        values: The figure of each run.
-        folds: Test fold of each run.
-        test_to_train: Test faces by training faces; `None` where nobody knows, so that
-            there is no interval over folds.
-        faces: A single run's figure with an interval over its faces; `None` where
-            nobody knows it.
-
-    Returns:
-        The mean and its interval. Runs that all score the same have none: it would
-        have no width, as if nothing else could be.
     """
     if len(values) == 1:
         if faces is None or faces.low is None or faces.high is None:
@@ -738,13 +687,7 @@ def interval_over_runs(
 def metric_intervals(
     predictions: Predictions, names: Iterable[str], clusters: Clusters
 ) -> dict[str, Estimate]:
-    """Returns metrics with their 95 % intervals over clusters, where defined.
-
-    Args:
-        predictions: Predictions for labeled faces, NumPy arrays.
-        names: Keys of `METRICS`. AUC and calibration error have no interval.
-        clusters: Which of these faces belong together.
-    """
+    """Returns metrics with their 95 % intervals over clusters, where defined."""
     found: dict[str, Estimate] = {}
     statistics: list[Metric] = []
     for row in (METRICS[name] for name in names):

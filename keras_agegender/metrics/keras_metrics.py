@@ -23,13 +23,7 @@ from keras_agegender.metrics.table import (
 
 
 def find_head(encoding: Encoding, column: str) -> Head:
-    """Returns the head that predicts a column.
-
-    Args:
-        encoding: An encoding.
-        column: `"age_group"`, `"gender"`, `"age_years"` of an encoding with a years
-            head, or the column of an extra head with classes.
-    """
+    """Returns the head that predicts a column."""
     heads = {h.columns[0]: h for h in encoding.extra_heads if not h.spec.is_number}
     if encoding.gender_head is not None:
         heads["gender"] = encoding.gender_head
@@ -52,20 +46,12 @@ def read_predictions(
     outputs: Mapping[str, Any],
     weights: Any = None,
 ) -> Predictions:
-    """Returns a head's targets and outputs as labels and predictions, tensors.
-
-    Args:
-        encoding: The model's encoding.
-        column: As in `find_head`.
-        targets: Output name -> target, as `Encoding.encode` returns it.
-        outputs: Output name -> predictions. Shape (batch, units) each.
-        weights: Weight of each face. Shape (batch, …); `None` (default) is 1 for all.
-    """
+    """Decodes a head's targets and outputs into tensors of labels and predictions."""
     head = find_head(encoding, column)
     truth = head.spec.true_values(head, targets)
     if weights is None:
         weights = ops.ones_like(truth, dtype="float32")
-    else:  # the first rank output counts every face with a label
+    else:  # the first rank output is trained on every labeled face
         weights = ops.cast(ops.convert_to_tensor(weights), "float32")
         while len(weights.shape) > 1:
             weights = weights[:, 0]
@@ -108,13 +94,13 @@ def read_predictions(
 
 
 class PredictionMetric(keras.metrics.Metric):
-    """Base of Keras metrics of decoded predictions: a row of `METRICS`.
+    """Base class of Keras metrics of decoded predictions: a row of `METRICS`.
 
     Args:
         encoding: The model's encoding.
         column: The target: `"age_group"`, `"gender"`, or the column of an extra head.
-            Defaults to that of the class.
-        name: Name in the logs. Defaults to that of the class.
+            Defaults to the class's own.
+        name: Name in the logs. Defaults to the class's own.
         dtype: Defaults to Keras' float type.
 
     Raises:
@@ -161,14 +147,14 @@ class PredictionMetric(keras.metrics.Metric):
         return len(GENDERS) if self.column == "gender" else self.head.num_values
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Adds a batch.
+        """Adds a batch of faces.
 
         Args:
             y_true: The head's target, as `Encoding.encode` returns it, or a dict of
-                targets by output name; a dict for heads with several outputs.
-            y_pred: The head's output, or a dict of outputs.
-            sample_weight: As `Encoding.sample_weights` returns it, or a dict of them: 0
-                skips a face. `None` (default) counts every face.
+                targets by output name. Heads with several outputs need a dict.
+            y_pred: The head's output, or a dict of outputs by name.
+            sample_weight: Weights, as `Encoding.sample_weights` returns them, or a dict
+                of them; faces of weight 0 are skipped. Defaults to `None`: 1 each.
         """
         if isinstance(sample_weight, Mapping):
             sample_weight = sample_weight[self.head.output_names[0]]
@@ -198,7 +184,7 @@ class PredictionMetric(keras.metrics.Metric):
         return values
 
     def _add(self, predictions: Predictions) -> None:
-        """Adds the predictions for a batch of faces."""
+        """Adds the predictions of a batch of faces."""
         row = METRICS[self.metric]
         weights = ops.cast(predictions.weights, self.dtype)
         if row.aggregation == "confusion":
@@ -247,8 +233,8 @@ class PredictionMetric(keras.metrics.Metric):
 ARGUMENTS = """
     Args:
         encoding: The model's encoding.
-        column: The target. Defaults to `"{column}"`; others are the columns of
-            the encoding's heads that fit. See `detailed_metrics`.
+        column: The target: a column of one of the encoding's heads. Defaults to
+            `"{column}"`.
         name: Name in the logs. Defaults to `"{name}"`.
         dtype: Defaults to Keras' float type.
 """
@@ -257,7 +243,7 @@ _register = keras.saving.register_keras_serializable(package="keras_agegender")
 
 
 def registered(metric: type[PredictionMetric]) -> type[PredictionMetric]:
-    """Registers the class of a row with Keras; documents the arguments all share."""
+    """Registers the class of a row with Keras and documents the shared arguments."""
     name = metric.logged or metric.metric
     arguments = ARGUMENTS.format(column=metric.column, name=name)
     metric.__doc__ = f"{(metric.__doc__ or '').rstrip()}\n{arguments}"
@@ -276,7 +262,7 @@ class ExactAccuracy(PredictionMetric):
 class OneOffAccuracy(PredictionMetric):
     """Share of faces predicted correctly or as a neighboring class.
 
-    Not Keras' top-2 accuracy, whose second prediction may be any class. See
+    This is not top-2 accuracy, where the second class may be any. See
     `detailed_metrics`.
 
     Example:
@@ -326,7 +312,7 @@ class AllHeadsAccuracy(PredictionMetric):
 class RankViolationRate(PredictionMetric):
     """Share of faces whose rank outputs contradict each other.
 
-    "Above group 3: no, above group 4: yes" is consistent with no group.
+    "Above group 3: no, above group 4: yes" matches no group.
     """
 
     metric = "rank_violation_rate"
@@ -353,7 +339,7 @@ class BrierScore(PredictionMetric):
 class BalancedAccuracy(PredictionMetric):
     """Mean of the recalls of the classes that have a face: macro recall.
 
-    Frequent classes count no more than rare ones.
+    Rare and frequent classes have the same weight.
     """
 
     metric = "balanced_accuracy"
@@ -420,27 +406,28 @@ POSITIVE_CLASS_METRICS: dict[str, Any] = {
 
 @_register
 class PositiveClassMetric(PredictionMetric):
-    """Precision, recall, f1 or area under the ROC curve of one class, by Keras' own.
+    """Precision, recall, F1 or area under the ROC curve of one class.
 
-    Keras' AUC sums over 200 thresholds; that of arrays is exact.
+    Computed by Keras' metrics: its AUC approximates the curve at 200 thresholds, where
+    `evaluate` computes it exactly.
 
     Args:
-        figure: `"precision"`, `"recall"`, `"f1"` or `"auc"`.
+        metric: `"precision"`, `"recall"`, `"f1"` or `"auc"`.
         encoding: The model's encoding.
         column: The target. Defaults to `"gender"`.
         positive: Class id of the positive class. Defaults to 1, male.
-        name: Name in the logs. Defaults to `figure`.
+        name: Name in the logs. Defaults to `metric`.
         dtype: Defaults to Keras' float type.
 
     Raises:
-        ValueError: If `figure` is unknown, or no head predicts the column.
+        ValueError: If `metric` is unknown, or no head predicts the column.
     """
 
     column = "gender"
 
     def __init__(
         self,
-        figure: str,
+        metric: str,
         encoding: Encoding | Mapping[str, Any],
         column: str | None = None,
         *,
@@ -448,12 +435,12 @@ class PositiveClassMetric(PredictionMetric):
         name: str | None = None,
         dtype: Any = None,
     ) -> None:
-        if figure not in POSITIVE_CLASS_METRICS:
+        if metric not in POSITIVE_CLASS_METRICS:
             raise ValueError(
-                f"Invalid `figure`. Expected one of {sorted(POSITIVE_CLASS_METRICS)}. "
-                f"Received: figure={figure!r}."
+                f"Invalid `metric`. Expected one of {sorted(POSITIVE_CLASS_METRICS)}. "
+                f"Received: metric={metric!r}."
             )
-        self.metric = figure
+        self.metric = metric
         super().__init__(encoding, column, name=name, dtype=dtype)
         self.positive = positive
 
@@ -465,7 +452,7 @@ class PositiveClassMetric(PredictionMetric):
         self.inner.reset_state()
 
     def _add(self, predictions: Predictions) -> None:
-        """Adds the predictions for a batch of faces."""
+        """Adds the predictions of a batch of faces."""
         truth = ops.equal(predictions.truth, self.positive)[:, None]
         if self.metric == "auc":
             predicted = predictions.probabilities[:, self.positive][:, None]
@@ -487,7 +474,7 @@ class PositiveClassMetric(PredictionMetric):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments as plain values."""
-        own = {"figure": self.metric, "positive": self.positive}
+        own = {"metric": self.metric, "positive": self.positive}
         return {**super().get_config(), **own}
 
 
@@ -531,25 +518,32 @@ def head_metrics(encoding: Encoding, head: Head) -> Iterator[PredictionMetric]:
 
 
 def detailed_metrics(encoding: Encoding) -> dict[str, list[Any]]:
-    """Returns every metric of every output, for `compile(weighted_metrics=…)`.
+    """Returns all metrics of each output, for `compile(weighted_metrics=…)`.
 
-    They are the metrics that `evaluate` reports, of decoded predictions: for classes,
-    exact and balanced accuracy, negative log-likelihood, Brier score and expected
-    calibration error; for two classes, precision, recall, f1 and AUC of class 1 (male);
-    for ordered classes, one-off accuracy, mean error and quadratic kappa; for rank
-    outputs, how often all are correct and how often they contradict each other; for
-    years, the mean error and CS@5. `Encoding.metrics` are included under their names.
+    They are the metrics that `evaluate` reports, computed from decoded predictions:
 
-    A face of the joint encoding counts if both its labels are known, as in its loss.
-    Heads with several outputs (ordinal encodings) only have `Encoding.metrics`: Keras
-    passes a metric one output at a time. The callback `DecodedMetrics` logs the same
-    metrics for them, and `update_state` of every class accepts dicts of outputs.
+    - classes: exact and balanced accuracy, negative log-likelihood, Brier score and
+      expected calibration error;
+    - two classes: precision, recall, F1 and AUC of class 1 (male);
+    - ordered classes: one-off accuracy, mean absolute error and quadratic kappa;
+    - rank outputs: the share of faces with all of them correct, and with outputs that
+      contradict each other;
+    - years: mean absolute error and CS@5;
+    - the encoding's own, as `Encoding.metrics` returns them.
 
-    To load a model saved with its compilation, import `keras_agegender` first or pass
-    `compile=False`.
+    With the joint encoding, only faces with both labels count, as in its loss. Heads
+    with several outputs (ordinal encodings) only have the encoding's own metrics, since
+    Keras passes a metric one output at a time: log the others with `DecodedMetrics`, or
+    pass dicts of outputs to `update_state`.
+
+    To load a model that was saved with these metrics, import `keras_agegender` first or
+    pass `compile=False`.
 
     Args:
         encoding: The model's encoding.
+
+    Returns:
+        Output name -> metrics.
 
     Example:
     >>> enc = kag.get_encoding("coral")

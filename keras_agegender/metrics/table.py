@@ -74,10 +74,10 @@ class Metric:
         baseline: Whether to report it for the majority-class baseline too.
         optional: Whether an undefined value is not printed at all, rather than as `-`.
         limits: Smallest and largest value of a statistic of the confusion matrix.
-        exact: `predictions -> value` of arrays, where it is not that of `function`.
-        parts: `predictions -> masks` of the faces whose shares of correct predictions
-            determine a statistic of the confusion matrix, and
-        of_parts: the statistic as a function of these shares, increasing in each.
+        exact: `predictions -> value` of arrays, if it differs from `function`.
+        parts: `predictions -> masks`: groups of faces whose shares of correct
+            predictions determine a statistic of the confusion matrix.
+        of_parts: The statistic as a function of these shares, increasing in each.
     """
 
     name: str
@@ -143,7 +143,7 @@ def _log_loss(p: Predictions, xp: Any) -> Any:
 
 
 def _squared_error(p: Predictions, xp: Any) -> Any:
-    """Summed over classes (Brier 1950); of two classes half of it, as in scikit-learn."""
+    """Sum over classes (Brier 1950); for two classes half of it, as in scikit-learn."""
     number = p.num_classes
     truth = np.eye(number)[p.truth] if xp is np else xp.one_hot(p.truth, number)
     errors = xp.sum(xp.square(p.probabilities - truth), axis=-1)
@@ -210,9 +210,19 @@ def _auc(p: Predictions) -> float | None:
 
 
 def _calibration_error(p: Predictions) -> float | None:
-    return (
-        expected_calibration_error(p.probabilities, p.truth) if len(p.truth) else None
-    )
+    """Returns the mean distance between confidence and accuracy, over bins.
+
+    Source: Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian
+    Binning", AAAI 2015; Guo et al., "On Calibration of Modern Neural Networks", ICML
+    2017.
+    """
+    if not len(p.truth):
+        return None
+    confidence = np.max(p.probabilities, axis=-1).astype("float32")
+    correct = np.argmax(p.probabilities, axis=-1) == p.truth
+    gaps = correct - confidence.astype("float64")
+    sums = np.bincount(confidence_bins(confidence), gaps, CALIBRATION_BINS)
+    return float(np.abs(sums).sum() / len(correct))
 
 
 def _harmonic_mean(shares: np.ndarray) -> np.ndarray:
@@ -255,12 +265,12 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             "one_off_accuracy", "ordered", "share", _within(1),
-            title="right or a neighboring group", text="within one group {}", line=7,
+            title="correct or a neighboring group", text="within one group {}", line=7,
             baseline=True,
         ),
         Metric(
             "all_heads_accuracy", "ranks", "share", _all_heads_correct,
-            title="all age heads right", text="all age heads right {} *", line=5,
+            title="all age heads correct", text="all age heads correct {} *", line=5,
             optional=True, reads="agree",
         ),
         Metric(
@@ -323,49 +333,11 @@ def mean(values: Any) -> float | None:
 
 
 def confusion_matrix(y_true: Any, y_pred: Any, num_classes: int) -> np.ndarray:
-    """Counts faces by true (row) and predicted (column) class id; -1 is skipped.
-
-    Returns:
-        Counts. Shape (num_classes, num_classes), int64.
-    """
+    """Counts faces by true (row) and predicted (column) class id; -1 is skipped."""
     y_true, y_pred = np.asarray(y_true, "int64"), np.asarray(y_pred, "int64")
     known = y_true != MISSING
     ids = y_true[known] * num_classes + y_pred[known]
     return np.bincount(ids, minlength=num_classes**2).reshape(num_classes, num_classes)
-
-
-def expected_calibration_error(
-    probabilities: Any,
-    classes: Any,
-    bins: int = CALIBRATION_BINS,
-    equal_mass: bool = False,
-) -> float:
-    """Returns the mean distance between confidence and accuracy, over bins.
-
-    The confidence is the probability of the most probable class. Bins have equal width
-    and are open below, or contain equally many faces if `equal_mass`.
-
-    Args:
-        probabilities: Probability of each class. Shape (num_faces, num_classes).
-        classes: True class ids. Shape (num_faces,), at least one.
-        bins: Number of bins. Defaults to 15.
-        equal_mass: Whether bins contain equally many faces. Defaults to `False`.
-
-    Source: Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian
-    Binning", AAAI 2015; Guo et al., "On Calibration of Modern Neural Networks", ICML
-    2017; equal mass: Nguyen & O'Connor, "Posterior calibration and exploratory analysis
-    for natural language processing models", EMNLP 2015.
-    """
-    confidence = np.max(probabilities, axis=-1).astype("float32")
-    correct = np.argmax(probabilities, axis=-1) == classes
-    if equal_mass:
-        order = np.argsort(confidence, kind="stable")
-        index = np.empty(len(order), "int64")
-        index[order] = np.arange(len(order)) * bins // len(order)
-    else:
-        index = confidence_bins(confidence, bins)
-    gaps = correct - confidence.astype("float64")
-    return float(np.abs(np.bincount(index, gaps, bins)).sum() / len(correct))
 
 
 def confidence_bins(confidence: Any, bins: int = CALIBRATION_BINS) -> np.ndarray:

@@ -23,7 +23,6 @@ from keras_agegender.evaluation.calibration import (
     true_classes,
 )
 from keras_agegender.evaluation.scores import Evaluation, format_metrics
-from keras_agegender.metrics.table import expected_calibration_error
 
 
 def sigmoid(x):
@@ -216,15 +215,6 @@ def test_what_cannot_be_fitted():
 
 
 # -- scores ----------------------------------------------------------------------------
-
-
-def test_expected_calibration_error_by_hand():
-    """Two faces at 0.95, one right: |0.5 - 0.95|. Two at 0.6, both right: 0.4."""
-    rows = np.array([[0.95, 0.05], [0.95, 0.05], [0.4, 0.6], [0.6, 0.4]])
-    error = expected_calibration_error(rows, np.array([0, 1, 1, 0]))
-    assert error == pytest.approx((2 * 0.45 + 2 * 0.4) / 4)
-    sure = expected_calibration_error(np.array([[1.0, 0.0]]), np.array([0]))
-    assert sure == 0.0
 
 
 def test_scores_by_hand():

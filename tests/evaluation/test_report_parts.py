@@ -33,7 +33,7 @@ from keras_agegender.evaluation.report import (
     score_table,
     shade,
 )
-from keras_agegender.metrics.table import expected_calibration_error
+from keras_agegender.metrics.table import METRICS, Predictions
 
 GROUPS = {
     "groups": [
@@ -71,7 +71,8 @@ def test_bins_are_those_of_the_calibration_error(seed, num_classes):
     classes = random.integers(num_classes, size=60)
     table = reliability_bins(probabilities, classes).dropna(subset=["accuracy"])
     gaps = (table["accuracy"] - table["confidence"]).abs() * table["num_faces"]
-    expected = expected_calibration_error(probabilities, classes)
+    predictions = Predictions(classes, None, probabilities=probabilities)
+    expected = METRICS["expected_calibration_error"].value(predictions)
     assert gaps.sum() / 60 == pytest.approx(expected, abs=1e-6)
 
 

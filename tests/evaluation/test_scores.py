@@ -314,7 +314,7 @@ def test_all_heads_right_and_the_most_probable_group_can_differ_either_way():
     right_group = scores_of(0.9, 0.55, 0.3, 0.1, 0, 0, 0, 0)
     assert (right_group.age.all_heads_accuracy, right_group.age.accuracy) == (0, 1)
     text = format_metrics(right_heads)
-    assert "all age heads right 1.000 *" in text
+    assert "all age heads correct 1.000 *" in text
     assert text.count("* every age head, thresholded") == 1
     assert text.splitlines()[-2].startswith("* ")
     one_head = format_metrics(evaluate_predictions(AGES, GENDERS, DECODED))

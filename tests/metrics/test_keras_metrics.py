@@ -33,7 +33,6 @@ from keras_agegender.metrics.keras_metrics import (
 from keras_agegender.metrics.table import (
     METRICS,
     Predictions,
-    expected_calibration_error,
     score as score_predictions,
 )
 
@@ -290,17 +289,18 @@ def test_one_off_is_not_top_two():
 
 
 def test_calibration_error_by_hand():
-    """Two faces at 0.9, one right: |1 - 1.8|; one at 0.6, right: 0.4. Over 3 faces."""
+    """Two faces at 0.9, one correct: |1 - 1.8|; one at 0.6, correct: 0.4; of 3 faces."""
     answers = np.zeros((3, 8))
     answers[:, 0] = 0.9, 0.9, 0.6
     answers[:, 1] = 0.1, 0.1, 0.4
     truth = np.array([0, 1, 0])
     expected = (0.8 + 0.4) / 3
     assert figure(ExpectedCalibrationError, answers, truth) == pytest.approx(expected)
-    assert expected_calibration_error(answers, truth) == pytest.approx(expected)
-    # Three bins of one face each.
-    found = expected_calibration_error(answers, truth, bins=3, equal_mass=True)
-    assert found == pytest.approx((0.4 + 0.1 + 0.9) / 3)
+    arrays = METRICS["expected_calibration_error"]
+    predictions = Predictions(truth, None, probabilities=answers)
+    assert arrays.value(predictions) == pytest.approx(expected)
+    certain = Predictions(np.array([0]), None, probabilities=np.array([[1.0, 0.0]]))
+    assert arrays.value(certain) == 0.0
 
 
 def test_rank_violations_by_hand():
@@ -420,7 +420,7 @@ def test_a_compiled_model_is_saved_with_its_metrics(tmp_path):
     [
         (lambda: OneOffAccuracy(get_encoding("gender")), "column='age_group'"),
         (lambda: AgeYearsError(get_encoding("coral")), "column='age_years'"),
-        (lambda: PositiveClassMetric("top", BY_HAND), "figure='top'"),
+        (lambda: PositiveClassMetric("top", BY_HAND), "metric='top'"),
         (
             lambda: OneOffAccuracy(ENCODINGS["older"]).update_state([[1]], [[1]]),
             "'age1'.*DecodedMetrics",
