@@ -196,7 +196,10 @@ def fit_temperature(
     def loss(log_temperature: float) -> float:
         divided = divide_logits(head, picked, math.exp(log_temperature))
         rows = ops.convert_to_numpy(head.spec.probabilities(head, divided))
-        return METRICS["negative_log_likelihood"].value(_predictions(rows, truth))
+        losses = METRICS["negative_log_likelihood"].function(
+            _predictions(rows, truth), np
+        )
+        return float(losses.mean())
 
     low, high = (math.log(t) for t in TEMPERATURES)
     found = optimize.minimize_scalar(

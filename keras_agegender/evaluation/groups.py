@@ -1,4 +1,4 @@
-"""Scores of groups of people, and the gap between the best and the worst group."""
+"""Scores of groups of people, and the gap between the best and worst group."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from keras_agegender.metrics.intervals import (
     bootstrap_interval,
     proportion_interval,
 )
+from keras_agegender.metrics.table import format_value
 
 if TYPE_CHECKING:
     from keras_agegender.encodings.encoding import Encoding
 
 MAX_GROUPS = 100
-# Below these an accuracy says little: 30 faces give ±0.18 at best, and an accuracy of
-# fewer than 10 people is that of single people.
+# With 30 faces the interval of an accuracy of 0.5 is ±0.18; with fewer than 10 people
+# single people determine it.
 FEW_FACES = 30
 FEW_SUBJECTS = 10
 TASKS = ("gender", "age_group")
-# A printed table has no room for more; gaps of forty attributes take two minutes.
+# More do not fit in a printed table, and gaps of forty attributes take two minutes.
 MAX_EXTRA_TASKS = 2
 CELLS = "age_group,gender"
 
 
 def as_groupings(by: str | Sequence[str]) -> list[str]:
-    """Returns groupings as a list; a single name may stand alone."""
+    """Returns groupings as a list; a single name may be a string."""
     return [by] if isinstance(by, str) else list(by)
 
 
@@ -59,7 +60,7 @@ def check_columns(by: str | Sequence[str], available: Sequence[str]) -> None:
 
 
 def find_groups(table: pd.DataFrame, columns: list[str]) -> dict[tuple, np.ndarray]:
-    """Returns the rows of every combination of values of some columns."""
+    """Returns the rows of each combination of values of some columns."""
     members = table.groupby(columns, sort=True, observed=True).indices
     if len(members) > MAX_GROUPS:
         raise ValueError(
@@ -74,20 +75,20 @@ def score_groups(
     by: str | Sequence[str] = (),
     extra: Mapping[str, tuple[str, str]] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Returns the scores of groups of faces.
+    """Returns the accuracies of groups of faces, and the gaps between them.
 
-    A group of fewer than 30 faces or 10 subjects is marked `few`; such groups come last
-    and are ignored by the gap. The gap is between the groups chosen for being best and
-    worst, so that a part of it is chance: compare its interval with 0.
+    A group with fewer than 30 faces or 10 subjects is marked `few`: it is listed last
+    and ignored by the gap. Since the best and worst group are selected after the fact,
+    a part of the gap is due to chance: compare its interval with 0.
 
     Args:
         table: A row per face, as in predictions.csv: `subject`, the columns to group
             by, `gender`, `age_group` and the predictions `predicted_…`, by name.
-        by: Further columns to group by, such as `"race"`; names with a comma between
-            them are crossed: `"race,gender"`. Defaults to age group and gender alone.
-        extra: Extra task -> its columns of true and of predicted classes. They do not
-            change the order of groups if gender or age group is predicted. There are no
-            gaps for more than two. Defaults to none.
+        by: Additional columns to group by, such as `"race"`; combine columns with a
+            comma: `"race,gender"`. Defaults to none.
+        extra: Extra task -> its columns of true and predicted classes. They do not
+            change the order of groups if gender or age group is predicted. Gaps are
+            computed for at most two. Defaults to none.
 
     Returns:
         For `"age_group,gender"` (if faces have both) and each of `by`: `num_faces` and
@@ -98,7 +99,7 @@ def score_groups(
         `few`, and for each task `<task>_accuracy` and `<task>_interval`.
 
     Raises:
-        ValueError: If the table has no such column, or it has more than 100 values.
+        ValueError: If the table has no such column, or more than 100 groups.
 
     Example:
     >>> table = pd.DataFrame({"gender": ["male", "female"], "race": ["a", "b"],
@@ -143,7 +144,7 @@ def shown_tasks(tasks: Sequence[str]) -> list[str]:
 
 
 def scored_tasks(found: Mapping[str, Any]) -> list[str]:
-    """Returns the tasks of a grouping that any of its groups has an accuracy of."""
+    """Returns the tasks for which at least one group has an accuracy."""
     return [
         task
         for task in found.get("questions", TASKS)  # older files have none
@@ -152,7 +153,7 @@ def scored_tasks(found: Mapping[str, Any]) -> list[str]:
 
 
 def known_values(column: pd.Series) -> np.ndarray:
-    """Returns where a column has a value: neither `""`, nor -1, nor NaN."""
+    """Returns which rows of a column have a value: not `""`, -1 or NaN."""
     known = column.notna()
     if pd.api.types.is_numeric_dtype(column):
         return (known & (column != -1)).to_numpy()
@@ -160,13 +161,13 @@ def known_values(column: pd.Series) -> np.ndarray:
 
 
 def subjects_of(table: pd.DataFrame) -> Clusters:
-    """Returns the subjects as clusters; a face without a subject ID is its own."""
+    """Returns the subjects as clusters; faces without a subject ID are one each."""
     subjects = table["subject"] if "subject" in table else np.full(len(table), "")
     return Clusters.of(subjects)
 
 
 def is_few(clusters: Clusters) -> bool:
-    """Whether a group has too few faces or people to say much about it."""
+    """Whether a group has too few faces or people for a reliable accuracy."""
     return len(clusters.ids) < FEW_FACES or clusters.num_clusters < FEW_SUBJECTS
 
 
@@ -190,7 +191,7 @@ def _score(
 
     def mean_accuracy(group: Mapping[str, Any]) -> float:
         known = [a for t in ranking if (a := group[f"{t}_accuracy"]) is not None]
-        return float(np.mean(known)) if known else 2.0  # behind all with a score
+        return float(np.mean(known)) if known else 2.0  # after all with a score
 
     groups.sort(key=lambda g: (g["few"], mean_accuracy(g)))
     return {
@@ -241,7 +242,7 @@ def _gap(
     task: str,
     pair: tuple[str, str],
 ) -> dict[str, Any] | None:
-    """Returns how far the worst group is behind the best; `None` of fewer than two."""
+    """Returns the gap of the worst group to the best; `None` for fewer than two."""
     name = f"{task}_accuracy"
     scored = [g for g in groups if not g["few"] and g[name] is not None]
     if len(scored) < 2:
@@ -256,7 +257,7 @@ def _gap(
     clusters = subjects_of(table).select(either)
 
     def difference(s: np.ndarray) -> np.ndarray:
-        with np.errstate(invalid="ignore"):  # a sample may miss a group
+        with np.errstate(invalid="ignore"):  # a sample may not contain a group
             return s[:, 0] / s[:, 1] - s[:, 2] / s[:, 3]
 
     found = bootstrap_interval(
@@ -265,8 +266,8 @@ def _gap(
     interval = found.interval
     high, low = best[f"{task}_interval"], worst[f"{task}_interval"]
     if interval is None and clusters.num_clusters > 1 and high and low:
-        # All samples of groups that are all correct, or all wrong, are the same: the
-        # gap if both intervals are at opposite ends.
+        # If a group is all correct or all wrong, all samples may be equal: use the gaps
+        # between opposite ends of both intervals.
         interval = high[0] - low[1], high[1] - low[0]
     return {
         "best": group_title(best, columns),
@@ -277,8 +278,12 @@ def _gap(
 
 
 def group_lines(groups: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
-    """Returns the result of `score_groups` as blocks of lines, one per grouping."""
+    """Formats the result of `score_groups` as blocks of lines, one per grouping."""
     return [_lines(name.split(","), found) for name, found in groups.items()]
+
+
+def _ends(interval: Sequence[float] | None) -> str:
+    return f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
 
 
 def _lines(columns: list[str], found: Mapping[str, Any]) -> list[str]:
@@ -287,7 +292,7 @@ def _lines(columns: list[str], found: Mapping[str, Any]) -> list[str]:
     titles = [group_title(group, columns) for group in groups]
     heading = " × ".join(c.replace("_", " ") for c in columns)
     width = max(map(len, [heading, *titles])) + 2
-    # Extra tasks are narrow: without their intervals.
+    # Extra tasks are printed without their intervals.
     widths = {t: 21 if t in TASKS else max(len(t), 5) for t in tasks}
     line = f"{heading:<{width}}{'faces':>7}{'people':>8}"
     line += "".join(f"  {t.replace('_', ' '):<{n}}" for t, n in widths.items())
@@ -295,23 +300,17 @@ def _lines(columns: list[str], found: Mapping[str, Any]) -> list[str]:
     for title, group in zip(titles, groups, strict=True):
         line = f"{title:<{width}}{group['num_faces']:>7}{group['num_subjects']:>8}"
         for task, size in widths.items():
-            value, interval = group[f"{task}_accuracy"], group[f"{task}_interval"]
-            shown = "-" if value is None else f"{value:.3f}"
-            if value is not None and interval and task in TASKS:
-                shown += f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+            shown = format_value(group[f"{task}_accuracy"])
+            if task in TASKS:
+                shown += _ends(group[f"{task}_interval"])
             line += f"  {shown:<{size}}"
         lines.append((line + (" few" if group["few"] else "")).rstrip())
     for task in tasks:
         if task in found["gaps"]:
             gap = found["gaps"][task]
-            ends = (
-                ""
-                if not gap["interval"]
-                else " [{:.3f}, {:.3f}]".format(*gap["interval"])
-            )
             lines.append(
-                f"{task.replace('_', ' ')}: {gap['worst']} is {gap['value']:.3f}{ends} "
-                f"behind {gap['best']}"
+                f"{task.replace('_', ' ')}: {gap['worst']} is {gap['value']:.3f}"
+                f"{_ends(gap['interval'])} behind {gap['best']}"
             )
     lines.append(
         "worst first, 95 % intervals over people; few: under "

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-STEPS = 12  # places along a side
-SQUARE = 0.25  # side of the square, as a share of the image's
-SMALLEST_SCALE = 0.02  # smaller changes of a probability get pale colors
+STEPS = 12  # positions along a side
+SQUARE = 0.25  # side of the square, relative to that of the image
+SMALLEST_SCALE = 0.02  # smaller changes of a probability have pale colors
 
 
 def occlusion_map(
@@ -20,23 +20,24 @@ def occlusion_map(
     steps: int = STEPS,
     square: float = SQUARE,
 ) -> np.ndarray:
-    """Returns how much a prediction's probability drops where an image is covered.
+    """Returns how much a probability drops when a square of the image is covered.
+
+    The square has the mean color of the image.
 
     Args:
         image: A model's input. Shape (height, width, channels).
-        probability: Function that takes such images, shape (batch, height, width,
-            channels), and returns the probability of the predicted class for each.
-            Shape (batch,).
-        steps: Places along each side, 2 or more. Defaults to 12.
-        square: Side of the square as a share of the image's, in (0, 1]. Defaults to
+        probability: Function that takes images, shape (batch, height, width, channels),
+            and returns the probability of the predicted class for each, shape (batch,).
+        steps: Number of positions along each side, 2 or more. Defaults to 12.
+        square: Side of the square relative to that of the image, in (0, 1]. Defaults to
             0.25.
 
     Returns:
-        Drop of the probability at each place: above 0 where the prediction needs what
-        is there, below 0 where it speaks against it. Shape (steps, steps).
+        Drop of the probability at each position: above 0 if the covered part supports
+        the prediction, below 0 if it contradicts it. Shape (steps, steps).
 
     Raises:
-        ValueError: If the shape of the image or an option is invalid.
+        ValueError: If the shape of the image, `steps` or `square` is invalid.
 
     Example:
     >>> image = np.zeros((8, 8, 1)); image[0, 0] = 1.0
@@ -52,7 +53,7 @@ def occlusion_map(
         )
     if steps < 2 or not 0 < square <= 1:
         raise ValueError(
-            "Invalid `steps` or `square`. Expected 2 or more, and a share in (0, 1]. "
+            "Invalid `steps` or `square`. Expected 2 or more steps, and a side in (0, 1]. "
             f"Received: steps={steps}, square={square}."
         )
     height, width = image.shape[:2]
@@ -79,7 +80,7 @@ def draw_occlusion(image: np.ndarray, drop: np.ndarray, size: int = 224) -> Any:
     scaled = Image.fromarray((drop / reach).astype("float32"))
     values = np.asarray(scaled.resize((size, size), Image.Resampling.BICUBIC))
     colors = matplotlib.colormaps["RdBu_r"](np.clip(values, -1, 1) / 2 + 0.5)[..., :3]
-    # Places without influence show the image in gray.
+    # The image is gray where the drop is 0.
     opacity = 0.65 * np.clip(np.abs(values), 0, 1)[..., None]
     gray = np.asarray(base.convert("L"), "float32")[..., None].repeat(3, axis=2)
     mixed = (1 - opacity) * gray + opacity * 255 * colors

@@ -1,4 +1,4 @@
-"""Scores of predictions: every metric of a test set, and their printed form."""
+"""Scores predictions of a test set, and prints the scores."""
 
 from __future__ import annotations
 
@@ -54,15 +54,14 @@ class _TargetScores:
 class GenderScores(_TargetScores):
     """Scores of gender predictions.
 
-    Every metric is an attribute too: `scores.accuracy`.
+    Every metric is also an attribute: `scores.accuracy`.
 
     Attributes:
-        num_faces: Faces with a gender label; all metrics are over these.
-        num_unlabelled: Faces without one.
-        metrics: Metric -> value, `None` where undefined: `accuracy`,
-            `balanced_accuracy` (mean of both recalls), and of the positive class
-            `precision`, `recall`, `f1` and `auc`; of the probabilities `auc`,
-            `negative_log_likelihood` in nats, `brier_score` and
+        num_faces: Number of faces with a gender label, over which metrics are computed.
+        num_unlabelled: Number of faces without a gender label.
+        metrics: Metric -> value, `None` if undefined: `accuracy`, `balanced_accuracy`
+            (mean of both recalls); `precision`, `recall`, `f1` and `auc` of the
+            positive class; `negative_log_likelihood` in nats, `brier_score` and
             `expected_calibration_error` (15 bins of equal width, Guo et al. 2017).
         positive: The positive class, `"male"` or `"female"`.
         by_positive: Precision, recall and f1 with either class as the positive one.
@@ -70,7 +69,7 @@ class GenderScores(_TargetScores):
         majority: The majority-class baseline: `answer`, the most frequent gender of
             these faces, and its `accuracy` and `balanced_accuracy`.
         intervals: Metric -> ends of its 95 % interval over people; empty without
-            subject IDs. AUC and calibration error have none.
+            subject IDs. AUC and calibration error have no interval.
     """
 
     positive: str
@@ -79,31 +78,32 @@ class GenderScores(_TargetScores):
 
 @dataclass(frozen=True, kw_only=True)
 class AgeScores(_TargetScores):
-    """Scores of age-group predictions, and of ages in years where they are known.
+    """Scores of age-group predictions, and of ages in years if they are known.
 
-    Every metric is an attribute too: `scores.accuracy`.
+    Every metric is also an attribute: `scores.accuracy`.
 
     Attributes:
-        num_faces: Faces with an age-group label; metrics of groups are over these.
-        num_unlabelled: Faces without one.
-        metrics: Metric -> value, `None` where undefined: `accuracy`,
-            `balanced_accuracy` (mean recall of the groups with a face),
-            `one_off_accuracy` (correct or a neighboring group), `mean_absolute_error`
-            in groups, `quadratic_kappa` (Cohen's kappa weighted by the squared distance
-            in groups: 1 is perfect, 0 chance level); of rank outputs
-            `all_heads_accuracy` (share with every output correct, as the report counts
-            its ordinal models) and `rank_violation_rate` (share whose outputs
-            contradict each other); `negative_log_likelihood` in nats, `brier_score` and
+        num_faces: Number of faces with an age-group label, over which metrics of groups
+            are computed.
+        num_unlabelled: Number of faces without an age-group label.
+        metrics: Metric -> value, `None` if undefined: `accuracy`, `balanced_accuracy`
+            (mean recall of the groups that have faces), `one_off_accuracy` (correct or
+            a neighboring group), `mean_absolute_error` in groups, `quadratic_kappa`
+            (Cohen's kappa weighted by the squared distance in groups: 1 is perfect, 0
+            chance level); for rank outputs `all_heads_accuracy` (share of faces with
+            every output correct, as the report scores its ordinal models) and
+            `rank_violation_rate` (share of faces whose outputs contradict each other);
+            `negative_log_likelihood` in nats, `brier_score` and
             `expected_calibration_error` as for gender; in years
-            `mean_absolute_error_years` and `cumulative_score_5`, the share within 5
-            years (CS@5).
-        num_faces_with_years: Faces whose age in years is known.
-        groups: For each age group its `name`, `num_faces`, `num_answered` (faces that
-            were predicted so), `recall` and `mean_absolute_error`.
+            `mean_absolute_error_years` and `cumulative_score_5` (CS@5, the share of
+            faces within 5 years).
+        num_faces_with_years: Number of faces with a known age in years.
+        groups: `name`, `num_faces`, `num_answered` (faces predicted as this group),
+            `recall` and `mean_absolute_error` of each age group.
         confusion: Faces by true (row) and predicted (column) group. Shape
             (num_groups, num_groups).
         majority: The majority-class baseline: `answer`, the most frequent group of
-            these faces, and its metrics; in years, those of the group's center.
+            these faces, and its metrics; in years, those of the center of the group.
         intervals: Metric -> ends of its 95 % interval over people, as for gender.
     """
 
@@ -116,26 +116,27 @@ class Evaluation:
     """Scores of a model on a set of faces.
 
     Attributes:
-        num_faces: Faces scored, with or without labels.
+        num_faces: Number of faces, with or without labels.
         gender: Scores of gender; `None` if the model does not predict it.
         age: Scores of the age group; `None` if the model does not predict it.
         mean_accuracy: Mean of gender and age accuracy, or the only one of them.
-        majority_mean_accuracy: The same of the majority-class baseline.
-        cells: For each age group and gender: `age_group`, `gender`, `num_faces`,
-            `age_accuracy`, `gender_accuracy`, over faces with both labels.
-        extra: For each extra head its `kind`, `num_faces`, `num_unlabelled`, and
-            `accuracy` and `majority_accuracy`, that of the majority-class baseline, or,
-            for regression, `mean_absolute_error`.
-        extra_mean_accuracy: Mean accuracy of the extra heads that have one.
-        num_seen_in_training: Faces whose image or person the model was trained on;
-            `None` if unknown.
-        num_seen_in_validation: Faces whose image or person the model was selected on.
-        possibly_seen_in: If they cannot be counted: `"training"`, `"validation"`, what
-            the run used a split of this name of a dataset of this name for.
+        majority_mean_accuracy: Mean accuracy of the majority-class baseline.
+        cells: `age_group`, `gender`, `num_faces`, `age_accuracy` and `gender_accuracy`
+            of each pair of age group and gender, over faces with both labels.
+        extra: `kind` (the head type), `num_faces` and `num_unlabelled` of each extra
+            head; for classes `accuracy` and `majority_accuracy`, that of the
+            majority-class baseline, else `mean_absolute_error`.
+        extra_mean_accuracy: Mean accuracy of the extra heads with classes.
+        num_seen_in_training: Number of faces whose image or person the model was
+            trained on; `None` if unknown.
+        num_seen_in_validation: Number of faces whose image or person was used to select
+            the model; `None` if unknown.
+        possibly_seen_in: If these numbers are unknown, uses of a split with the same
+            name of a dataset with the same name: `"training"`, `"validation"`.
         groups: Scores of groups of people, as `score_groups` returns them.
-        calibration: For a calibrated run, how good its probabilities and prediction
-            sets are: see `calibration_scores`; else `None`.
-        model: The model that was scored: see `RunDirectory.describe_model`; `None` if
+        calibration: Scores of the probabilities and prediction sets of a calibrated
+            run, as `calibration_scores` returns them; else `None`.
+        model: The scored model, as `RunDirectory.describe_model` returns it; `None` if
             unknown.
     """
 
@@ -155,7 +156,7 @@ class Evaluation:
     model: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the scores as plain values, ready for JSON."""
+        """Returns the scores as plain values for JSON."""
         found = asdict(self)
         for scores in (found["gender"], found["age"]):
             if scores is not None:
@@ -181,28 +182,28 @@ def evaluate_predictions(
     """Scores decoded predictions.
 
     Args:
-        age_group_true: Age-group ids, -1 where unknown. Shape (num_faces,).
-        gender_true: Gender ids, 0 female, 1 male, -1 where unknown. Shape (num_faces,).
+        age_group_true: Age-group ids, -1 if unknown. Shape (num_faces,).
+        gender_true: Gender ids, 0 female, 1 male, -1 if unknown. Shape (num_faces,).
         decoded: NumPy arrays from `Encoding.decode`.
         positive_gender: Positive class of precision, recall and f1: `"male"` (default,
             as in the report's Caffe rows) or `"female"` (as in its ResNet rows).
         separate_age_heads: Whether the age head has rank outputs (ordinal, coral,
-            corn), so that the share with all of them correct is of interest. Defaults
-            to `False`.
-        extra: Name of an extra head -> `(head_type, y_true, y_pred)`, with labels, -1 or NaN
-            where unknown, and predictions as `Encoding.decode_head` returns them. Shape
+            corn) to compute `all_heads_accuracy` from. Defaults to `False`.
+        extra: Name of an extra head -> `(head_type, y_true, y_pred)`: labels, -1 or NaN
+            if unknown, and predictions as `Encoding.decode_head` returns them. Shape
             (num_faces,) each.
         age_groups: The age groups of the ids. Defaults to Adience's eight.
-        age_years_true: Ages in years, -1 where unknown, for errors in years; `None`
+        age_years_true: Ages in years, -1 if unknown, for errors in years; `None`
             (default) if all are unknown. Shape (num_faces,).
-        subjects: Subject ID of each face, `""` where unknown (a person of its own), for
-            95 % intervals over people; `None` (default) gives none. Shape (num_faces,).
+        subjects: Subject ID of each face, for 95 % intervals over people; faces with
+            `""` are one person each. `None` (default) computes no intervals. Shape
+            (num_faces,).
 
     Returns:
         The scores.
 
     Raises:
-        ValueError: If shapes disagree or an id is out of range.
+        ValueError: If shapes do not match or an id is out of range.
 
     Example:
     >>> decoded = Decoded(None, None, np.array([1, 0, 1]), None, None)
@@ -295,22 +296,17 @@ def _score_age(
     median = _per_face(decoded.median_age_group, truth, "decoded.median_age_group")
     chances = _per_face(decoded.age_probabilities, truth, "decoded.age_probabilities")
     known = truth != MISSING
-    if not separate_heads or agree is None:
-        consistent = None
-    else:
-        consistent = agree.astype(bool)[known]
+    agree = agree.astype(bool)[known] if separate_heads and agree is not None else None
     predictions = Predictions(
         truth[known],
         predicted[known],
         number,
         None if chances is None else chances[known],
-        agree=consistent,
+        agree=agree,
         median=(predicted if median is None else median)[known],
     )
-    names, names_of_years = (
-        metrics_for("classes", "ordered", "ranks"),
-        metrics_for("years"),
-    )
+    names = metrics_for("classes", "ordered", "ranks")
+    names_of_years = metrics_for("years")
     metrics = {**score(predictions, names), **dict.fromkeys(names_of_years)}
     majority = _score_majority(predictions, age_groups.names, names)
     intervals = interval_ends(predictions, names, clusters and clusters.select(known))
@@ -327,10 +323,7 @@ def _score_age(
         intervals |= interval_ends(years, names_of_years, own)
         if majority:
             center = age_groups.centers[age_groups.names.index(majority["answer"])]
-            constant = years._replace(predicted=np.full(num_faces_with_years, center))
-            majority |= score(
-                constant, [n for n in names_of_years if METRICS[n].baseline]
-            )
+            majority |= _score_constant(years, center, names_of_years)
     correct = predictions.predicted == predictions.truth
     errors = np.abs(predictions.predicted - predictions.truth)
     counts = confusion_matrix(truth, predicted, number)
@@ -358,39 +351,44 @@ def _score_age(
 def _score_majority(
     predictions: Predictions, classes: Sequence[str], names: Sequence[str]
 ) -> dict[str, Any]:
-    """Returns the majority-class baseline; nothing without faces."""
+    """Returns the metrics of the majority-class baseline; empty without faces."""
     if not len(predictions.truth):
         return {}
     majority = int(np.bincount(predictions.truth).argmax())
-    constant = predictions._replace(predicted=np.full_like(predictions.truth, majority))
-    names = [name for name in names if METRICS[name].baseline]
-    return {"answer": classes[majority], **score(constant, names)}
+    scores = _score_constant(predictions, majority, names)
+    return {"answer": classes[majority], **scores}
+
+
+def _score_constant(
+    predictions: Predictions, value: float, names: Sequence[str]
+) -> dict[str, float | None]:
+    constant = predictions._replace(predicted=np.full(len(predictions.truth), value))
+    return score(constant, [name for name in names if METRICS[name].baseline])
 
 
 def _score_cells(
     ages: np.ndarray, genders: np.ndarray, decoded: Decoded, age_groups: AgeGroups
 ) -> list[dict[str, Any]]:
     """Returns accuracies per age group and gender."""
+
+    def accuracy(predicted: Any, faces: np.ndarray, label: int) -> float | None:
+        return (
+            None if predicted is None else mean(np.asarray(predicted)[faces] == label)
+        )
+
     cells = []
     for group, group_name in enumerate(age_groups.names):
         for gender, gender_name in enumerate(GENDERS):
             faces = (ages == group) & (genders == gender)
-            cell: dict[str, Any] = {
-                "age_group": group_name,
-                "gender": gender_name,
-                "num_faces": int(faces.sum()),
-                "age_accuracy": None,
-                "gender_accuracy": None,
-            }
-            if decoded.age_group is not None:
-                cell["age_accuracy"] = mean(
-                    np.asarray(decoded.age_group)[faces] == group
-                )
-            if decoded.gender is not None:
-                cell["gender_accuracy"] = mean(
-                    np.asarray(decoded.gender)[faces] == gender
-                )
-            cells.append(cell)
+            cells.append(
+                {
+                    "age_group": group_name,
+                    "gender": gender_name,
+                    "num_faces": int(faces.sum()),
+                    "age_accuracy": accuracy(decoded.age_group, faces, group),
+                    "gender_accuracy": accuracy(decoded.gender, faces, gender),
+                }
+            )
     return cells
 
 
@@ -404,8 +402,9 @@ def _score_extra(
             f"Invalid `extra` head {name!r}. Expected {num_faces} labels and "
             f"predictions. Received: {len(truth)} labels, {len(predicted)} predictions."
         )
+    spec = HEAD_TYPES[head_type]
     known = ~np.isnan(truth)
-    if not HEAD_TYPES[head_type].continuous:
+    if not spec.continuous:
         known &= truth != MISSING
     scores = {
         "kind": head_type,
@@ -413,9 +412,9 @@ def _score_extra(
         "num_unlabelled": int((~known).sum()),
     }
     predictions = Predictions(truth[known], predicted[known])
-    if HEAD_TYPES[head_type].ordered:
+    if spec.ordered:
         scores |= score(predictions, ["mean_absolute_error"])
-    if not HEAD_TYPES[head_type].is_number:
+    if not spec.is_number:
         scores |= score(predictions, ["accuracy"])
         counts = np.unique(truth[known], return_counts=True)[1]
         majority = float(counts.max() / counts.sum()) if len(counts) else None
@@ -465,38 +464,33 @@ def prediction_estimates(table: pd.DataFrame) -> dict[str, Estimate]:
             continue
         labeled = table[known_values(table[target])]
         columns = labeled[target].to_numpy(), labeled[f"predicted_{target}"].to_numpy()
-        names, agree = ["accuracy"], None
+        agree = None
         if target == "age_group" and "heads_agree" in table:
-            names, agree = (
-                [*names, "all_heads_accuracy"],
-                labeled["heads_agree"].to_numpy(bool),
-            )
+            agree = labeled["heads_agree"].to_numpy(bool)
         clusters = subjects_of(labeled)
         given = Predictions(*columns, agree=agree, median=columns[1])
+        # Without `agree`, `all_heads_accuracy` is skipped.
+        names = ["accuracy", "all_heads_accuracy"]
         estimates = metric_intervals(given, names, clusters)
-        if target == "age_group" and {"age_group_id", "predicted_age_group_id"} <= set(
-            table
-        ):
-            ids = (
-                labeled[["age_group_id", "predicted_age_group_id"]].to_numpy("int64").T
-            )
+        id_columns = ["age_group_id", "predicted_age_group_id"]
+        if target == "age_group" and set(id_columns) <= set(table):
+            ids = labeled[id_columns].to_numpy("int64").T
             names = ["one_off_accuracy", "mean_absolute_error"]
             estimates |= metric_intervals(Predictions(*ids), names, clusters)
         found |= {f"{short}_{name}": value for name, value in estimates.items()}
     return found
 
 
-# -- constant predictors -------------------------------------------------------
+# -- constant predictions ------------------------------------------------------
 
 ALMOST_ALWAYS = 0.95
 
 
 def constant_prediction(confusion: Any, names: Sequence[str]) -> str | None:
-    """Returns the class that a model predicts (almost) always; `None` if there is none.
+    """Returns the class that a model (almost) always predicts; `None` if there is none.
 
-    It is predicted for at least 95 % of all faces, and of the faces of all other
-    classes too: if nearly all faces are of one class, a good model predicts it nearly
-    always.
+    It is predicted for at least 95 % of all faces and 95 % of the faces of the other
+    classes: if nearly all faces belong to one class, a good model predicts it often.
 
     Example:
     >>> constant_prediction([[2, 48], [0, 50]], ["female", "male"])
@@ -514,7 +508,7 @@ def constant_prediction(confusion: Any, names: Sequence[str]) -> str | None:
 
 
 def constant_predictions(metrics: Mapping[str, Any]) -> dict[str, str]:
-    """Returns `"gender"`, `"age"` -> the class that a model predicts (almost) always."""
+    """Returns `"gender"`, `"age"` -> the class that is (almost) always predicted."""
     found = {}
     for section in ("gender", "age"):
         scores = metrics.get(section) or {}
@@ -528,11 +522,11 @@ def constant_predictions(metrics: Mapping[str, Any]) -> dict[str, str]:
 
 
 def constant_prediction_warnings(metrics: Mapping[str, Any]) -> list[str]:
-    """Returns a sentence for each target that is predicted (almost) constant."""
+    """Returns a warning for each target with (almost) constant predictions."""
     titles = {"gender": "gender", "age": "age group"}
     return [
-        f"{titles[section]}: (almost) every face is predicted {constant}, whatever its "
-        "label"
+        f"{titles[section]}: (almost) every face is predicted as {constant}, "
+        "regardless of its label"
         for section, constant in constant_predictions(metrics).items()
     ]
 
@@ -548,16 +542,19 @@ UNKNOWN_FACES = (
     "faces.csv.gz."
 )
 ALL_HEADS_NOTE = (
-    "* every age head, thresholded at one half, is correct; accuracy is that of the most",
-    "  probable group, by all heads. A face can be correct in only one of the two.",
+    "* all age heads, thresholded at 0.5, are correct; accuracy is that of the most",
+    "  probable group. A face can be correct by only one of the two.",
 )
 
 
 def format_metrics(metrics: Evaluation | Mapping[str, Any]) -> str:
-    """Returns scores as a table for people.
+    """Formats scores as text.
 
     Args:
-        metrics: An `Evaluation`, or what `metrics.json` holds.
+        metrics: An `Evaluation`, or the content of `metrics.json`.
+
+    Returns:
+        Lines of at most 88 characters.
     """
     if isinstance(metrics, Evaluation):
         metrics = metrics.to_dict()
@@ -567,9 +564,8 @@ def format_metrics(metrics: Evaluation | Mapping[str, Any]) -> str:
     if age:
         blocks.append(_age_group_lines(age["groups"], metrics.get("cells") or []))
     if metrics.get("extra"):
-        blocks.append(
-            _extra_lines(metrics["extra"], metrics.get("extra_mean_accuracy"))
-        )
+        mean_accuracy = metrics.get("extra_mean_accuracy")
+        blocks.append(_extra_lines(metrics["extra"], mean_accuracy))
     if metrics.get("calibration"):
         blocks.append(calibration_lines(metrics["calibration"]))
     if age and age["all_heads_accuracy"] is not None:
@@ -600,7 +596,7 @@ def _model_lines(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _warning_lines(metrics: Mapping[str, Any]) -> list[str]:
-    """Warns of faces seen before, and of constant predictions."""
+    """Warns about faces seen in training and about constant predictions."""
     warnings = []
     for key, what in (("training", "trained"), ("validation", "selected")):
         count = metrics.get(f"num_seen_in_{key}")
@@ -610,8 +606,8 @@ def _warning_lines(metrics: Mapping[str, Any]) -> list[str]:
             )
         if key in (metrics.get("possibly_seen_in") or ()):
             warnings.append(
-                f"the model was {what} on a split of this name of a dataset of this "
-                "name: these may be the same faces, and the scores too high"
+                f"the model was {what} on a split with this name of a dataset with "
+                "this name: if these are the same faces, the scores are too high"
             )
     lines = []
     for text in (*warnings, *constant_prediction_warnings(metrics)):
@@ -624,21 +620,19 @@ def _warning_lines(metrics: Mapping[str, Any]) -> list[str]:
 def _summary_lines(metrics: Mapping[str, Any]) -> list[str]:
     lines = []
     gender, age = metrics.get("gender"), metrics.get("age")
-    if gender:
-        names = metrics_for("classes", "two classes")
-        lines += _metric_lines("gender", gender, names)
-        lines += _majority_lines(gender, names, "{}")
-        lines.append(f"{INDENT}{_counted(gender)}")
-    if age:
-        names = metrics_for("classes", "ordered", "ranks")
-        lines += _metric_lines("age group", age, names)
-        lines += _majority_lines(age, names, "{}")
-        lines.append(f"{INDENT}{_counted(age)}")
-        if age.get("mean_absolute_error_years") is not None:
-            names = metrics_for("years")
-            lines += _metric_lines("age", age, names)
-            lines.append(f"{INDENT}over {age['num_faces_with_years']} faces")
-            lines += _majority_lines(age, names, "center of {}")
+    for title, scores, names in (
+        ("gender", gender, metrics_for("classes", "two classes")),
+        ("age group", age, metrics_for("classes", "ordered", "ranks")),
+    ):
+        if scores:
+            lines += _metric_lines(title, scores, names)
+            lines += _majority_lines(scores, names, "{}")
+            lines.append(f"{INDENT}{_counted(scores)}")
+    if age and age.get("mean_absolute_error_years") is not None:
+        names = metrics_for("years")
+        lines += _metric_lines("age", age, names)
+        lines.append(f"{INDENT}over {age['num_faces_with_years']} faces")
+        lines += _majority_lines(age, names, "center of {}")
     if gender and age:
         lines.append(f"mean        accuracy {format_value(metrics['mean_accuracy'])}")
         if metrics.get("majority_mean_accuracy") is not None:
@@ -652,7 +646,7 @@ def _summary_lines(metrics: Mapping[str, Any]) -> list[str]:
 def _metric_lines(
     target: str, scores: Mapping[str, Any], names: Sequence[str]
 ) -> list[str]:
-    """Returns the printed lines of a target's metrics, as the table places them."""
+    """Returns the printed lines of a target's metrics; see `Metric.line`."""
     intervals = scores.get("intervals") or {}
     lines: dict[tuple[int, str], list[str]] = {}
     for name in names:
@@ -660,7 +654,7 @@ def _metric_lines(
         if value is None and (row.optional or name not in scores):
             continue
         shown = format_value(value, row.digits)
-        # There is no room for the intervals of all four metrics of probabilities.
+        # The intervals of all four metrics of probabilities do not fit on the line.
         if name in intervals and row.reads != "probabilities":
             low, high = intervals[name]
             shown += f" [{low:.{row.digits}f}, {high:.{row.digits}f}]"
@@ -692,7 +686,7 @@ def _majority_lines(
 def _counted(scores: Mapping[str, Any]) -> str:
     text = f"over {scores['num_faces']} labeled faces"
     if scores["num_unlabelled"]:
-        text += f"; {scores['num_unlabelled']} without a label do not count"
+        text += f"; {scores['num_unlabelled']} without a label are ignored"
     return text
 
 
@@ -701,7 +695,7 @@ def _age_group_lines(
 ) -> list[str]:
     by_cell = {(c["age_group"], c["gender"]): c["age_accuracy"] for c in cells}
     recalls = [g["recall"] for g in groups if g["recall"] is not None]
-    # If all are equal, none is the lowest.
+    # Mark no group if all recalls are equal.
     lowest = min(recalls) if len(set(recalls)) > 1 else None
     lines = [
         f"{'age group':<10}{'faces':>7}{'recall':>8}  {'':<{BAR}}"
@@ -716,7 +710,7 @@ def _age_group_lines(
         line += f"{format_value(by_cell.get((name, 'female'))):>8}"
         line += f"{format_value(by_cell.get((name, 'male'))):>7}"
         if lowest is not None and recall == lowest:
-            # Not just "lowest": the number before it is that of one gender.
+            # Not just "lowest", which would refer to the number before it.
             line += "  lowest recall"
         lines.append(line)
     return lines
@@ -725,7 +719,7 @@ def _age_group_lines(
 def _extra_lines(
     extra: Mapping[str, Mapping[str, Any]], mean_accuracy: float | None
 ) -> list[str]:
-    """Lists extra heads: all of them, or the worst if there are many."""
+    """Lists all extra heads, or the worst if there are many."""
     rows = list(extra.items())
     lines = []
     if len(rows) > MANY_OUTPUTS:

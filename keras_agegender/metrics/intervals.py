@@ -1,8 +1,8 @@
-"""Confidence intervals and tests with clusters."""
+"""Confidence intervals and tests of metrics, for faces that come in clusters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,11 +13,11 @@ from keras_agegender.metrics.table import METRICS, Metric, Predictions
 
 @dataclass(frozen=True)
 class Clusters:
-    """Which faces belong together.
+    """Groups of dependent faces, such as all images of a person.
 
     Attributes:
         ids: Cluster of each face, 0 … `num_clusters` - 1. Shape (num_faces,).
-        sizes: Faces of each cluster. Shape (num_clusters,).
+        sizes: Number of faces in each cluster. Shape (num_clusters,).
     """
 
     ids: np.ndarray
@@ -25,11 +25,14 @@ class Clusters:
 
     @classmethod
     def of(cls, names: Any) -> Clusters:
-        """Returns the clusters of faces of that name; one without is its own.
+        """Groups faces by name; a face without a name is a cluster of its own.
 
         Args:
             names: Subject or album of each face, `""` where unknown. Shape
                 (num_faces,).
+
+        Returns:
+            The clusters.
 
         Example:
         >>> Clusters.of(["ann", "", "ann", ""]).sizes.tolist()
@@ -46,26 +49,26 @@ class Clusters:
 
     @property
     def num_clusters(self) -> int:
-        """How many there are."""
+        """Number of clusters."""
         return len(self.sizes)
 
     @property
     def largest_share(self) -> float:
-        """Share of the faces that the largest cluster holds, in [0, 1]."""
+        """Share of the faces that are in the largest cluster, in [0, 1]."""
         return float(self.sizes.max() / self.sizes.sum()) if len(self.sizes) else 0.0
 
     def select(self, chosen: np.ndarray) -> Clusters:
-        """Returns the clusters of some of the faces.
+        """Returns the clusters of a subset of the faces.
 
         Args:
-            chosen: Which faces. Boolean of shape (num_faces,).
+            chosen: Faces to select, as booleans. Shape (num_faces,).
         """
         _, ids = np.unique(self.ids[chosen], return_inverse=True)
         ids = ids.reshape(-1)
         return Clusters(ids, np.bincount(ids))
 
     def sums(self, values: Any) -> np.ndarray:
-        """Returns each cluster's sum of a value per face. Shape (num_clusters,)."""
+        """Sums a value per face over each cluster. Shape (num_clusters,)."""
         values = np.asarray(values, "float64")
         if values.shape != self.ids.shape:
             raise ValueError(
@@ -77,15 +80,15 @@ class Clusters:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its interval.
+    """A metric and its confidence interval.
 
     Attributes:
-        value: The figure; `None` of no face.
-        low: Lower end of its interval; `None` of fewer than two clusters.
-        high: Upper end.
-        num_faces: Faces behind it.
-        num_clusters: Clusters that they come in.
-        largest_share: Share of the faces in the largest cluster.
+        value: The metric; `None` without faces.
+        low: Lower end of its interval; `None` for fewer than two clusters.
+        high: Upper end of its interval, as `low`.
+        num_faces: Number of faces.
+        num_clusters: Number of clusters of these faces.
+        largest_share: Share of the faces that are in the largest cluster, in [0, 1].
     """
 
     value: float | None
@@ -97,24 +100,26 @@ class Estimate:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Both ends; `None` of fewer than two clusters."""
+        """Both ends of the interval; `None` if there is none."""
         if self.low is None or self.high is None:
             return None
         return self.low, self.high
 
     @classmethod
-    def of(cls, value: float, low: float, high: float, clusters: Clusters) -> Estimate:
-        """Returns a figure with its interval."""
-        return cls(float(value), float(low), float(high), *_counts(clusters))
-
-    @classmethod
-    def bare(cls, value: float | None, clusters: Clusters) -> Estimate:
-        """Returns a figure of too few clusters for an interval."""
-        return cls(value, None, None, *_counts(clusters))
-
-
-def _counts(clusters: Clusters) -> tuple[int, int, float]:
-    return len(clusters.ids), clusters.num_clusters, clusters.largest_share
+    def of(
+        cls,
+        clusters: Clusters,
+        value: float | None,
+        low: float | None = None,
+        high: float | None = None,
+    ) -> Estimate:
+        """Returns the estimate of a value, with an interval if both ends are given."""
+        return cls(
+            *(None if x is None else float(x) for x in (value, low, high)),
+            num_faces=len(clusters.ids),
+            num_clusters=clusters.num_clusters,
+            largest_share=clusters.largest_share,
+        )
 
 
 def mean_interval(
@@ -124,23 +129,23 @@ def mean_interval(
 
     The variance is the mean of two estimates. The sandwich with the CR2 correction
     (Bell & McCaffrey, "Bias Reduction in Standard Errors for Linear Regression with
-    Multi-Stage Samples", Survey Methodology 28, 2002) is right whoever agrees with
-    whom, but too small where a few people happen to have no large value: alone it
-    covers 89 to 92 % of skewed scores at fold 4's sizes. That of one intraclass
-    correlation (Kish 1965, by analysis of variance) is stable, but takes agreement for
-    the same in everybody. Quantiles are Student's of `num_clusters` - 1 degrees of
-    freedom. Faces that are all clusters of their own get the ordinary t interval.
+    Multi-Stage Samples", Survey Methodology 28, 2002) is valid for any dependence
+    within clusters, but too small if the few large values happen to be missing: alone
+    it covers 89 to 92 % of skewed scores with the cluster sizes of Adience's fold 4.
+    The estimate from one intraclass correlation (Kish 1965, by analysis of variance) is
+    stable, but assumes the same correlation in all clusters. Quantiles are those of
+    Student's t with `num_clusters` - 1 degrees of freedom. If each face is a cluster of
+    its own, this is the ordinary t interval.
 
-    Coverage measured at fold 4's sizes, at agreements of 0, 0.3 and 0.8: 94 to 96 % of
-    absolute errors and of lognormal losses, 96 to 97.1 % of differences of ±1. It is
-    lower where large clusters agree and small ones do not (89 % of absolute errors,
-    87 % of lognormal losses), and for lognormal losses of few people who agree (85 % of
-    ten people).
+    Coverage measured with fold 4's sizes and intraclass correlations of 0, 0.3 and 0.8:
+    94 to 96 % of absolute errors and of lognormal losses, 96 to 97.1 % of differences
+    of ±1. It is lower if only large clusters are correlated (89 % of absolute errors,
+    87 % of lognormal losses), and for lognormal losses of few correlated people (85 %
+    of ten people).
 
     Args:
-        values: A value of each face, paired differences for instance. Shape
-            (num_faces,).
-        clusters: Which faces belong together.
+        values: A value per face, such as a paired difference. Shape (num_faces,).
+        clusters: Clusters of the faces.
         confidence: Coverage, in (0, 1). Defaults to 0.95.
 
     Returns:
@@ -155,19 +160,18 @@ def mean_interval(
     (-0.554, 3.554)
     """
     sums, total = clusters.sums(values), len(clusters.ids)
+    mean: Any = sums.sum() / total if total else None
     if clusters.num_clusters < 2:
-        return Estimate.bare(float(sums.sum() / total) if total else None, clusters)
-    mean = sums.sum() / total
-    margin = student_quantile(clusters, confidence) * np.sqrt(
-        clustered_variance(values, clusters)
-    )
-    return Estimate.of(mean, mean - margin, mean + margin, clusters)
+        return Estimate.of(clusters, mean)
+    quantile = student_quantile(confidence, clusters.num_clusters - 1)
+    margin = quantile * np.sqrt(clustered_variance(values, clusters))
+    return Estimate.of(clusters, mean, mean - margin, mean + margin)
 
 
 def difference_interval(
     first: np.ndarray, second: np.ndarray, clusters: Clusters, confidence: float = 0.95
 ) -> Estimate:
-    """Returns how much more faces are right in the second of two models."""
+    """Returns the difference in accuracy, second minus first, within [-1, 1]."""
     differences = np.asarray(second, "float64") - np.asarray(first, "float64")
     found = mean_interval(differences, clusters, confidence)
     if found.low is None or found.high is None:
@@ -175,15 +179,15 @@ def difference_interval(
     return replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
 
 
-def student_quantile(clusters: Clusters, confidence: float) -> float:
-    """Returns how many standard errors an interval reaches to either side."""
+def student_quantile(confidence: float, degrees: int) -> float:
+    """Returns the half width of a t interval, in standard errors."""
     from scipy.stats import t
 
-    return float(t.ppf((1 + confidence) / 2, clusters.num_clusters - 1))
+    return float(t.ppf((1 + confidence) / 2, degrees))
 
 
 def clustered_variance(values: Any, clusters: Clusters) -> float:
-    """Returns the variance of a mean over faces: see `mean_interval`."""
+    """Returns the variance of a mean over two or more clusters; see `mean_interval`."""
     values = np.asarray(values, "float64")
     sizes, total, number = clusters.sizes, len(values), clusters.num_clusters
     residuals = values - values.mean()
@@ -200,22 +204,23 @@ def clustered_variance(values: Any, clusters: Clusters) -> float:
 
 
 def proportion_interval(
-    right: Any, clusters: Clusters, confidence: float = 0.95
+    correct: Any, clusters: Clusters, confidence: float = 0.95
 ) -> Estimate:
-    """Returns a share of faces with Wilson's interval, widened by the design effect.
+    """Returns a share of faces with Wilson's interval for clustered samples.
 
-    Wilson's interval with an effective sample size follows Dean & Pagano, "Evaluating
+    The sample size is divided by the design effect, as in Dean & Pagano, "Evaluating
     Confidence Interval Methods for Binomial Proportions in Clustered Surveys", Journal
-    of Survey Statistics and Methodology 3, 2015; quantiles are Student's of
-    `num_clusters` - 1 degrees of freedom, as in Korn & Graubard 1998. The design effect
-    is that of `mean_interval`: the mean of the sandwich, which alone covers 84 to 92 %
-    at fold 4's sizes, and of a model of one intraclass correlation. Together they cover
-    93 to 97 %. Where large clusters agree and small ones do not, coverage is lower:
-    81 % was measured for a share of 0.95, and 91 % for one of 0.6.
+    of Survey Statistics and Methodology 3, 2015; quantiles are those of Student's t
+    with `num_clusters` - 1 degrees of freedom, as in Korn & Graubard 1998. The design
+    effect is from the variance of `mean_interval`: the mean of the sandwich, which
+    alone covers 84 to 92 % with the cluster sizes of Adience's fold 4, and of a model
+    of one intraclass correlation. Together they cover 93 to 97 %. If only large
+    clusters are correlated, coverage is lower: 81 % was measured for a share of 0.95,
+    and 91 % for one of 0.6.
 
     Args:
-        right: Whether a face counts. Boolean of shape (num_faces,).
-        clusters: Which faces belong together.
+        correct: Whether a face counts, as booleans. Shape (num_faces,).
+        clusters: Clusters of the faces.
         confidence: Coverage, in (0, 1). Defaults to 0.95.
 
     Returns:
@@ -229,30 +234,26 @@ def proportion_interval(
     >>> round(found.low, 2), round(found.high, 2)
     (0.52, 0.99)
     """
-    sums, total = clusters.sums(right), len(clusters.ids)
+    sums, total = clusters.sums(correct), len(clusters.ids)
+    share: Any = sums.sum() / total if total else None
     if clusters.num_clusters < 2:
-        return Estimate.bare(float(sums.sum() / total) if total else None, clusters)
-    share = sums.sum() / total
-    quantile = student_quantile(clusters, confidence)
-    per_face = quantile**2 * _design_effect(right, share, clusters) / total
+        return Estimate.of(clusters, share)
+    if share in (0, 1):
+        # Correlation cannot be estimated: assume that clusters are single faces.
+        effect = float((clusters.sizes**2).sum() / total)
+    else:
+        effect = clustered_variance(correct, clusters) * total / (share * (1 - share))
+    quantile = student_quantile(confidence, clusters.num_clusters - 1)
+    per_face = quantile**2 * effect / total
     middle = (share + per_face / 2) / (1 + per_face)
     margin = np.sqrt(share * (1 - share) * per_face + per_face**2 / 4) / (1 + per_face)
     low, high = max(middle - margin, 0.0), min(middle + margin, 1.0)
-    return Estimate.of(share, low, high, clusters)
-
-
-def _design_effect(right: Any, share: float, clusters: Clusters) -> float:
-    """Returns how often larger the variance is than that of independent faces."""
-    total = len(clusters.ids)
-    if share in (0, 1):
-        # Nothing shows how faces agree: as if all of a cluster were one.
-        return float((clusters.sizes**2).sum() / total)
-    return clustered_variance(right, clusters) * total / (share * (1 - share))
+    return Estimate.of(clusters, share, low, high)
 
 
 RESAMPLES = 2_000
 BOOTSTRAP_BLOCK = 4_000_000  # weights drawn at a time, 32 MB
-GRADIENT_STEP = 1e-4  # of a sum
+GRADIENT_STEP = 1e-4  # relative to a sum
 ROUNDING = 1e-9
 
 
@@ -269,34 +270,33 @@ def bootstrap_interval(
 
     Whole clusters are drawn with replacement: a sample is a weight per cluster, from a
     multinomial distribution (Davison & Hinkley, "Bootstrap Methods and their
-    Application", 1997, section 3.8). Percentiles alone are too narrow with few large
-    clusters, as the sandwich is: both ends are moved away from the statistic by what
-    `mean_interval` is wider than the sandwich with normal quantiles, for the mean that
-    the statistic is to first order. For means and shares there are `mean_interval` and
-    `proportion_interval`.
+    Application", 1997, section 3.8). Like the sandwich estimate, percentiles alone are
+    too narrow with few large clusters. Both distances to the statistic are therefore
+    multiplied by the ratio of `mean_interval` to an interval of the sandwich with
+    normal quantiles, for the linear approximation of the statistic. For means and
+    shares use `mean_interval` and `proportion_interval`.
 
     Args:
-        values: What the statistic is made of, of each face. Shape (num_faces,
-            num_sums).
-        statistic: Sums over the faces, of shape (num_samples, num_sums), to the
-            statistic, of shape (num_samples,); NaN where it is undefined. It does not
+        values: Terms of the sums, for each face. Shape (num_faces, num_sums).
+        statistic: Function of sums, shape (num_samples, num_sums), that returns the
+            statistic, shape (num_samples,); NaN where it is undefined. It must not
             change if all sums are doubled.
-        clusters: Which faces belong together.
-        limits: What the statistic lies between. Defaults to all numbers.
+        clusters: Clusters of the faces.
+        limits: Smallest and largest value of the statistic. Defaults to all numbers.
         confidence: Coverage, in (0, 1). Defaults to 0.95.
-        seed: Seed of the draws. Defaults to 0.
+        seed: Seed of the samples. Defaults to 0.
 
     Returns:
-        The statistic and its interval, over the samples that define it. There is no
-        interval if all samples give the same: that says nothing about other faces.
+        The statistic and its interval, over the samples for which it is defined; no
+        interval if all samples give the same value.
 
     Raises:
-        ValueError: If there is not one row of values for each face.
+        ValueError: If there is not one row of values per face.
 
     Example:
-    >>> right, seen = [1, 1, 1, 0] * 25, [1] * 100
+    >>> correct, all_faces = [1, 1, 1, 0] * 25, [1] * 100
     >>> found = bootstrap_interval(
-    ...     np.stack([right, seen], axis=1), lambda s: s[:, 0] / s[:, 1],
+    ...     np.stack([correct, all_faces], axis=1), lambda s: s[:, 0] / s[:, 1],
     ...     Clusters.of([""] * 100), limits=(0, 1))
     >>> found.value, 0.65 < found.low < 0.68, 0.82 < found.high < 0.85
     (0.75, True, True)
@@ -321,7 +321,7 @@ def bootstrap_intervals(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Estimate]:
-    """Returns several statistics of the same sums, as `bootstrap_interval` does."""
+    """Returns several statistics by name; see `bootstrap_interval`."""
     values = np.asarray(values, "float64")
     number, total = clusters.num_clusters, len(clusters.ids)
     if values.ndim != 2 or len(values) != total:
@@ -331,79 +331,76 @@ def bootstrap_intervals(
         )
     sums = np.stack([clusters.sums(column) for column in values.T], axis=1)
     whole = sums.sum(axis=0)
-    figures = {name: float(of(whole[None])[0]) for name, of in statistics.items()}
+    wholes = {name: float(of(whole[None])[0]) for name, of in statistics.items()}
     found = {
-        name: Estimate.bare(None if np.isnan(figure) else figure, clusters)
-        for name, figure in figures.items()
+        name: Estimate.of(clusters, None if np.isnan(value) else value)
+        for name, value in wholes.items()
     }
-    defined = [name for name, figure in figures.items() if not np.isnan(figure)]
+    defined = [name for name, value in wholes.items() if not np.isnan(value)]
     if number < 2 or not defined:
         return found
-    drawn = np.concatenate([*_drawn_sums(sums, number, seed)])
+    generator = np.random.default_rng(seed)
+    even, block = np.full(number, 1 / number), max(BOOTSTRAP_BLOCK // number, 1)
+    drawn = np.concatenate(
+        [
+            generator.multinomial(number, even, min(block, RESAMPLES - start)) @ sums
+            for start in range(0, RESAMPLES, block)
+        ]
+    )
     tail = 50 * (1 - confidence)
     for name in defined:
-        of, figure = statistics[name], figures[name]
+        of, value = statistics[name], wholes[name]
         ends = np.nanpercentile(of(drawn), [tail, 100 - tail])
         if ends[1] - ends[0] < ROUNDING:
             continue
         factor = _widening(values @ _gradient(of, whole), clusters, confidence)
-        low, high = np.clip(figure + factor * (ends - figure), *limits[name])
-        found[name] = Estimate.of(figure, low, high, clusters)
+        low, high = np.clip(value + factor * (ends - value), *limits[name])
+        found[name] = Estimate.of(clusters, value, low, high)
     return found
 
 
 def _gradient(
     statistic: Callable[[np.ndarray], np.ndarray], sums: np.ndarray
 ) -> np.ndarray:
-    """Returns the change of a statistic by each of its sums, 0 for those that are 0."""
+    """Returns the derivative of a statistic by each of its sums; 0 for sums of 0."""
     steps = np.diag(sums * GRADIENT_STEP)
     rise = statistic(sums + steps) - statistic(sums - steps)
-    there = sums != 0
-    return np.divide(rise, 2 * sums * GRADIENT_STEP, np.zeros(len(sums)), where=there)
+    step = 2 * sums * GRADIENT_STEP
+    return np.divide(rise, step, np.zeros(len(sums)), where=sums != 0)
 
 
 def _widening(values: np.ndarray, clusters: Clusters, confidence: float) -> float:
-    """Returns how often wider a mean's interval is than that of a bootstrap."""
+    """Returns the width of `mean_interval` divided by that of a bootstrap interval."""
     from scipy.stats import norm
 
     normal = float(norm.ppf((1 + confidence) / 2))
-    factor = student_quantile(clusters, confidence) / normal
+    factor = student_quantile(confidence, clusters.num_clusters - 1) / normal
     drawn = (clusters.sums(values - values.mean()) ** 2).sum() / len(values) ** 2
     if not drawn:
         return factor
     return factor * float(np.sqrt(clustered_variance(values, clusters) / drawn))
 
 
-def _drawn_sums(sums: np.ndarray, number: int, seed: int) -> Iterator[np.ndarray]:
-    """Yields the sums of samples of whole clusters, some at a time."""
-    generator = np.random.default_rng(seed)
-    even = np.full(number, 1 / number)
-    block = max(BOOTSTRAP_BLOCK // number, 1)
-    for start in range(0, RESAMPLES, block):
-        weights = generator.multinomial(number, even, min(block, RESAMPLES - start))
-        yield weights @ sums
-
-
 def paired_test(differences: Any, clusters: Clusters) -> float:
-    """Returns how likely a difference as large is if neither of two models is better.
+    """Returns the p-value of a paired test that two models are equally accurate.
 
-    The sign-flip test over clusters: if neither is better, the sum of a cluster's
+    The sign-flip test over clusters: if neither model is better, the sum of a cluster's
     differences is as likely as its opposite, and all signs are equally likely (Fisher
     1935; Canay, Romano & Shaikh, "Randomization Tests under an Approximate Symmetry
-    Assumption", Econometrica 85, 2017). Two-sided and exact, by the distribution of all
-    sign patterns, not by a sample of them. Where each face is a cluster of its own it
-    is McNemar's exact test.
+    Assumption", Econometrica 85, 2017). It is two-sided and exact: it uses the
+    distribution over all sign patterns, not a sample of them. If each face is a cluster
+    of its own, this is McNemar's exact test.
 
     Args:
-        differences: Right in the second model minus right in the first, whole numbers.
-            Shape (num_faces,).
-        clusters: Which faces belong together.
+        differences: 1 for faces that only the second model predicts correctly, -1 for
+            faces that only the first does, else 0. Shape (num_faces,).
+        clusters: Clusters of the faces.
 
     Returns:
         The p-value, in (0, 1].
 
     Raises:
-        ValueError: If a difference is no whole number.
+        ValueError: If a cluster's sum of differences is not a whole number.
 
     Example:
     >>> p_value = paired_test([1, 1, 1, 1, -1], Clusters.of([""] * 5))
@@ -415,11 +412,11 @@ def paired_test(differences: Any, clusters: Clusters) -> float:
     sums = clusters.sums(differences)
     if (sums != np.round(sums)).any():
         raise ValueError(
-            "Invalid `differences`. Expected whole numbers, such as right minus right. "
+            "Invalid `differences`. Expected whole numbers, such as 1, 0 and -1. "
             f"Received: a cluster's sum of {sums[sums != np.round(sums)][0]}."
         )
     sizes, counts = np.unique(np.abs(sums[sums != 0]).astype(int), return_counts=True)
-    # Probability of every sum of the differences whose sign is positive.
+    # Probability of each sum of the differences with a positive sign.
     chances = np.ones(1)
     for size, count in zip(sizes, counts, strict=True):
         kernel = np.zeros(size * count + 1)
@@ -431,19 +428,21 @@ def paired_test(differences: Any, clusters: Clusters) -> float:
 
 
 def holm_levels(p_values: Sequence[float], alpha: float = 0.05) -> list[float]:
-    """Returns the level that Holm's procedure holds each p-value against.
+    """Returns the significance level of each test in Holm's procedure.
 
-    Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian
-    Journal of Statistics 6, 1979. From the smallest up, p-values are held against
-    alpha / m, alpha / (m - 1), …; the first that is larger ends it, and those behind it
-    have its level.
+    In ascending order, p-values are compared with alpha / m, alpha / (m - 1), …; all
+    tests after the first larger one have its level.
 
     Args:
-        p_values: Of each test, in [0, 1].
-        alpha: The chance of one false finding or more. Defaults to 0.05.
+        p_values: P-value of each test, in [0, 1].
+        alpha: Family-wise error rate, the probability of one or more false findings.
+            Defaults to 0.05.
 
     Returns:
-        A level for each; what is at most its level is a finding.
+        The level of each test, which is significant if its p-value is at most that.
+
+    Source: Holm, "A Simple Sequentially Rejective Multiple Test Procedure",
+    Scandinavian Journal of Statistics 6, 1979.
 
     Example:
     >>> holm_levels([0.04, 0.001, 0.03], alpha=0.06)
@@ -461,17 +460,16 @@ def holm_levels(p_values: Sequence[float], alpha: float = 0.05) -> list[float]:
 
 @dataclass(frozen=True)
 class VarianceComponents:
-    """Variances of a figure over folds and seeds.
+    """Variances of a metric over folds and seeds.
 
     Attributes:
-        num_folds: Different folds.
-        num_seeds: Different seeds.
-        fold: Variance over folds, other faces to train on and to test on; `None` of
-            one fold.
-        seed: Variance over seeds; `None` where every fold has one.
-        rest: Variance of fold and seed together, beyond both; `None` unless every fold
-            has every seed.
-        note: How they were found and what they leave out, in words.
+        num_folds: Number of different folds.
+        num_seeds: Number of different seeds.
+        fold: Variance over folds; `None` for a single fold.
+        seed: Variance over seeds; `None` if each fold has a single seed.
+        rest: Variance of the interaction of fold and seed; `None` unless each fold has
+            each seed.
+        note: Method and limits of the estimates, in words.
     """
 
     num_folds: int
@@ -498,11 +496,11 @@ class VarianceComponents:
 def variance_components(
     values: Sequence[float], folds: Sequence[Any], seeds: Sequence[Any]
 ) -> VarianceComponents:
-    """Returns the variances of a figure over folds and over seeds.
+    """Returns the variances of a metric over folds and over seeds.
 
-    A table of every fold with every seed is analyzed two-way (both random, a value in
-    each cell), one with gaps one-way: seeds within folds. An estimate below 0, which
-    chance makes of a small variance, is 0 and said to be.
+    If every fold has every seed, by a two-way analysis of variance (both random), else
+    by a one-way analysis of seeds within folds. A negative estimate, which can occur by
+    chance, is set to 0 and noted.
 
     Example:
     >>> found = variance_components([1, 2, 4, 3], [0, 0, 1, 1], [0, 1, 0, 1])
@@ -512,19 +510,21 @@ def variance_components(
     cells = list(zip(folds, seeds, strict=False))
     if not len(values) or not len(values) == len(folds) == len(seeds):
         raise ValueError(
-            "Invalid `values`, `folds` or `seeds`. Expected a value or more, a fold "
+            "Invalid `values`, `folds` or `seeds`. Expected one or more values, a fold "
             f"and a seed for each. Received: {len(values)} values, {len(folds)} folds, "
             f"{len(seeds)} seeds."
         )
     if len(set(cells)) < len(cells):
-        twice = next(cell for cell in cells if cells.count(cell) > 1)
+        fold, seed = next(cell for cell in cells if cells.count(cell) > 1)
         raise ValueError(
             "Invalid `folds` and `seeds`. Expected one value for each fold and seed. "
-            f"Received: fold {twice[0]!r} with seed {twice[1]!r} twice."
+            f"Received: fold {fold!r} with seed {seed!r} twice."
         )
-    by_cell = dict(zip(cells, map(float, values), strict=True))
-    names = list(dict.fromkeys(folds)), list(dict.fromkeys(seeds))
-    counts = len(names[0]), len(names[1])
+    of_fold: dict[Any, dict[Any, float]] = {}
+    for (fold, seed), value in zip(cells, values, strict=True):
+        of_fold.setdefault(fold, {})[seed] = float(value)
+    names = list(dict.fromkeys(seeds))
+    counts = len(of_fold), len(names)
     if len(values) == 1:
         note = "one fold and one seed: no variance is known"
         return VarianceComponents(*counts, None, None, None, note)
@@ -532,13 +532,12 @@ def variance_components(
         note = "one fold: the variance over folds is not known"
         return VarianceComponents(*counts, None, _variance(values), None, note)
     if len(values) == counts[0]:
-        note = "one seed in each fold: the variance over folds holds that over seeds"
+        note = "one seed in each fold: the variance over folds includes that over seeds"
         return VarianceComponents(*counts, _variance(values), None, None, note)
     if len(values) == counts[0] * counts[1]:
-        table = np.array([[by_cell[f, s] for s in names[1]] for f in names[0]])
-        return _two_way(table)
-    return _one_way([[v for (f, _), v in by_cell.items() if f == n] for n in names[0]],
-                    counts[1])  # fmt: skip
+        rows = [[of_seed[name] for name in names] for of_seed in of_fold.values()]
+        return _two_way(np.array(rows))
+    return _one_way([[*of_seed.values()] for of_seed in of_fold.values()], len(names))
 
 
 def _variance(values: Sequence[float]) -> float:
@@ -560,7 +559,7 @@ def _two_way(table: np.ndarray) -> VarianceComponents:
 
 
 def _one_way(groups: Sequence[Sequence[float]], num_seeds: int) -> VarianceComponents:
-    """Returns the components of folds of different seeds, or numbers of them."""
+    """Returns the components of folds with different seeds or numbers of seeds."""
     sizes = np.array([len(group) for group in groups])
     means = np.array([np.mean(group) for group in groups])
     total, count = sizes.sum(), len(groups)
@@ -583,14 +582,14 @@ def _note(how: str, **components: float) -> str:
 
 @dataclass(frozen=True)
 class RunsInterval:
-    """A figure over runs, and its interval.
+    """The mean of a metric over runs, and its interval.
 
     Attributes:
         mean: Mean of the folds' means.
-        low: Lower end; `None` where there is no interval.
+        low: Lower end; `None` if there is no interval.
         high: Upper end.
-        over: What it is an interval over: `"folds"`, `"seeds"` (of a single fold),
-            `"faces"` (people, of a single run) or `""`.
+        over: What the interval is over: `"folds"`, `"seeds"` (of a single fold),
+            `"faces"` (people, for a single run) or `""`.
     """
 
     mean: float
@@ -599,7 +598,7 @@ class RunsInterval:
     over: str
 
     def within(self, low: float, high: float) -> RunsInterval:
-        """Returns it with its ends inside the values that the figure can have."""
+        """Returns it with both ends clipped to the range of the metric."""
         if self.low is None or self.high is None:
             return self
         return replace(self, low=max(self.low, low), high=min(self.high, high))
@@ -612,25 +611,23 @@ def runs_interval(
     test_to_train: float | None = 0.0,
     faces: Estimate | None = None,
 ) -> RunsInterval:
-    """Returns the mean of a figure over runs with the interval that they allow.
+    """Returns the mean of a metric over runs, with an interval if there is one.
 
-    Of several folds it is that of `interval_over_runs` over folds, with Nadeau and
-    Bengio's correction; of one fold the same over its seeds, which says nothing of
-    other faces; of one run the clustered one over its faces, which says nothing of
-    other seeds.
+    With several folds, the interval is over folds, corrected by `test_to_train` (see
+    `interval_over_runs`); there is none if that is unknown, `None`. With a single fold,
+    it is over seeds and ignores the variance over faces; with a single run, it is that
+    of `faces` and ignores the variance over seeds. Equal values have no interval.
     """
-    if len(values) == 1:
-        if faces is None or faces.low is None or faces.high is None:
-            return RunsInterval(float(values[0]), None, None, "")
-        return RunsInterval(float(values[0]), faces.low, faces.high, "faces")
+    if len(values) == 1 and faces is not None and faces.interval is not None:
+        return RunsInterval(float(values[0]), *faces.interval, "faces")
     if len(set(values)) == 1:
         return RunsInterval(float(values[0]), None, None, "")
     if len(set(folds)) == 1:
         return RunsInterval(*interval_over_runs(values), "seeds")
+    found = interval_over_runs(values, folds, test_to_train=test_to_train or 0.0)
     if test_to_train is None:
-        return RunsInterval(interval_over_runs(values, folds)[0], None, None, "")
-    found_ends = interval_over_runs(values, folds, test_to_train=test_to_train)
-    return RunsInterval(*found_ends, "folds")
+        return RunsInterval(found[0], None, None, "")
+    return RunsInterval(*found, "folds")
 
 
 def interval_over_runs(
@@ -640,36 +637,36 @@ def interval_over_runs(
     test_to_train: float = 0.0,
     confidence: float = 0.95,
 ) -> tuple[float, float | None, float | None]:
-    """Returns the mean of a figure over folds and seeds, with its t interval.
+    """Returns the mean of a metric over folds and seeds, with its t interval.
 
-    Seeds of a fold are averaged first: they are not runs on other faces. Folds share
-    training faces, which makes the plain t interval too narrow; `test_to_train` widens
-    it as Nadeau & Bengio do, "Inference for the Generalization Error", Machine Learning
-    52, 2003.
+    Seeds of the same fold are averaged first, as they are tested on the same faces.
+    Folds share training faces, so that the plain t interval is too narrow;
+    `test_to_train` is Nadeau and Bengio's correction.
 
     Args:
-        values: The figure of each run.
-        folds: Test fold of each run; `None` (default) takes every run for its own.
-        test_to_train: Test faces by training faces, 0.25 for five folds. Defaults to 0,
-            which is right for seeds and not for folds.
+        values: Value of the metric for each run.
+        folds: Test fold of each run; `None` (default) makes each run its own fold.
+        test_to_train: Number of test faces divided by training faces, 0.25 for five
+            folds. Defaults to 0, which is correct for seeds but not for folds.
         confidence: Coverage, in (0, 1). Defaults to 0.95.
 
     Returns:
-        `(mean, low, high)`; the ends are `None` of a single fold.
+        `(mean, low, high)`; the ends are `None` for a single fold.
 
     Raises:
-        ValueError: If there is no value, or not one fold for each.
+        ValueError: If there is no value, or not one fold per value.
+
+    Source: Nadeau & Bengio, "Inference for the Generalization Error", Machine Learning
+    52, 2003.
 
     Example:
     >>> interval_over_runs([0.5, 0.7], [0, 0])
     (0.6, None, None)
     """
-    from scipy.stats import t
-
     names = list(range(len(values)) if folds is None else folds)
     if not len(values) or len(names) != len(values):
         raise ValueError(
-            "Invalid `values` or `folds`. Expected a value or more and a fold for "
+            "Invalid `values` or `folds`. Expected one or more values and a fold for "
             f"each. Received: {len(values)} values, {len(names)} folds."
         )
     of_folds = [
@@ -680,14 +677,14 @@ def interval_over_runs(
     if count < 2:
         return mean, None, None
     error = np.std(of_folds, ddof=1) * np.sqrt(1 / count + test_to_train)
-    margin = float(t.ppf((1 + confidence) / 2, count - 1) * error)
+    margin = float(student_quantile(confidence, count - 1) * error)
     return mean, mean - margin, mean + margin
 
 
 def metric_intervals(
     predictions: Predictions, names: Iterable[str], clusters: Clusters
 ) -> dict[str, Estimate]:
-    """Returns metrics with their 95 % intervals over clusters, where defined."""
+    """Returns metrics of arrays with their 95 % intervals over clusters, if defined."""
     found: dict[str, Estimate] = {}
     statistics: list[Metric] = []
     for row in (METRICS[name] for name in names):
@@ -702,24 +699,19 @@ def metric_intervals(
                 values, own = values[chosen], clusters.select(chosen)
             over = proportion_interval if row.aggregation == "share" else mean_interval
             found[row.name] = over(values, own)
-    for row, estimate in _bootstrap_statistics(predictions, statistics, clusters):
-        if estimate.interval is None and estimate.value is not None and row.parts:
-            estimate = _interval_of_parts(row, estimate, predictions, clusters)
-        found[row.name] = estimate
+    if statistics and len(predictions.truth):
+        found |= _bootstrap_statistics(predictions, statistics, clusters)
     return found
 
 
 def _bootstrap_statistics(
     predictions: Predictions, rows: list[Metric], clusters: Clusters
-) -> list[tuple[Metric, Estimate]]:
+) -> dict[str, Estimate]:
     """Returns intervals of statistics of the confusion matrix."""
-    if not rows or not len(predictions.truth):
-        return []
     size = predictions.num_classes
     # One column for each entry of the matrix that contains a face.
     cells = predictions.truth * size + predictions.predicted
     entries, ids = np.unique(cells, return_inverse=True)
-    values = np.eye(len(entries))[ids.reshape(-1)]
 
     def of_sums(row: Metric) -> Callable[[np.ndarray], np.ndarray]:
         def statistic(drawn: np.ndarray) -> np.ndarray:
@@ -732,34 +724,35 @@ def _bootstrap_statistics(
         return statistic
 
     found = bootstrap_intervals(
-        values,
+        np.eye(len(entries))[ids.reshape(-1)],
         {row.name: of_sums(row) for row in rows},
         clusters,
         limits={row.name: row.limits for row in rows},
     )
-    return [(row, found[row.name]) for row in rows]
-
-
-def _interval_of_parts(
-    row: Metric, estimate: Estimate, predictions: Predictions, clusters: Clusters
-) -> Estimate:
-    """Returns the interval if all shares are at their lower, or upper, ends at once."""
-    if clusters.num_clusters < 2 or row.parts is None or row.of_parts is None:
-        return estimate
     correct = predictions.predicted == predictions.truth
-    ends = [
-        # A share of fewer than two clusters can be anything.
-        proportion_interval(correct[faces], clusters.select(faces)).interval or (0, 1)
-        for faces in row.parts(predictions)
-    ]
-    low, high = row.of_parts(np.array(ends, "float64"))
-    return replace(estimate, low=float(low), high=float(high))
+    for row in rows:
+        estimate = found[row.name]
+        if estimate.value is None or estimate.interval or clusters.num_clusters < 2:
+            continue
+        if row.parts is None or row.of_parts is None:
+            continue
+        # All samples are equal: the interval if all shares of correct predictions are
+        # at their lower, or upper, ends. With fewer than two clusters a share can be
+        # anything.
+        ends = [
+            proportion_interval(correct[faces], clusters.select(faces)).interval
+            or (0, 1)
+            for faces in row.parts(predictions)
+        ]
+        low, high = row.of_parts(np.array(ends, "float64"))
+        found[row.name] = replace(estimate, low=float(low), high=float(high))
+    return found
 
 
 def interval_ends(
     predictions: Predictions, names: Iterable[str], clusters: Clusters | None
 ) -> dict[str, tuple[float, float]]:
-    """Returns the ends of the intervals that exist; none without clusters."""
+    """Returns the ends of all defined intervals; an empty dict without clusters."""
     if clusters is None:
         return {}
     found = metric_intervals(predictions, names, clusters)

@@ -42,12 +42,12 @@ def test_who_answers_one_class_is_said_with_the_scores():
         age_group=ages, gender=np.ones(6, int), heads_agree=np.ones(6, bool)
     )
     scores = evaluate_predictions(ages, genders, answers)
-    line = "gender: (almost) every face is predicted male, whatever its label"
+    line = "gender: (almost) every face is predicted as male, regardless of its label"
     assert constant_prediction_warnings(scores.to_dict()) == [line]
     assert f"WARNING: {line}" in format_metrics(scores).splitlines()
     one_age = answers._replace(age_group=np.full(6, 2), gender=genders)
     said = format_metrics(evaluate_predictions(ages, genders, one_age))
-    assert "age group: (almost) every face is predicted 8-12" in said
+    assert "age group: (almost) every face is predicted as 8-12" in said
     assert "WARNING: gender" not in said
 
 

@@ -315,7 +315,7 @@ def test_all_heads_right_and_the_most_probable_group_can_differ_either_way():
     assert (right_group.age.all_heads_accuracy, right_group.age.accuracy) == (0, 1)
     text = format_metrics(right_heads)
     assert "all age heads correct 1.000 *" in text
-    assert text.count("* every age head, thresholded") == 1
+    assert text.count("* all age heads, thresholded") == 1
     assert text.splitlines()[-2].startswith("* ")
     one_head = format_metrics(evaluate_predictions(AGES, GENDERS, DECODED))
     assert "*" not in one_head and "heads" not in one_head
