@@ -1,4 +1,4 @@
-"""Metrics of decoded predictions, logged at the end of an epoch."""
+"""Callbacks that log metrics of decoded predictions at the end of each epoch."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ def labelled_losses(
     labels: Mapping[str, Any],
     encoding: Encoding,
 ) -> dict[str, float]:
-    """Returns a compiled model's losses, each the mean over the faces with a label.
+    """Returns a compiled model's losses, averaged over the labeled faces only.
 
-    Keras has the mean of a batch count as often as the batch has faces, labelled or
-    not. Where few faces have a label, its epoch's figure is another one than the mean
-    over labelled faces: a batch without any label counts as a loss of 0.
+    Keras weights the loss of a batch by its number of faces, labeled or not, so that a
+    batch without labels counts as a loss of 0.
+
+    The keys are `<output>_loss` and, for models without regularizers, `loss`, the sum
+    with the current loss weights. Empty if a column is missing or the losses have
+    another reduction than those of `encoding.losses()`.
     """
     losses = model.loss if isinstance(model.loss, Mapping) else {}
     if not set(encoding.columns) <= set(labels):
@@ -52,7 +55,7 @@ def labelled_losses(
 
 
 def _mean_loss(loss: Any, target: Any, output: Any, weight: np.ndarray) -> float:
-    # `call` and not the loss itself, which divides by the replicas of a strategy.
+    # `call`, since the loss itself divides by the number of replicas of a strategy.
     values = loss.call(
         ops.convert_to_tensor(target, dtype="float32"),
         ops.convert_to_tensor(output, dtype="float32"),
@@ -63,32 +66,32 @@ def _mean_loss(loss: Any, target: Any, output: Any, weight: np.ndarray) -> float
 
 
 class DecodedAccuracy(keras.callbacks.Callback):
-    """Adds the accuracy of decoded answers to the logs of every epoch.
+    """Logs the accuracy of decoded predictions after each epoch.
 
-    Keras' own metrics see one output at a time. Whether an age group is right depends
-    on all its heads, so this callback predicts the validation faces once more after
-    each epoch, decodes, and logs
+    Keras' own metrics see one output at a time, but an age group may be decoded from
+    several. This callback predicts the validation faces once more, decodes, and logs:
 
-    - `val_gender_accuracy` and `val_age_accuracy`, the same for every encoding,
-    - `val_age_all_heads_accuracy`, where a face counts as right only if every age head
-      is (the report's figure for ordinal encodings),
-    - `val_age_mean_absolute_error`, in years, where labels have `age_years`,
-    - `val_mean_accuracy`, the mean of the first two, which the report's ResNets are
-      selected by.
+    - `val_gender_accuracy` and `val_age_accuracy`, comparable between encodings;
+    - `val_age_all_heads_accuracy`, the share of faces with all age heads correct (the
+      report's accuracy of ordinal encodings);
+    - `val_age_mean_absolute_error` in years, if the labels have `age_years`;
+    - `val_mean_accuracy`, the mean of gender and age accuracy, by which the report's
+      ResNets are selected.
 
-    It also replaces `val_loss` and `val_<output>_loss` by means over the faces with a
-    label, which Keras' own are not: they count batches by their faces, with and without
-    one. That takes a model compiled with `encoding.losses()` and labels of all the
-    encoding's columns; a model with regularizers keeps Keras' `val_loss`.
+    It also replaces Keras' `val_loss` and `val_<output>_loss` by means over labeled
+    faces; Keras weights batches by all their faces. This requires a model compiled with
+    `encoding.losses()` and labels for all of the encoding's columns; `val_loss` of a
+    model with regularizers stays as it is.
 
-    Put it before callbacks that monitor one of these. Figures whose labels or heads do
-    not exist are not logged. `DecodedMetrics` logs the other figures of `evaluate` too.
+    Put it before callbacks that monitor these metrics. Metrics without labels or heads
+    are not logged. `DecodedMetrics` logs all other metrics of `evaluate` as well.
 
     Args:
-        dataset: Batches whose first element is the images, in the order of `labels`.
-        labels: `age_group`, `gender` and further columns of those faces, as
-            `read_labels` has them, -1 where unknown. Shape (num_faces,) each.
-        encoding: What decodes the model's outputs.
+        dataset: Batches of validation data in the order of `labels`; the first element
+            of a batch is the images.
+        labels: `age_group`, `gender` and the encoding's other columns, as `read_labels`
+            returns them, -1 if unknown. Shape (num_faces,) each.
+        encoding: The model's encoding.
 
     Example:
     >>> callback = DecodedAccuracy(val_ds, labels, encoding)  # doctest: +SKIP
@@ -111,21 +114,17 @@ class DecodedAccuracy(keras.callbacks.Callback):
             outputs = self.model.predict(self.images, verbose=0)
         else:
             outputs = self._local.predict(self.images)
-        figures = self.figures(outputs)
+        found = self.metrics(outputs)
         if logs is None:
             return
-        logs.update({f"val_{name}": value for name, value in figures.items()})
+        logs.update({f"val_{name}": value for name, value in found.items()})
         losses = labelled_losses(self.model, outputs, self.labels, self.encoding)
         for name, value in losses.items():
             if f"val_{name}" in logs:
                 logs[f"val_{name}"] = value
 
-    def figures(self, outputs: Mapping[str, Any]) -> dict[str, float]:
-        """Returns what is logged of the decoded answers, without the prefix.
-
-        Args:
-            outputs: Output name -> predictions. Shape (num_faces, units) each.
-        """
+    def metrics(self, outputs: Mapping[str, Any]) -> dict[str, float]:
+        """Returns the logged metrics of the model's outputs, without the prefix."""
         return decoded_accuracies(outputs, self.labels, self.encoding)
 
 
@@ -134,44 +133,40 @@ def decoded_accuracies(
 ) -> dict[str, float]:
     """Returns the accuracies that `DecodedAccuracy` logs, without the prefix."""
     decoded = encoding.decode(outputs)
-    accuracies = {}
     found = {}
-    for name, answer in (("gender", decoded.gender), ("age_group", decoded.age_group)):
-        truth = np.asarray(labels[name])
-        if answer is None or not (truth != MISSING).any():
-            continue
+    targets = {"gender": decoded.gender, "age_group": decoded.age_group}
+    for column, predicted in targets.items():
+        truth = np.asarray(labels[column])
         known = truth != MISSING
-        right = ops.convert_to_numpy(answer) == truth
-        found[name] = right, known
-        short = name.removesuffix("_group")
-        accuracies[f"{short}_accuracy"] = float(right[known].mean())
-    if "age_group" in found and encoding.question is not None:
-        right, known = found["age_group"]
-        agree = ops.convert_to_numpy(decoded.heads_agree)
-        counted = ops.convert_to_numpy(decoded.median_age_group)
-        story = (counted == np.asarray(labels["age_group"])) & agree
-        accuracies["age_all_heads_accuracy"] = float(story[known].mean())
+        if predicted is None or not known.any():
+            continue
+        correct = ops.convert_to_numpy(predicted) == truth
+        found[f"{column.removesuffix('_group')}_accuracy"] = float(
+            correct[known].mean()
+        )
+        if column == "age_group" and encoding.question is not None:
+            median = ops.convert_to_numpy(decoded.median_age_group)
+            agree = ops.convert_to_numpy(decoded.heads_agree)
+            all_correct = (median == truth) & agree
+            found["age_all_heads_accuracy"] = float(all_correct[known].mean())
+    means = [value for name, value in found.items() if "all_heads" not in name]
     years = np.asarray(labels.get("age_years", np.nan), "float64")
     if decoded.age_years is not None and (known := years >= 0).any():
         errors = np.abs(ops.convert_to_numpy(decoded.age_years) - years)
-        accuracies["age_mean_absolute_error"] = float(errors[known].mean())
-    means = [
-        accuracies[n] for n in ("gender_accuracy", "age_accuracy") if n in accuracies
-    ]
+        found["age_mean_absolute_error"] = float(errors[known].mean())
     if means:
-        accuracies["mean_accuracy"] = float(np.mean(means))
-    return accuracies
+        found["mean_accuracy"] = float(np.mean(means))
+    return found
 
 
 class AgeLossLogger(keras.callbacks.Callback):
-    """Adds `val_age_loss` to the logs where several heads share the age group.
+    """Logs `val_age_loss` of encodings with several age heads.
 
-    It is the mean of the age heads' losses, weighted by their loss weights: the models
-    that a recipe keeps for age are chosen by it. Put it before callbacks that monitor
-    it.
+    It is the mean of the age heads' losses, weighted by their loss weights, to select
+    checkpoints by. Put it before callbacks that monitor it.
 
     Args:
-        loss_weights: Age head -> weight, not all of them 0.
+        loss_weights: Age head -> weight; at least one is above 0.
 
     Example:
     >>> total = AgeLossLogger({"age1": 1.0, "age2": 3.0})
@@ -198,40 +193,37 @@ class AgeLossLogger(keras.callbacks.Callback):
 
 
 class DecodedMetrics(DecodedAccuracy):
-    """Adds every figure of the decoded answers to the logs of every epoch.
+    """Logs all metrics of decoded predictions after each epoch.
 
-    For encodings whose answers come from several outputs (`age1` … `age8`): a metric
-    in `compile` sees one of them, so that `detailed_metrics` has none about age there.
-    This callback takes the place of `DecodedAccuracy`: it predicts the validation faces
-    once more after each epoch and logs, beside what `DecodedAccuracy` does,
-    `val_<head>_<metric>` for the metrics of `detailed_metrics`, of every head:
+    Use it for encodings that decode a prediction from several outputs (`age1` …
+    `age8`): a metric in `compile` sees only one of them, so that `detailed_metrics` has
+    none for age. In addition to what `DecodedAccuracy` does, this callback logs
+    `val_<head>_<metric>` for the metrics of `detailed_metrics` and each head:
     `val_age_one_off_accuracy`, `val_age_quadratic_kappa`, `val_gender_f1` and so on.
-    Figures without a labelled face are not logged. Where both have a name
-    (`val_age_mean_absolute_error` of a years head) it is what `DecodedAccuracy` logs.
+    Metrics without labeled faces are not logged. If a name occurs twice
+    (`val_age_mean_absolute_error` of a years head), the value is that of
+    `DecodedAccuracy`.
 
     Args:
-        dataset: As for `DecodedAccuracy`.
-        labels: As there: `age_group`, `gender` and the columns of the encoding's heads.
-        encoding: What decodes the model's outputs.
+        dataset: Batches of validation data, as for `DecodedAccuracy`.
+        labels: `age_group`, `gender` and the columns of the encoding's heads, as for
+            `DecodedAccuracy`.
+        encoding: The model's encoding.
 
     Example:
     >>> callback = DecodedMetrics(val_ds, labels, encoding)  # doctest: +SKIP
     """
 
-    def figures(self, outputs: Mapping[str, Any]) -> dict[str, float]:
-        """Returns what is logged of the decoded answers, without the prefix.
-
-        Args:
-            outputs: Output name -> predictions. Shape (num_faces, units) each.
-        """
+    def metrics(self, outputs: Mapping[str, Any]) -> dict[str, float]:
+        """Returns the logged metrics of the model's outputs, without the prefix."""
         found = decoded_metrics(outputs, self.labels, self.encoding)
-        return found | super().figures(outputs)
+        return found | super().metrics(outputs)
 
 
 def decoded_metrics(
     outputs: Mapping[str, Any], labels: Mapping[str, Any], encoding: Encoding
 ) -> dict[str, float]:
-    """Returns the figures that `DecodedMetrics` adds, without the prefix."""
+    """Returns the metrics that `DecodedMetrics` adds, without the prefix."""
     given = (labels["age_group"], labels["gender"], labels)
     targets, weights = encoding.encode(*given), encoding.sample_weights(*given)
     found = {}

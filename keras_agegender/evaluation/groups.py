@@ -138,7 +138,7 @@ def extra_tasks(table: pd.DataFrame, encoding: Encoding) -> dict[str, tuple[str,
 
 
 def shown_tasks(tasks: Sequence[str]) -> list[str]:
-    """Returns gender, age group and extra tasks, the latter if there are at most two."""
+    """Returns gender, age group and, if there are at most two, the extra tasks."""
     extra = [task for task in tasks if task not in TASKS]
     return [t for t in tasks if t in TASKS or len(extra) <= MAX_EXTRA_TASKS]
 

@@ -53,7 +53,7 @@ def occlusion_map(
         )
     if steps < 2 or not 0 < square <= 1:
         raise ValueError(
-            "Invalid `steps` or `square`. Expected 2 or more steps, and a side in (0, 1]. "
+            "Invalid `steps` or `square`. Expected steps >= 2, and a square in (0, 1]. "
             f"Received: steps={steps}, square={square}."
         )
     height, width = image.shape[:2]
@@ -72,7 +72,7 @@ def occlusion_map(
 
 
 def draw_occlusion(image: np.ndarray, drop: np.ndarray, size: int = 224) -> Any:
-    """Returns an RGB image with its occlusion map over it, red where the drop is high."""
+    """Draws an occlusion map over an RGB image, red where the drop is high."""
     import matplotlib
 
     base = Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS)

@@ -114,12 +114,11 @@ class Estimate:
         high: float | None = None,
     ) -> Estimate:
         """Returns the estimate of a value, with an interval if both ends are given."""
-        return cls(
-            *(None if x is None else float(x) for x in (value, low, high)),
-            num_faces=len(clusters.ids),
-            num_clusters=clusters.num_clusters,
-            largest_share=clusters.largest_share,
+        value, low, high = (
+            None if number is None else float(number) for number in (value, low, high)
         )
+        counts = len(clusters.ids), clusters.num_clusters, clusters.largest_share
+        return cls(value, low, high, *counts)
 
 
 def mean_interval(
