@@ -530,7 +530,7 @@ def make_train_dataset(
             augmentation layers. Defaults to `None`.
         mixup: Parameter alpha of mixup (Zhang et al. 2018, arXiv 1710.09412): every
             batch is mixed with itself in reverse, by a share drawn from
-            Beta(alpha, alpha), images and targets alike; see `mix_pairs`. 0 (default)
+            Beta(alpha, alpha), images and targets alike. 0 (default)
             mixes nothing.
         epochs: `None` (default) makes a dataset of one epoch, which every pass shuffles
             anew. Numbers of epochs make one of all of them in a row, for `fit` with

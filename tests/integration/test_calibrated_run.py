@@ -163,17 +163,17 @@ def test_the_command(run, tmp_path, capsys):
     assert copy.calibration().by == "gender"
 
 
-def test_too_few_faces_are_said_by_calibrate_and_evaluate(run, tmp_path, capsys):
+def test_calibrate_and_evaluate_warn_of_too_few_faces(run, tmp_path, capsys):
     """Sets that are wrong for 5 % need 19 faces; there are 8."""
     copy = RunDirectory(tmp_path / "run")
     shutil.copytree(run.path, copy.path)
-    said = "WARNING: gender sets: too few faces (8) for 95%: sets contain every class; "
-    said += "at least 19 needed"
+    text = "gender sets: too few faces (8) for 95%: sets contain every class; "
+    text += "at least 19 needed"
     with pytest.warns(UserWarning) as warned:
         calibrate(copy, alpha=0.05)
     own = [w for w in warned if w.filename == __file__]  # the caller's line
-    assert said in [f"WARNING: {w.message}" for w in own]
+    assert text in [str(w.message) for w in own]
     assert cli.main(["calibrate", str(copy.path), "--alpha", "0.05"]) == 0
-    assert said in capsys.readouterr().out.splitlines()
+    assert f"warning: {text}" in capsys.readouterr().err.splitlines()
     assert cli.main(["evaluate", str(copy.path)]) == 0
-    assert said in capsys.readouterr().out.splitlines()
+    assert f"WARNING: {text}" in capsys.readouterr().out.splitlines()

@@ -284,7 +284,7 @@ def test_an_interrupted_run_goes_on_to_the_same_model(prepared, tmp_path, monkey
         (["loss_weights={gendr=1.0}"], "'gender'"),
         (["loss_weight_changes=[{set={gender=1.0}}]"], "exactly one of"),
         (["training.epoch=3"], "unknown key 'training.epoch'"),
-        (["training.epochs=many"], "Expected int"),
+        (["training.epochs=many"], "valid integer"),
     ],
 )
 def test_recipes_that_cannot_be_trained(prepared, tmp_path, settings, message):
@@ -470,7 +470,7 @@ def test_exports_are_not_replaced_unasked(run, exported, tmp_path):
     with pytest.raises(ValueError, match="an export in .* already"):
         export(run, exported)
     (tmp_path / "mine").write_text("mine", "utf-8")
-    with pytest.raises(ValueError, match="holds no export"):
+    with pytest.raises(ValueError, match="contains no export"):
         export(run, tmp_path, overwrite=True)
     with pytest.raises(ValueError, match="not a run directory"):
         export(tmp_path / "nowhere", tmp_path / "out")
