@@ -1,4 +1,4 @@
-"""What a process prints: framework logs and progress bars."""
+"""Console output: framework logs and progress bars."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DATASETS_LINE = re.compile(
 
 
 def quiet_tensorflow() -> None:
-    """Sets TensorFlow's log level, and drops its start-up lines when it is imported.
+    """Sets TensorFlow's log level and suppresses its startup messages.
 
     Does nothing if TensorFlow is imported already, or if the lines are asked for by
     `AGEGENDER_FRAMEWORK_LOGS=1` or by TensorFlow's own `TF_CPP_MIN_LOG_LEVEL`.
@@ -76,7 +76,7 @@ class _QuietImport(importlib.abc.MetaPathFinder):
 
 @contextlib.contextmanager
 def _filtered_stderr() -> Iterator[None]:
-    """Holds back what is written to file descriptor 2, then prints all other lines."""
+    """Captures file descriptor 2, then prints the lines that are not filtered."""
     stderr = os.dup(2)
     try:
         with tempfile.TemporaryFile() as held:
@@ -101,7 +101,7 @@ def _flush() -> None:
 
 
 def quiet_datasets() -> None:
-    """Drops the lines that TensorFlow Datasets logs about its own code, no others."""
+    """Suppresses log messages of TensorFlow Datasets about its own code."""
     logger = logging.getLogger("absl")
     if not _lines_wanted() and _is_not_about_itself not in logger.filters:
         logger.addFilter(_is_not_about_itself)
@@ -123,7 +123,7 @@ def progress_bar(
     shown: bool = True,
     keep: bool = True,
 ) -> Any:
-    """Returns a tqdm bar that is calm where nobody watches it.
+    """Returns a tqdm progress bar that updates rarely if stderr is not a terminal.
 
     On a terminal it moves once a second; elsewhere, in a log file for instance, there
     is no bar but a line of its own every 20 seconds.
@@ -146,7 +146,7 @@ def progress_bar(
 
 
 class _Lines:
-    """Takes what tqdm writes over its last text, and writes a line for each text."""
+    """Writes each update of a tqdm bar on a line of its own."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -157,5 +157,5 @@ class _Lines:
             self._stream.write(f"{line}\n")
 
     def flush(self) -> None:
-        """Writes what waits."""
+        """Writes a line; skips updates that only clear the bar."""
         self._stream.flush()

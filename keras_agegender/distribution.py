@@ -1,4 +1,4 @@
-"""Distribution: one training over several devices and several processes.
+"""Distributed training over several devices and processes.
 
 TensorFlow trains on all GPUs of one machine (MirroredStrategy). JAX trains on all local
 devices and, where the environment says so, on several machines: `keras.distribution`
@@ -40,7 +40,7 @@ GRACE = 3.0  # seconds that the first process, whom JAX needs, outlives a failed
 
 
 def initialize_processes() -> None:
-    """Joins the processes that the environment speaks of, if it does.
+    """Initializes multi-process training if the environment variables request it.
 
     Call it before anything touches a device.
     """
@@ -63,7 +63,7 @@ def initialize_processes() -> None:
 
 
 def process_index() -> int:
-    """Returns which of the processes this is, from 0 on."""
+    """Returns the index of this process, starting at 0."""
     jax = _jax()
     return 0 if jax is None else jax.process_index()
 
@@ -75,7 +75,7 @@ def process_count() -> int:
 
 
 def wait_for_all(name: str) -> None:
-    """Returns when every process has come here."""
+    """Blocks until every process has called it."""
     if process_count() > 1:
         from jax.experimental import multihost_utils
 
@@ -84,7 +84,7 @@ def wait_for_all(name: str) -> None:
 
 @contextlib.contextmanager
 def abort_all_on_error() -> Iterator[None]:
-    """Work of several processes, of which none waits for one that has failed.
+    """Context in which the failure of one process ends all processes.
 
     An error in one of them is raised there. In all others a line on stderr names that
     process and its error, and they end with exit code 1, wherever they are: a process
@@ -110,7 +110,7 @@ def abort_all_on_error() -> Iterator[None]:
 
 
 def _key_value_store() -> Any:
-    """Returns what JAX's processes share texts by; `None` with a single process."""
+    """Returns JAX's distributed key-value store; `None` for a single process."""
     if process_count() == 1:
         return None
     from jax._src import distributed  # there is no public way to it
@@ -119,7 +119,7 @@ def _key_value_store() -> Any:
 
 
 def _watch(store: Any, done: threading.Event, heard: threading.Event) -> None:
-    """Ends this process once another one has failed."""
+    """Ends this process when another one has failed."""
     while not done.is_set():
         try:
             text = store.blocking_key_value_get(FAILURE_KEY, 500)
@@ -139,7 +139,7 @@ def _watch(store: Any, done: threading.Event, heard: threading.Event) -> None:
 
 
 def _tell(store: Any, error: BaseException) -> None:
-    """Says to the other processes that this one has failed; waits until they know."""
+    """Reports this process' failure to the others and waits until they have read it."""
     reason = one_line(error, 500)
     text = f"{process_index()} {type(error).__name__}: {reason}"
     # JAX says goodbye to all processes at exit, and aborts where they do not answer.
@@ -193,7 +193,7 @@ def num_shards() -> int:
 
 @contextlib.contextmanager
 def no_distribution() -> Iterator[None]:
-    """Turns the distribution off for work that one process does alone.
+    """Disables the distribution for work that a single process does.
 
     When Keras saves a model, it creates an optimizer variable. Under a distribution all
     processes must create it together, so a process that saves alone would wait forever.
@@ -212,7 +212,7 @@ def no_distribution() -> Iterator[None]:
 
 
 class LocalPrediction:
-    """Predicts on this process' first device, whatever the model is distributed over.
+    """Predicts on this process' first device, even if the model is distributed.
 
     Keras' `predict` under a distribution gives arrays that no process sees whole, and
     takes just batches that can be cut.

@@ -1,4 +1,4 @@
-"""Texts of errors: one line, and what a misspelled name was meant to be."""
+"""Error messages: one-line texts and suggestions for misspelled names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def did_you_mean(name: object, known: Iterable[str], prefix: str = "") -> str:
 
 
 def one_line(error: BaseException, most: int | None = None) -> str:
-    """Returns an error's message on one line; its type's name where there is none.
+    """Returns an error's message on one line, or its type's name if it has no message.
 
     Example:
     >>> one_line(ValueError("two " + chr(10) + " lines"))

@@ -85,7 +85,7 @@ def exclusive_lock(lock: Path, refusal: str) -> Iterator[None]:
 
 
 def write_bytes(file: Path, content: bytes, *, durable: bool = True) -> None:
-    """Writes a file, whole or not at all."""
+    """Writes a file atomically."""
     with atomic_write(file, durable=durable) as partial:
         partial.write_bytes(content)
 
@@ -94,7 +94,7 @@ def write_bytes(file: Path, content: bytes, *, durable: bool = True) -> None:
 def disk_errors(target: Path) -> Iterator[None]:
     """Turns TensorFlow's errors about a full or read-only disk into an `OSError`.
 
-    TensorFlow does not raise `OSError` here, and TensorFlow Datasets may wrap its error.
+    TensorFlow does not raise `OSError`, and TensorFlow Datasets may wrap its error.
     """
     try:
         yield
@@ -106,7 +106,7 @@ def disk_errors(target: Path) -> Iterator[None]:
 
 
 def read_regular(file: str | Path) -> bytes:
-    """Reads a file; refuses pipes, which may block, and devices, which may never end."""
+    """Reads a regular file; pipes and devices are an error, as they may never end."""
     path = Path(file)
     if not path.is_file() and not path.is_dir() and path.exists():
         raise OSError(errno.EINVAL, "a pipe or a device, not a file", str(file))
@@ -114,17 +114,17 @@ def read_regular(file: str | Path) -> bytes:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Writes a UTF-8 text file, whole or not at all."""
+    """Writes a file atomically."""
     write_bytes(file, text.encode("utf-8"))
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Writes a JSON file, whole or not at all."""
+    """Writes a file atomically."""
     write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(file: Path, remedy: str = "Put it back, or remove it.") -> Any:
-    """Reads a JSON file; `remedy` says what to do about a damaged one."""
+    """Reads a JSON file; `remedy` is part of the error about a damaged one."""
     if file.exists() and not file.is_file():  # a pipe may block
         raise ValueError(f"{file} is no regular file. {remedy}")
     try:
@@ -143,7 +143,8 @@ RESERVED_NAMES_TEXT = (
 FILE_NAME = re.compile(RESERVED_NAMES_PATTERN + r"[^\W_][\w .+()-]{0,99}(?<![. ])")
 FILE_NAME_RULE = (
     "a name of at most 100 letters, digits, spaces and '_', '.', '+', '-', '(' or ')' "
-    f"that begins with a letter or digit, ends with no space or '.', and is {RESERVED_NAMES_TEXT}"
+    f"that begins with a letter or digit, ends with no space or '.', and is "
+    f"{RESERVED_NAMES_TEXT}"
 )
 
 
@@ -189,7 +190,7 @@ def check_output_dir(
 def replace_directory(new: Path, directory: Path) -> None:
     """Moves a finished folder to its final name, replacing an older one.
 
-    The older folder is moved aside first and removed last, so that at least one complete
+    The older folder is moved aside first and removed last, so that one complete
     folder always exists, and never an incomplete one under the final name.
     """
     aside = directory.with_name(directory.name + ".replaced")
@@ -217,7 +218,7 @@ def directory_hash(directory: Path, pattern: str = "*.tfrecord*") -> str:
 
 
 def versions() -> dict[str, str]:
-    """Returns Python's and the packages' versions, those installed."""
+    """Returns the versions of Python and of the installed packages."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -242,7 +243,7 @@ def _hash(files: Iterable[Path], with_names: bool) -> str:
 
 
 def sync_to_disk(file: Path) -> None:
-    """Waits until a file's content is on the disk, safe from a power failure."""
+    """Flushes a file to disk."""
     descriptor = os.open(file, os.O_RDWR)
     try:
         os.fsync(descriptor)
@@ -269,7 +270,7 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` found.
+    """The result of `verify`.
 
     Attributes:
         directory: The folder or file.
@@ -408,7 +409,7 @@ def check_sizes(directory: Path, remedy: str, besides: Collection[str] = ()) -> 
 
 
 def write_checksums(directory: Path, names: Collection[str] | None = None) -> None:
-    """Writes checksums.json, once all files are written."""
+    """Writes checksums.json after all other files."""
     files = {
         name: {"bytes": file.stat().st_size, "sha256": file_hash(file)}
         for name, file in sorted(_walk(directory))
@@ -425,8 +426,8 @@ def _read(directory: Path) -> tuple[dict[str, tuple[int, str]], bool]:
     file = directory / CHECKSUMS_FILE
     if not file.is_file():
         raise ValueError(
-            f"{directory} contains no {CHECKSUMS_FILE}. Expected a prepared dataset, an "
-            "export, a finished run, or an ONNX or LiteRT file."
+            f"{directory} contains no {CHECKSUMS_FILE}. Expected a prepared dataset, "
+            "an export, a finished run, or an ONNX or LiteRT file."
         )
     content: Any = read_json(file)
     try:
@@ -455,7 +456,7 @@ def _walk(directory: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _unsafe(directory: Path, name: str) -> str:
-    """Returns why a name may not be read in a folder; empty if it may."""
+    """Returns why reading a name in a folder is unsafe, or an empty string."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name:
         return "a path out of the folder"

@@ -74,7 +74,7 @@ class AgeGroups:
         return tuple((low + high) / 2 for low, high in self.bounds)
 
     def from_years(self, years: float, unmapped_ages: str = "drop") -> int:
-        """Returns the id of the group an age lies in.
+        """Returns the id of the group that contains an age.
 
         Args:
             years: Age in completed years, 0 to 130; a fraction counts for the whole
@@ -103,7 +103,7 @@ class AgeGroups:
         return MISSING
 
     def from_text(self, text: str) -> int | None:
-        """Returns the id of the group of a label, `None` for any other text.
+        """Returns the id of the group with this label, or `None` if no group has it.
 
         Labels are names and bounds: `"adult"`, `"20-29"`, `"(20, 29)"`, `"70+"`.
         """

@@ -1,4 +1,4 @@
-"""A run directory: everything one training leaves behind, and how to read it again."""
+"""The run directory: the files that a training run writes."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ class RunDirectory:
         return self.path / "last.keras"
 
     def model_file(self, which: str = "best") -> Path:
-        """Returns the file of `"best"`, `"last"` or a model kept under another name."""
+        """Returns the file of the `"best"`, `"last"` or a named checkpoint."""
         name = which if which in ("best", "last") else f"best_{which}"
         return self.path / f"{name}.keras"
 
     def checkpoint_info(self, which: str = "best") -> dict[str, Any]:
-        """Returns `epoch` (from 0), `monitor`, `mode` and `value` of a kept model.
+        """Returns `epoch` (from 0), `monitor`, `mode` and `value` of a checkpoint.
 
         Args:
             which: `"best"`, or the name of a model that the recipe keeps.
@@ -92,7 +92,7 @@ class RunDirectory:
         return self.checkpoint_info()["epoch"]
 
     def describe_model(self, which: str = "best") -> dict[str, Any]:
-        """Returns which of all models this is, for whoever reads its scores.
+        """Returns a description of a checkpoint and how it was selected.
 
         Args:
             which: `"best"`, `"last"`, or the name of a model that the recipe keeps.
@@ -119,7 +119,7 @@ class RunDirectory:
 
     @property
     def faces_file(self) -> Path:
-        """Key, subject and picture hash of every face of its dataset."""
+        """Key, subject and image hash of every face of its dataset."""
         return self.path / "faces.csv.gz"
 
     @property
@@ -138,12 +138,12 @@ class RunDirectory:
 
     @property
     def terms_file(self) -> Path:
-        """What the weights may be used for; it travels into exports."""
+        """The license and limits of the weights, which exports include."""
         return self.path / "terms.json"
 
     @property
     def backup(self) -> Path:
-        """Folder of the training state, there while a run is unfinished."""
+        """Folder of the training state; it exists until the run is finished."""
         return self.path / "backup"
 
     @classmethod
@@ -164,7 +164,7 @@ class RunDirectory:
         return run
 
     def check_folder(self) -> None:
-        """Makes sure that a run can be made, or lies, in the folder.
+        """Checks that the folder can hold a run or already holds one.
 
         Raises:
             ValueError: If it is a file, or a folder of other things.
@@ -173,7 +173,7 @@ class RunDirectory:
         check_output_dir(self.path, "run.json", "run", besides=(".lock",))
 
     def has_trained(self) -> bool:
-        """Returns whether an epoch was trained, of what it begins with too."""
+        """Returns whether at least one epoch was trained, pretraining included."""
         if self.info().get("status") == "finished" or self.backup.is_dir():
             return True
         pretraining = RunDirectory(self.path / "pretraining")
@@ -182,7 +182,7 @@ class RunDirectory:
         )
 
     def recipe(self) -> Recipe:
-        """Returns the resolved recipe; an empty file would be one of defaults."""
+        """Returns the resolved recipe; an empty file is an error."""
         from keras_agegender.recipes.loading import load_recipe
 
         if not self.recipe_file.read_text("utf-8").strip():
@@ -190,12 +190,12 @@ class RunDirectory:
         return load_recipe(self.recipe_file)
 
     def info(self) -> dict[str, Any]:
-        """Returns what run.json says; empty before the run began."""
+        """Returns the content of run.json; empty before the run has started."""
         file = self.path / "run.json"
         return read_json(file, ANEW) if file.is_file() else {}
 
     def update_info(self, **changes: Any) -> None:
-        """Writes changes to run.json, whole or not at all."""
+        """Writes a file atomically."""
         write_json(self.path / "run.json", {**self.info(), **changes})
 
     def pixels(self) -> Preprocessing | None:
@@ -239,7 +239,7 @@ class RunDirectory:
         return found
 
     def load_model(self, which: str = "best") -> Any:
-        """Returns a trained Keras model: `"best"`, `"last"` or one kept by name.
+        """Returns a trained Keras model: `"best"`, `"last"` or a named checkpoint.
 
         Raises:
             ValueError: If the run has no such model.
@@ -267,7 +267,7 @@ class RunDirectory:
             yield
 
     def check_space(self, num_bytes: int) -> None:
-        """Makes sure that the folder can be written and has room for so much.
+        """Checks that the folder is writable and has enough free space.
 
         Raises:
             ValueError: If the disk has less room than that.
@@ -302,7 +302,7 @@ class Checkpoint(NamedTuple):
 
 
 def find_checkpoint(model: RunDirectory | str | Path) -> Checkpoint:
-    """Returns the checkpoint that a path stands for: a run's best, or a `.keras` file.
+    """Returns the checkpoint at a path: a run's best one, or a `.keras` file.
 
     A `.keras` file in a run directory belongs to that run, with its encoding,
     preprocessing and terms. Every command that takes a model resolves it here.

@@ -141,7 +141,7 @@ COUNTERS: dict[type, tuple[str, ...]] = {
 
 
 class RunBackup(keras.callbacks.Callback):
-    """Saves everything that training needs to go on, after every epoch.
+    """Saves the training state after every epoch, to resume from it.
 
     Put it last: it saves what the callbacks before it have counted, and restores that
     when training starts again. Weights, the optimizer's state, loss weights and the
@@ -173,7 +173,7 @@ class RunBackup(keras.callbacks.Callback):
         self._state: Any = self._read_state()
 
     def _read_state(self) -> dict[str, Any] | None:
-        """Returns what was saved last, its weights whole; `None` before the first."""
+        """Returns the last saved state after checking its weights, or `None`."""
         file = self.directory / STATE_FILE
         if not file.is_file():
             return None
@@ -195,12 +195,12 @@ class RunBackup(keras.callbacks.Callback):
 
     @property
     def first_epoch(self) -> int:
-        """The epoch to resume with, 0 where nothing is saved."""
+        """The epoch to resume with, 0 without a saved state."""
         return self._state["epoch"] + 1 if self._state else 0
 
     @property
     def stopped(self) -> bool:
-        """Whether training had stopped by itself when it was saved."""
+        """Whether the saved training had been stopped early."""
         return bool(self._state and self._state["stopped"])
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -256,7 +256,7 @@ class RunBackup(keras.callbacks.Callback):
                 old.unlink()
 
     def _counting(self) -> dict[str, keras.callbacks.Callback]:
-        """Returns unique name -> callback, of those that count."""
+        """Returns the callbacks with counters, by unique name."""
         named: dict[str, keras.callbacks.Callback] = {}
         for callback in self.callbacks:
             if _counters(callback):
@@ -278,5 +278,5 @@ def _random_state(model: keras.Model) -> list[keras.Variable]:
 
 
 def _plain(value: Any) -> Any:
-    """Returns a number that JSON can hold; Keras begins with infinities."""
+    """Returns a plain number; Keras initializes some counters with infinity."""
     return None if value is None else float(value) if hasattr(value, "dtype") else value

@@ -1,4 +1,4 @@
-"""One line per epoch, instead of two figures for each output."""
+"""Prints one line per epoch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MOST_WEIGHTS = 3
 
 
 class EpochLogger(keras.callbacks.Callback):
-    """Reports an epoch in one line, and changes of loss weights in one before it.
+    """Prints one line per epoch, after one about changed loss weights.
 
     Keras' own line names two figures for each output, about twenty for nine outputs.
     All of them are in history.csv. On a terminal, a bar shows the steps of the running
@@ -64,7 +64,7 @@ class EpochLogger(keras.callbacks.Callback):
         )
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Moves the bar."""
+        """Updates the progress bar."""
         if self._bar is not None:
             self._bar.update()
 

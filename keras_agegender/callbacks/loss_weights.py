@@ -184,7 +184,7 @@ class LossWeightState(keras.metrics.Metric):
             store[str(index)] = ops.convert_to_numpy(variable.value)
 
     def load_own_variables(self, store: Any) -> None:
-        """Restores a checkpoint before the first epoch; one without weights is skipped."""
+        """Restores a checkpoint before the first epoch, if it contains weights."""
         if self.used or not store.keys():
             return
         if len(store.keys()) != len(self.variables):

@@ -15,7 +15,7 @@ UNUSABLE = 2
 
 
 def add_reader_options(parser: argparse.ArgumentParser, reader: Reader) -> None:
-    """Adds what a reader reads, and its options."""
+    """Adds the inputs and options of a reader."""
     name, text = reader.source
     parser.add_argument(name, metavar=name.upper(), help=text)
     _register_types(parser)
@@ -29,7 +29,7 @@ def _register_types(parser: argparse.ArgumentParser) -> None:
 
 
 def read_source(reader: Reader, arguments: argparse.Namespace) -> tuple[Any, Any]:
-    """Returns the manifest and report of the options that were given."""
+    """Returns the manifest and report of a source from parsed options."""
     path = getattr(arguments, reader.source[0])
     return reader.read(path, **keywords(reader.options, arguments))
 
@@ -91,11 +91,11 @@ def add_prepare(verbs: Any) -> None:
         )
         add_reader_options(source, reader)
         _add_crop_options(source)
-        source.add_argument("--out", required=True, help="folder to make")
+        source.add_argument("--out", required=True, help="output folder")
         source.add_argument(
             "--overwrite",
             action="store_true",
-            help="replace what is there, finished or not",
+            help="replace an existing dataset, finished or not",
         )
 
 
@@ -104,13 +104,13 @@ def _add_crop_options(source: argparse.ArgumentParser) -> None:
         "--size",
         type=pixels,
         default=256,
-        help="side of a crop in px [%(default)s]",
+        help="crop size in pixels [%(default)s]",
     )
     source.add_argument(
         "--margin",
         type=float,
         default=0.25,
-        help="added around the face, of the box's side [%(default)s]",
+        help="margin around the face, as a share of the box size [%(default)s]",
     )
     source.add_argument(
         "--face-selection",
@@ -134,12 +134,12 @@ def _add_crop_options(source: argparse.ArgumentParser) -> None:
         help="center the face; black beyond the edge of the image",
     )
     source.add_argument(
-        "--no-square", action="store_true", help="crop the shape of the face box"
+        "--no-square", action="store_true", help="keep the aspect ratio of the face box"
     )
     source.add_argument(
         "--no-crop",
         action="store_true",
-        help="use whole images, as the report's Caffe half does",
+        help="use whole images, like the report's Caffe models",
     )
 
 
@@ -207,9 +207,9 @@ def add_audit(verbs: Any) -> None:
     verb.add_argument(
         "--cache",
         metavar="FILE",
-        help="hashes of images [~/.cache/keras_agegender]",
+        help="cache of image hashes [~/.cache/keras_agegender]",
     )
-    verb.add_argument("--no-cache", action="store_true", help="store no hashes")
+    verb.add_argument("--no-cache", action="store_true", help="do not cache hashes")
     _register_types(verb)
     added: set[str] = set()
     for reader in READERS.values():

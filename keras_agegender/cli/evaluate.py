@@ -32,7 +32,7 @@ def add_evaluate(verbs: Any) -> None:
     """Adds `agegender evaluate`."""
     verb = add_verb(verbs, "evaluate", _evaluate, "score a run on held-out faces")
     verb.add_argument("run_directory", metavar="run")
-    verb.add_argument("--data", help="prepared dataset [the one trained on]")
+    verb.add_argument("--data", help="prepared dataset [the training dataset]")
     verb.add_argument(
         "--split", default="test", help="split to evaluate on [%(default)s]"
     )
@@ -129,7 +129,7 @@ def add_calibrate(verbs: Any) -> None:
         "calibrate a run's probabilities and prediction sets on validation faces",
     )
     verb.add_argument("run_directory", metavar="run")
-    verb.add_argument("--data", help="prepared dataset [the one trained on]")
+    verb.add_argument("--data", help="prepared dataset [the training dataset]")
     verb.add_argument(
         "--split", default="validation", help="split to calibrate on [%(default)s]"
     )

@@ -164,7 +164,7 @@ def _run(
     show: Show,
     done: int = 0,
 ) -> int:
-    """Predicts, shows and annotates one source after the other."""
+    """Predicts, prints and annotates the sources in order."""
     from keras_agegender.serving.pipeline import PredictionTimes
 
     times, statuses = PredictionTimes(), Counter[str]()
@@ -339,14 +339,16 @@ def add_predict(verbs: Any) -> None:
     )
     verb.add_argument(
         "--model",
-        help="the model, instead of before the photos",
+        help="the model (alternative to the first argument)",
     )
     form = verb.add_mutually_exclusive_group()
     form.add_argument(
-        "--json", action="store_true", help="JSON Lines: a line for each file"
+        "--json", action="store_true", help="print JSON Lines, one line per file"
     )
     form.add_argument(
-        "--csv", action="store_true", help="a row for each face, or person of a video"
+        "--csv",
+        action="store_true",
+        help="print CSV, one row per face, or per person in a video",
     )
     verb.add_argument(
         "--out",
@@ -370,7 +372,7 @@ def add_predict(verbs: Any) -> None:
         type=positive_number,
         default=4.0,
         metavar="N",
-        help="frames to use from each second of a video [4]",
+        help="frames per second to use from a video [4]",
     )
 
 
@@ -401,7 +403,7 @@ def add_export(verbs: Any) -> None:
     verb.add_argument(
         "run_directory", metavar="RUN", help="a run, or a .keras file for another model"
     )
-    verb.add_argument("--out", required=True, help="folder or file to make")
+    verb.add_argument("--out", required=True, help="output folder or file")
     rows = export_formats()
     titles = ", ".join(f"{name} ({row.title})" for name, row in rows.items())
     verb.add_argument(
@@ -418,7 +420,9 @@ def add_export(verbs: Any) -> None:
         "dataset, if it still exists]",
     )
     verb.add_argument(
-        "--license", metavar="TEXT", help="terms of the weights, stored in the export"
+        "--license",
+        metavar="TEXT",
+        help="license terms of the weights, stored in the export",
     )
     verb.add_argument(
         "--overwrite", action="store_true", help="replace an existing export"
@@ -494,7 +498,7 @@ def add_address_options(verb: argparse.ArgumentParser, port: int) -> None:
         "models",
         nargs="*",
         metavar="MODEL",
-        help="runs, exports or .keras files to choose among [the default model]",
+        help="runs, exports or .keras files to serve [the default model]",
     )
     verb.add_argument(
         "--host",
@@ -529,7 +533,7 @@ def add_serve(verbs: Any) -> None:
         type=number("seconds above 0", lambda value: 0 < value < float("inf")),
         default=30.0,
         metavar="SECONDS",
-        help="for receiving a photo, and again for predicting it [%(default)s]",
+        help="timeout for receiving a photo, and for predicting it [%(default)s]",
     )
     verb.add_argument("--access-log", action="store_true", help="log each request")
 

@@ -51,7 +51,7 @@ def add_train(verbs: Any) -> None:
     verb.add_argument("recipe", help="a recipe's name or a .toml file")
     verb.add_argument("--data", help="prepared dataset")
     verb.add_argument(
-        "--run", required=True, dest="run_directory", help="folder for the run"
+        "--run", required=True, dest="run_directory", help="run directory"
     )
     verb.add_argument(
         "--pretraining-data",
@@ -69,7 +69,7 @@ def add_train(verbs: Any) -> None:
         action="append",
         default=[],
         metavar="NAME=EXPRESSION",
-        help="for instance test=fold_3",
+        help="override a split, e.g. test=fold_3",
     )
     verb.add_argument(
         "--tensorboard",
@@ -163,7 +163,9 @@ def add_reproduce(verbs: Any) -> None:
         action="append",
         help="prepared dataset; repeat to give both crops and whole images",
     )
-    verb.add_argument("--out", required=True, help="folder for runs and table")
+    verb.add_argument(
+        "--out", required=True, help="output folder for runs and the table"
+    )
     verb.add_argument(
         "--pretraining-data",
         action="append",

@@ -1,4 +1,4 @@
-"""Duplicates: images that are the same or nearly so."""
+"""Exact and near duplicates of images."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _AT_ONCE = 500  # SQLite takes no more than 999 values in one question, in old v
 
 
 def default_cache_file() -> Path:
-    """Returns where the command line keeps perceptual hashes."""
+    """Returns the default file of the cache of perceptual hashes."""
     folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(folder) / "keras_agegender" / "picture_hashes.sqlite"
 
 
 class HashCache:
-    """Hashes by content in an SQLite file, written as they are made.
+    """A cache of hashes by content, in an SQLite file.
 
     An interrupted run resumes after the last hashes written; several processes may use
     one file.
@@ -134,7 +134,7 @@ class ImageHashes:
 
 
 def check_imagehash() -> None:
-    """Raises ImportError unless the package `imagehash` is there."""
+    """Raises ImportError unless the package `imagehash` is installed."""
     if find_spec("imagehash") is None:
         raise ImportError(
             "Near duplicates need the package imagehash. Install it with "
@@ -316,7 +316,7 @@ DROPPED = {
 
 @dataclass(frozen=True)
 class SameImages:
-    """Which rows show the same.
+    """Groups of rows with the same image.
 
     Attributes:
         contents: What each row's file holds: a hash of its bytes, or its path where
@@ -362,7 +362,7 @@ def find_same_images(
 
 
 def check_duplicates(duplicates: str | None) -> None:
-    """Raises unless duplicates can be searched so: ValueError, ImportError."""
+    """Checks the `duplicates` option."""
     if duplicates not in (None, EXACT, NEAR):
         raise ValueError(
             f"Invalid `duplicates` (--duplicates). Expected {EXACT!r}, {NEAR!r} or "
@@ -409,7 +409,7 @@ def _size(path: str) -> int:
 
 
 def connected(count: int, edges: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Returns a number for each of `count` things, the same where edges join them."""
+    """Returns the connected component of each of `count` nodes."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 

@@ -39,7 +39,7 @@ NOT_TEXT = "name is not UTF-8"  # but bytes: no text file could hold it
 
 
 def quoted(text: str) -> str:
-    """Returns what a wrong cell says, for an error: the beginning of a long one.
+    """Quotes an invalid cell for an error, shortened if long.
 
     Example:
     >>> quoted("old")
@@ -152,7 +152,7 @@ class CleaningReport:
 
 
 def cleaning_rows(counts: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Returns what cleaning did as (text, rows), for a table to print.
+    """Returns the cleaning steps as (text, rows) for a table.
 
     Rules about ages between two groups are one row for each outcome: there may be one
     for every year.
@@ -201,7 +201,7 @@ _IDS = ("fold", "age_group", "gender")
 
 
 class Manifest(pd.DataFrame):
-    """A table of faces, one row each, that knows what its columns mean.
+    """A table of faces, one row each, with its age groups, heads and cleaning report.
 
     It is a DataFrame: selecting, sorting, assigning, copying and pickling keep the
     attributes below. So do `merge`, `join` and `concat` of manifests that agree on
@@ -235,7 +235,7 @@ class Manifest(pd.DataFrame):
 
     @property
     def age_groups(self) -> AgeGroups:
-        """What age-group ids stand for."""
+        """The age groups of the ids."""
         if self._age_groups is None:
             raise ValueError(NO_MEANING)
         return self._age_groups
@@ -252,7 +252,7 @@ class Manifest(pd.DataFrame):
     def __finalize__(
         self, other: Any, method: str | None = None, **kwargs: Any
     ) -> Manifest:
-        """Keeps what the inputs of an operation agree on; pandas calls it."""
+        """Propagates metadata on which all inputs agree; called by pandas."""
         super().__finalize__(other, method, **kwargs)
         if isinstance(other, (pd.DataFrame, pd.Series)):
             return self
@@ -435,7 +435,7 @@ def summarize(rows: pd.DataFrame, age_groups: AgeGroups) -> pd.DataFrame:
 
 
 def write_manifest(manifest: Manifest, file: str | Path) -> None:
-    """Writes a manifest as CSV, with what its extra columns mean beside it (.json).
+    """Writes a manifest as CSV, with a JSON file that describes its columns.
 
     Args:
         manifest: What a reader returned.
@@ -465,7 +465,7 @@ def write_manifest(manifest: Manifest, file: str | Path) -> None:
 
 
 def read_manifest(file: str | Path, *, shared_subjects: bool = False) -> Manifest:
-    """Reads what `write_manifest` wrote; equal to what was written.
+    """Reads a manifest written by `write_manifest`.
 
     Args:
         file: The CSV file.

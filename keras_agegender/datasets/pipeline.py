@@ -122,7 +122,7 @@ def _read_manifest(
 
 
 def local_batch_size(batch_size: int, shard: tuple[int, int] | None) -> int:
-    """Returns how many faces of a batch this process has."""
+    """Returns this process' share of a batch."""
     if shard is None:
         return batch_size
     if batch_size % shard[1]:
@@ -140,7 +140,7 @@ def shard_examples(
     batch_size: int,
     shard: tuple[int, int] | None,
 ) -> tf.data.Dataset:
-    """Takes every n-th of `count` examples, filled up to whole batches."""
+    """Takes every n-th of `count` examples, padded to whole batches."""
     if shard is None:
         return examples
     index, shards = shard
@@ -151,7 +151,7 @@ def shard_examples(
 
 
 def mask_labels(example: dict) -> dict:
-    """Takes a face's labels away: it weighs nothing in loss and metrics."""
+    """Masks a face's labels, so that loss and metrics ignore it."""
 
     def mask(value: tf.Tensor) -> tf.Tensor:
         if value.dtype == tf.string:
@@ -168,7 +168,7 @@ def mask_labels(example: dict) -> dict:
 def encode_labels(
     example: Mapping[str, tf.Tensor], encoding: Encoding
 ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-    """Looks up targets and sample weights of a batch, as `Encoding.encode` gives them."""
+    """Returns targets and sample weights of a batch, as from `Encoding.encode`."""
     targets: dict[str, tf.Tensor] = {}
     weights: dict[str, tf.Tensor] = {}
     for head in encoding.heads:
@@ -227,7 +227,7 @@ def _checked(values: tf.Tensor, right: tf.Tensor, message: list) -> tf.Tensor:
 
 
 def _look_up(table: np.ndarray, ids: tf.Tensor) -> tf.Tensor:
-    """Returns rows of a table; -1 is its last one."""
+    """Returns rows of a table; -1 selects the last row."""
     rows = tf.constant(table.astype(np.float32))
     return tf.gather(rows, tf.math.floormod(ids, len(table)))
 
@@ -261,7 +261,7 @@ def read_labels(
 def columns_without_labels(
     prepared: PreparedDataset, split: str, columns: Iterable[str]
 ) -> set[str]:
-    """Returns those columns that no face of a split has a label in.
+    """Returns the columns without any label in a split.
 
     Faces are read until all are found to have one: a few, as a rule.
     """
@@ -275,7 +275,7 @@ def columns_without_labels(
 
 
 def _is_label(column: str, value: np.ndarray) -> bool:
-    """Whether a value is known; numbers of one's own may be -1, and are NaN if not."""
+    """Whether a value is known; unknown numbers are NaN, unknown ids -1."""
     if np.issubdtype(value.dtype, np.floating) and column not in LABEL_COLUMNS:
         return not np.isnan(value)
     return value != MISSING
@@ -332,7 +332,7 @@ def input_path(
 def preprocess_for_evaluation(
     image: tf.Tensor, image_size: tuple[int, int], pipeline: str = "resnet"
 ) -> tf.Tensor:
-    """Turns one image into the model's input, the same way every time."""
+    """Turns one image into the model's input, deterministically."""
     path = input_path(Preprocessing(), image_size, pipeline)
     return PreprocessingGraph(path).to_input(image)
 
@@ -343,7 +343,7 @@ def preprocess_for_training(
     pipeline: str = "resnet",
     seed: tf.Tensor | tuple[int, int] = (0, 0),
 ) -> tf.Tensor:
-    """Turns one image into the model's input, at random where the recipe says so."""
+    """Preprocesses and augments one training image."""
     preprocessing = get_pipeline_preset(pipeline)
     size = enlarged_size(image_size, preprocessing.enlarge)
     image = unit_pixels(image, size)
@@ -665,7 +665,7 @@ def _balance(
     shuffle_buffer: int,
     shuffle: Mapping[str, Any],
 ) -> tf.data.Dataset:
-    """Draws from every age group there is with the same probability."""
+    """Samples all age groups with equal probability."""
     groups = []
     for group in sorted(set(ages)):
         members = examples.filter(
@@ -715,7 +715,7 @@ def augment_image(image: tf.Tensor, augmentation: Augmentation, seed: Any) -> tf
 
 
 def _draw(seed: tf.Tensor, limit: float, shape: tuple[int, ...] = ()) -> tf.Tensor:
-    """Returns numbers from [-limit, limit]."""
+    """Samples numbers from [-limit, limit]."""
     return tf.random.stateless_uniform(shape, seed, -limit, limit)
 
 

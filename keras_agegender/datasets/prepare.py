@@ -337,7 +337,7 @@ class PreparationJob:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keeps other processes from preparing into the same folder."""
+        """Locks the folder against other processes."""
         refusal = (
             f"Another process prepares {self.directory}. Wait for it, or choose "
             "another directory."

@@ -49,11 +49,11 @@ TEMPLATE = re.compile(r"(?:[\w.=-]|\{[A-Z_]+\})*")
 
 
 def check_features(directory: Path, remedy: str) -> None:
-    """Raises ValueError unless opening a dataset reads plain data from its folder only.
+    """Checks that a dataset reads only data from its own folder.
 
     TensorFlow Datasets imports whatever module features.json names, and reads shards
     from wherever dataset_info.json or a link points. Both files are parsed here the way
-    it parses them; `remedy` says what to do about a damaged one.
+    it parses them; `remedy` is part of the error about a damaged one.
     """
     # Without TensorFlow, which is loaded when the dataset is opened.
     from tensorflow_datasets.core.proto import dataset_info_pb2, feature_pb2
@@ -207,7 +207,7 @@ class PreparedDataset:
 
     @property
     def directory(self) -> Path:
-        """The folder it lies in."""
+        """Its folder."""
         return Path(self.builder.data_dir)
 
     @cached_property
@@ -224,12 +224,12 @@ class PreparedDataset:
 
     @property
     def pixels(self) -> Preprocessing | None:
-        """What was done to its pixels; `None` where `prepare` did not make it."""
+        """Its preprocessing; `None` if it was not written by `prepare`."""
         values = self.info.get("pixels")
         return Preprocessing.from_dict(values) if values else None
 
     def extra_heads(self) -> tuple[Head, ...]:
-        """Returns a head for each extra column that is meant as an output."""
+        """Returns a head for each extra column intended as an output."""
         return tuple(
             Head(name, column["kind"], classes=tuple(column["classes"]))
             for name, column in self.info.get("extra_heads", {}).items()
@@ -445,7 +445,7 @@ def _quiet_writing(tfds: Any) -> Iterator[None]:
 def read_columns(
     data: PreparedDataset | str | Path, split: str, columns: Collection[str]
 ) -> Any:
-    """Returns `PreparedDataset.read` of a named split, its number of faces known."""
+    """Returns `PreparedDataset.read` of a named split, with a known length."""
     import tensorflow as tf
 
     prepared = load_prepared(data) if isinstance(data, (str, Path)) else data

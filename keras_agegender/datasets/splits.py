@@ -79,7 +79,7 @@ def random_splits(
     *,
     images: np.ndarray | None = None,
 ) -> Manifest:
-    """Returns the manifest with random splits that keep each subject in one.
+    """Returns the manifest with random splits, each subject in a single one.
 
     Images of an unknown subject count as a subject each, rows of one image as one.
     Ages (decades where years are known, age groups else) and genders are spread evenly:
@@ -120,7 +120,7 @@ def random_splits(
 
 
 def check_shares(validation: float, test: float) -> None:
-    """Raises ValueError unless shares of validation and test leave one to train on."""
+    """Checks the shares of validation and test."""
     if validation < 0 or test < 0 or not validation + test < 1:
         raise ValueError(
             "Invalid shares. Expected `validation` (--validation) and `test` (--test) "
@@ -232,7 +232,7 @@ def fingerprint(rows: pd.DataFrame, age_groups: AgeGroups) -> str:
 
 
 def _relative(keys: Iterable[str]) -> list[str]:
-    """Returns keys below the folder that all of them lie in, if they are absolute."""
+    """Returns keys relative to their common folder, if they are absolute."""
     paths = list(keys)
     if not paths or not all(path.startswith("/") for path in paths):
         return paths

@@ -183,7 +183,7 @@ class Encoding:
     # -- variants ----------------------------------------------------------------------
 
     def with_heads(self, heads: Sequence[Head]) -> Encoding:
-        """Returns this encoding with further heads after its own.
+        """Returns this encoding with additional heads.
 
         Raises:
             ValueError: If a name is taken already.

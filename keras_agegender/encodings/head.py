@@ -315,7 +315,7 @@ def split_outputs(head: Head, targets: Any) -> dict[str, Any]:
 
 
 def known_targets(head: Head, known: Any) -> Any:
-    """Returns which targets count: one entry per face, or per unit if these differ."""
+    """Returns a mask of the known targets, per face or per unit."""
     if head.spec.unit_weights or len(known.shape) == 1:
         return known
     return known[:, 0]

@@ -1,4 +1,4 @@
-"""Head types: one table with everything that follows from the type of a head."""
+"""Head types: the table of layers, targets, losses, metrics and decoding."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LAYER_PART = "_rank_"
 
 
 def read_output(outputs: Outputs, name: str) -> Any:
-    """Returns an output as float32; values typed in by hand may be integers."""
+    """Returns an output as float32, also for integer input."""
     from keras import ops
 
     return ops.cast(ops.convert_to_tensor(outputs[name]), "float32")
@@ -338,7 +338,7 @@ class Ordinal(Ranks):
         return at_least >= 0.5 if head.question == "younger" else at_least > 0.5
 
     def count_ranks(self, head: Head, outputs: Outputs) -> tuple[Any, Any]:
-        """Counts ranks; a constant output above a half is not consistent."""
+        """Counts ranks; a constant output above 0.5 is inconsistent."""
         from keras import ops
 
         count, consistent = super().count_ranks(head, outputs)

@@ -158,7 +158,7 @@ def _given(
     question: str | None,
     age_groups: AgeGroups | str | Sequence[tuple[int, int]] | None,
 ) -> Encoding:
-    """Returns the encoding; raises ValueError if the other arguments contradict it."""
+    """Returns the given encoding after checking that the other arguments match it."""
     if question is not None and question != encoding.question:
         raise ValueError(
             f"Invalid `question`. The given encoding has {encoding.question!r}. "

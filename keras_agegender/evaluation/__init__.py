@@ -1,4 +1,4 @@
-"""Evaluation: what a model answered against what is true, as numbers and pictures."""
+"""Evaluation: scores, plots and reports of predictions."""
 
 import lazy_loader
 

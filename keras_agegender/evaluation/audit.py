@@ -55,7 +55,7 @@ _COLUMNS = ("key", "split", "subject", "source", *_IDS)
 
 @dataclass(frozen=True)
 class FaceTable:
-    """The faces of any data.
+    """A table of faces from any data source.
 
     Attributes:
         source_type: `"manifest"`, `"prepared"`, or the name of a reader.
@@ -109,7 +109,7 @@ def source_type(data: str | Path) -> str:
 
 
 def check_options(data: Any, source_type: str, options: Mapping[str, Any]) -> None:
-    """Raises ValueError unless the reader of some data takes these keywords."""
+    """Checks that the reader of a data source accepts the options."""
     reader = READERS.get(source_type)
     known = {o.keyword for o in reader.options if o.audit} if reader else set()
     wrong = sorted(set(options) - known)
@@ -292,7 +292,7 @@ def exact_pairs(rows: pd.DataFrame) -> tuple[PairCounts, pd.DataFrame]:
 def near_pairs(
     rows: pd.DataFrame, looks: Mapping[str, bytes]
 ) -> tuple[PairCounts, pd.DataFrame]:
-    """Returns the pairs of rows of other contents that look the same."""
+    """Returns the pairs of rows with different contents that look alike."""
     edges = near_contents(looks)
     counts = _count(rows, edges)
     numbered = pd.DataFrame(
@@ -310,7 +310,7 @@ def near_pairs(
 
 
 def _count(rows: pd.DataFrame, edges: pd.DataFrame) -> PairCounts:
-    """Counts pairs of rows whose contents are an edge; `a` = `b` pairs equal ones."""
+    """Counts pairs of rows with matching contents."""
     cells = (
         rows[rows["content"].isin({*edges["a"], *edges["b"]})]
         .groupby(["content", *_LABELS], dropna=False)
@@ -522,7 +522,7 @@ FORMAT = 1  # of the JSON
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found.
+    """The result of an audit.
 
     Attributes:
         data: What was audited.

@@ -410,7 +410,7 @@ def _initialized_from(run: RunDirectory) -> tuple[list[RunDirectory], Path | Non
 
 
 def possibly_seen(run: RunDirectory, data: PreparedDataset, split: str) -> list[str]:
-    """Returns what a run without a record of its faces may have used a split for."""
+    """Returns the uses that a run without face records may have made of a split."""
     info = run.info()
     if run.faces_file.is_file() or not info.get("splits"):
         return []

@@ -134,7 +134,7 @@ class TaskPredictions:
 
     @property
     def wrong(self) -> np.ndarray:
-        """Which predictions are wrong; without a label none is."""
+        """Whether each prediction is wrong; `False` without a label."""
         return (self.truth != MISSING) & (self.predicted != self.truth)
 
     @property

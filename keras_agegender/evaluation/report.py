@@ -387,7 +387,7 @@ class EmbeddedImage(NamedTuple):
 def embed(
     content: bytes, alt: str, caption: str = "", format: str = "png"
 ) -> EmbeddedImage:
-    """Returns a PNG or JPEG image that needs no file."""
+    """Returns a PNG or JPEG image as a data URI."""
     text = base64.b64encode(content).decode("ascii")
     return EmbeddedImage(f"data:image/{format};base64,{text}", alt, caption)
 
@@ -595,7 +595,7 @@ _DARKEST, _WHITE_TEXT = (8, 69, 148), 0.55
 
 
 def score_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
-    """Returns every score beside what always giving the commonest answer would reach."""
+    """Returns every score next to the majority-class baseline."""
     rows = []
     for section, task, needs in (
         ("gender", "gender", ("classes", "two classes")),
@@ -747,13 +747,13 @@ def confusion_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def shade(share: float) -> str:
-    """Returns a blue as CSS has it: white for 0, the darkest for 1."""
+    """Returns a CSS color from white for 0 to dark blue for 1."""
     levels = [round(255 + (end - 255) * share) for end in _DARKEST]
     return "#" + "".join(f"{level:02x}" for level in levels)
 
 
 def coverage_table(calibration: Mapping[str, Any]) -> pd.DataFrame:
-    """Returns how often prediction sets contain the truth: of all faces and groups.
+    """Returns the coverage of prediction sets, overall and by group.
 
     Columns: `question` (the task), `of` (`"all"`, `"age_group"`, `"gender"`), `group`,
     `num_faces`, `coverage` and `mean_size`. Groups without faces are skipped.

@@ -1,4 +1,4 @@
-"""From pictures to faces: decoding, detection, box geometry, crops."""
+"""From images to faces: decoding, detection, box geometry, crops."""
 
 import lazy_loader
 

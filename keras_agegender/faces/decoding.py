@@ -102,7 +102,7 @@ def _part(header: tf.Tensor, offset: int, length: int) -> tf.Tensor:
 
 
 def decode_jpeg(data: tf.Tensor) -> tf.Tensor:
-    """Decodes a JPEG file as it lies, to RGB uint8, as exactly as libjpeg can."""
+    """Decodes a JPEG file to RGB uint8, without applying its EXIF orientation."""
     return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
 
 

@@ -53,7 +53,7 @@ class FaceDetector(Protocol):
         """Returns the faces of each RGB uint8 image (height, width, 3)."""
 
     def settings(self) -> dict[str, Any]:
-        """Returns what determines the result, as plain values."""
+        """Returns the settings that determine the result, as plain values."""
 
 
 class MtcnnDetector:
@@ -109,7 +109,7 @@ class MtcnnDetector:
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> MtcnnDetector:
-        """Returns the detector whose `settings()` these are.
+        """Creates a detector from its `settings()`.
 
         Raises:
             ValueError: If they are those of another kind of detector.
@@ -123,7 +123,7 @@ class MtcnnDetector:
         return cls(**{name: settings[name] for name in names})
 
     def settings(self) -> dict[str, Any]:
-        """Returns what determines the result, as plain values."""
+        """Returns the settings that determine the result, as plain values."""
         return {
             "detector": "mtcnn",
             "min_face_size": self.min_face_size,

@@ -1,4 +1,4 @@
-"""Reading images of any kind as RGB, or saying in one line why not.
+"""Reads images of all supported formats as RGB.
 
 Files are decoded by the graph that exported models hold, so that both see the same
 pixels and refuse the same files; Pillow says how large an image is and what is wrong
@@ -63,7 +63,7 @@ def read_image(source: str | Path | bytes) -> np.ndarray:
 
 
 def open_image(data: bytes) -> Image.Image:
-    """Opens a file with Pillow, as one of the formats that are read and no other.
+    """Opens a file with Pillow, restricted to the supported formats.
 
     Pillow would try all that it knows, some of which start other programs: EPS files
     are PostScript, which Ghostscript carries out.
@@ -72,7 +72,7 @@ def open_image(data: bytes) -> Image.Image:
 
 
 def _problem(data: bytes, header_only: bool) -> str:
-    """Returns what Pillow finds wrong with a file; empty if nothing."""
+    """Returns Pillow's error about a file, or an empty string."""
     try:
         with open_image(data) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -91,7 +91,7 @@ def _problem(data: bytes, header_only: bool) -> str:
 
 
 class _Graph(NamedTuple):
-    """What exported models do with a file, for bytes."""
+    """The decoding of exported models, for bytes."""
 
     refusal: Callable[[bytes], str]
     decode: Callable[[bytes], np.ndarray | None]  # `None` for a damaged file

@@ -355,7 +355,7 @@ def _over_patches(
     together: int,
     widths: Sequence[int | None],
 ) -> list[tf.Tensor]:
-    """Runs a network over all candidates' patches, some at a time."""
+    """Runs a network over all candidates' patches, in chunks."""
     image_index = tf.cast(candidates.image_index, tf.int32)
     size = tf.cast(tf.shape(images)[1:3], tf.float32)
     corners = tf.gather(candidates.boxes, [1, 0, 3, 2], axis=1) / tf.tile(size, [2])

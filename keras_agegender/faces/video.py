@@ -48,7 +48,7 @@ class VideoReader:
 
     Raises:
         ValueError: If `frames_per_second` is not above 0.
-        UnreadableImageError: If there is no such file, or it is not a video with frames.
+        UnreadableImageError: If the file does not exist or is not a video with frames.
 
     Example:
     >>> for frame in VideoReader("video.mp4", 2.0):  # doctest: +SKIP

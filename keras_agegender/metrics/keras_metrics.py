@@ -337,7 +337,7 @@ class BrierScore(PredictionMetric):
 
 @registered
 class BalancedAccuracy(PredictionMetric):
-    """Mean of the recalls of the classes that have a face: macro recall.
+    """Mean recall over the classes present in the data (macro recall).
 
     Rare and frequent classes have the same weight.
     """

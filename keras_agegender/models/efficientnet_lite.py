@@ -78,7 +78,7 @@ def efficientnet_lite0_backbone(image: Any) -> Any:
 def _inverted_residual(
     inputs: Any, stack: Stack, stride: int, drop_rate: float, name: str
 ) -> Any:
-    """Adds expansion, depthwise convolution, projection, and the input if it fits."""
+    """Adds an inverted residual block."""
     x = inputs
     if stack.expansion > 1:
         filters = x.shape[-1] * stack.expansion

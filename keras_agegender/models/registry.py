@@ -159,7 +159,7 @@ NETWORKS = {
 
 
 def list_models() -> list[str]:
-    """Returns the names that `build_model` takes.
+    """Returns the names that `build_model` accepts.
 
     - `caffe`: Levi & Hassner 2015; `caffe_2conv`, `caffe_2conv_1fc` and `caffe_1conv`
       are the smaller variants of the report.
@@ -463,7 +463,7 @@ def _imported(name: str) -> Any:
 
 
 def _checked_call(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Returns a function given by name, which may not take an image."""
+    """Wraps a function given by name such that its errors name it."""
 
     @wraps(function)
     def call(image: Any) -> Any:

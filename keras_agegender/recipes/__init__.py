@@ -1,4 +1,4 @@
-"""Experiments as data: one TOML file each, and the code that loads them."""
+"""Recipes: experiments as TOML files."""
 
 import lazy_loader
 

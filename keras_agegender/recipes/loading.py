@@ -48,7 +48,7 @@ OWN_KEYS = (
 
 
 def list_recipes() -> dict[str, str]:
-    """Returns name -> title of the recipes that come with the library.
+    """Returns name -> title of the built-in recipes.
 
     Those of the report start with the number of its model.
     """
@@ -133,7 +133,7 @@ def _build(settings: dict[str, Any], overrides: Sequence[str], source: str) -> R
 
 
 def _validate(settings: dict[str, Any], source: str) -> Recipe:
-    """Returns the recipe; the first mistake is an error with file, key and value."""
+    """Returns the validated recipe; raises an error about the first mistake."""
     # In JSON, as in TOML, an array stands for a tuple and a table for a section. A
     # date, which no setting is, becomes a value that no setting takes.
     text = json.dumps(settings, default=lambda date: {str(date): None})
@@ -238,7 +238,7 @@ def _encoding_of(settings: Mapping[str, Any]) -> Any:
 def _follow_encoding(
     settings: dict[str, Any], before: Any, overrides: Sequence[str]
 ) -> None:
-    """Drops settings of outputs that the new encoding lacks, but not the overrides."""
+    """Drops settings of outputs that the new encoding lacks, but no overrides."""
     keys = {_split_override(override)[0] for override in overrides}
     after = _encoding_of(settings)
     # Values of the wrong type stay: validation reports them.
@@ -289,7 +289,7 @@ def _names() -> list[str]:
 
 
 def _full_name(name: str) -> str:
-    """Returns the recipe that a number, or the part after it, stands for."""
+    """Returns the full name of a recipe given by its number or short name."""
     for full in _names():
         number, _, rest = full.partition("_")
         if number.isdecimal() and (
@@ -300,7 +300,7 @@ def _full_name(name: str) -> str:
 
 
 def _read(name: str, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], str]:
-    """Returns a file's settings over those of its bases, and the file's name."""
+    """Returns a file's settings merged into those of its base, and its name."""
     path = Path(name)
     if path.suffix == ".toml":
         source = str(path)
@@ -390,7 +390,7 @@ def training_data(recipe: Recipe, data: Any, pretraining_data: Any) -> Any:
 
 
 def check_pretraining_data(recipe: Recipe, pretraining_data: object) -> None:
-    """Raises a `ValueError` if a recipe has no use for the pretraining data given."""
+    """Checks that the recipe uses the pretraining data."""
     needed = recipe.pretraining is not None or recipe.data.role == "pretrain"
     if pretraining_data is not None and not needed:
         raise ValueError(
@@ -402,7 +402,7 @@ def check_pretraining_data(recipe: Recipe, pretraining_data: object) -> None:
 def check_beginning(
     recipe: Recipe, pretraining_data: object, pretrained: object
 ) -> None:
-    """Raises a `ValueError` if a recipe's initial weights neither exist nor train."""
+    """Checks that a recipe's initial weights exist or can be trained."""
     given = pretraining_data is not None or pretrained is not None
     if recipe.pretraining is not None and not given:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The schema of a recipe: a dataclass for each section, validated when it is made."""
+"""The schema of a recipe: a dataclass for each section, validated on creation."""
 
 from __future__ import annotations
 
@@ -275,7 +275,7 @@ class EvaluationSettings:
 
 @dataclass(frozen=True, config=SECTION)
 class LossWeightChange:
-    """One `[[loss_weight_changes]]`: new loss weights from some point in training.
+    """One `[[loss_weight_changes]]`: new loss weights from a point of training on.
 
     Exactly one of epoch, step and monitor says when.
 
@@ -382,7 +382,7 @@ class Published:
     """One `[[published]]`: a row of the report's results that the recipe reproduces.
 
     Attributes:
-        checkpoint: Name of a checkpoint in `training.extra_checkpoints`; `None` for `best.keras`.
+        checkpoint: Name in `training.extra_checkpoints`; `None` for `best.keras`.
         data: Dataset it was measured on, by the name that its reader writes into the
             `source` of every face. The score is shown beside no other dataset's.
         split: Split of that dataset that it was measured on.
@@ -407,7 +407,7 @@ class Published:
 
 @dataclass(frozen=True, config=SECTION)
 class Recipe:
-    """One experiment, every setting spelled out.
+    """One experiment, with all settings.
 
     Attributes:
         name: Its file's name without the suffix.
@@ -506,7 +506,7 @@ class Recipe:
         return found
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the recipe as plain dicts and lists, without what is not set."""
+        """Returns the recipe as plain dicts and lists, without unset values."""
         return _without_unset(dataclasses.asdict(self))
 
     def to_toml(self) -> str:

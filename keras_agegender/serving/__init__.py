@@ -1,4 +1,4 @@
-"""Exported models, and the answers they give about photos."""
+"""Exported models and predictions for photos."""
 
 import lazy_loader
 

@@ -289,7 +289,7 @@ def _preprocessing(
 
 
 def _load(model: RunDirectory | keras.Model | str | Path) -> dict[str, Any]:
-    """Returns a model and everything that its run says about it."""
+    """Returns a model and what its run records about it."""
     if isinstance(model, keras.Model):
         return {"model": model}
     checkpoint = find_checkpoint(model)
@@ -316,7 +316,7 @@ def _load(model: RunDirectory | keras.Model | str | Path) -> dict[str, Any]:
 
 
 def _check_encoding(stored: Encoding | None, encoding: Encoding) -> None:
-    """Raises ValueError if the model was built to mean something else."""
+    """Checks that the encoding is the one that the model was built with."""
     if stored is None or sorted(stored.output_names) != sorted(encoding.output_names):
         return  # outputs of other names are another error
     for head in stored.heads:
@@ -398,7 +398,7 @@ def crop_function(bundle: ExportBundle) -> Callable[[tf.Tensor], dict[str, tf.Te
 
 
 def _resize_matrix(source: Any, target: int, enlarge: float) -> Any:
-    """Returns the matrix, as numbers where the number of pixels is known."""
+    """Returns the matrix, as a constant if the size is known."""
     if not isinstance(source, int):
         return resize_matrix(source, target, enlarge)
     with tf.init_scope():

@@ -331,7 +331,7 @@ def _score(name: str, labels: np.ndarray) -> tuple[str, Callable[[np.ndarray], f
 
 
 def _finite(value: Any) -> float:
-    """Returns infinity for NaN, which must not pass as a small difference."""
+    """Replaces NaN with infinity, so that it counts as a difference."""
     return float(value) if np.isfinite(value) else float("inf")
 
 
@@ -349,7 +349,7 @@ def _time(model: InferenceModel, crops: np.ndarray) -> float:
 def find_faces(
     run: RunDirectory | None, crops: str | Path | None, graph: PreprocessingGraph
 ) -> Faces:
-    """Returns faces to compare on: of `crops`, of the run's dataset, or drawn ones."""
+    """Returns faces to compare on: `crops`, the run's dataset, or synthetic ones."""
     from keras_agegender.datasets.prepared import load_prepared
 
     if crops is None:

@@ -1,4 +1,4 @@
-"""The table of model formats, and everything that is looked up in it.
+"""The table of model formats and its lookups.
 
 A new format is a row here and, if it needs code, one module.
 """
@@ -15,7 +15,7 @@ from keras_agegender.serving.model_format import InferenceModel, ModelFormat, To
 
 
 def _open_checkpoint(path: Path, num_threads: int | None = None) -> InferenceModel:
-    """Builds what `export` would write of a run or `.keras` file, and runs that."""
+    """Opens a run or `.keras` file like its SavedModel export."""
     from keras_agegender.serving.bundle import build_export_bundle, constant_network
 
     bundle = build_export_bundle(path)
@@ -37,7 +37,7 @@ def _check_run(path: Path) -> None:
 
 
 def _checkpoint_identity(path: Path) -> str:
-    """Returns a hash of a checkpoint and everything of its run that it is used with."""
+    """Returns a hash of a checkpoint and of the run's files that it uses."""
     checkpoint = find_checkpoint(path)
     files = [checkpoint.file]
     if checkpoint.run is not None:
@@ -175,7 +175,7 @@ DEFAULT_MODEL = Path(__file__).parents[2] / "saved_models" / "utkface-compact"
 
 
 def default_model() -> Path:
-    """Returns the model that is used when none is named.
+    """Returns the default model.
 
     It is the one that the environment variable KERAS_AGEGENDER_MODEL names or, in a
     checkout, saved_models/utkface-compact.

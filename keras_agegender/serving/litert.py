@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def write_litert(
     bundle: ExportBundle, file: Path, metadata: Mapping[str, Any], int8: bool = False
 ) -> None:
-    """Writes a LiteRT file. Its metadata is a ZIP archive behind the model.
+    """Writes a LiteRT file. Its metadata is a ZIP archive appended to the model.
 
     In int8, weights of convolutions and dense layers have 8 bits, and each layer
     quantizes its input by the range that it sees at run time. Fixed ranges changed a
@@ -94,7 +94,7 @@ class LiteRtModel:
 
     Attributes:
         metadata: What agegender.json of a SavedModel says. It is stored in a ZIP
-            archive behind the model: `unzip` reads it.
+            archive appended to the model: `unzip` reads it.
         crop_size: (height, width) that crops must have.
 
     Raises:
@@ -136,7 +136,7 @@ class LiteRtModel:
 
 
 def _read_archive(file: str | Path) -> bytes:
-    """Returns agegender.json, which lies in an archive behind the model."""
+    """Returns agegender.json, which lies in an archive appended to the model."""
     try:
         with (
             zipfile.ZipFile(file) as archive,

@@ -1,4 +1,4 @@
-"""What a model format is: how one kind of model file is written, opened and checked."""
+"""`ModelFormat`: how a format is written, opened and checked."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class InferenceModel(NamedTuple):
 
 
 class Tolerance(NamedTuple):
-    """How far a file's predictions may be from the Keras model's.
+    """Tolerance of a file's predictions relative to the Keras model's.
 
     Attributes:
         largest: Difference of any probability of any face.
@@ -138,7 +138,7 @@ def check_crops(crops: np.ndarray, size: tuple[int, int] | None) -> None:
 
 @contextlib.contextmanager
 def optional_package(package: str) -> Iterator[None]:
-    """Turns a missing package into an error that says how to install it."""
+    """Turns a missing package into an error with installation instructions."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""From photos to predictions: reading, detection, cropping, network, overlapped."""
+"""The prediction pipeline: reading, detection, cropping and prediction in parallel."""
 
 from __future__ import annotations
 
@@ -510,7 +510,7 @@ class FacePipeline:
             frame.status = "no_face"
 
     def _cut(self, chunks: Iterable[list[Frame]]) -> Generator[list[Frame]]:
-        """Cuts the faces out of images, which are not needed any more."""
+        """Cuts the faces out of images, and releases them."""
         for chunk in chunks:
             start = time.perf_counter()
             for frame in chunk:

@@ -316,7 +316,7 @@ def face_fields(
 
 
 def place_fields(box: np.ndarray, crop_box: np.ndarray, score: float) -> dict[str, Any]:
-    """Returns the fields of a `FacePrediction` that say where the face is."""
+    """Returns the fields of a `FacePrediction` for the position of the face."""
     return {
         "box": tuple(round(float(x), 1) for x in box),
         "crop_box": tuple(round(float(x), 1) for x in crop_box),
@@ -401,7 +401,7 @@ def table_heading() -> str:
 
 
 def table_lines(prediction: PhotoPrediction | VideoPrediction) -> Iterator[str]:
-    """Yields a line for each face or person; without any, one that says why."""
+    """Yields a line for each face or person; or one line with the status."""
     if not prediction.faces:
         found = prediction.found.replace(f"{prediction.source}: ", "")
         yield _line(prediction.source, "-", (found,), "")
@@ -419,7 +419,7 @@ def _line(file: str, number: str, texts: tuple[str, ...], place: str) -> str:
 
 
 class PredictionFile:
-    """Collects predictions, in the order of their sources, and survives interruptions.
+    """Writes predictions to a file that can be resumed.
 
     Use it in a `with` block; `finish` writes the file.
 

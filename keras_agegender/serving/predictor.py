@@ -412,7 +412,7 @@ class PersonAggregator:
         return values
 
     def _classes(self, means: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Returns mean outputs with the classes that are most probable by the means."""
+        """Returns mean outputs and the most probable classes."""
         outputs: dict[str, Any] = dict(means)
         if "age_group_probabilities" in means:
             outputs["age_group"] = np.argmax(means["age_group_probabilities"])

@@ -1,4 +1,4 @@
-"""SavedModels: written, checked before anything in them runs, and opened."""
+"""SavedModels: writing, checking and loading."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TEMPORARY_FILE = re.compile(
 
 
 def check_new_folder(directory: Path, overwrite: bool) -> None:
-    """Raises a `ValueError` unless a SavedModel can be made in a folder."""
+    """Checks that a SavedModel can be written to a folder."""
     if files.check_output_dir(directory, METADATA_FILE, "export") and not overwrite:
         raise ValueError(
             f"There is an export in {directory} already. Choose another directory, or "
@@ -292,7 +292,7 @@ def _refused(graph: Any) -> Iterator[str]:
 
 
 def _without_counter(name: str) -> str:
-    """Returns a function's name as TensorFlow has it after loading."""
+    """Removes the counter that TensorFlow appends on loading."""
     return re.sub(r"^__inference_|_\d+$", "", name)
 
 

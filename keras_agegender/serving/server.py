@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class QueueFullError(RuntimeError):
-    """The queue is full; the message says how many photos wait."""
+    """The queue is full; the message says how many photos are waiting."""
 
 
 class _Waiting(NamedTuple):
@@ -577,7 +577,7 @@ def run_server(
     open_browser: bool = False,
     access_log: bool = False,
 ) -> None:
-    """Serves models until the process is told to stop.
+    """Serves models until the process is stopped.
 
     On SIGTERM and SIGINT, it finishes the requests that were received, then ends the
     process by that signal, as uvicorn does.

@@ -72,7 +72,7 @@ class AccuracyDifference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found.
+    """The result of `compare`.
 
     Attributes:
         paths: The two runs, or folders of runs.
@@ -100,7 +100,7 @@ class Comparison:
 
     @property
     def worse(self) -> tuple[CellDifference, ...]:
-        """The cells in which the second is worse beyond noise."""
+        """The cells in which the second model is significantly worse."""
         return tuple(cell for cell in self.cells if cell.worse)
 
     @property
@@ -160,7 +160,7 @@ class Comparison:
 
 
 def _training_lines(d: AccuracyDifference) -> list[str]:
-    """Returns what other training runs would give, and each pair of runs."""
+    """Returns lines about the variance over training runs and each pair of runs."""
     found = d.over_runs
     ends = None if found.low is None or found.high is None else (found.low, found.high)
     return [

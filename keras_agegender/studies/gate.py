@@ -72,7 +72,7 @@ class CellDifference:
 
     @property
     def worse(self) -> bool:
-        """Whether the second is worse here beyond noise."""
+        """Whether the second model is significantly worse in this cell."""
         return (
             self.p_value is not None
             and self.level is not None

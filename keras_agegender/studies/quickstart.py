@@ -20,7 +20,7 @@ TERMS = {
 
 @dataclass(frozen=True)
 class QuickstartResult:
-    """Where the quickstart's results are, and how long it took.
+    """The paths of the quickstart's results and its duration.
 
     Attributes:
         directory: Folder of all files.
@@ -188,7 +188,7 @@ def _moment(change: LossWeightChange, epochs: int) -> str:
 
 
 def check_quickstart(directory: str | Path, num_faces: int, seed: int) -> None:
-    """Raises a `ValueError` unless a quickstart can start, or resume, in a folder."""
+    """Checks that a quickstart can start or resume in a folder."""
     from keras_agegender.synthetic.faces import check_synthetic_faces
 
     if Path(directory).is_file():

@@ -181,7 +181,7 @@ def conditions_note(
 
 
 def _own_changes(recipe: Recipe, overrides: Sequence[str]) -> str:
-    """Returns how a recipe differs from the package's of that name, overrides apart."""
+    """Returns the differences from the built-in recipe, overrides apart."""
     try:
         package = _load(recipe.name, overrides)
     except ValueError:  # a user's own recipe
@@ -215,7 +215,7 @@ Datasets = PreparedDataset | str | Path | Sequence[PreparedDataset | str | Path]
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What `reproduce` found.
+    """The result of `reproduce`.
 
     Attributes:
         directory: Folder of the runs and the table.

@@ -351,7 +351,7 @@ def text_tables(rows: Sequence[ReproductionRow]) -> list[TextTable]:
 
 
 def caption_of(rows: Sequence[ReproductionRow], note: str) -> str:
-    """Returns what the figures are of and how their intervals were found."""
+    """Returns the caption: the scored data and the method of the intervals."""
     labels = row_labels(rows)
     parts = [note]
     over = [row.interval_over for row in rows]

@@ -79,7 +79,7 @@ class InitialWeights:
 class Experiment:
     """Everything that training depends on; equal experiments train equal models.
 
-    Make one with `make_experiment`.
+    Create one with `make_experiment`.
 
     Attributes:
         recipe: The recipe, overrides included.
@@ -156,7 +156,7 @@ MEANINGS = {
 
 
 def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Returns a line for each part in which two experiments' `to_dict()` differ."""
+    """Returns one line per difference between two experiments."""
     both = [dict(there), dict(wanted)]
     begins = [description.get("initialized_from") for description in both]
     if begins[0] != begins[1] and None in begins:

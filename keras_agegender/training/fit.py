@@ -190,7 +190,7 @@ def _process_shard() -> tuple[int, int] | None:
 
 
 def transfer(model: keras.Model, path: Path, run: RunDirectory) -> WeightTransfer:
-    """Copies weights that fit from a pretrained model and records which did.
+    """Copies matching weights from a pretrained model and records which did.
 
     The license of a run's weights is copied too; their limits were measured on them
     alone.

@@ -1,4 +1,4 @@
-"""The folder of a run: which experiment may start, resume or replace the run in it."""
+"""Run directories: starting, resuming and replacing runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def run_folder(run: RunDirectory) -> Iterator[None]:
-    """Makes the folder of a run, and keeps other processes from writing into it.
+    """Creates and locks the folder of a run.
 
     If a new run fails with a `ValueError` before its first epoch ended, because
     settings contradict each other, its files are removed.
@@ -53,7 +53,7 @@ def run_folder(run: RunDirectory) -> Iterator[None]:
 
 
 def open_run(run: RunDirectory, experiment: Experiment, overwrite: bool) -> None:
-    """Starts a run in its folder, or checks that the run in it may be resumed.
+    """Starts a run in its folder, or checks that the run in it can be resumed.
 
     A run that stopped before its first epoch ended is replaced.
     """

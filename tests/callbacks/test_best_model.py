@@ -1,4 +1,4 @@
-"""BestModelCheckpoint: which epoch's model stays, and what the record beside it says."""
+"""BestModelCheckpoint: the saved epoch and the record next to it."""
 
 from __future__ import annotations
 

@@ -338,7 +338,7 @@ def test_a_finished_dataset_is_already_there(dataset):
         ),
         (
             f"{PREPARE.replace('--no-crop', '')} 48",
-            "different settings: one has face crops, the other whole images (--no-crop). Ch",
+            "different settings: one has face crops, the other whole images",
         ),
     ],
 )

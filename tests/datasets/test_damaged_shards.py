@@ -92,7 +92,8 @@ def test_damage_that_comes_while_it_trains(tmp_path, split):
     fold = load_prepared(data).splits[split].partition("+")[0]
     (shard,) = data.glob(f"*{fold}.tfrecord*")
     settings = ("model.backbone=sample_data:small_backbone", "data.faces=any",
-                "model.image_size=[32, 32]", "training.epochs=40", "data.cache=false")  # fmt: skip
+                "model.image_size=[32, 32]", "training.epochs=40",
+                "data.cache=false")  # fmt: skip
     with pytest.raises(ValueError, match=rf"{shard.name}': expected .*agegender verif"):
         train("quickstart", data, tmp_path / "run", overrides=settings, verbose=0,
               callbacks=[Damage(shard)])  # fmt: skip

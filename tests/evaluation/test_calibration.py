@@ -353,8 +353,8 @@ def test_eleven_faces_that_are_answered_wrong():
     assert calibration_warnings(found, encoding) == [
         "gender: temperature 10.000 is at its bound: too few faces (11), or the model "
         "is no better than chance",
-        "gender sets: too few faces (11) for 95%: sets contain every class; at least 19 "
-        "needed",
+        "gender sets: too few faces (11) for 95%: sets contain every class; at least "
+        "19 needed",
     ]
     right = {"gender": np.full((11, 1), 0.1)}
     found = fit_calibration(right, labels, encoding)  # for 90 % 9 are enough
@@ -372,10 +372,10 @@ def test_groups_without_a_face():
         num_faces={"age_group_set": (0, 40), "gender_set": (3, 40)},
     )
     assert calibration_warnings(found, encoding) == [
-        "age_group sets of faces predicted female: no face: sets contain every class; at "
-        "least 9 needed",
-        "gender sets of faces predicted female: too few faces (3) for 90%: sets contain "
-        "every class; at least 9 needed",
+        "age_group sets of faces predicted female: no face: sets contain every class; "
+        "at least 9 needed",
+        "gender sets of faces predicted female: too few faces (3) for 90%: sets "
+        "contain every class; at least 9 needed",
         "gender sets of faces predicted male: threshold 1: sets contain every class",
     ]
     ages = Calibration(

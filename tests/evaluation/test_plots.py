@@ -193,7 +193,7 @@ def test_accuracies_keep_their_colors(drawn):
 
 
 def test_the_dot_is_the_best_epoch_and_in_the_legend(drawn):
-    # The lowest validation loss is of the second epoch, the best checkpoint is of the third.
+    # Lowest validation loss: second epoch. Best checkpoint: third.
     plots.plot_history(HISTORY, "none.png", best_epoch=2)
     dot = legend_of(drawn[-1].axes[0])["best: epoch 3 (2.5)"]
     assert (dot.get_xdata()[0], dot.get_ydata()[0]) == (3, 2.5)

@@ -289,7 +289,7 @@ def test_one_off_is_not_top_two():
 
 
 def test_calibration_error_by_hand():
-    """Two faces at 0.9, one correct: |1 - 1.8|; one at 0.6, correct: 0.4; of 3 faces."""
+    """Two faces at 0.9, one correct: |1 - 1.8|; one at 0.6, correct: 0.4."""
     answers = np.zeros((3, 8))
     answers[:, 0] = 0.9, 0.9, 0.6
     answers[:, 1] = 0.1, 0.1, 0.4

@@ -125,7 +125,8 @@ def test_labels_name_one_row_each():
 def test_markdown_and_latex_by_hand():
     figures = {"gender accuracy": RunsInterval(0.5, 0.25, 0.75, "faces")}
     row = Row("my_|_recipe", "50 %", None, "male", measured={"gender accuracy": [0.5]},
-              intervals=figures, one_class={"gender": "male in 1 of 1 runs"})  # fmt: skip
+              intervals=figures,
+              one_class={"gender": "male in 1 of 1 runs"})  # fmt: skip
     text = to_markdown([row], "A note.")
     assert text.splitlines()[4:9] == [
         "",
@@ -138,8 +139,8 @@ def test_markdown_and_latex_by_hand():
     (table,) = re.findall(r"(?s)\\begin\{table\}.*\\end\{table\}", latex)
     assert " ".join(table.split()) == (
         r"\begin{table}[htbp] \centering \setlength{\belowcaptionskip}{6pt} "
-        r"\caption{Accuracy, \%. A note. Brackets: 95 \% intervals over the faces of the "
-        r"only run, clustered by person: other seeds are not covered.} "
+        r"\caption{Accuracy, \%. A note. Brackets: 95 \% intervals over the faces of "
+        r"the only run, clustered by person: other seeds are not covered.} "
         r"\label{tab:reproduction-1} \small \begin{tabular}{lll} \toprule "
         r"model & runs & gender \\ \midrule "
         r"my\_|\_recipe & 1/1 & 50.0 [25.0, 75.0]† \\ "

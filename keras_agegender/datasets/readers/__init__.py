@@ -48,7 +48,7 @@ class Option:
         return self.flag.lstrip("-").replace("-", "_")
 
     def add(self, parser: Any) -> None:
-        """Adds the option to a parser; absent, it sets nothing."""
+        """Adds the option to a parser; without a default."""
         parser.add_argument(self.flag, default=argparse.SUPPRESS, **self.settings)
 
 
@@ -119,7 +119,7 @@ def _function(module: str, name: str) -> Callable[..., Any]:
 
 
 class _ExtraColumns(argparse.Action):
-    """Collects the columns of one `--extra` or several; no column is a list too.
+    """Collects the columns of one `--extra` or several; possibly empty.
 
     The option takes everything up to the next one. A file behind it would be taken for
     a column, and the parser would say that the file is missing.
@@ -132,7 +132,7 @@ class _ExtraColumns(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        """Adds columns; ends the program if one of them is the file."""
+        """Adds columns; rejects a file name."""
         for value in values if namespace.file is None else ():
             if Path(value).is_file() or Path(value).suffix in (".csv", ".tsv", ".txt"):
                 parser.error(

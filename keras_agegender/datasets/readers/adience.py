@@ -52,7 +52,7 @@ ADIENCE_GENDERS = {"f": 0, "m": 1}
 
 
 def age_group_from_adience(label: str, strict: bool = False) -> int:
-    """Returns the id of the age group that an Adience label stands for.
+    """Returns the id of the age group of an Adience label.
 
     Example:
     >>> age_group_from_adience("(8, 23)"), age_group_from_adience("None")
@@ -65,7 +65,7 @@ def age_group_from_adience(label: str, strict: bool = False) -> int:
 
 
 def corrected_group(label: str, strict: bool = False) -> tuple[int, int] | None:
-    """Returns the (low, high) years behind an Adience label, `None` for no age."""
+    """Returns the (low, high) years of an Adience label, or `None`."""
     if label in NO_AGE or (strict and label in MISPRINTS):
         return None
     for low, high in AGE_GROUPS:

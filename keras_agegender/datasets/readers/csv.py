@@ -1,4 +1,4 @@
-"""Reads a CSV file of one's own."""
+"""Reads your own CSV file."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def read_labels(
 
 
 def check_not_ids(file: Path, texts: list[str]) -> None:
-    """Raises ValueError where a column `age_group` holds just numbers."""
+    """Raises ValueError if a column `age_group` contains only numbers."""
     known = [text for text in texts if text.lower() not in UNKNOWN]
     if known and all(_YEARS.match(text) for text in known):
         raise ValueError(
@@ -123,7 +123,7 @@ def check_not_ids(file: Path, texts: list[str]) -> None:
 def _age(
     cell: Cell, groups: AgeGroups, unmapped_ages: str, report: CleaningReport
 ) -> tuple[int, float]:
-    """Returns an age group and years, `MISSING` where they are not known."""
+    """Returns an age group and years, `MISSING` if unknown."""
     if cell.text.lower() in UNKNOWN:
         report.rules["age", cell.text, "no age"] += 1
         return MISSING, MISSING
@@ -523,7 +523,7 @@ def _add_extra_columns(
     extra: str | Sequence[str] | Mapping[str, str | Mapping | None],
     report: CleaningReport,
 ) -> dict[str, dict[str, Any]]:
-    """Adds the columns that become outputs to the rows; returns what they are."""
+    """Adds the columns that become outputs to the rows; returns their heads."""
     chosen = free if extra == "auto" else list(extra)
     heads = {}
     for name in (n for n in free if n not in chosen):
@@ -616,7 +616,7 @@ PATTERNS = {
 
 
 def identifier_reason(name: str, texts: Sequence[str]) -> str | None:
-    """Returns why a column seems to name rows, or `None` if it does not.
+    """Returns why a column looks like an identifier, or `None` if it does not.
 
     Example:
     >>> identifier_reason("taken", ["2019-03-01", "2019-03-02"])
@@ -733,7 +733,7 @@ class ExtraColumn:
 
     @property
     def num_known(self) -> int:
-        """Rows with a value."""
+        """Number of rows with a value."""
         if HEAD_TYPES[self.kind].continuous:
             return sum(not math.isnan(v) for v in self.values)
         return sum(v != MISSING for v in self.values)
@@ -747,7 +747,7 @@ def read_extra_column(
     classes: Sequence[str] = (),
     named: bool = False,
 ) -> ExtraColumn | str:
-    """Returns a column as targets, or the reason why it cannot be one."""
+    """Returns a column as targets, or the reason why it cannot be an output."""
     taken = name in RESERVED_NAMES or is_encoding_output(name)
     if taken:
         return f"the name {name!r} is taken; rename the column"
@@ -799,7 +799,7 @@ def read_extra_column(
 
 
 def check_kept(columns: Sequence[str], free: Sequence[str], file: Path) -> None:
-    """Raises a `ValueError` if a column cannot stay beside the faces."""
+    """Checks columns to keep as metadata."""
     for name in columns:
         if name not in free:
             raise ValueError(

@@ -48,7 +48,7 @@ def read_utkface(
     duplicates: str | None = None,
     cache: str | Path | None = None,
 ) -> tuple[Manifest, CleaningReport]:
-    """Reads UTKFace's labels off its file names.
+    """Reads UTKFace's labels from the file names.
 
     Files with other names than published are dropped, counted and listed in the report.
     UTKFace does not identify people, so that one person may be in two splits: scores
