@@ -306,7 +306,7 @@ def _set_warnings(calibration: Calibration, encoding: Encoding) -> Iterator[str]
             else:
                 why = f"too few faces ({count}) for {share}" if count else "no face"
                 end = f"; at least {needed} needed"
-            yield f"{name} sets{of}: {why}: sets contain every class{end}"
+            yield f"{name} sets{of}: {why}: sets contain all classes{end}"
 
 
 def calibration_scores(

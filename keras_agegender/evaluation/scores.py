@@ -606,8 +606,8 @@ def _warning_lines(metrics: Mapping[str, Any]) -> list[str]:
             )
         if key in (metrics.get("possibly_seen_in") or ()):
             warnings.append(
-                f"the model was {what} on a split with this name of a dataset with "
-                "this name: if these are the same faces, the scores are too high"
+                f"the model was {what} on a split of this name of a dataset of this "
+                "name: if these are the same faces, the scores are too high"
             )
     lines = []
     for text in (*warnings, *constant_prediction_warnings(metrics)):

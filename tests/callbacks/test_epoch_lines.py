@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import keras
+import numpy as np
+
+import keras_agegender as kag
 from keras_agegender.callbacks.epoch_logger import EpochLogger
 
 
@@ -46,3 +50,25 @@ def test_a_weight_that_leaves_zero_is_said():
     assert lines_of_weights([{"a": 0.0}, {"a": 0.01}]) == [
         "  loss weights: a 0 -> 0.01"
     ]
+
+
+def test_epochs_and_weight_changes_are_one_line_each():
+    images = np.zeros((4, 3), "float32")
+    lines = []
+    x = keras.Input((3,))
+    outputs = {"gender": keras.layers.Dense(1, "sigmoid", name="gender")(x)}
+    model = keras.Model(x, outputs)
+    model.compile("sgd", **kag.get_encoding("gender").compile_arguments())
+    model.fit(
+        images, {"gender": np.ones((4, 1), "float32")}, epochs=3, verbose=0,
+        validation_data=(images, {"gender": np.ones((4, 1), "float32")}),
+        callbacks=[
+            kag.LossWeightScheduler({0: {"gender": 2.0}, 2: {"gender": 0.5}}),
+            EpochLogger(lines.append),
+        ],
+    )  # fmt: skip
+    # The weights of an epoch are printed before its line.
+    assert [line.split()[0] for line in lines] == ["epoch", "epoch", "loss", "epoch"]
+    assert lines[0].startswith("epoch  1/3")
+    assert "val_loss" in lines[0] and "val gender" in lines[0]
+    assert lines[2].strip() == "loss weights: gender 2 -> 0.5"

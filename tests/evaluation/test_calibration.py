@@ -35,7 +35,7 @@ def softmax(logits):
 
 
 def sample(draw, probabilities):
-    """One class of each row."""
+    """Draws a class per row."""
     below = probabilities.cumsum(axis=1)
     below /= below[:, -1:]
     return (draw.uniform(size=(len(below), 1)) > below).sum(axis=1)
@@ -44,8 +44,8 @@ def sample(draw, probabilities):
 # -- temperatures ----------------------------------------------------------------------
 
 
-def test_a_temperature_in_closed_form():
-    """Logits are 2 or -2 and three of four right: 2 / T must be the logit of 3/4."""
+def test_the_temperature_in_closed_form():
+    """Logits are 2 or -2, three of four are correct: 2 / T is the logit of 3/4."""
     male = sigmoid(np.array([2.0, 2.0, 2.0, -2.0]))[:, None]
     genders = np.array([1, 1, 0, 0])
     expected = 2 / math.log(3)
@@ -59,20 +59,22 @@ def test_a_temperature_in_closed_form():
     )
 
 
-@pytest.mark.parametrize("kind", ["binary", "categorical", "ordinal", "coral", "corn"])
+@pytest.mark.parametrize(
+    "head_type", ["binary", "categorical", "ordinal", "coral", "corn"]
+)
 @pytest.mark.parametrize("temperature", [0.6, 2.5])
-def test_the_temperature_that_labels_were_drawn_with_is_found(kind, temperature):
+def test_the_true_temperature_is_recovered(head_type, temperature):
     draw = np.random.default_rng(3)
-    head = Head("x", kind, 1 if kind == "binary" else 4)
+    head = Head("x", head_type, 1 if head_type == "binary" else 4)
     count = 4000
-    if kind == "categorical":
+    if head_type == "categorical":
         outputs = {"x": softmax(draw.normal(0, 2, (count, 4)))}
     else:
-        # Falling logits, as those of ranks are.
+        # Decreasing logits, like those of ranks.
         spread = draw.normal(0, 2, (count, 1)) - np.arange(4) + 1
-        if kind == "binary":
+        if head_type == "binary":
             outputs = {"x": sigmoid(spread[:, :1])}
-        elif kind == "ordinal":
+        elif head_type == "ordinal":
             outputs = {f"x{k + 1}": sigmoid(spread[:, k : k + 1]) for k in range(4)}
         else:
             outputs = {"x": sigmoid(spread[:, :3, None])}
@@ -83,13 +85,13 @@ def test_the_temperature_that_labels_were_drawn_with_is_found(kind, temperature)
     )
 
 
-def test_years_are_fitted_on_ages():
-    """Ages drawn from a sharper distribution than a model trained softly says."""
+def test_years_heads_are_fitted_to_ages():
+    """Ages have half the variance that the model predicts."""
     draw = np.random.default_rng(4)
     encoding = get_encoding("years")
     center = draw.uniform(20, 60, (3000, 1))
     rows = softmax(-((np.arange(101) - center) ** 2) / (2 * 6.0**2))
-    # Half the variance: the same logits at T = 1/2.
+    # The same logits at T = 1/2.
     ages = sample(draw, softmax(-((np.arange(101) - center) ** 2) / 6.0**2))
     labels = {
         "age_years": ages,
@@ -119,7 +121,7 @@ def test_true_classes():
 
 
 def test_the_conformal_quantile_of_nine_scores():
-    """Of 10 faces, the new one included, 9 must have a score no larger."""
+    """9 of 10 faces, including the new one, must have a score no larger."""
     scores = np.array([0.5, 0.1, 0.9, 0.3, 0.7, 0.2, 0.8, 0.4, 0.6])
     assert conformal_quantile(scores, 0.1) == 0.9  # rank 9
     assert conformal_quantile(scores, 0.2) == 0.8  # rank 8
@@ -130,7 +132,7 @@ def test_the_conformal_quantile_of_nine_scores():
 
 
 def simulated_faces(draw, count):
-    """Ages from a softmax that the model knows, twice as sure as it should be."""
+    """Classes drawn from a softmax; the model's logits are twice too large."""
     encoding = get_encoding("categorical")
     logits = -((np.arange(8) - draw.uniform(-1, 8, (count, 1))) ** 2) / 1.5
     male = draw.normal(0, 1, (count, 1))
@@ -156,8 +158,8 @@ def test_coverage_on_exchangeable_faces(alpha, by):
     encoding, outputs, labels = simulated_faces(draw, 20000)
     decoded = encoding.decode(calibration.apply(outputs, encoding))
     sets = calibration.sets(decoded)
-    answered = ops.convert_to_numpy(decoded.gender)
-    groups = [np.full(20000, True)] if by is None else [answered == 0, answered == 1]
+    predicted = ops.convert_to_numpy(decoded.gender)
+    groups = [np.full(20000, True)] if by is None else [predicted == 0, predicted == 1]
     for name in ("age_group", "gender"):
         members = ops.convert_to_numpy(getattr(sets, name))
         covered = members[np.arange(20000), labels[name]]
@@ -166,8 +168,8 @@ def test_coverage_on_exchangeable_faces(alpha, by):
         assert 1 < members.sum(axis=1).mean() < members.shape[1] - 0.2
 
 
-def test_a_model_that_is_right_often_enough_answers_once():
-    """Nine of ten genders are right, and four of five are asked for."""
+def test_sets_of_an_accurate_model_have_one_class():
+    """Nine of ten genders are correct; a coverage of four of five is requested."""
     outputs = {"gender": np.array([[0.7]] * 9 + [[0.6]])}
     labels = {"gender": np.array([1] * 9 + [0]), "age_group": np.full(10, -1)}
     encoding = get_encoding("gender")
@@ -177,7 +179,7 @@ def test_a_model_that_is_right_often_enough_answers_once():
     np.testing.assert_array_equal(sets.gender, [[False, True]] * 10)
 
 
-def test_a_group_with_too_few_faces_gets_everything():
+def test_sets_of_a_group_with_too_few_faces_have_all_classes():
     draw = np.random.default_rng(1)
     outputs = {"gender": np.concatenate([draw.uniform(0.6, 1, (30, 1)), [[0.1]] * 5])}
     labels = {"gender": np.array([1] * 30 + [0] * 5), "age_group": np.full(35, -1)}
@@ -186,7 +188,7 @@ def test_a_group_with_too_few_faces_gets_everything():
     assert found.num_faces == {"gender": 35, "gender_set": (5, 30)}
 
 
-def test_faces_without_a_label_do_not_count():
+def test_faces_without_a_label_are_ignored():
     draw = np.random.default_rng(5)
     encoding, outputs, labels = simulated_faces(draw, 60)
     some = {name: np.where(np.arange(60) < 40, v, -1) for name, v in labels.items()}
@@ -199,7 +201,7 @@ def test_faces_without_a_label_do_not_count():
     assert first == second and first.num_faces["age_group_set"] == (40,)
 
 
-def test_what_cannot_be_fitted():
+def test_invalid_arguments():
     outputs = {"gender": np.array([[0.7]])}
     labels = {"gender": np.array([-1]), "age_group": np.array([-1])}
     encoding = get_encoding("gender")
@@ -217,8 +219,8 @@ def test_what_cannot_be_fitted():
 # -- scores ----------------------------------------------------------------------------
 
 
-def test_scores_by_hand():
-    """Four faces; of one nobody knows the gender, of another the age group."""
+def test_scores():
+    """Four faces; one without a gender, another without an age group."""
     encoding = get_encoding("categorical", age_groups="0-9,10-19,20+")
     outputs = {
         "gender": np.array([[0.9], [0.9], [0.9], [0.9]]),
@@ -254,7 +256,7 @@ def test_scores_by_hand():
     assert found["sets"]["gender"]["coverage"] == pytest.approx(2 / 3)
 
 
-def test_scores_are_shown():
+def test_scores_are_printed():
     draw = np.random.default_rng(2)
     encoding, outputs, labels = simulated_faces(draw, 50)
     calibration = fit_calibration(outputs, labels, encoding, by="gender")
@@ -269,14 +271,14 @@ def test_scores_are_shown():
 
 
 def coral_faces():
-    """Five faces of 10-19: of three 0.47 for 20+ is a little more than 0.43 for it."""
+    """Five faces of 10-19; three have 0.47 for 20+ and 0.43 for 10-19."""
     encoding = get_encoding("coral", age_groups="0-9,10-19,20+")
     age = np.array([[0.9, 0.47]] * 3 + [[0.9, 0.1]] * 2)[..., None]
     outputs = {"gender": np.full((5, 1), 0.9), "age": age}
     return encoding, outputs, {"gender": np.ones(5, int), "age_group": np.ones(5, int)}
 
 
-def test_answers_of_ranks_that_change_are_counted():
+def test_changed_predictions_of_ranks_are_counted():
     """Divided by 0.5 the logits of 0.9 and 0.47 are those of 0.988 and 0.440."""
     encoding, outputs, labels = coral_faces()
     found = fit_calibration(outputs, labels, encoding)
@@ -293,8 +295,8 @@ def test_answers_of_ranks_that_change_are_counted():
     assert gender_line.split()[-2:] == ["-", "-"]
 
 
-def test_figures_that_calibration_made_worse_are_said():
-    """Sharpened to 0.988, 0.9 is further from one wrong gender in five; ages are right.
+def test_scores_that_calibration_made_worse_are_warnings():
+    """0.9 becomes 0.988, which is worse if one of five is wrong; ages are correct.
 
     Nll: -(4 ln 0.9 + ln 0.1) / 5 and, of 81 / 82, -(4 ln (81 / 82) + ln (1 / 82)) / 5.
     """
@@ -302,12 +304,12 @@ def test_figures_that_calibration_made_worse_are_said():
     labels["gender"] = np.array([1, 1, 1, 1, 0])
     calibration = Calibration({"gender": 0.5, "age": 0.5})
     found = calibration_scores(outputs, labels, encoding, calibration)
-    said = [
+    warnings = [
         "calibration made nll worse: gender 0.545 -> 0.891",
         "calibration made ece worse: gender 0.100 -> 0.188",
     ]
-    assert found["warnings"] == said
-    assert calibration_lines(found)[-2:] == [f"WARNING: {line}" for line in said]
+    assert found["warnings"] == warnings
+    assert calibration_lines(found)[-2:] == [f"WARNING: {line}" for line in warnings]
     same = calibration_scores(outputs, labels, encoding, Calibration({"gender": 1.0}))
     assert same["warnings"] == []
 
@@ -324,28 +326,28 @@ def test_figures_that_calibration_made_worse_are_said():
         ("gender", False, False),
     ],
 )
-def test_which_answers_a_temperature_may_change(encoding, age, gender):
+def test_may_change_predictions(encoding, age, gender):
     encoding = get_encoding(encoding)
     assert may_change_predictions("age_group", encoding) is age
     assert may_change_predictions("gender", encoding) is gender
 
 
-# -- what is not to be trusted ---------------------------------------------------------
+# -- warnings --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.05, 0.1, 0.15, 0.3, 0.5, 0.7])
-def test_the_least_faces_are_the_first_that_leave_an_answer_out(alpha):
+def test_least_faces_is_the_first_count_that_excludes_a_class(alpha):
     least = least_faces(alpha)
     assert conformal_quantile(np.full(least, 0.5), alpha) == 0.5
     assert conformal_quantile(np.full(least - 1, 0.5), alpha) == 1.0
 
 
-def test_the_least_faces_by_hand():
+def test_least_faces():
     assert [least_faces(a) for a in (0.05, 0.1, 0.3, 0.5)] == [19, 9, 3, 1]
 
 
-def test_eleven_faces_that_are_answered_wrong():
-    """No temperature is high enough; sets for 95 % need 19 faces."""
+def test_warnings_of_eleven_wrong_predictions():
+    """The temperature is at its bound; sets for 95 % need 19 faces."""
     labels = {"gender": np.zeros(11, int), "age_group": np.full(11, -1)}
     encoding = get_encoding("gender")
     wrong = {"gender": np.full((11, 1), 0.9)}
@@ -353,17 +355,17 @@ def test_eleven_faces_that_are_answered_wrong():
     assert calibration_warnings(found, encoding) == [
         "gender: temperature 10.000 is at its bound: too few faces (11), or the model "
         "is no better than chance",
-        "gender sets: too few faces (11) for 95%: sets contain every class; at least "
+        "gender sets: too few faces (11) for 95%: sets contain all classes; at least "
         "19 needed",
     ]
-    right = {"gender": np.full((11, 1), 0.1)}
-    found = fit_calibration(right, labels, encoding)  # for 90 % 9 are enough
+    correct = {"gender": np.full((11, 1), 0.1)}
+    found = fit_calibration(correct, labels, encoding)  # for 90 % 9 are enough
     (line,) = calibration_warnings(found, encoding)
     assert line.startswith("gender: temperature 0.100 is at its bound: too few faces")
     assert line.endswith("(11), or all of them are predicted correctly")
 
 
-def test_groups_without_a_face():
+def test_warnings_of_groups_without_faces():
     encoding = get_encoding("categorical")
     found = Calibration(
         {"age": 1.5},
@@ -372,11 +374,11 @@ def test_groups_without_a_face():
         num_faces={"age_group_set": (0, 40), "gender_set": (3, 40)},
     )
     assert calibration_warnings(found, encoding) == [
-        "age_group sets of faces predicted female: no face: sets contain every class; "
+        "age_group sets of faces predicted female: no face: sets contain all classes; "
         "at least 9 needed",
         "gender sets of faces predicted female: too few faces (3) for 90%: sets "
-        "contain every class; at least 9 needed",
-        "gender sets of faces predicted male: threshold 1: sets contain every class",
+        "contain all classes; at least 9 needed",
+        "gender sets of faces predicted male: threshold 1: sets contain all classes",
     ]
     ages = Calibration(
         {}, {"gender": (0.5,) * 7 + (1.0,)}, by="age_group",
@@ -387,7 +389,7 @@ def test_groups_without_a_face():
     assert calibration_warnings(Calibration({"age": 1.5}), encoding) == []
 
 
-def test_evaluate_says_it_in_the_same_words():
+def test_scores_contain_the_warnings():
     encoding, outputs, labels = simulated_faces(np.random.default_rng(1), 12)
     found = fit_calibration(outputs, labels, encoding, alpha=0.05)
     scores = calibration_scores(outputs, labels, encoding, found)

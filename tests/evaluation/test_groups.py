@@ -1,4 +1,4 @@
-"""Scores of groups of people, by hand, and the table that they print."""
+"""Scores of groups of people, worked out by hand, and their printed table."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from keras_agegender.metrics.intervals import Clusters, proportion_interval
 
 
 def make_table():
-    """120 faces of 40 people: three each. Men are 9/10 right, women 5/10."""
+    """120 faces of 40 people, three each; 9/10 of men and 5/10 of women are correct."""
     index = np.arange(120)
     gender = np.where(index % 2, "male", "female")
-    right = np.where(gender == "male", index // 2 % 10 < 9, index // 2 % 10 < 5)
+    correct = np.where(gender == "male", index // 2 % 10 < 9, index // 2 % 10 < 5)
     other = np.where(gender == "male", "female", "male")
     return pd.DataFrame(
         {
             "subject": [f"s{k // 2 % 20}{k % 2}" for k in index],
             "age_group": np.where(index < 110, "4-6", ""),
             "gender": gender,
-            "predicted_gender": np.where(right, gender, other),
+            "predicted_gender": np.where(correct, gender, other),
             "race": np.where(index < 60, "a", np.where(index < 118, "b", "")),
             "weight": index / 7,
             "glasses": np.where(index < 60, 1, -1),
@@ -36,7 +36,7 @@ def make_table():
     )
 
 
-def test_groups_by_hand():
+def test_accuracies_and_gap_of_groups():
     table = make_table()
     found = score_groups(table, ["gender", "race,gender"])
     assert list(found) == ["age_group,gender", "gender", "race,gender"]
@@ -57,7 +57,7 @@ def test_groups_by_hand():
     assert 0 < gap["interval"][0] < 0.4 < gap["interval"][1]
 
 
-def test_faces_without_the_column_do_not_count():
+def test_faces_without_the_column_are_ignored():
     found = score_groups(make_table(), ["race", "glasses"])
     cells = found["age_group,gender"]
     assert (cells["num_faces"], cells["num_unlabelled"]) == (110, 10)
@@ -67,7 +67,7 @@ def test_faces_without_the_column_do_not_count():
 
 
 def test_small_groups_are_marked_and_come_last():
-    """29 faces are too few, and so are 9 people."""
+    """Groups of 29 faces or 9 people."""
     table = make_table()
     table["race"] = np.where(np.arange(120) < 29, "rare", "often")
     table.loc[table["race"] == "rare", "predicted_gender"] = ""
@@ -77,30 +77,36 @@ def test_small_groups_are_marked_and_come_last():
     assert all(g["few"] for g in score_groups(table, "race")["race"]["groups"])
 
 
-def test_the_gap_leaves_out_small_groups_and_faces_without_an_answer_to_know():
-    """Of 60 a 5/10 are right, of 60 b 9/10; 10 c are few and all wrong.
+def test_the_gap_ignores_small_groups_and_faces_without_a_label():
+    """5/10 of 60 a and 9/10 of 60 b are correct; 10 c are few and all wrong.
 
-    Every third face of a and b has no label in `race`; it counts for neither.
+    Every third face of a and b has no label in `race`.
     """
     letters = np.repeat(["a", "b", "c"], [60, 60, 10])
-    right = np.concatenate([np.arange(120) % 10 < np.repeat([5, 9], 60), [False] * 10])
+    correct = np.concatenate(
+        [np.arange(120) % 10 < np.repeat([5, 9], 60), [False] * 10]
+    )
     truth = np.where(np.arange(130) % 3 == 0, "", "x")
     table = pd.DataFrame(
-        {"letter": letters, "race": truth, "predicted_race": np.where(right, "x", "y")}
+        {
+            "letter": letters,
+            "race": truth,
+            "predicted_race": np.where(correct, "x", "y"),
+        }
     )
     pairs = {"race": ("race", "predicted_race")}
     gap = score_groups(table, "letter", pairs)["letter"]["gaps"]["race"]
     assert (gap["worst"], gap["best"]) == ("a", "b")
     known = truth != ""
-    shares = [right[known & (letters == letter)].mean() for letter in "ab"]
+    shares = [correct[known & (letters == letter)].mean() for letter in "ab"]
     assert shares == [0.5, 0.9]  # 20 and 36 of 40 with a label
     assert gap["value"] == pytest.approx(0.4)
     few = table[table["letter"] != "a"]
     assert score_groups(few, "letter", pairs)["letter"]["gaps"] == {}
 
 
-def test_the_gap_of_groups_that_are_all_right_or_wrong():
-    """No sample differs: the gap is as wide as both shares' intervals allow."""
+def test_the_gap_of_groups_that_are_all_correct_or_wrong():
+    """All samples are equal: the interval is from those of both shares."""
     table = make_table()
     table["predicted_gender"] = "male"
     found = score_groups(table, "gender")["gender"]
@@ -111,7 +117,7 @@ def test_the_gap_of_groups_that_are_all_right_or_wrong():
     assert 0 < gap["interval"][0] < 1
 
 
-def test_columns_that_cannot_group():
+def test_invalid_columns():
     with pytest.raises(ValueError, match=r"'race'.*Received: 'colour'"):
         score_groups(make_table(), "colour")
     with pytest.raises(ValueError, match="at most 100 groups. Received: 120"):
@@ -128,24 +134,26 @@ def test_the_printed_table():
 
 
 def with_size():
-    """Sizes 0 and 1, every fourth unknown; women's are 8/10 right, men's 6/10."""
+    """Sizes 0 and 1, every fourth unknown; 8/10 of women, 6/10 of men are correct."""
     table = make_table()
     tens = np.arange(120) // 2 % 10
     table["size_id"] = np.where(np.arange(120) % 8 < 6, 1, -1)
-    right = np.where(table["gender"] == "male", tens < 6, tens < 8)
-    table["predicted_size_id"] = np.where(right, 1, 0)
+    correct = np.where(table["gender"] == "male", tens < 6, tens < 8)
+    table["predicted_size_id"] = np.where(correct, 1, 0)
     table["size"] = table["size_id"].map({1: "large", -1: ""})
     table["predicted_size"] = table["predicted_size_id"].map({1: "large", 0: "small"})
     return table
 
 
-def test_a_further_head_is_scored_in_every_group():
+def test_extra_heads_are_scored_in_every_group():
     table = with_size()
     heads = (Head("size", "categorical", 2, classes=("small", "large")),
              Head("weight", "regression"), Head("hat", "binary"))  # fmt: skip
     encoding = get_encoding("gender", heads=heads)
     pairs = extra_tasks(table, encoding)
-    assert pairs == {"size": ("size_id", "predicted_size_id")}  # no number, no column
+    assert pairs == {
+        "size": ("size_id", "predicted_size_id")
+    }  # neither a number nor without a column
     found = score_groups(table, "gender", pairs)["gender"]
     known = table["size_id"] == 1
     for group in found["groups"]:
@@ -154,7 +162,7 @@ def test_a_further_head_is_scored_in_every_group():
         assert group["size_accuracy"] == pytest.approx(expected)
         assert group["size_interval"][0] < expected < group["size_interval"][1]
     assert found["questions"] == ["gender", "size"]
-    # Women are the worst in gender and the best in size: gender ranks.
+    # Women are worst in gender and best in size: gender determines the order.
     assert [g["gender"] for g in found["groups"]] == ["female", "male"]
     assert found["gaps"]["size"]["worst"] == "male"
     without = table.drop(columns="predicted_gender")
@@ -162,11 +170,11 @@ def test_a_further_head_is_scored_in_every_group():
     assert [g["gender"] for g in ranked] == ["male", "female"]
 
 
-def test_further_heads_are_printed_while_there_is_room():
+def test_at_most_two_extra_heads_are_printed():
     table, pair = with_size(), ("size_id", "predicted_size_id")
     lines = group_lines(score_groups(table, "gender", {"size": pair}))[1]
     assert lines[0].split() == ["gender", "faces", "people", "gender", "size"]
-    assert lines[1].split()[-1] == f"{right_sizes_of('female'):.3f}"
+    assert lines[1].split()[-1] == f"{size_accuracy_of('female'):.3f}"
     assert any(line.startswith("size: male is ") for line in lines)
     table["subject"] = ""
     few = score_groups(table.iloc[:20], "gender", {"size": pair})
@@ -179,7 +187,7 @@ def test_further_heads_are_printed_while_there_is_room():
     assert shown_tasks(["gender", "b", "c"]) == ["gender", "b", "c"]
 
 
-def right_sizes_of(gender):
+def size_accuracy_of(gender):
     table = with_size()
     own = table[(table["size_id"] == 1) & (table["gender"] == gender)]
     return (own["predicted_size_id"] == 1).mean()

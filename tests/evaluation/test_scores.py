@@ -1,4 +1,4 @@
-"""Scores worked out by hand, checked against scikit-learn, and what empty labels do."""
+"""Scores worked out by hand and compared with scikit-learn, and missing labels."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
@@ -13,11 +14,15 @@ from keras_agegender.encodings.decoding import Decoded
 from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.evaluation.scores import (
     Evaluation,
-    confusion_matrix,
+    constant_prediction,
+    constant_prediction_warnings,
     evaluate_predictions,
     format_metrics,
+    prediction_estimates,
 )
 from keras_agegender.labels import get_age_groups
+from keras_agegender.metrics.intervals import Clusters, proportion_interval
+from keras_agegender.metrics.table import metrics_for
 
 # Six faces; the last has no gender, the one before it no age group.
 AGES = np.array([0, 4, 4, 7, -1, 2])
@@ -31,7 +36,7 @@ DECODED = Decoded(
 )
 
 
-def random_answers(seed=0, count=200):
+def random_predictions(seed=0, count=200):
     rng = np.random.default_rng(seed)
     return (
         rng.integers(-1, 8, count),
@@ -48,20 +53,20 @@ def random_answers(seed=0, count=200):
 
 def test_gender_by_hand():
     gender = evaluate_predictions(AGES, GENDERS, DECODED).gender
-    # Labelled: m m f f f; answered m f m f f: 3 of 5 right.
+    # Labels: m m f f f; predictions m f m f f: 3 of 5 correct.
     assert (gender.num_faces, gender.num_unlabelled) == (5, 1)
     assert gender.accuracy == pytest.approx(3 / 5)
-    # male: 2 there, 2 answered, 1 both.
+    # male: 2 labels, 2 predictions, 1 both.
     assert gender.positive == "male"
     assert gender.precision == gender.recall == gender.f1 == pytest.approx(1 / 2)
     assert gender.confusion == [[2, 1], [1, 1]]
 
 
-def test_positive_class_is_a_choice():
+def test_positive_class_is_an_option():
     gender = evaluate_predictions(
         AGES, GENDERS, DECODED, positive_gender="female"
     ).gender
-    # female: 3 there, 3 answered, 2 both.
+    # female: 3 labels, 3 predictions, 2 both.
     assert gender.positive == "female"
     assert gender.precision == gender.recall == gender.f1 == pytest.approx(2 / 3)
     assert gender.by_positive["male"]["recall"] == pytest.approx(1 / 2)
@@ -69,12 +74,12 @@ def test_positive_class_is_a_choice():
 
 def test_age_by_hand():
     age = evaluate_predictions(AGES, GENDERS, DECODED, separate_age_heads=True).age
-    # Labelled 0 4 4 7 2, answered 0 5 4 4 2: errors 0 1 0 3 0.
+    # Labels 0 4 4 7 2, predictions 0 5 4 4 2: errors 0 1 0 3 0.
     assert (age.num_faces, age.num_unlabelled) == (5, 1)
     assert age.accuracy == pytest.approx(3 / 5)
     assert age.one_off_accuracy == pytest.approx(4 / 5)
     assert age.mean_absolute_error == pytest.approx(4 / 5)
-    # The heads of the third face, answered right by counting, contradict each other.
+    # The heads of the third face contradict each other, but count to its group.
     assert age.all_heads_accuracy == pytest.approx(2 / 5)
     assert age.groups[4] == {
         "name": "25-32",
@@ -101,24 +106,24 @@ def test_cells_count_faces_with_both_labels():
 def test_mean_accuracy():
     scores = evaluate_predictions(AGES, GENDERS, DECODED)
     assert scores.mean_accuracy == pytest.approx((3 / 5 + 3 / 5) / 2)
-    assert scores.age.all_heads_accuracy is None  # one head answers for age
+    assert scores.age.all_heads_accuracy is None  # a single age head
     only_gender = evaluate_predictions(AGES, GENDERS, DECODED._replace(age_group=None))
     assert only_gender.age is None
     assert only_gender.mean_accuracy == pytest.approx(3 / 5)
 
 
-def test_all_heads_right_is_every_thresholded_bit_right():
+def test_all_heads_accuracy_is_that_of_all_thresholded_bits():
     rng = np.random.default_rng(1)
     for question in ("older", "younger"):
         encoding = get_encoding("ordinal", question=question)
         truth = rng.integers(0, 8, 400)
         targets = encoding.encode(truth, rng.integers(0, 2, 400))
-        # Mostly right heads, so that both cases occur.
+        # Mostly correct heads, so that both cases occur.
         outputs = {
             name: np.where(rng.random((400, 1)) < 0.9, target, 1 - target)
             for name, target in targets.items()
         }
-        bits_right = np.all(
+        bits_correct = np.all(
             [(outputs[f"age{k}"] > 0.5) == targets[f"age{k}"] for k in range(1, 9)],
             axis=0,
         )
@@ -128,11 +133,11 @@ def test_all_heads_right_is_every_thresholded_bit_right():
             truth, np.full(400, -1), decoded, separate_age_heads=True
         ).age
         assert 0 < age.all_heads_accuracy < age.accuracy
-        assert age.all_heads_accuracy == pytest.approx(bits_right.mean())
+        assert age.all_heads_accuracy == pytest.approx(bits_correct.mean())
 
 
 def test_agrees_with_scikit_learn():
-    ages, genders, decoded = random_answers()
+    ages, genders, decoded = random_predictions()
     scores = evaluate_predictions(ages, genders, decoded)
     known = genders != -1
     precision, recall, f1, _ = sk.precision_recall_fscore_support(
@@ -159,10 +164,10 @@ def test_mean_of_classes_and_kappa_by_hand():
     scores = evaluate_predictions(AGES, GENDERS, DECODED)
     # Recalls: males 1 of 2, females 2 of 3.
     assert scores.gender.balanced_accuracy == pytest.approx((1 / 2 + 2 / 3) / 2)
-    # Labelled 0 4 4 7 2, answered 0 5 4 4 2. Recalls of groups 0, 2, 4, 7; the other
-    # four have no face and do not count.
+    # Labels 0 4 4 7 2, predictions 0 5 4 4 2. Recalls of groups 0, 2, 4, 7; the other
+    # four have no face and are ignored.
     assert scores.age.balanced_accuracy == pytest.approx((1 + 1 + 1 / 2 + 0) / 4)
-    # Squared distances: 1 + 9 = 10; of every label to every answer 61 + 21 + 2 * 21 +
+    # Squared distances: 1 + 9 = 10; of all labels to all predictions 61 + 21 + 2 * 21 +
     # 96 = 220, by chance a fifth of that.
     assert scores.age.quadratic_kappa == pytest.approx(1 - 10 / 44)
     text = format_metrics(scores)
@@ -179,8 +184,8 @@ def test_kappa_of_one_class_is_none():
     assert age.quadratic_kappa == 0.0 and age.balanced_accuracy == 0.0
 
 
-def test_scores_of_long_ago_can_be_shown():
-    """metrics.json of an earlier version lacks the newer figures."""
+def test_scores_of_an_earlier_version_can_be_printed():
+    """Its metrics.json lacks newer metrics."""
     old = evaluate_predictions(AGES, GENDERS, DECODED).to_dict()
     for scores in (old["gender"], old["age"]):
         scores.pop("balanced_accuracy")
@@ -189,29 +194,29 @@ def test_scores_of_long_ago_can_be_shown():
 
 
 def test_order_of_faces_does_not_matter():
-    ages, genders, decoded = random_answers()
+    ages, genders, decoded = random_predictions()
     order = np.random.default_rng(2).permutation(len(ages))
     shuffled = Decoded(*(None if x is None else x[order] for x in decoded))
     extra = np.arange(len(ages)) % 3 - 1.0
-    answers = np.linspace(0, 1, len(ages))[:, None]
+    outputs = np.linspace(0, 1, len(ages))[:, None]
     first = evaluate_predictions(
         ages,
         genders,
         decoded,
         separate_age_heads=True,
-        extra={"a": ("binary", extra, answers)},
+        extra={"a": ("binary", extra, outputs)},
     )
     second = evaluate_predictions(
         ages[order],
         genders[order],
         shuffled,
         separate_age_heads=True,
-        extra={"a": ("binary", extra[order], answers[order])},
+        extra={"a": ("binary", extra[order], outputs[order])},
     )
     assert json.dumps(first.to_dict()) == json.dumps(second.to_dict())
 
 
-def test_further_outputs():
+def test_extra_heads():
     none = Decoded(None, None, None, None, None)
     scores = evaluate_predictions(
         [-1] * 4,
@@ -235,7 +240,7 @@ def test_further_outputs():
 
 
 @pytest.mark.parametrize("count", [0, 3])
-def test_without_labels_figures_are_none_and_json_is_json(count):
+def test_without_labels_metrics_are_none(count):
     decoded = Decoded(
         np.zeros(count, int), None, np.zeros(count, int), None, np.ones(count, bool)
     )
@@ -254,13 +259,13 @@ def test_without_labels_figures_are_none_and_json_is_json(count):
     assert "-" in format_metrics(scores)
 
 
-def test_precision_of_a_class_never_answered_is_none():
+def test_precision_of_a_class_never_predicted_is_none():
     decoded = Decoded(None, None, np.array([0, 0]), None, None)
     gender = evaluate_predictions([-1, -1], [1, 0], decoded).gender
     assert gender.precision is None and gender.recall == 0.0 and gender.f1 == 0.0
 
 
-def test_scores_survive_json():
+def test_scores_can_be_read_from_json():
     scores = evaluate_predictions(AGES, GENDERS, DECODED, separate_age_heads=True)
     assert json.loads(json.dumps(scores.to_dict())) == scores.to_dict()
     again = json.loads(
@@ -271,21 +276,21 @@ def test_scores_survive_json():
     assert text.endswith(format_metrics(scores).partition("\n")[2])
 
 
-def lowest_of(true, answered):
-    decoded = Decoded(np.array(answered), heads_agree=np.ones(len(true), bool))
+def lowest_of(true, predicted):
+    decoded = Decoded(np.array(predicted), heads_agree=np.ones(len(true), bool))
     text = format_metrics(evaluate_predictions(true, [-1] * len(true), decoded))
     return [s.split()[0] for s in text.splitlines() if s.endswith("lowest recall")]
 
 
-def test_table_shows_the_worst_group_and_the_positive_class():
+def test_text_shows_the_worst_group_and_the_positive_class():
     text = format_metrics(evaluate_predictions(AGES, GENDERS, DECODED))
     assert [s.split()[0] for s in text.splitlines() if "lowest" in s] == ["60-100"]
     assert "positive class: male" in text
     assert "1 without a label" in text
 
 
-def test_lowest_is_said_of_ties_but_not_of_all():
-    """Groups without a face count on neither side."""
+def test_lowest_recall_marks_ties_but_not_all():
+    """Groups without a face are ignored."""
     assert lowest_of([0, 1, 2], [0, 1, 0]) == ["8-12"]
     assert lowest_of([0, 1, 2], [0, 0, 0]) == ["4-6", "8-12"]
     assert lowest_of([0, 1, 2], [0, 1, 2]) == []
@@ -295,8 +300,8 @@ def test_lowest_is_said_of_ties_but_not_of_all():
     assert lowest_of([4, 4], [4, 0]) == []
 
 
-def test_all_heads_right_and_the_most_probable_group_can_differ_either_way():
-    """What the note below the table says, by hand, of heads "older than group k"."""
+def test_all_heads_and_the_most_probable_group_can_differ_either_way():
+    """An example of the note below the table, with heads "older than group k"."""
     encoding = get_encoding("ordinal", question="older")
 
     def scores_of(*older):
@@ -308,12 +313,12 @@ def test_all_heads_right_and_the_most_probable_group_can_differ_either_way():
 
     # Heads cut at a half: 1 0 0 …, group 1; the probability of group 0 is 0.4, of
     # group 1 0.2, of group 2 0.4.
-    right_heads = scores_of(0.6, 0.4, 0, 0, 0, 0, 0, 0)
-    assert (right_heads.age.all_heads_accuracy, right_heads.age.accuracy) == (1, 0)
+    correct_heads = scores_of(0.6, 0.4, 0, 0, 0, 0, 0, 0)
+    assert (correct_heads.age.all_heads_accuracy, correct_heads.age.accuracy) == (1, 0)
     # 1 1 0 …, group 2; the probabilities are 0.1, 0.35, 0.25, 0.2, 0.1, 0 ….
-    right_group = scores_of(0.9, 0.55, 0.3, 0.1, 0, 0, 0, 0)
-    assert (right_group.age.all_heads_accuracy, right_group.age.accuracy) == (0, 1)
-    text = format_metrics(right_heads)
+    correct_group = scores_of(0.9, 0.55, 0.3, 0.1, 0, 0, 0, 0)
+    assert (correct_group.age.all_heads_accuracy, correct_group.age.accuracy) == (0, 1)
+    text = format_metrics(correct_heads)
     assert "all age heads correct 1.000 *" in text
     assert text.count("* all age heads, thresholded") == 1
     assert text.splitlines()[-2].startswith("* ")
@@ -321,7 +326,7 @@ def test_all_heads_right_and_the_most_probable_group_can_differ_either_way():
     assert "*" not in one_head and "heads" not in one_head
 
 
-def test_many_further_outputs_are_listed_worst_first():
+def test_many_extra_heads_are_listed_worst_first():
     extra = {
         f"attribute{k}": ("binary", np.arange(50) < k, np.zeros((50, 1)))
         for k in range(40)
@@ -343,7 +348,7 @@ def test_many_further_outputs_are_listed_worst_first():
         ({"extra": {"a": ("binary", [1], [[1]])}}, "'a'.*1 labels"),
     ],
 )
-def test_wrong_input_is_named(change, message):
+def test_invalid_arguments(change, message):
     arguments = {
         "age_group_true": [0, 1],
         "gender_true": [0, 1],
@@ -353,10 +358,6 @@ def test_wrong_input_is_named(change, message):
     with pytest.raises(ValueError, match=message) as caught:
         evaluate_predictions(**arguments)
     assert "\n" not in str(caught.value)
-
-
-def test_confusion_matrix_rows_are_the_truth():
-    assert confusion_matrix([0, 0, 1, -1], [1, 0, 1, 0], 2).tolist() == [[1, 1], [0, 1]]
 
 
 def test_errors_in_years_and_other_groups():
@@ -380,7 +381,7 @@ def test_errors_in_years_and_other_groups():
     assert "mean error 4.50 years, within 5 years 0.500" in format_metrics(scores)
 
 
-def test_a_table_warns_of_faces_seen_before():
+def test_text_warns_of_faces_seen_in_training():
     scores = Evaluation(num_faces=8)
     assert "WARNING" not in format_metrics(scores)
     text = format_metrics(replace(scores, num_seen_in_training=3))
@@ -397,11 +398,11 @@ def test_within_one_group_is_not_within_two():
     assert scores.age.mean_absolute_error == 2.5
 
 
-def test_always_the_commonest_answer():
-    """Labelled m m f f f, 0 4 4 7 2: always female is 3 of 5, always group 4 2 of 5.
+def test_majority_class_baseline():
+    """Labels m m f f f, 0 4 4 7 2: always female is 3 of 5, always group 4 2 of 5.
 
-    From group 4 the others are 4, 0, 0, 3 and 2 groups away: two of five within one,
-    9 / 5 on average. Its middle is 28.5 years, from 30 and 40 1.5 and 11.5 away.
+    The distances to group 4 are 4, 0, 0, 3 and 2: two of five within one, 9 / 5 on
+    average. Its center is 28.5 years, 1.5 and 11.5 from 30 and 40.
     """
     years = np.array([-1, 30, 40, -1, -1, -1])
     decoded = DECODED._replace(age_years=np.zeros(6))
@@ -429,8 +430,8 @@ def test_always_the_commonest_answer():
     assert "mean        accuracy 0.600, majority baseline 0.500" in text
 
 
-def test_commonest_answer_of_further_outputs():
-    """Labelled 1 1 0: always 1 is two of three. Nobody has a label: no figure."""
+def test_majority_class_baseline_of_extra_heads():
+    """Labels 1 1 0: always 1 is two of three; `None` without labels."""
     none = Decoded(None, None, None, None, None)
     extra = {
         "glasses": ("binary", [1, 1, 0, -1], [0, 1, 0, 1]),
@@ -443,10 +444,10 @@ def test_commonest_answer_of_further_outputs():
     assert "accuracy 0.667, majority 0.667, over 3" in format_metrics(scores)
 
 
-def test_probabilities_by_hand():
-    """P(male) 0.8 of a man, 0.4 of a woman, 0.9 of somebody unlabelled.
+def test_metrics_of_probabilities():
+    """P(male) is 0.8 for a man, 0.4 for a woman, 0.9 for an unlabeled face.
 
-    -ln 0.8 and -ln 0.6; squared errors 0.04 and 0.16; confidences 0.8 and 0.6, right.
+    -ln 0.8 and -ln 0.6; squared errors 0.04 and 0.16; confidences 0.8 and 0.6, correct.
     """
     decoded = Decoded(
         gender=np.array([1, 0, 1]),
@@ -464,7 +465,7 @@ def test_probabilities_by_hand():
     assert gender.negative_log_likelihood == pytest.approx(expected)
     assert gender.brier_score == pytest.approx(0.1)
     assert gender.expected_calibration_error == pytest.approx(0.3)
-    # The second face is answered group 1 for sure, and is of group 0.
+    # The second face is in group 0, with a probability of 1 for group 1.
     assert age.brier_score == pytest.approx(2 / 2)
     assert age.expected_calibration_error == pytest.approx(1 / 2)
     assert age.rank_violation_rate == pytest.approx(1 / 2)
@@ -478,8 +479,8 @@ def test_probabilities_by_hand():
     assert males.auc is None and males.majority["accuracy"] == 1.0
 
 
-def test_a_table_is_narrow():
-    """Of groups with the longest names of the presets, and everything known."""
+def test_text_has_at_most_88_columns():
+    """With the longest names of age groups, and all metrics."""
     groups = get_age_groups("adience")
     count = 30_000
     truth = np.full(count, 7)
@@ -505,7 +506,126 @@ def test_a_table_is_narrow():
 
 
 @pytest.mark.parametrize("field", ["gender_probability", "age_probabilities"])
-def test_probabilities_of_other_faces_are_refused(field):
+def test_probabilities_of_other_shapes_are_an_error(field):
     decoded = DECODED._replace(**{field: np.full((5, 8), 0.1)[:, 0]})
     with pytest.raises(ValueError, match=f"decoded.{field}"):
         evaluate_predictions(AGES, GENDERS, decoded)
+
+
+# -- constant predictions --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("confusion", "predicted"),
+    [
+        ([[0, 50], [0, 50]], "male"),
+        ([[50, 0], [50, 0]], "female"),
+        ([[2, 48], [0, 50]], "male"),  # 96 % of the women are predicted as male
+        ([[3, 47], [0, 50]], None),  # 94 %
+        ([[5, 0], [0, 95]], None),  # 95 % are men, and all women are correct
+        ([[0, 5], [0, 95]], "male"),
+        ([[0, 0], [0, 95]], None),  # no other class has faces
+        ([[0, 5], [6, 89]], None),  # 94 % of all
+        ([[0, 0], [0, 0]], None),
+    ],
+)
+def test_constant_predictions(confusion, predicted):
+    assert constant_prediction(confusion, ["female", "male"]) == predicted
+
+
+def test_constant_predictions_are_a_warning():
+    """Two women and four men are all predicted as male; age groups are correct."""
+    ages, genders = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 0, 1, 1, 1, 1])
+    decoded = Decoded(
+        age_group=ages, gender=np.ones(6, int), heads_agree=np.ones(6, bool)
+    )
+    scores = evaluate_predictions(ages, genders, decoded)
+    line = "gender: (almost) every face is predicted as male, regardless of its label"
+    assert constant_prediction_warnings(scores.to_dict()) == [line]
+    assert f"WARNING: {line}" in format_metrics(scores).splitlines()
+    one_age = decoded._replace(age_group=np.full(6, 2), gender=genders)
+    text = format_metrics(evaluate_predictions(ages, genders, one_age))
+    assert "age group: (almost) every face is predicted as 8-12" in text
+    assert "WARNING: gender" not in text
+
+
+def test_estimates_of_a_table_of_predictions():
+    """Groups 0, 1, 2, 3 predicted as 0, 2, 0, 3, of people a, a, b, c; one unknown."""
+    table = pd.DataFrame(
+        {
+            "subject": ["a", "a", "b", "c", "d"],
+            "gender": ["male"] * 5,
+            "predicted_gender": ["male", "female", "male", "male", "male"],
+            "age_group": ["g0", "g1", "g2", "g3", ""],
+            "predicted_age_group": ["g0", "g2", "g0", "g3", "g0"],
+            "age_group_id": [0, 1, 2, 3, -1],
+            "predicted_age_group_id": [0, 2, 0, 3, 0],
+            "heads_agree": [True, True, True, False, True],
+        }
+    )
+    found = prediction_estimates(table)
+    assert {name: e.value for name, e in found.items()} == {
+        "gender_accuracy": 0.8,
+        "age_accuracy": 0.5,
+        "age_all_heads_accuracy": 0.25,
+        "age_one_off_accuracy": 0.75,
+        "age_mean_absolute_error": 0.75,
+    }
+    assert found["age_accuracy"].num_clusters == 3
+    people = Clusters.of(["a", "a", "b", "c", "d"])
+    assert found["gender_accuracy"] == proportion_interval([1, 0, 1, 1, 1], people)
+
+
+# -- intervals -------------------------------------------------------------------------
+
+
+def test_newborns_have_an_age_in_years():
+    """Ages 0 and 10 predicted as 8 and 10: errors of 8 and 0 years, one within 5."""
+    decoded = decoded_with_years([0, 0, 0], [0, 1, 0])._replace(
+        age_years=np.array([8.0, 10, 99])
+    )
+    ids, years = np.array([0, 1, -1]), np.array([0, 10, -1])
+    found = evaluate_predictions(
+        ids, ids, decoded, age_years_true=years, subjects=["a", "b", "c"]
+    ).age
+    assert found.num_faces_with_years == 2
+    assert found.mean_absolute_error_years == 4.0
+    assert found.cumulative_score_5 == 0.5
+    # Of two faces: 4 + 12.706 · √((4² + 4²) / 2).
+    high = found.intervals["mean_absolute_error_years"][1]
+    assert high == pytest.approx(4 + 12.7062 * 4, abs=0.01)
+
+
+def decoded_with_years(genders, ages):
+    years = np.asarray(ages) * 8.0 + 3
+    return Decoded(np.asarray(ages), None, np.asarray(genders), None, None)._replace(
+        age_years=years
+    )
+
+
+def test_intervals_need_subject_ids():
+    rng = np.random.default_rng(1)
+    genders, ages = rng.integers(-1, 2, 300), rng.integers(-1, 8, 300)
+    decoded = decoded_with_years(rng.integers(0, 2, 300), np.clip(ages, 0, 7))
+    arguments = (ages, genders, decoded)
+    plain = evaluate_predictions(*arguments)
+    assert plain.gender.intervals == plain.age.intervals == {}
+    assert "[" not in format_metrics(plain)
+    years = np.where(ages >= 0, ages * 8 + 1, -1)
+    subjects = rng.integers(0, 50, 300).astype(str)
+    found = evaluate_predictions(*arguments, subjects=subjects, age_years_true=years)
+    assert set(found.gender.intervals) == {
+        "accuracy", "balanced_accuracy", "precision", "recall", "f1",
+    }  # fmt: skip
+    assert {*metrics_for("years")} < set(found.age.intervals)
+    for scores in (found.gender, found.age):
+        for name, (low, high) in scores.intervals.items():
+            value = getattr(scores, name)
+            assert low <= value <= high or value == pytest.approx(high), name
+    text = format_metrics(found)
+    low, high = found.gender.intervals["f1"]
+    assert f"f1 {found.gender.f1:.3f} [{low:.3f}, {high:.3f}]" in text
+    assert text.rstrip().splitlines() and "95 % intervals over people" in text
+    assert max(map(len, text.splitlines())) <= 88
+    with pytest.raises(ValueError, match="Invalid `subjects`"):
+        evaluate_predictions(*arguments, subjects=["a"])

@@ -167,7 +167,7 @@ def test_calibrate_and_evaluate_warn_of_too_few_faces(run, tmp_path, capsys):
     """Sets that are wrong for 5 % need 19 faces; there are 8."""
     copy = RunDirectory(tmp_path / "run")
     shutil.copytree(run.path, copy.path)
-    text = "gender sets: too few faces (8) for 95%: sets contain every class; "
+    text = "gender sets: too few faces (8) for 95%: sets contain all classes; "
     text += "at least 19 needed"
     with pytest.warns(UserWarning) as warned:
         calibrate(copy, alpha=0.05)

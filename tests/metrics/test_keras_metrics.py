@@ -1,4 +1,4 @@
-"""Every metric of the table: arrays, Keras and scikit-learn agree, however batched."""
+"""Metrics of the table: arrays, Keras and scikit-learn agree, in any batches."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ CASES = [
 
 @cache
 def sample(name: str) -> dict:
-    """Partly labelled faces, and outputs that are right more often than not."""
+    """Partly labeled faces, and outputs that are mostly correct."""
     encoding: Encoding = ENCODINGS[name]
     rng = np.random.default_rng(7)
     groups = encoding.age_groups
@@ -113,7 +113,7 @@ def part_of(data: dict, rows) -> dict:
 
 
 def labeled_predictions(name: str, column: str, rows=slice(None)) -> Predictions:
-    """The array metrics' input: labels as a manifest has them, unlabelled left out."""
+    """The input of array metrics: labeled faces only."""
     encoding, data = ENCODINGS[name], part_of(sample(name), rows)
     outputs, truth = data["outputs"], data["columns"][column]
     read = read_predictions(encoding, column, data["targets"], outputs)
@@ -139,8 +139,8 @@ def update(metric, data: dict) -> None:
 
 
 @pytest.mark.parametrize("name", ["coral", "corn", "older", "younger", "joint"])
-def test_evaluate_has_the_figures_of_ranks(name):
-    """Of every kind that asks about ranks, one output or several; `None` of others."""
+def test_evaluate_has_the_metrics_of_ranks(name):
+    """For all head types with ranks, one output or several; `None` for others."""
     encoding, data = ENCODINGS[name], sample(name)
     age = score(data["outputs"], data["columns"], encoding).age
     names = ("all_heads_accuracy", "rank_violation_rate")
@@ -151,14 +151,14 @@ def test_evaluate_has_the_figures_of_ranks(name):
     assert {key: getattr(age, key) for key in names} == expected
 
 
-def keras_figure(metric, data: dict, batches=(slice(None),)) -> float:
+def keras_value(metric, data: dict, batches=(slice(None),)) -> float:
     metric.reset_state()
     for rows in batches:
         update(metric, part_of(data, rows))
     return float(metric.result())
 
 
-def test_no_metric_is_forgotten():
+def test_all_metrics_are_tested():
     tested = {
         m for name, column in CASES for m in metric_names(ENCODINGS[name], column)
     }
@@ -171,32 +171,32 @@ def test_no_metric_is_forgotten():
 @pytest.mark.parametrize(("name", "column"), CASES)
 def test_keras_and_arrays_agree(name, column):
     encoding, data = ENCODINGS[name], sample(name)
-    answers = labeled_predictions(name, column)
-    assert 5 < len(answers.truth) < NUM_FACES
+    predictions = labeled_predictions(name, column)
+    assert 5 < len(predictions.truth) < NUM_FACES
     shuffled = np.random.default_rng(1).permutation(NUM_FACES)
-    unlabelled = part_of(data, data["columns"][column] < 0)
+    unlabeled = part_of(data, data["columns"][column] < 0)
     for metric_name in metric_names(encoding, column):
-        expected = score_predictions(answers, [metric_name])[metric_name]
+        expected = score_predictions(predictions, [metric_name])[metric_name]
         tolerance = TOLERANCE.get(metric_name, 1e-5)
         metric = keras_metric(metric_name, encoding, column)
-        found = keras_figure(metric, data)
+        found = keras_value(metric, data)
         assert found == pytest.approx(expected, abs=tolerance), metric_name
         # Faces without a label change nothing.
-        update(metric, unlabelled)
+        update(metric, unlabeled)
         assert float(metric.result()) == pytest.approx(found, abs=1e-6), metric_name
-        # Nor does the order, or where it is cut into batches.
+        # Neither do the order and the batches.
         batches = np.split(shuffled, 3)
-        again = keras_figure(metric, data, batches)
+        again = keras_value(metric, data, batches)
         assert again == pytest.approx(found, abs=1e-5), metric_name
-        # Nor does writing it down.
+        # Neither does serialization.
         copy = type(metric).from_config(metric.get_config())
         assert copy.name == metric.name
-        assert keras_figure(copy, data) == pytest.approx(found, abs=1e-6), metric_name
-        assert keras_figure(metric, unlabelled) == 0.0, metric_name
+        assert keras_value(copy, data) == pytest.approx(found, abs=1e-6), metric_name
+        assert keras_value(metric, unlabeled) == 0.0, metric_name
 
 
 @pytest.mark.parametrize(("name", "column"), CASES)
-def test_order_of_faces_does_not_matter_to_arrays(name, column):
+def test_array_metrics_ignore_the_order_of_faces(name, column):
     names = metric_names(ENCODINGS[name], column)
     order = np.random.default_rng(2).permutation(NUM_FACES)
     first = score_predictions(labeled_predictions(name, column), names)
@@ -226,17 +226,19 @@ SCIKIT_LEARN = {
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
 @pytest.mark.filterwarnings("ignore:The y_prob values do not sum to one")
 @pytest.mark.parametrize(("name", "column"), CASES)
-def test_arrays_are_what_scikit_learn_says(name, column):
-    answers = labeled_predictions(name, column)
+def test_array_metrics_are_those_of_scikit_learn(name, column):
+    predictions = labeled_predictions(name, column)
     for metric_name in metric_names(ENCODINGS[name], column):
         if metric_name in SCIKIT_LEARN:
-            found = METRICS[metric_name].value(answers)
-            expected = SCIKIT_LEARN[metric_name](answers)
+            found = METRICS[metric_name].value(predictions)
+            expected = SCIKIT_LEARN[metric_name](predictions)
             assert found == pytest.approx(expected, rel=1e-4), metric_name
-    if answers.num_classes == 2:
-        probability = np.clip(answers.probabilities[:, 1], 0, 1)
-        found = METRICS["brier_score"].value(answers)
-        assert found == pytest.approx(sk.brier_score_loss(answers.truth, probability))
+    if predictions.num_classes == 2:
+        probability = np.clip(predictions.probabilities[:, 1], 0, 1)
+        found = METRICS["brier_score"].value(predictions)
+        assert found == pytest.approx(
+            sk.brier_score_loss(predictions.truth, probability)
+        )
 
 
 @pytest.mark.skipif(
@@ -244,67 +246,69 @@ def test_arrays_are_what_scikit_learn_says(name, column):
 )
 @settings(max_examples=5, deadline=None, derandomize=True)
 @given(
-    st.lists(st.integers(0, NUM_FACES), max_size=4),
+    st.lists(st.integers(1, NUM_FACES - 1), max_size=4, unique=True),
     st.permutations(range(NUM_FACES)),
 )
-def test_any_batches_have_the_same_figure(cuts, order):
+def test_metrics_ignore_batches(cuts, order):
     data, encoding = sample("older"), ENCODINGS["older"]
     batches = np.split(np.array(order), sorted(cuts))
-    # A mean, a matrix of counts and a histogram: what the others are made of.
+    # One of each aggregation: a mean, a matrix of counts and a histogram.
     for make in (OneOffAccuracy, QuadraticKappa, ExpectedCalibrationError):
-        expected = keras_figure(make(encoding), data)
-        found = keras_figure(make(encoding), data, batches)
+        expected = keras_value(make(encoding), data)
+        found = keras_value(make(encoding), data, batches)
         assert found == pytest.approx(expected, abs=1e-5)
 
 
-# Four faces of groups 0, 4, 4, 7 answered 0, 5, 4, 4: see test_metrics.
+# Groups 0, 4, 4, 7, 2 predicted as 0, 5, 4, 4, 2, as in test_scores.
 BY_HAND = get_encoding("categorical")
-TRUTH, ANSWER = np.array([0, 4, 4, 7, 2]), np.array([0, 5, 4, 4, 2])
+TRUTH, PREDICTED = np.array([0, 4, 4, 7, 2]), np.array([0, 5, 4, 4, 2])
 
 
-def figure(make, probabilities, truth=TRUTH, weights=None, encoding=BY_HAND):
+def value_of(make, probabilities, truth=TRUTH, weights=None, encoding=BY_HAND):
     metric = make(encoding)
     metric.update_state(truth, probabilities, weights)
     return float(metric.result())
 
 
-def test_figures_by_hand():
-    sure = np.eye(8)[ANSWER]
-    assert figure(OneOffAccuracy, sure) == pytest.approx(4 / 5)
-    assert figure(BalancedAccuracy, sure) == pytest.approx((1 + 1 + 1 / 2 + 0) / 4)
-    assert figure(QuadraticKappa, sure) == pytest.approx(1 - 10 / 44)
-    # The fourth face, three groups off, left out; the second counts double.
+def test_metrics_by_hand():
+    sure = np.eye(8)[PREDICTED]
+    assert value_of(OneOffAccuracy, sure) == pytest.approx(4 / 5)
+    assert value_of(BalancedAccuracy, sure) == pytest.approx((1 + 1 + 1 / 2 + 0) / 4)
+    assert value_of(QuadraticKappa, sure) == pytest.approx(1 - 10 / 44)
+    # Without the fourth face, three groups off; the second has weight 2.
     weights = np.array([1, 2, 1, 0, 1], "float32")
-    assert figure(OneOffAccuracy, sure, weights=weights) == pytest.approx(1.0)
-    assert figure(BalancedAccuracy, sure, weights=weights) == pytest.approx(
+    assert value_of(OneOffAccuracy, sure, weights=weights) == pytest.approx(1.0)
+    assert value_of(BalancedAccuracy, sure, weights=weights) == pytest.approx(
         (1 + 1 / 3 + 1) / 3
     )
 
 
 def test_one_off_is_not_top_two():
-    """The second best answer is right, but three groups away from the best."""
-    answer = np.zeros((1, 8))
-    answer[0, [1, 4]] = 0.6, 0.4
-    assert figure(OneOffAccuracy, answer, np.array([4])) == 0.0
+    """The second most probable class is correct, but three groups off."""
+    probabilities = np.zeros((1, 8))
+    probabilities[0, [1, 4]] = 0.6, 0.4
+    assert value_of(OneOffAccuracy, probabilities, np.array([4])) == 0.0
 
 
 def test_calibration_error_by_hand():
     """Two faces at 0.9, one correct: |1 - 1.8|; one at 0.6, correct: 0.4."""
-    answers = np.zeros((3, 8))
-    answers[:, 0] = 0.9, 0.9, 0.6
-    answers[:, 1] = 0.1, 0.1, 0.4
+    probabilities = np.zeros((3, 8))
+    probabilities[:, 0] = 0.9, 0.9, 0.6
+    probabilities[:, 1] = 0.1, 0.1, 0.4
     truth = np.array([0, 1, 0])
     expected = (0.8 + 0.4) / 3
-    assert figure(ExpectedCalibrationError, answers, truth) == pytest.approx(expected)
+    assert value_of(ExpectedCalibrationError, probabilities, truth) == pytest.approx(
+        expected
+    )
     arrays = METRICS["expected_calibration_error"]
-    predictions = Predictions(truth, None, probabilities=answers)
+    predictions = Predictions(truth, None, probabilities=probabilities)
     assert arrays.value(predictions) == pytest.approx(expected)
     certain = Predictions(np.array([0]), None, probabilities=np.array([[1.0, 0.0]]))
     assert arrays.value(certain) == 0.0
 
 
 def test_rank_violations_by_hand():
-    """Above 0, not above 1, above 2: no class's answer; it counts to class 2."""
+    """Above 0, not above 1, above 2: matches no class, and counts to class 2."""
     encoding = get_encoding("gender", heads=[Head("size", "ordinal", 4)])
     bits = np.array([[1, 1, 0, 0], [1, 0, 1, 0]], "float32")
     outputs = {f"size{k + 1}": bits[:, k : k + 1] for k in range(4)}
@@ -316,7 +320,7 @@ def test_rank_violations_by_hand():
 
 
 def test_detailed_metrics_in_fit():
-    """What `evaluate` of a compiled model says is what the arrays say."""
+    """`evaluate` of a compiled model returns the values of the arrays."""
     encoding, data = ENCODINGS["corn"], sample("corn")
     inputs = {n: keras.Input(v.shape[1:], name=f"x_{n}")
               for n, v in data["outputs"].items()}  # fmt: skip
@@ -355,13 +359,13 @@ class Batches(list):
 
 
 @pytest.mark.parametrize("name", ["younger", "further"])
-def test_decoded_metrics_see_all_outputs_of_a_question(name):
-    """After an epoch the logs hold what the arrays say, of heads with many outputs."""
+def test_decoded_metrics_read_all_outputs_of_a_head(name):
+    """The logs contain the values of the arrays, for heads with several outputs."""
     encoding, data = ENCODINGS[name], sample(name)
     rows = np.arange(NUM_FACES, dtype="float32")[:, None]
     x = keras.Input((1,))
     outputs = {}
-    for output, values in data["outputs"].items():  # a model that knows the answers
+    for output, values in data["outputs"].items():  # a model with these outputs
         table = keras.layers.Embedding(NUM_FACES, values.shape[1], trainable=False)
         outputs[output] = keras.layers.Flatten(name=output)(table(x))
         table.set_weights([values])
@@ -384,7 +388,7 @@ def test_decoded_metrics_see_all_outputs_of_a_question(name):
     assert "val_gender_accuracy" in history
 
 
-def test_decoded_metrics_of_no_label_are_not_logged():
+def test_decoded_metrics_without_labels_are_not_logged():
     columns = {"age_group": np.full(3, -1), "gender": np.array([0, 1, -1])}
     outputs = {n: np.full((3, 1), 0.4) for n in ENCODINGS["older"].output_names}
     found = decoded_metrics(outputs, columns, ENCODINGS["older"])
@@ -393,7 +397,7 @@ def test_decoded_metrics_of_no_label_are_not_logged():
 
 
 @pytest.mark.parametrize("name", [*ENCODINGS, "gender"])
-def test_names_in_the_logs_differ(name):
+def test_names_in_the_logs_are_unique(name):
     encoding = ENCODINGS.get(name) or get_encoding(name)
     for output, metrics in detailed_metrics(encoding).items():
         names = [metric.name for metric in metrics]
@@ -431,7 +435,7 @@ def test_a_compiled_model_is_saved_with_its_metrics(tmp_path):
         ),
     ],
 )
-def test_wrong_use_is_named(make, message):
+def test_invalid_arguments(make, message):
     with pytest.raises(ValueError, match=message) as caught:
         make()
     assert "\n" not in str(caught.value)
