@@ -9,11 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_agegender.callbacks.loss_weights import (
-    LossWeightCallback,
-    check_names,
-    checked_weights,
-)
+from keras_agegender.callbacks import loss_weights
 
 EPSILON = 1e-7  # Keras' own; a loss of 0 is replaced by it.
 
@@ -69,7 +65,7 @@ def _softmax(values: np.ndarray) -> np.ndarray:
     return powers / powers.sum()
 
 
-class LossWeightBalancer(LossWeightCallback):
+class LossWeightBalancer(loss_weights.LossWeightCallback):
     """Sets the loss weights of a compiled model from its losses during `fit`.
 
     - `"dwa"`, dynamic weight averaging (Liu et al. 2019): an output whose loss fell
@@ -168,7 +164,9 @@ class LossWeightBalancer(LossWeightCallback):
         if momentum is None:
             momentum = 0.9 if by == "step" else 0.0
         self.momentum = momentum
-        self.base_weights = checked_weights(base_weights or {}, "in `base_weights`")
+        self.base_weights = loss_weights.checked_weights(
+            base_weights or {}, "in `base_weights`"
+        )
         # Rows: the latest losses (or their running averages), those before them.
         self._losses: Any = None
         self._num_epochs: Any = None
@@ -192,7 +190,7 @@ class LossWeightBalancer(LossWeightCallback):
                 "Balancing needs two or more outputs with a loss. Received a model "
                 f"with {sorted(self._state.loss_weights)}."
             )
-        check_names(self.base_weights, dict.fromkeys(names))
+        loss_weights.check_names(self.base_weights, dict.fromkeys(names))
         losses = np.full((2, len(names)), UNKNOWN, "float32")
         if continues:
             losses = _numpy(self._losses)

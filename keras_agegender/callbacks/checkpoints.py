@@ -10,13 +10,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_agegender import files
 from keras_agegender.distribution import no_distribution
-from keras_agegender.files import (
-    file_hash,
-    read_json,
-    sync_to_disk,
-    write_json,
-)
 
 
 class BestModelCheckpoint(keras.callbacks.ModelCheckpoint):
@@ -54,7 +49,7 @@ class BestModelCheckpoint(keras.callbacks.ModelCheckpoint):
             with no_distribution():
                 super().on_epoch_end(epoch, logs)
             if self.best != before:
-                sync_to_disk(partial)
+                files.sync_to_disk(partial)
                 os.replace(partial, file)
         finally:
             self.filepath = str(file)
@@ -66,7 +61,7 @@ class BestModelCheckpoint(keras.callbacks.ModelCheckpoint):
                 "mode": self.mode,
                 "value": float(self.best),
             }
-            write_json(record_file(self.filepath), record)
+            files.write_json(record_file(self.filepath), record)
 
 
 def record_file(model_file: str | Path) -> Path:
@@ -178,7 +173,7 @@ class RunBackup(keras.callbacks.Callback):
         if not file.is_file():
             return None
         remedy = f"Remove {self.directory} to train from the first epoch."
-        state = read_json(file, remedy)
+        state = files.read_json(file, remedy)
         if not isinstance(state, dict) or not STATE_KEYS <= set(state):
             raise ValueError(
                 f"{file} is damaged. Expected the keys {sorted(STATE_KEYS)}. {remedy}"
@@ -186,7 +181,7 @@ class RunBackup(keras.callbacks.Callback):
         weights = self.directory / str(state["weights"])
         if weights.parent != self.directory or not weights.is_file():
             raise ValueError(f"{file} names {weights}, which is not there. {remedy}")
-        if file_hash(weights) != state["sha256"]:
+        if files.file_hash(weights) != state["sha256"]:
             raise ValueError(
                 f"{weights} is damaged: its checksum is not that in {STATE_FILE}. "
                 f"{remedy}"
@@ -234,12 +229,13 @@ class RunBackup(keras.callbacks.Callback):
         partial = self.directory / "partial.weights.h5"
         with no_distribution():
             self.model.save_weights(partial)
-        sync_to_disk(partial)  # the state, which is, must not speak of lost weights
+        # The state is synced too, and must not refer to lost weights.
+        files.sync_to_disk(partial)
         os.replace(partial, weights)
         self._state = {
             "epoch": epoch,
             "weights": weights.name,
-            "sha256": file_hash(weights),
+            "sha256": files.file_hash(weights),
             "stopped": bool(self.model.stop_training),
             "random": [
                 ops.convert_to_numpy(v.value).tolist()
@@ -250,7 +246,7 @@ class RunBackup(keras.callbacks.Callback):
                 for name, callback in self._counting().items()
             },
         }
-        write_json(self.directory / STATE_FILE, self._state)
+        files.write_json(self.directory / STATE_FILE, self._state)
         for old in self.directory.glob("epoch-*.weights.h5"):
             if old != weights:
                 old.unlink()

@@ -14,27 +14,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from keras_agegender import __version__
+from keras_agegender.cli import evaluate, serve, train
 from keras_agegender.cli.console import RESUMES, exit_code, until_closed
 from keras_agegender.cli.data import add_audit, add_prepare
-from keras_agegender.cli.evaluate import (
-    add_calibrate,
-    add_compare,
-    add_evaluate,
-    add_report,
-)
-from keras_agegender.cli.serve import (
-    add_demo,
-    add_export,
-    add_predict,
-    add_serve,
-    add_verify,
-)
-from keras_agegender.cli.train import (
-    add_quickstart,
-    add_recipes,
-    add_reproduce,
-    add_train,
-)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,21 +53,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(title="verbs", dest="verb", required=True)
-    add_quickstart(verbs)
+    train.add_quickstart(verbs)
     add_prepare(verbs)
     add_audit(verbs)
-    add_recipes(verbs)
-    add_train(verbs)
-    add_calibrate(verbs)
-    add_evaluate(verbs)
-    add_report(verbs)
-    add_reproduce(verbs)
-    add_compare(verbs)
-    add_export(verbs)
-    add_predict(verbs)
-    add_demo(verbs)
-    add_serve(verbs)
-    add_verify(verbs)
+    train.add_recipes(verbs)
+    train.add_train(verbs)
+    evaluate.add_calibrate(verbs)
+    evaluate.add_evaluate(verbs)
+    evaluate.add_report(verbs)
+    train.add_reproduce(verbs)
+    evaluate.add_compare(verbs)
+    serve.add_export(verbs)
+    serve.add_predict(verbs)
+    serve.add_demo(verbs)
+    serve.add_serve(verbs)
+    serve.add_verify(verbs)
     return parser
 
 

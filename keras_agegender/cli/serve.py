@@ -11,24 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_agegender.cli.console import (
-    add_verb,
-    number,
-    positive_number,
-    say,
-    share_cores,
-    whole_number,
-)
+from keras_agegender.cli import console
 from keras_agegender.console import progress_bar
 from keras_agegender.files import atomic_write, exclusive_lock, lock_beside, verify
 from keras_agegender.run_directory import find_checkpoint
-from keras_agegender.serving.formats import (
-    check_model,
-    default_model,
-    export_formats,
-    find_format,
-    model_identity,
-)
+from keras_agegender.serving import formats
 
 if TYPE_CHECKING:
     from keras_agegender.serving.pipeline import Source
@@ -53,17 +40,17 @@ def choose_model(
     photo, all inputs are photos for the default model.
     """
     photos = list(inputs)
-    if model is None and (find_format(inputs[0]) or not _is_photo(inputs)):
+    if model is None and (formats.find_format(inputs[0]) or not _is_photo(inputs)):
         model, photos = inputs[0], photos[1:]
     if model is None:
         inner = Path(inputs[0]) / "run"
-        if find_format(inner):
+        if formats.find_format(inner):
             raise ValueError(
                 f"{inputs[0]} is not a model. Did you mean {inner}? (For a folder of "
                 "photos of that kind: --model MODEL.)"
             )
-        return default_model(), photos
-    check_model(model)
+        return formats.default_model(), photos
+    formats.check_model(model)
     return Path(model), photos
 
 
@@ -105,7 +92,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         files = annotation_files(sources, Path(arguments.annotate))
     if skipped:
         _note(f"{len(skipped)} files skipped that are not photos by their names")
-    share_cores()
+    console.share_cores()
     from keras_agegender.serving.predictor import Predictor
 
     predictor = Predictor(model)
@@ -134,7 +121,7 @@ def _run_into(
     from keras_agegender.serving import predictions as output
 
     request = {
-        "model": model_identity(model),
+        "model": formats.model_identity(model),
         "whole_image": arguments.whole_image,
         "frames_per_second": arguments.fps,
     }
@@ -201,7 +188,7 @@ def _printer(format: str | None, count: int, metadata: Any) -> Show:
     from keras_agegender.serving import predictions as output
 
     if format == "json":
-        return lambda prediction: say(output.json_line(prediction.to_dict()))
+        return lambda prediction: console.say(output.json_line(prediction.to_dict()))
     if format == "csv":
         columns = output.csv_columns(metadata)
         writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
@@ -210,9 +197,9 @@ def _printer(format: str | None, count: int, metadata: Any) -> Show:
             output.csv_rows(prediction.to_dict())
         )
     if count == 1:
-        return lambda prediction: say(str(prediction))
-    say(output.table_heading())
-    return lambda prediction: say("\n".join(output.table_lines(prediction)))
+        return lambda prediction: console.say(str(prediction))
+    console.say(output.table_heading())
+    return lambda prediction: console.say("\n".join(output.table_lines(prediction)))
 
 
 def _output_format(arguments: argparse.Namespace) -> str | None:
@@ -327,7 +314,7 @@ def _write_annotated(file: Path, image: Any, prediction: Any) -> None:
 
 def add_predict(verbs: Any) -> None:
     """Adds `agegender predict`."""
-    verb = add_verb(
+    verb = console.add_verb(
         verbs, "predict", _predict, "age group and gender of the faces in photos"
     )
     verb.add_argument(
@@ -369,7 +356,7 @@ def add_predict(verbs: Any) -> None:
     )
     verb.add_argument(
         "--fps",
-        type=positive_number,
+        type=console.positive_number,
         default=4.0,
         metavar="N",
         help="frames per second to use from a video [4]",
@@ -388,23 +375,23 @@ def _export(arguments: argparse.Namespace) -> int:
         license=arguments.license,
         format=arguments.format,
         crops=arguments.crops,
-        report=say,
+        report=console.say,
         overwrite=arguments.overwrite,
     )
-    say(f"{export_formats()[arguments.format].title}: {path}")
+    console.say(f"{formats.export_formats()[arguments.format].title}: {path}")
     return 0
 
 
 def add_export(verbs: Any) -> None:
     """Adds `agegender export`."""
-    verb = add_verb(
+    verb = console.add_verb(
         verbs, "export", _export, "write a run's best model as a self-contained model"
     )
     verb.add_argument(
         "run_directory", metavar="RUN", help="a run, or a .keras file for another model"
     )
     verb.add_argument("--out", required=True, help="output folder or file")
-    rows = export_formats()
+    rows = formats.export_formats()
     titles = ", ".join(f"{name} ({row.title})" for name, row in rows.items())
     verb.add_argument(
         "--format",
@@ -432,13 +419,13 @@ def add_export(verbs: Any) -> None:
 def _verify(arguments: argparse.Namespace) -> int:
     found = [verify(path) for path in arguments.paths]
     for verification in found:
-        say(str(verification))
+        console.say(str(verification))
     return 1 if any(verification.differences for verification in found) else 0
 
 
 def add_verify(verbs: Any) -> None:
     """Adds `agegender verify`."""
-    verb = add_verb(
+    verb = console.add_verb(
         verbs,
         "verify",
         _verify,
@@ -450,13 +437,13 @@ def add_verify(verbs: Any) -> None:
 
 # -- serve and demo --------------------------------------------------------------------
 
-port_number = whole_number("a port, from 0 (any free port) to 65535", 0, 65535)
-count = whole_number("a positive integer", 1)
+port_number = console.whole_number("a port, from 0 (any free port) to 65535", 0, 65535)
+count = console.whole_number("a positive integer", 1)
 
 
 def _serve(arguments: argparse.Namespace) -> int:
     models = named_models(arguments.models)
-    share_cores()
+    console.share_cores()
     from keras_agegender.serving.server import ServerLimits, run_server
 
     run_server(
@@ -479,8 +466,8 @@ def _serve(arguments: argparse.Namespace) -> int:
 def named_models(paths: Sequence[str]) -> dict[str, Path]:
     """Returns the models by the names of their folders or files."""
     models: dict[str, Path] = {}
-    for path in paths or [str(default_model())]:
-        check_model(path)
+    for path in paths or [str(formats.default_model())]:
+        formats.check_model(path)
         name = Path(path).resolve().name.removesuffix(".keras")
         if name in models:
             raise ValueError(
@@ -515,7 +502,9 @@ def add_address_options(verb: argparse.ArgumentParser, port: int) -> None:
 
 def add_serve(verbs: Any) -> None:
     """Adds `agegender serve`."""
-    verb = add_verb(verbs, "serve", _serve, "predict photos over HTTP (extra `serve`)")
+    verb = console.add_verb(
+        verbs, "serve", _serve, "predict photos over HTTP (extra `serve`)"
+    )
     add_address_options(verb, 8000)
     for option, default, text in (
         ("--max-bytes", 20_000_000, "maximum bytes of a photo's file"),
@@ -530,7 +519,7 @@ def add_serve(verbs: Any) -> None:
         )  # fmt: skip
     verb.add_argument(
         "--timeout",
-        type=number("seconds above 0", lambda value: 0 < value < float("inf")),
+        type=console.number("seconds above 0", lambda value: 0 < value < float("inf")),
         default=30.0,
         metavar="SECONDS",
         help="timeout for receiving a photo, and for predicting it [%(default)s]",
@@ -540,7 +529,7 @@ def add_serve(verbs: Any) -> None:
 
 def _demo(arguments: argparse.Namespace) -> int:
     models = named_models(arguments.models)
-    share_cores()
+    console.share_cores()
     from keras_agegender.serving.server import run_server
 
     run_server(
@@ -555,7 +544,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def add_demo(verbs: Any) -> None:
     """Adds `agegender demo`."""
-    verb = add_verb(
+    verb = console.add_verb(
         verbs,
         "demo",
         _demo,

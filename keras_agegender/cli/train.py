@@ -5,19 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from keras_agegender.cli.console import (
-    add_set_option,
-    add_verb,
-    fold,
-    read_splits,
-    say,
-    seed,
-)
+from keras_agegender.cli import console
 from keras_agegender.files import read_json
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    splits = read_splits(arguments.split)
+    splits = console.read_splits(arguments.split)
     from keras_agegender.distribution import process_index
     from keras_agegender.training.train import train
 
@@ -40,14 +33,16 @@ def _train(arguments: argparse.Namespace) -> int:
 
     metrics = run.path / "metrics.json"
     if metrics.is_file():
-        say(format_metrics(read_json(metrics)))
-    say(f"Run: {run.path}")
+        console.say(format_metrics(read_json(metrics)))
+    console.say(f"Run: {run.path}")
     return 0
 
 
 def add_train(verbs: Any) -> None:
     """Adds `agegender train`."""
-    verb = add_verb(verbs, "train", _train, "train a recipe; the same command resumes")
+    verb = console.add_verb(
+        verbs, "train", _train, "train a recipe; the same command resumes"
+    )
     verb.add_argument("recipe", help="a recipe's name or a .toml file")
     verb.add_argument("--data", help="prepared dataset")
     verb.add_argument(
@@ -77,14 +72,17 @@ def add_train(verbs: Any) -> None:
         help="write RUN/tensorboard, to follow training in TensorBoard",
     )
     verb.add_argument(
-        "--seed", type=seed, default=0, help="seed of weights and batches [%(default)s]"
+        "--seed",
+        type=console.seed,
+        default=0,
+        help="seed of weights and batches [%(default)s]",
     )
     verb.add_argument(
         "--overwrite",
         action="store_true",
         help="replace an existing run, finished or not",
     )
-    add_set_option(verb)
+    console.add_set_option(verb)
 
 
 def _recipes(arguments: argparse.Namespace) -> int:
@@ -97,19 +95,19 @@ def _recipes(arguments: argparse.Namespace) -> int:
             f"`agegender recipes {given[-1]}`. Received: {' '.join(given)!r}."
         )
     if arguments.name:
-        say(load_recipe(arguments.name, arguments.set).to_toml())
+        console.say(load_recipe(arguments.name, arguments.set).to_toml())
         return 0
     found = list_recipes()
     width = max(map(len, found))
-    say(f"{'':<{width}}  {'published':^14}")
-    say(f"{'recipe':<{width}}  {'gender':>7}{'age':>7}  title")
+    console.say(f"{'':<{width}}  {'published':^14}")
+    console.say(f"{'recipe':<{width}}  {'gender':>7}{'age':>7}  title")
     for name, title in found.items():
         published = load_recipe(name).published
         best = max(published, key=lambda p: p.gender_accuracy or 0.0, default=None)
         scores = [getattr(best, f"{n}_accuracy", None) for n in ("gender", "age")]
         figures = "".join(f"{'' if v is None else f'{v:.3f}':>7}" for v in scores)
-        say(f"{name:<{width}}  {figures}  {title}")
-    say(
+        console.say(f"{name:<{width}}  {figures}  {title}")
+    console.say(
         "\nPublished: the report's accuracies on Adience's fold 4 (05_caffe_celeba: on "
         "CelebA); with several checkpoints, the best on gender."
     )
@@ -118,13 +116,13 @@ def _recipes(arguments: argparse.Namespace) -> int:
 
 def add_recipes(verbs: Any) -> None:
     """Adds `agegender recipes`."""
-    verb = add_verb(
+    verb = console.add_verb(
         verbs, "recipes", _recipes, "list the recipes, or print one in full"
     )
     verb.add_argument("name", nargs="?", help="a recipe's name or number, or a file")
     # Accepted, so that `recipes show 14` gets a helpful error.
     verb.add_argument("more", nargs="*", help=argparse.SUPPRESS)
-    add_set_option(verb)
+    console.add_set_option(verb)
 
 
 def _reproduce(arguments: argparse.Namespace) -> int:
@@ -140,15 +138,15 @@ def _reproduce(arguments: argparse.Namespace) -> int:
         seeds=arguments.seeds,
         overrides=arguments.set,
         quick=arguments.quick,
-        report=say,
+        report=console.say,
     )
-    say(f"\n{found}\n\nTable: {found.directory / 'table.md'}, .tex, .csv, .png")
+    console.say(f"\n{found}\n\nTable: {found.directory / 'table.md'}, .tex, .csv, .png")
     return 1 if found.num_failed else 0
 
 
 def add_reproduce(verbs: Any) -> None:
     """Adds `agegender reproduce`."""
-    verb = add_verb(
+    verb = console.add_verb(
         verbs,
         "reproduce",
         _reproduce,
@@ -174,14 +172,14 @@ def add_reproduce(verbs: Any) -> None:
     )
     verb.add_argument(
         "--folds",
-        type=fold,
+        type=console.fold,
         nargs="+",
         metavar="FOLD",
         help="test folds of a cross-validation [the dataset's own splits]",
     )
     verb.add_argument(
         "--seeds",
-        type=seed,
+        type=console.seed,
         nargs="+",
         default=[0],
         metavar="SEED",
@@ -192,7 +190,7 @@ def add_reproduce(verbs: Any) -> None:
         action="store_true",
         help="small images, 2 epochs, few faces: a check that everything runs",
     )
-    add_set_option(verb)
+    console.add_set_option(verb)
 
 
 def _quickstart(arguments: argparse.Namespace) -> int:
@@ -203,14 +201,14 @@ def _quickstart(arguments: argparse.Namespace) -> int:
         num_faces=arguments.faces,
         seed=arguments.seed,
         overrides=tuple(arguments.set),
-        report=say,
+        report=console.say,
     )
     return 0
 
 
 def add_quickstart(verbs: Any) -> None:
     """Adds `agegender quickstart`."""
-    verb = add_verb(
+    verb = console.add_verb(
         verbs,
         "quickstart",
         _quickstart,
@@ -227,8 +225,8 @@ def add_quickstart(verbs: Any) -> None:
     )
     verb.add_argument(
         "--seed",
-        type=seed,
+        type=console.seed,
         default=0,
         help="seed of the faces and of training [%(default)s]",
     )
-    add_set_option(verb)
+    console.add_set_option(verb)

@@ -13,17 +13,8 @@ from typing import Any
 
 import pandas as pd
 
+from keras_agegender.datasets import prepare
 from keras_agegender.datasets.manifest import Manifest
-from keras_agegender.datasets.prepare import (
-    BLOCK_SIZE,
-    JPEG_QUALITY,
-    BlockFiles,
-    PreparationJob,
-    PreparationReport,
-    make_example,
-    open_job,
-    read_or_reason,
-)
 from keras_agegender.datasets.prepared import write_tfds
 from keras_agegender.faces.detector import FaceDetector
 from keras_agegender.faces.preprocessing import CropOptions
@@ -37,13 +28,13 @@ def prepare_with_beam(
     detector: FaceDetector | None = None,
     crop_options: CropOptions | None = None,
     output_size: tuple[int, int] = (256, 256),
-    jpeg_quality: int = JPEG_QUALITY,
+    jpeg_quality: int = prepare.JPEG_QUALITY,
     splits: Mapping[str, str] | None = None,
     name: str = "faces",
     description: str = "",
-    block_size: int = BLOCK_SIZE,
+    block_size: int = prepare.BLOCK_SIZE,
     overwrite: bool = False,
-) -> PreparationReport:
+) -> prepare.PreparationReport:
     """Prepares the same dataset as `prepare`, on an Apache Beam runner.
 
     Resumes an interrupted preparation, also one of `prepare`. Needs the extra `beam`.
@@ -79,7 +70,7 @@ def prepare_with_beam(
     ...                   "--direct_running_mode=multi_processing"])
     """
     beam = _import_beam()
-    job = open_job(
+    job = prepare.open_job(
         manifest,
         directory,
         detector=detector,
@@ -92,7 +83,7 @@ def prepare_with_beam(
         block_size=block_size,
         overwrite=overwrite,
     )
-    if isinstance(job, PreparationReport):
+    if isinstance(job, prepare.PreparationReport):
         return job
     options = beam.options.pipeline_options.PipelineOptions(list(beam_options))
     blocks = job.blocks()
@@ -123,7 +114,7 @@ def _over_blocks(beam: Any, blocks: Sequence[Any], work: Callable) -> Any:
     )
 
 
-def _seen_by_workers(job: PreparationJob) -> BlockFiles:
+def _seen_by_workers(job: prepare.PreparationJob) -> prepare.BlockFiles:
     """Returns a job's blocks under an absolute path."""
     return replace(job.block_files, folder=job.partial.absolute())
 
@@ -131,7 +122,7 @@ def _seen_by_workers(job: PreparationJob) -> BlockFiles:
 class _CropBlock:
     """Crops the images of a block and writes its records."""
 
-    def __init__(self, job: PreparationJob) -> None:
+    def __init__(self, job: prepare.PreparationJob) -> None:
         self.cropper = job.cropper
         self.files = _seen_by_workers(job)
 
@@ -139,7 +130,7 @@ class _CropBlock:
         """Skips a finished block: Beam may run an element twice."""
         number, block = element
         if not self.files.is_finished(number, block):
-            images = [read_or_reason(path) for path in block["path"]]
+            images = [prepare.read_or_reason(path) for path in block["path"]]
             found = self.cropper.detect(images)
             records = self.cropper.records(block, images, found)
             self.files.write(number, records)
@@ -153,7 +144,7 @@ class _ReadExamples:
     order is that of `prepare`.
     """
 
-    def __init__(self, job: PreparationJob, split: str) -> None:
+    def __init__(self, job: prepare.PreparationJob, split: str) -> None:
         self.block_size = job.request["block_size"]
         self.files = _seen_by_workers(job)
         self.extra = job.extra_columns()
@@ -166,11 +157,15 @@ class _ReadExamples:
         rows = block.set_index("key")
         for place, record in enumerate(self.files.read(number)):
             if record["split"] == self.split and record["jpeg"] is not None:
-                example = make_example(record, rows.loc[record["key"]], self.extra)
+                example = prepare.make_example(
+                    record, rows.loc[record["key"]], self.extra
+                )
                 yield number * self.block_size + place, example
 
 
-def _write_splits(job: PreparationJob, built: Path, beam: Any, options: Any) -> None:
+def _write_splits(
+    job: prepare.PreparationJob, built: Path, beam: Any, options: Any
+) -> None:
     blocks = list(enumerate(job.blocks()))
     write_tfds(
         built.absolute(),

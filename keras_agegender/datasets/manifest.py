@@ -12,20 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from keras_agegender.files import (
-    RESERVED_NAMES_PATTERN,
-    RESERVED_NAMES_TEXT,
-    atomic_write,
-    read_json,
-    write_json,
-)
-from keras_agegender.labels import (
-    ADIENCE_AGE_GROUPS,
-    GENDERS,
-    MAX_AGE,
-    MISSING,
-    AgeGroups,
-)
+from keras_agegender import files, labels
 
 # Field and outcomes of the rules about ages that lie between two groups; any other
 # outcome is the group that was nearer.
@@ -196,7 +183,9 @@ MANIFEST_COLUMNS: dict[str, str] = {
 _TEXT = ("key", "path", "subject", "split", "source")
 OPTIONAL_TEXT = ("album",)
 # Files are called so.
-SPLIT_NAME = re.compile(RESERVED_NAMES_PATTERN + r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
+SPLIT_NAME = re.compile(
+    files.RESERVED_NAMES_PATTERN + r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}"
+)
 _IDS = ("fold", "age_group", "gender")
 
 
@@ -223,7 +212,7 @@ class Manifest(pd.DataFrame):
         "cleaning",
         "cleaning_items",
     ]
-    _age_groups: AgeGroups | None = None
+    _age_groups: labels.AgeGroups | None = None
     extra_heads: Mapping[str, Mapping[str, Any]] = {}
     keep_columns: tuple[str, ...] = ()
     cleaning: Mapping[str, Any] | None = None
@@ -234,7 +223,7 @@ class Manifest(pd.DataFrame):
         return Manifest
 
     @property
-    def age_groups(self) -> AgeGroups:
+    def age_groups(self) -> labels.AgeGroups:
         """The age groups of the ids."""
         if self._age_groups is None:
             raise ValueError(NO_MEANING)
@@ -289,7 +278,7 @@ NO_MEANING = (
 def make_manifest(
     rows: Iterable[Mapping[str, Any]] | pd.DataFrame,
     extra_heads: Mapping[str, Mapping[str, Any]] | None = None,
-    age_groups: AgeGroups = ADIENCE_AGE_GROUPS,
+    age_groups: labels.AgeGroups = labels.ADIENCE_AGE_GROUPS,
     *,
     cleaning: CleaningReport | None = None,
     shared_subjects: bool = False,
@@ -299,10 +288,10 @@ def make_manifest(
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
     defaults: dict[str, Any] = {
         "subject": "",
-        "fold": MISSING,
+        "fold": labels.MISSING,
         "split": "train",
-        "age_group": MISSING,
-        "gender": MISSING,
+        "age_group": labels.MISSING,
+        "gender": labels.MISSING,
         "source": "",
     }
     absent = [c for c in MANIFEST_COLUMNS if c not in frame]
@@ -341,7 +330,7 @@ def validate_manifest(manifest: pd.DataFrame, *, shared_subjects: bool = False) 
     """
     if not isinstance(manifest, Manifest):
         raise ValueError(NO_MEANING)
-    counts = {"age_group": len(manifest.age_groups), "gender": len(GENDERS)}
+    counts = {"age_group": len(manifest.age_groups), "gender": len(labels.GENDERS)}
     absent = [c for c in MANIFEST_COLUMNS if c not in manifest]
     if absent:
         raise ValueError(f"Invalid manifest. It has no column {absent}.")
@@ -354,11 +343,12 @@ def validate_manifest(manifest: pd.DataFrame, *, shared_subjects: bool = False) 
         if not SPLIT_NAME.fullmatch(str(split)):
             raise ValueError(
                 "Invalid manifest. Expected names of splits of at most 100 letters, "
-                f"digits, '_' and '-', and {RESERVED_NAMES_TEXT}. Received: {split!r}."
+                f"digits, '_' and '-', and {files.RESERVED_NAMES_TEXT}. "
+                f"Received: {split!r}."
             )
     for column in _IDS:
         count = counts.get(column)
-        wrong = manifest[column] < MISSING
+        wrong = manifest[column] < labels.MISSING
         if count is not None:
             wrong |= manifest[column] >= count
         if wrong.any():
@@ -383,12 +373,12 @@ def validate_manifest(manifest: pd.DataFrame, *, shared_subjects: bool = False) 
 
 def _check_years(manifest: pd.DataFrame) -> None:
     years = manifest["age_years"]
-    wrong = (years != MISSING) & ~years.between(0, MAX_AGE)
+    wrong = (years != labels.MISSING) & ~years.between(0, labels.MAX_AGE)
     if wrong.any():
         row = manifest[wrong].iloc[0]
         raise ValueError(
-            f"Invalid manifest. Expected age_years in [0, {MAX_AGE}] or {MISSING}. "
-            f"Received: {row['age_years']} of {row['key']!r}."
+            f"Invalid manifest. Expected age_years in [0, {labels.MAX_AGE}] or "
+            f"{labels.MISSING}. Received: {row['age_years']} of {row['key']!r}."
         )
 
 
@@ -419,13 +409,13 @@ def text_columns(manifest: Manifest) -> tuple[str, ...]:
     return (*OPTIONAL_TEXT, *manifest.keep_columns)
 
 
-def summarize(rows: pd.DataFrame, age_groups: AgeGroups) -> pd.DataFrame:
+def summarize(rows: pd.DataFrame, age_groups: labels.AgeGroups) -> pd.DataFrame:
     """Returns counts: one row per split and gender, one column per age group."""
     groups = age_groups.names
     names = pd.DataFrame(
         {
             "split": rows["split"],
-            "gender": [[*GENDERS, "unknown"][g] for g in rows["gender"]],
+            "gender": [[*labels.GENDERS, "unknown"][g] for g in rows["gender"]],
             "age_group": [[*groups, "unknown"][a] for a in rows["age_group"]],
         }
     )
@@ -449,7 +439,7 @@ def write_manifest(manifest: Manifest, file: str | Path) -> None:
     """
     validate_manifest(manifest)
     file = Path(file)
-    with atomic_write(file) as partial:
+    with files.atomic_write(file) as partial:
         manifest.to_csv(partial, index=False)
     optional = {
         "cleaning": manifest.cleaning,
@@ -461,7 +451,7 @@ def write_manifest(manifest: Manifest, file: str | Path) -> None:
         "age_groups": manifest.age_groups.to_list(),
         **{name: value for name, value in optional.items() if value},
     }
-    write_json(file.with_suffix(".json"), meanings)
+    files.write_json(file.with_suffix(".json"), meanings)
 
 
 def read_manifest(file: str | Path, *, shared_subjects: bool = False) -> Manifest:
@@ -482,7 +472,7 @@ def read_manifest(file: str | Path, *, shared_subjects: bool = False) -> Manifes
     if not file.is_file():
         raise ValueError(f"There is no manifest file {file}.")
     sidecar = file.with_suffix(".json")
-    meanings = read_json(sidecar) if sidecar.is_file() else {}
+    meanings = files.read_json(sidecar) if sidecar.is_file() else {}
     if not meanings.get("age_groups"):
         raise ValueError(
             f"{file} has no {sidecar.name} beside it that says what its age-group ids "
@@ -499,7 +489,7 @@ def read_manifest(file: str | Path, *, shared_subjects: bool = False) -> Manifes
             na_values={c: [""] for c in columns if c not in texts},
         )
     )
-    manifest._age_groups = AgeGroups.from_list(meanings["age_groups"])
+    manifest._age_groups = labels.AgeGroups.from_list(meanings["age_groups"])
     manifest.extra_heads = meanings.get("extra_heads", {})
     manifest.keep_columns = tuple(meanings.get("kept", ()))
     manifest.cleaning = meanings.get("cleaning")

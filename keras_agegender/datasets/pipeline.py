@@ -28,14 +28,10 @@ from keras_agegender.encodings.head import (
     split_outputs,
 )
 from keras_agegender.encodings.registry import get_encoding
+from keras_agegender.faces import preprocessing_graph
 from keras_agegender.faces.decoding import decode_image, decode_jpeg
 from keras_agegender.faces.geometry import resize, to_bytes
 from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
-from keras_agegender.faces.preprocessing_graph import (
-    PreprocessingGraph,
-    enlarged_size,
-    unit_pixels,
-)
 from keras_agegender.labels import MISSING
 from keras_agegender.models.augmentation import (
     BLUR_KERNEL,
@@ -334,7 +330,7 @@ def preprocess_for_evaluation(
 ) -> tf.Tensor:
     """Turns one image into the model's input, deterministically."""
     path = input_path(Preprocessing(), image_size, pipeline)
-    return PreprocessingGraph(path).to_input(image)
+    return preprocessing_graph.PreprocessingGraph(path).to_input(image)
 
 
 def preprocess_for_training(
@@ -345,8 +341,8 @@ def preprocess_for_training(
 ) -> tf.Tensor:
     """Preprocesses and augments one training image."""
     preprocessing = get_pipeline_preset(pipeline)
-    size = enlarged_size(image_size, preprocessing.enlarge)
-    image = unit_pixels(image, size)
+    size = preprocessing_graph.enlarged_size(image_size, preprocessing.enlarge)
+    image = preprocessing_graph.unit_pixels(image, size)
     # Seeds of their own: from one, place and mirroring would go together.
     of_crop, of_flip = tf.unstack(tf.random.split(seed, 2))
     if size != tuple(image_size):
@@ -368,7 +364,7 @@ def image_reader(
     if isinstance(face_crop, CropOptions):
         face_crop = Preprocessing(crop=face_crop)
     _check_on_the_fly(face_crop)
-    graph = PreprocessingGraph(face_crop)
+    graph = preprocessing_graph.PreprocessingGraph(face_crop)
     return lambda data: graph.subject(decode(data))
 
 

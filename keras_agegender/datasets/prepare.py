@@ -27,20 +27,12 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from keras_agegender.console import progress_bar
+from keras_agegender.datasets import prepared
 from keras_agegender.datasets.manifest import (
     Manifest,
     extra_columns,
     text_columns,
     validate_manifest,
-)
-from keras_agegender.datasets.prepared import (
-    CLEANING_FILE,
-    CONTACT_SHEET_FILE,
-    PREPARATION_FILE,
-    STATUS_FILE,
-    check_prepared,
-    read_preparation,
-    write_tfds,
 )
 from keras_agegender.datasets.splits import check_subject_exclusive
 from keras_agegender.faces.detector import Detections, FaceDetector
@@ -111,7 +103,7 @@ class PreparationReport:
     @property
     def status(self) -> pd.DataFrame:
         """One row per image: key, split, status, reason, faces, score, box."""
-        return pd.read_csv(self.directory / STATUS_FILE, keep_default_na=False)
+        return pd.read_csv(self.directory / prepared.STATUS_FILE, keep_default_na=False)
 
     def __str__(self) -> str:
         total = sum(self.counts.values())
@@ -119,10 +111,10 @@ class PreparationReport:
             f"{n} {name}{self._fallback_text(name)}"
             for name, n in sorted(self.counts.items())
         )
-        files = f"per image: {self.directory / STATUS_FILE}"
+        files = f"per image: {self.directory / prepared.STATUS_FILE}"
         for text, name in (
-            ("doubtful images", CONTACT_SHEET_FILE),
-            ("dropped or repeated rows", CLEANING_FILE),
+            ("doubtful images", prepared.CONTACT_SHEET_FILE),
+            ("dropped or repeated rows", prepared.CLEANING_FILE),
         ):
             if (self.directory / name).is_file():
                 files += f"; {text}: {self.directory / name}"
@@ -271,8 +263,8 @@ def open_job(
         "block_size": block_size,
     }
     if is_complete(directory, request, overwrite):
-        check_prepared(directory)
-        found = read_preparation(directory)
+        prepared.check_prepared(directory)
+        found = prepared.read_preparation(directory)
         return PreparationReport(
             directory, found["counts"], found["written"], True, _fallback(request)
         )
@@ -394,14 +386,16 @@ class PreparationJob:
         write_splits(self, built)
         sheet = contact_sheet(table, dict(self.manifest[["key", "path"]].to_numpy()))
         if sheet is not None:
-            (built / CONTACT_SHEET_FILE).write_bytes(encode_jpeg(sheet, 90))
+            (built / prepared.CONTACT_SHEET_FILE).write_bytes(encode_jpeg(sheet, 90))
         table["box"] = [" ".join(map(str, box)) for box in table["box"]]
-        table.to_csv(built / STATUS_FILE, index=False)
+        table.to_csv(built / prepared.STATUS_FILE, index=False)
         if self.manifest.cleaning_items:
-            (built / CLEANING_FILE).write_text(self.manifest.cleaning_items, "utf-8")
+            (built / prepared.CLEANING_FILE).write_text(
+                self.manifest.cleaning_items, "utf-8"
+            )
         written = int(has_image.sum())
         write_json(
-            built / PREPARATION_FILE,
+            built / prepared.PREPARATION_FILE,
             {
                 **self.request,
                 "counts": counts,
@@ -467,7 +461,7 @@ def _write_splits(job: PreparationJob, built: Path) -> None:
                 labels = rows.loc[record["key"]]
                 yield record["key"], make_example(record, labels, extra)
 
-    write_tfds(
+    prepared.write_tfds(
         built,
         job.request["name"],
         job.description,
@@ -514,11 +508,11 @@ def is_complete(directory: Path, request: Mapping[str, Any], overwrite: bool) ->
     Raises ValueError if it is a file or holds anything else, unless that is a dataset
     which may be overwritten.
     """
-    if not check_output_dir(directory, PREPARATION_FILE, "prepared dataset"):
+    if not check_output_dir(directory, prepared.PREPARATION_FILE, "prepared dataset"):
         return False
     if overwrite:
         return False
-    if found := differences(read_preparation(directory), request):
+    if found := differences(prepared.read_preparation(directory), request):
         raise ValueError(
             f"{directory} already contains a dataset prepared with different settings: "
             f"{'; '.join(found)}. Choose another directory, or overwrite it "

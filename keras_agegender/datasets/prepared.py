@@ -11,18 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from keras_agegender import files
 from keras_agegender.console import quiet_datasets
 from keras_agegender.encodings.head import Head, check_class_ids
 from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.faces.preprocessing import Preprocessing
-from keras_agegender.files import (
-    CHECKSUMS_FILE,
-    check_sizes,
-    directory_hash,
-    disk_errors,
-    read_json,
-    verify,
-)
 from keras_agegender.labels import GENDERS, AgeGroups, get_age_groups
 
 if TYPE_CHECKING:
@@ -70,7 +63,7 @@ def check_features(directory: Path, remedy: str) -> None:
 def _parse(file: Path, message: Any, remedy: str) -> Any:
     from google.protobuf import json_format
 
-    content = read_json(file, remedy)
+    content = files.read_json(file, remedy)
     if not isinstance(content, dict):
         raise ValueError(f"{file} is damaged. {remedy}")
     try:
@@ -213,7 +206,7 @@ class PreparedDataset:
     @cached_property
     def data_sha256(self) -> str:
         """SHA-256 of its shards; the files are read once for each `PreparedDataset`."""
-        return directory_hash(self.directory)
+        return files.directory_hash(self.directory)
 
     @cached_property
     def face_index(self) -> FaceIndex:
@@ -342,14 +335,16 @@ def check_prepared(directory: str | Path) -> Path:
             f"{directory} is not a prepared dataset: it has no dataset_info.json. Make "
             "one with `agegender prepare`."
         )
-    check_sizes(directory, AGAIN, (STATUS_FILE, CLEANING_FILE, CONTACT_SHEET_FILE))
+    files.check_sizes(
+        directory, AGAIN, (STATUS_FILE, CLEANING_FILE, CONTACT_SHEET_FILE)
+    )
     check_features(directory, AGAIN)
     return directory
 
 
 def read_preparation(directory: Path) -> dict[str, Any]:
     """Returns the content of preparation.json; ValueError if it is damaged."""
-    info = read_json(directory / PREPARATION_FILE, AGAIN)
+    info = files.read_json(directory / PREPARATION_FILE, AGAIN)
     if not isinstance(info, dict):
         raise ValueError(f"{directory / PREPARATION_FILE} is damaged. {AGAIN}")
     return info
@@ -366,7 +361,7 @@ def write_tfds(
 ) -> None:
     """Writes examples as a TensorFlow Datasets directory."""
     tfds = _tfds()
-    with _quiet_writing(tfds), disk_errors(directory):
+    with _quiet_writing(tfds), files.disk_errors(directory):
         builder = tfds.dataset_builders.AdhocBuilder(
             name=name,
             version="1.0.0",
@@ -478,7 +473,7 @@ def naming_damage(prepared: PreparedDataset) -> Iterator[None]:
 
 def _damaged_shard(directory: Path) -> str:
     """Names the first shard whose checksum differs; empty without checksums."""
-    if not (directory / CHECKSUMS_FILE).is_file():
+    if not (directory / files.CHECKSUMS_FILE).is_file():
         return ""
-    found = [d for d in verify(directory).differences if ".tfrecord" in d.file]
+    found = [d for d in files.verify(directory).differences if ".tfrecord" in d.file]
     return str(found[0]) if found else ""

@@ -10,13 +10,7 @@ import numpy as np
 
 from keras_agegender.encodings.head import Head, column_classes
 from keras_agegender.labels import GENDERS, MISSING
-from keras_agegender.metrics.table import (
-    METRICS,
-    Predictions,
-    format_value,
-    mean,
-    score,
-)
+from keras_agegender.metrics import table
 
 if TYPE_CHECKING:
     from keras_agegender.encodings.calibration import Calibration
@@ -196,7 +190,7 @@ def fit_temperature(
     def loss(log_temperature: float) -> float:
         divided = divide_logits(head, picked, math.exp(log_temperature))
         rows = ops.convert_to_numpy(head.spec.probabilities(head, divided))
-        losses = METRICS["negative_log_likelihood"].function(
+        losses = table.METRICS["negative_log_likelihood"].function(
             _predictions(rows, truth), np
         )
         return float(losses.mean())
@@ -211,8 +205,8 @@ def fit_temperature(
     return round(float(math.exp(found.x)), 6)
 
 
-def _predictions(probabilities: np.ndarray, classes: np.ndarray) -> Predictions:
-    return Predictions(
+def _predictions(probabilities: np.ndarray, classes: np.ndarray) -> table.Predictions:
+    return table.Predictions(
         classes,
         probabilities.argmax(axis=1),
         probabilities.shape[1],
@@ -351,7 +345,9 @@ def calibration_scores(
             "may_change": may_change_predictions(name, encoding),
         }
         for rows, suffix in ((before[name], "_before"), (after, "")):
-            values = score(_predictions(rows[known], classes[known]), SCORES.values())
+            values = table.score(
+                _predictions(rows[known], classes[known]), SCORES.values()
+            )
             scores |= {f"{key}{suffix}": values[SCORES[key]] for key in SCORES}
         tasks[name] = scores
     found_sets = calibration.sets(encoding.decode(calibrated))._asdict()
@@ -387,7 +383,8 @@ def calibration_lines(scores: Mapping[str, Any]) -> list[str]:
             skipped = key == ACCURACY and name not in changing
             for column in (f"{key}_before", key):
                 width = len(titles.get(column, " " * 7))
-                line += f"{format_value(None if skipped else values[column]):>{width}}"
+                value = None if skipped else values[column]
+                line += f"{table.format_value(value):>{width}}"
         lines.append(line)
     by = f", by predicted {scores['by']}" if scores["by"] else ""
     for name, values in scores["sets"].items():
@@ -398,8 +395,8 @@ def calibration_lines(scores: Mapping[str, Any]) -> list[str]:
         ]
         for group in ({**values, "name": "all"}, *values["groups"]):
             line = f"{group['name']:<12}{group['num_faces']:>7}"
-            line += f"{format_value(group['coverage']):>10}"
-            lines.append(line + f"{format_value(group['mean_size'], 2):>9}")
+            line += f"{table.format_value(group['coverage']):>10}"
+            lines.append(line + f"{table.format_value(group['mean_size'], 2):>9}")
     # Older files have no warnings.
     warnings = [f"WARNING: {line}" for line in scores.get("warnings", ())]
     return [*lines, "", *warnings] if warnings else lines
@@ -434,8 +431,8 @@ def _score_sets(
         faces = faces & known
         return {
             "num_faces": int(faces.sum()),
-            "coverage": mean(covered[faces]),
-            "mean_size": mean(sizes[faces]),
+            "coverage": table.mean(covered[faces]),
+            "mean_size": table.mean(sizes[faces]),
         }
 
     groups = []

@@ -19,13 +19,8 @@ from keras_agegender.datasets.prepared import (
     read_rows,
 )
 from keras_agegender.encodings.encoding import Encoding
-from keras_agegender.evaluation import calibration as calibrations, groups
+from keras_agegender.evaluation import calibration as calibrations, groups, predictions
 from keras_agegender.evaluation.plots import plot_confusion_matrices
-from keras_agegender.evaluation.predictions import (
-    class_columns,
-    prediction_table,
-    write_predictions,
-)
 from keras_agegender.evaluation.scores import Evaluation, evaluate_predictions
 from keras_agegender.files import file_hash, write_json
 from keras_agegender.run_directory import RunDirectory
@@ -98,7 +93,7 @@ def evaluate(
     check_groupings(by, metadata, encoding)
     raw, labels = predict_split(run, data, split, checkpoint)
     outputs = calibration.apply(raw, encoding) if calibration else raw
-    table = prediction_table(outputs, labels, encoding, metadata)
+    table = predictions.prediction_table(outputs, labels, encoding, metadata)
     scores = score(
         outputs,
         labels,
@@ -129,7 +124,7 @@ def evaluate(
         },
     )
     plot_confusion_matrices(scores, run.path / f"confusion{suffix}.png")
-    write_predictions(run.path / f"predictions{suffix}.csv", table)
+    predictions.write_predictions(run.path / f"predictions{suffix}.csv", table)
     return scores
 
 
@@ -325,7 +320,7 @@ def read_face_metadata(data: PreparedDataset, split: str) -> dict[str, np.ndarra
         if values.dtype.kind in "SO":
             values = np.array([row[name].decode() for row in rows])
         classes = data.info.get("extra_heads", {}).get(name, {}).get("classes", ())
-        found |= class_columns(name, values, classes)
+        found |= predictions.class_columns(name, values, classes)
     return found
 
 

@@ -9,11 +9,7 @@ import numpy as np
 import pandas as pd
 
 from keras_agegender.errors import did_you_mean
-from keras_agegender.metrics.intervals import (
-    Clusters,
-    bootstrap_interval,
-    proportion_interval,
-)
+from keras_agegender.metrics import intervals
 from keras_agegender.metrics.table import format_value
 
 if TYPE_CHECKING:
@@ -160,13 +156,13 @@ def known_values(column: pd.Series) -> np.ndarray:
     return (known & (column.astype(str) != "")).to_numpy()
 
 
-def subjects_of(table: pd.DataFrame) -> Clusters:
+def subjects_of(table: pd.DataFrame) -> intervals.Clusters:
     """Returns the subjects as clusters; faces without a subject ID are one each."""
     subjects = table["subject"] if "subject" in table else np.full(len(table), "")
-    return Clusters.of(subjects)
+    return intervals.Clusters.of(subjects)
 
 
-def is_few(clusters: Clusters) -> bool:
+def is_few(clusters: intervals.Clusters) -> bool:
     """Whether a group has too few faces or people for a reliable accuracy."""
     return len(clusters.ids) < FEW_FACES or clusters.num_clusters < FEW_SUBJECTS
 
@@ -229,7 +225,7 @@ def _score_group(
     }
     for task, pair in tasks.items():
         known, correct = _known_and_correct(table, pair)
-        found = proportion_interval(correct[known], clusters.select(known))
+        found = intervals.proportion_interval(correct[known], clusters.select(known))
         scores[f"{task}_accuracy"] = found.value
         scores[f"{task}_interval"] = found.interval
     return scores
@@ -260,7 +256,7 @@ def _gap(
         with np.errstate(invalid="ignore"):  # a sample may not contain a group
             return s[:, 0] / s[:, 1] - s[:, 2] / s[:, 3]
 
-    found = bootstrap_interval(
+    found = intervals.bootstrap_interval(
         np.stack(values, axis=1)[either], difference, clusters, limits=(-1, 1)
     )
     interval = found.interval

@@ -16,20 +16,11 @@ import pandas as pd
 from PIL import Image
 
 from keras_agegender.datasets.prepared import PreparedDataset
+from keras_agegender.evaluation import plots
 from keras_agegender.evaluation.calibration import all_probabilities
 from keras_agegender.evaluation.evaluate import file_suffix, open_split
 from keras_agegender.evaluation.groups import group_title, scored_tasks, shown_tasks
 from keras_agegender.evaluation.occlusion import draw_occlusion, occlusion_map
-from keras_agegender.evaluation.plots import (
-    COLORS,
-    decoded_history,
-    history_panels,
-    plot_confusion_matrices,
-    plot_groups,
-    plot_history,
-    plot_reliability,
-    reliability_bins,
-)
 from keras_agegender.evaluation.predictions import (
     TaskPredictions,
     confident_mistakes,
@@ -189,7 +180,7 @@ def _context(found: _Evaluated, explain: int) -> dict[str, Any]:
     reliability, bins = draw_reliability(tasks, subjects, metrics, folder)
     found.tables["reliability"] = bins
     confusions = confusion_tables(metrics, tasks)
-    plot_confusion_matrices(metrics, folder / "confusion.png")
+    plots.plot_confusion_matrices(metrics, folder / "confusion.png")
     found.tables |= {f"confusion_{file_name(n)}": t for n, t in confusions.items()}
     return {
         "title": run.recipe().title or run.recipe().name or "A run",
@@ -215,7 +206,7 @@ def _context(found: _Evaluated, explain: int) -> dict[str, Any]:
         **_mistakes(found, tasks, explain),
         "without_images": found.without_images,
         "folder": folder.name,
-        "accent": COLORS[0],
+        "accent": plots.COLORS[0],
     }
 
 
@@ -396,10 +387,10 @@ def draw_curves(run: RunDirectory, folder: Path) -> list[EmbeddedImage]:
     """Draws the panels of history.csv; none without a history."""
     if not run.history_file.is_file() or not run.history_file.read_text("utf-8"):
         return []
-    history = decoded_history(run.history_file, run.encoding())
+    history = plots.decoded_history(run.history_file, run.encoding())
     images = []
-    for panel in history_panels(history):
-        path = plot_history(
+    for panel in plots.history_panels(history):
+        path = plots.plot_history(
             history,
             folder / f"curves_{panel}.png",
             outputs=run.encoding().output_names,
@@ -422,7 +413,7 @@ def draw_groups(
     for task in shown_tasks(scored_tasks(found)):
         scores = metrics.get("age" if task == "age_group" else task) or {}
         scores = scores or further.get(task) or {}
-        path = plot_groups(
+        path = plots.plot_groups(
             found,
             folder / f"groups_{file_name(columns)}_{task}.png",
             columns=columns,
@@ -455,12 +446,12 @@ def draw_reliability(
     images: list[EmbeddedImage] = []
     tables = []
     for task in tasks:
-        bins = reliability_bins(task.probabilities, task.truth, subjects=subjects)
+        bins = plots.reliability_bins(task.probabilities, task.truth, subjects=subjects)
         tables.append(bins.assign(question=task.name))
         if len(images) == MOST_DIAGRAMS:
             continue
         error = _calibration_error(task.name, metrics)
-        path = plot_reliability(
+        path = plots.plot_reliability(
             bins,
             folder / f"reliability_{file_name(task.name)}.png",
             title=task.title,

@@ -8,24 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_agegender.faces import geometry
 from keras_agegender.faces.decoding import decode_image, decode_jpeg
 from keras_agegender.faces.detector import MtcnnDetector
-from keras_agegender.faces.geometry import (
-    add_margin,
-    center_square,
-    eye_angle,
-    fit_inside,
-    full_box,
-    make_square,
-    multiply,
-    own_size,
-    resample,
-    resize,
-    resize_matrix,
-    select_face,
-    to_bytes,
-    turn,
-)
 from keras_agegender.faces.mtcnn import Mtcnn, search_copy
 from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
 
@@ -37,7 +22,7 @@ def enlarged_size(image_size: tuple[int, int], enlarge: float) -> tuple[int, int
 
 def unit_pixels(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     """Resizes an image and scales it from [0, 255] to [0, 1], float32."""
-    return _to_unit(resize(image, size))
+    return _to_unit(geometry.resize(image, size))
 
 
 def encode_jpeg(image: tf.Tensor, quality: int | None) -> tf.Tensor:
@@ -48,7 +33,7 @@ def encode_jpeg(image: tf.Tensor, quality: int | None) -> tf.Tensor:
 @functools.cache
 def _constant_matrix(source: int, target: int, enlarge: float) -> np.ndarray:
     with tf.init_scope():
-        return np.asarray(resize_matrix(source, target, enlarge))
+        return np.asarray(geometry.resize_matrix(source, target, enlarge))
 
 
 def _to_unit(pixels: tf.Tensor) -> tf.Tensor:
@@ -136,19 +121,19 @@ class PreprocessingGraph(tf.Module):
     def crop_box(self, image: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
         """Returns the box to cut out around a face, inside the image unless `pad`."""
         options = self._options()
-        box = add_margin(box, options.margin)
+        box = geometry.add_margin(box, options.margin)
         if options.square:
-            box = make_square(box)
+            box = geometry.make_square(box)
         if options.pad:
             return box
-        return fit_inside(box, tf.shape(image)[:2])
+        return geometry.fit_inside(box, tf.shape(image)[:2])
 
     def fallback_box(self, image: tf.Tensor) -> tf.Tensor:
         """Returns the box to cut out of an image without a face. Shape (4,)."""
         size = tf.shape(image)[:2]
         if self.spec.crop is None or self.spec.crop.fallback == "full":
-            return full_box(size)
-        return center_square(size)
+            return geometry.full_box(size)
+        return geometry.center_square(size)
 
     def cut(
         self, image: tf.Tensor, box: tf.Tensor, landmarks: tf.Tensor | None = None
@@ -163,10 +148,14 @@ class PreprocessingGraph(tf.Module):
         Returns:
             RGB. Shape (height, width, 3), uint8.
         """
-        size = self.spec.stored_size or own_size(box)
+        size = self.spec.stored_size or geometry.own_size(box)
         if landmarks is None or not self._options().align:
-            return to_bytes(resample(image, box, size))
-        return to_bytes(resize(turn(image, box, eye_angle(landmarks)), size))
+            return geometry.to_bytes(geometry.resample(image, box, size))
+        return geometry.to_bytes(
+            geometry.resize(
+                geometry.turn(image, box, geometry.eye_angle(landmarks)), size
+            )
+        )
 
     def compress(self, crop: tf.Tensor) -> tf.Tensor:
         """Returns a crop as it is read back from its stored file."""
@@ -181,7 +170,7 @@ class PreprocessingGraph(tf.Module):
 
     def whole(self, image: tf.Tensor) -> tf.Tensor:
         """Returns the stored form of a whole image."""
-        return self.compress(self.cut(image, full_box(tf.shape(image)[:2])))
+        return self.compress(self.cut(image, geometry.full_box(tf.shape(image)[:2])))
 
     def subject(self, image: tf.Tensor) -> tf.Tensor:
         """Returns the stored crop of the selected face, or of the fallback.
@@ -210,7 +199,7 @@ class PreprocessingGraph(tf.Module):
         """
         if self.spec.stored_size is not None:
             return stored
-        return to_bytes(resize(stored, self.spec.crop_size))
+        return geometry.to_bytes(geometry.resize(stored, self.spec.crop_size))
 
     # -- from stored images to the input -----------------------------------------------
 
@@ -244,7 +233,7 @@ class PreprocessingGraph(tf.Module):
         )
         image = tf.cond(
             tf.reduce_all(tf.shape(stored)[:2] == tf.constant(self.spec.stored_size)),
-            lambda: _to_unit(multiply(stored, rows, columns)),
+            lambda: _to_unit(geometry.multiply(stored, rows, columns)),
             any_size,
         )
         return tf.ensure_shape(image, (height, width, 3))
@@ -298,7 +287,7 @@ class PreprocessingGraph(tf.Module):
         selection = self.spec.crop.face_selection
 
         def cut_face() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            index = select_face(faces.boxes, tf.shape(image)[:2], selection)
+            index = geometry.select_face(faces.boxes, tf.shape(image)[:2], selection)
             box = self.crop_box(image, faces.boxes[index])
             crop = self.cut(image, box, faces.landmarks[index])
             return crop, box, faces.scores[index]

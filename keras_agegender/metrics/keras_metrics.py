@@ -14,12 +14,7 @@ from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.head_types import Ranks
 from keras_agegender.labels import GENDERS, MISSING
-from keras_agegender.metrics.table import (
-    CALIBRATION_BINS,
-    METRICS,
-    Predictions,
-    metrics_for,
-)
+from keras_agegender.metrics import table
 
 
 def find_head(encoding: Encoding, column: str) -> Head:
@@ -45,7 +40,7 @@ def read_predictions(
     targets: Mapping[str, Any],
     outputs: Mapping[str, Any],
     weights: Any = None,
-) -> Predictions:
+) -> table.Predictions:
     """Decodes a head's targets and outputs into tensors of labels and predictions."""
     head = find_head(encoding, column)
     truth = head.spec.true_values(head, targets)
@@ -66,7 +61,7 @@ def read_predictions(
         decoded = decode(outputs, head, None, groups)
         if column == "age_years":
             truth = ops.cast(truth, "float32")
-            return Predictions(truth, decoded.age_years, weights=weights)
+            return table.Predictions(truth, decoded.age_years, weights=weights)
         if head.spec.in_years:
             years = range(head.num_classes)
             of_year = np.array([groups.from_years(y) for y in years], "int32")
@@ -82,7 +77,7 @@ def read_predictions(
     median = agree = None
     if isinstance(head.spec, Ranks):
         median, agree = head.spec.count_ranks(head, outputs)
-    return Predictions(
+    return table.Predictions(
         truth,
         predicted,
         int(probabilities.shape[-1]),
@@ -129,12 +124,12 @@ class PredictionMetric(keras.metrics.Metric):
 
     def _add_variables(self) -> None:
         """Creates the variables that batches add to."""
-        aggregation = METRICS[self.metric].aggregation
+        aggregation = table.METRICS[self.metric].aggregation
         if aggregation == "confusion":
             self.total = self._zeros("confusion", *2 * (self._num_classes(),))
             return
         self.total = self._zeros(
-            "total", *(CALIBRATION_BINS,) * (aggregation == "bins")
+            "total", *(table.CALIBRATION_BINS,) * (aggregation == "bins")
         )
         self.count = self._zeros("count")
 
@@ -183,9 +178,9 @@ class PredictionMetric(keras.metrics.Metric):
             )
         return values
 
-    def _add(self, predictions: Predictions) -> None:
+    def _add(self, predictions: table.Predictions) -> None:
         """Adds the predictions of a batch of faces."""
-        row = METRICS[self.metric]
+        row = table.METRICS[self.metric]
         weights = ops.cast(predictions.weights, self.dtype)
         if row.aggregation == "confusion":
             number = predictions.num_classes
@@ -204,18 +199,18 @@ class PredictionMetric(keras.metrics.Metric):
             self.total.assign_add(ops.sum(values * weights))
         self.count.assign_add(ops.sum(weights))
 
-    def _binned_gaps(self, predictions: Predictions) -> tuple[Any, Any]:
+    def _binned_gaps(self, predictions: table.Predictions) -> tuple[Any, Any]:
         """Returns correctness minus confidence, and the bin of each face, one-hot."""
         confidence = ops.max(predictions.probabilities, axis=-1)
-        index = ops.cast(ops.ceil(confidence * CALIBRATION_BINS), "int32") - 1
-        index = ops.clip(index, 0, CALIBRATION_BINS - 1)
+        index = ops.cast(ops.ceil(confidence * table.CALIBRATION_BINS), "int32") - 1
+        index = ops.clip(index, 0, table.CALIBRATION_BINS - 1)
         correct = ops.equal(predictions.predicted, predictions.truth)
         gaps = ops.cast(correct, self.dtype) - ops.cast(confidence, self.dtype)
-        return gaps, ops.one_hot(index, CALIBRATION_BINS, dtype=self.dtype)
+        return gaps, ops.one_hot(index, table.CALIBRATION_BINS, dtype=self.dtype)
 
     def result(self) -> Any:
         """Returns the metric; 0 where it is undefined."""
-        row = METRICS[self.metric]
+        row = table.METRICS[self.metric]
         if row.aggregation == "confusion":
             found = row.function(ops.convert_to_tensor(self.total), ops, 1)
             return ops.where(ops.isnan(found), 0.0, found)
@@ -451,7 +446,7 @@ class PositiveClassMetric(PredictionMetric):
         self.inner.update_state(np.zeros((1, 1)), np.zeros((1, 1)))
         self.inner.reset_state()
 
-    def _add(self, predictions: Predictions) -> None:
+    def _add(self, predictions: table.Predictions) -> None:
         """Adds the predictions of a batch of faces."""
         truth = ops.equal(predictions.truth, self.positive)[:, None]
         if self.metric == "auc":
@@ -491,7 +486,7 @@ def metric_names(encoding: Encoding, column: str) -> list[str]:
     """Returns the metrics of a column's predictions; see `find_head`."""
     head = find_head(encoding, column)
     if column == "age_years":
-        return metrics_for("years")
+        return table.metrics_for("years")
     needs = ["classes"]
     if column == "gender" or head.num_values == 2:
         needs.append("two classes")
@@ -499,7 +494,7 @@ def metric_names(encoding: Encoding, column: str) -> list[str]:
         needs.append("ordered")
     if head.spec.ranks:
         needs.append("ranks")
-    return metrics_for(*needs)
+    return table.metrics_for(*needs)
 
 
 def head_metrics(encoding: Encoding, head: Head) -> Iterator[PredictionMetric]:

@@ -14,12 +14,8 @@ from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.head_types import LAYER_PART
 from keras_agegender.encodings.registry import get_encoding
+from keras_agegender.models import registry
 from keras_agegender.models.augmentation import Augmentation, add_augmentation
-from keras_agegender.models.registry import (
-    BackboneLike,
-    resolve_backbone,
-    scale_input,
-)
 from keras_agegender.models.weights import load_backbone_weights
 
 # Name of the layer that stores the encoding; it changes nothing and has no weights.
@@ -65,7 +61,7 @@ def stored_encoding(model: keras.Model) -> Encoding | None:
 
 
 def build_model(
-    backbone: BackboneLike = "resnet_se",
+    backbone: registry.BackboneLike = "resnet_se",
     encoding: str | Encoding | None = "categorical",
     *,
     image_size: tuple[int, int] | None = None,
@@ -155,7 +151,7 @@ def build_model(
             f"Received: dropout_rate={dropout_rate}."
         )
     outputs = _outputs(encoding, question, heads)
-    resolved = resolve_backbone(
+    resolved = registry.resolve_backbone(
         backbone,
         image_size,
         dropout_rate=dropout_rate,
@@ -169,7 +165,7 @@ def build_model(
         x = add_augmentation(x, augment, seed)
     elif augment and resolved.augments:
         x = add_augmentation(x, Augmentation(), seed)
-    features = _pooled(resolved.features(scale_input(x, resolved.scaling)))
+    features = _pooled(resolved.features(registry.scale_input(x, resolved.scaling)))
     if backbone_weights is not None:
         trunk = keras.Model(image, features, name=resolved.name)
         load_backbone_weights(trunk, backbone_weights)

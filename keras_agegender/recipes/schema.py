@@ -12,11 +12,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
-from keras_agegender.encodings.registry import (
-    ENCODINGS,
-    get_encoding,
-    has_rank_direction,
-)
+from keras_agegender.encodings import registry
 from keras_agegender.errors import did_you_mean
 from keras_agegender.files import FILE_NAME_RULE, is_file_name
 from keras_agegender.models.augmentation import Augmentation
@@ -110,14 +106,14 @@ class ModelSettings:
             backbone_names(),
         )
         _require(
-            self.encoding in ENCODINGS,
+            self.encoding in registry.ENCODINGS,
             "encoding",
-            f"one of {list(ENCODINGS)}",
+            f"one of {list(registry.ENCODINGS)}",
             self.encoding,
-            ENCODINGS,
+            registry.ENCODINGS,
         )
         _require(
-            self.question is None or has_rank_direction(self.encoding),
+            self.question is None or registry.has_rank_direction(self.encoding),
             "question",
             f"no such key with the encoding {self.encoding!r}",
             self.question,
@@ -481,7 +477,7 @@ class Recipe:
         self, heads: Sequence[Head] = (), age_groups: AgeGroups | None = None
     ) -> Encoding:
         """Returns its encoding, with its loss weights, extra heads and age groups."""
-        encoding = get_encoding(
+        encoding = registry.get_encoding(
             self.model.encoding,
             question=self.model.question,
             heads=heads,

@@ -16,13 +16,8 @@ from keras_agegender.faces.images import UnreadableImageError, read_image
 from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
 from keras_agegender.labels import AGE_GROUPS, MISSING
 from keras_agegender.run_directory import RunDirectory, find_checkpoint
+from keras_agegender.serving import model_format
 from keras_agegender.serving.formats import check_new_export
-from keras_agegender.serving.model_format import (
-    InferenceModel,
-    ModelFormat,
-    Outputs,
-    Tolerance,
-)
 
 if TYPE_CHECKING:
     import keras
@@ -135,14 +130,14 @@ def export(
     return target
 
 
-def _writer(row: ModelFormat) -> Callable[..., object]:
+def _writer(row: model_format.ModelFormat) -> Callable[..., object]:
     if row.write is None:
         raise ValueError(f"The format {row.name!r} cannot be written.")
     return row.write
 
 
 def _write_file(
-    row: ModelFormat,
+    row: model_format.ModelFormat,
     bundle: ExportBundle,
     file: Path,
     crops: str | Path | None,
@@ -150,7 +145,7 @@ def _write_file(
 ) -> Comparison:
     """Writes a file, and puts it in place if it reproduces the Keras model."""
     faces = find_faces(bundle.run, crops, bundle.graph)
-    tolerance = row.tolerance or Tolerance(0, 0, 1)
+    tolerance = row.tolerance or model_format.Tolerance(0, 0, 1)
     size = None if row.any_crop_size else list(bundle.graph.spec.crop_size)
     described = {
         "format": row.name,
@@ -237,7 +232,10 @@ class Comparison:
 
 
 def compare(
-    bundle: ExportBundle, model: InferenceModel, faces: Faces, num_bytes: int
+    bundle: ExportBundle,
+    model: model_format.InferenceModel,
+    faces: Faces,
+    num_bytes: int,
 ) -> Comparison:
     """Compares a file, opened in its runtime on one thread, with the Keras model."""
     from keras_agegender.encodings.head import ANSWER
@@ -273,7 +271,9 @@ def compare(
     )
 
 
-def check_tolerance(comparison: Comparison, tolerance: Tolerance, what: str) -> None:
+def check_tolerance(
+    comparison: Comparison, tolerance: model_format.Tolerance, what: str
+) -> None:
     """Raises a `ValueError` if a file's predictions differ from the Keras model's."""
     wrong = []
     if not comparison.largest <= tolerance.largest:
@@ -300,7 +300,9 @@ def check_tolerance(comparison: Comparison, tolerance: Tolerance, what: str) -> 
         )
 
 
-def _keras_predict(bundle: ExportBundle) -> Callable[[np.ndarray], Outputs]:
+def _keras_predict(
+    bundle: ExportBundle,
+) -> Callable[[np.ndarray], model_format.Outputs]:
     """Returns the signature `faces`, which preprocesses crops as in training."""
     import tensorflow as tf
 
@@ -308,14 +310,16 @@ def _keras_predict(bundle: ExportBundle) -> Callable[[np.ndarray], Outputs]:
         bundle.functions["faces"], reduce_retracing=True, autograph=False
     )
 
-    def predict(crops: np.ndarray) -> Outputs:
+    def predict(crops: np.ndarray) -> model_format.Outputs:
         outputs = function(tf.convert_to_tensor(crops))
         return {name: value.numpy() for name, value in outputs.items()}
 
     return predict
 
 
-def _in_batches(predict: Callable[[np.ndarray], Outputs], crops: np.ndarray) -> Outputs:
+def _in_batches(
+    predict: Callable[[np.ndarray], model_format.Outputs], crops: np.ndarray
+) -> model_format.Outputs:
     batches = range(0, len(crops), BATCH_SIZE)
     parts = [predict(crops[i : i + BATCH_SIZE]) for i in batches]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -335,7 +339,7 @@ def _finite(value: Any) -> float:
     return float(value) if np.isfinite(value) else float("inf")
 
 
-def _time(model: InferenceModel, crops: np.ndarray) -> float:
+def _time(model: model_format.InferenceModel, crops: np.ndarray) -> float:
     """Returns the median duration of one face, in milliseconds."""
     times = []
     model.predict(crops[:1])

@@ -17,14 +17,7 @@ import numpy as np
 
 from keras_agegender.errors import one_line
 from keras_agegender.files import check_file
-from keras_agegender.serving.model_format import (
-    MAX_METADATA_BYTES,
-    METADATA_FILE,
-    InferenceModel,
-    check_crops,
-    optional_package,
-    read_metadata,
-)
+from keras_agegender.serving import model_format
 
 if TYPE_CHECKING:
     from keras_agegender.serving.bundle import ExportBundle
@@ -71,16 +64,20 @@ def write_litert(
             ) from None
     file.write_bytes(content)
     with zipfile.ZipFile(file, "a") as attached:
-        attached.writestr(METADATA_FILE, json.dumps(metadata, ensure_ascii=False))
+        attached.writestr(
+            model_format.METADATA_FILE, json.dumps(metadata, ensure_ascii=False)
+        )
 
 
 write_litert_int8 = functools.partial(write_litert, int8=True)
 
 
-def open_litert(file: Path, num_threads: int | None = None) -> InferenceModel:
+def open_litert(
+    file: Path, num_threads: int | None = None
+) -> model_format.InferenceModel:
     """Loads a LiteRT file; by default on all cores."""
     model = LiteRtModel(file, num_threads or os.cpu_count() or 1)
-    return InferenceModel(
+    return model_format.InferenceModel(
         model.metadata, model.predict, takes_crops=True, crop_size=model.crop_size
     )
 
@@ -111,8 +108,10 @@ class LiteRtModel:
         if not Path(file).is_file():
             raise ValueError(f"There is no LiteRT file {file}.")
         check_file(Path(file))
-        self.metadata: dict[str, Any] = read_metadata(_read_archive(file), file)
-        with optional_package("ai_edge_litert"):
+        self.metadata: dict[str, Any] = model_format.read_metadata(
+            _read_archive(file), file
+        )
+        with model_format.optional_package("ai_edge_litert"):
             from ai_edge_litert.interpreter import Interpreter
         try:
             self._interpreter = Interpreter(str(file), num_threads=num_threads)
@@ -130,7 +129,7 @@ class LiteRtModel:
 
     def predict(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         """Returns the predictions for face crops; see `OnnxModel.predict`."""
-        check_crops(crops, self.crop_size)
+        model_format.check_crops(crops, self.crop_size)
         with self._lock:
             return self._run(**{self._input: crops})
 
@@ -140,13 +139,13 @@ def _read_archive(file: str | Path) -> bytes:
     try:
         with (
             zipfile.ZipFile(file) as archive,
-            archive.open(METADATA_FILE) as stream,
+            archive.open(model_format.METADATA_FILE) as stream,
         ):
-            written = stream.read(MAX_METADATA_BYTES + 1)
+            written = stream.read(model_format.MAX_METADATA_BYTES + 1)
     # An archive may say that it is encrypted, or packed in an unknown way.
     except (zipfile.BadZipFile, KeyError, RuntimeError, EOFError, zlib.error):
         written = b""
-    if not 0 < len(written) <= MAX_METADATA_BYTES:
+    if not 0 < len(written) <= model_format.MAX_METADATA_BYTES:
         raise ValueError(
             f"The file {file} has no metadata, or is damaged. Expected a file that "
             "`agegender export --format litert` wrote."

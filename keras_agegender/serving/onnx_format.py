@@ -12,12 +12,7 @@ import numpy as np
 
 from keras_agegender.errors import one_line
 from keras_agegender.files import check_file
-from keras_agegender.serving.model_format import (
-    InferenceModel,
-    check_crops,
-    optional_package,
-    read_metadata,
-)
+from keras_agegender.serving import model_format
 
 if TYPE_CHECKING:
     from keras_agegender.serving.bundle import ExportBundle
@@ -30,9 +25,9 @@ OPSET = 17
 
 def write_onnx(bundle: ExportBundle, file: Path, metadata: Mapping[str, Any]) -> None:
     """Writes an ONNX file that takes crops of any size."""
-    with optional_package("onnx"):
+    with model_format.optional_package("onnx"):
         import onnx
-    with optional_package("tf2onnx"):
+    with model_format.optional_package("tf2onnx"):
         import tf2onnx
     import tensorflow as tf
 
@@ -56,10 +51,12 @@ def write_onnx(bundle: ExportBundle, file: Path, metadata: Mapping[str, Any]) ->
     onnx.save(model, str(file))
 
 
-def open_onnx(file: Path, num_threads: int | None = None) -> InferenceModel:
+def open_onnx(
+    file: Path, num_threads: int | None = None
+) -> model_format.InferenceModel:
     """Loads an ONNX file."""
     model = OnnxModel(file, num_threads)
-    return InferenceModel(model.metadata, model.predict, takes_crops=True)
+    return model_format.InferenceModel(model.metadata, model.predict, takes_crops=True)
 
 
 class OnnxModel:
@@ -86,7 +83,7 @@ class OnnxModel:
     crop_size: tuple[int, int] | None = None
 
     def __init__(self, file: str | Path, num_threads: int | None = None) -> None:
-        with optional_package("onnxruntime"):
+        with model_format.optional_package("onnxruntime"):
             import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -109,7 +106,7 @@ class OnnxModel:
                 f"The file {file} has no metadata. Expected a file that `agegender "
                 "export --format onnx` wrote."
             )
-        self.metadata: dict[str, Any] = read_metadata(written, file)
+        self.metadata: dict[str, Any] = model_format.read_metadata(written, file)
         self._input = self._session.get_inputs()[0].name
         self._names = [output.name for output in self._session.get_outputs()]
 
@@ -127,6 +124,6 @@ class OnnxModel:
         Raises:
             ValueError: If the crops have another shape or type.
         """
-        check_crops(crops, self.crop_size)
+        model_format.check_crops(crops, self.crop_size)
         values = self._session.run(self._names, {self._input: crops})
         return dict(zip(self._names, values, strict=True))

@@ -14,11 +14,7 @@ import numpy as np
 
 from keras_agegender import files
 from keras_agegender.errors import one_line
-from keras_agegender.serving.model_format import (
-    METADATA_FILE,
-    InferenceModel,
-    Outputs,
-)
+from keras_agegender.serving import model_format
 
 if TYPE_CHECKING:
     from keras_agegender.serving.bundle import ExportBundle
@@ -35,13 +31,16 @@ TEMPORARY_FILE = re.compile(
 
 def check_new_folder(directory: Path, overwrite: bool) -> None:
     """Checks that a SavedModel can be written to a folder."""
-    if files.check_output_dir(directory, METADATA_FILE, "export") and not overwrite:
+    if (
+        files.check_output_dir(directory, model_format.METADATA_FILE, "export")
+        and not overwrite
+    ):
         raise ValueError(
             f"There is an export in {directory} already. Choose another directory, or "
             "overwrite it (--overwrite)."
         )
     partial = files.partial_directory(directory)  # its content will be replaced
-    known = {METADATA_FILE, files.CHECKSUMS_FILE, *SAVED_MODEL_FILES}
+    known = {model_format.METADATA_FILE, files.CHECKSUMS_FILE, *SAVED_MODEL_FILES}
     names = {entry.name for entry in partial.glob("*")} - known
     foreign = sorted(name for name in names if not TEMPORARY_FILE.fullmatch(name))
     if foreign:
@@ -80,12 +79,15 @@ def write_saved_model(
         archive.add_endpoint(name, function, input_signature=[inputs[name]])
     with files.disk_errors(directory):
         archive.write_out(str(directory), verbose=False)
-    files.write_json(directory / METADATA_FILE, dict(metadata))
+    files.write_json(directory / model_format.METADATA_FILE, dict(metadata))
 
 
 def is_saved_model(path: Path) -> bool:
     """Returns whether a folder holds a SavedModel, complete or not."""
-    return any((path / name).is_file() for name in ("saved_model.pb", METADATA_FILE))
+    return any(
+        (path / name).is_file()
+        for name in ("saved_model.pb", model_format.METADATA_FILE)
+    )
 
 
 def check_saved_model(directory: Path) -> None:
@@ -98,13 +100,15 @@ def check_saved_model(directory: Path) -> None:
     files.check_sizes(directory, "Export the run again (--overwrite).")
 
 
-def open_saved_model(directory: Path, num_threads: int | None = None) -> InferenceModel:
+def open_saved_model(
+    directory: Path, num_threads: int | None = None
+) -> model_format.InferenceModel:
     """Loads a SavedModel that `export` wrote, after a check of its operations."""
-    file = directory / METADATA_FILE
+    file = directory / model_format.METADATA_FILE
     if not file.is_file():
         raise ValueError(
-            f"The SavedModel in {directory} has no {METADATA_FILE}. Expected one that "
-            "`agegender export` wrote."
+            f"The SavedModel in {directory} has no {model_format.METADATA_FILE}. "
+            "Expected one that `agegender export` wrote."
         )
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import (
@@ -123,17 +127,19 @@ def open_saved_model(directory: Path, num_threads: int | None = None) -> Inferen
         raise ValueError(f"The export in {directory} is damaged: {reason}") from None
     # The converted function returns a list, in the order in which `tf.nest` flattens.
     names = sorted(network.structured_outputs)
-    return InferenceModel(
+    return model_format.InferenceModel(
         metadata,
         on_arrays(lambda pixels: dict(zip(names, frozen(pixels), strict=True))),
     )
 
 
-def on_arrays(network: Callable[[Any], dict[str, Any]]) -> Callable[..., Outputs]:
+def on_arrays(
+    network: Callable[[Any], dict[str, Any]],
+) -> Callable[..., model_format.Outputs]:
     """Turns a function of tensors into one of arrays."""
     import tensorflow as tf
 
-    def predict(pixels: np.ndarray) -> Outputs:
+    def predict(pixels: np.ndarray) -> model_format.Outputs:
         outputs = network(tf.constant(pixels))
         return {name: value.numpy() for name, value in outputs.items()}
 

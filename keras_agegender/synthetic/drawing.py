@@ -7,12 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from keras_agegender.synthetic.canvas import (
-    FaceCanvas,
-    draw_background,
-    photograph,
-    smooth,
-)
+from keras_agegender.synthetic import canvas
 from keras_agegender.synthetic.look import (
     Identity,
     make_look,
@@ -22,7 +17,7 @@ from keras_agegender.synthetic.look import (
 )
 
 
-def draw_eye(face: FaceCanvas, side: int) -> None:
+def draw_eye(face: canvas.FaceCanvas, side: int) -> None:
     """Draws one eye; side -1 is on the left of the image, 1 on the right."""
     look, x, y = face.look, side * face.eye_x, face.eye_y
     w, h = face.eye_w, face.eye_h
@@ -66,7 +61,7 @@ def draw_eye(face: FaceCanvas, side: int) -> None:
             face.paint([upper[k], end], [0.08, 0.06, 0.06], 0.9, depth=0.3, line=0.022)
 
 
-def draw_brow(face: FaceCanvas, side: int) -> None:
+def draw_brow(face: canvas.FaceCanvas, side: int) -> None:
     """Draws one eyebrow."""
     look = face.look
     thick = (
@@ -85,7 +80,7 @@ def draw_brow(face: FaceCanvas, side: int) -> None:
     face.paint(np.concatenate([upper, lower]), color, alpha, 0.012, 0.3)
 
 
-def draw_nose(face: FaceCanvas) -> None:
+def draw_nose(face: canvas.FaceCanvas) -> None:
     """Draws the nose through its shading."""
     look, w, y = face.look, face.nose_w, face.nose_y
     side = -1 if face.light[0] > 0 else 1
@@ -121,7 +116,7 @@ def draw_nose(face: FaceCanvas) -> None:
         face.paint(wing, look.skin * 0.55, 0.5, 0.005, 0.42, line=0.022)
 
 
-def draw_beard(face: FaceCanvas) -> None:
+def draw_beard(face: canvas.FaceCanvas) -> None:
     """Draws beard, stubble and sideburns."""
     look = face.look
     color = look.hair * 0.85
@@ -156,7 +151,7 @@ def draw_beard(face: FaceCanvas) -> None:
             (0, face.chin + 0.1),
             (-wide * 0.9, face.chin - 0.02),
         ]
-        face.paint(smooth(shape), color, 0.9, 0.025, 0.25)
+        face.paint(canvas.smooth(shape), color, 0.9, 0.025, 0.25)
     if look.has("Mustache"):
         y = (face.nose_y + face.mouth_y) / 2 + 0.05
         wide = face.mouth_w + 0.05
@@ -168,10 +163,10 @@ def draw_beard(face: FaceCanvas) -> None:
             (-wide * 0.6, y + 0.09),
             (-wide, y + 0.06),
         ]
-        face.paint(smooth(shape), color, 0.9, 0.015, 0.4)
+        face.paint(canvas.smooth(shape), color, 0.9, 0.015, 0.4)
 
 
-def _beard_area(face: FaceCanvas) -> np.ndarray:
+def _beard_area(face: canvas.FaceCanvas) -> np.ndarray:
     jaw = face.jaw * 0.95
     points = [
         (-jaw, 0.35),
@@ -183,10 +178,10 @@ def _beard_area(face: FaceCanvas) -> np.ndarray:
         (0, face.chin - 0.02),
         (-0.72 * jaw, 0.82 * face.chin),
     ]
-    return smooth(points)
+    return canvas.smooth(points)
 
 
-def draw_mouth(face: FaceCanvas) -> None:
+def draw_mouth(face: canvas.FaceCanvas) -> None:
     """Draws lips, teeth and their shading."""
     look, y, w, lip = face.look, face.mouth_y, face.mouth_w, face.lip
     smile = 0.075 if look.has("Smiling") else -0.005 - 0.02 * look.wear
@@ -229,7 +224,7 @@ def draw_mouth(face: FaceCanvas) -> None:
     )
 
 
-def _is_long(face: FaceCanvas) -> bool:
+def _is_long(face: canvas.FaceCanvas) -> bool:
     look = face.look
     limit = 0.85 if look.gender == 0 else 0.06
     if look.years < 3:
@@ -239,7 +234,7 @@ def _is_long(face: FaceCanvas) -> bool:
     ) and not look.has("Bald")
 
 
-def draw_long_hair(face: FaceCanvas) -> None:
+def draw_long_hair(face: canvas.FaceCanvas) -> None:
     """Draws hair that falls behind the shoulders."""
     if not _is_long(face):
         return
@@ -261,7 +256,7 @@ def draw_long_hair(face: FaceCanvas) -> None:
         ]
     )
     points = np.concatenate([right, left, top])
-    shape = smooth(points)
+    shape = canvas.smooth(points)
     face.paint(shape, look.hair * 0.72, blur=0.012, depth=-0.05)
     for k in range(4):  # locks
         for side, lock in ((1, right), (-1, left[::-1])):
@@ -270,7 +265,7 @@ def draw_long_hair(face: FaceCanvas) -> None:
             face.paint(inner[2:], shine, 0.5, 0.012, -0.05, line=0.025)
 
 
-def draw_hair(face: FaceCanvas) -> None:
+def draw_hair(face: canvas.FaceCanvas) -> None:
     """Draws hair on the head."""
     look = face.look
     if look.has("Bald"):
@@ -291,7 +286,7 @@ def draw_hair(face: FaceCanvas) -> None:
         _bow(face)
 
 
-def _hair_shape(face: FaceCanvas) -> np.ndarray:
+def _hair_shape(face: canvas.FaceCanvas) -> np.ndarray:
     look = face.look
     out = face.half_width + (0.15 if look.years > 3 else 0.04)
     if look.gender == 1:
@@ -335,10 +330,10 @@ def _hair_shape(face: FaceCanvas) -> np.ndarray:
             (-0.88 * w, line + 0.10 - deep),
             (-0.96 * w, -0.15),
         ]
-    return smooth(outside + inside)
+    return canvas.smooth(outside + inside)
 
 
-def _strands(face: FaceCanvas, crown: np.ndarray, thin: float) -> None:
+def _strands(face: canvas.FaceCanvas, crown: np.ndarray, thin: float) -> None:
     """Draws a few lighter and darker strands that follow the skull."""
     rng, look = face.rng, face.look
     light = np.clip(look.hair * 1.45 + 0.04, 0, 1)
@@ -363,7 +358,7 @@ def _strands(face: FaceCanvas, crown: np.ndarray, thin: float) -> None:
         )
 
 
-def _bow(face: FaceCanvas) -> None:
+def _bow(face: canvas.FaceCanvas) -> None:
     color = np.array([[0.9, 0.25, 0.45], [0.95, 0.5, 0.7], [0.75, 0.2, 0.7]])[
         int(abs(face.look.build[8]) * 10) % 3
     ]
@@ -375,7 +370,7 @@ def _bow(face: FaceCanvas) -> None:
     face.paint_ellipse((x, y, 0.07, 0.07), color * 0.8, depth=0.1)
 
 
-def draw_body(face: FaceCanvas) -> None:
+def draw_body(face: canvas.FaceCanvas) -> None:
     """Draws neck, clothes, tie and necklace."""
     look, rng = face.look, face.rng
     neck = 0.30 + 0.12 * look.growth + 0.08 * look.gender * look.growth
@@ -430,7 +425,7 @@ def draw_body(face: FaceCanvas) -> None:
         face.paint(chain, np.array([0.9, 0.78, 0.35]), line=0.035, depth=0)
 
 
-def draw_ears(face: FaceCanvas) -> None:
+def draw_ears(face: canvas.FaceCanvas) -> None:
     """Draws both ears."""
     for side in (-1, 1):
         x = side * (face.half_width + 0.02)
@@ -444,7 +439,7 @@ def draw_ears(face: FaceCanvas) -> None:
         )
 
 
-def draw_skin(face: FaceCanvas) -> None:
+def draw_skin(face: canvas.FaceCanvas) -> None:
     """Draws the shaded face with sockets and cheeks."""
     look = face.look
     face.paint(face.face_outline(), _shaded_skin(face), depth=0.12)
@@ -491,7 +486,7 @@ def draw_skin(face: FaceCanvas) -> None:
         )
 
 
-def _shaded_skin(face: FaceCanvas) -> np.ndarray:
+def _shaded_skin(face: canvas.FaceCanvas) -> np.ndarray:
     """Returns skin lit like an ellipsoid, its pores and spots stronger with age."""
     look = face.look
     rows, columns = face.height // 2 + 1, face.width // 2 + 1
@@ -510,7 +505,7 @@ def _shaded_skin(face: FaceCanvas) -> np.ndarray:
     return shade[..., None] * look.skin
 
 
-def draw_lines_of_age(face: FaceCanvas) -> None:
+def draw_lines_of_age(face: canvas.FaceCanvas) -> None:
     """Draws wrinkles and folds, deeper with age."""
     look = face.look
     wear = look.wear
@@ -561,7 +556,7 @@ def draw_lines_of_age(face: FaceCanvas) -> None:
         face.paint(points, dark, min(alpha, 0.9), 0.012, 0.3, line=width, multiply=True)
 
 
-def draw_wearables(face: FaceCanvas) -> None:
+def draw_wearables(face: canvas.FaceCanvas) -> None:
     """Draws earrings, glasses and a hat."""
     look, rng = face.look, face.rng
     if look.has("Wearing_Earrings"):
@@ -671,8 +666,8 @@ def draw_face(
     sampled = sample_attributes(rng, years, gender)
     sampled.update(attributes or {})
     look = make_look(rng, identity, years, gender, sampled)
-    face = FaceCanvas(rng, look, image_size)
-    draw_background(face)
+    face = canvas.FaceCanvas(rng, look, image_size)
+    canvas.draw_background(face)
     draw_long_hair(face)
     draw_body(face)
     draw_ears(face)
@@ -686,5 +681,5 @@ def draw_face(
     draw_mouth(face)
     draw_hair(face)
     draw_wearables(face)
-    image = photograph(face)
+    image = canvas.photograph(face)
     return SyntheticFace(image, age_group, years, gender, sampled, face.face_box())

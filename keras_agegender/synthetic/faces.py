@@ -16,12 +16,7 @@ import pandas as pd
 
 from keras_agegender.console import progress_bar
 from keras_agegender.datasets.manifest import CleaningReport, make_manifest
-from keras_agegender.datasets.readers.adience import (
-    COLUMNS,
-    NUM_FOLDS,
-    TREES,
-    read_adience,
-)
+from keras_agegender.datasets.readers import adience
 from keras_agegender.faces.images import encode_jpeg
 from keras_agegender.files import read_json, write_bytes, write_json, write_text
 from keras_agegender.labels import AGE_GROUPS, CELEBA_ATTRIBUTES, GENDERS
@@ -63,7 +58,7 @@ class _Plan:
     @property
     def key(self) -> str:
         """Path of the image, relative to the dataset's folder."""
-        return TREES["faces"].format(**self.values)
+        return adience.TREES["faces"].format(**self.values)
 
 
 # What the label files hold of each image: plan, face box, attributes.
@@ -187,7 +182,7 @@ def read_synthetic(directory: str | Path) -> tuple[pd.DataFrame, CleaningReport]
         raise ValueError(
             f"{directory} contains no complete synthetic dataset: {MARKER} is missing."
         )
-    manifest, report = read_adience(directory, directory)
+    manifest, report = adience.read_adience(directory, directory)
     lines = (directory / ATTRIBUTES_FILE).read_text("utf-8").splitlines()
     attributes = pd.DataFrame(
         [line.split() for line in lines[2:]], columns=["key", *lines[1].split()]
@@ -203,11 +198,13 @@ def read_synthetic(directory: str | Path) -> tuple[pd.DataFrame, CleaningReport]
 def _plans(num_faces: int) -> Iterator[_Plan]:
     """Assigns age groups, genders and folds such that every prefix is balanced."""
     cells = [(a, g) for a in range(len(AGE_GROUPS)) for g in range(len(GENDERS))]
-    num_subjects = max(-(-num_faces // IMAGES_PER_SUBJECT), NUM_FOLDS * len(cells))
+    num_subjects = max(
+        -(-num_faces // IMAGES_PER_SUBJECT), adience.NUM_FOLDS * len(cells)
+    )
     for index in range(num_faces):
         subject = index % num_subjects
         age_group, gender = cells[subject % len(cells)]
-        fold = subject // len(cells) % NUM_FOLDS
+        fold = subject // len(cells) % adience.NUM_FOLDS
         yield _Plan(index, subject, fold, age_group, gender)
 
 
@@ -228,8 +225,8 @@ def _write_image(file: Path, image: np.ndarray) -> None:
 
 
 def _write_folds(directory: Path, rows: Rows) -> None:
-    for fold in range(NUM_FOLDS):
-        lines = ["\t".join(COLUMNS)]
+    for fold in range(adience.NUM_FOLDS):
+        lines = ["\t".join(adience.COLUMNS)]
         for plan, face_box, _ in rows:
             if plan.fold != fold:
                 continue
@@ -241,7 +238,7 @@ def _write_folds(directory: Path, rows: Rows) -> None:
                 "x": left, "y": top, "dx": right - left, "dy": bottom - top,
                 "tilt_ang": 0, "fiducial_yaw_angle": 0, "fiducial_score": 100,
             }  # fmt: skip
-            lines.append("\t".join(str(values[column]) for column in COLUMNS))
+            lines.append("\t".join(str(values[column]) for column in adience.COLUMNS))
         write_text(directory / f"fold_{fold}_data.txt", "\n".join(lines) + "\n")
 
 
@@ -256,7 +253,7 @@ def _write_attributes(file: Path, rows: Rows) -> None:
 
 def _request(num_faces: int, image_size: tuple[int, int], seed: int) -> dict[str, Any]:
     """Returns what determines the faces, as stored in the marker file."""
-    if num_faces < NUM_FOLDS * len(AGE_GROUPS) * len(GENDERS):
+    if num_faces < adience.NUM_FOLDS * len(AGE_GROUPS) * len(GENDERS):
         raise ValueError(
             "Invalid `num_faces` (--faces). Expected at least 80, for 5 folds, 8 age "
             f"groups and 2 genders. Received: num_faces={num_faces}."

@@ -8,27 +8,13 @@ from typing import Any
 
 import keras
 
-from keras_agegender.callbacks.checkpoints import (
-    AveragedWeights,
-    BestModelCheckpoint,
-    RunBackup,
-)
+from keras_agegender import distribution
+from keras_agegender.callbacks import checkpoints
 from keras_agegender.callbacks.decoded_metrics import AgeLossLogger, DecodedAccuracy
 from keras_agegender.callbacks.epoch_logger import EpochLogger
+from keras_agegender.datasets import pipeline
 from keras_agegender.datasets.distillation import distill
-from keras_agegender.datasets.pipeline import (
-    make_eval_dataset,
-    make_train_dataset,
-    read_labels,
-)
 from keras_agegender.datasets.prepared import naming_damage
-from keras_agegender.distribution import (
-    no_distribution,
-    num_shards,
-    process_count,
-    process_index,
-    wait_for_all,
-)
 from keras_agegender.encodings.encoding import Encoding, balanced_class_weights
 from keras_agegender.evaluation.plots import decoded_history, plot_history
 from keras_agegender.files import atomic_write, now, write_json, write_text
@@ -36,11 +22,7 @@ from keras_agegender.labels import MISSING
 from keras_agegender.models.weights import WeightTransfer, load_model, transfer_weights
 from keras_agegender.recipes.schema import Recipe
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.training.compile import (
-    build_compiled_model,
-    loss_weight_balancers,
-    loss_weight_schedulers,
-)
+from keras_agegender.training import compile
 from keras_agegender.training.experiment import Experiment, model_file
 from keras_agegender.training.resume import truncate_history
 
@@ -54,7 +36,7 @@ def fit(
 ) -> None:
     """Fits the model of an experiment and saves `last.keras` and curves."""
     recipe, encoding, data = experiment.recipe, experiment.encoding, experiment.data
-    steps, writes = experiment.steps_per_epoch, process_index() == 0
+    steps, writes = experiment.steps_per_epoch, distribution.process_index() == 0
     if writes:
         run.update_info(
             status="running",
@@ -67,10 +49,10 @@ def fit(
             print(f"No training face has a label for {names}: dropped")
 
     keras.utils.set_random_seed(experiment.seed)
-    labels = read_labels(
+    labels = pipeline.read_labels(
         data.prepared, data.splits["validation"], columns=encoding.columns
     )
-    model = build_compiled_model(recipe, encoding, steps)
+    model = compile.build_compiled_model(recipe, encoding, steps)
     # Models and two backups, each with Adam's moments.
     num_files = 4 + len(recipe.training.extra_checkpoints)
     run.check_space(3 * 4 * model.count_params() * num_files + 20_000_000)
@@ -78,9 +60,9 @@ def fit(
     validation = validation_dataset(experiment)
     callbacks = [*make_callbacks(experiment, run, validation, labels), *own_callbacks]
     if recipe.training.ema_momentum is not None:
-        average = AveragedWeights()
+        average = checkpoints.AveragedWeights()
         callbacks = [average, *callbacks, average.restore_at_epoch_end()]
-    backup = RunBackup(run.backup, callbacks, writes)
+    backup = checkpoints.RunBackup(run.backup, callbacks, writes)
     first_epoch, num_epochs = backup.first_epoch, recipe.training.epochs
     if first_epoch == 0 and initial_weights is not None:
         report = transfer(model, initial_weights, run)
@@ -90,7 +72,7 @@ def fit(
                 print(f"License: {license}")
     if writes:
         truncate_history(run.history_file, first_epoch)
-    wait_for_all("backup read")
+    distribution.wait_for_all("backup read")
     if verbose == "auto" and writes:
         callbacks.append(EpochLogger())
 
@@ -112,7 +94,7 @@ def fit(
                 verbose=0 if verbose == "auto" else verbose,
             )
     if writes:
-        with no_distribution(), atomic_write(run.last_model) as partial:
+        with distribution.no_distribution(), atomic_write(run.last_model) as partial:
             model.save(partial)
         plot_history(
             decoded_history(run.history_file, encoding),
@@ -129,11 +111,11 @@ def train_dataset(experiment: Experiment, epochs: range) -> Any:
     """Returns the training batches of an experiment."""
     recipe, data, encoding = experiment.recipe, experiment.data, experiment.encoding
     if recipe.training.class_weights is not None:
-        ages = read_labels(data.prepared, data.splits["train"])["age_group"]
+        ages = pipeline.read_labels(data.prepared, data.splits["train"])["age_group"]
         encoding = encoding.with_class_weights(
             age_group=balanced_class_weights(ages, len(encoding.age_groups))
         )
-    batches = make_train_dataset(
+    batches = pipeline.make_train_dataset(
         data.prepared,
         encoding,
         split=data.splits["train"],
@@ -162,7 +144,7 @@ def validation_dataset(
     experiment: Experiment, shard: tuple[int, int] | None = None
 ) -> Any:
     """Returns the validation batches of an experiment."""
-    return make_eval_dataset(
+    return pipeline.make_eval_dataset(
         experiment.data.prepared,
         experiment.encoding,
         split=experiment.data.splits["validation"],
@@ -183,7 +165,11 @@ def _pipeline_arguments(recipe: Recipe) -> dict[str, Any]:
 
 def _process_shard() -> tuple[int, int] | None:
     """Returns this process' share of every batch; `None` on a single device."""
-    return (process_index(), process_count()) if num_shards() > 1 else None
+    return (
+        (distribution.process_index(), distribution.process_count())
+        if distribution.num_shards() > 1
+        else None
+    )
 
 
 # -- initial weights -------------------------------------------------------------------
@@ -222,14 +208,14 @@ def make_callbacks(
     settings = recipe.training
     callbacks: list[keras.callbacks.Callback] = [
         DecodedAccuracy(validation, labels, encoding),
-        *loss_weight_schedulers(recipe),
-        *loss_weight_balancers(recipe, encoding),
+        *compile.loss_weight_schedulers(recipe),
+        *compile.loss_weight_balancers(recipe, encoding),
     ]
     age = encoding.age_head
     if age is not None and len(age.output_names) > 1:
         weights = {name: encoding.loss_weights[name] for name in age.output_names}
         callbacks.append(AgeLossLogger(weights))
-    if process_index() == 0:  # the process that writes
+    if distribution.process_index() == 0:  # the process that writes
         best = settings.checkpoint_monitor
         if best == "val_mean_accuracy" and not _has_labels(labels, encoding):
             best = "val_loss"  # extra heads only
@@ -238,7 +224,9 @@ def make_callbacks(
             # Keras calls the loss of a single output just `val_loss`.
             only_output = encoding.output_names == (monitor[4:-5],)
             logged = "val_loss" if only_output and mode == "min" else monitor
-            callbacks.append(BestModelCheckpoint(run.model_file(name), logged, mode))
+            callbacks.append(
+                checkpoints.BestModelCheckpoint(run.model_file(name), logged, mode)
+            )
         append = run.history_file.is_file()
         callbacks.append(keras.callbacks.CSVLogger(run.history_file, append=append))
     if settings.patience is not None:

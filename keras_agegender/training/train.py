@@ -9,32 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_agegender.distribution import (
-    abort_all_on_error,
-    initialize_processes,
-    model_scope,
-    process_index,
-    wait_for_all,
-)
-from keras_agegender.recipes.loading import (
-    check_pretraining_data,
-    load_recipe,
-    override_recipe,
-)
+from keras_agegender import distribution
+from keras_agegender.recipes import loading
 from keras_agegender.recipes.schema import Recipe
 from keras_agegender.run_directory import RunDirectory
+from keras_agegender.training import resume
 from keras_agegender.training.experiment import (
     Experiment,
     InitialWeights,
     differences,
     make_experiment,
-)
-from keras_agegender.training.resume import (
-    check_place,
-    check_unfinished,
-    finish_run,
-    open_run,
-    run_folder,
 )
 
 if TYPE_CHECKING:
@@ -108,18 +92,18 @@ def train(
     Example:
     >>> run = train("resnet_se_ordinal", "data/adience", "runs/1")  # doctest: +SKIP
     """
-    initialize_processes()
-    with abort_all_on_error():
+    distribution.initialize_processes()
+    with distribution.abort_all_on_error():
         # All that can be checked without TensorFlow and Keras is checked first.
         if isinstance(recipe, Recipe):
-            recipe = override_recipe(recipe, overrides)
+            recipe = loading.override_recipe(recipe, overrides)
         else:
-            recipe = load_recipe(recipe, overrides)
-        check_pretraining_data(recipe, pretraining_data)
+            recipe = loading.load_recipe(recipe, overrides)
+        loading.check_pretraining_data(recipe, pretraining_data)
         run = RunDirectory(Path(run_directory))
         run.check_folder()
         if not overwrite:
-            check_unfinished(run)
+            resume.check_unfinished(run)
         if tensorboard and importlib.util.find_spec("tensorboard") is None:
             raise ValueError(
                 "TensorBoard is not installed: "
@@ -134,7 +118,7 @@ def train(
             splits=splits,
             seed=seed,
         )
-        if tensorboard and process_index() == 0:
+        if tensorboard and distribution.process_index() == 0:
             from keras.callbacks import TensorBoard
 
             board = TensorBoard(run.path / "tensorboard", write_graph=False)
@@ -161,22 +145,22 @@ def train_experiment(
     from keras_agegender.training.fit import fit
 
     run = RunDirectory(Path(run_directory))
-    writes = process_index() == 0
+    writes = distribution.process_index() == 0
     with contextlib.ExitStack() as stack:
         if writes:
-            stack.enter_context(run_folder(run))
-            open_run(run, experiment, overwrite)
-        wait_for_all("run directory")
+            stack.enter_context(resume.run_folder(run))
+            resume.open_run(run, experiment, overwrite)
+        distribution.wait_for_all("run directory")
         initial_weights = _pretrain(experiment, run, verbose)
-        with model_scope():
+        with distribution.model_scope():
             fit(experiment, run, initial_weights, callbacks, verbose)
         if writes:
             if "test" in experiment.data.splits:
                 for name in ("best", *experiment.recipe.training.extra_checkpoints):
                     evaluate(run, experiment.data.prepared, checkpoint=name)
-            finish_run(run)
+            resume.finish_run(run)
             shutil.rmtree(run.backup, ignore_errors=True)
-        wait_for_all("end of the run")
+        distribution.wait_for_all("end of the run")
     return run
 
 
@@ -188,7 +172,7 @@ def _pretrain(experiment: Experiment, run: RunDirectory, verbose: Any) -> Path |
     pretraining = RunDirectory(run.path / "pretraining")
     info = pretraining.info()
     if info.get("status") != "finished":
-        if verbose and process_index() == 0:
+        if verbose and distribution.process_index() == 0:
             print(f"Pretraining: {first.recipe.title}")
         train_experiment(first, pretraining.path, verbose=verbose)
     elif info.get("identity") != first.identity:
@@ -205,7 +189,7 @@ def train_unless_finished(
 ) -> RunDirectory:
     """Returns the finished run of an experiment, trained first unless it exists."""
     run = RunDirectory(Path(run_directory))
-    check_place(run, experiment)
+    resume.check_place(run, experiment)
     if run.info().get("status") == "finished":
         # A process that was killed at its very end leaves it.
         shutil.rmtree(run.backup, ignore_errors=True)

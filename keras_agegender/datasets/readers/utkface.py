@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from keras_agegender import labels
 from keras_agegender.datasets.duplicates import check_duplicates
 from keras_agegender.datasets.manifest import (
     GAP,
@@ -21,14 +22,6 @@ from keras_agegender.datasets.manifest import (
 )
 from keras_agegender.datasets.splits import check_shares, draw_splits
 from keras_agegender.files import is_text
-from keras_agegender.labels import (
-    GENDERS,
-    MAX_AGE,
-    MISSING,
-    AgeGroups,
-    check_unmapped_ages,
-    get_age_groups,
-)
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 _NAME = re.compile(r"^(\d{1,3})_([01])_([0-4])_(\d+)\.")
@@ -40,7 +33,7 @@ RACES = ("white", "black", "asian", "indian", "other")
 def read_utkface(
     directory: str | Path,
     *,
-    age_groups: AgeGroups | str | Sequence[tuple[int, int]] | None = None,
+    age_groups: labels.AgeGroups | str | Sequence[tuple[int, int]] | None = None,
     unmapped_ages: str = "drop",
     validation: float = 0.1,
     test: float = 0.1,
@@ -83,13 +76,13 @@ def read_utkface(
     Example:
     >>> manifest, report = read_utkface("data/UTKFace")  # doctest: +SKIP
     """
-    check_unmapped_ages(unmapped_ages)
+    labels.check_unmapped_ages(unmapped_ages)
     check_duplicates(duplicates)
     check_shares(validation, test)
     directory = Path(directory)
     if not directory.is_dir():
         raise ValueError(f"There is no folder {directory} of UTKFace images.")
-    groups = get_age_groups(age_groups)
+    groups = labels.get_age_groups(age_groups)
     report = CleaningReport("utkface")
     rows = []
     for file in sorted(directory.rglob("*")):
@@ -118,7 +111,7 @@ def read_utkface(
 
 
 def _read_name(
-    file: Path, groups: AgeGroups, unmapped_ages: str, report: CleaningReport
+    file: Path, groups: labels.AgeGroups, unmapped_ages: str, report: CleaningReport
 ) -> dict | None:
     key = file.as_posix()
     if not is_text(key):
@@ -129,21 +122,21 @@ def _read_name(
         report.drop(key, "malformed name")
         return None
     years = int(match[1])
-    if years > MAX_AGE:
+    if years > labels.MAX_AGE:
         report.drop(key, "impossible age")
         return None
     group = groups.from_years(years, unmapped_ages)
-    if groups.from_years(years) == MISSING:
+    if groups.from_years(years) == labels.MISSING:
         if unmapped_ages == "drop":
             report.num_between_groups += 1
             report.drop(key, GAP)
             return None
-        moved_to = None if group == MISSING else groups.names[group]
+        moved_to = None if group == labels.MISSING else groups.names[group]
         report.count_unmapped(str(years), moved_to)
     return {
         "key": key,
         "age_group": group,
-        "gender": GENDERS.index("male" if match[2] == _MALE else "female"),
+        "gender": labels.GENDERS.index("male" if match[2] == _MALE else "female"),
         "source": "utkface",
         "age_years": years,
         "race": int(match[3]),
