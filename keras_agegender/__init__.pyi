@@ -105,6 +105,9 @@ from .studies.quickstart import (
 from .studies.reproduce import (
     reproduce as reproduce,
 )
+from .training.experiment import (
+    Experiment as Experiment,
+)
 from .training.train import (
     train as train,
 )
