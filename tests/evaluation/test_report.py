@@ -284,10 +284,10 @@ def test_answers_that_calibration_changes_have_their_accuracy(run):
 def test_models_that_answer_one_class_are_said_at_the_top(run):
     gender = metrics_of(run)["gender"]
     change_metrics(run, gender={**gender, "confusion": [[3, 1], [1, 3]]})
-    assert "is answered male" not in Page(write_report(run, pictures=False)).text
+    assert "predicted as male" not in Page(write_report(run, pictures=False)).text
     change_metrics(run, gender={**gender, "confusion": [[0, 4], [0, 4]]})
     text = Page(write_report(run, pictures=False)).text
-    assert text.index("Gender: (almost) every face is predicted male") < text.index(
+    assert text.index("Gender: (almost) every face is predicted as male") < text.index(
         "Seed"
     )
 
