@@ -50,6 +50,15 @@ def prepared(tmp_path_factory):
     return make_prepared(tmp_path_factory.mktemp("data"))
 
 
+@pytest.fixture(scope="module")
+def whole(prepared, tmp_path_factory):
+    """The run of the small network that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    return train(
+        "quickstart", prepared, folder / "a", overrides=NETWORKS["small"], verbose=0
+    )
+
+
 def killed(prepared, directory, settings, epochs, delay):
     """Trains in a process that is killed some time after so many epochs."""
     process = subprocess.Popen(
@@ -73,9 +82,12 @@ def killed(prepared, directory, settings, epochs, delay):
         pytest.param("resnet", [(1, 0.02), (3, 0.1)], marks=pytest.mark.slow),
     ],
 )
-def test_killed_and_still_the_same_weights(prepared, tmp_path, network, kills):
+def test_killed_and_still_the_same_weights(prepared, whole, tmp_path, network, kills):
     settings = NETWORKS[network]
-    whole = train("quickstart", prepared, tmp_path / "a", overrides=settings, verbose=0)
+    if network != "small":
+        whole = train(
+            "quickstart", prepared, tmp_path / "a", overrides=settings, verbose=0
+        )
     for epochs, delay in kills:
         assert killed(prepared, tmp_path / "b", settings, epochs, delay) == -9
         assert RunDirectory(tmp_path / "b").info()["status"] == "running"
@@ -95,10 +107,9 @@ def test_killed_and_still_the_same_weights(prepared, tmp_path, network, kills):
     ).read_bytes()
 
 
-def test_killed_behind_the_last_epoch(prepared, tmp_path, monkeypatch):
-    """All that is missing then is made; no epoch is trained again."""
-    settings = (*NETWORKS["small"], "training.epochs=2")
-    whole = train("quickstart", prepared, tmp_path / "a", overrides=settings, verbose=0)
+def test_killed_after_the_last_epoch(prepared, whole, tmp_path, monkeypatch):
+    """Only what is missing is written; no epoch is trained again."""
+    settings = NETWORKS["small"]
 
     def killed(*args, **kwargs):
         raise KeyboardInterrupt
