@@ -18,10 +18,10 @@ quickstart: $(VENV)/.installed
 	$(BIN)/agegender quickstart
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-jax: $(VENV)/.installed-dev
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(CORE_TESTS)
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(CORE_TESTS)
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
@@ -50,8 +50,8 @@ test-wheel: wheel
 
 # The modelling core with the oldest versions that setup.cfg allows.
 test-oldest: $(OLDEST)/.installed
-	PYTHONPATH=. $(OLDEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(CORE_TESTS)
-	PYTHONPATH=. KERAS_BACKEND=jax $(OLDEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal \
+	PYTHONPATH=. $(OLDEST)/bin/python -m pytest -n $(WORKERS) --dist loadfile $(CORE_TESTS)
+	PYTHONPATH=. KERAS_BACKEND=jax $(OLDEST)/bin/python -m pytest -n $(WORKERS) --dist loadfile \
 		$(CORE_TESTS)
 
 $(OLDEST)/.installed: setup.cfg .ci/oldest_requirements.py

@@ -421,5 +421,5 @@ def test_the_hash_of_a_dataset_is_made_once(tmp_path, monkeypatch):
     prepared = load_prepared(tmp_path / "out")
     expected = directory_hash(tmp_path / "out")
     assert prepared.data_sha256 == expected
-    monkeypatch.setattr("keras_agegender.datasets.prepared.directory_hash", None)
+    monkeypatch.setattr("keras_agegender.files.directory_hash", None)
     assert prepared.data_sha256 == expected

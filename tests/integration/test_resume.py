@@ -115,7 +115,7 @@ def test_killed_after_the_last_epoch(prepared, whole, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("keras_agegender.training.fit.no_distribution", killed)
+        patch.setattr("keras_agegender.distribution.no_distribution", killed)
         with pytest.raises(KeyboardInterrupt):
             train("quickstart", prepared, tmp_path / "b", overrides=settings, verbose=0)
     assert not RunDirectory(tmp_path / "b").last_model.is_file()

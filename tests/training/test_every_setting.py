@@ -187,8 +187,8 @@ def fits(prepared, plain, tmp_path_factory):
         run = RunDirectory(tmp_path_factory.mktemp("runs") / "run")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(keras.Model, "fit", fit)
-            patch.setattr(fitting, "make_train_dataset", batches("train"))
-            patch.setattr(fitting, "make_eval_dataset", batches("validation"))
+            patch.setattr(fitting.pipeline, "make_train_dataset", batches("train"))
+            patch.setattr(fitting.pipeline, "make_eval_dataset", batches("validation"))
             with pytest.raises(FitIsCalled):
                 train(plain, prepared, run.path, overrides=settings, verbose=0)
         found.append(SimpleNamespace(**seen, experiment=run.info()["experiment"]))

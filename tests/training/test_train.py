@@ -6,7 +6,7 @@ import pytest
 from sample_data import make_prepared
 
 import keras_agegender as kag
-from keras_agegender.datasets import prepared as prepared_module
+from keras_agegender import files
 from keras_agegender.recipes import loading
 
 SETTINGS = (
@@ -22,7 +22,7 @@ SETTINGS = (
 def reads(monkeypatch):
     """The recipes that are parsed, and the datasets that are hashed."""
     parsed, hashed = [], []
-    parse, directory_hash = loading._parse, prepared_module.directory_hash
+    parse, directory_hash = loading._parse, files.directory_hash
 
     def counted_parse(text, source):
         parsed.append(source)
@@ -34,7 +34,7 @@ def reads(monkeypatch):
 
     loading._read_packaged.cache_clear()
     monkeypatch.setattr(loading, "_parse", counted_parse)
-    monkeypatch.setattr(prepared_module, "directory_hash", counted_hash)
+    monkeypatch.setattr(files, "directory_hash", counted_hash)
     return parsed, hashed
 
 
