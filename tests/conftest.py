@@ -25,6 +25,15 @@ def pytest_configure(config):
         tf.config.set_logical_device_configuration(cpu, [half, half])
 
 
+def pytest_unconfigure(config):
+    """Removes what AutoGraph wrote: workers of xdist end without exit handlers."""
+    import sys
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("__autograph_generated_file"):
+            Path(module.__file__).unlink(missing_ok=True)
+
+
 @pytest.fixture(autouse=True)
 def fixed_seed():
     import keras
