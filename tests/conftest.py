@@ -26,12 +26,17 @@ def pytest_configure(config):
 
 
 def pytest_unconfigure(config):
-    """Removes what AutoGraph wrote: workers of xdist end without exit handlers."""
+    """Removes the frameworks' temporary files: xdist workers run no exit handlers."""
+    import gc
     import sys
+    import tempfile
 
     for name, module in list(sys.modules.items()):
         if name.startswith("__autograph_generated_file"):
             Path(module.__file__).unlink(missing_ok=True)
+    for thing in gc.get_objects():
+        if type(thing) is tempfile.TemporaryDirectory:  # of TensorFlow Datasets
+            thing.cleanup()
 
 
 @pytest.fixture(autouse=True)
