@@ -9,16 +9,15 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from keras_agegender import files
 from keras_agegender.cli import console
 from keras_agegender.console import progress_bar
-from keras_agegender.files import atomic_write, exclusive_lock, lock_beside, verify
+from keras_agegender.faces.images import UnreadableImageError, read_image
 from keras_agegender.run_directory import find_checkpoint
-from keras_agegender.serving import formats
-
-if TYPE_CHECKING:
-    from keras_agegender.serving.pipeline import Source
+from keras_agegender.serving import formats, pipeline, predictions
+from keras_agegender.serving.pipeline import Source
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 Show = Callable[[Any], None]
@@ -39,59 +38,45 @@ def choose_model(
     The first input is the model if it is one. Otherwise, if it exists or looks like a
     photo, all inputs are photos for the default model.
     """
-    photos = list(inputs)
-    if model is None and (formats.find_format(inputs[0]) or not _is_photo(inputs)):
+    first, photos = Path(inputs[0]), list(inputs)
+    suffixes = pipeline.PHOTO_SUFFIXES | pipeline.VIDEO_SUFFIXES
+    is_photo = len(inputs) == 1 or first.exists() or pipeline.is_glob(first)
+    is_photo = is_photo or first.suffix.lower() in suffixes
+    if model is None and (formats.find_format(first) or not is_photo):
         model, photos = inputs[0], photos[1:]
     if model is None:
-        inner = Path(inputs[0]) / "run"
+        inner = first / "run"
         if formats.find_format(inner):
             raise ValueError(
-                f"{inputs[0]} is not a model. Did you mean {inner}? (For a folder of "
-                "photos of that kind: --model MODEL.)"
+                f"{first} is not a model. Did you mean {inner}? (To predict on a "
+                "folder, pass the model with --model.)"
             )
         return formats.default_model(), photos
     formats.check_model(model)
     return Path(model), photos
 
 
-def _is_photo(inputs: Sequence[str]) -> bool:
-    """Returns whether the first input, which is not a model, is meant as a photo."""
-    from keras_agegender.serving.pipeline import (
-        PHOTO_SUFFIXES,
-        VIDEO_SUFFIXES,
-        is_glob,
-    )
-
-    first = Path(inputs[0])
-    suffix = first.suffix.lower()
-    return (
-        len(inputs) == 1
-        or first.exists()
-        or is_glob(first)
-        or suffix in PHOTO_SUFFIXES | VIDEO_SUFFIXES
-    )
-
-
 def _predict(arguments: argparse.Namespace) -> int:
-    from keras_agegender.serving.pipeline import find_sources
-
     model, photos = choose_model(arguments.model, arguments.inputs)
     skipped: list[Path] = []
-    sources = list(find_sources(photos, skipped))
-    # A missing photo among others does not stop them: its prediction says so.
+    sources = list(pipeline.find_sources(photos, skipped))
     if not photos:
         raise ValueError(
             "Missing PHOTO. Expected a photo, folder or video after the model."
         )
+    # A missing photo among others is reported as unreadable.
     if not any(Path(source.name).exists() for source in sources):
-        raise ValueError(f"There is no photo {', '.join(photos)}.")
+        raise ValueError(f"Photo not found: {', '.join(photos)}.")
     out = _out_file(arguments, sources)
     format = _output_format(arguments)
-    files: Sequence[Path | None] = [None] * len(sources)
+    annotated: Sequence[Path | None] = [None] * len(sources)
     if arguments.annotate:
-        files = annotation_files(sources, Path(arguments.annotate))
+        annotated = annotation_files(sources, Path(arguments.annotate))
     if skipped:
-        _note(f"{len(skipped)} files skipped that are not photos by their names")
+        total = len(sources) + len(skipped)
+        _note(
+            f"skipped {len(skipped)} of {total} files: not a photo or video by suffix"
+        )
     console.share_cores()
     from keras_agegender.serving.predictor import Predictor
 
@@ -101,25 +86,10 @@ def _predict(arguments: argparse.Namespace) -> int:
     if limits := predictor.metadata.get("limits"):
         _note(f"limits: {limits.partition('. ')[0].removesuffix('.')}")
     if model.suffix == ".keras" and find_checkpoint(model).run is None:
-        _note(f"{model} does not describe its preprocessing: using whole images")
+        _note(f"{model} has no record of its preprocessing: using whole images")
     if out is None:
         show = _printer(format, len(sources), predictor.metadata)
-        return _run(arguments, predictor, sources, files, show)
-    return _run_into(out, format or "json", model, arguments, predictor, sources, files)
-
-
-def _run_into(
-    out: Path,
-    format: str,
-    model: Path,
-    arguments: argparse.Namespace,
-    predictor: Any,
-    sources: Sequence[Source],
-    files: Sequence[Path | None],
-) -> int:
-    """Predicts into a file; continues an interrupted one."""
-    from keras_agegender.serving import predictions as output
-
+        return _run(arguments, predictor, sources, annotated, show)
     request = {
         "model": formats.model_identity(model),
         "whole_image": arguments.whole_image,
@@ -127,18 +97,18 @@ def _run_into(
     }
     refusal = f"Another process predicts into {out}. Choose another file."
     with (
-        exclusive_lock(lock_beside(out), refusal),
-        output.PredictionFile(out, sources, request, _note) as written,
+        files.exclusive_lock(files.lock_beside(out), refusal),
+        predictions.PredictionFile(out, sources, request, _note) as written,
     ):
         done = written.num_done
         if done:
-            _note(f"{done} of {len(sources)} are done already; continuing")
+            _note(f"{done} of {len(sources)} are already done; continuing")
         _run(
-            arguments, predictor, sources[done:], files[done:],
+            arguments, predictor, sources[done:], annotated[done:],
             lambda prediction: written.add(prediction.to_dict()), done,
         )  # fmt: skip
         statuses = Counter(p["status"] for p in written.predictions())
-        written.finish(format, predictor.metadata)
+        written.finish(format or "json", predictor.metadata)
     _note(f"{out}: {_counts(statuses)}")
     return 1 if statuses["unreadable"] else 0
 
@@ -147,27 +117,25 @@ def _run(
     arguments: argparse.Namespace,
     predictor: Any,
     sources: Sequence[Source],
-    files: Sequence[Path | None],
+    annotated: Sequence[Path | None],
     show: Show,
     done: int = 0,
 ) -> int:
     """Predicts, prints and annotates the sources in order."""
-    from keras_agegender.serving.pipeline import PredictionTimes
-
-    times, statuses = PredictionTimes(), Counter[str]()
+    times, statuses = pipeline.PredictionTimes(), Counter[str]()
     total = done + len(sources)
-    predictions = predictor.stream(
+    found = predictor.stream(
         sources,
         whole_image=arguments.whole_image,
         frames_per_second=arguments.fps,
         times=times,
     )
     with (
-        contextlib.closing(predictions),
+        contextlib.closing(found),
         progress_bar(total, "predicting", "file", shown=total > 1, keep=False) as bar,
     ):
         bar.update(done)
-        for source, file, prediction in zip(sources, files, predictions, strict=True):
+        for source, file, prediction in zip(sources, annotated, found, strict=True):
             show(prediction)
             if file is not None and prediction.status != "unreadable":
                 annotate(source, file, prediction)
@@ -185,38 +153,32 @@ def _counts(statuses: Counter[str]) -> str:
 
 def _printer(format: str | None, count: int, metadata: Any) -> Show:
     """Returns a function that prints predictions: as JSON, CSV, a table or text."""
-    from keras_agegender.serving import predictions as output
-
     if format == "json":
-        return lambda prediction: console.say(output.json_line(prediction.to_dict()))
+        return lambda found: console.say(predictions.json_line(found.to_dict()))
     if format == "csv":
-        columns = output.csv_columns(metadata)
+        columns = predictions.csv_columns(metadata)
         writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
         writer.writeheader()
-        return lambda prediction: writer.writerows(
-            output.csv_rows(prediction.to_dict())
-        )
+        return lambda found: writer.writerows(predictions.csv_rows(found.to_dict()))
     if count == 1:
-        return lambda prediction: console.say(str(prediction))
-    console.say(output.table_heading())
-    return lambda prediction: console.say("\n".join(output.table_lines(prediction)))
+        return lambda found: console.say(str(found))
+    console.say(predictions.table_heading())
+    return lambda found: console.say("\n".join(predictions.table_lines(found)))
 
 
 def _output_format(arguments: argparse.Namespace) -> str | None:
     """Returns `"json"`, `"csv"` or, for text, `None`."""
-    from keras_agegender.serving import predictions as output
-
     if arguments.json or arguments.csv:
         return "json" if arguments.json else "csv"
     if arguments.out is None:
         return None
     suffix = Path(arguments.out).suffix.lower()
-    if suffix not in output.OUTPUT_FORMATS:
+    if suffix not in predictions.OUTPUT_FORMATS:
         raise ValueError(
             "Invalid --out. Expected --json or --csv, or a file that ends in .jsonl, "
             f".json or .csv. Received: {arguments.out}."
         )
-    return output.OUTPUT_FORMATS[suffix]
+    return predictions.OUTPUT_FORMATS[suffix]
 
 
 def _out_file(arguments: argparse.Namespace, sources: Sequence[Source]) -> Path | None:
@@ -227,8 +189,8 @@ def _out_file(arguments: argparse.Namespace, sources: Sequence[Source]) -> Path 
         raise ValueError(f"Invalid --out. Expected a file. Received: {out}, a folder.")
     if out.resolve() in {Path(source.name).resolve() for source in sources}:
         raise ValueError(
-            "Invalid --out. Expected another file than the photos. Received: "
-            f"{out}; it would be overwritten."
+            f"Invalid --out. Expected a file that is not one of the photos. Received: "
+            f"{out}."
         )
     return out
 
@@ -240,7 +202,7 @@ def annotation_files(sources: Sequence[Source], target: Path) -> list[Path]:
     if several and (is_image or target.is_file()):
         raise ValueError(
             "Invalid --annotate. Expected a folder for several photos. Received: "
-            f"{target}, the name of one file, for {len(sources)} photos."
+            f"{target}, one file for {len(sources)} photos."
         )
     is_folder = target.is_dir() or several or not (target.suffix or target.is_file())
     if not (is_image or is_folder):
@@ -248,51 +210,45 @@ def annotation_files(sources: Sequence[Source], target: Path) -> list[Path]:
             "Invalid --annotate. Expected a folder, or a file that ends in "
             f"{', '.join(IMAGE_SUFFIXES)}. Received: {target}."
         )
-    files: dict[Path, None] = {target: None} if is_image else {}
+    named: dict[Path, None] = {target: None} if is_image else {}
     for source in () if is_image else sources:
         stem, index = Path(source.name).stem, 1
         file = target / f"{stem}.png"
-        while file in files:
+        while file in named:
             index += 1
             file = target / f"{stem}_{index}.png"
-        files[file] = None
+        named[file] = None
     photos = {Path(source.name).resolve() for source in sources}
-    same = photos & {file.resolve() for file in files}
+    same = photos & {file.resolve() for file in named}
     if same:
         raise ValueError(
-            "Invalid --annotate. Expected another file or folder than the photo's. "
+            "Invalid --annotate. Expected a file or folder other than the photo's. "
             f"Received: {target}; {same.pop()} would be overwritten."
         )
-    return list(files)
+    return list(named)
 
 
 def annotate(source: Source, file: Path, prediction: Any) -> None:
-    """Writes a photo with its predictions; for a video an image for each person.
-
-    A source that has vanished is reported, and does not stop the others.
-    """
-    from keras_agegender.faces.images import UnreadableImageError, read_image
-
+    """Writes a photo with its predictions; for a video an image for each person."""
     try:
         if source.is_video:
             _annotate_persons(source, file, prediction)
         else:
             _write_annotated(file, read_image(source.content), prediction)
-    except UnreadableImageError as error:
+    except UnreadableImageError as error:  # it was deleted or changed meanwhile
         _note(f"not annotated: {error}")
 
 
 def _annotate_persons(source: Source, file: Path, video: Any) -> None:
     """Writes each person's best frame: NAME_1.png, NAME_2.png and so on."""
     from keras_agegender.faces.video import VideoReader
-    from keras_agegender.serving.predictions import PhotoPrediction
 
     wanted = dict(enumerate(video.faces, 1))
     for second, image in VideoReader(source.content, video.frames_per_second):
         for index, person in list(wanted.items()):
             if second >= person.best_second - 5e-4:  # rounded to a thousandth
                 size = image.shape[:2]
-                photo = PhotoPrediction(video.source, "ok", (person,), size)
+                photo = predictions.PhotoPrediction(video.source, "ok", (person,), size)
                 name = f"{file.stem}_{index}{file.suffix}"
                 _write_annotated(file.with_name(name), image, photo)
                 del wanted[index]
@@ -307,7 +263,7 @@ def _write_annotated(file: Path, image: Any, prediction: Any) -> None:
 
     file.parent.mkdir(parents=True, exist_ok=True)
     annotated = annotate_photo(image, prediction)
-    with atomic_write(file) as partial:
+    with files.atomic_write(file) as partial:
         Image.fromarray(annotated).save(partial)
     print(f"Annotated: {file}", file=sys.stderr)
 
@@ -318,49 +274,35 @@ def add_predict(verbs: Any) -> None:
         verbs, "predict", _predict, "age group and gender of the faces in photos"
     )
     verb.add_argument(
-        "inputs",
-        nargs="+",
-        metavar="[MODEL] PHOTO",
+        "inputs", nargs="+", metavar="[MODEL] PHOTO",
         help="a run, an export of any format or a .keras file [the default model]; "
         "then photos, folders (searched recursively), globs or videos",
-    )
-    verb.add_argument(
-        "--model",
-        help="the model (alternative to the first argument)",
-    )
+    )  # fmt: skip
+    verb.add_argument("--model", help="the model (alternative to the first argument)")
     form = verb.add_mutually_exclusive_group()
     form.add_argument(
         "--json", action="store_true", help="print JSON Lines, one line per file"
     )
     form.add_argument(
-        "--csv",
-        action="store_true",
+        "--csv", action="store_true",
         help="print CSV, one row per face, or per person in a video",
-    )
+    )  # fmt: skip
     verb.add_argument(
-        "--out",
-        metavar="FILE",
-        help="write a file (.jsonl, .csv); the same command continues after an "
-        "interruption",
-    )
+        "--out", metavar="FILE",
+        help="write to a file (.jsonl, .csv); rerun the same command to resume",
+    )  # fmt: skip
     verb.add_argument(
-        "--annotate",
-        metavar="PATH",
-        help="draw the predictions: into an image file or a folder for one photo, into "
-        "a folder for several",
-    )
+        "--annotate", metavar="PATH",
+        help="save annotated photos to a folder, or to a file for a single photo",
+    )  # fmt: skip
     verb.add_argument(
-        "--whole-image",
-        action="store_true",
+        "--whole-image", action="store_true",
         help="use the whole photo if no face is found",
-    )
+    )  # fmt: skip
     verb.add_argument(
-        "--fps",
-        type=console.positive_number,
-        default=4.0,
-        metavar="N",
+        "--fps", type=console.positive_number, default=4.0, metavar="N",
         help="frames per second to use from a video [4]",
-    )
+    )  # fmt: skip
 
 
 # -- export and verify -----------------------------------------------------------------
@@ -394,30 +336,26 @@ def add_export(verbs: Any) -> None:
     rows = formats.export_formats()
     titles = ", ".join(f"{name} ({row.title})" for name, row in rows.items())
     verb.add_argument(
-        "--format",
-        choices=list(rows),
-        default=next(iter(rows)),
-        help=f"{titles}. A SavedModel finds faces itself; files take face crops and "
-        "need no TensorFlow [%(default)s]",
-    )
+        "--format", choices=list(rows), default=next(iter(rows)),
+        help=f"{titles}. A SavedModel detects faces; the other formats take face crops "
+        "and do not require TensorFlow [%(default)s]",
+    )  # fmt: skip
     verb.add_argument(
-        "--crops",
-        metavar="FOLDER",
-        help="prepared dataset or folder of face crops to compare a file on [the run's "
-        "dataset, if it still exists]",
-    )
+        "--crops", metavar="FOLDER",
+        help="prepared dataset or folder of face crops to validate an exported file on "
+        "[the run's dataset, if it still exists]",
+    )  # fmt: skip
     verb.add_argument(
-        "--license",
-        metavar="TEXT",
+        "--license", metavar="TEXT",
         help="license terms of the weights, stored in the export",
-    )
+    )  # fmt: skip
     verb.add_argument(
         "--overwrite", action="store_true", help="replace an existing export"
     )
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    found = [verify(path) for path in arguments.paths]
+    found = [files.verify(path) for path in arguments.paths]
     for verification in found:
         console.say(str(verification))
     return 1 if any(verification.differences for verification in found) else 0
@@ -426,11 +364,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 def add_verify(verbs: Any) -> None:
     """Adds `agegender verify`."""
     verb = console.add_verb(
-        verbs,
-        "verify",
-        _verify,
-        "compare prepared datasets, exports of any format and finished runs with their "
-        "checksums",
+        verbs, "verify", _verify, "compare datasets, exports and runs with checksums"
     )
     verb.add_argument("paths", nargs="+", metavar="path", help="a folder or a file")
 
@@ -441,23 +375,27 @@ port_number = console.whole_number("a port, from 0 (any free port) to 65535", 0,
 count = console.whole_number("a positive integer", 1)
 
 
+# Option of `serve` -> its default and help.
+LIMITS = {
+    "max_bytes": (20_000_000, "maximum bytes of a photo's file"),
+    "max_pixels": (50_000_000, "maximum pixels of a photo"),
+    "max_batch": (32, "maximum photos in a batch"),
+    "max_waiting": (256, "maximum waiting photos, for each model"),
+    "max_open_bytes": (256_000_000, "maximum bytes of all photos in progress"),
+}
+
+
 def _serve(arguments: argparse.Namespace) -> int:
     models = named_models(arguments.models)
     console.share_cores()
     from keras_agegender.serving.server import ServerLimits, run_server
 
+    limits = {name: getattr(arguments, name) for name in (*LIMITS, "timeout")}
     run_server(
         models,
         arguments.host,
         arguments.port,
-        limits=ServerLimits(
-            max_bytes=arguments.max_bytes,
-            max_pixels=arguments.max_pixels,
-            max_batch=arguments.max_batch,
-            max_waiting=arguments.max_waiting,
-            max_open_bytes=arguments.max_open_bytes,
-            timeout=arguments.timeout,
-        ),
+        limits=ServerLimits(**limits),
         access_log=arguments.access_log,
     )
     return 0
@@ -472,7 +410,7 @@ def named_models(paths: Sequence[str]) -> dict[str, Path]:
         if name in models:
             raise ValueError(
                 f"Invalid models. Expected different names. Received: {models[name]} "
-                f"and {path}, both called {name}."
+                f"and {path}, both named {name}."
             )
         models[name] = Path(path)
     return models
@@ -480,23 +418,17 @@ def named_models(paths: Sequence[str]) -> dict[str, Path]:
 
 def add_address_options(verb: argparse.ArgumentParser, port: int) -> None:
     """Adds MODEL, `--host` and `--port`, and the message when a signal stops it."""
-    verb.set_defaults(interrupted="all received requests were answered")
+    verb.set_defaults(interrupted="all received requests were completed")
     verb.add_argument(
-        "models",
-        nargs="*",
-        metavar="MODEL",
+        "models", nargs="*", metavar="MODEL",
         help="runs, exports or .keras files to serve [the default model]",
-    )
+    )  # fmt: skip
     verb.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="address to listen on; 0.0.0.0 admits other devices [%(default)s]",
-    )
+        "--host", default="127.0.0.1",
+        help="address; 0.0.0.0 allows access from other devices [%(default)s]",
+    )  # fmt: skip
     verb.add_argument(
-        "--port",
-        type=port_number,
-        default=port,
-        help="port to listen on [%(default)s]",
+        "--port", type=port_number, default=port, help="port [%(default)s]"
     )
 
 
@@ -506,24 +438,15 @@ def add_serve(verbs: Any) -> None:
         verbs, "serve", _serve, "predict photos over HTTP (extra `serve`)"
     )
     add_address_options(verb, 8000)
-    for option, default, text in (
-        ("--max-bytes", 20_000_000, "maximum bytes of a photo's file"),
-        ("--max-pixels", 50_000_000, "maximum pixels of a photo"),
-        ("--max-batch", 32, "maximum photos in a batch"),
-        ("--max-waiting", 256, "maximum waiting photos, for each model"),
-        ("--max-open-bytes", 256_000_000, "maximum bytes of all photos in progress"),
-    ):
+    for name, (default, text) in LIMITS.items():
         verb.add_argument(
-            option, type=count, default=default, metavar="N",
+            f"--{name.replace('_', '-')}", type=count, default=default, metavar="N",
             help=f"{text} [%(default)s]",
         )  # fmt: skip
     verb.add_argument(
-        "--timeout",
-        type=console.number("seconds above 0", lambda value: 0 < value < float("inf")),
-        default=30.0,
-        metavar="SECONDS",
+        "--timeout", type=console.positive_number, default=30.0, metavar="SECONDS",
         help="timeout for receiving a photo, and for predicting it [%(default)s]",
-    )
+    )  # fmt: skip
     verb.add_argument("--access-log", action="store_true", help="log each request")
 
 

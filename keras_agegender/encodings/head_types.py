@@ -52,6 +52,9 @@ class HeadType:
         unit_weights: Whether each unit has a sample weight of its own.
         column_values: What the cells of a CSV column hold: `"classes"`, `"yes or no"`,
             `"numbers"` or `"years"`.
+        values: What the units are, for charts: the `"probability"` of the second class,
+            `"probabilities"`, `"ranks"`, `"conditional_ranks"` (given that the class is
+            above the rank before), `"years"` or a `"number"`.
 
     Example:
     >>> class Poisson(Regression):
@@ -78,6 +81,7 @@ class HeadType:
     unit_axis = False
     unit_weights = False
     column_values = "classes"
+    values = "probabilities"
 
     @property
     def sparse_targets(self) -> bool:
@@ -138,6 +142,7 @@ class Binary(HeadType):
     binary = True
     unit_axis = True
     column_values = "yes or no"
+    values = "probability"
 
     def probabilities(self, head: Head, outputs: Outputs) -> Any:
         """Returns the probabilities of both classes."""
@@ -166,6 +171,7 @@ class Regression(HeadType):
     standardized = True
     unit_axis = True
     column_values = "numbers"
+    values = "number"
 
     def targets(self, head: Head) -> None:
         """Returns `None`: the target is the number itself."""
@@ -186,6 +192,7 @@ class Ranks(HeadType):
     ranks = True
     unit_axis = True
     unit_weights = True
+    values = "ranks"
 
     def targets(self, head: Head) -> np.ndarray:
         """Returns whether each class is above each rank."""
@@ -290,6 +297,8 @@ class Coral(Ranks):
 class Corn(Ranks):
     """Units that are P(class > k), given class > k - 1."""
 
+    values = "conditional_ranks"
+
     def targets(self, head: Head) -> np.ndarray:
         """Returns CORAL's targets, NaN where the condition is not met."""
         classes, ranks = np.ogrid[: head.num_classes, : head.num_classes - 1]
@@ -357,6 +366,7 @@ class Years(HeadType):
     is_number = True
     in_years = True
     column_values = "years"
+    values = "years"
 
     def num_values(self, head: Head) -> int:
         """Returns the number of possible ages."""

@@ -61,8 +61,8 @@ def annotate_photo(image: np.ndarray, prediction: PhotoPrediction) -> np.ndarray
             "Invalid `prediction`. Expected one for an image of (height, width) "
             f"{size}. Received: {tuple(prediction.image_size)}."
         )
-    wanted = math.ceil(MIN_SIDE / min(size))
-    factor = max(1, min(wanted, MAX_ENLARGED_SIDE // max(size)))
+    factor = min(math.ceil(MIN_SIDE / min(size)), MAX_ENLARGED_SIDE // max(size))
+    factor = max(1, factor)
     photo = Image.fromarray(image).convert("RGB")
     if factor > 1:
         photo = photo.resize(

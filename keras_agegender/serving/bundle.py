@@ -145,7 +145,7 @@ def _photo_functions(
 
 
 def _padded(rows: tf.RaggedTensor) -> tf.Tensor:
-    """Pads the rows of all photos to one length: ids with -1, all else with 0."""
+    """Pads the rows of all photos to one length: ids with -1, other values with 0."""
     fill = tf.cast(MISSING if rows.dtype == tf.int64 else 0, rows.dtype)
     return rows.to_tensor(default_value=fill)
 
@@ -161,20 +161,12 @@ FORMAT = 3
 
 
 class ExportBundle(NamedTuple):
-    """What an export contains.
+    """What an export contains."""
 
-    Attributes:
-        network: The model without augmentation, folded for inference.
-        graph: The preprocessing.
-        functions: Signature -> function.
-        metadata: The content of agegender.json.
-        run: The run that the model belongs to, if any.
-    """
-
-    network: keras.Model
+    network: keras.Model  # without augmentation, folded for inference
     graph: PreprocessingGraph
-    functions: dict[str, Callable[..., dict[str, tf.Tensor]]]
-    metadata: dict[str, Any]
+    functions: dict[str, Callable[..., dict[str, tf.Tensor]]]  # by signature
+    metadata: dict[str, Any]  # agegender.json
     run: RunDirectory | None = None
 
     @property
@@ -203,8 +195,8 @@ def build_export_bundle(
     encoding = encoding or source.get("encoding") or built_with
     if encoding is None:
         raise ValueError(
-            "Missing `encoding`. Expected the name the model was built with, for "
-            "instance 'categorical'; a run directory knows its own."
+            "Missing `encoding`. Expected the encoding that the model was built with, "
+            "e.g. 'categorical'."
         )
     encoding = get_encoding(encoding)
     _check_encoding(built_with, encoding)
@@ -274,8 +266,8 @@ def _preprocessing(
     if path is None:
         if "recipe" in source and crop_options is None:
             raise ValueError(
-                "The run does not say what was done to its pixels: its dataset was not "
-                "made by `prepare`. Pass `pixels`."
+                "The run has no record of its preprocessing: its dataset was not "
+                "written by `prepare`. Pass `pixels`."
             )
         path = Preprocessing(crop=crop_options)
     changes: dict[str, Any] = {}
@@ -323,8 +315,9 @@ def _check_encoding(stored: Encoding | None, encoding: Encoding) -> None:
         other = encoding.head(head.name)
         if replace(head, loss_weight=1.0) != replace(other, loss_weight=1.0):
             raise ValueError(
-                f"Invalid `encoding`. The model was built with {head}: its output "
-                f"{head.name!r} asks {head.question!r}. Received: {other}."
+                f"Invalid `encoding`. The model was built with {head}. Expected "
+                f"question={head.question!r} for output {head.name!r}. "
+                f"Received: {other}."
             )
     if stored.age_groups != encoding.age_groups:
         raise ValueError(
@@ -353,8 +346,8 @@ def _check_network(model: keras.Model, encoding: Encoding) -> tuple[int, int]:
     clash = sorted(set(names) & set(taken))
     if clash:
         raise ValueError(
-            f"Invalid model. An output is named {clash[0]!r}, a name that "
-            f"exports have for something else. Taken: {taken}."
+            f"Invalid model. The output name {clash[0]!r} is reserved in exports. "
+            f"Reserved: {taken}."
         )
     shape = model.input_shape
     if len(shape) != 4 or shape[-1] != 3 or None in shape[1:]:
@@ -368,9 +361,9 @@ def _check_network(model: keras.Model, encoding: Encoding) -> tuple[int, int]:
 def _check_backend() -> None:
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
-            "A SavedModel is written by the TensorFlow backend. Set "
-            "KERAS_BACKEND=tensorflow; a .keras file trained on another backend loads "
-            f"there. Received: KERAS_BACKEND={keras.backend.backend()}."
+            "Exports require the TensorFlow backend. Set KERAS_BACKEND=tensorflow; it "
+            "can load .keras files of any backend. "
+            f"Received: KERAS_BACKEND={keras.backend.backend()}."
         )
 
 

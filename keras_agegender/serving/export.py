@@ -56,35 +56,32 @@ def export(
     Keras model's predictions.
 
     Args:
-        model: A run or its directory, whose best model is exported; a `.keras` file,
-            which in a run directory has the run's encoding, preprocessing and terms; or
-            a Keras model.
-        directory: Folder or file to make.
-        encoding: Decodes the outputs. `None` takes the run's or the model's own.
-        pixels: The preprocessing of training, which signatures and `Predictor` repeat:
-            `load_prepared(…).pixels` for instance. `None` takes what the run recorded;
-            for other models it is what `prepare` does by default, with whole images or,
-            with `crop_options`, crops.
-        pipeline: `"resnet"` or `"caffe"`: how the input was prepared in training.
-            `None` takes the run's, or `"resnet"`.
-        crop_options: Replaces how faces were cut out.
-        crop_size: Replaces the (height, width) that images were stored with.
-        detector: Replaces the detector whose settings faces are found by.
-        calibration: Temperatures and prediction sets. `None` takes the run's
-            calibration.json, if `calibrate` was called and the model is its best.
-        metadata: Anything else to store in agegender.json, under `"user"`.
-        license: Terms of the weights, stored in agegender.json under `"license"`.
-            `None` (default) takes those of a run's terms.json.
-        format: `"savedmodel"` (default), `"onnx"`, `"litert"`, or `"litert-int8"` with
-            weights of 8 bits.
-        crops: A prepared dataset or a folder of face crops to compare a file on. `None`
-            takes the run's dataset if it still exists, otherwise drawn faces.
+        model: A run or its directory, whose best checkpoint is exported; a `.keras`
+            file, which uses the files of its run, if any; or a Keras model.
+        directory: Output folder or file.
+        encoding: Decodes the outputs. Defaults to that of the run or model.
+        pixels: The preprocessing of training, `load_prepared(…).pixels` for instance.
+            Defaults to that of the run, else to that of `prepare`, with whole images
+            or, with `crop_options`, crops.
+        pipeline: `"resnet"` or `"caffe"`: the input pipeline of training. Defaults to
+            that of the run, else to `"resnet"`.
+        crop_options: Replaces the crop options of `pixels`.
+        crop_size: Replaces the stored (height, width) of `pixels`.
+        detector: Replaces the face detector of `pixels`.
+        calibration: Temperatures and prediction sets. Defaults to the run's
+            calibration.json, for its best checkpoint.
+        metadata: Stored in agegender.json under `"user"`.
+        license: License terms of the weights, stored in agegender.json. Defaults to
+            those in the run's terms.json.
+        format: `"savedmodel"` (default), `"onnx"`, `"litert"` or `"litert-int8"`.
+        crops: A prepared dataset or a folder of face crops to validate a file on.
+            Defaults to the run's dataset if it still exists, else to drawn faces.
         report: Called with size, speed and agreement of a file, `print` for instance.
-        overwrite: Whether an existing export of that name may be replaced.
+        overwrite: Whether to replace an existing export of that name.
 
     Returns:
-        The folder or file. A SavedModel has no signatures `photo` and `photos` if faces
-        were found by another detector than MTCNN; a warning says so.
+        The folder or file. A SavedModel has no signatures `photo` and `photos`, with a
+        warning, if faces were found by another detector than MTCNN.
 
     Raises:
         ValueError: If the backend is not TensorFlow, the folder or file exists or
@@ -143,7 +140,7 @@ def _write_file(
     crops: str | Path | None,
     overwrite: bool,
 ) -> Comparison:
-    """Writes a file, and puts it in place if it reproduces the Keras model."""
+    """Writes a file if it reproduces the Keras model's predictions."""
     faces = find_faces(bundle.run, crops, bundle.graph)
     tolerance = row.tolerance or model_format.Tolerance(0, 0, 1)
     size = None if row.any_crop_size else list(bundle.graph.spec.crop_size)
@@ -177,41 +174,24 @@ LABELS = {"age_group": "age_group", "gender": "gender_id", "age_years": "age_yea
 
 @dataclass(frozen=True)
 class Faces:
-    """Crops to compare predictions on.
+    """Crops to compare predictions on."""
 
-    Attributes:
-        crops: RGB. Shape (count, height, width, 3), uint8.
-        source: Where they are from, as text.
-        labels: `"age_group"`, `"gender_id"` or `"age_years"` -> the true value, -1 if
-            unknown. Shape (count,).
-    """
-
-    crops: np.ndarray
-    source: str
-    labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+    crops: np.ndarray  # RGB, uint8, shape (count, height, width, 3)
+    source: str  # as text
+    labels: Mapping[str, np.ndarray] = field(default_factory=dict)  # -1: unknown
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A model file's predictions beside the Keras model's.
+    """A comparison of a model file's predictions with the Keras model's."""
 
-    Attributes:
-        faces: How many faces, and where they are from.
-        largest: Largest difference of a probability.
-        mean: Output -> mean difference of its probabilities.
-        agreement: Output -> share of faces with the same class.
-        scores: Score on labelled faces -> (the Keras model's, the file's).
-        num_bytes: Size of the file.
-        milliseconds: Median time for one face, alone, on one thread.
-    """
-
-    faces: str
-    largest: float
-    mean: dict[str, float]
-    agreement: dict[str, float]
-    scores: dict[str, tuple[float, float]]
+    faces: str  # their number and source
+    largest: float  # difference of a probability
+    mean: dict[str, float]  # output -> mean difference of its probabilities
+    agreement: dict[str, float]  # output -> share of faces with the same class
+    scores: dict[str, tuple[float, float]]  # score -> (the Keras model's, the file's)
     num_bytes: int
-    milliseconds: float
+    milliseconds: float  # median for one face, on one thread
 
     def __str__(self) -> str:
         worst = max(self.mean, key=lambda name: self.mean[name])
@@ -274,7 +254,7 @@ def compare(
 def check_tolerance(
     comparison: Comparison, tolerance: model_format.Tolerance, what: str
 ) -> None:
-    """Raises a `ValueError` if a file's predictions differ from the Keras model's."""
+    """Checks that a file's predictions equal the Keras model's."""
     wrong = []
     if not comparison.largest <= tolerance.largest:
         wrong.append(
@@ -296,7 +276,7 @@ def check_tolerance(
     if wrong:
         raise ValueError(
             f"The {what} file's predictions differ from the Keras model's, on "
-            f"{comparison.faces}: {'; '.join(wrong)}. It was not put in place."
+            f"{comparison.faces}: {'; '.join(wrong)}. The file was not written."
         )
 
 
@@ -389,8 +369,8 @@ def _dataset_faces(
 def _folder_faces(folder: Path, graph: PreprocessingGraph) -> Faces:
     if not folder.is_dir():
         raise ValueError(
-            f"Invalid `crops`. There is no folder {folder}. Expected a prepared "
-            "dataset or a folder of images."
+            "Invalid `crops`. Expected a prepared dataset or a folder of images. "
+            f"Folder not found: {folder}."
         )
     files = [f for f in sorted(folder.rglob("*")) if f.suffix.lower() in IMAGE_SUFFIXES]
     # The first by name may all be alike.
@@ -403,8 +383,8 @@ def _folder_faces(folder: Path, graph: PreprocessingGraph) -> Faces:
             continue
     if not images:
         raise ValueError(
-            f"Invalid `crops`. Expected a readable image in {folder}. "
-            f"Received: 0 of {len(files)}."
+            f"Invalid `crops`. No image in {folder} is readable. "
+            f"Received: {len(files)} files."
         )
     return Faces(np.stack(images), f"images of {folder}")
 

@@ -30,8 +30,8 @@ def _check_run(path: Path) -> None:
     files = sorted(file for file in path.iterdir() if file.suffix in suffixes)
     if files and not run.best_model.is_file():
         raise ValueError(
-            f"The run in {path} has no model yet (best.keras). It holds {files[0]}, "
-            "an exported model: name that file instead."
+            f"The run in {path} has no checkpoint yet: best.keras is missing. It "
+            f"contains the exported model {files[0]}. Pass that file instead."
         )
     find_checkpoint(path)
 
@@ -124,8 +124,8 @@ def check_model(path: str | Path) -> ModelFormat:
     row = find_format(path)
     if row is None:
         raise ValueError(
-            f"There is no exported model in {path}, and no run. Expected what "
-            "`agegender export RUN --out MODEL` wrote, a run, or a .keras file."
+            f"{path} contains neither an exported model nor a run. Expected an export "
+            "(`agegender export RUN --out MODEL`), a run, or a .keras file."
         )
     row.check_complete(Path(path))
     return row
@@ -159,11 +159,11 @@ def check_new_export(target: Path, format: str, overwrite: bool) -> ModelFormat:
         )
     elif target.is_dir():
         raise ValueError(
-            f"Invalid file. {target} is a folder. Expected a file to write."
+            f"Invalid file. Expected a file. Received: {target}, a folder."
         )
     elif target.exists() and not overwrite:
         raise ValueError(
-            f"There is a file {target} already. Choose another name, or overwrite it "
+            f"{target} already exists. Choose another name, or overwrite it "
             "(--overwrite)."
         )
     return rows[format]
@@ -177,11 +177,11 @@ DEFAULT_MODEL = Path(__file__).parents[2] / "saved_models" / "utkface-compact"
 def default_model() -> Path:
     """Returns the default model.
 
-    It is the one that the environment variable KERAS_AGEGENDER_MODEL names or, in a
-    checkout, saved_models/utkface-compact.
+    It is the value of the environment variable KERAS_AGEGENDER_MODEL or, in a checkout,
+    saved_models/utkface-compact.
 
     Raises:
-        ValueError: If there is none, or the variable names something else.
+        ValueError: If neither is a model.
 
     Example:
     >>> Predictor(default_model()).predict("photo.jpg")  # doctest: +SKIP
@@ -196,7 +196,7 @@ def default_model() -> Path:
         return Path(named)
     if find_format(DEFAULT_MODEL) is None:
         raise ValueError(
-            "There is no default model here. Name a model: a run, an export or a "
-            f".keras file, or set {DEFAULT_MODEL_VARIABLE}."
+            "No default model found. Pass a model: a run, an export or a .keras file, "
+            f"or set {DEFAULT_MODEL_VARIABLE}."
         )
     return DEFAULT_MODEL

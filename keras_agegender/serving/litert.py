@@ -26,19 +26,9 @@ if TYPE_CHECKING:
 def write_litert(
     bundle: ExportBundle, file: Path, metadata: Mapping[str, Any], int8: bool = False
 ) -> None:
-    """Writes a LiteRT file. Its metadata is a ZIP archive appended to the model.
-
-    In int8, weights of convolutions and dense layers have 8 bits, and each layer
-    quantizes its input by the range that it sees at run time. Fixed ranges changed a
-    quarter of a MobileNet's age predictions.
-
-    Raises:
-        ValueError: If the converter lacks an operation.
-
-    Sources: https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/post_training_quant
-    and https://ai.google.dev/edge/litert/conversion/tensorflow/metadata, which stores
-    associated files that way.
-    """  # noqa: E501
+    """Writes a LiteRT file with its metadata in a ZIP archive at the end."""
+    # Where associated files are stored:
+    # https://ai.google.dev/edge/litert/conversion/tensorflow/metadata
     import keras
     import tensorflow as tf
 
@@ -54,13 +44,14 @@ def write_litert(
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         if int8:
+            # Dynamic ranges: fixed ones changed a quarter of a MobileNet's age classes.
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         try:
             content = converter.convert()
         except Exception as error:  # the converter's class is private
             reason = one_line(error, 300)
             raise ValueError(
-                f"The model cannot be written for LiteRT: {reason}"
+                f"The model cannot be converted to LiteRT: {reason}"
             ) from None
     file.write_bytes(content)
     with zipfile.ZipFile(file, "a") as attached:
@@ -83,15 +74,14 @@ def open_litert(
 
 
 class LiteRtModel:
-    """Runs a LiteRT file that `export` wrote, on face crops. Needs no TensorFlow.
+    """Runs an exported LiteRT file on face crops, without TensorFlow.
 
     Args:
         file: The file, in float or int8.
         num_threads: Threads of LiteRT. Defaults to 1.
 
     Attributes:
-        metadata: What agegender.json of a SavedModel says. It is stored in a ZIP
-            archive appended to the model: `unzip` reads it.
+        metadata: As agegender.json of a SavedModel; `unzip` extracts it from the file.
         crop_size: (height, width) that crops must have.
 
     Raises:
@@ -106,7 +96,7 @@ class LiteRtModel:
 
     def __init__(self, file: str | Path, num_threads: int = 1) -> None:
         if not Path(file).is_file():
-            raise ValueError(f"There is no LiteRT file {file}.")
+            raise ValueError(f"LiteRT file not found: {file}.")
         check_file(Path(file))
         self.metadata: dict[str, Any] = model_format.read_metadata(
             _read_archive(file), file
@@ -135,19 +125,19 @@ class LiteRtModel:
 
 
 def _read_archive(file: str | Path) -> bytes:
-    """Returns agegender.json, which lies in an archive appended to the model."""
+    """Returns agegender.json from the archive appended to the model."""
     try:
         with (
             zipfile.ZipFile(file) as archive,
             archive.open(model_format.METADATA_FILE) as stream,
         ):
             written = stream.read(model_format.MAX_METADATA_BYTES + 1)
-    # An archive may say that it is encrypted, or packed in an unknown way.
+    # RuntimeError: an encrypted archive or an unknown compression.
     except (zipfile.BadZipFile, KeyError, RuntimeError, EOFError, zlib.error):
         written = b""
     if not 0 < len(written) <= model_format.MAX_METADATA_BYTES:
         raise ValueError(
-            f"The file {file} has no metadata, or is damaged. Expected a file that "
-            "`agegender export --format litert` wrote."
+            f"The file {file} has no metadata, or is damaged. Expected a file written "
+            "by `agegender export --format litert`."
         )
     return written

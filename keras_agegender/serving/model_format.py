@@ -27,13 +27,9 @@ Outputs: TypeAlias = "dict[str, np.ndarray]"
 class InferenceModel(NamedTuple):
     """A loaded model.
 
-    Attributes:
-        metadata: The content of its agegender.json.
-        predict: Turns faces of shape (num_faces, height, width, 3) into the outputs of
-            the signature `faces`: every head and every decoded value.
-        takes_crops: Whether the faces are uint8 crops, which the model resizes itself.
-            Defaults to false: it takes the network's input, float32 in [0, 1].
-        crop_size: (height, width) of the crops; `None`: any size.
+    `predict` takes faces of shape (num_faces, height, width, 3): uint8 crops if
+    `takes_crops`, of `crop_size` unless it is `None`; otherwise the network's input. It
+    returns the outputs of the signature `faces`. `metadata` is agegender.json.
     """
 
     metadata: dict[str, Any]
@@ -43,17 +39,11 @@ class InferenceModel(NamedTuple):
 
 
 class Tolerance(NamedTuple):
-    """Tolerance of a file's predictions relative to the Keras model's.
+    """Tolerance of a file's predictions relative to the Keras model's."""
 
-    Attributes:
-        largest: Difference of any probability of any face.
-        mean: Mean difference of an output's probabilities.
-        agreement: Minimum share of faces with the same class, for every output.
-    """
-
-    largest: float
-    mean: float
-    agreement: float
+    largest: float  # difference of any probability of any face
+    mean: float  # mean difference of an output's probabilities
+    agreement: float  # minimum share of faces with the same class, for every output
 
 
 @dataclass(frozen=True)
@@ -62,20 +52,18 @@ class ModelFormat:
 
     Attributes:
         name: Value of `format` and `--format`.
-        title: What messages and help call it.
+        title: Name in messages and help.
         open: Loads a model from a path, with a number of threads (`None`: the runtime's
             default).
-        suffix: How the name of a file ends; empty for a folder.
-        runtime: Package that opens it, if it is optional.
+        suffix: Suffix of a file; empty for a folder.
+        runtime: Optional package that opens it.
         recognize: Whether a path is of this format, complete or not. Defaults to a
             comparison of the suffix.
-        check: Raises a `ValueError` unless the model is complete. Must not import a
+        check: Raises a `ValueError` unless the model is complete, without importing a
             framework. Defaults to a check of the file and the runtime.
-        identity: A hash of everything that determines the predictions.
-        write: Writes a bundle with its metadata to a path. `None`: `export` does not
-            write this format.
-        tolerance: How close an exported file must be to the Keras model. `None`:
-            equal.
+        identity: Returns a hash of everything that determines the predictions.
+        write: Writes a bundle with its metadata to a path, if `export` has the format.
+        tolerance: Tolerance of an exported file; `None` if it must be equal.
         any_crop_size: Whether an exported file takes crops of any size.
     """
 
@@ -103,7 +91,7 @@ class ModelFormat:
             self.check(path)
             return
         if not path.is_file():
-            raise ValueError(f"There is no {self.title} {path}.")
+            raise ValueError(f"{self.title} not found: {path}.")
         if self.runtime and importlib.util.find_spec(self.runtime) is None:
             raise ValueError(_not_installed(self.runtime))
 
@@ -123,7 +111,7 @@ def read_metadata(written: str | bytes, file: str | Path) -> dict[str, Any]:
 
 
 def check_crops(crops: np.ndarray, size: tuple[int, int] | None) -> None:
-    """Raises a `ValueError` unless crops are a batch of RGB images of that size."""
+    """Checks that crops are a batch of RGB images of that size."""
     shape = tuple(getattr(crops, "shape", ()))
     dtype = getattr(crops, "dtype", type(crops).__name__)
     fits = isinstance(crops, np.ndarray) and crops.dtype == np.uint8
@@ -131,8 +119,8 @@ def check_crops(crops: np.ndarray, size: tuple[int, int] | None) -> None:
     if not fits or size not in (None, shape[1:3]):
         sides = "height, width" if size is None else f"{size[0]}, {size[1]}"
         raise ValueError(
-            f"Invalid `crops`. Expected uint8 of shape (batch, {sides}, 3), no side 0. "
-            f"Received: {dtype} of shape {shape}."
+            f"Invalid `crops`. Expected uint8 of shape (batch, {sides}, 3) with "
+            f"non-empty sides. Received: {dtype} of shape {shape}."
         )
 
 

@@ -45,7 +45,7 @@ def write_onnx(bundle: ExportBundle, file: Path, metadata: Mapping[str, Any]) ->
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
         reason = one_line(error, 300)
-        raise ValueError(f"The model cannot be written as ONNX: {reason}") from None
+        raise ValueError(f"The model cannot be converted to ONNX: {reason}") from None
     text = json.dumps(metadata, ensure_ascii=False)
     onnx.helper.set_model_props(model, {METADATA_KEY: text})
     onnx.save(model, str(file))
@@ -60,14 +60,14 @@ def open_onnx(
 
 
 class OnnxModel:
-    """Runs an ONNX file that `export` wrote, on face crops. Needs no TensorFlow.
+    """Runs an exported ONNX file on face crops, without TensorFlow.
 
     Args:
         file: The file.
-        num_threads: Threads of ONNX Runtime; `None` (default) is its own choice.
+        num_threads: Threads of ONNX Runtime. Defaults to its own choice.
 
     Attributes:
-        metadata: What agegender.json of a SavedModel says.
+        metadata: As agegender.json of a SavedModel.
         crop_size: (height, width) that crops must have; `None`: any.
 
     Raises:
@@ -91,7 +91,7 @@ class OnnxModel:
         if num_threads is not None:
             options.intra_op_num_threads = num_threads
         if not Path(file).is_file():
-            raise ValueError(f"There is no ONNX file {file}.")
+            raise ValueError(f"ONNX file not found: {file}.")
         check_file(Path(file))
         try:
             self._session = onnxruntime.InferenceSession(
@@ -103,8 +103,8 @@ class OnnxModel:
         written = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         if written is None:
             raise ValueError(
-                f"The file {file} has no metadata. Expected a file that `agegender "
-                "export --format onnx` wrote."
+                f"The file {file} has no metadata. Expected a file written by "
+                "`agegender export --format onnx`."
             )
         self.metadata: dict[str, Any] = model_format.read_metadata(written, file)
         self._input = self._session.get_inputs()[0].name

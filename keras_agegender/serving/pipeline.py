@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 
 # -- sources ---------------------------------------------------------------------------
 
-# Files of a folder that are used. Formats that cannot be read are among them: their
-# predictions say so.
+# Files of a folder that are used. Some formats cannot be read and are reported so.
 PHOTO_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .gif .webp .bmp .tif .tiff .heic .heif .avif".split()
 )
@@ -42,27 +41,21 @@ VIDEO_SUFFIXES = frozenset(
 
 
 class Source(NamedTuple):
-    """One photo or video.
+    """One photo or video: its content, and the `source` of its prediction."""
 
-    Attributes:
-        content: A file, the bytes of one, pixels, or a Pillow image.
-        name: `source` of its prediction: the file, or `"image"`.
-        is_video: Whether it is a video file.
-    """
-
-    content: Any
-    name: str
+    content: Any  # a file, the bytes of one, pixels, or a Pillow image
+    name: str  # the file, or "image"
     is_video: bool = False
 
 
 def find_sources(photos: Any, skipped: list[Path] | None = None) -> Iterator[Source]:
     """Yields photos and videos; those of a folder in order of their names."""
-    if isinstance(photos, Source):  # by now, its name may mean something else
+    if isinstance(photos, Source):
         yield photos
     elif isinstance(photos, (str, Path)):
         yield from _path_sources(photos, skipped)
     elif _is_image(photos) or not isinstance(photos, Iterable):
-        yield Source(photos, "image")  # of a wrong type: its prediction says so
+        yield Source(photos, "image")  # other types are reported as unreadable
     else:
         for photo in photos:
             yield from find_sources(photo, skipped)
@@ -182,50 +175,28 @@ def map_ahead(
 
 @dataclass
 class Face:
-    """A face of a frame, or the whole frame.
+    """A face of a frame, or the whole frame."""
 
-    Attributes:
-        box: Detected face, `bbox_xyxy` in pixels. Shape (4,).
-        score: Confidence of the detector; 0 for a whole frame.
-        landmarks: Eyes, nose and mouth corners. Shape (5, 2). `None` for a whole frame.
-        crop_box: The part of the image that was cut out. Shape (4,).
-        pixels: The model's input, until it was used.
-        outputs: The model's outputs, by name.
-    """
-
-    box: np.ndarray
-    score: float
-    landmarks: np.ndarray | None = None
-    crop_box: np.ndarray | None = None
-    pixels: np.ndarray | None = None
+    box: np.ndarray  # `bbox_xyxy` in pixels, shape (4,)
+    score: float  # 0 for a whole frame
+    landmarks: np.ndarray | None = None  # (5, 2); `None` for a whole frame
+    crop_box: np.ndarray | None = None  # the part of the image that was cut out
+    pixels: np.ndarray | None = None  # the model's input, until it was used
     outputs: Outputs = field(default_factory=dict)
 
 
 @dataclass
 class Frame:
-    """A photo, a frame of a video, or the end of a video, on its way to predictions.
-
-    Attributes:
-        source: Where it is from.
-        image: RGB, uint8, until the faces were cut out. `None` if it is unreadable, and
-            at the end of a video.
-        reason: Why it is unreadable, or why a video ends early.
-        second: Time of the frame; at the end of a video how much was read; `None` for a
-            photo.
-        is_end: Whether it is the end of a video.
-        status: `status` of `PhotoPrediction`.
-        image_size: (height, width) in pixels; `None` without an image.
-        faces: From left to right.
-    """
+    """A photo, a frame of a video, or the end of a video, on its way to predictions."""
 
     source: Source
-    image: np.ndarray | None
-    reason: str = ""
-    second: float | None = None
+    image: np.ndarray | None  # RGB, uint8, until the faces were cut out
+    reason: str = ""  # why it is unreadable, or why a video ends early
+    second: float | None = None  # of a frame; at the end, how much of a video was read
     is_end: bool = False
-    status: str = "unreadable"
+    status: str = "unreadable"  # of `PhotoPrediction`
     image_size: tuple[int, int] | None = None
-    faces: list[Face] = field(default_factory=list)
+    faces: list[Face] = field(default_factory=list)  # from left to right
 
 
 READERS, READ_AHEAD = 2, 4
@@ -358,18 +329,10 @@ def make_cropper(
 
 @dataclass
 class PredictionTimes:
-    """Durations of the steps of a prediction.
+    """Seconds of the steps of a prediction, and what they processed.
 
-    Steps overlap: their sum may exceed the elapsed time.
-
-    Attributes:
-        num_images: Photos and video frames.
-        num_faces: Faces that were predicted.
-        seconds: From the first image to the last prediction.
-        reading: Seconds of reading and decoding, over all threads.
-        detection: Seconds of face detection.
-        cropping: Seconds of cropping.
-        network: Seconds of the model.
+    Steps overlap: their sum may exceed `seconds`, from the first image to the last
+    prediction. Video frames count as images.
     """
 
     num_images: int = 0
@@ -401,21 +364,7 @@ CHUNK_PIXELS = 32_000_000
 
 
 class FacePipeline:
-    """Predicts the faces of many images, in order.
-
-    Args:
-        model: The model.
-        crop: What `make_cropper` returned.
-        detector: Finds the faces; `None` uses whole images.
-        whole_image: Whether a photo without a face is used as a whole.
-        batch_size: Images searched, and faces predicted, at a time.
-        frames_per_second: Frames to use from each second of a video.
-        overlap: Whether steps run in threads of their own. Defaults to true.
-        times: Collects the durations of the steps.
-
-    Raises:
-        ValueError: If `batch_size` or `frames_per_second` is not positive.
-    """
+    """Predicts the faces of many images, in order; without `overlap` in one thread."""
 
     def __init__(
         self,
@@ -432,7 +381,7 @@ class FacePipeline:
         if batch_size < 1:
             raise ValueError(
                 "Invalid `batch_size`. Expected a positive integer. "
-                f"Received: batch_size={batch_size}."
+                f"Received: {batch_size}."
             )
         check_frames_per_second(frames_per_second)
         self.times = PredictionTimes() if times is None else times
@@ -528,7 +477,7 @@ class FacePipeline:
         for chunk in chunks:
             waiting += chunk
             num_faces += sum(len(frame.faces) for frame in chunk)
-            # Results come soon also if hardly any image has a face.
+            # Limits the delay if hardly any image has a face.
             if num_faces >= self._batch_size or len(waiting) >= 2 * self._batch_size:
                 yield from self._predicted(waiting)
                 waiting, num_faces = [], 0

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -131,8 +130,23 @@ class FacePrediction:
         return f"{name} {_number(value)}"
 
 
+class _Printed:
+    """What the predictions for photos and videos share."""
+
+    def to_dict(self: Any) -> dict[str, Any]:
+        """Returns the prediction as plain values, ready for JSON."""
+        return asdict(self)
+
+    def __str__(self: Any) -> str:
+        if self.status == "unreadable":
+            return str(self.found)
+        lines = [f"{self.source}: {self.found}"]
+        lines += [f"  {number}  {face}" for number, face in enumerate(self.faces, 1)]
+        return "\n".join(lines)
+
+
 @dataclass(frozen=True)
-class PhotoPrediction:
+class PhotoPrediction(_Printed):
     """The predictions for one photo.
 
     Attributes:
@@ -151,10 +165,6 @@ class PhotoPrediction:
     image_size: tuple[int, int] | None = None
     reason: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the prediction as plain values, ready for JSON."""
-        return asdict(self)
-
     @property
     def found(self) -> str:
         """What was found in the photo, as text."""
@@ -166,33 +176,15 @@ class PhotoPrediction:
             "not_cropped": "the whole image, as the model was trained",
         }.get(self.status, "1 face" if count == 1 else f"{count} faces")
 
-    def __str__(self) -> str:
-        if self.status == "unreadable":
-            return self.found
-        lines = [f"{self.source}: {self.found}"]
-        lines += [f"  {place}  {face}" for place, face in enumerate(self.faces, 1)]
-        return "\n".join(lines)
-
 
 @dataclass(frozen=True)
 class PersonPrediction(FacePrediction):
     """The predictions for one person of a video: means over the frames with the face.
 
+    Classes are the most probable ones by the mean probabilities. `box`, `crop_box` and
+    `score` are those of the frame with the highest score.
+
     Attributes:
-        box: Face in the frame with the highest score, `bbox_xyxy` in pixels.
-        crop_box: The part of that frame that the model saw, `bbox_xyxy`.
-        score: Confidence of the detector there, in [0, 1].
-        age_group: The most probable age group by the means.
-        age_probabilities: Age group -> mean probability.
-        age_years: Mean of the expected ages, in years.
-        gender: `"female"` or `"male"`, by the mean.
-        male_probability: Mean probability of male.
-        heads_agree: Whether the age outputs are consistent in half of the frames.
-        heads: Output -> mean of its values.
-        extra: Outputs other than age and gender, by the means.
-        age_set: Prediction set of the means, of a calibrated model.
-        gender_set: The same for gender.
-        binary: Binary output of `extra` -> predicted class.
         first_second: When the person was first seen.
         last_second: When the person was last seen.
         best_second: Time of the frame that `box` refers to.
@@ -211,7 +203,7 @@ class PersonPrediction(FacePrediction):
 
 
 @dataclass(frozen=True)
-class VideoPrediction:
+class VideoPrediction(_Printed):
     """The predictions for one video.
 
     Attributes:
@@ -235,10 +227,6 @@ class VideoPrediction:
     num_frames: int = 0
     frames_per_second: float = 4.0
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the prediction as plain values, ready for JSON."""
-        return asdict(self)
-
     @property
     def found(self) -> str:
         """What was found in the video, as text."""
@@ -252,16 +240,9 @@ class VideoPrediction:
         early = f"; {self.reason}" if self.reason else ""
         return f"{what} in {self.seconds:.1f} s{early}"
 
-    def __str__(self) -> str:
-        if self.status == "unreadable":
-            return self.found
-        lines = [f"{self.source}: {self.found}"]
-        lines += [f"  {number}  {face}" for number, face in enumerate(self.faces, 1)]
-        return "\n".join(lines)
-
 
 def _class_text(name: str, share: str, members: tuple[str, ...] | None) -> str:
-    """Returns a class with its probability, after a prediction set of several."""
+    """Returns a class with its probability and its prediction set of several."""
     if members is None or len(members) < 2:
         return f"{name} ({share})"
     # The age groups of a set are neighbors.
@@ -419,18 +400,10 @@ def _line(file: str, number: str, texts: tuple[str, ...], place: str) -> str:
 
 
 class PredictionFile:
-    """Writes predictions to a file that can be resumed.
+    """Writes predictions to a file that can be resumed: in a `with` block, to `finish`.
 
-    Use it in a `with` block; `finish` writes the file.
-
-    Args:
-        file: The file to write.
-        sources: All photos and videos.
-        request: What else determines the predictions, as plain values.
-        say: Called with the reason if an interrupted file cannot be continued.
-
-    Attributes:
-        num_done: How many sources an interrupted call has finished.
+    `request` is what determines the predictions besides the sources. `say` gets the
+    reason if a partial file cannot be continued; `num_done` sources are finished.
     """
 
     def __init__(
@@ -443,16 +416,14 @@ class PredictionFile:
         self._file = file
         self.partial = file.with_name(f"{file.name}.partial")
         header = f"{json.dumps({'request': request}, sort_keys=True)}\n".encode()
-        size, self.num_done = len(header), 0
+        done: list[int] = []
         self._stream: BinaryIO
         if self.partial.is_file():
-            reason = self._difference(header, sources)
-            if reason:
+            if reason := self._difference(header, sources):
                 say(f"{self.partial} {reason}: starting over")
             else:
-                for line in _whole_lines(self.partial):
-                    size += len(line)
-                    self.num_done += 1
+                done = [len(line) for line in _whole_lines(self.partial)]
+        size, self.num_done = len(header) + sum(done), len(done)
         if self.num_done:
             self._stream = self.partial.open("r+b")
             self._stream.truncate(size)  # a line may be cut off in the middle
@@ -465,12 +436,7 @@ class PredictionFile:
     def __enter__(self) -> PredictionFile:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stream.close()
 
     def add(self, prediction: Mapping[str, Any]) -> None:
@@ -508,14 +474,14 @@ class PredictionFile:
         """Returns why the partial file cannot be continued; empty if it can."""
         with self.partial.open("rb") as stream:
             if stream.readline() != header:
-                return "was made with another model or other options"
-        begun = self.partial.stat().st_mtime
+                return "was written with another model or other options"
+        started = self.partial.stat().st_mtime
         for number, line in enumerate(_whole_lines(self.partial)):
             name = json.loads(line)["source"]
             if number >= len(sources) or sources[number].name != name:
                 return f"lists other files, or another order, from {name} on"
             file = Path(name)
-            if file.is_file() and file.stat().st_mtime > begun:
+            if file.is_file() and file.stat().st_mtime > started:
                 return f"is older than {name}"
         return ""
 

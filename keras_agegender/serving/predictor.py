@@ -12,34 +12,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from keras_agegender.encodings.head import ANSWER, Head
-from keras_agegender.faces.detector import FaceDetector
+from keras_agegender.encodings.head import ANSWER
 from keras_agegender.faces.images import UnreadableImageError
 from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
 from keras_agegender.faces.video import FaceTracker
-from keras_agegender.serving.formats import default_model, load_model
-from keras_agegender.serving.pipeline import (
-    Face,
-    FacePipeline,
-    Frame,
-    PredictionTimes,
-    Source,
-    find_sources,
-    is_glob,
-    make_cropper,
-)
-from keras_agegender.serving.predictions import (
-    DECODED_NAMES,
-    SET_NAMES,
-    FacePrediction,
-    PersonPrediction,
-    PhotoPrediction,
-    VideoPrediction,
-    face_fields,
-    place_fields,
-)
+from keras_agegender.serving import formats, pipeline, predictions
+from keras_agegender.serving.pipeline import Face, Frame, PredictionTimes, Source
+from keras_agegender.serving.predictions import PhotoPrediction, VideoPrediction
 
 if TYPE_CHECKING:
+    from keras_agegender.faces.detector import FaceDetector
     from keras_agegender.serving.pipeline import Photo
 
 Prediction: TypeAlias = PhotoPrediction | VideoPrediction
@@ -52,14 +34,12 @@ class Predictor:
     without face detection, unless `detector` or `crop_options` is given.
 
     Args:
-        model: What `export` wrote, in any format (ONNX and LiteRT need the extra
-            `export`); a run, whose best model predicts as its export would; or a
-            `.keras` file. A `.keras` file outside its run does not say how its pixels
-            were preprocessed: it takes whole images, unless `crop_options` or
-            `detector` is given. `None` (default) is `default_model()`.
-        detector: Finds the faces; `None` (default) is the one the model was trained
-            with.
-        crop_options: How faces are cut out. `None` (default) is as in training.
+        model: An export of any format (ONNX and LiteRT require the extra `export`), a
+            run, or a `.keras` file. A `.keras` file outside its run has no record of
+            its preprocessing: it takes whole images unless `crop_options` or `detector`
+            is passed. Defaults to `default_model()`.
+        detector: Finds the faces. Defaults to the one that the model was trained with.
+        crop_options: How faces are cropped. Defaults to that of training.
 
     Attributes:
         metadata: The model's agegender.json.
@@ -81,8 +61,8 @@ class Predictor:
         detector: FaceDetector | None = None,
         crop_options: CropOptions | None = None,
     ) -> None:
-        model = default_model() if model is None else model
-        self._model = load_model(model)
+        model = formats.default_model() if model is None else model
+        self._model = formats.load_model(model)
         self.metadata = self._model.metadata
         path = Preprocessing.from_dict(self.metadata["pixels"])
         if detector is not None or crop_options is not None:
@@ -96,7 +76,7 @@ class Predictor:
         if detector is None and path.crop is not None and not path.uses_mtcnn:
             raise ValueError(
                 f"The model in {model} was trained on faces found by {path.detector}. "
-                "Expected `detector`: that one, or another. Received: detector=None."
+                "Pass a `detector`. Received: detector=None."
             )
 
     @property
@@ -125,20 +105,17 @@ class Predictor:
             UnreadableImageError: If the photo cannot be read.
             ValueError: If it is a folder, a glob, a video or a list of photos.
         """
-        source = _one_source(photo)
+        source = _single_source(photo)
         if source is None or source.is_video:
-            what = "a video" if source else "several photos"
+            text = repr(photo) if isinstance(photo, (list, tuple, set)) else str(photo)
+            short = text if len(text) <= 80 else f"{text[:80]}…"
             raise ValueError(
                 "Invalid `photo`. Expected one photo; `predict_many` takes lists, "
                 "folders and globs, `predict_video` a video. Received: "
-                f"{what}, {_short(photo)}."
+                f"{'a video' if source else 'several photos'}, {short}."
             )
         (prediction,) = self._run([source], whole_image, overlap=False)
-        if isinstance(prediction, VideoPrediction):
-            raise TypeError(f"A photo was read as a video: {_short(photo)}.")
-        if prediction.status == "unreadable":
-            raise UnreadableImageError(prediction.reason)
-        return prediction
+        return _readable(prediction)
 
     def predict_video(
         self, video: str | Path, *, frames_per_second: float = 4.0
@@ -163,11 +140,7 @@ class Predictor:
         """
         source = Source(video, str(video), is_video=True)
         (prediction,) = self._run([source], frames_per_second=frames_per_second)
-        if isinstance(prediction, PhotoPrediction):
-            raise TypeError(f"A video was read as a photo: {video}.")
-        if prediction.status == "unreadable":
-            raise UnreadableImageError(prediction.reason)
-        return prediction
+        return _readable(prediction)
 
     def predict_many(
         self,
@@ -193,7 +166,7 @@ class Predictor:
         Raises:
             ValueError: If `batch_size` or `frames_per_second` is not positive.
         """
-        sources = find_sources(photos)
+        sources = pipeline.find_sources(photos)
         first = list(itertools.islice(sources, 2))
         return list(
             self._run(
@@ -234,12 +207,9 @@ class Predictor:
         >>> for prediction in predictor.stream("photos"):  # doctest: +SKIP
         ...     print(prediction)
         """
+        sources = pipeline.find_sources(photos)
         return self._run(
-            find_sources(photos),
-            whole_image,
-            batch_size,
-            frames_per_second,
-            times=times,
+            sources, whole_image, batch_size, frames_per_second, times=times
         )
 
     def _run(
@@ -252,7 +222,7 @@ class Predictor:
         overlap: bool = True,
         times: PredictionTimes | None = None,
     ) -> Iterator[Prediction]:
-        pipeline = FacePipeline(
+        faces = pipeline.FacePipeline(
             self._model,
             self._crop,
             self.detector,
@@ -261,35 +231,36 @@ class Predictor:
             frames_per_second=frames_per_second,
             overlap=overlap,
             times=times,
-        )
-        return self._predictions(pipeline, sources)
+        )  # checks the options now, not with the first prediction
 
-    def _predictions(
-        self, pipeline: FacePipeline, sources: Iterable[Source]
-    ) -> Iterator[Prediction]:
-        with closing(pipeline.run(sources)) as frames:
-            for frame in frames:
-                if frame.source.is_video:
-                    video = self._video(frame, frames)
-                    rate = pipeline.frames_per_second
-                    yield replace(video, frames_per_second=rate)
-                else:
-                    yield self._photo(frame)
+        def predict() -> Iterator[Prediction]:
+            with closing(faces.run(sources)) as frames:
+                for frame in frames:
+                    if frame.source.is_video:
+                        yield self._video(frame, frames, frames_per_second)
+                    else:
+                        yield self._photo(frame)
+
+        return predict()
 
     @functools.cached_property
     def _crop(self) -> Callable[[np.ndarray, Face], None]:
-        return make_cropper(self.pixels, self._model.takes_crops)
+        return pipeline.make_cropper(self.pixels, self._model.takes_crops)
 
     def _photo(self, frame: Frame) -> PhotoPrediction:
         faces = tuple(
-            FacePrediction(**_place(face), **face_fields(self.metadata, face.outputs))
+            predictions.FacePrediction(
+                **_place(face), **predictions.face_fields(self.metadata, face.outputs)
+            )
             for face in frame.faces
         )
         return PhotoPrediction(
             frame.source.name, frame.status, faces, frame.image_size, frame.reason
         )
 
-    def _video(self, first: Frame, rest: Iterator[Frame]) -> VideoPrediction:
+    def _video(
+        self, first: Frame, rest: Iterator[Frame], frames_per_second: float
+    ) -> VideoPrediction:
         """Returns the prediction for a video, consuming its frames up to its end."""
         persons = PersonAggregator(self.metadata)
         frame, num_frames = first, 0
@@ -297,37 +268,41 @@ class Predictor:
             persons.add(frame.faces, frame.second or 0.0)
             num_frames += 1
             frame = next(rest)
-        predictions = persons.predictions()
+        faces = persons.results()
         status = first.status if num_frames else "unreadable"
         if num_frames and self.detector is not None:
-            status = "ok" if predictions else "no_face"
+            status = "ok" if faces else "no_face"
         return VideoPrediction(
             source=first.source.name,
             status=status,
-            faces=predictions,
+            faces=faces,
             image_size=first.image_size,
             reason=frame.reason,
             seconds=round(frame.second or 0.0, 3),
             num_frames=num_frames,
+            frames_per_second=frames_per_second,
         )
 
 
 def _place(face: Face) -> dict[str, Any]:
-    return place_fields(face.box, np.asarray(face.crop_box), face.score)
+    return predictions.place_fields(face.box, np.asarray(face.crop_box), face.score)
 
 
-def _one_source(photo: Any) -> Source | None:
+def _single_source(photo: Any) -> Source | None:
     """Returns the one photo or video; `None` if there may be several."""
-    if isinstance(photo, (str, Path)) and (is_glob(photo) or Path(photo).is_dir()):
-        return None
-    if isinstance(photo, (list, tuple, set)) or getattr(photo, "ndim", 0) == 4:
-        return None
-    return next(find_sources(photo), None)
+    if isinstance(photo, (str, Path)):
+        several = pipeline.is_glob(photo) or Path(photo).is_dir()
+    else:
+        several = (
+            isinstance(photo, (list, tuple, set)) or getattr(photo, "ndim", 0) == 4
+        )
+    return None if several else next(pipeline.find_sources(photo), None)
 
 
-def _short(photo: Any) -> str:
-    text = repr(photo) if isinstance(photo, (list, tuple, set)) else str(photo)
-    return text if len(text) <= 80 else f"{text[:80]}…"
+def _readable(prediction: Any) -> Any:
+    if prediction.status == "unreadable":
+        raise UnreadableImageError(prediction.reason)
+    return prediction
 
 
 # After the name of a head: the probability of each of its classes.
@@ -336,7 +311,7 @@ PROBABILITIES = "_probabilities"
 
 @dataclass
 class _Person:
-    """A person so far: sums of the outputs, times, and the face with the best score."""
+    """A person's accumulated outputs, times and best face."""
 
     best: Face
     best_second: float
@@ -347,12 +322,7 @@ class _Person:
 
 
 class PersonAggregator:
-    """Averages the outputs of each person's faces over the frames of a video.
-
-    Args:
-        metadata: The model's agegender.json.
-        tracker: Tells which faces are of one person; `None` is a new `FaceTracker()`.
-    """
+    """Averages the outputs of each person's faces over the frames of a video."""
 
     def __init__(
         self, metadata: Mapping[str, Any], tracker: FaceTracker | None = None
@@ -364,9 +334,8 @@ class PersonAggregator:
         self._tracker = tracker or FaceTracker()
         self._persons: dict[int, _Person] = {}
         # A mean of class ids is meaningless: these heads' probabilities are averaged.
-        classes = {head["name"]: head["classes"] for head in metadata["extra_heads"]}
         extra_heads = Encoding.from_dict(metadata["encoding"]).extra_heads
-        self._heads: list[Head] = [head for head in extra_heads if classes[head.name]]
+        self._heads = [head for head in extra_heads if not head.spec.is_number]
         values = metadata.get("calibration")
         self._calibration = Calibration.from_dict(values) if values else None
 
@@ -386,15 +355,15 @@ class PersonAggregator:
             for name, value in self._averaged(face.outputs).items():
                 person.sums[name] = person.sums.get(name, 0.0) + value
 
-    def predictions(self) -> tuple[PersonPrediction, ...]:
+    def results(self) -> tuple[predictions.PersonPrediction, ...]:
         """Returns the predictions for all persons, in order of appearance."""
         found = []
         for _, person in sorted(self._persons.items()):
             means = {name: s / person.num_frames for name, s in person.sums.items()}
             found.append(
-                PersonPrediction(
+                predictions.PersonPrediction(
                     **_place(person.best),
-                    **face_fields(self._metadata, self._classes(means)),
+                    **predictions.face_fields(self._metadata, self._classes(means)),
                     first_second=round(person.first_second, 3),
                     last_second=round(person.last_second, 3),
                     best_second=round(person.best_second, 3),
@@ -423,21 +392,14 @@ class PersonAggregator:
         for head in self._heads:
             probabilities = means[f"{head.name}{PROBABILITIES}"]
             outputs[f"{head.name}{ANSWER}"] = np.argmax(probabilities)
-        return outputs | self._sets(outputs)
+        if self._calibration is not None:
+            from keras_agegender.encodings.decoding import Decoded
 
-    def _sets(self, outputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        from keras_agegender.encodings.decoding import Decoded
-
-        if self._calibration is None:
-            return {}
-        needed = ("age_group", "age_probabilities", "gender", "gender_probability")
-        fields = {field: outputs.get(DECODED_NAMES[field]) for field in needed}
-        batch = {
-            n: np.asarray(v)[np.newaxis] for n, v in fields.items() if v is not None
-        }
-        sets = self._calibration.sets(Decoded(**batch))._asdict()
-        return {
-            SET_NAMES[field]: np.asarray(members)[0]
-            for field, members in sets.items()
-            if members is not None
-        }
+            needed = ("age_group", "age_probabilities", "gender", "gender_probability")
+            values = {n: outputs.get(predictions.DECODED_NAMES[n]) for n in needed}
+            batch = {n: np.array([v]) for n, v in values.items() if v is not None}
+            sets = self._calibration.sets(Decoded(**batch))._asdict()
+            for field, members in sets.items():
+                if members is not None:
+                    outputs[predictions.SET_NAMES[field]] = np.asarray(members)[0]
+        return outputs

@@ -36,8 +36,8 @@ def check_new_folder(directory: Path, overwrite: bool) -> None:
         and not overwrite
     ):
         raise ValueError(
-            f"There is an export in {directory} already. Choose another directory, or "
-            "overwrite it (--overwrite)."
+            f"{directory} already exists. Choose another directory, or overwrite it "
+            "(--overwrite)."
         )
     partial = files.partial_directory(directory)  # its content will be replaced
     known = {model_format.METADATA_FILE, files.CHECKSUMS_FILE, *SAVED_MODEL_FILES}
@@ -45,8 +45,8 @@ def check_new_folder(directory: Path, overwrite: bool) -> None:
     foreign = sorted(name for name in names if not TEMPORARY_FILE.fullmatch(name))
     if foreign:
         raise ValueError(
-            f"{partial} holds other things than an unfinished export: {foreign[0]!r}. "
-            "Move them away, or choose another directory."
+            f"{partial} contains other files than an unfinished export: "
+            f"{foreign[0]!r}. Move them, or choose another directory."
         )
 
 
@@ -83,7 +83,7 @@ def write_saved_model(
 
 
 def is_saved_model(path: Path) -> bool:
-    """Returns whether a folder holds a SavedModel, complete or not."""
+    """Returns whether a folder contains a SavedModel, complete or not."""
     return any(
         (path / name).is_file()
         for name in ("saved_model.pb", model_format.METADATA_FILE)
@@ -91,11 +91,11 @@ def is_saved_model(path: Path) -> bool:
 
 
 def check_saved_model(directory: Path) -> None:
-    """Raises a `ValueError` unless a folder holds a complete SavedModel."""
+    """Checks that a folder contains a complete SavedModel."""
     if not (directory / "saved_model.pb").is_file():
         raise ValueError(
-            f"There is no exported model in {directory}, and no run. Expected what "
-            "`agegender export RUN --out MODEL` wrote, or a run."
+            f"{directory} contains neither an exported model nor a run. Expected an "
+            "export (`agegender export RUN --out MODEL`) or a run."
         )
     files.check_sizes(directory, "Export the run again (--overwrite).")
 
@@ -103,12 +103,12 @@ def check_saved_model(directory: Path) -> None:
 def open_saved_model(
     directory: Path, num_threads: int | None = None
 ) -> model_format.InferenceModel:
-    """Loads a SavedModel that `export` wrote, after a check of its operations."""
+    """Loads an exported SavedModel after checking its operations."""
     file = directory / model_format.METADATA_FILE
     if not file.is_file():
         raise ValueError(
             f"The SavedModel in {directory} has no {model_format.METADATA_FILE}. "
-            "Expected one that `agegender export` wrote."
+            "Expected one written by `agegender export`."
         )
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import (
@@ -226,7 +226,7 @@ REPLACES = "api_implements"
 
 
 def check_operations(directory: Path) -> None:
-    """Raises a `ValueError` unless a SavedModel consists of operations in `ALLOWED`."""
+    """Checks that a SavedModel consists of operations in `ALLOWED`."""
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -242,21 +242,21 @@ def check_operations(directory: Path) -> None:
     if len(graphs) != 1 or not graphs[0].object_graph_def.nodes:
         received = f"{len(graphs)} graphs" if len(graphs) != 1 else "one without any"
         raise ValueError(
-            f"The SavedModel in {directory} is not loaded. Expected one graph with "
-            f"objects, as TensorFlow 2 writes it. Received: {received}."
+            f"The SavedModel in {directory} is not safe to load. Expected one graph "
+            f"with objects, as TensorFlow 2 writes it. Received: {received}."
         )
     found = sorted(set(_refused(graphs[0])))
     if found:
         more = f", and {len(found) - 5} more" if len(found) > 5 else ""
         raise ValueError(
-            f"The SavedModel in {directory} is not loaded: it holds "
-            f"{', '.join(found[:5])}{more}. Expected operations that calculate, as "
-            "`agegender export` writes them; others may touch files or call programs."
+            f"The SavedModel in {directory} is not safe to load: it contains "
+            f"{', '.join(found[:5])}{more}. Only operations of `agegender export` are "
+            "allowed; others may access files or run programs."
         )
 
 
 def _refused(graph: Any) -> Iterator[str]:
-    """Yields what a graph contains that could touch files or start programs."""
+    """Yields what a graph contains that could access files or run programs."""
     top, library = graph.graph_def.node, graph.graph_def.library
     # Two nodes of the graph, which loading does not run, call TensorFlow's own
     # functions that save and restore, one each. Nothing else may call these.

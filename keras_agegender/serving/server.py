@@ -10,20 +10,19 @@ import logging
 import socket
 import threading
 import time
-import webbrowser
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sized
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
+from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.errors import did_you_mean, one_line
-from keras_agegender.faces.images import PILLOW_FORMATS, open_image
-from keras_agegender.serving.formats import check_model
+from keras_agegender.faces import images
+from keras_agegender.serving import formats
 from keras_agegender.serving.predictions import PhotoPrediction
 from keras_agegender.serving.predictor import Predictor
 
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class QueueFullError(RuntimeError):
-    """The queue is full; the message says how many photos are waiting."""
+    """The queue is full, with the number of waiting photos."""
 
 
 class _Waiting(NamedTuple):
@@ -46,20 +45,8 @@ class PhotoQueue:
     """Predicts photos in threads, and batches those that wait.
 
     A single photo is predicted at once. Photos that arrive meanwhile share a batch of
-    the detector and of the network, up to `max_batch`.
-
-    Args:
-        predictor: The predictor, used by all threads.
-        max_batch: Maximum photos in a batch. Defaults to 32.
-        max_waiting: Maximum photos that wait. Defaults to 256.
-        max_waiting_bytes: Maximum bytes of their files. Defaults to 256 MB.
-        threads: Batches processed at a time: while one is being read, another one may
-            be in the network. Defaults to 2.
-        on_batch: Called with the number of photos of each batch.
-
-    Example:
-    >>> photos = PhotoQueue(Predictor("saved_models/first"))  # doctest: +SKIP
-    >>> print(photos.submit(file.read_bytes()).result())  # doctest: +SKIP
+    the detector and of the network. While one batch is read, another one may be in the
+    network. `on_batch` is called with the number of photos of each batch.
     """
 
     def __init__(
@@ -72,14 +59,6 @@ class PhotoQueue:
         threads: int = 2,
         on_batch: Callable[[int], object] = lambda num_photos: None,
     ) -> None:
-        for name, value in (
-            *(("max_batch", max_batch), ("max_waiting", max_waiting)),
-            *(("max_waiting_bytes", max_waiting_bytes), ("threads", threads)),
-        ):
-            if value < 1:
-                raise ValueError(
-                    f"Invalid `{name}`. Expected a positive integer. Received: {value}."
-                )
         self.predictor = predictor
         self._max_batch = max_batch
         self._max_waiting, self._max_bytes = max_waiting, max_waiting_bytes
@@ -110,7 +89,8 @@ class PhotoQueue:
             full = len(self._waiting) >= self._max_waiting
             if full or self._num_bytes + len(photo) > self._max_bytes:
                 raise QueueFullError(
-                    f"{len(self._waiting)} photos wait, of {self._num_bytes} bytes."
+                    f"{len(self._waiting)} photos ({self._num_bytes} bytes) are "
+                    "waiting."
                 )
             self._waiting.append(_Waiting(photo, future))
             self._num_bytes += len(photo)
@@ -159,50 +139,37 @@ class PhotoQueue:
 
 
 class ServerMetrics:
-    """Prometheus metrics of one application, in a registry of its own.
-
-    Attributes:
-        batch_photos: Histogram of the photos in a batch.
-        media_type: Content type of `text()`.
-    """
+    """Prometheus metrics of one application, in a separate registry."""
 
     def __init__(self) -> None:
         import prometheus_client as prometheus
 
-        self._registry = registry = prometheus.CollectorRegistry()
+        self._registry = prometheus.CollectorRegistry()
         self._write = prometheus.generate_latest
         self.media_type = prometheus.CONTENT_TYPE_LATEST
-        self._requests = prometheus.Counter(
-            "agegender_requests", "Photos sent, by HTTP status.", ["status"],
-            registry=registry,
-        )  # fmt: skip
-        self._seconds = prometheus.Histogram(
-            "agegender_request_seconds", "From a request to its response.",
-            registry=registry,
-        )  # fmt: skip
-        self._faces = prometheus.Counter(
-            "agegender_faces", "Faces predicted.", registry=registry
+
+        def metric(kind: Any, name: str, help: str, *args: Any, **options: Any) -> Any:
+            name = f"agegender_{name}"
+            return kind(name, help, *args, registry=self._registry, **options)
+
+        counter, histogram = prometheus.Counter, prometheus.Histogram
+        gauge, sizes = prometheus.Gauge, (1, 2, 4, 8, 16, 32, 64)
+        self._requests = metric(
+            counter, "requests", "Photos sent, by HTTP status.", ["status"]
         )
-        self.batch_photos = prometheus.Histogram(
-            "agegender_batch_photos", "Photos in a batch.",
-            buckets=(1, 2, 4, 8, 16, 32, 64), registry=registry,
-        )  # fmt: skip
-        self._waiting = prometheus.Gauge(
-            "agegender_waiting_photos", "Waiting photos, by model.", ["model"],
-            registry=registry,
-        )  # fmt: skip
-        self._open_bytes = prometheus.Gauge(
-            "agegender_open_bytes", "Bytes of photos held by open requests.",
-            registry=registry,
-        )  # fmt: skip
-
-    def watch_bytes(self, held: Callable[[], int]) -> None:
-        """Reports the bytes of photos held by open requests."""
-        self._open_bytes.set_function(held)
-
-    def watch(self, model: str, photos: Sized) -> None:
-        """Reports how many photos wait in a queue."""
-        self._waiting.labels(model).set_function(lambda: len(photos))
+        self._faces = metric(counter, "faces", "Faces predicted.")
+        self._seconds = metric(
+            histogram, "request_seconds", "From a request to its response."
+        )
+        self.batch_photos = metric(
+            histogram, "batch_photos", "Photos in a batch.", buckets=sizes
+        )
+        self.waiting = metric(
+            gauge, "waiting_photos", "Waiting photos, by model.", ["model"]
+        )
+        self.open_bytes = metric(
+            gauge, "open_bytes", "Bytes of photos held by open requests."
+        )
 
     def count(self, status: int, seconds: float, content: Mapping[str, Any]) -> None:
         """Counts a response: its HTTP status, duration and content."""
@@ -230,9 +197,8 @@ class ServerLimits:
         max_pixels: Maximum pixels of a photo, by its file's header.
         max_batch: Maximum photos in a batch.
         max_waiting: Maximum waiting photos, for each model.
-        max_open_bytes: Maximum bytes of all photos that are being received, wait or are
-            being predicted; at least `max_bytes`.
-        timeout: Seconds for receiving a photo, and again for predicting it.
+        max_open_bytes: Maximum bytes of all photos in progress; at least `max_bytes`.
+        timeout: Timeout in seconds for receiving a photo, and for predicting it.
     """
 
     max_bytes: int = 20_000_000
@@ -250,9 +216,8 @@ class ServerLimits:
                 )
         if self.max_open_bytes < self.max_bytes:
             raise ValueError(
-                "Invalid `max_open_bytes`. Expected at least `max_bytes`, the size of "
-                f"one photo. Received: max_open_bytes="
-                f"{self.max_open_bytes}, max_bytes={self.max_bytes}."
+                "Invalid `max_open_bytes`. Expected at least `max_bytes`. Received: "
+                f"max_open_bytes={self.max_open_bytes}, max_bytes={self.max_bytes}."
             )
 
 
@@ -271,7 +236,7 @@ class OpenBytes:
         self.limit = limit
         self.held = 0
 
-    @contextmanager
+    @contextlib.contextmanager
     def request(self) -> Iterator[Callable[[int], None]]:
         """Yields a function that adds bytes of one request, while it is open.
 
@@ -282,9 +247,8 @@ class OpenBytes:
         def add(count: int) -> None:
             nonlocal own
             if self.held + count > self.limit:
-                raise RefusedError(
-                    503, f"Too busy: open photos have {self.held} bytes. Try again."
-                )
+                text = f"Too busy: {self.held} bytes of photos are being processed."
+                raise RefusedError(503, f"{text} Try again later.")
             own += count
             self.held += count
 
@@ -347,7 +311,7 @@ class PhotoHandlers:
         if name not in self.queues:
             hint = did_you_mean(name, list(self.queues))
             raise RefusedError(
-                404, f"There is no model {name!r}.{hint} Models: {list(self.queues)}."
+                404, f"Unknown model {name!r}.{hint} Models: {list(self.queues)}."
             )
         try:
             async with asyncio.timeout(self.limits.timeout):
@@ -381,7 +345,7 @@ class PhotoHandlers:
         try:
             future = self.queues[name].submit(photo)
         except QueueFullError as error:
-            raise RefusedError(503, f"Too busy: {error} Try again.") from None
+            raise RefusedError(503, f"Too busy: {error} Try again later.") from None
         predicted = asyncio.wrap_future(future)
         # The body is complete: the next message can only be a disconnection.
         left = asyncio.ensure_future(request.receive())
@@ -397,7 +361,7 @@ class PhotoHandlers:
             future.cancel()
         if not done:
             raise RefusedError(
-                504, f"There was no prediction within {self.limits.timeout:g} s."
+                504, f"The prediction took longer than {self.limits.timeout:g} s."
             )
         if predicted not in done:
             raise RefusedError(CLIENT_LEFT, "The client disconnected.")
@@ -410,19 +374,18 @@ class PhotoHandlers:
 
 
 def check_photo(photo: bytes, max_pixels: int) -> None:
-    """Raises `RefusedError` unless the header is of a photo that is not too large."""
+    """Checks a photo's format and size by its header."""
     if not photo:
         raise RefusedError(400, "The body is empty. Expected the bytes of a photo.")
     try:
-        with open_image(photo) as image:
+        with images.open_image(photo) as image:
             width, height = image.size
     except Image.UnidentifiedImageError:
-        formats = ", ".join(PILLOW_FORMATS)
-        hint = ""
+        supported, hint = ", ".join(images.PILLOW_FORMATS), ""
         if photo.startswith(b"--"):  # a form's boundary
             hint = " Send only the photo's bytes: curl --data-binary @photo.jpg."
         raise RefusedError(
-            415, f"Not an image of a supported format: {formats}.{hint}"
+            415, f"Not an image of a supported format: {supported}.{hint}"
         ) from None
     except Image.DecompressionBombError as error:
         raise RefusedError(413, f"The image is too large: {error}") from None
@@ -443,7 +406,10 @@ def describe_model(name: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": name,
         "outputs": {
-            head["name"]: {"kind": head["kind"], "classes": head.get("classes") or None}
+            head["name"]: {
+                "values": HEAD_TYPES[head["kind"]].values,
+                "classes": head.get("classes") or None,
+            }
             for head in metadata["encoding"]["heads"]
         },
         "licence": metadata.get("license"),
@@ -456,7 +422,7 @@ def unexpected(error: Exception) -> dict[str, str]:
     """Logs an error of the server in one line; returns the content of the response."""
     text = one_line(error, 300)
     LOGGER.error("unexpected %s: %s", type(error).__name__, text)
-    return {"error": f"Unexpected {type(error).__name__}; the server's log says more."}
+    return {"error": f"Unexpected {type(error).__name__}. See the server's log."}
 
 
 def json_response(
@@ -478,8 +444,7 @@ HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:",
 }
-# Connections that may wait to be accepted: uvicorn's default.
-BACKLOG = 2048
+BACKLOG = 2048  # connections that wait to be accepted: uvicorn's default
 
 
 def create_app(
@@ -509,13 +474,15 @@ def create_app(
         raise ValueError("Invalid `models`. Expected at least one. Received: {}.")
     for model in models.values():
         if not isinstance(model, Predictor):
-            check_model(model)  # all of them, before the first one is loaded
+            formats.check_model(model)  # all of them, before the first one is loaded
     limits = limits or ServerLimits()
     metrics = ServerMetrics()
     queues: dict[str, PhotoQueue] = {}
     for name, model in models.items():
         predictor = model if isinstance(model, Predictor) else Predictor(model)
-        predictor.predict(_blank_photo())  # traces the graphs before the first request
+        blank = io.BytesIO()
+        Image.new("RGB", (160, 160), "gray").save(blank, "PNG")
+        predictor.predict(blank.getvalue())  # the first prediction is slower
         queues[name] = PhotoQueue(
             predictor,
             max_batch=limits.max_batch,
@@ -523,26 +490,24 @@ def create_app(
             max_waiting_bytes=limits.max_open_bytes,
             on_batch=metrics.batch_photos.observe,
         )
-        metrics.watch(name, queues[name])
+        metrics.waiting.labels(name).set_function(queues[name].__len__)
     open_bytes = OpenBytes(limits.max_open_bytes)
-    metrics.watch_bytes(lambda: open_bytes.held)
-    handlers = PhotoHandlers(queues, limits, metrics, open_bytes)
-
-    @contextlib.asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        yield
-        for photos in queues.values():
-            await asyncio.to_thread(photos.close)
-
-    return _application(handlers, lifespan, page)
+    metrics.open_bytes.set_function(lambda: open_bytes.held)
+    return _application(PhotoHandlers(queues, limits, metrics, open_bytes), page)
 
 
-def _application(handlers: PhotoHandlers, lifespan: Any, page: bool) -> Starlette:
+def _application(handlers: PhotoHandlers, page: bool) -> Starlette:
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
     from starlette.routing import BaseRoute, Mount, Route
     from starlette.staticfiles import StaticFiles
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        for photos in handlers.queues.values():
+            await asyncio.to_thread(photos.close)
 
     routes: list[BaseRoute] = [
         Route("/health", handlers.health),
@@ -605,8 +570,11 @@ def run_server(
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listening.getsockname()[1]}"
         listening.listen(BACKLOG)  # before the address is printed
-        print(f"Serving {', '.join(models)} on {address} (Ctrl-C stops)", flush=True)
+        names = ", ".join(models)
+        print(f"Serving {names} on {address} (press Ctrl-C to stop)", flush=True)
         if open_browser:
+            import webbrowser
+
             webbrowser.open(address)
         config = uvicorn.Config(
             app,
@@ -648,12 +616,6 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _blank_photo() -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (160, 160), "gray").save(file, "PNG")
-    return file.getvalue()
-
-
 def _check_extra() -> None:
     try:
         import prometheus_client  # noqa: F401
@@ -661,6 +623,6 @@ def _check_extra() -> None:
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            "Serving needs the extra `serve`: pip install 'keras-agegender[serve]'. "
+            "Serving requires the extra `serve`: pip install 'keras-agegender[serve]'. "
             f"Missing: {error.name}."
         ) from None

@@ -55,7 +55,7 @@ def test_wrong_models_are_one_line(calls, models, second, capsys):
     other.write_bytes(b"")
     assert main(["demo", str(models[0]), str(models[0].parent / Path(second))]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert "called small" in line or "There is no" in line
+    assert "named small" in line or "not found" in line or "contains neither" in line
     assert not calls
 
 

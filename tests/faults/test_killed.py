@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 MOMENTS = {"prepare": 12, "train": 12, "export": 8, "predict": 10, "reproduce": 8}
 
 # What the same command says of what is whole, instead of replacing it.
-MADE = ("is finished", "There is an export in")
+MADE = ("is finished", "already exists")
 
 
 @pytest.mark.parametrize("verb", MOMENTS)

@@ -13,7 +13,7 @@ def test_an_unfinished_folder_of_other_things_is_left_alone(tmp_path, overwrite)
     (tmp_path / "out.partial" / "saved_model.pb").touch()
     check_new_folder(tmp_path / "out", overwrite)
     (tmp_path / "out.partial" / "request.json").touch()
-    with pytest.raises(ValueError, match=r"out.partial holds other things.*'request"):
+    with pytest.raises(ValueError, match=r"out.partial contains other files.*'request"):
         check_new_folder(tmp_path / "out", overwrite)
 
 
@@ -41,5 +41,5 @@ def test_what_a_killed_export_left_is_in_nobodys_way(tmp_path, name):
     (tmp_path / "out.partial" / name).write_text("{", "utf-8")
     check_new_folder(tmp_path / "out", overwrite=False)
     (tmp_path / "out.partial" / ".diary.4711.partial.json").touch()
-    with pytest.raises(ValueError, match="holds other things"):
+    with pytest.raises(ValueError, match="contains other files"):
         check_new_folder(tmp_path / "out", overwrite=False)

@@ -178,7 +178,7 @@ def test_a_file_that_answers_otherwise_is_not_put_in_place(
     kernel.assign(before + 0.1)
     try:
         (tmp_path / "m.onnx").write_text("the one before")
-        with pytest.raises(ValueError, match="differ.*gender.*not put in place"):
+        with pytest.raises(ValueError, match="differ.*gender.*not written"):
             written(model, tmp_path, "onnx", overwrite=True)
     finally:
         kernel.assign(before)

@@ -1,7 +1,7 @@
 """The page of `agegender demo` in Chromium.
 
-Most tests answer from a table, in the words of `FacePrediction`, so that every kind of
-output and every error comes up; one asks the real server.
+Most tests use a server with a table of predictions, so that every type of output and
+every error occurs; one uses the real server.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 POLICY = "default-src 'self'; img-src 'self' blob: data:"
 
 
-# -- a server that answers from a table ------------------------------------------------
+# -- a server with a table of predictions ----------------------------------------------
 
 
 AGE_GROUPS = ("0-2", "4-6", "25-32", "60-100")
@@ -39,15 +39,24 @@ MODELS = {
         {
             "name": "first",
             "outputs": {
-                "gender": {"kind": "binary", "classes": None},
-                "age": {"kind": "years", "classes": None},
-                "race": {"kind": "categorical", "classes": ["red", "green", "blue"]},
-                "glasses": {"kind": "binary", "classes": ["no glasses", "glasses"]},
-                "weight": {"kind": "regression", "classes": None},
-                "size": {"kind": "corn", "classes": ["small", "medium", "large"]},
+                "gender": {"values": "probability", "classes": None},
+                "age": {"values": "years", "classes": None},
+                "race": {
+                    "values": "probabilities",
+                    "classes": ["red", "green", "blue"],
+                },
+                "glasses": {
+                    "values": "probability",
+                    "classes": ["no glasses", "glasses"],
+                },
+                "weight": {"values": "number", "classes": None},
+                "size": {
+                    "values": "conditional_ranks",
+                    "classes": ["small", "medium", "large"],
+                },
             },
             "licence": "for non-commercial research",
-            "limits": "Old faces are answered worst.",
+            "limits": "Predictions are worst for old faces.",
             "coverage": 0.9,
         },
         {"name": "second", "outputs": {}, "licence": None, "limits": None},
@@ -88,30 +97,30 @@ FACES = (
 )
 
 
-def answer_text(faces, size=(300, 400), model="first"):
+def prediction_text(faces, size=(300, 400), model="first"):
     status = "ok" if faces else "no_face"
     photo = PhotoPrediction("image", status, tuple(faces), size)
-    # Spaces that no writer makes: what is downloaded must be this very text.
+    # Unusual spaces: the downloaded text must be the same.
     return json.dumps({**photo.to_dict(), "model": model}, separators=(" , ", " : "))
 
 
 def jpeg(value, size=(400, 300), **options):
-    picture = np.full((size[1], size[0], 3), value, "uint8")
-    picture[: size[1] // 4] = 255 - value  # upside down looks otherwise
+    image = np.full((size[1], size[0], 3), value, "uint8")
+    image[: size[1] // 4] = 255 - value  # upside down looks otherwise
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "JPEG", **options)
+    Image.fromarray(image).save(file, "JPEG", **options)
     return file.getvalue()
 
 
 SEVERAL, NOBODY, HUGE, BUSY = jpeg(90), jpeg(10), jpeg(200), jpeg(120)
 ERRORS = {
     HUGE: (413, "The photo has more than 50 megapixels."),
-    BUSY: (503, "Too many photos wait."),
+    BUSY: (503, "Too many photos are waiting."),
 }
 
 
 class Handler(BaseHTTPRequestHandler):
-    """The server's contract, answered from tables."""
+    """The server's contract, with tables for responses."""
 
     def do_GET(self):  # noqa: N802
         path = urlsplit(self.path).path.lstrip("/") or "index.html"
@@ -130,7 +139,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send(status, json.dumps({"error": error}))
         else:
             chosen = faces if model == "first" else faces[:1]
-            self.send(200, answer_text(chosen, model=model))
+            self.send(200, prediction_text(chosen, model=model))
 
     def send(self, status, text, kind="application/json"):
         self.send_response(status)
@@ -171,12 +180,12 @@ def browser():
 
 @contextmanager
 def opened(browser, url, errors=0, width=1280, **options):
-    """A page in a window; on leaving, nothing may have gone wrong or elsewhere.
+    """A page in a window. Checks on exit for errors and requests to other servers.
 
     Args:
         browser: Chromium.
         url: The server's root.
-        errors: How many answers with an error status are expected.
+        errors: Expected number of responses with an error status.
         width: Of the window, in pixels.
         options: Of the browser's context.
     """
@@ -241,7 +250,7 @@ def charts(page):
 # -- in a browser ----------------------------------------------------------------------
 
 
-def test_faces_are_boxes_and_answers(browser, table_server):
+def test_faces_have_boxes_and_predictions(browser, table_server):
     with opened(browser, table_server) as page:
         give(page, SEVERAL)
         boxes = page.locator("#boxes button")
@@ -264,7 +273,7 @@ def test_faces_are_boxes_and_answers(browser, table_server):
         assert page.inner_text("#which") == "Face 3 of 3"
         assert page.is_visible("#doubt")
         page.click("#next")
-        assert page.inner_text("#answer h2") == "Woman, 25\u201132"
+        assert page.inner_text("#prediction h2") == "Woman, 25\u201132"
         assert not page.is_visible("#doubt")
 
 
@@ -289,24 +298,24 @@ def test_every_output_is_drawn(browser, table_server):
         assert drawn["Size"] == pytest.approx(size, abs=0.01)
         text = page.inner_text("#charts")
         assert "71.25" in text and "-0.4" not in text, "in the column's own unit"
-        assert "25-32 or 60-100, right 90 % of the time" in text
+        assert "25-32 or 60-100, correct for 90 % of faces" in text
         assert page.locator("svg.years rect").count() == 101
         assert "highest at 30" in page.get_attribute("svg.years", "aria-label")
 
 
-def test_the_download_is_the_servers_answer(browser, table_server):
+def test_the_download_is_the_servers_response(browser, table_server):
     with opened(browser, table_server) as page:
         give(page, SEVERAL, name="our.party.jpg")
         with page.expect_download() as download:
             page.click("#download")
         assert download.value.suggested_filename == "our.party.json"
-        assert Path(download.value.path()).read_text("utf-8") == answer_text(FACES)
+        assert Path(download.value.path()).read_text("utf-8") == prediction_text(FACES)
 
 
-def test_another_model_is_asked_about_the_same_photo(browser, table_server):
+def test_another_model_predicts_the_same_photo(browser, table_server):
     with opened(browser, table_server) as page:
         assert "non-commercial" in page.inner_text("#licence")
-        assert "Old faces" in page.inner_text("#model-limits")
+        assert "old faces" in page.inner_text("#model-limits")
         give(page, SEVERAL)
         with page.expect_response("**/predict?model=second"):
             page.select_option("#model", "second")
@@ -321,12 +330,12 @@ def test_photos_are_pasted_and_dropped(browser, table_server, event):
         hand_over(page, event, NOBODY)
         state(page, "none")
         assert "No face was found" in page.inner_text("#message")
-        assert "What helps" in page.inner_text("#message")
-        assert page.is_visible(".stage img") and page.is_hidden("#answer")
+        assert "Try a photo with" in page.inner_text("#message")
+        assert page.is_visible(".stage img") and page.is_hidden("#prediction")
         hand_over(page, event, SEVERAL)
         state(page, "faces")
         assert page.locator("#boxes button").count() == 3
-        assert page.is_visible("#answer")
+        assert page.is_visible("#prediction")
 
 
 def test_the_camera_takes_a_photo(browser, table_server):
@@ -337,20 +346,20 @@ def test_the_camera_takes_a_photo(browser, table_server):
         track = "document.querySelector('video').srcObject.getTracks()[0]"
         page.evaluate(f"window.track = {track}")
         page.click("#shoot")
-        state(page, "error")  # the table does not know the picture
+        state(page, "error")  # the table does not know the image
         assert page.inner_text("figcaption") == "camera.jpg"
         assert page.evaluate("track.readyState") == "ended", "the camera is off again"
 
 
 def test_errors_are_said_in_the_servers_words(browser, table_server):
     with opened(browser, table_server, errors=3) as page:
-        give(page, b"no picture", "notes.txt", "text/plain", then="error")
+        give(page, b"not an image", "notes.txt", "text/plain", then="error")
         assert "image: not an image." in page.inner_text("#message")
         assert page.is_hidden(".stage img") and page.is_hidden("#again")
         give(page, HUGE, then="error")
         assert "more than 50 megapixels" in page.inner_text("#message")
         give(page, BUSY, then="error")
-        assert "Too many photos wait." in page.inner_text("#message")
+        assert "Too many photos are waiting." in page.inner_text("#message")
         assert page.is_visible("#again")
         give(page, SEVERAL)
         assert page.is_hidden("#again")
@@ -361,7 +370,7 @@ def test_a_server_that_is_gone_is_said(browser, table_server):
         for path in ("predict*", "health"):
             page.route(f"**/{path}", lambda route: route.abort("connectionrefused"))
         give(page, SEVERAL, then="error")
-        assert "The server does not answer" in page.inner_text("#message")
+        assert "The server does not respond" in page.inner_text("#message")
         page.unroute_all()
         page.click("#again")
         state(page, "faces")
@@ -422,17 +431,17 @@ DRAWN_COLORS = """() => {
 def test_photos_are_drawn_upright(browser, table_server, kind):
     """As `read_image` turns them, which is what boxes refer to."""
     quarters = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 0]]])
-    picture = Image.fromarray(
+    image = Image.fromarray(
         quarters.repeat(64, axis=0).repeat(96, axis=1).astype("uint8")
     )
     with opened(browser, table_server, errors=8) as page:
         for orientation in range(1, 9):
             exif, file = Image.Exif(), io.BytesIO()
             exif[0x0112] = orientation
-            picture.save(file, kind, exif=exif)
+            image.save(file, kind, exif=exif)
             upright = kag.faces.read_image(file.getvalue())
             height, width = upright.shape[:2]
-            # The table does not know the picture; it is shown all the same.
+            # The table does not know the image; it is shown all the same.
             give(page, file.getvalue(), kind=f"image/{kind.lower()}", then="error")
             page.wait_for_selector(".stage img", state="visible")
             seen = page.evaluate(DRAWN_COLORS)
@@ -443,7 +452,7 @@ def test_photos_are_drawn_upright(browser, table_server, kind):
                 assert np.abs(expected - color[:3]).max() < 12, orientation
 
 
-def test_the_real_server_answers(browser, tmp_path):
+def test_the_real_server(browser, tmp_path):
     server_module = pytest.importorskip(
         "keras_agegender.serving.server", reason="needs the server"
     )
@@ -472,11 +481,11 @@ def test_the_real_server_answers(browser, tmp_path):
                 assert sum(charts(page)[title].values()) == pytest.approx(1, abs=0.02)
             with page.expect_download() as download:
                 page.click("#download")
-            answer = json.loads(Path(download.value.path()).read_text("utf-8"))
-            assert answer["model"] == "compact"
-            boxes_found = [found["box"] for found in answer["faces"]]
+            response = json.loads(Path(download.value.path()).read_text("utf-8"))
+            assert response["model"] == "compact"
+            boxes_found = [found["box"] for found in response["faces"]]
             assert boxes_found == [list(found.box) for found in expected.faces]
-            give(page, b"no picture", "notes.txt", "text/plain", then="error")
+            give(page, b"not an image", "notes.txt", "text/plain", then="error")
     finally:
         server.should_exit = True
         thread.join()

@@ -53,7 +53,7 @@ def test_answers_are_the_most_probable_by_the_means():
     persons.add([face(0, 0.9, (0.7, 0.3, 0.0), (0.9, 0.8), 1.0)], 0.0)
     persons.add([face(1, 0.4, (0.0, 0.45, 0.55), (0.7, 0.1), 2.0, agree=False)], 0.25)
     persons.add([face(2, 0.4, (0.5, 0.45, 0.05), (0.2, 0.1), 6.0, agree=False)], 0.5)
-    (person,) = persons.predictions()
+    (person,) = persons.results()
     # Two of three frames say female; the mean of male is 1.7 / 3.
     assert person.gender == "male"
     assert person.male_probability == pytest.approx(1.7 / 3, abs=1e-6)
@@ -73,7 +73,7 @@ def test_a_group_that_no_frame_answers_may_be_the_answer():
     persons = PersonAggregator(METADATA)
     persons.add([face(0, 0.2, (0.6, 0.4, 0.0))], 0.0)
     persons.add([face(0, 0.2, (0.0, 0.4, 0.6))], 0.25)
-    (person,) = persons.predictions()
+    (person,) = persons.results()
     assert person.age_group == "4-6"  # 0.3, 0.4, 0.3
     assert person.age_confidence == pytest.approx(0.4, abs=1e-6)
     assert person.gender == "female"
@@ -86,7 +86,7 @@ def test_everybody_with_times_and_the_surest_face():
     persons.add([], 0.25)
     persons.add([face(1, 0.1, one, score=0.95), face(50, 0.8, other)], 0.5)
     persons.add([face(50, 0.8, other), face(2, 0.1, one, score=0.9)], 0.75)
-    first, second = persons.predictions()
+    first, second = persons.results()
     assert (first.first_second, first.last_second, first.num_frames) == (0.0, 0.75, 3)
     assert (first.best_second, first.score, first.box[0]) == (0.5, 0.95, 1.0)
     assert first.crop_box == (2.0, 1.0, 12.0, 11.0)
@@ -101,7 +101,7 @@ def test_sets_are_those_of_the_means():
     persons = PersonAggregator({**METADATA, "calibration": calibration.to_dict()})
     persons.add([face(0, 0.9, (0.8, 0.2, 0.0))], 0.0)
     persons.add([face(0, 0.5, (0.0, 0.2, 0.8))], 0.25)
-    (person,) = persons.predictions()
+    (person,) = persons.results()
     # Means .4 .2 .4: the first, and what has at most 0.5 before it: the second (0.4).
     assert person.age_set == ("0-2", "4-6")
     assert person.gender_set == ("female", "male")  # 0.7 before the second
@@ -110,4 +110,4 @@ def test_sets_are_those_of_the_means():
 def test_nobody():
     persons = PersonAggregator(METADATA)
     persons.add([], 0.0)
-    assert persons.predictions() == ()
+    assert persons.results() == ()

@@ -208,7 +208,7 @@ def test_the_default_model(model, tmp_path, monkeypatch):
     monkeypatch.delenv("KERAS_AGEGENDER_MODEL")
     place = "keras_agegender.serving.formats.DEFAULT_MODEL"
     monkeypatch.setattr(place, Path(tmp_path / "none"))
-    with pytest.raises(ValueError, match="no default model here"):
+    with pytest.raises(ValueError, match="No default model found"):
         Predictor()
     monkeypatch.setattr(place, model / "saved")
     assert default_model() == model / "saved"

@@ -113,7 +113,7 @@ def test_arithmetic_is_let_pass(tmp_path):
 )
 def test_what_exports_never_need(tmp_path, function, operation):
     with pytest.raises(
-        ValueError, match=rf"is not loaded.*'{operation}' in function '"
+        ValueError, match=rf"is not safe to load.*'{operation}' in function '"
     ):
         check_operations(saved(tmp_path, function))
 
@@ -235,7 +235,9 @@ def test_a_function_called_as_the_savers_is_none(tmp_path):
 )
 def test_graphs_without_objects(tmp_path, change):
     """TensorFlow would carry out the graph itself while it loads them."""
-    with pytest.raises(ValueError, match="is not loaded. Expected one .* without any"):
+    with pytest.raises(
+        ValueError, match="is not safe to load. Expected one .* without any"
+    ):
         check_operations(changed(tmp_path, change))
 
 

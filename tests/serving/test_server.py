@@ -100,7 +100,7 @@ def test_health_and_models(client):
     shown = client.get("/models").json()
     assert shown["default"] == "small"
     assert [m["name"] for m in shown["models"]] == ["small", "other"]
-    assert shown["models"][0]["outputs"]["gender"]["kind"] == "binary"
+    assert shown["models"][0]["outputs"]["gender"]["values"] == "probability"
 
 
 def test_a_model_is_described_by_what_travels_with_it():
@@ -112,7 +112,7 @@ def test_a_model_is_described_by_what_travels_with_it():
     }  # fmt: skip
     assert describe_model("mine", metadata) == {
         "name": "mine",
-        "outputs": {"hair": {"kind": "categorical", "classes": ["dark", "fair"]}},
+        "outputs": {"hair": {"values": "probabilities", "classes": ["dark", "fair"]}},
         "licence": "for research",
         "limits": "No babies.",
         "coverage": 0.8,
@@ -271,10 +271,10 @@ def test_a_full_queue_takes_no_more_and_a_closed_one_ends_its_work():
     first = photos.submit(b"0")
     wait_until(lambda: slow.has_begun)
     last = photos.submit(b"123456")
-    with pytest.raises(QueueFullError, match="1 photos wait, of 6 bytes"):
+    with pytest.raises(QueueFullError, match=r"1 photos \(6 bytes\) are waiting"):
         photos.submit(b"12345")
     photos.submit(b"1")
-    with pytest.raises(QueueFullError, match="2 photos wait"):
+    with pytest.raises(QueueFullError, match=r"2 photos \(\d+ bytes\) are waiting"):
         photos.submit(b"1")
     slow.may_go.set()
     photos.close()
@@ -413,7 +413,7 @@ def test_a_fault_while_answering_is_counted_and_told_in_json(caplog):
     app = create_app({"broken": slow_predictor(Broken())})
     answer = TestClient(app).post("/predict", content=PHOTO)
     assert error_of(answer) == (
-        500, "Unexpected RuntimeError; the server's log says more."
+        500, "Unexpected RuntimeError. See the server's log."
     )  # fmt: skip
     assert 'agegender_requests_total{status="500"} 1.0' in metrics_of(app)
     assert [r.getMessage() for r in caplog.records if r.levelname == "ERROR"] == [

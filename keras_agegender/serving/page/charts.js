@@ -1,26 +1,26 @@
-// Questions as elements: bars of classes, a curve of years, or a number.
+// Charts as elements: bars of classes, a curve of years, or a number.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Draws a question, as `answers.js` describes it. */
-export function chart(question) {
+/** Draws a chart of `predictions.js`. */
+export function draw(chart) {
   const section = document.createElement("section");
-  section.append(element("h3", question.title));
-  if (question.set) section.append(setOf(question));
-  if (question.text) section.append(element("p", question.text, "number"));
-  if (question.rows) section.append(bars(question));
-  if (question.years) section.append(years(question.years));
-  if (question.number !== undefined) {
-    section.append(element("p", String(Number(question.number.toPrecision(4))), "number"));
+  section.append(element("h3", chart.title));
+  if (chart.set) section.append(setOf(chart));
+  if (chart.text) section.append(element("p", chart.text, "number"));
+  if (chart.rows) section.append(bars(chart));
+  if (chart.years) section.append(years(chart.years));
+  if (chart.number !== undefined) {
+    section.append(element("p", String(Number(chart.number.toPrecision(4))), "number"));
   }
   return section;
 }
 
-/** "15-20 or 25-32, right 90 % of the time". Age groups have no holes between two. */
-function setOf({ set, right }) {
+/** "15-20 or 25-32, correct for 90 % of faces". Age groups are neighbors. */
+function setOf({ set, coverage }) {
   const between = set.length === 2 ? " or " : " to ";
   const names = set.length < 2 ? set[0] : `${set[0]}${between}${set.at(-1)}`;
-  const share = right ? `, right ${Math.round(100 * right)} % of the time` : ", calibrated";
+  const share = coverage ? `, correct for ${Math.round(100 * coverage)} % of faces` : ", calibrated";
   const line = element("p", "", "set");
   line.append(element("b", names), share);
   return line;
@@ -48,13 +48,13 @@ function bars({ title, rows, set, thresholds }) {
 }
 
 function percent(share) {
-  if (share < 0 || share > 1) return String(Number(share.toPrecision(3))); // no probability
+  if (share < 0 || share > 1) return String(Number(share.toPrecision(3))); // not a probability
   if (share > 0 && share < 0.005) return "< 1 %";
   if (share < 1 && share > 0.995) return "> 99 %";
   return `${Math.round(100 * share)} %`;
 }
 
-/** A bar for each year, and every twentieth year named. */
+/** A bar for each year, with a label at every twentieth. */
 function years(shares) {
   const [width, height, floor] = [404, 96, 80];
   const step = (width - 20) / shares.length;

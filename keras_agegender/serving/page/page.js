@@ -1,10 +1,10 @@
-// The page of `agegender demo`: a photo goes to /predict, its answer becomes boxes and bars.
+// The page of `agegender demo`: sends a photo to /predict and draws boxes and bars.
 //
 // The server's coordinates are pixels of the upright photo. Photos are drawn upright too,
-// so boxes are placed in shares of the picture's width and height.
+// so boxes are placed in shares of the image's width and height.
 
-import { questions, whoIs } from "./answers.js";
-import { chart } from "./charts.js";
+import { draw } from "./charts.js";
+import { charts, nameOf } from "./predictions.js";
 import { upright } from "./upright.js";
 
 const byId = (id) => document.getElementById(id);
@@ -12,13 +12,13 @@ const main = document.querySelector("main");
 const image = document.querySelector(".stage img");
 const video = document.querySelector("#camera video");
 
-// What is shown: the models, the photo, the server's answer as text and as an object,
-// the index of the chosen face, the request under way, and the timer of the next try.
-const shown = { models: [], photo: null, text: "", answer: null, face: -1 };
+// The models, the photo, the server's response as text and as an object, the index of the
+// selected face, the current request, and the timer of the next attempt.
+const shown = { models: [], photo: null, text: "", prediction: null, face: -1 };
 
 // -- messages -------------------------------------------------------------------------
 
-/** Shows a state in words; `again` is what the button does, if there is one. */
+/** Shows a message; `again` is the action of its button, if any. */
 function say(state, title, text = "", again = null) {
   main.dataset.state = state;
   const message = byId("message");
@@ -31,12 +31,11 @@ function say(state, title, text = "", again = null) {
 
 const NO_FACE = [
   "No face was found",
-  "What helps: a face seen from the front, upright, in good light, and not too small in " +
-    "the photo.",
+  "Try a photo with a larger, well-lit, upright face that looks at the camera.",
 ];
 const GONE = [
-  "The server does not answer",
-  "It may have been stopped. Start it again, then ask again.",
+  "The server does not respond",
+  "It may have been stopped. Start it again, then retry.",
 ];
 
 // -- models ---------------------------------------------------------------------------
@@ -50,12 +49,12 @@ async function loadModels() {
     return say("error", ...GONE, loadModels);
   }
   if (reply.status === 503) {
-    say("asking", "The model is being loaded…");
+    say("waiting", "Loading the model…");
     shown.timer = setTimeout(loadModels, 1000);
     return;
   }
   if (!reply.ok) {
-    return say("error", "There are no models", await errorOf(reply), loadModels);
+    return say("error", "No model is available", await errorOf(reply), loadModels);
   }
   const { models, default: chosen } = await reply.json();
   shown.models = models;
@@ -65,7 +64,7 @@ async function loadModels() {
   byId("model-choice").hidden = models.length < 2;
   say("empty", "");
   describeModel();
-  if (shown.photo) ask();
+  if (shown.photo) predict();
 }
 
 function model() {
@@ -75,19 +74,19 @@ function model() {
 function describeModel() {
   const { name, licence, limits } = model();
   byId("licence").textContent = `${name}. ` +
-    (licence ? `Its licence: ${licence}` : "It does not say what its licence is.");
+    (licence ? `License: ${licence}` : "It has no license information.");
   byId("model-limits").textContent = limits ?? "";
   byId("model-limits").hidden = !limits;
 }
 
-// -- photo and answer -----------------------------------------------------------------
+// -- photo and predictions -------------------------------------------------------------
 
-/** Takes a file, shows it and asks about it. The bytes are kept for other models. */
+/** Shows and predicts a file. Its bytes are stored for other models. */
 async function take(file, name = file.name) {
   shown.request?.abort();
-  clearAnswer();
+  clearPrediction();
   byId("photo").hidden = true;
-  say("asking", "Reading the photo…");
+  say("waiting", "Reading the photo…");
   let bytes;
   try {
     bytes = await file.arrayBuffer();
@@ -101,16 +100,16 @@ async function take(file, name = file.name) {
   image.src = shown.photo.url;
   image.alt = `Your photo, ${name}`;
   byId("photo").querySelector("figcaption").textContent = name;
-  await ask();
+  await predict();
 }
 
-async function ask() {
+async function predict() {
   shown.request?.abort();
   const request = (shown.request = new AbortController());
   if (!model()) return loadModels();
-  clearAnswer();
-  say("asking", "Looking for faces…");
-  // A file that is no picture cannot be drawn; what is wrong with it, the server says.
+  clearPrediction();
+  say("waiting", "Looking for faces…");
+  // A file that is not an image cannot be drawn; the server reports why.
   image.decode().then(() => (byId("photo").hidden = false), () => {});
   const url = `predict?model=${encodeURIComponent(model().name)}`;
   let reply;
@@ -121,56 +120,56 @@ async function ask() {
   } catch {
     return sayLost(request);
   }
-  await image.decode().catch(() => {}); // the picture's size is needed for the boxes
+  await image.decode().catch(() => {}); // the boxes need the image's size
   if (request.signal.aborted) return; // another photo or model was chosen meanwhile
-  if (reply.ok) return showAnswer(JSON.parse(shown.text));
+  if (reply.ok) return showPrediction(JSON.parse(shown.text));
   const busy = reply.status >= 500;
-  say("error", busy ? "No answer this time" : "The server refused this file",
-    await errorOf(reply), busy ? ask : null);
+  say("error", busy ? "The prediction failed" : "This file was rejected",
+    await errorOf(reply), busy ? predict : null);
 }
 
-/** Tells a server that is gone from one that hung up on a body that is too large. */
+/** Distinguishes a stopped server from one that rejected a large body. */
 async function sayLost({ signal }) {
   const alive = !signal.aborted && (await fetch("health").then(({ ok }) => ok, () => false));
   if (signal.aborted) return;
-  if (!alive) return say("error", ...GONE, ask);
-  say("error", "The photo did not arrive",
-    "The server broke off while it was sent. It may be too large.", ask);
+  if (!alive) return say("error", ...GONE, predict);
+  say("error", "The photo could not be sent",
+    "The server closed the connection. The file may be too large.", predict);
 }
 
 async function errorOf(reply) {
   const { error } = await reply.json().catch(() => ({}));
-  return error ?? `The server answered ${reply.status}.`;
+  return error ?? `The server responded with status ${reply.status}.`;
 }
 
-function clearAnswer() {
-  byId("answer").hidden = true;
+function clearPrediction() {
+  byId("prediction").hidden = true;
   byId("boxes").replaceChildren();
-  shown.answer = null;
+  shown.prediction = null;
 }
 
-function showAnswer(answer) {
-  shown.answer = answer;
+function showPrediction(prediction) {
+  shown.prediction = prediction;
   byId("photo").hidden = false;
   offerDownload();
-  if (!answer.faces.length) return say("none", ...NO_FACE);
-  const { length } = answer.faces;
+  if (!prediction.faces.length) return say("none", ...NO_FACE);
+  const { length } = prediction.faces;
   const whole = {
-    whole_image: "No face was found; the whole picture was taken for one",
-    not_cropped: "The whole picture was taken, as the model was trained",
-  }[answer.status];
+    whole_image: "No face was found; the whole photo was used",
+    not_cropped: "The whole photo was used, as the model was trained",
+  }[prediction.status];
   say("faces", whole ?? (length === 1 ? "1 face" : `${length} faces`),
-    length === 1 ? "" : "Choose a face in the photo to see what the model says about it.");
-  byId("boxes").replaceChildren(...answer.faces.map(boxOf));
-  choose(largest(answer.faces));
+    length === 1 ? "" : "Select a face in the photo to see its predictions.");
+  byId("boxes").replaceChildren(...prediction.faces.map(boxOf));
+  choose(largest(prediction.faces));
 }
 
 const area = ({ box: [left, top, right, bottom] }) => (right - left) * (bottom - top);
 const largest = (faces) => faces.reduce((a, f, i) => (area(f) > area(faces[a]) ? i : a), 0);
 
-/** A button over a face. Boxes may reach out of the photo, buttons do not. */
+/** A button over a face, clipped to the photo. */
 function boxOf(face, index) {
-  const [height, width] = shown.answer.image_size;
+  const [height, width] = shown.prediction.image_size;
   const inside = (value, end) => (100 * Math.min(Math.max(value, 0), end)) / end;
   const [left, right] = [face.box[0], face.box[2]].map((x) => inside(x, width));
   const [top, bottom] = [face.box[1], face.box[3]].map((y) => inside(y, height));
@@ -180,41 +179,41 @@ function boxOf(face, index) {
   Object.assign(button.style, {
     left: `${left}%`, top: `${top}%`, width: `${right - left}%`, height: `${bottom - top}%`,
   });
-  button.setAttribute("aria-label", `Face ${index + 1}: ${whoIs(face)}`);
+  button.setAttribute("aria-label", `Face ${index + 1}: ${nameOf(face)}`);
   const number = document.createElement("span");
   number.textContent = index + 1;
-  if (shown.answer.faces.length > 1) button.append(number);
+  if (shown.prediction.faces.length > 1) button.append(number);
   button.onclick = () => choose(index);
   return button;
 }
 
 function choose(index) {
-  const { faces } = shown.answer;
+  const { faces } = shown.prediction;
   const face = faces[index];
   shown.face = index;
   [...byId("boxes").children].forEach((button, i) =>
     button.setAttribute("aria-pressed", i === index));
-  const words = whoIs(face).replaceAll("-", "\u2011"); // "60-100" stays on one line
+  const words = nameOf(face).replaceAll("-", "\u2011"); // "60-100" stays on one line
   byId("which").textContent = `Face ${index + 1} of ${faces.length}`;
-  byId("answer").querySelector("h2").textContent = words[0].toUpperCase() + words.slice(1);
+  byId("prediction").querySelector("h2").textContent = words[0].toUpperCase() + words.slice(1);
   byId("years").hidden = face.age_years === null;
   byId("years").textContent = `expected age ${face.age_years} years`;
   byId("doubt").hidden = face.heads_agree !== false;
-  byId("answer").querySelector(".turn").hidden = faces.length < 2;
-  const { drawn, raw } = questions(face, model());
-  byId("charts").replaceChildren(...drawn.map(chart));
+  byId("prediction").querySelector(".turn").hidden = faces.length < 2;
+  const { drawn, raw } = charts(face, model());
+  byId("charts").replaceChildren(...drawn.map(draw));
   byId("raw").hidden = !raw.length;
-  byId("raw").querySelector("div").replaceChildren(...raw.map(chart));
+  byId("raw").querySelector("div").replaceChildren(...raw.map(draw));
   drawCrop(face.crop_box);
-  byId("answer").hidden = false;
+  byId("prediction").hidden = false;
 }
 
-/** Draws what the model saw of the photo, a box of it. */
+/** Draws the part of the photo that the model saw. */
 function drawCrop([left, top, right, bottom]) {
-  const canvas = byId("answer").querySelector("canvas");
+  const canvas = byId("prediction").querySelector("canvas");
   const context = canvas.getContext("2d");
   context.clearRect(0, 0, canvas.width, canvas.height);
-  const scale = image.naturalWidth / shown.answer.image_size[1];
+  const scale = image.naturalWidth / shown.prediction.image_size[1];
   const [width, height] = [right - left, bottom - top];
   const fit = canvas.width / Math.max(width, height);
   const across = (canvas.width - width * fit) / 2;
@@ -224,7 +223,7 @@ function drawCrop([left, top, right, bottom]) {
     across, down, width * fit, height * fit);
 }
 
-/** Offers the server's very answer as a file that is called like the photo. */
+/** Offers the server's response as a file named after the photo. */
 function offerDownload() {
   const link = byId("download");
   URL.revokeObjectURL(link.href);
@@ -232,16 +231,16 @@ function offerDownload() {
   link.download = `${shown.photo.name.replace(/\.[^.]*$/, "") || "photo"}.json`;
 }
 
-// -- ways in --------------------------------------------------------------------------
+// -- inputs ---------------------------------------------------------------------------
 
-/** Takes the first file of a drop or a paste. */
+/** Predicts the first file of a drop or a paste. */
 function takeFrom(files, name) {
   if (files?.length) return take(files[0], name);
-  say("error", "That was no file",
-    "Save the picture on this device and choose it, or copy the picture itself.");
+  say("error", "That is not a file",
+    "Save the image on this device and choose it, or copy the image itself.");
 }
 
-function openWays() {
+function connectInputs() {
   byId("choose").onclick = () => byId("file").click();
   for (const id of ["file", "capture"]) {
     byId(id).onchange = ({ target }) => {
@@ -252,7 +251,7 @@ function openWays() {
   addEventListener("paste", ({ clipboardData: { files } }) => {
     if (files.length) takeFrom(files, "pasted.png");
   });
-  let depth = 0; // dragenter and dragleave come for every element on the way
+  let depth = 0; // dragenter and dragleave are sent for every element
   const dropping = (by) => main.classList.toggle("dropping", (depth += by) > 0);
   addEventListener("dragenter", () => dropping(1));
   addEventListener("dragleave", () => dropping(-1));
@@ -264,10 +263,10 @@ function openWays() {
   });
   byId("model").onchange = () => {
     describeModel();
-    if (shown.photo) ask();
+    if (shown.photo) predict();
   };
   const turn = (by) => () => {
-    const { length } = shown.answer.faces;
+    const { length } = shown.prediction.faces;
     choose((shown.face + by + length) % length);
   };
   byId("previous").onclick = turn(-1);
@@ -276,7 +275,7 @@ function openWays() {
 
 // -- camera ---------------------------------------------------------------------------
 
-/** Phones open their own camera; elsewhere a dialog does, where there is a camera. */
+/** Phones open their camera app; elsewhere a dialog opens, if there is a camera. */
 async function openCamera() {
   const take = byId("take");
   if (matchMedia("(pointer: coarse)").matches) {
@@ -300,12 +299,12 @@ async function startCamera() {
   try {
     const stream = await navigator.mediaDevices.getUserMedia({ video: { width: 1280 } });
     video.srcObject = stream;
-    if (!byId("camera").open) return stopCamera(); // closed while the browser asked
+    if (!byId("camera").open) return stopCamera(); // closed while the browser asked for permission
     await video.play();
     byId("shoot").disabled = false;
   } catch (error) {
     trouble.textContent = error.name === "NotAllowedError"
-      ? "The browser may not use the camera. Allow it in the address bar."
+      ? "The browser is not allowed to use the camera. Allow it in the address bar."
       : `The camera cannot be used: ${error.message}`;
     trouble.hidden = false;
   }
@@ -325,9 +324,9 @@ function shoot() {
 }
 
 if (["localhost", "127.0.0.1", "[::1]"].includes(location.hostname)) {
-  byId("where").textContent = "It stays on this computer: it is held in memory while it " +
-    "is answered about, and it is not stored.";
+  byId("where").textContent = "It stays on this computer. It is held in memory during the " +
+    "prediction and is not stored.";
 }
-openWays();
+connectInputs();
 openCamera();
 loadModels();

@@ -1,25 +1,25 @@
-// WebP files upright: Chromium does not turn them by their EXIF orientation, as it turns
-// JPEG and PNG files and as the server turns all three.
+// WebP files upright: Chromium ignores their EXIF orientation, which it applies to JPEG and
+// PNG files and the server applies to all three.
 
-// Orientation -> how raw pixels are turned, as (a, b, c, d) of a canvas's transform.
+// Orientation -> rotation of the raw pixels, as (a, b, c, d) of a canvas transform.
 const TURNS = {
   2: [-1, 0, 0, 1], 3: [-1, 0, 0, -1], 4: [1, 0, 0, -1],
   5: [0, 1, 1, 0], 6: [0, 1, -1, 0], 7: [0, -1, -1, 0], 8: [0, -1, 1, 0],
 };
 
-/** Returns what to draw of a file: the file itself, or the turned picture of a WebP. */
+/** Returns an upright image: the file itself, or a rotated copy of a WebP. */
 export async function upright(bytes, type) {
-  const asItIs = new Blob([bytes], { type });
+  const unchanged = new Blob([bytes], { type });
   const chunk = exifChunk(bytes);
   const turn = chunk && TURNS[orientation(bytes, chunk + 8)];
-  if (!turn) return asItIs;
-  // Without its EXIF chunk no browser turns the file, and it is not turned twice.
+  if (!turn) return unchanged;
+  // Without its EXIF chunk, no browser rotates the file a second time.
   const raw = new Uint8Array(bytes.slice(0));
   raw.set([0x20, 0x20, 0x20, 0x20], chunk);
   try {
     return await turned(await createImageBitmap(new Blob([raw], { type })), turn);
   } catch {
-    return asItIs; // damaged: the server says so
+    return unchanged; // damaged: the server reports it
   }
 }
 
@@ -28,7 +28,7 @@ function turned(bitmap, [a, b, c, d]) {
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = a ? [width, height] : [height, width];
   const context = canvas.getContext("2d");
-  // Moved back to where the canvas begins.
+  // Moved back to the origin of the canvas.
   const [right, down] = [Math.min(0, a * width) + Math.min(0, c * height),
     Math.min(0, b * width) + Math.min(0, d * height)];
   context.setTransform(a, b, c, d, -right, -down);
@@ -38,7 +38,7 @@ function turned(bitmap, [a, b, c, d]) {
 
 const wordAt = (bytes, at) => String.fromCharCode(...new Uint8Array(bytes, at, 4));
 
-/** Returns where the EXIF chunk of a WebP file begins; 0 where there is none. */
+/** Returns the start of the EXIF chunk of a WebP file, or 0 without one. */
 function exifChunk(bytes) {
   const { byteLength } = bytes;
   if (byteLength < 12 || wordAt(bytes, 0) !== "RIFF" || wordAt(bytes, 8) !== "WEBP") return 0;
@@ -51,7 +51,7 @@ function exifChunk(bytes) {
   return 0;
 }
 
-/** Returns the orientation that the EXIF block at `start` has; 1 of a damaged one. */
+/** Returns the orientation in the EXIF block at `start`; 1 if it is damaged. */
 function orientation(bytes, start) {
   const view = new DataView(bytes);
   try {
