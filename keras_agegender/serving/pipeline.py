@@ -381,7 +381,7 @@ class FacePipeline:
         if batch_size < 1:
             raise ValueError(
                 "Invalid `batch_size`. Expected a positive integer. "
-                f"Received: {batch_size}."
+                f"Received: batch_size={batch_size}."
             )
         check_frames_per_second(frames_per_second)
         self.times = PredictionTimes() if times is None else times

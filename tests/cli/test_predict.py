@@ -137,7 +137,7 @@ def test_an_interrupted_file_goes_on(run, photos, tmp_path, monkeypatch):
     partial.write_bytes(marked)
     write_picture(photos / "9.jpg")  # a file behind the others does no harm
     code, _, err = run(photos, "--out", out)
-    assert code == 0 and "3 of 6 are done already; continuing" in err
+    assert code == 0 and "3 of 6 are already done; continuing" in err
     lines = out.read_text("utf-8").splitlines()
     assert len(lines) == 6 and not partial.exists()
     assert '"unreadable!"' in lines[2]
@@ -175,7 +175,7 @@ def test_what_cannot_go_on_begins_anew(
         os.utime(photos / "1.jpg", (later, later))
     _, _, err = run(photos, "--out", out, *options)
     (line,) = [text for text in err.splitlines() if "starting over" in text]
-    assert reason in line and "done already" not in err
+    assert reason in line and "already done" not in err
     assert len(out.read_text("utf-8").splitlines()) == len(list(photos.glob("*.jpg")))
 
 

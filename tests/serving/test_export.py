@@ -88,7 +88,7 @@ def test_a_format_is_one_row(npz, linear, tmp_path, capsys):
     assert kag.Predictor(file).metadata["file"]["format"] == "npz"
     arguments = ["predict", str(file), str(tmp_path / "missing.jpg")]
     assert cli.main(arguments) == 1
-    assert "There is no photo" in capsys.readouterr().err
+    assert "Photo not found" in capsys.readouterr().err
 
 
 def test_a_wrong_file_of_a_new_format_is_not_put_in_place(

@@ -214,7 +214,7 @@ def test_wrong_names_and_files_are_said(model, tmp_path):
         archive.writestr("other", "")
     with pytest.raises(ValueError, match="has no metadata"):
         LiteRtModel(tmp_path / "b.tflite")
-    with pytest.raises(ValueError, match="no LiteRT file"):
+    with pytest.raises(ValueError, match="LiteRT file not found"):
         LiteRtModel(tmp_path / "c.tflite")
 
 
