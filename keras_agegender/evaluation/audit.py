@@ -12,38 +12,13 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from keras_agegender.datasets.duplicates import (
-    EXACT,
-    METHOD,
-    NEAR,
-    HashCache,
-    ImageHashes,
-    check_imagehash,
-    hash_images,
-    near_contents,
-)
-from keras_agegender.datasets.manifest import (
-    MANIFEST_COLUMNS,
-    CleaningReport,
-    Manifest,
-    cleaning_rows,
-    read_manifest,
-    summarize,
-    validate_manifest,
-)
-from keras_agegender.datasets.prepared import (
-    STATUS_FILE,
-    check_prepared,
-    load_prepared,
-    read_rows,
+from keras_agegender.datasets import (
+    duplicates as duplicate_images,
+    manifest as manifests,
+    prepared as prepared_data,
+    splits as face_splits,
 )
 from keras_agegender.datasets.readers import READERS, find_reader
-from keras_agegender.datasets.splits import (
-    ALL,
-    find_cohort,
-    fingerprint,
-    nearest_cohort,
-)
 from keras_agegender.files import read_regular
 from keras_agegender.labels import GENDERS, MISSING, AgeGroups
 
@@ -82,7 +57,9 @@ def source_type(data: str | Path) -> str:
     path = Path(data)
     if not path.exists():
         if path.with_name(path.name + ".partial").is_dir():
-            check_prepared(path)  # says that its preparation was not finished
+            prepared_data.check_prepared(
+                path
+            )  # says that its preparation was not finished
         raise ValueError(f"There is no file or folder {path}.")
     if (path / "dataset_info.json").exists():
         return "prepared"
@@ -103,7 +80,7 @@ def source_type(data: str | Path) -> str:
             raise ValueError(
                 f"Invalid data {path}. Expected a CSV file: {error}."
             ) from None
-        if set(MANIFEST_COLUMNS) <= set(names):
+        if set(manifests.MANIFEST_COLUMNS) <= set(names):
             return "manifest"
     return reader.name
 
@@ -122,7 +99,7 @@ def check_options(data: Any, source_type: str, options: Mapping[str, Any]) -> No
 
 
 def read_faces(
-    data: str | Path | Manifest,
+    data: str | Path | manifests.Manifest,
     splits: Mapping[str, str] | None = None,
     **options: Any,
 ) -> FaceTable:
@@ -130,14 +107,14 @@ def read_faces(
     kind = "manifest" if isinstance(data, pd.DataFrame) else source_type(data)
     shown = "The manifest" if isinstance(data, pd.DataFrame) else data
     check_options(shown, kind, options)
-    report: CleaningReport | None = None
+    report: manifests.CleaningReport | None = None
     if isinstance(data, pd.DataFrame):
-        validate_manifest(data, shared_subjects=True)
+        manifests.validate_manifest(data, shared_subjects=True)
         manifest = data
     elif kind == "prepared":
         return _read_prepared(Path(data), splits)
     elif kind == "manifest":
-        manifest = read_manifest(data, shared_subjects=True)
+        manifest = manifests.read_manifest(data, shared_subjects=True)
     else:
         reader = READERS[kind]
         manifest, report = (reader.read_as_is or reader.read)(data, **options)
@@ -156,7 +133,9 @@ def read_faces(
     )
 
 
-def _with_splits(manifest: Manifest, splits: Mapping[str, str]) -> Manifest:
+def _with_splits(
+    manifest: manifests.Manifest, splits: Mapping[str, str]
+) -> manifests.Manifest:
     """Returns a row for each face and named split that it is in."""
     own = sorted(manifest["split"].unique())
     parts = []
@@ -180,7 +159,7 @@ def _bytes_of(path: str) -> bytes | None:
 
 
 def _read_prepared(directory: Path, splits: Mapping[str, str] | None) -> FaceTable:
-    prepared = load_prepared(directory)
+    prepared = prepared_data.load_prepared(directory)
     names = dict(splits if splits is not None else prepared.splits)
     for name in names.values():
         prepared.num_faces(name)  # says which splits there are
@@ -188,7 +167,9 @@ def _read_prepared(directory: Path, splits: Mapping[str, str] | None) -> FaceTab
     wanted = {*_COLUMNS, "age_years"} - {"split"} & features
     rows: list[dict[str, Any]] = []
     for name, expression in names.items():
-        for face in read_rows(prepared, prepared.read(expression, wanted)):
+        for face in prepared_data.read_rows(
+            prepared, prepared.read(expression, wanted)
+        ):
             rows.append({"split": name} | {c: _plain(face[c]) for c in wanted})
     table = pd.DataFrame(rows)
     for column in _COLUMNS:
@@ -197,7 +178,9 @@ def _read_prepared(directory: Path, splits: Mapping[str, str] | None) -> FaceTab
 
     def images() -> Iterator[bytes]:
         for expression in names.values():
-            for face in read_rows(prepared, prepared.read(expression, {"image"})):
+            for face in prepared_data.read_rows(
+                prepared, prepared.read(expression, {"image"})
+            ):
                 yield face["image"]
 
     return FaceTable(
@@ -218,7 +201,7 @@ def _read_status(
     directory: Path, names: Mapping[str, str], own: Any
 ) -> dict[str, dict[str, int]]:
     """Returns counts by status of each split, or of those written if one is sliced."""
-    file = directory / STATUS_FILE
+    file = directory / prepared_data.STATUS_FILE
     if not file.is_file():
         return {}
     table = pd.read_csv(file, keep_default_na=False, dtype=str)
@@ -293,7 +276,7 @@ def near_pairs(
     rows: pd.DataFrame, looks: Mapping[str, bytes]
 ) -> tuple[PairCounts, pd.DataFrame]:
     """Returns the pairs of rows with different contents that look alike."""
-    edges = near_contents(looks)
+    edges = duplicate_images.near_contents(looks)
     counts = _count(rows, edges)
     numbered = pd.DataFrame(
         {"content": rows["content"].to_numpy(), "number": np.arange(len(rows))}
@@ -377,7 +360,7 @@ def audit_text(audit: Audit) -> str:
 
 
 def _no_leakage(found: Audit) -> str:
-    if set(found.fingerprints) == {ALL}:
+    if set(found.fingerprints) == {face_splits.ALL}:
         return "The data has no splits, so nothing can leak yet."
     if found.exact is None:
         return "No leakage found, but there are no images to compare."
@@ -394,7 +377,10 @@ def _cleaning(found: Audit) -> list[str]:
         f"Labels ({cleaning['source']}): {cleaning['rows_read']:,} rows read, "
         f"{cleaning['rows_kept']:,} kept"
     )
-    return [first, *_table((text, f"{n:,}") for text, n in cleaning_rows(cleaning))]
+    return [
+        first,
+        *_table((text, f"{n:,}") for text, n in manifests.cleaning_rows(cleaning)),
+    ]
 
 
 def _status(status: Mapping[str, Mapping[str, int]]) -> list[str]:
@@ -448,12 +434,18 @@ def _duplicates(found: Audit) -> list[str]:
     lines = ["Pairs of the same image:", *table.to_string().splitlines()]
     listed = found.duplicates
     across = listed[listed["split_1"] != listed["split_2"]]
-    for kind, name in ((EXACT, "same bytes"), (NEAR, "same look")):
+    for kind, name in (
+        (duplicate_images.EXACT, "same bytes"),
+        (duplicate_images.NEAR, "same look"),
+    ):
         lines += _examples(
             across[across["kind"] == kind], f"In two splits, {name}:", found
         )
     # Copies of a file within a split are common, near duplicates are not.
-    within = listed[(listed["split_1"] == listed["split_2"]) & (listed["kind"] == NEAR)]
+    within = listed[
+        (listed["split_1"] == listed["split_2"])
+        & (listed["kind"] == duplicate_images.NEAR)
+    ]
     lines += _examples(within, "In one split, same look:", found)
     return lines + _examples(listed[_disagree(listed)], "Labels differ:", found)
 
@@ -594,8 +586,8 @@ class Audit:
             "age_group_names": list(self.age_group_names),
             "num_subjects": self.num_subjects,
             "shared_subjects": self.shared_subjects,
-            EXACT: _pair_values(self.exact),
-            NEAR: _pair_values(self.near),
+            duplicate_images.EXACT: _pair_values(self.exact),
+            duplicate_images.NEAR: _pair_values(self.near),
             "duplicates": self.duplicates.to_dict("records"),
             "pictures": self.images,
             "unreadable": self.unreadable,
@@ -616,7 +608,7 @@ def _counted(count: int, what: str, of: str = "") -> str:
 
 
 def audit(
-    data: str | Path | Manifest,
+    data: str | Path | manifests.Manifest,
     *,
     splits: Mapping[str, str] | None = None,
     near_duplicates: bool = True,
@@ -654,24 +646,24 @@ def audit(
     ([], 12)
     """
     if near_duplicates:
-        check_imagehash()
+        duplicate_images.check_imagehash()
     faces = read_faces(data, splits, **options)
     hashes = _hash(faces, near_duplicates, cache, progress)
     rows = faces.rows.assign(content=hashes.contents)
     if "age_years" not in rows:
         rows["age_years"] = MISSING
     exact = near = None
-    listed = {EXACT: _NO_PAIRS, NEAR: _NO_PAIRS}
+    listed = {duplicate_images.EXACT: _NO_PAIRS, duplicate_images.NEAR: _NO_PAIRS}
     if any(hashes.contents):
-        exact, listed[EXACT] = exact_pairs(rows)
+        exact, listed[duplicate_images.EXACT] = exact_pairs(rows)
         if near_duplicates:
-            near, listed[NEAR] = near_pairs(rows, hashes.looks)
+            near, listed[duplicate_images.NEAR] = near_pairs(rows, hashes.looks)
     subjects = rows[rows["subject"] != ""].groupby("subject")["split"].unique()
     return Audit(
         data="manifest" if isinstance(data, pd.DataFrame) else str(data),
         source_type=faces.source_type,
         num_faces=len(rows),
-        counts=summarize(rows, faces.age_groups),
+        counts=manifests.summarize(rows, faces.age_groups),
         age_group_names=faces.age_groups.names,
         num_subjects=len(subjects),
         shared_subjects={s: sorted(x) for s, x in subjects.items() if len(x) > 1},
@@ -696,10 +688,14 @@ _NO_PAIRS = pd.DataFrame({"first": [], "second": [], "distance": []}, dtype="int
 
 def _hash(
     faces: FaceTable, looks: bool, cache: str | Path | None, progress: bool
-) -> ImageHashes:
-    opened = HashCache(cache, METHOD) if looks and cache is not None else None
+) -> duplicate_images.ImageHashes:
+    opened = (
+        duplicate_images.HashCache(cache, duplicate_images.METHOD)
+        if looks and cache is not None
+        else None
+    )
     try:
-        return hash_images(
+        return duplicate_images.hash_images(
             faces.images(),
             len(faces.rows),
             looks=looks,
@@ -711,7 +707,7 @@ def _hash(
             opened.close()
 
 
-def _count_images(hashes: ImageHashes, looks: bool) -> dict[str, int]:
+def _count_images(hashes: duplicate_images.ImageHashes, looks: bool) -> dict[str, int]:
     there = [content for content in hashes.contents if content]
     counts = {"there": len(there), "absent": len(hashes.contents) - len(there)}
     if looks:
@@ -752,17 +748,21 @@ def _pair_values(counts: PairCounts | None) -> dict[str, Any] | None:
 
 def _cohorts(faces: FaceTable) -> dict[str, Any]:
     rows = faces.rows
-    parts = {ALL: rows} | {str(name): part for name, part in rows.groupby("split")}
-    values = {n: fingerprint(part, faces.age_groups) for n, part in parts.items()}
-    found = {name: find_cohort(value) for name, value in values.items()}
+    parts = {face_splits.ALL: rows} | {
+        str(name): part for name, part in rows.groupby("split")
+    }
+    values = {
+        n: face_splits.fingerprint(part, faces.age_groups) for n, part in parts.items()
+    }
+    found = {name: face_splits.find_cohort(value) for name, value in values.items()}
     known = {
-        name: cohort[0] + (f", {cohort[1]}" if cohort[1] != ALL else "")
+        name: cohort[0] + (f", {cohort[1]}" if cohort[1] != face_splits.ALL else "")
         for name, cohort in found.items()
         if cohort is not None
     }
     nearest = None
     if not known and set(rows["source"]) == {"adience"}:
-        nearest = nearest_cohort(rows)
+        nearest = face_splits.nearest_cohort(rows)
     return {
         "fingerprints": values,
         "cohorts": known,

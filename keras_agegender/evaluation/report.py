@@ -16,23 +16,15 @@ import pandas as pd
 from PIL import Image
 
 from keras_agegender.datasets.prepared import PreparedDataset
-from keras_agegender.evaluation import plots
+from keras_agegender.evaluation import (
+    plots,
+    predictions as face_predictions,
+    scores as evaluation_scores,
+)
 from keras_agegender.evaluation.calibration import all_probabilities
 from keras_agegender.evaluation.evaluate import file_suffix, open_split
 from keras_agegender.evaluation.groups import group_title, scored_tasks, shown_tasks
 from keras_agegender.evaluation.occlusion import draw_occlusion, occlusion_map
-from keras_agegender.evaluation.predictions import (
-    TaskPredictions,
-    confident_mistakes,
-    read_images,
-    read_predictions,
-    task_predictions,
-    thumbnail,
-)
-from keras_agegender.evaluation.scores import (
-    UNKNOWN_FACES,
-    constant_prediction_warnings,
-)
 from keras_agegender.files import atomic_write, read_json, write_text
 from keras_agegender.labels import GENDERS, MISSING
 from keras_agegender.metrics.table import METRICS, metrics_for
@@ -151,7 +143,7 @@ def _read(
         prepared, same, split = open_split(run, data, split)
     suffix = file_suffix(run, split, checkpoint, None if same else prepared)
     metrics, predictions = check_evaluated(run, suffix, split)
-    table = read_predictions(predictions)
+    table = face_predictions.read_predictions(predictions)
     if not with_images:
         prepared, reason = None, "Images and keys of faces were left out on request."
     elif prepared is None:
@@ -174,7 +166,7 @@ def _read(
 def _context(found: _Evaluated, explain: int) -> dict[str, Any]:
     """Returns everything that the template shows; draws the figures on the way."""
     run, metrics, folder = found.run, found.metrics, found.folder
-    tasks = task_predictions(found.predictions, run.encoding())
+    tasks = face_predictions.task_predictions(found.predictions, run.encoding())
     subjects = found.predictions.get("subject")
     scores = found.tables["scores"] = score_table(metrics)
     reliability, bins = draw_reliability(tasks, subjects, metrics, folder)
@@ -186,8 +178,8 @@ def _context(found: _Evaluated, explain: int) -> dict[str, Any]:
         "title": run.recipe().title or run.recipe().name or "A run",
         "facts": run_facts(run, found.checkpoint, metrics, found.split),
         "metrics": metrics,
-        "unknown_faces": UNKNOWN_FACES,
-        "one_class": constant_prediction_warnings(metrics),
+        "unknown_faces": evaluation_scores.UNKNOWN_FACES,
+        "one_class": evaluation_scores.constant_prediction_warnings(metrics),
         "split": found.split,
         "groups": _groups(found),
         "scores": _records(scores),
@@ -245,16 +237,16 @@ def _calibration(found: _Evaluated) -> dict[str, Any]:
 
 
 def _mistakes(
-    found: _Evaluated, tasks: list[TaskPredictions], explain: int
+    found: _Evaluated, tasks: list[face_predictions.TaskPredictions], explain: int
 ) -> dict[str, Any]:
     """Returns confident mistakes in gender and age group, or else in further heads."""
     shown = [t for t in tasks if t.name in ("gender", "age_group")] or tasks[:2]
-    mistakes = confident_mistakes(shown, found.predictions.index)
+    mistakes = face_predictions.confident_mistakes(shown, found.predictions.index)
     found.tables["mistakes"] = mistakes.drop(columns="key")  # a key may name somebody
     images, maps = None, []
     if found.data is not None:
         found.tables["mistakes"] = mistakes
-        images = read_images(found.data, found.split, mistakes["key"])
+        images = face_predictions.read_images(found.data, found.split, mistakes["key"])
         if explain:
             chosen = chosen_faces(mistakes, explain)
             maps = occlusion_images(found.run, found.checkpoint, chosen, tasks, images)
@@ -437,7 +429,7 @@ def draw_groups(
 
 
 def draw_reliability(
-    tasks: Sequence[TaskPredictions],
+    tasks: Sequence[face_predictions.TaskPredictions],
     subjects: Any,
     metrics: Mapping[str, Any],
     folder: Path,
@@ -499,7 +491,7 @@ def occlusion_images(
     run: RunDirectory,
     checkpoint: str,
     mistakes: pd.DataFrame,
-    tasks: Sequence[TaskPredictions],
+    tasks: Sequence[face_predictions.TaskPredictions],
     images: Mapping[str, np.ndarray],
 ) -> list[EmbeddedImage]:
     """Returns an occlusion map for each of some rows of `confident_mistakes`."""
@@ -572,7 +564,7 @@ def mistake_cards(
             card["image"] = (
                 EmbeddedImage(GONE, f"{alt}; its image is not in the dataset")
                 if found is None
-                else embed(thumbnail(found), alt, format="jpeg")
+                else embed(face_predictions.thumbnail(found), alt, format="jpeg")
             )
         cards.setdefault(row["question"].replace("_", " "), []).append(card)
     return cards
@@ -690,7 +682,7 @@ def gap_sentences(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def confusion_tables(
-    metrics: Mapping[str, Any], tasks: Sequence[TaskPredictions]
+    metrics: Mapping[str, Any], tasks: Sequence[face_predictions.TaskPredictions]
 ) -> dict[str, pd.DataFrame]:
     """Returns faces by true (row) and predicted (column) class, for each task.
 
