@@ -377,10 +377,26 @@ def write_tfds(
             download_config=tfds.download.DownloadConfig(beam_options=beam_options)
         )
     made = Path(builder.data_dir)
+    for shard in sorted(made.glob("*.tfrecord*")):
+        _sort_features(shard)
     for file in made.iterdir():  # name/version/ is TFDS' cache layout, not ours
         os.replace(file, directory / file.name)
     made.rmdir()
     made.parent.rmdir()
+
+
+def _sort_features(shard: Path) -> None:
+    """Serializes a shard's examples again, with their features in the order of names.
+
+    Protocol buffers write a map in an order that differs from process to process. The
+    same images and labels would be other bytes, and another `data_sha256`.
+    """
+    import tensorflow as tf
+
+    with files.atomic_write(shard) as partial, tf.io.TFRecordWriter(str(partial)) as to:
+        for record in tf.data.TFRecordDataset(str(shard)).as_numpy_iterator():
+            example = tf.train.Example.FromString(record)
+            to.write(example.SerializeToString(deterministic=True))
 
 
 def _features(tfds: Any, extra: Mapping[str, str], age_groups: AgeGroups) -> Any:

@@ -65,7 +65,9 @@ def test_same_dataset_as_prepare(manifest, tmp_path, options, monkeypatch):
             assert a.keys() == b.keys()
             for name in a:
                 np.testing.assert_array_equal(a[name], b[name], err_msg=name)
-    assert load_prepared(made.directory).info == load_prepared(local.directory).info
+    beam, own = load_prepared(made.directory), load_prepared(local.directory)
+    assert beam.info == own.info
+    assert beam.data_sha256 == own.data_sha256
 
 
 @pytest.mark.slow

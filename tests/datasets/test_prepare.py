@@ -90,6 +90,18 @@ def test_nothing_but_pixels_is_changed(prepared):
         assert row["face_status"] == b"ok" and row["num_faces"] == 1
 
 
+def test_the_same_faces_are_the_same_bytes(prepared):
+    """Maps of protocol buffers have another order in each process; files must not."""
+    import tensorflow as tf
+
+    shards = sorted(prepared.glob("*.tfrecord*"))
+    assert shards
+    for shard in shards:
+        for record in tf.data.TFRecordDataset(str(shard)).as_numpy_iterator():
+            example = tf.train.Example.FromString(record)
+            assert record == example.SerializeToString(deterministic=True)
+
+
 def test_heads_are_declared(prepared):
     heads = load_prepared(prepared).extra_heads()
     assert [(h.name, h.head_type, h.num_classes) for h in heads] == [
