@@ -23,7 +23,7 @@ START_UP_LINE = re.compile(
     rb"|Skipping registering GPU devices\.\.\."
 )
 
-# What TensorFlow Datasets logs about its own code whenever a dataset is opened.
+# Messages of TensorFlow Datasets about its own code when a dataset is opened.
 DATASETS_LINE = re.compile(
     r"`FeatureConnector.dtype` is deprecated|Variant folder .* has no"
 )
@@ -32,8 +32,8 @@ DATASETS_LINE = re.compile(
 def quiet_tensorflow() -> None:
     """Sets TensorFlow's log level and suppresses its startup messages.
 
-    Does nothing if TensorFlow is imported already, or if the lines are asked for by
-    `AGEGENDER_FRAMEWORK_LOGS=1` or by TensorFlow's own `TF_CPP_MIN_LOG_LEVEL`.
+    Does nothing if TensorFlow has already been imported, or if `TF_CPP_MIN_LOG_LEVEL`
+    or `AGEGENDER_FRAMEWORK_LOGS=1` requests the messages.
     """
     if "tensorflow" in sys.modules or _lines_wanted():
         return
@@ -48,10 +48,7 @@ def _lines_wanted() -> bool:
 
 
 class _QuietImport(importlib.abc.MetaPathFinder):
-    """Imports TensorFlow with its start-up lines filtered.
-
-    TensorFlow 2.19 and later write them in C++ before any log level is read.
-    """
+    """Imports TensorFlow and filters messages from before it reads a log level."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         if name != "tensorflow":
@@ -67,7 +64,7 @@ class _QuietImport(importlib.abc.MetaPathFinder):
                         stack.enter_context(_filtered_stderr())
                     run(module)
                     if hasattr(module, "config"):
-                        # Searches for GPUs now, so that its lines are filtered too.
+                        # Searches for GPUs now, so that its messages are filtered too.
                         module.config.list_physical_devices()
 
             spec.loader.exec_module = run_quietly  # type: ignore[method-assign]
@@ -111,7 +108,7 @@ def _is_not_about_itself(record: logging.LogRecord) -> bool:
     return DATASETS_LINE.match(record.getMessage()) is None
 
 
-# A line of a log: what is done, how much of it, time so far and time to come.
+# Progress in a log file.
 LINE = "{desc}: {n_fmt} of {total_fmt} {unit}s in {elapsed}, {remaining} to go"
 
 
@@ -123,25 +120,21 @@ def progress_bar(
     shown: bool = True,
     keep: bool = True,
 ) -> Any:
-    """Returns a tqdm progress bar that updates rarely if stderr is not a terminal.
-
-    On a terminal it moves once a second; elsewhere, in a log file for instance, there
-    is no bar but a line of its own every 20 seconds.
-    """
+    """Returns a tqdm bar; if stderr is not a terminal, a line every 20 seconds."""
     from tqdm import tqdm
 
-    watched = sys.stderr.isatty()
+    is_terminal = sys.stderr.isatty()
     return tqdm(
         total=total,
         desc=f"      {description}",
         unit=unit,
         disable=not shown,
-        leave=keep and watched,
-        mininterval=1 if watched else 20,
-        delay=0 if watched else 20,
-        dynamic_ncols=watched,
-        file=sys.stderr if watched else _Lines(sys.stderr),
-        bar_format=None if watched else LINE,
+        leave=keep and is_terminal,
+        mininterval=1 if is_terminal else 20,
+        delay=0 if is_terminal else 20,
+        dynamic_ncols=is_terminal,
+        file=sys.stderr if is_terminal else _Lines(sys.stderr),
+        bar_format=None if is_terminal else LINE,
     )
 
 
@@ -152,10 +145,10 @@ class _Lines:
         self._stream = stream
 
     def write(self, text: str) -> None:
-        """Writes a line; nothing where tqdm just clears its own."""
+        """Writes a line; skips updates that only clear the bar."""
         if line := text.strip("\r\n").rstrip():
             self._stream.write(f"{line}\n")
 
     def flush(self) -> None:
-        """Writes a line; skips updates that only clear the bar."""
+        """Writes the buffered line."""
         self._stream.flush()

@@ -1,9 +1,9 @@
 """Distributed training over several devices and processes.
 
 TensorFlow trains on all GPUs of one machine (MirroredStrategy). JAX trains on all local
-devices and, where the environment says so, on several machines: `keras.distribution`
-starts the processes' network and keeps a copy of the weights on every device. Keras'
-own variables say who is who; the same command is given on every machine:
+devices and, if the environment variables request it, on several machines:
+`keras.distribution` connects the processes and keeps a copy of the weights on every
+device. Run the same command on every machine, with Keras' own variables:
 
     export KERAS_BACKEND=jax
     export KERAS_DISTRIBUTION_JOB_ADDRESSES=10.0.0.1:12345   # the first machine
@@ -12,7 +12,8 @@ own variables say who is who; the same command is given on every machine:
     agegender train 14 --data data/adience_prepared --run runs/14
 
 Every process decodes its own share of every batch. The first one writes the run
-directory, which all must see. Where one of them fails, all stop and say which.
+directory, which all processes must be able to read. If one fails, all stop with a
+message that names it.
 """
 
 from __future__ import annotations
@@ -35,15 +36,12 @@ if TYPE_CHECKING:
 
 COUNT_VARIABLE = "KERAS_DISTRIBUTION_NUM_PROCESSES"
 FAILURE_KEY = "keras_agegender/failure"
-PATIENCE = 10.0  # seconds that a failed process waits for the others to hear of it
-GRACE = 3.0  # seconds that the first process, whom JAX needs, outlives a failed one
+PATIENCE = 10.0  # seconds that a failed process waits for the others to read of it
+GRACE = 3.0  # seconds that the first process, which JAX needs, outlives a failed one
 
 
 def initialize_processes() -> None:
-    """Initializes multi-process training if the environment variables request it.
-
-    Call it before anything touches a device.
-    """
+    """Initializes multi-process training, before any device is used, if requested."""
     count = os.environ.get(COUNT_VARIABLE, "1")
     if count in ("", "1"):
         return
@@ -69,7 +67,7 @@ def process_index() -> int:
 
 
 def process_count() -> int:
-    """Returns how many processes train together."""
+    """Returns the number of processes that train together."""
     jax = _jax()
     return 1 if jax is None else jax.process_count()
 
@@ -86,9 +84,8 @@ def wait_for_all(name: str) -> None:
 def abort_all_on_error() -> Iterator[None]:
     """Context in which the failure of one process ends all processes.
 
-    An error in one of them is raised there. In all others a line on stderr names that
-    process and its error, and they end with exit code 1, wherever they are: a process
-    that waits in a barrier or a collective operation cannot raise anything.
+    The others print which process failed and why, and exit with code 1: a process that
+    waits in a barrier or a collective operation cannot raise anything.
     """
     store = _key_value_store()
     if store is None:
@@ -100,7 +97,7 @@ def abort_all_on_error() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if heard.is_set():  # a consequence of the other's failure
+        if heard.is_set():  # a consequence of another process' failure
             watcher.join()
         _tell(store, error)
         raise
@@ -113,7 +110,7 @@ def _key_value_store() -> Any:
     """Returns JAX's distributed key-value store; `None` for a single process."""
     if process_count() == 1:
         return None
-    from jax._src import distributed  # there is no public way to it
+    from jax._src import distributed  # JAX has no public access to it
 
     return distributed.global_state.client
 
@@ -123,7 +120,7 @@ def _watch(store: Any, done: threading.Event, heard: threading.Event) -> None:
     while not done.is_set():
         try:
             text = store.blocking_key_value_get(FAILURE_KEY, 500)
-        except Exception:  # nobody has failed within half a second
+        except Exception:  # no failure within half a second
             time.sleep(0.1)
             continue
         index, _, reason = text.partition(" ")
@@ -142,10 +139,10 @@ def _tell(store: Any, error: BaseException) -> None:
     """Reports this process' failure to the others and waits until they have read it."""
     reason = one_line(error, 500)
     text = f"{process_index()} {type(error).__name__}: {reason}"
-    # JAX says goodbye to all processes at exit, and aborts where they do not answer.
+    # At exit JAX contacts all processes, and aborts if one does not respond.
     atexit.register(_leave)
     end = time.monotonic() + PATIENCE
-    with contextlib.suppress(Exception):  # another one has failed before, or is gone
+    with contextlib.suppress(Exception):  # another process failed before, or exited
         store.key_value_set(FAILURE_KEY, text)
         for index in range(process_count()):
             if index != process_index():
@@ -163,7 +160,7 @@ def _leave() -> None:
 
 @contextlib.contextmanager
 def model_scope() -> Iterator[None]:
-    """The scope to build a model in, and on JAX to fit it in, for all devices."""
+    """Scope to build a model in, and on JAX to fit it in, for all devices."""
     import keras
 
     if keras.backend.backend() == "tensorflow":
@@ -175,7 +172,7 @@ def model_scope() -> Iterator[None]:
         with strategy.scope():
             yield
     elif num_shards() > 1:
-        # Batches are cut by `make_train_dataset`, not by Keras.
+        # `make_train_dataset` shards the batches, not Keras.
         parallel = keras.distribution.DataParallel(
             devices=keras.distribution.list_devices(), auto_shard_dataset=False
         )
@@ -186,7 +183,7 @@ def model_scope() -> Iterator[None]:
 
 
 def num_shards() -> int:
-    """Returns into how many parts a batch is cut: the devices of JAX, else 1."""
+    """Returns the number of shards of a batch: JAX devices, otherwise 1."""
     jax = _jax()
     return 1 if jax is None else len(jax.devices())
 
@@ -195,8 +192,8 @@ def num_shards() -> int:
 def no_distribution() -> Iterator[None]:
     """Disables the distribution for work that a single process does.
 
-    When Keras saves a model, it creates an optimizer variable. Under a distribution all
-    processes must create it together, so a process that saves alone would wait forever.
+    Keras creates an optimizer variable when it saves a model; under a distribution it
+    would wait for all processes.
     """
     import keras
 
@@ -214,11 +211,8 @@ def no_distribution() -> Iterator[None]:
 class LocalPrediction:
     """Predicts on this process' first device, even if the model is distributed.
 
-    Keras' `predict` under a distribution gives arrays that no process sees whole, and
-    takes just batches that can be cut.
-
-    Args:
-        model: A functional model with a dict of outputs.
+    Under a distribution, Keras' `predict` returns incomplete arrays in each process and
+    requires batches that can be sharded.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -228,10 +222,10 @@ class LocalPrediction:
     def predict(self, images: Any) -> Mapping[str, np.ndarray]:
         """Returns the model's outputs for batches of images."""
         import jax
-        import keras
 
         weights = [
-            [_local(v) for v in variables]
+            # Copies on the first device of this process.
+            [variable.value.addressable_data(0) for variable in variables]
             for variables in (
                 self.model.trainable_variables,
                 self.model.non_trainable_variables,
@@ -241,24 +235,13 @@ class LocalPrediction:
             self._call = jax.jit(
                 lambda t, n, x: self.model.stateless_call(t, n, x, training=False)[0]
             )
-        before = keras.distribution.distribution()
-        keras.distribution.set_distribution(None)
-        try:
-            parts = [
-                self._call(*weights, batch) for batch in images.as_numpy_iterator()
-            ]
-        finally:
-            keras.distribution.set_distribution(before)
+        with no_distribution():
+            parts = [self._call(*weights, x) for x in images.as_numpy_iterator()]
         return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
-def _local(variable: keras.Variable) -> Any:
-    """Returns a variable's copy on the first device of this process."""
-    return variable.value.addressable_data(0)
-
-
 def _jax() -> Any:
-    """Returns JAX if it is Keras' backend, which imports it; else `None`."""
+    """Returns JAX if it is Keras' backend, which imports it, else `None`."""
     if "jax" not in sys.modules:
         return None
     import keras

@@ -11,7 +11,7 @@ import platform
 import re
 import shutil
 import uuid
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -23,17 +23,11 @@ from filelock import FileLock, Timeout
 from keras_agegender.errors import one_line
 
 PACKAGES = (
-    "keras-agegender",
-    "keras",
-    "tensorflow",
-    "jax",
-    "numpy",
-    "mtcnn",
+    *("keras-agegender", "keras", "tensorflow", "jax", "numpy", "mtcnn"),
     "tensorflow-datasets",
 )
 # TensorFlow's errors about a full or read-only disk.
 DISK_ERRORS = {"ResourceExhaustedError", "PermissionDeniedError"}
-BLOCK_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
@@ -55,7 +49,7 @@ def atomic_write(file: Path, *, durable: bool = True) -> Iterator[Path]:
     except BaseException as error:
         partial.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno and not error.filename:
-            error.filename = str(file)  # a full disk: which file found no room
+            error.filename = str(file)  # on a full disk, for the message
         raise
 
 
@@ -109,7 +103,7 @@ def read_regular(file: str | Path) -> bytes:
     """Reads a regular file; pipes and devices are an error, as they may never end."""
     path = Path(file)
     if not path.is_file() and not path.is_dir() and path.exists():
-        raise OSError(errno.EINVAL, "a pipe or a device, not a file", str(file))
+        raise OSError(errno.EINVAL, "is a pipe or a device, not a file", str(file))
     return path.read_bytes()
 
 
@@ -123,27 +117,27 @@ def write_json(file: Path, content: Any) -> None:
     write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(file: Path, remedy: str = "Put it back, or remove it.") -> Any:
+def read_json(file: Path, remedy: str = "Restore it, or remove it.") -> Any:
     """Reads a JSON file; `remedy` is part of the error about a damaged one."""
     if file.exists() and not file.is_file():  # a pipe may block
-        raise ValueError(f"{file} is no regular file. {remedy}")
+        raise ValueError(f"{file} is not a regular file. {remedy}")
     try:
         return json.loads(file.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is damaged ({error}). {remedy}") from None
 
 
-# Before a pattern of names: Windows opens a device under these, whatever its ending.
+# Before a pattern of names: Windows opens devices by these names, with any suffix.
 # Source: https://learn.microsoft.com/windows/win32/fileio/naming-a-file
 RESERVED_NAMES_PATTERN = r"(?!(?i:con|prn|aux|nul|(?:com|lpt)[\d¹²³])(?:[. ]|\Z))"
 RESERVED_NAMES_TEXT = (
-    "no device of Windows ('con', 'prn', 'aux', 'nul', 'com1', 'lpt1' …)"
+    "not a device name of Windows ('con', 'prn', 'aux', 'nul', 'com1', 'lpt1' …)"
 )
-# Letters and digits of any script, and what is harmless between them.
+# Letters and digits of any script, and harmless characters between them.
 FILE_NAME = re.compile(RESERVED_NAMES_PATTERN + r"[^\W_][\w .+()-]{0,99}(?<![. ])")
 FILE_NAME_RULE = (
     "a name of at most 100 letters, digits, spaces and '_', '.', '+', '-', '(' or ')' "
-    f"that begins with a letter or digit, ends with no space or '.', and is "
+    "that starts with a letter or digit, does not end with a space or '.', and is "
     f"{RESERVED_NAMES_TEXT}"
 )
 
@@ -181,20 +175,17 @@ def check_output_dir(
         return True
     if directory.is_dir() and any(e.name not in besides for e in directory.iterdir()):
         raise ValueError(
-            f"{directory} is not empty and contains no {what}, so it is left alone "
-            f"(--overwrite replaces {what}s, nothing else). Choose another directory."
+            f"{directory} is not empty and contains no {what}. --overwrite only "
+            f"replaces existing {what}s. Choose another directory."
         )
     return False
 
 
 def replace_directory(new: Path, directory: Path) -> None:
-    """Moves a finished folder to its final name, replacing an older one.
-
-    The older folder is moved aside first and removed last, so that one complete
-    folder always exists, and never an incomplete one under the final name.
-    """
+    """Moves a finished folder to its final name, replacing an older one."""
+    # Moved aside first and removed last, so that a complete folder always exists.
     aside = directory.with_name(directory.name + ".replaced")
-    if os.path.lexists(aside):  # the user's, or of a killed process
+    if os.path.lexists(aside):  # the user's folder, or left by a killed process
         aside = aside.with_suffix(f".replaced-{uuid.uuid4().hex[:8]}")
     if directory.exists():
         os.replace(directory, aside)
@@ -209,12 +200,19 @@ def replace_directory(new: Path, directory: Path) -> None:
 
 def file_hash(file: Path) -> str:
     """Returns the SHA-256 of a file's content."""
-    return _hash([file], with_names=False)
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def directory_hash(directory: Path, pattern: str = "*.tfrecord*") -> str:
     """Returns a SHA-256 over names and contents of files in a folder, recursively."""
-    return _hash(sorted(directory.rglob(pattern)), with_names=True)
+    digest = hashlib.sha256()
+    for file in sorted(directory.rglob(pattern)):
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def versions() -> dict[str, str]:
@@ -229,17 +227,6 @@ def versions() -> dict[str, str]:
 def now() -> str:
     """Returns the time in UTC to the second, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _hash(files: Iterable[Path], with_names: bool) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        if with_names:
-            digest.update(file.name.encode())
-        with file.open("rb") as stream:
-            while block := stream.read(BLOCK_BYTES):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def sync_to_disk(file: Path) -> None:
@@ -344,8 +331,8 @@ def _verify_file(file: Path) -> Verification:
     expected = _sidecar_digest(file)
     if expected is None:
         raise ValueError(
-            f"{file} has no checksum. Expected {file.name}{SIDECAR} beside it, as "
-            "`agegender export` writes it, and `sha256sum`."
+            f"{file} has no checksum. Expected a checksum file {file.name}{SIDECAR} "
+            "next to it, as written by `agegender export` or `sha256sum`."
         )
     received = file_hash(file)
     differences = [Difference(file.name, f"SHA-256 {expected}", received)]
@@ -353,12 +340,12 @@ def _verify_file(file: Path) -> Verification:
 
 
 def check_file(file: Path) -> None:
-    """Raises a `ValueError` if a file differs from the checksum beside it, if any."""
+    """Checks that a file matches the checksum file next to it, if there is one."""
     if _sidecar_digest(file) is not None:
         for difference in _verify_file(file).differences:
             raise ValueError(
                 f"{file} is damaged. {difference}. Export it again (--overwrite), or "
-                f"remove {file.name}{SIDECAR} if the file is another one on purpose."
+                f"remove {file.name}{SIDECAR} if you replaced the file intentionally."
             )
 
 
@@ -373,24 +360,21 @@ def write_sidecar(file: Path) -> None:
 
 
 def _sidecar_digest(file: Path) -> str | None:
-    """Returns the checksum beside a file; `None` where there is none."""
+    """Returns the checksum of the checksum file next to a file, or `None`."""
     beside = sidecar(file)
     if not beside.is_file():
         return None
     found = LINE.fullmatch(beside.read_text("utf-8", errors="replace").rstrip("\r\n"))
     if found is None or found["name"] != file.name:
         raise ValueError(
-            f"{beside} is damaged, or of another file. Expected a SHA-256, two spaces "
-            f"and {file.name!r}. Remove it, or write it anew with `sha256sum`."
+            f"{beside} is damaged or belongs to another file. Expected a SHA-256, two "
+            f"spaces and {file.name!r}. Remove it, or recreate it with `sha256sum`."
         )
     return found["digest"]
 
 
 def check_sizes(directory: Path, remedy: str, besides: Collection[str] = ()) -> None:
-    """Checks that files exist and have the recorded sizes.
-
-    A folder without checksums passes: other tools write such folders too.
-    """
+    """Checks that files exist and have the recorded sizes, if checksums exist."""
     if not (directory / CHECKSUMS_FILE).is_file():
         return
     for name, (size, _) in _read(directory)[0].items():
@@ -422,11 +406,11 @@ def write_checksums(directory: Path, names: Collection[str] | None = None) -> No
 
 
 def _read(directory: Path) -> tuple[dict[str, tuple[int, str]], bool]:
-    """Returns name -> (size, SHA-256), and whether other files are differences."""
+    """Returns name -> (size, SHA-256), and whether other files count as differences."""
     file = directory / CHECKSUMS_FILE
     if not file.is_file():
         raise ValueError(
-            f"{directory} contains no {CHECKSUMS_FILE}. Expected a prepared dataset, "
+            f"{CHECKSUMS_FILE} is missing in {directory}. Expected a prepared dataset, "
             "an export, a finished run, or an ONNX or LiteRT file."
         )
     content: Any = read_json(file)
@@ -440,7 +424,7 @@ def _read(directory: Path) -> tuple[dict[str, tuple[int, str]], bool]:
         return files, content.get("complete", True) is not False
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"{file} contains no checksums of this library ({type(error).__name__}: "
+            f"{file} is not a checksum file of this library ({type(error).__name__}: "
             f"{error}). Expected 'algorithm' sha256 and 'files'."
         ) from None
 

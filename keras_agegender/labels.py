@@ -53,12 +53,12 @@ class AgeGroups:
         if len(bounds) < 2 or not ascending or not apart or not possible:
             raise ValueError(
                 "Invalid `bounds` of age groups (--age-groups). Expected at least two "
-                f"groups (youngest, oldest) in years from 0 to {MAX_AGE}, ascending "
-                f"and without overlap. Received: bounds={bounds}."
+                f"(youngest, oldest) pairs of years in [0, {MAX_AGE}], ascending and "
+                f"not overlapping. Received: bounds={bounds}."
             )
         if len(names) != len(bounds) or len(set(names)) != len(names):
             raise ValueError(
-                f"Invalid `names` of age groups. Expected {len(bounds)} different "
+                f"Invalid `names` of age groups. Expected {len(bounds)} distinct "
                 f"names. Received: names={names}."
             )
 
@@ -74,20 +74,13 @@ class AgeGroups:
         return tuple((low + high) / 2 for low, high in self.bounds)
 
     def from_years(self, years: float, unmapped_ages: str = "drop") -> int:
-        """Returns the id of the group that contains an age.
+        """Returns the id of the group that contains an age in completed years.
 
         Args:
-            years: Age in completed years, 0 to 130; a fraction counts for the whole
-                year.
-            unmapped_ages: Result for an age between two groups: `MISSING` for `"drop"`
+            years: Age in [0, 130]; fractions of a year are ignored.
+            unmapped_ages: Treatment of an age between two groups: -1 for `"drop"`
                 (default; readers skip the face) and `"mask"` (readers keep it), the
-                nearer group for `"nearest"`, the younger of two equally near.
-
-        Returns:
-            Id in [0, num_groups), or -1.
-
-        Raises:
-            ValueError: If the age or the option is impossible.
+                nearer group, or the younger of two equally near, for `"nearest"`.
         """
         check_unmapped_ages(unmapped_ages)
         if not 0 <= years <= MAX_AGE:
@@ -137,7 +130,7 @@ class AgeGroups:
 
 
 def _whole_years(pair: Any) -> tuple[int, int]:
-    """Returns bounds as two ints; raises ValueError for anything else."""
+    """Returns bounds as two ints."""
     years = tuple(pair) if isinstance(pair, Sequence) else ()
     numbers = all(isinstance(year, (int, float)) for year in years)
     if len(years) != 2 or not numbers or years != tuple(map(int, years)):
@@ -149,7 +142,7 @@ def _whole_years(pair: Any) -> tuple[int, int]:
 
 
 def check_unmapped_ages(unmapped_ages: str) -> None:
-    """Raises ValueError for an invalid option."""
+    """Checks an `unmapped_ages` option: the treatment of ages between two groups."""
     if unmapped_ages not in UNMAPPED_AGES:
         raise ValueError(
             f"Invalid `unmapped_ages`. Expected one of {UNMAPPED_AGES}. "

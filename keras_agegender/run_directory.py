@@ -9,22 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from keras_agegender import files
+from keras_agegender.encodings.encoding import Encoding, Head
 from keras_agegender.faces.preprocessing import Preprocessing
-from keras_agegender.files import (
-    check_output_dir,
-    exclusive_lock,
-    file_hash,
-    read_json,
-    write_json,
-)
 
 if TYPE_CHECKING:
     from keras_agegender.encodings.calibration import Calibration
-    from keras_agegender.encodings.encoding import Encoding
     from keras_agegender.recipes.schema import Recipe
 
-
-ANEW = "Put it back, or train anew (--overwrite)."
+REMEDY = "Restore it, or train again (--overwrite)."
 
 
 @dataclass(frozen=True)
@@ -70,19 +63,19 @@ class RunDirectory:
         """Returns `epoch` (from 0), `monitor`, `mode` and `value` of a checkpoint.
 
         Args:
-            which: `"best"`, or the name of a model that the recipe keeps.
+            which: `"best"`, or the name of a checkpoint of the recipe.
 
         Raises:
-            ValueError: If the run has no such record; `"last"` was not chosen by a
-                metric and has none.
+            ValueError: If the run has no such record; `"last"` has none, as no metric
+                selects it.
         """
         file = self.model_file(which).with_suffix(".json")
         if which == "last" or not file.is_file():
             raise ValueError(
-                f"The run in {self.path} has no record of a model named {which!r} "
+                f"The run in {self.path} has no record of a checkpoint named {which!r} "
                 f"({file.name})."
             )
-        return read_json(file)
+        return files.read_json(file)
 
     @property
     def best_epoch(self) -> int | None:
@@ -95,12 +88,12 @@ class RunDirectory:
         """Returns a description of a checkpoint and how it was selected.
 
         Args:
-            which: `"best"`, `"last"`, or the name of a model that the recipe keeps.
+            which: `"best"`, `"last"`, or the name of a checkpoint of the recipe.
 
         Returns:
             `recipe`, `seed`, `trained_on` and `selected_on` (split expressions: the
             folds), `epoch` (counted from 1), and `monitor` and `value`, the metric that
-            chose it; `None` of what is not written down.
+            selected it; `None` where unknown.
         """
         info, chosen = self.info(), {}
         if self.model_file(which).with_suffix(".json").is_file() and which != "last":
@@ -124,7 +117,7 @@ class RunDirectory:
 
     @property
     def identity(self) -> str | None:
-        """Identity of the experiment; `None` before the run began."""
+        """Identity of the experiment; `None` before the run has started."""
         return self.info().get("identity")
 
     @property
@@ -134,7 +127,7 @@ class RunDirectory:
 
     def terms(self) -> dict[str, str]:
         """Returns `license` and `limits` of the weights; empty without terms.json."""
-        return read_json(self.terms_file) if self.terms_file.is_file() else {}
+        return files.read_json(self.terms_file) if self.terms_file.is_file() else {}
 
     @property
     def terms_file(self) -> Path:
@@ -151,26 +144,24 @@ class RunDirectory:
         """Returns the run in an existing folder.
 
         Raises:
-            ValueError: If the folder is no run, or not a finished one.
+            ValueError: If the folder is not a run, or has no checkpoint yet.
         """
         run = cls(Path(path))
         if not run.recipe_file.is_file():
             raise ValueError(
-                f"{path} is not a run directory: it holds no recipe.toml. "
-                "Make one with `agegender train`."
+                f"{path} is not a run directory: recipe.toml is missing. Create one "
+                "with `agegender train`."
             )
         if not run.best_model.is_file():
-            raise ValueError(f"The run in {path} has no model yet (best.keras).")
+            raise ValueError(
+                f"The run in {path} has no checkpoint yet: best.keras is missing."
+            )
         return run
 
     def check_folder(self) -> None:
-        """Checks that the folder can hold a run or already holds one.
-
-        Raises:
-            ValueError: If it is a file, or a folder of other things.
-        """
-        # What a process left that was killed at once is nothing.
-        check_output_dir(self.path, "run.json", "run", besides=(".lock",))
+        """Checks that the folder can hold a run or already holds one."""
+        # A process that was killed at once leaves only a lock file.
+        files.check_output_dir(self.path, "run.json", "run", besides=(".lock",))
 
     def has_trained(self) -> bool:
         """Returns whether at least one epoch was trained, pretraining included."""
@@ -186,31 +177,25 @@ class RunDirectory:
         from keras_agegender.recipes.loading import load_recipe
 
         if not self.recipe_file.read_text("utf-8").strip():
-            raise ValueError(f"{self.recipe_file} is empty. {ANEW}")
+            raise ValueError(f"{self.recipe_file} is empty. {REMEDY}")
         return load_recipe(self.recipe_file)
 
     def info(self) -> dict[str, Any]:
         """Returns the content of run.json; empty before the run has started."""
         file = self.path / "run.json"
-        return read_json(file, ANEW) if file.is_file() else {}
+        return files.read_json(file, REMEDY) if file.is_file() else {}
 
     def update_info(self, **changes: Any) -> None:
-        """Writes a file atomically."""
-        write_json(self.path / "run.json", {**self.info(), **changes})
+        """Changes entries of run.json."""
+        files.write_json(self.path / "run.json", {**self.info(), **changes})
 
     def pixels(self) -> Preprocessing | None:
-        """Returns what was done to the pixels, as written down when it was trained.
-
-        `None` where the dataset was not made by `prepare`.
-        """
+        """Returns the preprocessing recorded at training time, or `None` if unknown."""
         values = self.info().get("pixels")
         return Preprocessing.from_dict(values) if values else None
 
     def encoding(self) -> Encoding:
         """Returns the encoding with its extra heads and loss weights."""
-        from keras_agegender.encodings.encoding import Encoding
-        from keras_agegender.encodings.head import Head
-
         info = self.info()
         if "encoding" in info:
             return Encoding.from_dict(info["encoding"])
@@ -221,20 +206,19 @@ class RunDirectory:
         """Returns the calibration of the best model; `None` before `calibrate`.
 
         Raises:
-            ValueError: If it was fitted on another model than the one there now.
+            ValueError: If it was fitted for another model.
         """
         from keras_agegender.encodings.calibration import Calibration
 
         if not self.calibration_file.is_file():
             return None
-        remedy = "Remove it, or calibrate again (agegender calibrate)."
-        values = read_json(self.calibration_file, remedy)
+        remedy = "Remove it, or calibrate again (`agegender calibrate`)."
+        values = files.read_json(self.calibration_file, remedy)
         found = Calibration.from_dict(values)
-        if found.fitted_on.get("model_sha256") != file_hash(self.best_model):
+        if found.fitted_on.get("model_sha256") != files.file_hash(self.best_model):
             raise ValueError(
-                f"The calibration in {self.path} belongs to another model: best.keras "
-                "was written since. Calibrate again (agegender calibrate), or remove "
-                f"{self.calibration_file.name}."
+                f"{self.calibration_file} was fitted for another model: best.keras is "
+                f"newer. {remedy}"
             )
         return found
 
@@ -248,56 +232,42 @@ class RunDirectory:
 
         path = self.model_file(which)
         if not path.is_file():
-            files = sorted(file.stem for file in self.path.glob("[!.]*.keras"))
+            found = sorted(file.stem for file in self.path.glob("[!.]*.keras"))
             raise ValueError(
-                f"The run in {self.path} has no model named {which!r}. Models: "
-                f"{[name.removeprefix('best_') for name in files]}."
+                f"The run in {self.path} has no checkpoint named {which!r}. "
+                f"Checkpoints: {[name.removeprefix('best_') for name in found]}."
             )
         return load_model(path)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from writing into the folder.
-
-        Raises:
-            ValueError: If another process does so already.
-        """
+        """Keeps other processes from writing into the folder."""
         refusal = f"Another process trains in {self.path}. Choose another directory."
-        with exclusive_lock(self.path / ".lock", refusal):
+        with files.exclusive_lock(self.path / ".lock", refusal):
             yield
 
     def check_space(self, num_bytes: int) -> None:
-        """Checks that the folder is writable and has enough free space.
-
-        Raises:
-            ValueError: If the disk has less room than that.
-            OSError: If the folder cannot be written.
-        """
+        """Checks that the folder is writable and has enough free space."""
         probe = self.path / ".probe"
         probe.write_bytes(bytes(4096))
         probe.unlink()
         free = shutil.disk_usage(self.path).free
         if free < num_bytes:
             raise ValueError(
-                f"There is too little room in {self.path}: {free / 1e6:.0f} MB are "
-                f"free, this run needs about {num_bytes / 1e6:.0f} MB."
+                f"Not enough disk space in {self.path}. Expected about "
+                f"{num_bytes / 1e6:.0f} MB. Available: {free / 1e6:.0f} MB."
             )
 
 
 class Checkpoint(NamedTuple):
-    """A trained model and the run that it belongs to.
-
-    Attributes:
-        file: The `.keras` file.
-        run: The run that it lies in; `None` for a file of its own.
-    """
+    """The `.keras` file of a trained model and its run; `None` outside of a run."""
 
     file: Path
     run: RunDirectory | None
 
     @property
     def is_best(self) -> bool:
-        """Whether it is the run's best, which has the calibration and metrics.json."""
+        """Whether it is the run's best one, which calibration and metrics refer to."""
         return self.run is not None and self.file.name == self.run.best_model.name
 
 
@@ -312,6 +282,6 @@ def find_checkpoint(model: RunDirectory | str | Path) -> Checkpoint:
         run = RunDirectory.open(path)
         return Checkpoint(run.best_model, run)
     if not path.is_file():
-        raise ValueError(f"There is no model file {path}.")
+        raise ValueError(f"Model file not found: {path}.")
     run = RunDirectory(path.parent)
     return Checkpoint(path, run if run.recipe_file.is_file() else None)

@@ -50,7 +50,7 @@ INPUT = "tests/datasets/test_pipeline.py"
 MUTANTS = [
     # The sixteen that an earlier version of the tests let pass together.
     Mutant("loss normalization removed", "training/compile.py",
-           "if not recipe.training.normalize_loss:", "if True:", FIT),
+           "if recipe.training.normalize_loss:", "if False:", FIT),
     Mutant("class weights do not reach batches", "training/fit.py",
            "if recipe.training.class_weights is not None:", "if False:", FIT),
     Mutant("AgeLossLogger unweighted", "callbacks/decoded_metrics.py",
@@ -153,7 +153,7 @@ MUTANTS = [
            "ops.cumprod(super().at_least(head, outputs), axis=-1)",
            "super().at_least(head, outputs)", ENCODING),
     Mutant("class weights of gender dropped", "encodings/encoding.py",
-           "if column in asked", 'if column == "age_group"', ENCODING),
+           "if column in columns\n", 'if column == "age_group"\n', ENCODING),
     Mutant("unknown labels count", "encodings/encoding.py",
            "known_targets(head, ~np.isnan(raw))", "known_targets(head, np.isnan(raw) < 2)",
            ENCODING),

@@ -161,7 +161,7 @@ def test_hashes(tmp_path):
 
 
 def test_a_file_longer_than_a_block_is_hashed_to_its_end(tmp_path):
-    content = bytes(files.BLOCK_BYTES) + b"end"
+    content = bytes(1 << 20) + b"end"
     (tmp_path / "long").write_bytes(content)
     assert files.file_hash(tmp_path / "long") == hashlib.sha256(content).hexdigest()
 

@@ -15,7 +15,7 @@ EPSILON = 1e-7  # Keras' own; a loss of 0 is replaced by it.
 
 METHODS = ("dwa", "uncertainty")
 
-UNKNOWN = -1.0  # in place of a loss that is not known yet
+UNKNOWN = -1.0  # in place of an unknown loss
 
 
 def dynamic_weight_average(
@@ -38,10 +38,9 @@ def dynamic_weight_average(
 def uncertainty_weights(losses: Any, temperature: float | None = None) -> np.ndarray:
     """Returns weights that make losses of any scale count the same. Shape (K,).
 
-    Kendall et al. weigh a loss by the inverse of the output's uncertainty, which is
-    learned. Kirchdorfer et al. solve for it: the best uncertainty is the loss itself,
-    so the weight is `1 / L_k` (their UW-O). With a temperature it is
-    `K softmax((1 / L) / T)_k` (their UW-SO, here times K for a mean of 1).
+    Kendall et al. learn an uncertainty for each output, whose inverse weights the loss.
+    Kirchdorfer et al. solve for it: the weight is `1 / L_k` (their UW-O), and with a
+    temperature `K softmax((1 / L) / T)_k` (their UW-SO, here times K for a mean of 1).
 
     >>> uncertainty_weights([0.5, 4.0])
     array([2.  , 0.25])
@@ -83,10 +82,10 @@ class LossWeightBalancer(loss_weights.LossWeightCallback):
 
     Weights are logged, saved and resumed like those of `LossWeightScheduler`, together
     with the losses that they are computed from. In a second `fit` of the same model,
-    the same callback continues; a new one starts over. Put callbacks that save, such as
-    `BackupAndRestore`, behind it in the list. It sets its outputs' weights at the
-    beginning of every epoch (or after every step), so give a scheduler beside it other
-    outputs; if both set a weight at the same time, the later one in the list wins.
+    the same callback continues; a new one starts over. Place callbacks that save, such
+    as `BackupAndRestore`, after it in the list. It sets its outputs' weights at the
+    beginning of every epoch (or after every step). Give schedulers in the same `fit`
+    other outputs; if two set a weight at the same time, the later one in the list wins.
 
     `val_loss` changes with the weights: let callbacks monitor a metric of an output.
 
@@ -139,7 +138,7 @@ class LossWeightBalancer(loss_weights.LossWeightCallback):
             or len(outputs) < 2
         ):
             raise ValueError(
-                "Invalid `outputs`. Expected two or more different names. Received: "
+                "Invalid `outputs`. Expected two or more distinct names. Received: "
                 f"{outputs!r}."
             )
         if temperature is not None and not 0 < temperature < float("inf"):
@@ -161,9 +160,8 @@ class LossWeightBalancer(loss_weights.LossWeightCallback):
         self.outputs = None if outputs is None else tuple(outputs)
         self.temperature = temperature
         self.by = by
-        if momentum is None:
-            momentum = 0.9 if by == "step" else 0.0
-        self.momentum = momentum
+        default = 0.9 if by == "step" else 0.0
+        self.momentum = default if momentum is None else momentum
         self.base_weights = loss_weights.checked_weights(
             base_weights or {}, "in `base_weights`"
         )
@@ -187,7 +185,7 @@ class LossWeightBalancer(loss_weights.LossWeightCallback):
         names = self._names
         if len(names) < 2:
             raise ValueError(
-                "Balancing needs two or more outputs with a loss. Received a model "
+                "Balancing requires two or more outputs with a loss. Received a model "
                 f"with {sorted(self._state.loss_weights)}."
             )
         loss_weights.check_names(self.base_weights, dict.fromkeys(names))
@@ -205,9 +203,9 @@ class LossWeightBalancer(loss_weights.LossWeightCallback):
         saved = int(_numpy(self._num_epochs))
         if self._state.restored and self.by == "epoch" and saved != epoch:
             raise ValueError(
-                "The backup lacks the losses of its last epoch. Put the callback that "
-                f"saves behind LossWeightBalancer. Expected epoch {epoch}. Received: "
-                f"{saved}."
+                "The losses of the last epoch are missing in the backup. Place the "
+                "callback that saves after LossWeightBalancer. Expected epoch "
+                f"{epoch}. Received: {saved}."
             )
         self._balance(f"epoch {epoch}")
 
@@ -244,7 +242,7 @@ class LossWeightBalancer(loss_weights.LossWeightCallback):
             return
         if (added < 0).any():
             raise ValueError(
-                "Balancing needs losses that are not negative. Received: "
+                "Balancing requires non-negative losses. Received: "
                 f"{dict(zip(self._names, losses, strict=True))}."
             )
         latest = _numpy(self._losses)[0]
@@ -255,14 +253,12 @@ class LossWeightBalancer(loss_weights.LossWeightCallback):
     def _balance(self, when: str) -> None:
         latest, earlier = _numpy(self._losses)
         needed = latest if self.method == "uncertainty" else earlier
-        weights = np.ones(len(latest))
-        if (needed != UNKNOWN).all():
-            if self.method == "uncertainty":
-                weights = uncertainty_weights(latest, self.temperature)
-            else:
-                weights = dynamic_weight_average(
-                    latest, earlier, self.temperature or 2.0
-                )
+        if (needed == UNKNOWN).any():
+            weights = np.ones(len(latest))
+        elif self.method == "uncertainty":
+            weights = uncertainty_weights(latest, self.temperature)
+        else:
+            weights = dynamic_weight_average(latest, earlier, self.temperature or 2.0)
         balanced = {
             name: float(weight) * self.base_weights.get(name, 1.0)
             for name, weight in zip(self._names, weights, strict=True)

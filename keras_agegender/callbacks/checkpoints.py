@@ -17,12 +17,12 @@ from keras_agegender.distribution import no_distribution
 class BestModelCheckpoint(keras.callbacks.ModelCheckpoint):
     """Saves the model of the epoch with the best value of a metric.
 
-    Keras' `ModelCheckpoint`, which also works in one of several processes that train
-    together, replaces the file in one step, and writes a record beside it: `best.json`
-    beside `best.keras`, with `epoch` (from 0), `monitor`, `mode` and `value`.
+    In addition to Keras' `ModelCheckpoint`, it works in distributed training, replaces
+    the file atomically, and writes a record next to it: `best.json` for `best.keras`,
+    with `epoch` (from 0), `monitor`, `mode` and `value`.
 
     Args:
-        filepath: The model's file, `"best.keras"` for instance.
+        filepath: The model's file, such as `"best.keras"`.
         monitor: Name of a logged metric.
         mode: `"min"` if a lower value is better, `"max"` if a higher one is.
 
@@ -40,7 +40,7 @@ class BestModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self.mode = mode
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Saves the model and its record if it is better than before."""
+        """Saves the model and its record if the metric has improved."""
         before: Any = self.best
         file = Path(self.filepath)
         partial = file.with_name(f".{file.stem}.{os.getpid()}.partial{file.suffix}")
@@ -61,34 +61,18 @@ class BestModelCheckpoint(keras.callbacks.ModelCheckpoint):
                 "mode": self.mode,
                 "value": float(self.best),
             }
-            files.write_json(record_file(self.filepath), record)
-
-
-def record_file(model_file: str | Path) -> Path:
-    """Returns the file of the record that `BestModelCheckpoint` writes beside a model.
-
-    Example:
-    >>> record_file("run/best.keras").name
-    'best.json'
-    """
-    return Path(model_file).with_suffix(".json")
+            files.write_json(file.with_suffix(".json"), record)
 
 
 class AveragedWeights(keras.callbacks.Callback):
     """Evaluates and saves the moving average of the weights.
 
-    For a model compiled with an optimizer of `use_ema=True`. The average is in the
-    model from the beginning of the validation to the end of the epoch, so that metrics
-    and checkpoints are of it; training continues with the weights themselves, exactly
-    as they were. Put it first, and the callback of `restore_at_epoch_end` after those
-    that evaluate or save. Batch normalization keeps its own moving statistics.
+    For an optimizer with `use_ema=True`. The model has the averaged weights from the
+    beginning of validation to the end of the epoch, for metrics and checkpoints. Place
+    it first, and `restore_at_epoch_end()` after the callbacks that evaluate or save.
 
     `keras.callbacks.SwapEMAWeights` swaps by adding and subtracting, which rounds on
     TensorFlow, and loses the weights at the end of the last epoch.
-
-    Example:
-    >>> average = AveragedWeights()
-    >>> callbacks = [average, best, average.restore_at_epoch_end()]  # doctest: +SKIP
     """
 
     def __init__(self) -> None:
@@ -96,17 +80,16 @@ class AveragedWeights(keras.callbacks.Callback):
         self._swapped = False
 
     def on_test_begin(self, logs: dict | None = None) -> None:
-        """Puts the average into the model."""
+        """Swaps in the average."""
         if not self._swapped:
             self._swap()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Puts the average into the model, where nothing was validated."""
-        if not self._swapped:
-            self._swap()
+        """Swaps in the average if there was no validation."""
+        self.on_test_begin()
 
     def restore_at_epoch_end(self) -> keras.callbacks.Callback:
-        """Returns a callback that puts the weights back."""
+        """Returns a callback that restores the weights."""
         return keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: self._swap())
 
     def _swap(self) -> None:
@@ -127,7 +110,7 @@ class AveragedWeights(keras.callbacks.Callback):
 STATE_FILE = "state.json"
 STATE_KEYS = {"epoch", "weights", "sha256", "stopped", "random", "callbacks"}
 
-# What each kind of callback counts from epoch to epoch.
+# Attributes in which callbacks count from epoch to epoch.
 COUNTERS: dict[type, tuple[str, ...]] = {
     keras.callbacks.EarlyStopping: ("wait", "best", "best_epoch"),
     keras.callbacks.ModelCheckpoint: ("best",),
@@ -138,16 +121,15 @@ COUNTERS: dict[type, tuple[str, ...]] = {
 class RunBackup(keras.callbacks.Callback):
     """Saves the training state after every epoch, to resume from it.
 
-    Put it last: it saves what the callbacks before it have counted, and restores that
-    when training starts again. Weights, the optimizer's state, loss weights and the
-    random state of layers are restored with the model. Pass `first_epoch` to `fit` as
-    `initial_epoch`.
+    Place it last: it saves and restores the counters of the callbacks before it, with
+    weights, optimizer state, loss weights and the random state of layers. Pass
+    `first_epoch` to `fit` as `initial_epoch`.
 
     Args:
         directory: Folder for the state.
-        callbacks: The callbacks before it in the same `fit`, in the same order each
-            time.
-        writes: Whether this process writes; one of several does. Defaults to `True`.
+        callbacks: The callbacks before it in the same `fit`, always in the same order.
+        writes: Whether this process writes; only one of several may. Defaults to
+            `True`.
 
     Example:
     >>> backup = RunBackup("backup", callbacks)  # doctest: +SKIP
@@ -180,11 +162,13 @@ class RunBackup(keras.callbacks.Callback):
             )
         weights = self.directory / str(state["weights"])
         if weights.parent != self.directory or not weights.is_file():
-            raise ValueError(f"{file} names {weights}, which is not there. {remedy}")
+            raise ValueError(
+                f"{file} refers to {weights}, which does not exist. {remedy}"
+            )
         if files.file_hash(weights) != state["sha256"]:
             raise ValueError(
-                f"{weights} is damaged: its checksum is not that in {STATE_FILE}. "
-                f"{remedy}"
+                f"{weights} is damaged: its checksum differs from that in "
+                f"{STATE_FILE}. {remedy}"
             )
         return state
 
@@ -209,11 +193,10 @@ class RunBackup(keras.callbacks.Callback):
                 setattr(callback, attribute, value)
 
     def restore(self, model: keras.Model) -> None:
-        """Gives a compiled model the saved weights, optimizer and random state."""
-        optimizer = model.optimizer
-        if not optimizer.built:
+        """Restores weights, optimizer and random state of a compiled model."""
+        if not model.optimizer.built:
             # An unbuilt optimizer silently ignores saved state, so build it first.
-            optimizer.build(model.trainable_variables)
+            model.optimizer.build(model.trainable_variables)
         model.load_weights(self.directory / self._state["weights"])
         for variable, value in zip(
             _random_state(model), self._state["random"], strict=True
@@ -229,7 +212,7 @@ class RunBackup(keras.callbacks.Callback):
         partial = self.directory / "partial.weights.h5"
         with no_distribution():
             self.model.save_weights(partial)
-        # The state is synced too, and must not refer to lost weights.
+        # The state is flushed too, and must not refer to lost weights.
         files.sync_to_disk(partial)
         os.replace(partial, weights)
         self._state = {
@@ -268,7 +251,7 @@ def _counters(callback: keras.callbacks.Callback) -> tuple[str, ...]:
 
 
 def _random_state(model: keras.Model) -> list[keras.Variable]:
-    """Returns the seeds of dropout and augmentation, which weight files leave out."""
+    """Returns the seeds of random layers, which weights files do not contain."""
     weights = {id(weight) for weight in model.weights}
     return [v for v in model.variables if id(v) not in weights]
 

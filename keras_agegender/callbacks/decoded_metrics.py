@@ -26,23 +26,17 @@ def labelled_losses(
 ) -> dict[str, float]:
     """Returns a compiled model's losses, averaged over the labeled faces only.
 
-    Keras weights the loss of a batch by its number of faces, labeled or not, so that a
-    batch without labels counts as a loss of 0.
-
-    The keys are `<output>_loss` and, for models without regularizers, `loss`, the sum
-    with the current loss weights. Empty if a column is missing or the losses have
-    another reduction than those of `encoding.losses()`.
+    Keras weights the loss of a batch by its number of faces, labeled or not. Empty if a
+    column is missing or the losses are not those of `encoding.losses()`; without `loss`
+    for models with regularizers.
     """
     losses = model.loss if isinstance(model.loss, Mapping) else {}
-    if not set(encoding.columns) <= set(labels):
+    given = [losses.get(name) for name in encoding.output_names]
+    reductions = {getattr(loss, "reduction", None) for loss in given}
+    if not set(encoding.columns) <= set(labels) or reductions != {REDUCTION}:
         return {}
-    if any(
-        getattr(losses.get(name), "reduction", None) != REDUCTION
-        for name in encoding.output_names
-    ):
-        return {}
-    given = (labels.get("age_group", -1), labels.get("gender", -1), labels)
-    targets, weights = encoding.encode(*given), encoding.sample_weights(*given)
+    columns = (labels.get("age_group", -1), labels.get("gender", -1), labels)
+    targets, weights = encoding.encode(*columns), encoding.sample_weights(*columns)
     found = {
         name: _mean_loss(losses[name], targets[name], outputs[name], weights[name])
         for name in encoding.output_names
@@ -55,7 +49,7 @@ def labelled_losses(
 
 
 def _mean_loss(loss: Any, target: Any, output: Any, weight: np.ndarray) -> float:
-    # `call`, since the loss itself divides by the number of replicas of a strategy.
+    # `call`: the loss itself divides by the number of replicas of a strategy.
     values = loss.call(
         ops.convert_to_tensor(target, dtype="float32"),
         ops.convert_to_tensor(output, dtype="float32"),
@@ -83,8 +77,8 @@ class DecodedAccuracy(keras.callbacks.Callback):
     `encoding.losses()` and labels for all of the encoding's columns; `val_loss` of a
     model with regularizers stays as it is.
 
-    Put it before callbacks that monitor these metrics. Metrics without labels or heads
-    are not logged. `DecodedMetrics` logs all other metrics of `evaluate` as well.
+    Place it before callbacks that monitor these metrics. Metrics without labels or
+    heads are not logged. `DecodedMetrics` also logs all other metrics of `evaluate`.
 
     Args:
         dataset: Batches of validation data in the order of `labels`; the first element
@@ -160,20 +154,9 @@ def decoded_accuracies(
 
 
 class AgeLossLogger(keras.callbacks.Callback):
-    """Logs `val_age_loss` of encodings with several age heads.
+    """Logs `val_age_loss`: the mean of the age outputs' losses by their loss weights.
 
-    It is the mean of the age heads' losses, weighted by their loss weights, to select
-    checkpoints by. Put it before callbacks that monitor it.
-
-    Args:
-        loss_weights: Age head -> weight; at least one is above 0.
-
-    Example:
-    >>> total = AgeLossLogger({"age1": 1.0, "age2": 3.0})
-    >>> logs = {"val_age1_loss": 0.5, "val_age2_loss": 0.1}
-    >>> total.on_epoch_end(0, logs)
-    >>> round(logs["val_age_loss"], 6)
-    0.2
+    Place it before callbacks that monitor it.
     """
 
     def __init__(self, loss_weights: Mapping[str, float]) -> None:

@@ -12,7 +12,7 @@ import keras
 from keras_agegender.console import progress_bar
 from keras_agegender.encodings.encoding import LOSS_WEIGHT_SUFFIX
 
-# What `EpochLogger` shows of the logs, where it is there: key -> label.
+# Logged metric -> label.
 SHOWN = {
     "loss": "loss",
     "val_loss": "val_loss",
@@ -20,25 +20,21 @@ SHOWN = {
     "val_age_accuracy": "val age",
 }
 
-
-# A loss weight is reported once it moved by more than this share since the last time.
-SMALL_CHANGE = 0.049
-
-# So many changed loss weights are listed; of more, the lowest and the highest.
-MOST_WEIGHTS = 3
+SMALL_CHANGE = 0.049  # share by which a loss weight changes before it is shown again
+MOST_WEIGHTS = 3  # maximum number of changed loss weights that are listed
 
 
 class EpochLogger(keras.callbacks.Callback):
     """Prints one line per epoch, after one about changed loss weights.
 
-    Keras' own line names two figures for each output, about twenty for nine outputs.
-    All of them are in history.csv. On a terminal, a bar shows the steps of the running
-    epoch. A loss weight is shown when it has moved by 5 % or more since it was last
-    shown; of more than three, the lowest and the highest. Put it behind the callbacks
-    whose figures it shows.
+    Keras' own line has two metrics for each output; all of them are in history.csv. On
+    a terminal, a bar shows the steps of the running epoch. A loss weight is shown when
+    it has changed by 5 % or more since it was last shown; of more than three changed
+    ones, the lowest and the highest are shown. Place it after the callbacks whose
+    metrics it shows.
 
     Args:
-        report: Takes each line. Defaults to `print`.
+        report: Function that takes each line. Defaults to `print`.
 
     Example:
     >>> model.fit(ds, verbose=0, callbacks=[EpochLogger()])  # doctest: +SKIP
@@ -75,10 +71,10 @@ class EpochLogger(keras.callbacks.Callback):
         seconds = time.monotonic() - self._began
         parts = [f"epoch {epoch + 1:>2}/{self.params['epochs']} {seconds:4.0f} s"]
         shown = {key: label for key, label in SHOWN.items() if key in logs}
-        if len(shown) < 3:  # heads of the user's own
+        if len(shown) < 3:  # custom heads
             shown |= {k: k for k in logs if k.startswith("val_") and "_loss" not in k}
         parts += [f"{label} {float(logs[key]):.3f}" for key, label in shown.items()]
-        self._report_weights(logs)  # first: they were in force in this epoch
+        self._report_weights(logs)  # first: this epoch used them
         self.report("   ".join(parts))
 
     def _report_weights(self, logs: Mapping[str, Any]) -> None:
@@ -88,7 +84,11 @@ class EpochLogger(keras.callbacks.Callback):
             if key.endswith(LOSS_WEIGHT_SUFFIX)
         }
         before = {name: self._weights.get(name, w) for name, w in weights.items()}
-        changed = [n for n, w in weights.items() if _differs(before[n], w)]
+        changed = [
+            name
+            for name, old in before.items()
+            if abs(weights[name] - old) > SMALL_CHANGE * abs(old)
+        ]
         if len(changed) > MOST_WEIGHTS:
             ordered = sorted(changed, key=lambda name: weights[name])
             low, high = (f"{n} {weights[n]:.3g}" for n in (ordered[0], ordered[-1]))
@@ -96,9 +96,5 @@ class EpochLogger(keras.callbacks.Callback):
         elif changed:
             texts = (f"{n} {before[n]:.3g} -> {weights[n]:.3g}" for n in changed)
             self.report(f"  loss weights: {', '.join(texts)}")
-        # What was not reported is compared with the weight reported last.
+        # Others are compared with the weight that was reported last.
         self._weights = before | {name: weights[name] for name in changed}
-
-
-def _differs(before: float, now: float) -> bool:
-    return abs(now - before) > SMALL_CHANGE * abs(before)

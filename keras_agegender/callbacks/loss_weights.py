@@ -3,7 +3,7 @@
 Keras has no public way to change a loss weight inside a compiled train step: `compile`
 copies the weights, a second `compile` resets metrics and retraces the step, and an
 overridden `compute_loss` sees only the weighted sum. `LossWeightState` therefore uses
-these private attributes of Keras, and nothing else in this package does:
+these private attributes of Keras, which no other module uses:
 
 - `Model._compile_loss`, with its `_user_loss`, `_user_loss_weights` and `_flat_losses`:
   the losses and weights that the step computes.
@@ -37,12 +37,6 @@ class LossWeightState(keras.metrics.Metric):
     It belongs to the compiled loss, so it is saved and restored with the model and a
     new `compile` discards it. As a metric of the model it is part of the training state
     on JAX, and reports `<output>_loss_weight` in training but not in evaluation.
-
-    Args:
-        model: A compiled model.
-
-    Raises:
-        ValueError: If the model is not compiled with a loss.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -127,17 +121,14 @@ class LossWeightState(keras.metrics.Metric):
         keys = [key for several in found.values() for key in several]
         if len(keys) != len(set(keys)):
             raise ValueError(
-                "Balancing needs outputs with different names in the logs. Let the "
-                "model return a dict, and compile it with a dict of losses. Received: "
+                "Balancing requires outputs with distinct names in the logs. Return a "
+                "dict from the model and compile it with a dict of losses. Received: "
                 f"{sorted(keys)}."
             )
         return found
 
     def loss_totals(self) -> dict[str, np.ndarray]:
-        """Returns output name -> sums and counts of its unweighted losses this epoch.
-
-        Shape (num_losses, 2) each. On JAX, call `sync_model` first.
-        """
+        """Returns output name -> sums and counts of its losses; on JAX, sync first."""
         found: dict[str, list[Any]] = {name: [] for name in self.loss_weights}
         means = self.compile_loss().metrics
         for (_, name), mean in zip(self.named_losses(), means, strict=True):
@@ -150,10 +141,9 @@ class LossWeightState(keras.metrics.Metric):
         """Does nothing: a batch does not change loss weights."""
 
     def reset_state(self) -> None:
-        """Ends reporting, as Keras calls this before every evaluation and epoch.
+        """Ends reporting: Keras calls this before every evaluation and epoch.
 
-        A later `fit` without the callbacks that attached the state detaches it: the
-        `fit` that they were passed to was interrupted.
+        The first one of a later `fit` detaches a state that an interrupted `fit` left.
         """
         self.reporting = False
         self.used = True
@@ -252,13 +242,13 @@ def _compiled_weights(model: keras.Model) -> tuple[Any, dict[str, float]]:
     """Returns the structure of the compiled losses' names, and the weight of each."""
     if not getattr(model, "compiled", False):
         raise ValueError(
-            "Changing loss weights needs a compiled model. Call compile()."
+            "Changing loss weights requires a compiled model. Call compile()."
         )
     compile_loss = getattr(model, "_compile_loss", None)
     if compile_loss is None or not hasattr(compile_loss, "_user_loss_weights"):
         raise ValueError(
-            "Changing loss weights needs a model compiled with `loss=`, and Keras 3.12 "
-            f"or later of major version 3. Received: {model.name!r} under Keras "
+            "Changing loss weights requires a model compiled with `loss=` and Keras 3, "
+            f"version 3.12 or later. Received: {model.name!r} with Keras "
             f"{keras.__version__}."
         )
     losses = compile_loss._user_loss
@@ -287,11 +277,7 @@ def _output_names(model: keras.Model) -> list[str]:
 def name_losses(losses: Any, output_names: Sequence[str]) -> Any:
     """Returns the structure of `losses` with the output's name at every loss.
 
-    A key of a dict is a name; keys of nested dicts are joined by `/`. Several losses of
-    one output share its name. `None` stays: that output has no loss.
-
-    >>> name_losses(["mse", None, "mse"], ["a", "b", "c"])
-    ['a', None, 'c']
+    Keys of nested dicts are joined by `/`. Outputs without a loss stay `None`.
     """
     if isinstance(losses, Mapping):
         return {key: _named(value, str(key)) for key, value in losses.items()}
@@ -302,7 +288,7 @@ def name_losses(losses: Any, output_names: Sequence[str]) -> Any:
         names *= len(losses)
     if len(names) != len(losses):
         raise ValueError(
-            f"Invalid `loss` of the model. Expected one loss for each of the outputs "
+            "Invalid `loss` of the model. Expected one loss for each of the outputs "
             f"{names}. Received: {len(losses)} losses."
         )
     return [_named(loss, name) for loss, name in zip(losses, names, strict=True)]
@@ -319,11 +305,7 @@ def _named(losses: Any, name: str) -> Any:
 
 
 def pack_weights(names: Any, weights: Mapping[str, Any]) -> Any:
-    """Returns the structure of `names` with each name's weight; 1.0 without a loss.
-
-    >>> pack_weights(["a", None], {"a": 2.0})
-    [2.0, 1.0]
-    """
+    """Returns the structure of `names` with each name's weight; 1.0 without a loss."""
     if isinstance(names, Mapping):
         return {key: pack_weights(value, weights) for key, value in names.items()}
     if isinstance(names, list):
@@ -332,11 +314,7 @@ def pack_weights(names: Any, weights: Mapping[str, Any]) -> Any:
 
 
 def flatten_weights(names: Any, weights: Any) -> dict[str, float]:
-    """Returns name -> weight from the `loss_weights` of `compile`; 1.0 by default.
-
-    >>> flatten_weights({"a": "a", "b": "b"}, {"b": 3})
-    {'a': 1.0, 'b': 3.0}
-    """
+    """Returns name -> weight from the `loss_weights` of `compile`; 1.0 by default."""
     found: dict[str, float] = {}
     for name, weight in _pairs(names, weights):
         if found.setdefault(name, weight) != weight:
@@ -433,17 +411,17 @@ class LossWeightCallback(keras.callbacks.Callback):
         if not self._state.compile_loss().built:
             name = self._state.model().name
             raise ValueError(
-                f"Loss weights have no effect on model {name!r}: its own `train_step` "
-                "or `compute_loss` does not use the loss given to compile()."
+                f"Loss weights have no effect on model {name!r}: its `train_step` or "
+                "`compute_loss` does not use the loss passed to compile()."
             )
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        """Leaves an ordinary model, compiled with the weights now in force."""
+        """Detaches the weights; the model stays compiled with those in force."""
         detach_state(self.model, self._state)
 
 
 def checked_weights(weights: Any, where: str) -> dict[str, float]:
-    """Returns output name -> weight as floats, if they are finite and not negative."""
+    """Returns output name -> weight as floats, after checking them."""
     if not isinstance(weights, Mapping):
         raise ValueError(
             f"Invalid loss weights {where}. Expected a dict {{output: weight}}. "
@@ -456,8 +434,8 @@ def checked_weights(weights: Any, where: str) -> dict[str, float]:
             valid = False
         if not valid:
             raise ValueError(
-                f"Invalid loss weight of {name!r} {where}. Expected a finite number "
-                f"that is not negative. Received: {weight!r}."
+                f"Invalid loss weight of {name!r} {where}. Expected a finite, "
+                f"non-negative number. Received: {weight!r}."
             )
     return {name: float(weight) for name, weight in weights.items()}
 
@@ -467,8 +445,8 @@ def check_names(names: Any, outputs: Mapping[str, Any]) -> None:
     unknown = sorted(set(names) - set(outputs))
     if unknown:
         raise ValueError(
-            f"Invalid loss weights. The model has no trained output named {unknown}. "
-            f"Outputs: {sorted(outputs)}."
+            f"Invalid loss weights. The model has no output with a loss named "
+            f"{unknown}. Outputs: {sorted(outputs)}."
         )
 
 
@@ -478,29 +456,29 @@ Schedule = Mapping[int, Weights] | Callable[[int, dict[str, float]], Weights | N
 class LossWeightScheduler(LossWeightCallback):
     """Changes the loss weights of a compiled model during `fit`.
 
-    Compile the model in the ordinary way, with or without floats in `loss_weights`.
-    Nothing is compiled again, and the optimizer keeps its state. The weights in force
-    are logged as `<output>_loss_weight`: in `history`, in the progress line, in
-    TensorBoard. They survive `BackupAndRestore` and are saved with the model. After
-    `fit`, even an interrupted one, they stay in force until the next `compile`.
+    Compile the model as usual, with or without floats in `loss_weights`. The model is
+    not compiled again, and the optimizer keeps its state. The weights in force are
+    logged as `<output>_loss_weight`: in `history`, in the progress line, in
+    TensorBoard. `BackupAndRestore` restores them, and they are saved with the model.
+    After `fit`, even an interrupted one, they stay in force until the next `compile`.
 
     It works on functional, `Sequential` and subclassed models. Outputs have the names
     of the dict that the model returns or its losses are given in, otherwise the names
     of the output layers. The outputs of a subclassed model that returns a list are
     `output_0`, `output_1` …, and a single unnamed output is `output`.
 
-    `val_loss` is weighted too, so it jumps when weights change: let callbacks monitor
-    a head's own metric or loss. With `steps_per_execution` above 1, steps are counted
-    and weights changed between executions. Several callbacks that change weights may be
-    used together: if two set the same weight at the same time, the later one in the
-    list wins. Put callbacks that save, such as `BackupAndRestore`, behind them.
+    `val_loss` changes with the weights: let callbacks monitor a metric or loss of an
+    output. With `steps_per_execution` above 1, weights change between executions.
+    Several callbacks that change weights can be used together: if two set the same
+    weight at the same time, the later one in the list wins. Place callbacks that save,
+    such as `BackupAndRestore`, after them.
 
     Args:
         schedule: Either a dict, epoch (or step) -> {output: weight}, each entry in
             force from that epoch on; or a callable `(index, weights) -> weights`,
             called at the beginning of every epoch (or step) with the weights in force,
             which returns those to change, or `None`. Epochs and steps count from 0.
-            Weights are floats that are not negative.
+            Weights are non-negative floats.
         by: `"epoch"` or `"step"`. Steps are the optimizer's iterations, counted across
             epochs and restarts. Defaults to `"epoch"`.
         verbose: 1 prints a line at every change. Defaults to 0.
@@ -543,20 +521,19 @@ class LossWeightScheduler(LossWeightCallback):
     ) -> LossWeightScheduler:
         """Returns a scheduler that changes weights once, when a metric is good enough.
 
-        The metric is checked after every epoch. The new weights hold from the next
-        epoch to the end.
+        The metric is checked after every epoch, and the weights change in the next one.
 
         Args:
-            monitor: Name of a logged metric, `"val_gender_accuracy"` for instance.
+            monitor: Name of a logged metric, such as `"val_gender_accuracy"`.
             above: Threshold; the weights change once the metric is at least this.
             below: Threshold; the weights change once the metric is at most this. Pass
                 exactly one of `above` and `below`.
-            set: Output name -> weight from then on.
-            start: Output name -> weight before; `None` keeps the compiled weights.
+            set: Output name -> new weight.
+            start: Output name -> weight before; by default the compiled weights.
             verbose: 1 prints a line at the change. Defaults to 0.
 
         Raises:
-            ValueError: If not exactly one threshold is given.
+            ValueError: If both or neither threshold are passed.
 
         Example:
         >>> lower = LossWeightScheduler.when(
@@ -600,10 +577,7 @@ class LossWeightScheduler(LossWeightCallback):
             self._advance(self._first_step + batch)
 
     def _advance(self, index: int) -> None:
-        """Applies the entries since the last call, at the start of `fit` all passed.
-
-        Where a checkpoint restored the weights in force, those passed are in them.
-        """
+        """Applies the entries since the last call, or since a restored checkpoint."""
         when = f"{self.by} {index}"
         if callable(self.schedule):
             self.change(self.schedule(index, self.loss_weights) or {}, when)
@@ -642,8 +616,8 @@ class _ThresholdScheduler(LossWeightScheduler):
             return
         if self.monitor not in logs:
             raise ValueError(
-                f"Invalid `monitor`. There is no metric {self.monitor!r} in the logs "
-                f"of epoch {epoch}. Logged: {sorted(logs)}."
+                f"Invalid `monitor`. The metric {self.monitor!r} was not logged in "
+                f"epoch {epoch}. Logged: {sorted(logs)}."
             )
         if self.low <= float(logs[self.monitor]) <= self.high:
             self._fired.assign(1.0)
@@ -660,7 +634,7 @@ def _checked_schedule(schedule: Any) -> dict[int, dict[str, float]]:
     for index, weights in schedule.items():
         if not isinstance(index, int) or isinstance(index, bool) or index < 0:
             raise ValueError(
-                "Invalid `schedule`. Expected integers from 0 on as keys. "
+                "Invalid `schedule`. Expected non-negative integers as keys. "
                 f"Received: {index!r}."
             )
         checked[index] = checked_weights(weights, f"at {index}")

@@ -1,1 +1,1 @@
-"""The `agegender` command: one file per verb."""
+"""The `agegender` command."""

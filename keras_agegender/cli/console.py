@@ -21,23 +21,22 @@ RESUMES = "run the same command to resume"
 
 
 def share_cores() -> None:
-    """Gives each operation of TensorFlow a quarter of the cores, at least one.
+    """Limits each operation of TensorFlow to a quarter of the cores, for predicting.
 
-    For commands that predict: reading, detecting, cropping and the network run side by
-    side, and operations on single faces are too small to be worth distributing.
-    TF_NUM_INTRAOP_THREADS takes precedence.
+    Reading, detecting, cropping and the network run in parallel, and operations on
+    single faces are too small for many threads.
     """
     import tensorflow as tf
 
-    if "TF_NUM_INTRAOP_THREADS" in os.environ:
+    if "TF_NUM_INTRAOP_THREADS" in os.environ:  # takes precedence
         return
-    with contextlib.suppress(RuntimeError):  # TensorFlow is at work already
+    with contextlib.suppress(RuntimeError):  # TensorFlow has started already
         threads = max(1, (os.cpu_count() or 1) // 4)
         tf.config.threading.set_intra_op_parallelism_threads(threads)
 
 
 def until_closed(work: Callable[[], int]) -> int:
-    """Runs a program until its output pipe is closed, as by `agegender … | head`."""
+    """Runs a program; a closed output pipe (`| head`) ends it silently."""
     if sys.stdout is None:  # closed from the start, as by `>&-`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
@@ -63,17 +62,15 @@ def exit_code(
     logging.getLogger("absl").setLevel(logging.ERROR)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        # Warnings of this library, and none of the frameworks below it.
+        # Warnings of this library, not of the frameworks.
         warnings.simplefilter("ignore")
         warnings.filterwarnings(
             "always", category=UserWarning, module="keras_agegender"
         )
-        warnings.showwarning = _print_warning
+        warnings.showwarning = lambda message, *_, **__: print(
+            f"warning: {one_line(message)}", file=sys.stderr
+        )
         return until_closed(lambda: _exit_code(work, program, wrong_input, interrupted))
-
-
-def _print_warning(message: Any, *_: Any, **__: Any) -> None:
-    print(f"warning: {one_line(message)}", file=sys.stderr)
 
 
 def _exit_code(
@@ -95,7 +92,7 @@ def _exit_code(
         elif not isinstance(error, (ValueError, OSError, ImportError)):
             text = (
                 f"unexpected {type(error).__name__}: {text[:300]} "
-                "(AGEGENDER_TRACEBACK=1 shows where)"
+                "(AGEGENDER_TRACEBACK=1 shows the traceback)"
             )
         print(f"{program}: {text}", file=sys.stderr)
         return wrong_input
@@ -108,8 +105,8 @@ def read_splits(texts: Sequence[str]) -> dict[str, str]:
         name, equals, expression = text.partition("=")
         if not equals or name not in ("train", "validation", "test"):
             raise ValueError(
-                "Invalid --split. Expected train=…, validation=… or test=…, for "
-                f"instance test=fold_4. Received: {text!r}."
+                "Invalid --split. Expected train=…, validation=… or test=…, such as "
+                f"test=fold_4. Received: {text!r}."
             )
         splits[name] = expression
     return splits
@@ -122,7 +119,7 @@ def say(text: str) -> None:
 
 
 def add_verb(verbs: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
-    """Adds a verb whose arguments are passed to `run`."""
+    """Adds a command whose arguments are passed to `run`."""
     verb = verbs.add_parser(name, help=text, description=text)
     verb.set_defaults(run=run)
     return verb
@@ -130,13 +127,19 @@ def add_verb(verbs: Any, name: str, run: Any, text: str) -> argparse.ArgumentPar
 
 def add_set_option(verb: argparse.ArgumentParser) -> None:
     """Adds `--set KEY=VALUE`."""
+    text = (
+        "override a recipe setting, e.g. training.epochs=3; an empty value unsets it; "
+        "pretraining.KEY=VALUE applies to the pretraining recipe"
+    )
     verb.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="replace a setting of the recipe, for instance training.epochs=3; no "
-        "value unsets it; pretraining.KEY=VALUE applies to the pretraining recipe only",
+        "--set", action="append", default=[], metavar="KEY=VALUE", help=text
+    )
+
+
+def add_split_option(verb: argparse.ArgumentParser, text: str) -> None:
+    """Adds `--split NAME=EXPRESSION`."""
+    verb.add_argument(
+        "--split", action="append", default=[], metavar="NAME=EXPRESSION", help=text
     )
 
 
@@ -146,7 +149,7 @@ MAX_SEED = 2**32 - 1  # of NumPy's global generator, which Keras seeds too
 def whole_number(
     expected: str, least: int, most: int | None = None
 ) -> Callable[[str], int]:
-    """Returns the `type=` of an option that takes whole numbers of a range."""
+    """Returns the `type=` of an integer option with a range."""
 
     def read(text: str) -> int:
         try:
@@ -161,7 +164,7 @@ def whole_number(
 
 
 def number(expected: str, accepts: Callable[[float], bool]) -> Callable[[str], float]:
-    """Returns the `type=` of an option that takes numbers; NaN is none."""
+    """Returns the `type=` of a number option; rejects NaN."""
 
     def read(text: str) -> float:
         try:
@@ -175,13 +178,9 @@ def number(expected: str, accepts: Callable[[float], bool]) -> Callable[[str], f
     return read
 
 
-seed = whole_number(f"a whole number from 0 to {MAX_SEED}", 0, MAX_SEED)
-pixels = whole_number("a whole number of pixels from 1 on", 1)
-fold = whole_number("the number of a fold, from 0 on", 0)
-
-
-share = number("a share from 0 to below 1, such as 0.1", lambda value: 0 <= value < 1)
-inner_share = number(
-    "a share above 0 and below 1, such as 0.1", lambda value: 0 < value < 1
-)
+seed = whole_number(f"an integer from 0 to {MAX_SEED}", 0, MAX_SEED)
+pixels = whole_number("a positive number of pixels", 1)
+fold = whole_number("the number of a fold, 0 or higher", 0)
+share = number("a share in [0, 1), such as 0.1", lambda value: 0 <= value < 1)
+inner_share = number("a share in (0, 1), such as 0.1", lambda value: 0 < value < 1)
 positive_number = number("a number above 0", lambda value: 0 < value < math.inf)

@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from keras_agegender.cli.console import add_verb, pixels, read_splits, say, seed, share
+import keras_agegender as kag
+from keras_agegender import files
+from keras_agegender.cli import console
 from keras_agegender.datasets.readers import READERS, Reader, keywords
-from keras_agegender.files import check_output_dir, write_json
 
 LEAKAGE = 1
 UNUSABLE = 2
@@ -24,8 +25,8 @@ def add_reader_options(parser: argparse.ArgumentParser, reader: Reader) -> None:
 
 
 def _register_types(parser: argparse.ArgumentParser) -> None:
-    parser.register("type", "share", share)
-    parser.register("type", "seed", seed)
+    parser.register("type", "share", console.share)
+    parser.register("type", "seed", console.seed)
 
 
 def read_source(reader: Reader, arguments: argparse.Namespace) -> tuple[Any, Any]:
@@ -35,19 +36,18 @@ def read_source(reader: Reader, arguments: argparse.Namespace) -> tuple[Any, Any
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
-    from keras_agegender.datasets.prepare import prepare
     from keras_agegender.datasets.prepared import PREPARATION_FILE
 
     # `prepare` checks these too, but only after the labels are read.
-    check_output_dir(Path(arguments.out), PREPARATION_FILE, "prepared dataset")
+    files.check_output_dir(Path(arguments.out), PREPARATION_FILE, "prepared dataset")
     crop_options = _crop_options(arguments)
     reader = READERS[arguments.source]
     splits = None
     if reader.splits is not None:
         splits = reader.splits(**keywords(reader.split_options, arguments))
     manifest, report = read_source(reader, arguments)
-    say(str(report))
-    prepared = prepare(
+    console.say(str(report))
+    prepared = kag.prepare(
         manifest,
         arguments.out,
         crop_options=crop_options,
@@ -56,7 +56,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
         name=reader.name,
         overwrite=arguments.overwrite,
     )
-    say(str(prepared))
+    console.say(str(prepared))
     return 0
 
 
@@ -77,7 +77,7 @@ def _crop_options(arguments: argparse.Namespace) -> Any:
 
 def add_prepare(verbs: Any) -> None:
     """Adds `agegender prepare`."""
-    verb = add_verb(
+    verb = console.add_verb(
         verbs,
         "prepare",
         _prepare,
@@ -102,7 +102,7 @@ def add_prepare(verbs: Any) -> None:
 def _add_crop_options(source: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--size",
-        type=pixels,
+        type=console.pixels,
         default=256,
         help="crop size in pixels [%(default)s]",
     )
@@ -145,7 +145,7 @@ def _add_crop_options(source: argparse.ArgumentParser) -> None:
 
 def _audit(arguments: argparse.Namespace) -> int:
     from keras_agegender.datasets.duplicates import check_imagehash, default_cache_file
-    from keras_agegender.evaluation.audit import audit, check_options, source_type
+    from keras_agegender.evaluation.audit import check_options, source_type
 
     given = {
         name: value
@@ -157,28 +157,30 @@ def _audit(arguments: argparse.Namespace) -> int:
         ).items()
     }
     check_options(arguments.data, source_type(arguments.data), given)
-    splits = read_splits(arguments.split) or None
+    splits = console.read_splits(arguments.split) or None
     if arguments.json and not Path(arguments.json).absolute().parent.is_dir():
-        raise ValueError(f"There is no folder for --json {arguments.json}.")
+        raise ValueError(
+            f"Invalid --json. The folder of {arguments.json} does not exist."
+        )
     if arguments.near:
         check_imagehash()
     cache = Path(arguments.cache) if arguments.cache else default_cache_file()
-    found = audit(
+    found = kag.audit(
         arguments.data,
         splits=splits,
         near_duplicates=arguments.near,
         cache=None if arguments.no_cache else cache,
         **given,
     )
-    say(str(found))
+    console.say(str(found))
     if arguments.json:
-        write_json(Path(arguments.json), found.to_dict())
+        files.write_json(Path(arguments.json), found.to_dict())
     return LEAKAGE if found.leaks else 0
 
 
 def add_audit(verbs: Any) -> None:
     """Adds `agegender audit`."""
-    verb = add_verb(
+    verb = console.add_verb(
         verbs,
         "audit",
         _audit,
@@ -191,13 +193,8 @@ def add_audit(verbs: Any) -> None:
         "data", help=f"a prepared dataset, a manifest, or a source: {titles}"
     )
     verb.add_argument("--json", metavar="FILE", help="write all results as JSON")
-    verb.add_argument(
-        "--split",
-        action="append",
-        default=[],
-        metavar="NAME=EXPRESSION",
-        help="train=fold_0+fold_1+fold_2, validation=…, test=… [the data's own]",
-    )
+    text = "train=fold_0+fold_1+fold_2, validation=…, test=… [the dataset's splits]"
+    console.add_split_option(verb, text)
     verb.add_argument(
         "--no-near",
         dest="near",

@@ -14,9 +14,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from keras_agegender import __version__
-from keras_agegender.cli import evaluate, serve, train
-from keras_agegender.cli.console import RESUMES, exit_code, until_closed
-from keras_agegender.cli.data import add_audit, add_prepare
+from keras_agegender.cli import console, data, evaluate, serve, train
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,18 +22,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         arguments = _parser().parse_args(argv)
-        return exit_code(
+        return console.exit_code(
             lambda: arguments.run(arguments),
             "agegender",
             getattr(arguments, "error_code", 1),
-            getattr(arguments, "interrupted", RESUMES),
+            getattr(arguments, "interrupted", console.RESUMES),
         )
 
-    return until_closed(run)
+    return console.until_closed(run)
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that explains why arguments are left over."""
+    """A parser with a better error for surplus arguments."""
 
     def error(self, message: str) -> NoReturn:
         """Exits; explains that `--set` takes one setting at a time."""
@@ -52,10 +50,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Apparent age group and gender of faces: prepare, train, predict.",
     )
     parser.add_argument("--version", action="version", version=__version__)
-    verbs = parser.add_subparsers(title="verbs", dest="verb", required=True)
+    verbs = parser.add_subparsers(title="commands", dest="verb", required=True)
     train.add_quickstart(verbs)
-    add_prepare(verbs)
-    add_audit(verbs)
+    data.add_prepare(verbs)
+    data.add_audit(verbs)
     train.add_recipes(verbs)
     train.add_train(verbs)
     evaluate.add_calibrate(verbs)

@@ -1,27 +1,25 @@
-"""Commands that train: `train`, `recipes`, `reproduce` and `quickstart`."""
+"""Commands for training: `train`, `recipes`, `reproduce` and `quickstart`."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
+import keras_agegender as kag
 from keras_agegender.cli import console
+from keras_agegender.distribution import process_index
 from keras_agegender.files import read_json
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    splits = console.read_splits(arguments.split)
-    from keras_agegender.distribution import process_index
-    from keras_agegender.training.train import train
-
-    run = train(
+    run = kag.train(
         arguments.recipe,
         arguments.data,
         arguments.run_directory,
         overrides=arguments.set,
         pretraining_data=arguments.pretraining_data,
         pretrained=arguments.pretrained,
-        splits=splits,
+        splits=console.read_splits(arguments.split),
         seed=arguments.seed,
         overwrite=arguments.overwrite,
         tensorboard=arguments.tensorboard,
@@ -43,7 +41,7 @@ def add_train(verbs: Any) -> None:
     verb = console.add_verb(
         verbs, "train", _train, "train a recipe; the same command resumes"
     )
-    verb.add_argument("recipe", help="a recipe's name or a .toml file")
+    verb.add_argument("recipe", help="name or number of a recipe, or a .toml file")
     verb.add_argument("--data", help="prepared dataset")
     verb.add_argument(
         "--run", required=True, dest="run_directory", help="run directory"
@@ -51,43 +49,28 @@ def add_train(verbs: Any) -> None:
     verb.add_argument(
         "--pretraining-data",
         metavar="DATA",
-        help="prepared dataset for the pretraining recipe, or for a recipe that is "
-        "itself one",
+        help="prepared dataset for the pretraining recipe",
     )
     verb.add_argument(
         "--pretrained",
         metavar="RUN",
-        help="finished run or .keras file that initializes the model",
+        help="finished run or .keras file to initialize from",
     )
-    verb.add_argument(
-        "--split",
-        action="append",
-        default=[],
-        metavar="NAME=EXPRESSION",
-        help="override a split, e.g. test=fold_3",
-    )
+    console.add_split_option(verb, "override a split, e.g. test=fold_3")
     verb.add_argument(
         "--tensorboard",
         action="store_true",
-        help="write RUN/tensorboard, to follow training in TensorBoard",
+        help="write TensorBoard logs to RUN/tensorboard",
     )
+    text = "random seed of weights and batches [%(default)s]"
+    verb.add_argument("--seed", type=console.seed, default=0, help=text)
     verb.add_argument(
-        "--seed",
-        type=console.seed,
-        default=0,
-        help="seed of weights and batches [%(default)s]",
-    )
-    verb.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace an existing run, finished or not",
+        "--overwrite", action="store_true", help="replace an existing run"
     )
     console.add_set_option(verb)
 
 
 def _recipes(arguments: argparse.Namespace) -> int:
-    from keras_agegender.recipes.loading import list_recipes, load_recipe
-
     if arguments.more:
         given = [arguments.name, *arguments.more]
         raise ValueError(
@@ -95,18 +78,18 @@ def _recipes(arguments: argparse.Namespace) -> int:
             f"`agegender recipes {given[-1]}`. Received: {' '.join(given)!r}."
         )
     if arguments.name:
-        console.say(load_recipe(arguments.name, arguments.set).to_toml())
+        console.say(kag.load_recipe(arguments.name, arguments.set).to_toml())
         return 0
-    found = list_recipes()
+    found = kag.list_recipes()
     width = max(map(len, found))
     console.say(f"{'':<{width}}  {'published':^14}")
     console.say(f"{'recipe':<{width}}  {'gender':>7}{'age':>7}  title")
     for name, title in found.items():
-        published = load_recipe(name).published
+        published = kag.load_recipe(name).published
         best = max(published, key=lambda p: p.gender_accuracy or 0.0, default=None)
         scores = [getattr(best, f"{n}_accuracy", None) for n in ("gender", "age")]
-        figures = "".join(f"{'' if v is None else f'{v:.3f}':>7}" for v in scores)
-        console.say(f"{name:<{width}}  {figures}  {title}")
+        texts = "".join(f"{'' if v is None else f'{v:.3f}':>7}" for v in scores)
+        console.say(f"{name:<{width}}  {texts}  {title}")
     console.say(
         "\nPublished: the report's accuracies on Adience's fold 4 (05_caffe_celeba: on "
         "CelebA); with several checkpoints, the best on gender."
@@ -120,17 +103,15 @@ def add_recipes(verbs: Any) -> None:
         verbs, "recipes", _recipes, "list the recipes, or print one in full"
     )
     verb.add_argument("name", nargs="?", help="a recipe's name or number, or a file")
-    # Accepted, so that `recipes show 14` gets a helpful error.
+    # Accepted so that `recipes show 14` has a helpful error.
     verb.add_argument("more", nargs="*", help=argparse.SUPPRESS)
     console.add_set_option(verb)
 
 
 def _reproduce(arguments: argparse.Namespace) -> int:
-    from keras_agegender.recipes.loading import report_recipes
-    from keras_agegender.studies.reproduce import reproduce
-
-    found = reproduce(
-        arguments.recipes or report_recipes(),
+    report = [name for name in kag.list_recipes() if name[:2].isdecimal()]
+    found = kag.reproduce(
+        arguments.recipes or report,
         arguments.data,
         arguments.out,
         pretraining_data=arguments.pretraining_data,
@@ -159,7 +140,7 @@ def add_reproduce(verbs: Any) -> None:
         "--data",
         required=True,
         action="append",
-        help="prepared dataset; repeat to give both crops and whole images",
+        help="prepared dataset; repeat for datasets of whole images and of crops",
     )
     verb.add_argument(
         "--out", required=True, help="output folder for runs and the table"
@@ -168,7 +149,7 @@ def add_reproduce(verbs: Any) -> None:
         "--pretraining-data",
         action="append",
         metavar="DATA",
-        help="prepared dataset for models 5 and 9-12; may be repeated",
+        help="prepared dataset for models 5 and 9-12; can be repeated like --data",
     )
     verb.add_argument(
         "--folds",
@@ -183,20 +164,18 @@ def add_reproduce(verbs: Any) -> None:
         nargs="+",
         default=[0],
         metavar="SEED",
-        help="train once per seed [0]",
+        help="one training run per seed [0]",
     )
     verb.add_argument(
         "--quick",
         action="store_true",
-        help="small images, 2 epochs, few faces: a check that everything runs",
+        help="smoke test: small images, 2 epochs, few faces",
     )
     console.add_set_option(verb)
 
 
 def _quickstart(arguments: argparse.Namespace) -> int:
-    from keras_agegender.studies.quickstart import quickstart
-
-    quickstart(
+    kag.quickstart(
         arguments.directory,
         num_faces=arguments.faces,
         seed=arguments.seed,
@@ -227,6 +206,6 @@ def add_quickstart(verbs: Any) -> None:
         "--seed",
         type=console.seed,
         default=0,
-        help="seed of the faces and of training [%(default)s]",
+        help="random seed of faces and training [%(default)s]",
     )
     console.add_set_option(verb)

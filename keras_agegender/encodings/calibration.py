@@ -29,7 +29,7 @@ SOFTMAX_MARGIN = 1e-30
 
 
 class PredictionSets(NamedTuple):
-    """The prediction set of each face; `None` without a threshold.
+    """The prediction sets of a batch of faces; `None` without a threshold.
 
     Attributes:
         age_group: Whether each age group is in the set; no gaps. Shape
@@ -48,21 +48,18 @@ class Calibration:
     `calibrate` and `fit_calibration` fit one on validation faces.
 
     Args:
-        temperatures: Head name -> temperature, above 0, by which logits are divided. 1
-            changes nothing; more than 1 lowers the confidence. Other heads keep their
-            probabilities.
+        temperatures: Head name -> temperature, above 0, by which logits are divided; a
+            value above 1 lowers the confidence. Other heads do not change.
         thresholds: `"age_group"`, `"gender"` -> one threshold in [0, 1], or with `by`
-            one for each predicted class. Other predictions get no sets.
-        alpha: Share of faces whose true class may be outside of the set. Defaults to
-            0.1.
+            one for each predicted class. Other predictions have no sets.
+        alpha: Share of faces whose true class may be outside the set. Defaults to 0.1.
         by: The prediction that thresholds depend on, `"gender"` or `"age_group"`, or
             `None` (default).
         num_faces: Head name, `"age_group_set"`, `"gender_set"` -> number of labeled
             faces that it was fitted on; for sets one number for each threshold.
         fitted_on: Its origin: `split`, and hashes of dataset and model.
-        num_changed: Prediction -> (number of faces for which it changed, number of
-            faces), of the faces that it was fitted on; only predictions that can
-            change.
+        num_changed: Prediction -> (number of faces whose prediction changed, number of
+            faces), of those that it was fitted on; only predictions that can change.
 
     Raises:
         ValueError: If a number is out of range.
@@ -107,8 +104,8 @@ class Calibration:
                 or not all(0 <= v <= 1 for v in values)
             ):
                 raise ValueError(
-                    f"Invalid `thresholds`. Expected for {' and '.join(GROUPINGS)} one "
-                    "number in [0, 1], with `by` one for each of its classes. "
+                    "Invalid `thresholds`. Expected one number in [0, 1] for each of "
+                    f"{' and '.join(GROUPINGS)}, or one per class of `by`. "
                     f"Received: {values} for {name!r}, by={self.by!r}."
                 )
 
@@ -140,7 +137,7 @@ class Calibration:
         return PredictionSets(
             **{
                 name: set_scores(probabilities) <= self._thresholds_of(name, decoded)
-                for name, probabilities in answer_probabilities(decoded).items()
+                for name, probabilities in class_probabilities(decoded).items()
                 if name in self.thresholds
             }
         )
@@ -180,7 +177,7 @@ class Calibration:
 
 
 def check_options(alpha: float, by: str | None) -> None:
-    """Raises ValueError for an invalid `alpha` or `by`."""
+    """Checks the options `alpha` and `by`."""
     if not 0 < alpha < 1:
         raise ValueError(
             f"Invalid `alpha`. Expected a share in (0, 1). Received: alpha={alpha}."
@@ -192,7 +189,7 @@ def check_options(alpha: float, by: str | None) -> None:
         )
 
 
-def answer_probabilities(decoded: Decoded) -> dict[str, Any]:
+def class_probabilities(decoded: Decoded) -> dict[str, Any]:
     """Returns the class probabilities of `age_group` and `gender`, if predicted."""
     found = {}
     if decoded.age_probabilities is not None:
@@ -208,8 +205,6 @@ def divide_logits(
 ) -> dict[str, Any]:
     """Returns a head's outputs with their logits divided by a temperature.
 
-    Outputs of a continuous head stay as they are.
-
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
     """
     scaled = {name: outputs[name] for name in head.output_names}
@@ -222,7 +217,7 @@ def divide_logits(
             scaled[name] = ops.softmax(logits / temperature, axis=-1)
         else:
             inside = ops.clip(values, SIGMOID_MARGIN, 1.0 - SIGMOID_MARGIN)
-            # Not log1p, which ONNX lacks: the two differ by less than 1e-7.
+            # Not log1p, which ONNX does not have: they differ by less than 1e-7.
             logits = ops.log(inside) - ops.log(1.0 - inside)
             scaled[name] = ops.sigmoid(logits / temperature)
     return scaled

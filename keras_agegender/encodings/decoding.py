@@ -25,17 +25,15 @@ class Decoded(NamedTuple):
         age_group: Id of the most probable age group. Shape (batch,), int32.
         age_probabilities: Probability of each age group; rows sum to 1. Shape
             (batch, num_groups).
-        gender: Gender id, 0 female, 1 male: male if its probability is above a half.
-            Shape (batch,), int32.
+        gender: Gender id, 0 female, 1 male. Shape (batch,), int32.
         gender_probability: Probability of male. Shape (batch,).
         heads_agree: Whether the thresholded outputs of ordinal, coral and corn heads
-            are those of one age group. Always true for other head types. Shape
-            (batch,), bool.
+            are consistent. Always true for other head types. Shape (batch,), bool.
         age_years: Expected age in years, of age groups by their centers. Shape
             (batch,).
-        median_age_group: Id of the group that reaches half of the probability: for
-            ordinal, coral and corn heads the number of ranks above which the age is.
-            Shape (batch,), int32.
+        median_age_group: Id of the group that reaches half of the probability; for
+            ordinal, coral and corn heads the number of ranks below the age. Shape
+            (batch,), int32.
     """
 
     age_group: Any = None
@@ -82,7 +80,7 @@ def decode(
     decoded = Decoded()
     if gender_head is not None:
         male = _gender_probabilities(gender_head, outputs)[:, GENDERS.index("male")]
-        # A tie is female, as for a sigmoid unit at a half.
+        # A tie is female, as for a sigmoid unit at 0.5.
         decoded = decoded._replace(
             gender=ops.cast(male > 0.5, "int32"), gender_probability=male
         )
@@ -136,10 +134,8 @@ def _pairs(head: Head, probabilities: Any) -> Any:
 
 
 def most_probable(probabilities: Any) -> Any:
-    """Returns the id of the most probable class, the first one of a tie; int32.
-
-    `ops.argmax` tells -0 from 0 by its bits, for which ONNX has no operation.
-    """
+    """Returns the id of the most probable class, the first one of a tie; int32."""
+    # `ops.argmax` distinguishes -0 from 0 by its bits, which ONNX cannot do.
     best = ops.max(probabilities, axis=-1, keepdims=True)
     num_classes = probabilities.shape[-1]
     ids = ops.arange(num_classes, dtype="int32")

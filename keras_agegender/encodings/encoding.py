@@ -30,17 +30,17 @@ LOSS_WEIGHT_SUFFIX = "_loss_weight"  # of the names under which loss weights are
 
 
 def check_output_names(given: Any, expected: Sequence[str], argument: str) -> None:
-    """Raises ValueError if a name in `given` is not in `expected`."""
+    """Checks that names are those of outputs."""
     for name in given:
         if name not in expected:
             raise ValueError(
-                f"Invalid `{argument}`. There is no output named {name!r}."
+                f"Invalid `{argument}`. Unknown output {name!r}."
                 f"{did_you_mean(name, expected)} Outputs: {list(expected)}."
             )
 
 
 def _check_outputs(outputs: Mapping[str, Any], names: Sequence[str], name: str) -> None:
-    """Raises ValueError if an output is missing, or an array contains NaN."""
+    """Checks that all outputs exist and that arrays do not contain NaN."""
     missing = [n for n in names if n not in outputs]
     if missing:
         raise ValueError(
@@ -57,8 +57,7 @@ def _check_outputs(outputs: Mapping[str, Any], names: Sequence[str], name: str) 
                 raise ValueError(
                     f"Invalid `outputs`. Output {key!r} is NaN for {len(wrong)} of "
                     f"{len(values)} faces, first at position {wrong[0]}: the weights "
-                    "or inputs of the model are NaN or infinite (did training "
-                    "diverge?)."
+                    "or inputs of the model are NaN or infinite (did training diverge?)"
                 )
 
 
@@ -97,7 +96,7 @@ class Encoding:
             for name in {head.name, *head.output_names}:
                 if name in names:
                     raise ValueError(
-                        f"Invalid `heads`. The name {name!r} is taken already. "
+                        f"Invalid `heads`. Duplicate output name {name!r}. "
                         f"Outputs so far: {names}."
                     )
             names += [*head.output_names]
@@ -105,12 +104,12 @@ class Encoding:
         for head in self.heads:
             if head.name + ANSWER in names:
                 raise ValueError(
-                    f"Invalid `heads`. The name {head.name + ANSWER!r} is taken: "
-                    f"exports use it for the prediction of {head.name!r}."
+                    f"Invalid `heads`. The name {head.name + ANSWER!r} is reserved for "
+                    f"the exported prediction of {head.name!r}."
                 )
 
     def _check_classes(self, head: Head) -> None:
-        """Raises ValueError if classes are not the age groups and genders."""
+        """Checks the number of classes of heads for age groups and genders."""
         sizes = {"age_group": len(self.age_groups), "gender": len(GENDERS)}
         if head.spec.continuous or not set(head.columns) <= set(sizes):
             return
@@ -171,7 +170,7 @@ class Encoding:
         return own | dict(self.output_loss_weights)
 
     def head(self, name: str) -> Head:
-        """Returns the head of that name; raises ValueError if there is none."""
+        """Returns the head of that name."""
         for head in self.heads:
             if head.name == name:
                 return head
@@ -183,42 +182,29 @@ class Encoding:
     # -- variants ----------------------------------------------------------------------
 
     def with_heads(self, heads: Sequence[Head]) -> Encoding:
-        """Returns this encoding with additional heads.
-
-        Raises:
-            ValueError: If a name is taken already.
-        """
+        """Returns this encoding with additional heads, whose names must be unique."""
         return replace(self, heads=self.heads + tuple(heads))
 
     def without_columns(self, columns: Collection[str]) -> Encoding:
-        """Returns this encoding without the heads of these manifest columns.
-
-        Example:
-        >>> from keras_agegender import get_encoding
-        >>> get_encoding("categorical").without_columns({"gender"}).output_names
-        ('age',)
-        """
+        """Returns this encoding without the heads of these manifest columns."""
         heads = tuple(h for h in self.heads if not set(h.columns) & set(columns))
-        kept = {name for head in heads for name in head.output_names}
-        weights = tuple(pair for pair in self.output_loss_weights if pair[0] in kept)
+        names = {name for head in heads for name in head.output_names}
+        weights = tuple(pair for pair in self.output_loss_weights if pair[0] in names)
         return replace(self, heads=heads, output_loss_weights=weights)
 
     def with_loss_weights(self, loss_weights: Mapping[str, float]) -> Encoding:
         """Returns this encoding with other loss weights.
 
         Args:
-            loss_weights: Output name -> weight, not negative. Other outputs keep
-                theirs.
-
-        Raises:
-            ValueError: If there is no such output, or a weight is negative.
+            loss_weights: Output name -> non-negative weight. Other outputs do not
+                change.
         """
         check_output_names(loss_weights, self.output_names, "loss_weights")
         for name, weight in loss_weights.items():
             if not 0 <= float(weight) < float("inf"):
                 raise ValueError(
-                    f"Invalid `loss_weights`. Expected a number that is not negative "
-                    f"for {name!r}. Received: {weight!r}."
+                    f"Invalid `loss_weights`. Expected a non-negative number for "
+                    f"{name!r}. Received: {weight!r}."
                 )
         weights = {
             **dict(self.output_loss_weights),
@@ -237,12 +223,9 @@ class Encoding:
         in the joint head both weights multiply. Heads of other columns do not change.
 
         Args:
-            age_group: Weight of each age group, not negative, as
+            age_group: Non-negative weight of each age group, as
                 `balanced_class_weights` returns them; `None` is 1 for all.
             gender: Weights of female and male.
-
-        Raises:
-            ValueError: If the number of weights is wrong, or one is negative.
         """
         given = (
             ("age_group", age_group, len(self.age_groups)),
@@ -260,7 +243,7 @@ class Encoding:
 
         Args:
             columns: Values of the heads' columns, NaN where unknown. Shape (num_faces,)
-                each. Heads of other columns do not change.
+                each.
         """
         heads = []
         for head in self.heads:
@@ -275,7 +258,7 @@ class Encoding:
         return replace(self, heads=tuple(heads))
 
     def importance_weights(self, age_group: Any) -> dict[str, float]:
-        """Returns loss weights of ordinal outputs, larger with more faces on a side.
+        """Returns loss weights of ordinal outputs, larger for less balanced ones.
 
         The weight of output k is sqrt(max(n, N - n)) if its target is 1 for n of N
         faces, scaled so that the largest is 1. Pass them to `with_loss_weights`.
@@ -283,16 +266,13 @@ class Encoding:
         Args:
             age_group: Age-group ids of the training faces, -1 where unknown.
 
-        Raises:
-            ValueError: If the encoding has no ordinal head for age.
-
         Source: Cao et al., "Rank consistent ordinal regression for neural networks",
         2020 (arXiv 1901.07884v2, section 3.5).
         """
         head = self.age_head
         if head is None or not head.spec.several_outputs:
             raise ValueError(
-                "Invalid encoding. Expected one with ordinal outputs for age. "
+                "Invalid encoding. Expected ordinal outputs for age. "
                 f"Received: {self.name!r}."
             )
         ages = check_ids(age_group, len(self.age_groups), "age_group")
@@ -354,7 +334,7 @@ class Encoding:
 
         The arguments are those of `encode`. Pass the result to `fit` as `sample_weight`
         and the metrics to `compile` as `weighted_metrics`: then a face trains and
-        scores only the heads that it has a label for.
+        scores only the heads for which it has a label.
 
         Returns:
             Output name -> float32 weights of shape (batch,), or, for coral and corn
@@ -374,13 +354,13 @@ class Encoding:
 
     def weight_tables(self, head: Head) -> list[tuple[str, np.ndarray]]:
         """Returns (column, weight of each id, 1 for `MISSING`) for a head."""
-        asked = set(head.columns)
-        if "age_years" in asked:
-            asked.add("age_group")
+        columns = set(head.columns)
+        if "age_years" in columns:
+            columns.add("age_group")
         return [
             (column, np.array([*weights, 1.0], "float32"))
             for column, weights in self.class_weights
-            if column in asked
+            if column in columns
         ]
 
     def _raw_targets(
@@ -517,7 +497,7 @@ def _checked_class_weights(weights: Any, count: int, name: str) -> tuple[float, 
     values = np.asarray(weights, "float64")
     if values.shape != (count,) or not (np.isfinite(values) & (values >= 0)).all():
         raise ValueError(
-            f"Invalid `{name}`. Expected {count} weights that are not negative. "
+            f"Invalid `{name}`. Expected {count} non-negative weights. "
             f"Received: {weights!r}."
         )
     return tuple(float(value) for value in values)
@@ -528,7 +508,7 @@ def balanced_class_weights(ids: Any, num_classes: int) -> list[float]:
 
     Args:
         ids: Class ids, -1 where unknown. Shape (batch,).
-        num_classes: Number of classes; those without a face get 0.
+        num_classes: Number of classes; those without a face have weight 0.
 
     Example:
     >>> balanced_class_weights([0, 0, 0, 1, -1], 2)

@@ -27,8 +27,8 @@ RESERVED_NAMES = (
     "boxes", "scores", "landmarks", "age_group", "age_group_probabilities", "age_years",
     "heads_agree", "gender_id", "male_probability", "median_age_group", "key", "path",
     "image", "subject", "album", "fold", "split", "source", "face_box", "face_score",
-    "age_group_set", "gender_set",
-    "face_status", "num_faces", "encoding", "loss", "counts",
+    "age_group_set", "gender_set", "face_status", "num_faces", "encoding", "loss",
+    "counts",
 )  # fmt: skip
 
 # Columns of every manifest, MISSING where unknown; heads of any other are "extra".
@@ -50,9 +50,9 @@ class Head:
             - `"categorical"`: softmax, sparse categorical cross-entropy.
             - `"regression"`: one linear unit, mean squared error of the standardized
               number; predictions are in the unit of the column.
-            - `"coral"`, `"corn"`: for ordered classes, `num_classes - 1` units "is it
-              above class k?", with shared weights in `"coral"` (Cao et al. 2020, Shi
-              et al. 2021).
+            - `"coral"`, `"corn"`: for ordered classes, `num_classes - 1` units that
+              predict whether the class is above k, with shared weights in `"coral"`
+              (Cao et al. 2020, Shi et al. 2021).
             - `"ordinal"`: the same with a named output for each class (Niu et al.
               2016).
             - `"years"`: softmax over the years 0 … `num_classes - 1`, trained on a
@@ -60,8 +60,8 @@ class Head:
               (Rothe et al. 2018, Gao et al. 2018).
         num_classes: Number of classes, at least 2. Binary and regression heads have 1.
             Defaults to 1, or 101 for years.
-        loss_weight: Factor of this head's loss in the total, not negative; of each of
-            its outputs, if there are several. Defaults to 1.0.
+        loss_weight: Non-negative factor of the loss of each of its outputs. Defaults to
+            1.0.
         column: Manifest column of its target; `None` (default) is `name`. Two columns
             make one class of every pair: `("gender", "age_group")`.
         classes: Names of the classes, by id. Defaults to no names.
@@ -74,8 +74,8 @@ class Head:
         scale: Divisor of these numbers after that. Defaults to 1.0.
 
     Raises:
-        ValueError: If the name is reserved or no valid layer name, or if head type,
-            classes or numbers contradict each other.
+        ValueError: If the name is reserved or not a valid layer name, or if head type,
+            classes or numbers are inconsistent.
 
     Example:
     >>> Head("glasses", column="Eyeglasses").output_names
@@ -98,24 +98,13 @@ class Head:
     def __post_init__(self) -> None:
         self._check_name()
         # A list from a file is not hashable.
-        if not isinstance(self.head_type, str) or self.head_type not in HEAD_TYPES:
-            raise ValueError(
-                f"Invalid `head_type` of head {self.name!r}. Expected one of "
-                f"{tuple(HEAD_TYPES)}. Received: head_type={self.head_type!r}."
-            )
-        if isinstance(self.classes, str):
-            raise ValueError(
-                f"Invalid `classes` of head {self.name!r}. Expected a list of names. "
-                f"Received: classes={self.classes!r}."
-            )
+        known = isinstance(self.head_type, str) and self.head_type in HEAD_TYPES
+        self._require(known, f"one of {tuple(HEAD_TYPES)}", "head_type")
+        self._require(not isinstance(self.classes, str), "a list of names", "classes")
         object.__setattr__(self, "classes", tuple(self.classes or ()))
         if isinstance(self.column, list):
             object.__setattr__(self, "column", tuple(self.column))
-        if type(self.num_classes) is not int:
-            raise ValueError(
-                f"Invalid `num_classes` of head {self.name!r}. Expected an int. "
-                f"Received: num_classes={self.num_classes!r}."
-            )
+        self._require(type(self.num_classes) is int, "an int", "num_classes")
         if not self.num_classes:
             default = self.spec.default_num_classes
             if self.spec.has_classes and self.classes:
@@ -124,6 +113,15 @@ class Head:
         self._check_classes()
         self._check_columns()
         self._check_numbers()
+
+    def _require(self, valid: bool, expected: str, *names: str) -> None:
+        """Raises a `ValueError` about the first of the named fields unless `valid`."""
+        if not valid:
+            received = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+            raise ValueError(
+                f"Invalid `{names[0]}` of head {self.name!r}. Expected {expected}. "
+                f"Received: {received}."
+            )
 
     def _check_name(self) -> None:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
@@ -140,61 +138,41 @@ class Head:
 
     def _check_classes(self) -> None:
         has_classes = self.spec.has_classes
-        if has_classes != (self.num_classes >= 2) or self.num_classes < 1:
-            raise ValueError(
-                f"Invalid `num_classes` of head {self.name!r}. Expected at least 2 for "
-                "a head of classes and 1 for any other. Received: "
-                f"head_type={self.head_type!r}, num_classes={self.num_classes}."
-            )
+        self._require(
+            has_classes == (self.num_classes >= 2) and self.num_classes >= 1,
+            "at least 2 for a head with classes and 1 for any other",
+            *("num_classes", "head_type"),
+        )
         expected = max(self.num_classes, 2)
-        if self.classes and (self.spec.continuous or len(self.classes) != expected):
-            raise ValueError(
-                f"Invalid `classes` of head {self.name!r}. Expected a name for each of "
-                f"its {expected} classes. Received: classes={self.classes}."
-            )
-        for name in self.classes:
-            if not isinstance(name, str) or self.classes.count(name) > 1:
-                raise ValueError(
-                    f"Invalid `classes` of head {self.name!r}. Expected different "
-                    f"names. Received: {name!r} in classes={self.classes}."
-                )
+        fits = not self.spec.continuous and len(self.classes) == expected
+        self._require(
+            fits or not self.classes,
+            f"a name for each of its {expected} classes",
+            "classes",
+        )
+        texts = {name for name in self.classes if isinstance(name, str)}
+        self._require(len(texts) == len(self.classes), "distinct names", "classes")
 
     def _check_columns(self) -> None:
-        """Raises ValueError for columns that `class_ids` cannot combine."""
-        if len(self.columns) == 1:
-            return
+        """Checks that `class_ids` can combine the columns."""
         pair = len(self.columns) == 2 and self.columns[0] == "gender"
-        whole = self.num_classes % len(GENDERS) == 0
-        if not (pair and whole and self.spec.reads_pairs):
-            raise ValueError(
-                f"Invalid `column` of head {self.name!r}. Expected one column, or "
-                "('gender', another) of a categorical head with twice as many classes "
-                f"as the other has. Received: column={self.column!r}, "
-                f"head_type={self.head_type!r}, num_classes={self.num_classes}."
-            )
+        even = self.num_classes % len(GENDERS) == 0
+        self._require(
+            len(self.columns) == 1 or (pair and even and self.spec.reads_pairs),
+            "one column, or a pair ('gender', column) for a categorical head with "
+            "twice as many classes as `column`",
+            *("column", "head_type", "num_classes"),
+        )
 
     def _check_numbers(self) -> None:
-        if not 0 <= self.loss_weight < math.inf:
-            raise ValueError(
-                f"Invalid `loss_weight` of head {self.name!r}. Expected a number that "
-                f"is not negative. Received: loss_weight={self.loss_weight}."
-            )
-        if self.question not in RANK_DIRECTIONS:
-            raise ValueError(
-                f"Invalid `question` of head {self.name!r}. Expected one of "
-                f"{RANK_DIRECTIONS}. Received: question={self.question!r}."
-            )
+        valid = 0 <= self.loss_weight < math.inf
+        self._require(valid, "a non-negative number", "loss_weight")
+        directions = self.question in RANK_DIRECTIONS
+        self._require(directions, f"one of {RANK_DIRECTIONS}", "question")
         for name in ("sigma", "scale"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(
-                    f"Invalid `{name}` of head {self.name!r}. Expected a number above "
-                    f"0. Received: {name}={getattr(self, name)}."
-                )
-        if not math.isfinite(self.mean):
-            raise ValueError(
-                f"Invalid `mean` of head {self.name!r}. Expected a finite number. "
-                f"Received: mean={self.mean}."
-            )
+            positive = 0 < getattr(self, name) < math.inf
+            self._require(positive, "a number above 0", name)
+        self._require(math.isfinite(self.mean), "a finite number", "mean")
 
     @property
     def spec(self) -> HeadType:
@@ -225,10 +203,10 @@ class Head:
 
     @property
     def target_table(self) -> np.ndarray | None:
-        """Target of each class id, the last row NaN for `MISSING`; `None`: a number.
+        """Target of each class id, with a last row of NaN for `MISSING`.
 
-        Both `Encoding.encode` and the input pipeline look targets up here, so that they
-        cannot differ. Shape (num_values + 1, …).
+        `None` for a continuous head. `Encoding.encode` and the input pipeline both use
+        it. Shape (num_values + 1, …).
         """
         table = self.spec.targets(self)
         if table is None:
@@ -241,10 +219,7 @@ class Head:
         return self.spec.num_values(self)
 
     def class_ids(self, values: Sequence[Any], cast: Callable[[Any], Any]) -> Any:
-        """Returns class ids from the ids in `columns`, for NumPy and TensorFlow.
-
-        `cast` converts a boolean array to ids.
-        """
+        """Returns class ids from those of columns; `cast` converts booleans to ids."""
         if len(values) == 1:
             return values[0]
         first, second = values
@@ -253,10 +228,7 @@ class Head:
         return (pairs + 1) * cast(first >= 0) * cast(second >= 0) - 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the fields that differ from their defaults, as plain values.
-
-        The key of the head type is `kind`.
-        """
+        """Returns the fields without defaults; the key of the head type is `kind`."""
         plain: dict[str, Any] = {"name": self.name, "kind": self.head_type}
         for field in fields(self)[2:]:
             default = 1 if field.name == "num_classes" else field.default
@@ -275,10 +247,7 @@ class Head:
 
 
 def column_classes(head: Head, columns: Sequence[Any]) -> np.ndarray:
-    """Returns class ids, or completed years, from the columns of a head with classes.
-
-    Values are -1 or NaN where unknown. Raises ValueError if one is no class id.
-    """
+    """Returns class ids, or completed years; columns are -1 or NaN where unknown."""
     sizes = [head.num_values]
     if len(columns) > 1:
         sizes = [len(GENDERS), head.num_values // len(GENDERS)]
@@ -322,7 +291,7 @@ def known_targets(head: Head, known: Any) -> Any:
 
 
 def check_ids(ids: Any, num_classes: int, name: str, head: str = "") -> np.ndarray:
-    """Returns ids as int64; raises ValueError if one is not in [-1, num_classes)."""
+    """Returns ids as int64 after checking that they are in [-1, num_classes)."""
     ids = np.atleast_1d(np.asarray(ids))
     wrong = ~np.isin(ids, np.arange(MISSING, num_classes))
     if wrong.any():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,8 +51,8 @@ class HeadType:
         reads_pairs: Whether a head may read two columns, one class for each pair.
         unit_axis: Whether targets have a last axis of 1.
         unit_weights: Whether each unit has a sample weight of its own.
-        column_values: What the cells of a CSV column hold: `"classes"`, `"yes or no"`,
-            `"numbers"` or `"years"`.
+        column_values: Content of a CSV column: `"classes"`, `"yes or no"`, `"numbers"`
+            or `"years"`.
         values: What the units are, for charts: the `"probability"` of the second class,
             `"probabilities"`, `"ranks"`, `"conditional_ranks"` (given that the class is
             above the rank before), `"years"` or a `"number"`.
@@ -94,31 +95,25 @@ class HeadType:
         return self.loss in ("BinaryCrossentropy", "CategoricalCrossentropy")
 
     def num_values(self, head: Head) -> int:
-        """Returns how many different class ids, or years, the column may hold."""
+        """Returns the number of different class ids, or years, of the column."""
         return max(head.num_classes, 2)
 
     def targets(self, head: Head) -> np.ndarray | None:
-        """Returns the target of each value; `None` if the target is the number itself.
-
-        NaN marks units that do not count. Shape (num_values, …).
-        """
+        """Returns the target of each value, or `None`; NaN marks masked units."""
         return np.arange(self.num_values(head), dtype="float32")
 
     def true_values(self, head: Head, targets: Outputs) -> Any:
-        """Returns the class ids, or years, that targets stand for, int32."""
+        """Returns the class ids, or years, that targets represent, int32."""
         from keras import ops
 
         target = ops.convert_to_tensor(targets[head.name])
         return ops.cast(ops.reshape(target, (-1,)), "int32")
 
     def build(self, head: Head, features: Any) -> dict[str, Any]:
-        """Adds the output layers; returns output name -> tensor.
-
-        Outputs are float32 under every dtype policy: probabilities near 0 and 1, and
-        their losses, need it.
-        """
+        """Adds the output layers; returns output name -> tensor."""
         from keras import layers
 
+        # Probabilities near 0 and 1 need float32 under every dtype policy.
         units = 1 if self.several_outputs else head.num_classes
         return {
             name: layers.Dense(
@@ -179,10 +174,9 @@ class Regression(HeadType):
 
 
 class Ranks(HeadType):
-    """Sigmoid units, one for each rank: is the class above it?
+    """Sigmoid units, one for each rank, that predict whether the class is above it.
 
-    Keras averages the loss over units, as CORAL and CORN do: an output of shape (n, 1)
-    has a loss and a weight for each of its n units.
+    An output of shape (n, 1) has a loss and a weight for each of its n units.
     """
 
     activation = "sigmoid"
@@ -249,14 +243,11 @@ class Ranks(HeadType):
         return count, ops.all(ops.equal(bits, expected), axis=-1)
 
     def probabilities(self, head: Head, outputs: Outputs) -> Any:
-        """Returns P(class >= k) - P(class >= k + 1).
-
-        Independent units need not decrease in k, so they are sorted first (Chernozhukov
-        et al., "Quantile and Probability Curves Without Crossing", 2010). Sorting does
-        not change their count.
-        """
+        """Returns P(class >= k) - P(class >= k + 1)."""
         from keras import ops
 
+        # Independent units may increase in k, so they are sorted first (Chernozhukov et
+        # al., "Quantile and Probability Curves Without Crossing", 2010).
         at_least = self.at_least(head, outputs)
         falling = ops.flip(ops.sort(at_least, axis=-1), axis=-1)
         one = ops.ones_like(falling[:, :1])
@@ -268,20 +259,14 @@ class Coral(Ranks):
     """Units that share one weight per feature and have a bias each."""
 
     def logits(self, head: Head, features: Any) -> Any:
-        """Returns the shared score plus a bias for each rank.
-
-        The biases are the beta of a normalization of zeros: plain Keras has no layer of
-        biases only, and a file of plain layers loads without this package.
-        """
+        """Returns the shared score plus a bias for each rank."""
         from keras import initializers, layers
 
-        ranks = head.num_classes - 1
-
-        def options(part: str) -> dict[str, str]:
-            return self.layer_options(head, part)
-
+        ranks, options = head.num_classes - 1, partial(self.layer_options, head)
         score = layers.Dense(1, use_bias=False, **options("score"))(features)
         score = layers.Concatenate(**options("scores"))([score] * ranks)
+        # The biases are the beta of a normalization of zeros: Keras has no layer of
+        # biases only, and files of Keras layers load without this package.
         zeros = layers.Rescaling(0.0, **options("zeros"))(score)
         thresholds = layers.LayerNormalization(
             scale=False,
@@ -295,7 +280,7 @@ class Coral(Ranks):
 
 
 class Corn(Ranks):
-    """Units that are P(class > k), given class > k - 1."""
+    """Units that predict P(class > k | class > k - 1)."""
 
     values = "conditional_ranks"
 
@@ -312,10 +297,7 @@ class Corn(Ranks):
 
 
 class Ordinal(Ranks):
-    """One named output for each class, as in the report.
-
-    One of them is constant: no class is above the last one, or below the first one.
-    """
+    """One named output for each class, as in the report; one of them is constant."""
 
     several_outputs = True
     has_direction = True

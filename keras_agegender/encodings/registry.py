@@ -1,6 +1,6 @@
 """Encodings by name: the heads for age and gender.
 
-A new encoding is a row of `ENCODINGS`; no other module knows their names.
+A new encoding is a row of `ENCODINGS`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import LABEL_COLUMNS, RANK_DIRECTIONS, Head
 from keras_agegender.errors import did_you_mean
-from keras_agegender.labels import CELEBA_ATTRIBUTES, GENDERS, AgeGroups, get_age_groups
+from keras_agegender.labels import CELEBA_ATTRIBUTES, AgeGroups, get_age_groups
 
 GENDER = Head("gender")
 
@@ -20,12 +20,7 @@ GENDER = Head("gender")
 ENCODINGS: dict[str, Callable[[int], tuple[Head, ...]]] = {
     "gender": lambda groups: (GENDER,),
     "joint": lambda groups: (
-        Head(
-            "gender_age",
-            "categorical",
-            len(GENDERS) * groups,
-            column=("gender", "age_group"),
-        ),
+        Head("gender_age", "categorical", 2 * groups, column=("gender", "age_group")),
     ),
     "categorical": lambda groups: (
         GENDER,
@@ -54,9 +49,9 @@ def list_encodings() -> list[str]:
     - `categorical`: `gender` and a softmax `age` over the age groups.
     - `ordinal`: `gender` and `age1` … `age8`, a binary output for each group.
     - `attributes`: the 40 attributes of CelebA, one binary output each.
-    - `coral`: `gender` and `age` with seven units "above group k?" that share their
-      weights and differ in a threshold (Cao et al., "Rank consistent ordinal regression
-      for neural networks", 2020, arXiv 1901.07884).
+    - `coral`: `gender` and `age` with seven units that predict whether the group is
+      above k; they share their weights and differ in a threshold (Cao et al., "Rank
+      consistent ordinal regression for neural networks", 2020, arXiv 1901.07884).
     - `corn`: the same, each unit conditional on the one before it (Shi et al., "Deep
       Neural Networks for Rank-Consistent Ordinal Regression Based On Conditional
       Probabilities", 2021, arXiv 2111.08851).
@@ -138,10 +133,7 @@ def predicts_age(name: str) -> bool:
 
 
 def is_encoding_output(name: str) -> bool:
-    """Returns whether an encoding has an output of that name for age or gender.
-
-    Ordinal outputs are those of any number of age groups.
-    """
+    """Returns whether an encoding has an output of that name for age or gender."""
     heads = {head for make in ENCODINGS.values() for head in make(2)}
     return any(
         name == head.name

@@ -139,9 +139,9 @@ def all_probabilities(
     """Returns class probabilities of age group, gender and extra heads, by name."""
     from keras import ops
 
-    from keras_agegender.encodings.calibration import answer_probabilities
+    from keras_agegender.encodings.calibration import class_probabilities
 
-    found = answer_probabilities(encoding.decode(outputs))
+    found = class_probabilities(encoding.decode(outputs))
     for head in encoding.extra_heads:
         if not head.spec.continuous:
             found[head.name] = head.spec.probabilities(head, outputs)
@@ -229,12 +229,12 @@ def _true_scores(
     """Returns the scores of the true classes, and the faces of each group."""
     from keras import ops
 
-    from keras_agegender.encodings.calibration import answer_probabilities, set_scores
+    from keras_agegender.encodings.calibration import class_probabilities, set_scores
 
     decoded = encoding.decode(outputs)
     sizes = {"age_group": len(encoding.age_groups), "gender": len(GENDERS)}
     found = {}
-    for name, probabilities in answer_probabilities(decoded).items():
+    for name, probabilities in class_probabilities(decoded).items():
         truth = np.asarray(labels[name])
         known = np.flatnonzero(truth != MISSING)
         if not len(known):

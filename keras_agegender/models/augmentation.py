@@ -10,18 +10,12 @@ if TYPE_CHECKING:
 
 # The classes of `keras.layers` that `Augmentation.layers` returns.
 LAYERS = (
-    "RandomFlip",
-    "RandomRotation",
-    "RandomZoom",
-    "RandomTranslation",
-    "RandomContrast",
-    "RandomBrightness",
-    "RandomSaturation",
-    "RandomGaussianBlur",
+    *("RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation"),
+    *("RandomContrast", "RandomBrightness", "RandomSaturation", "RandomGaussianBlur"),
     "RandomErasing",
 )
 UNIT = (0.0, 1.0)
-# No Keras layer does these.
+# Settings that no Keras layer implements.
 DATA_ONLY = ("low_resolution", "jpeg_quality")
 ERASED_AREA = (0.02, 0.33)  # share of the image; Zhong et al. 2020
 ERASED_VALUE = 0.5
@@ -32,12 +26,12 @@ BLUR_KERNEL = 7  # side in pixels: three standard deviations
 class Augmentation:
     """Random changes of training images, drawn separately for each image.
 
-    The same definition works in two places: as Keras layers at the start of a model
-    (`build_model(augment=…)`), which exports do not have, or in `tf.data`
-    (`make_train_dataset(augment=…)`), with the same distributions. The defaults are
-    those of the report: a flip and a contrast of 0.2, a value that it does not state.
-    All other changes are off at 0 (or `None`). They are applied in the order listed, to
-    pixels in [0, 1]. Where an image moves, its border is repeated.
+    The same settings work in two places, with the same distributions: as Keras layers
+    at the start of a model (`build_model(augment=…)`), which exports do not contain, or
+    in `tf.data` (`make_train_dataset(augment=…)`). The defaults are those of the
+    report, a flip and contrast; it does not state the amount of contrast, here 0.2. All
+    other changes are off at 0 (or `None`). They are applied in the order listed, to
+    pixels in [0, 1]. If an image moves, its border is repeated.
 
     Args:
         flip: Whether half of the images are flipped horizontally.
@@ -107,34 +101,29 @@ class Augmentation:
         return asdict(self)
 
     def check_layers(self) -> None:
-        """Raises ValueError if no Keras layer does what a setting asks for."""
-        wanted = [name for name in DATA_ONLY if getattr(self, name)]
-        if wanted:
+        """Checks that Keras layers implement all settings."""
+        unsupported = [name for name in DATA_ONLY if getattr(self, name)]
+        if unsupported:
             raise ValueError(
-                f"Invalid `augment`. No Keras layer does {' or '.join(wanted)}: pass "
-                "it to `make_train_dataset`, in a recipe with augmentation.where = "
-                f"'data'. Received: {self}."
+                f"Invalid `augment`. No Keras layer implements "
+                f"{' or '.join(unsupported)}. Pass it to `make_train_dataset`; in a "
+                f"recipe, set augmentation.where = 'data'. Received: {self}."
             )
 
     def layers(self, seed: int | None = None) -> list[keras.Layer]:
         """Returns the Keras layers of this augmentation, in their order.
 
-        They are built-in layers, so that a file with them loads with plain Keras. They
-        act in `fit` and not in `evaluate` and `predict`.
+        They are built-in layers, active in `fit` and not in `evaluate` and `predict`.
 
         Args:
-            seed: Seed of the first one; each has its own. From the same seed all would
-                draw the same numbers: flipped images would get the lower contrasts.
-                `None` draws seeds from Keras' global seed.
-
-        Raises:
-            ValueError: If no Keras layer does what a setting asks for.
+            seed: Seed of the first layer; the others have their own, as layers of the
+                same seed draw the same numbers. `None` uses Keras' global seed.
         """
         from keras import layers
 
         self.check_layers()
         a = self
-        # float32 in mixed precision too: 16 bits are too few for places of pixels.
+        # float32 in mixed precision too: 16 bits cannot represent pixel coordinates.
         unit = {"value_range": UNIT, "dtype": "float32"}
         border = {"fill_mode": "nearest", "interpolation": "bilinear"}
         border["dtype"] = "float32"
@@ -165,8 +154,8 @@ class Augmentation:
         ]  # fmt: skip
         return [
             make(None if seed is None else seed + place)
-            for place, (asked, make) in enumerate(makers)
-            if asked
+            for place, (enabled, make) in enumerate(makers)
+            if enabled
         ]
 
 
@@ -189,15 +178,8 @@ def is_augmentation(layer: Any) -> bool:
 def strip_augmentation(model: keras.Model) -> keras.Model:
     """Returns the model without its augmentation layers, sharing all its weights.
 
-    Exports must not have them: formats without a training mode refuse their random
-    operations, and a bare `model(images)` runs them, as their `training` is `True` by
-    default.
-
-    Example:
-        >>> from keras_agegender.models.builder import build_model
-        >>> model = build_model("resnet34", "gender")
-        >>> len(model.layers) - len(strip_augmentation(model).layers)
-        2
+    Export formats without a training mode reject random operations, and calling the
+    model runs them, as their `training` is `True` by default.
     """
     import keras
 

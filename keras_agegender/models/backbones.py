@@ -17,11 +17,9 @@ def local_response_normalization(x: Any, name: str) -> Any:
     """Divides every activation by the energy of its neighboring channels.
 
     y[c] = x[c] / (1 + alpha / size * sum of x[c']² over |c' - c| <= 2) ** 0.75, with
-    alpha 1e-4, size 5, and zeros beyond the ends. Caffe and PyTorch divide alpha by the
-    size in the same way, `tf.nn.local_response_normalization` does not.
-
-    The output is float32 under every dtype policy: squares of activations above 255
-    overflow float16.
+    alpha 1e-4 and size 5. Caffe and PyTorch divide alpha by the size in the same way,
+    `tf.nn.local_response_normalization` does not. The output is float32 under every
+    dtype policy: squares of activations above 255 overflow float16.
 
     Source: Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural
     Networks", 2012, section 3.3; the constants are those of Levi & Hassner 2015.
@@ -39,17 +37,11 @@ def local_response_normalization(x: Any, name: str) -> Any:
 
 @dataclass(frozen=True)
 class CaffeVariant:
-    """A Caffe network.
+    """A Caffe network."""
 
-    Attributes:
-        filters: Filters of each convolution.
-        normalized: Numbers of the convolutions with LRN after their pooling.
-        hidden_layers: Number of fully connected layers of 512 units.
-    """
-
-    filters: tuple[int, ...]
-    normalized: tuple[int, ...]
-    hidden_layers: int
+    filters: tuple[int, ...]  # of each convolution
+    normalized: tuple[int, ...]  # numbers of convolutions with LRN after their pooling
+    hidden_layers: int  # fully connected layers of 512 units
 
 
 # The report, 2.1, models 1 to 4.
@@ -68,11 +60,10 @@ CAFFE_HIDDEN_UNITS = 512
 def caffe_backbone(image: Any, variant: CaffeVariant, dropout_rate: float = 0.5) -> Any:
     """Adds a Caffe network without its output layer after an image tensor.
 
-    Weights are initialized by He's rule and biases to 0. The authors' files have normal
-    distributions instead (0.01 for convolutions, 0.005 for hidden layers; biases of 1
-    for conv2, fc1 and fc2), which suit their input, pixels up to 255 minus the mean
-    image. With Adam on pixels in [0, 1] these learned nothing of an easy task in the
-    100 steps in which He's rule solved it.
+    Weights are initialized by He's rule and biases to 0. The authors use normal
+    distributions (0.01 for convolutions, 0.005 for hidden layers; biases of 1 for
+    conv2, fc1 and fc2) for pixels up to 255 minus the mean image. With Adam on pixels
+    in [0, 1] these did not learn an easy task in the 100 steps in which He's rule did.
 
     Source: Levi & Hassner, "Age and Gender Classification Using Convolutional Neural
     Networks", CVPR Workshops 2015; sizes checked against the network definitions that
@@ -106,11 +97,9 @@ def caffe_backbone(image: Any, variant: CaffeVariant, dropout_rate: float = 0.5)
 
 
 def _pool(x: Any, number: int) -> Any:
-    """Adds max pooling 3 × 3, stride 2, with a size rounded up, as in Caffe.
-
-    56 rows become 28: ceil((56 - 3) / 2) + 1. A row of zeros below completes the last
-    window; after a ReLU it never is the maximum.
-    """
+    """Adds max pooling 3 × 3, stride 2, with a size rounded up, as in Caffe."""
+    # 56 rows become 28: ceil((56 - 3) / 2) + 1. A row of zeros below completes the last
+    # window; after a ReLU it is never the maximum.
     rows, columns = x.shape[1:3]
     below, right = (rows - 3) % 2, (columns - 3) % 2
     if below or right:
@@ -125,9 +114,7 @@ RESNET34_STACKWISE_BLOCKS = (3, 4, 6, 3)
 def resnet34_backbone(image: Any, width: float = 1.0) -> Any:
     """Adds ResNet34 up to its last activation after an image tensor.
 
-    Convolutions have symmetric padding, as in PyTorch, and no bias. They are
-    initialized as in torchvision (`kaiming_normal_`, fan_out) and followed by batch
-    normalization with momentum 0.9 and epsilon 1e-5.
+    Padding, initialization and batch normalization are those of torchvision.
 
     Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016
     (arXiv 1512.03385), table 1.
@@ -147,7 +134,7 @@ def resnet34_backbone(image: Any, width: float = 1.0) -> Any:
 
 
 def _scaled(filters: int, width: float) -> int:
-    """Returns a multiple of 8, which suits vector units, and at least 8."""
+    """Rounds a scaled width to a multiple of 8, at least 8."""
     return max(8, 8 * round(filters * width / 8))
 
 
@@ -163,7 +150,7 @@ def _basic_block(x: Any, filters: int, stride: int, name: str) -> Any:
 
 
 def _convolution(x: Any, filters: int, kernel: int, stride: int, name: str) -> Any:
-    """Convolution with symmetric padding, then batch normalization."""
+    """Adds a convolution with symmetric padding and batch normalization."""
     padding = "same"  # equals symmetric padding where the stride is 1
     if stride > 1:
         padding = "valid"

@@ -18,7 +18,7 @@ from keras_agegender.models import registry
 from keras_agegender.models.augmentation import Augmentation, add_augmentation
 from keras_agegender.models.weights import load_backbone_weights
 
-# Name of the layer that stores the encoding; it changes nothing and has no weights.
+# Name of the layer that stores the encoding; it has no effect and no weights.
 ENCODING_LAYER = "encoding"
 
 
@@ -32,12 +32,8 @@ def build_heads(features: Any, heads: Sequence[Head]) -> dict[str, Any]:
 
 
 def store_encoding(features: Any, encoding: Encoding) -> Any:
-    """Adds a layer with the encoding in its configuration.
-
-    It is then part of every `.keras` file, which still loads with plain Keras. The
-    layer is a `Dropout` of rate 0, which does nothing on any backend; Keras stores its
-    `seed` unchanged and uses it for rates above 0 only.
-    """
+    """Adds a layer with the encoding in its configuration, for `.keras` files."""
+    # Keras stores the `seed` of a `Dropout` unchanged and uses it for rates above 0.
     identity = layers.Dropout(0.0, seed=encoding.to_json(), name=ENCODING_LAYER)
     return identity(features)
 
@@ -82,9 +78,8 @@ def build_model(
     weights and metrics for it. Files saved from it load with plain Keras.
 
     A Keras model as backbone is inlined: the new model has copies of its layers, with
-    their names and weights, so that freezing, weight transfer and export see each of
-    them. The model that you pass does not change. A subclassed model has no graph of
-    layers and becomes one layer.
+    their names and weights, for freezing, weight transfer and export. The passed model
+    does not change. A subclassed model has no graph of layers and becomes one layer.
 
     Args:
         backbone: One of `list_models()`; a network of `keras.applications`, such as
@@ -95,25 +90,24 @@ def build_model(
             shape (batch, rows, columns, channels) are averaged over rows and columns;
             those of shape (batch, n) are used directly. Defaults to `"resnet_se"`.
         encoding: One of `list_encodings()`, an `Encoding`, or `None` for a model with
-            only your own `heads`. Defaults to `"categorical"`.
+            custom `heads` only. Defaults to `"categorical"`.
         image_size: (height, width) of the input in pixels; `None` is the size of the
             backbone: 227 × 227 for Caffe, that of a Keras model, else 224 × 224.
-        heads: Your own heads, after those of the encoding.
+        heads: Custom heads, after those of the encoding.
         question: `"older"` or `"younger"`, for ordinal heads.
         augment: An `Augmentation` whose layers come first in the model, active in `fit`
-            and not in `evaluate` and `predict`; if you call the model yourself pass
+            and not in `evaluate` and `predict`; if you call the model directly, pass
             `training`, which is `True` by default in Keras' random layers. `True`
-            (default) is `Augmentation()`, a flip and a contrast, except for the Caffe
+            (default) is `Augmentation()`, a flip and contrast, except for the Caffe
             networks, whose flip is in the input pipeline. `False` adds no layers.
         dropout_rate: Dropout of the Caffe networks' hidden layers, in [0, 1). Defaults
             to 0.5.
         width: Multiplies the channels of `resnet34` and `resnet_se`, above 0: 0.5 has
             about a quarter of the weights. Defaults to 1.0.
-        input_scaling: The range of pixels that the backbone takes: `"0..1"`,
-            `"0..255"`, `"-1..1"`, `"imagenet"` (standardized, as in PyTorch), `"caffe"`
-            (0 to 255, BGR, minus the mean), or a pair (scale, offset) for pixels in
-            [0, 1]. `None` is the range of the backbone: known for names, [0, 1] for a
-            Keras model and a callable.
+        input_scaling: The pixel range of the backbone: `"0..1"`, `"0..255"`, `"-1..1"`,
+            `"imagenet"` (standardized, as in PyTorch), `"caffe"` (0 to 255, BGR, minus
+            the mean), or a pair (scale, offset) for pixels in [0, 1]. `None` is the
+            range of a named backbone, and [0, 1] for a Keras model and a callable.
         backbone_weights: Initial weights of the backbone: a `.keras` file with layers
             of the same names, or PyTorch weights as in `load_torch_weights`; for
             `keras.applications` also `"imagenet"`, which Keras downloads, or its own
@@ -184,14 +178,14 @@ def attach_heads(
     heads: Sequence[Head] = (),
     question: str | None = None,
 ) -> dict[str, Any]:
-    """Adds an encoding's output layers to your own functional graph.
+    """Adds an encoding's output layers to a functional graph.
 
     Args:
-        features: A tensor of that graph. Features of shape (batch, rows, columns,
+        features: A tensor of the graph. Features of shape (batch, rows, columns,
             channels) are averaged over rows and columns first; those of shape
             (batch, n) are used directly.
         encoding: As in `build_model`. Defaults to `"categorical"`.
-        heads: Your own heads, after those of the encoding.
+        heads: Custom heads, after those of the encoding.
         question: `"older"` or `"younger"`, for ordinal heads.
 
     Returns:
@@ -271,7 +265,7 @@ def freeze_all_but_last(
     """
     if num_layers < 0:
         raise ValueError(
-            "Invalid `num_layers`. Expected a number that is not negative. "
+            "Invalid `num_layers`. Expected a non-negative number. "
             f"Received: num_layers={num_layers}."
         )
     # A coral or corn head is several layers, named after it.

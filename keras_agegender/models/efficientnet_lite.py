@@ -17,21 +17,13 @@ DROP_CONNECT_RATE = 0.2
 
 @dataclass(frozen=True)
 class Stack:
-    """A number of blocks of the same width.
-
-    Attributes:
-        blocks: Number of blocks.
-        filters: Output channels.
-        kernel: Side of the depthwise kernel.
-        stride: Stride of the first block.
-        expansion: Hidden channels per input channel.
-    """
+    """A number of blocks of the same width."""
 
     blocks: int
     filters: int
-    kernel: int
-    stride: int
-    expansion: int
+    kernel: int  # side of the depthwise kernel
+    stride: int  # of the first block
+    expansion: int  # hidden channels per input channel
 
 
 EFFICIENTNET_LITE0_STACKS = (
@@ -48,9 +40,9 @@ EFFICIENTNET_LITE0_STACKS = (
 def efficientnet_lite0_backbone(image: Any) -> Any:
     """Adds EfficientNet-Lite0 up to its last activation after an image tensor.
 
-    It is EfficientNet-B0 without squeeze-and-excitation and with ReLU6 instead of
-    swish. Its first layer scales pixels to the range of the published weights. Training
-    drops residual branches, up to 20 % of them in the last block.
+    EfficientNet-B0 without squeeze-and-excitation and with ReLU6 instead of swish. Its
+    first layer scales pixels to the range of the published weights. Training drops
+    residual branches, up to 20 % of them in the last block.
 
     Source: Tan & Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural
     Networks", ICML 2019 (arXiv 1905.11946); the Lite variant is TensorFlow's

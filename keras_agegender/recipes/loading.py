@@ -1,4 +1,4 @@
-"""Loads recipes and replaces settings."""
+"""Loads recipes and overrides settings."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def load_pretraining(recipe: Recipe) -> Recipe | None:
 
 
 def _build(settings: dict[str, Any], overrides: Sequence[str], source: str) -> Recipe:
-    """Returns the recipe of a file's settings, some of them replaced."""
+    """Returns the recipe of a file's settings, with overrides."""
     before = _encoding_of(settings)
     for override in overrides:
         if not override.strip().startswith(PREFIX):
@@ -124,8 +124,8 @@ def _build(settings: dict[str, Any], overrides: Sequence[str], source: str) -> R
             settings["pretraining_overrides"] = [*own, *forwarded]
     elif any(override.strip().startswith(PREFIX) for override in overrides):
         raise ValueError(
-            f"Invalid override. Recipe {source} has no pretraining recipe, so there is "
-            f"nothing for {PREFIX}… to change. Received: {list(overrides)}."
+            f"Invalid override. Recipe {source} has no pretraining recipe, so "
+            f"{PREFIX}… has no effect. Received: {list(overrides)}."
         )
     recipe = _validate(settings, source)
     recipe.pretraining_recipe  # noqa: B018  # its mistakes surface now
@@ -134,8 +134,8 @@ def _build(settings: dict[str, Any], overrides: Sequence[str], source: str) -> R
 
 def _validate(settings: dict[str, Any], source: str) -> Recipe:
     """Returns the validated recipe; raises an error about the first mistake."""
-    # In JSON, as in TOML, an array stands for a tuple and a table for a section. A
-    # date, which no setting is, becomes a value that no setting takes.
+    # JSON, like TOML, has arrays for tuples and tables for sections. A date becomes a
+    # value that no setting accepts.
     text = json.dumps(settings, default=lambda date: {str(date): None})
     try:
         return TypeAdapter(Recipe).validate_json(text)
@@ -210,14 +210,7 @@ def _split_override(override: str) -> tuple[str, str]:
 
 
 def _for_pretraining(overrides: Sequence[str]) -> list[str]:
-    """Returns the overrides that apply to the pretraining recipe, its own ones last.
-
-    Example:
-    >>> _for_pretraining(["training.epochs=3", "model.encoding=joint"])
-    ['training.epochs=3']
-    >>> _for_pretraining(["pretraining.training.epochs=1", "training.epochs=3"])
-    ['training.epochs=3', 'training.epochs=1']
-    """
+    """Returns the overrides that apply to the pretraining recipe, its own ones last."""
     shared, own = [], []
     for override in overrides:
         key, _ = _split_override(override)
@@ -238,7 +231,7 @@ def _encoding_of(settings: Mapping[str, Any]) -> Any:
 def _follow_encoding(
     settings: dict[str, Any], before: Any, overrides: Sequence[str]
 ) -> None:
-    """Drops settings of outputs that the new encoding lacks, but no overrides."""
+    """Drops the settings, not overrides, of outputs that the encoding does not have."""
     keys = {_split_override(override)[0] for override in overrides}
     after = _encoding_of(settings)
     # Values of the wrong type stay: validation reports them.
@@ -255,20 +248,17 @@ def _follow_encoding(
         for name in gone - {key.removeprefix("loss_weights.") for key in keys}:
             weights.pop(name, None)
     changes: Any = settings.get("loss_weight_changes", ())
-    if "loss_weight_changes" not in keys and _are_changes(changes):
+    are_changes = isinstance(changes, (list, tuple)) and all(
+        isinstance(change, dict) and isinstance(change.get("set", {}), dict)
+        for change in changes
+    )
+    if "loss_weight_changes" not in keys and are_changes:
         remaining = [
             {**c, "set": {k: v for k, v in c.get("set", {}).items() if k not in gone}}
             for c in changes
         ]
         settings["loss_weight_changes"] = [c for c in remaining if c["set"]]
     settings.pop("published", None)  # of another model
-
-
-def _are_changes(changes: Any) -> bool:
-    return isinstance(changes, (list, tuple)) and all(
-        isinstance(change, dict) and isinstance(change.get("set", {}), dict)
-        for change in changes
-    )
 
 
 def _outputs(encoding: Any) -> set[str]:
@@ -305,7 +295,7 @@ def _read(name: str, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], str]:
     if path.suffix == ".toml":
         source = str(path)
         if not path.is_file():
-            raise ValueError(f"There is no recipe file {name}.")
+            raise ValueError(f"Recipe file not found: {name}.")
         try:
             settings = _parse(path.read_text("utf-8"), source)
         except UnicodeDecodeError as error:
@@ -337,8 +327,8 @@ def _read_packaged(name: str) -> tuple[dict[str, Any], str]:
     entry = resources.files("keras_agegender.recipes") / f"{name}.toml"
     if not entry.is_file():
         raise ValueError(
-            f"There is no recipe named {name!r}.{did_you_mean(name, _names())} "
-            f"Recipes: {_names()}; or give the path of a .toml file."
+            f"Unknown recipe {name!r}.{did_you_mean(name, _names())} Expected the path "
+            f"of a .toml file, or a number or name: {', '.join(_names())}."
         )
     return _parse(entry.read_text("utf-8"), f"{name}.toml"), f"{name}.toml"
 
@@ -367,24 +357,20 @@ def _unset(settings: dict[str, Any], key: str, source: str) -> None:
 def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in changes.items():
-        old = merged.get(key)
-        if isinstance(old, dict) and isinstance(value, dict):
-            merged[key] = _merged(old, value)
-        else:
-            merged[key] = value
+        both = isinstance(base.get(key), dict) and isinstance(value, dict)
+        merged[key] = _merged(base[key], value) if both else value
     return merged
 
 
 def training_data(recipe: Recipe, data: Any, pretraining_data: Any) -> Any:
     """Returns the dataset a recipe trains on: `pretraining_data` by its role."""
     role = recipe.data.role
-    given = data
-    if role == "pretrain" and pretraining_data is not None:
-        given = pretraining_data
+    pretrains = role == "pretrain" and pretraining_data is not None
+    given = pretraining_data if pretrains else data
     if given is None:
         raise ValueError(
-            f"Missing `data` (--data). Recipe {recipe.name!r} trains on {role} data: a "
-            "dataset that `agegender prepare` made."
+            f"Missing `data` (--data). Recipe {recipe.name!r} trains on {role} data. "
+            "Pass a dataset prepared with `agegender prepare`."
         )
     return given
 
@@ -399,25 +385,22 @@ def check_pretraining_data(recipe: Recipe, pretraining_data: object) -> None:
         )
 
 
-def check_beginning(
+def check_initial_weights(
     recipe: Recipe, pretraining_data: object, pretrained: object
 ) -> None:
     """Checks that a recipe's initial weights exist or can be trained."""
     given = pretraining_data is not None or pretrained is not None
     if recipe.pretraining is not None and not given:
         raise ValueError(
-            f"Recipe {recipe.name!r} is initialized from {recipe.pretraining!r}. Give "
-            "the dataset to train that one on with `pretraining_data` "
-            "(--pretraining-data), or a finished run with `pretrained` (--pretrained)."
+            f"Recipe {recipe.name!r} is initialized from {recipe.pretraining!r}. Pass "
+            "the dataset to train it on with `pretraining_data` (--pretraining-data), "
+            "or a finished run with `pretrained` (--pretrained)."
         )
     check_weights_file(recipe, pretrained)
 
 
 def check_weights_file(recipe: Recipe, pretrained: object = None) -> None:
-    """Raises a `ValueError` if a file of backbone weights does not exist.
-
-    That of the pretraining recipe counts too, unless `pretrained` replaces it.
-    """
+    """Checks that files of backbone weights exist, of the pretraining recipe too."""
     trained = [recipe]
     if recipe.pretraining_recipe is not None and pretrained is None:
         trained.append(recipe.pretraining_recipe)
@@ -425,6 +408,6 @@ def check_weights_file(recipe: Recipe, pretrained: object = None) -> None:
         file = one.model.backbone_weights
         if file not in (None, "imagenet") and not Path(str(file)).is_file():
             raise ValueError(
-                f"There is no weights file {file}. Recipe {one.name!r} names it as "
+                f"Weights file not found: {file}. Recipe {one.name!r} names it as "
                 "'model.backbone_weights'."
             )

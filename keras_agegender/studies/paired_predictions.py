@@ -284,11 +284,12 @@ def _unlike_experiments(
         elif not notes:
             notes = [f"{text}, calibrated with different temperatures"]
     else:
-        found = differences(first["experiment"], second["experiment"])
+        places = ("in A", "in B")
+        found = differences(first["experiment"], second["experiment"], places)
         if any(line.startswith("data.sha256") for line in found):
             notes.append(OTHER_DATA)
         notes += [
-            line.replace(" there and ", " in A and ").replace(" here", " in B")
+            line
             for key in ("data.splits.", "data.pixels.", "initialized_from", "seed")
             for line in found
             if line.startswith(key)

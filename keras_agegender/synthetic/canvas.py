@@ -19,19 +19,14 @@ def _spline(count: int, per_segment: int = 6) -> np.ndarray:
     for i in range(count):
         for t in np.arange(per_segment) / per_segment:
             weights = (
-                np.array(
-                    [
-                        -t + 2 * t**2 - t**3,
-                        2 - 5 * t**2 + 3 * t**3,
-                        t + 4 * t**2 - 3 * t**3,
-                        -(t**2) + t**3,
-                    ]
-                )
-                / 2
+                -t + 2 * t**2 - t**3,
+                2 - 5 * t**2 + 3 * t**3,
+                t + 4 * t**2 - 3 * t**3,
+                -(t**2) + t**3,
             )
             row = np.zeros(count)
             for offset, weight in zip((-1, 0, 1, 2), weights, strict=True):
-                row[(i + offset) % count] += weight
+                row[(i + offset) % count] += weight / 2
             rows.append(row)
     return np.array(rows)
 

@@ -103,13 +103,8 @@ def draw_nose(face: canvas.FaceCanvas) -> None:
         (0, y + 0.03, w * 0.95, 0.05), look.skin * 0.55, 0.65, 0.03, 0.45
     )
     for s in (-1, 1):
-        face.paint_ellipse(
-            (s * w * 0.5, y + 0.015, w * 0.22, 0.026),
-            look.skin * 0.25,
-            0.75,
-            0.010,
-            0.5,
-        )
+        shape = (s * w * 0.5, y + 0.015, w * 0.22, 0.026)
+        face.paint_ellipse(shape, look.skin * 0.25, 0.75, 0.010, 0.5)
         wing = np.array(
             [(s * w, y - 0.08), (s * w * 1.12, y - 0.01), (s * w * 0.9, y + 0.035)]
         )
@@ -128,18 +123,13 @@ def draw_beard(face: canvas.FaceCanvas) -> None:
     if look.has("Sideburns"):
         for side in (-1, 1):
             x = side * (face.half_width - 0.05)
-            face.paint(
-                [
-                    (x - 0.07, -0.25),
-                    (x + 0.07, -0.25),
-                    (x + 0.04 - side * 0.05, 0.42),
-                    (x - 0.05 - side * 0.05, 0.42),
-                ],
-                color,
-                0.85,
-                0.02,
-                0.1,
-            )
+            shape = [
+                (x - 0.07, -0.25),
+                (x + 0.07, -0.25),
+                (x + 0.04 - side * 0.05, 0.42),
+                (x - 0.05 - side * 0.05, 0.42),
+            ]
+            face.paint(shape, color, 0.85, 0.02, 0.1)
     if look.has("Goatee"):
         top = face.mouth_y + face.lip * 1.5
         wide = face.mouth_w + 0.1
@@ -215,13 +205,8 @@ def draw_mouth(face: canvas.FaceCanvas) -> None:
         (0, y + gap + lip * 0.75, w * 0.35, lip * 0.3), color * 1.3, 0.4, 0.02, 0.4
     )
     face.paint(inner_up, [0.25, 0.1, 0.1], 0.7, depth=0.4, line=0.02)
-    face.paint_ellipse(
-        (0, y + gap + lip * 1.6 + 0.05, w * 0.6, 0.035),
-        look.skin * 0.6,
-        0.4,
-        0.03,
-        0.35,
-    )
+    shape = (0, y + gap + lip * 1.6 + 0.05, w * 0.6, 0.035)
+    face.paint_ellipse(shape, look.skin * 0.6, 0.4, 0.03, 0.35)
 
 
 def _is_long(face: canvas.FaceCanvas) -> bool:
@@ -229,9 +214,8 @@ def _is_long(face: canvas.FaceCanvas) -> bool:
     limit = 0.85 if look.gender == 0 else 0.06
     if look.years < 3:
         limit = 0.0
-    return bool(
-        (look.build[9] + 2) / 4 < limit + 0.02 * look.build[10]
-    ) and not look.has("Bald")
+    length = (look.build[9] + 2) / 4
+    return bool(length < limit + 0.02 * look.build[10]) and not look.has("Bald")
 
 
 def draw_long_hair(face: canvas.FaceCanvas) -> None:
@@ -239,10 +223,8 @@ def draw_long_hair(face: canvas.FaceCanvas) -> None:
     if not _is_long(face):
         return
     look = face.look
-    wide, length = (
-        face.half_width + 0.24,
-        face.chin + 0.25 + 0.25 * abs(look.build[11]),
-    )
+    wide = face.half_width + 0.24
+    length = face.chin + 0.25 + 0.25 * abs(look.build[11])
     wave = 0.07 if look.has("Wavy_Hair") else 0.0
     y = np.linspace(face.top * 0.6, length, 9)
     x = wide + wave * np.sin(y * 7) + 0.05 * np.linspace(0, 1, 9)
@@ -270,13 +252,8 @@ def draw_hair(face: canvas.FaceCanvas) -> None:
     look = face.look
     if look.has("Bald"):
         for side in (-1, 1):
-            face.paint_ellipse(
-                (side * (face.half_width + 0.01), -0.25, 0.09, 0.3),
-                look.hair,
-                0.75,
-                0.03,
-                0.0,
-            )
+            shape = (side * (face.half_width + 0.01), -0.25, 0.09, 0.3)
+            face.paint_ellipse(shape, look.hair, 0.75, 0.03, 0.0)
         return
     crown = _hair_shape(face)
     thin = 0.45 if look.years < 3 else 1.0
@@ -341,10 +318,8 @@ def _strands(face: canvas.FaceCanvas, crown: np.ndarray, thin: float) -> None:
     part = 0.1 * look.build[10]
     for x in np.linspace(-0.78, 0.78, 13) + rng.normal(0, 0.015, 13):
         t = np.linspace(0, 1, 7)
-        root, tip = (
-            np.array([part + 0.35 * (x - part), face.top - 0.14]),
-            np.array([x * 1.06, face.hairline - 0.05 + 0.30 * x**2]),
-        )
+        root = np.array([part + 0.35 * (x - part), face.top - 0.14])
+        tip = np.array([x * 1.06, face.hairline - 0.05 + 0.30 * x**2])
         points = root + (tip - root) * t[:, None]
         points[:, 0] += 0.18 * np.sin(np.pi * t) * x + wave * np.sin(9 * t)
         dark = rng.random() < 0.5
@@ -407,18 +382,9 @@ def draw_body(face: canvas.FaceCanvas) -> None:
             tie,
             depth=0,
         )
-        face.paint(
-            [
-                (-0.3, top),
-                (0, top + 0.2),
-                (0.3, top),
-                (0.2, top + 0.4),
-                (0, top + 0.2),
-                (-0.2, top + 0.4),
-            ],
-            np.array([0.95, 0.95, 0.96]),
-            depth=0,
-        )
+        inner, outer = (0, top + 0.2), [(0.3, top), (0.2, top + 0.4)]
+        collar = [(-0.3, top), inner, *outer, inner, (-0.2, top + 0.4)]
+        face.paint(collar, np.array([0.95, 0.95, 0.96]), depth=0)
     if look.has("Wearing_Necklace"):
         t = np.linspace(0.15, np.pi - 0.15, 16)
         chain = np.stack([np.cos(t) * (neck + 0.02), top - 0.12 + 0.3 * np.sin(t)], 1)
@@ -429,14 +395,9 @@ def draw_ears(face: canvas.FaceCanvas) -> None:
     """Draws both ears."""
     for side in (-1, 1):
         x = side * (face.half_width + 0.02)
-        face.paint_ellipse((x, 0.12, 0.12, 0.24), face.look.skin * 0.86, depth=-0.1)
-        face.paint_ellipse(
-            (x, 0.14, 0.06, 0.15),
-            face.look.skin * 0.66,
-            blur=0.02,
-            depth=-0.1,
-            alpha=0.7,
-        )
+        skin = face.look.skin
+        face.paint_ellipse((x, 0.12, 0.12, 0.24), skin * 0.86, depth=-0.1)
+        face.paint_ellipse((x, 0.14, 0.06, 0.15), skin * 0.66, 0.7, 0.02, -0.1)
 
 
 def draw_skin(face: canvas.FaceCanvas) -> None:
@@ -447,43 +408,21 @@ def draw_skin(face: canvas.FaceCanvas) -> None:
     for side in (-1, 1):
         x = side * face.eye_x
         # Sockets: MTCNN responds to dark areas below the brows more than to outlines.
-        face.paint_ellipse(
-            (x, face.eye_y - 0.02, face.eye_w * 1.5, face.eye_h * 1.9 + 0.04),
-            dark,
-            0.42,
-            0.06,
-        )
-        face.paint_ellipse(
-            (0.98 * x, face.eye_y - 0.03, face.eye_w * 1.35, face.eye_h + 0.12),
-            look.skin * 0.6,
-            0.4,
-            0.06,
-            0.3,
-        )
-        cheek = (side * 0.45, face.nose_y + 0.02)
+        shape = (x, face.eye_y - 0.02, face.eye_w * 1.5, face.eye_h * 1.9 + 0.04)
+        face.paint_ellipse(shape, dark, 0.42, 0.06)
+        shape = (0.98 * x, face.eye_y - 0.03, face.eye_w * 1.35, face.eye_h + 0.12)
+        face.paint_ellipse(shape, look.skin * 0.6, 0.4, 0.06, 0.3)
+        cheek = (side * 0.45, face.nose_y + 0.02, 0.24, 0.2)
         chub = 0.35 * (1 - look.growth) + 0.12
-        face.paint_ellipse(
-            (*cheek, 0.24, 0.2),
-            [0.92, 0.45, 0.42],
-            0.75 * chub + 0.35 * look.has("Rosy_Cheeks"),
-            0.12,
-        )
+        rosy = 0.75 * chub + 0.35 * look.has("Rosy_Cheeks")
+        face.paint_ellipse(cheek, [0.92, 0.45, 0.42], rosy, 0.12)
         if look.has("High_Cheekbones"):
-            face.paint_ellipse(
-                (side * 0.5, face.eye_y + 0.27, 0.2, 0.06, side * -0.4),
-                look.skin * 1.18,
-                0.5,
-                0.05,
-            )
-        hollow = 0.3 * look.growth * (0.3 + look.wear) + 0.25 * look.has(
-            "High_Cheekbones"
-        )
-        face.paint_ellipse(
-            (side * 0.56, face.mouth_y - 0.08, 0.12, 0.26, side * 0.3),
-            dark,
-            hollow,
-            0.08,
-        )
+            bone = (side * 0.5, face.eye_y + 0.27, 0.2, 0.06, side * -0.4)
+            face.paint_ellipse(bone, look.skin * 1.18, 0.5, 0.05)
+        hollow = 0.3 * look.growth * (0.3 + look.wear)
+        hollow = hollow + 0.25 * look.has("High_Cheekbones")
+        jaw = (side * 0.56, face.mouth_y - 0.08, 0.12, 0.26, side * 0.3)
+        face.paint_ellipse(jaw, dark, hollow, 0.08)
 
 
 def _shaded_skin(face: canvas.FaceCanvas) -> np.ndarray:
@@ -517,31 +456,19 @@ def draw_lines_of_age(face: canvas.FaceCanvas) -> None:
         bow = np.stack([0.42 * t, y + 0.03 * t**2 - 0.02], axis=1)
         strokes.append((bow, 0.85 * wear, 0.020 + 0.014 * wear))
     for side in (-1, 1):
-        nose, mouth = (
-            (side * (face.nose_w + 0.05), face.nose_y - 0.03),
-            (side * (face.mouth_w + 0.07), face.mouth_y + 0.03 + 0.12 * wear),
-        )
+        nose = (side * (face.nose_w + 0.05), face.nose_y - 0.03)
+        mouth = (side * (face.mouth_w + 0.07), face.mouth_y + 0.03 + 0.12 * wear)
         middle = (side * (face.nose_w + 0.19), (nose[1] + mouth[1]) / 2 - 0.02)
         fold = np.array([nose, middle, mouth])
         strokes.append((fold, 0.12 * look.growth + 0.75 * wear, 0.022 + 0.03 * wear))
         corner = side * (face.eye_x + face.eye_w * 1.15)
         for k in range(3 if wear > 0.35 else 0):
             end = (corner + side * 0.17, face.eye_y - 0.07 + 0.085 * k)
-            strokes.append(
-                (
-                    np.array([(corner, face.eye_y + 0.01), end]),
-                    0.75 * wear,
-                    0.018 + 0.01 * wear,
-                )
-            )
+            line = np.array([(corner, face.eye_y + 0.01), end])
+            strokes.append((line, 0.75 * wear, 0.018 + 0.01 * wear))
         bags = 0.45 * wear + 0.45 * look.has("Bags_Under_Eyes")
-        arc = np.stack(
-            [
-                side * face.eye_x + face.eye_w * t,
-                face.eye_y + face.eye_h + 0.075 - 0.045 * t**2,
-            ],
-            axis=1,
-        )
+        below = face.eye_y + face.eye_h + 0.075 - 0.045 * t**2
+        arc = np.stack([side * face.eye_x + face.eye_w * t, below], axis=1)
         strokes.append((arc, bags, 0.035))
         if wear > 0.6:
             jowl = np.array(
@@ -561,32 +488,18 @@ def draw_wearables(face: canvas.FaceCanvas) -> None:
     look, rng = face.look, face.rng
     if look.has("Wearing_Earrings"):
         for side in (-1, 1):
-            face.paint_ellipse(
-                (side * (face.half_width + 0.05), 0.43, 0.05, 0.06),
-                [0.95, 0.85, 0.4],
-                depth=-0.1,
-            )
+            shape = (side * (face.half_width + 0.05), 0.43, 0.05, 0.06)
+            face.paint_ellipse(shape, [0.95, 0.85, 0.4], depth=-0.1)
     if look.has("Eyeglasses"):
         color = rng.uniform(0.02, 0.35) * np.ones(3)
         for side in (-1, 1):
-            rim = face.ellipse(
-                side * face.eye_x,
-                face.eye_y + 0.02,
-                face.eye_w + 0.075,
-                face.eye_h + 0.11,
-            )
+            size = (face.eye_w + 0.075, face.eye_h + 0.11)
+            rim = face.ellipse(side * face.eye_x, face.eye_y + 0.02, *size)
             face.paint(rim, [0.9, 0.95, 1.0], 0.10, depth=0.35)
             face.paint(np.concatenate([rim, rim[:1]]), color, depth=0.35, line=0.035)
             edge = side * (face.eye_x + face.eye_w + 0.075)
-            face.paint(
-                [
-                    (edge, face.eye_y),
-                    (side * (face.half_width + 0.02), face.eye_y - 0.02),
-                ],
-                color,
-                depth=0.2,
-                line=0.035,
-            )
+            ear = (side * (face.half_width + 0.02), face.eye_y - 0.02)
+            face.paint([(edge, face.eye_y), ear], color, depth=0.2, line=0.035)
         gap = face.eye_x - face.eye_w - 0.075
         face.paint(
             [(-gap, face.eye_y), (gap, face.eye_y)], color, depth=0.4, line=0.035

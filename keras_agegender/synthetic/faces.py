@@ -1,7 +1,6 @@
 """Synthetic faces: a generated dataset in Adience's file layout.
 
-It is meant for tests and first experiments: scores on it measure how well drawings can
-be told apart and say nothing about people.
+It is intended for tests and first experiments: scores on it do not apply to people.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ them measure how well drawings can be told apart and say nothing about people.
 
 @dataclass(frozen=True)
 class _Plan:
-    """One image to draw: its seed, subject, fold and labels."""
+    """One image to draw: its subject, fold and labels."""
 
     index: int
     subject: int
@@ -61,7 +60,7 @@ class _Plan:
         return adience.TREES["faces"].format(**self.values)
 
 
-# What the label files hold of each image: plan, face box, attributes.
+# Entries of the label files: plan, face box and attributes of each image.
 Rows = list[tuple[_Plan, np.ndarray, dict[str, int]]]
 
 
@@ -91,7 +90,7 @@ def write_synthetic_faces(
         The folder.
 
     Raises:
-        ValueError: If the folder holds other files, or `num_faces` is too small.
+        ValueError: If the folder contains other files, or `num_faces` is too small.
 
     Example:
     >>> write_synthetic_faces("faces", 80)  # doctest: +SKIP
@@ -122,10 +121,7 @@ def check_synthetic_faces(
     image_size: tuple[int, int] = (256, 256),
     seed: int = 0,
 ) -> bool:
-    """Returns whether a folder holds the faces that `write_synthetic_faces` would draw.
-
-    It takes the same arguments and raises the same errors, but draws nothing.
-    """
+    """Returns whether `write_synthetic_faces` has completed with these arguments."""
     return _is_complete(Path(directory), _request(num_faces, image_size, seed))
 
 
@@ -180,7 +176,7 @@ def read_synthetic(directory: str | Path) -> tuple[pd.DataFrame, CleaningReport]
     directory = Path(directory)
     if not (directory / MARKER).is_file():
         raise ValueError(
-            f"{directory} contains no complete synthetic dataset: {MARKER} is missing."
+            f"{directory} is not a complete synthetic dataset: {MARKER} is missing."
         )
     manifest, report = adience.read_adience(directory, directory)
     lines = (directory / ATTRIBUTES_FILE).read_text("utf-8").splitlines()
@@ -286,7 +282,7 @@ def _is_complete(directory: Path, request: dict[str, Any]) -> bool:
     ours = readme.is_file() and readme.read_text("utf-8") == NOTICE
     if directory.is_dir() and any(directory.iterdir()) and not ours:
         raise ValueError(
-            f"{directory} is not empty and contains no synthetic faces. Choose another "
-            "directory (--directory)."
+            f"{directory} is not empty and does not contain synthetic faces. Choose "
+            "another directory (--directory)."
         )
     return False

@@ -12,6 +12,9 @@ import numpy as np
 
 from keras_agegender.labels import AGE_GROUPS, CELEBA_ATTRIBUTES
 
+# Years -> depth of wrinkles.
+WEAR = ([18, 26, 32, 40, 51, 62, 85], [0, 0.12, 0.22, 0.48, 0.70, 0.92, 1.0])
+
 # Highest age that is drawn; the last age group has no upper bound.
 OLDEST = 90
 
@@ -25,6 +28,10 @@ HAIR_COLORS = {
     "Brown_Hair": (0.34, 0.21, 0.13),
     "Blond_Hair": (0.83, 0.68, 0.40),
 }
+IRISES = np.array(
+    [[0.25, 0.15, 0.08], [0.35, 0.24, 0.12], [0.30, 0.45, 0.62], [0.35, 0.48, 0.32]],
+    "float32",
+)
 GRAY = np.array([0.80, 0.80, 0.80], "float32")
 
 
@@ -69,11 +76,7 @@ def sample_years(rng: np.random.Generator, age_group: int) -> float:
 def sample_attributes(
     rng: np.random.Generator, years: float, gender: int
 ) -> dict[str, int]:
-    """Samples CelebA's 40 attributes, consistent with each other, age and gender.
-
-    For instance no beard and no tie before 17, one hair color, makeup only on women of
-    15 and older.
-    """
+    """Samples CelebA's 40 attributes, consistent with each other, age and gender."""
     male, adult = gender == 1, years >= 17
     old = float(np.clip((years - 35) / 35, 0, 1))
     beard = male and adult and rng.random() < 0.45
@@ -146,16 +149,7 @@ def sample_identity(rng: np.random.Generator) -> Identity:
     tone = rng.uniform(0, len(SKIN_TONES) - 1.001)
     low = int(tone)
     skin = SKIN_TONES[low] + (SKIN_TONES[low + 1] - SKIN_TONES[low]) * (tone - low)
-    irises = np.array(
-        [
-            [0.25, 0.15, 0.08],
-            [0.35, 0.24, 0.12],
-            [0.30, 0.45, 0.62],
-            [0.35, 0.48, 0.32],
-        ],
-        "float32",
-    )
-    iris = irises[rng.choice(4, p=[0.45, 0.25, 0.18, 0.12])]
+    iris = IRISES[rng.choice(4, p=[0.45, 0.25, 0.18, 0.12])]
     return Identity(skin.astype("float32"), iris, rng.normal(size=12).clip(-2, 2))
 
 
@@ -172,34 +166,20 @@ def make_look(
         skin = skin + (np.float32(1.0) - skin) * 0.35
     hair = _hair_color(rng, years, attributes)
     growth = float(np.clip(years / 22, 0.02, 1) ** 0.75)
-    wear = float(
-        np.interp(
-            years, [18, 26, 32, 40, 51, 62, 85], [0, 0.12, 0.22, 0.48, 0.70, 0.92, 1.0]
-        )
-    )
+    wear = float(np.interp(years, *WEAR))
     wear = float(np.clip(wear + rng.normal(0, 0.02), 0, 1))
+    skin = skin.astype("float32")
     return Look(
-        years,
-        gender,
-        attributes,
-        skin.astype("float32"),
-        hair,
-        identity.iris,
-        growth,
-        wear,
+        years, gender, attributes, skin, hair, identity.iris, growth, wear,
         identity.build,
-    )
+    )  # fmt: skip
 
 
 def _hair_color(
     rng: np.random.Generator, years: float, attributes: dict[str, int]
 ) -> np.ndarray:
-    for name, color in HAIR_COLORS.items():
-        if attributes[name]:
-            base = np.array(color, "float32")
-            break
-    else:
-        base = np.array(HAIR_COLORS["Brown_Hair"], "float32")
+    colors = [color for name, color in HAIR_COLORS.items() if attributes[name]]
+    base = np.array([*colors, HAIR_COLORS["Brown_Hair"]][0], "float32")
     gray = float(np.clip((years - 32) / 40, 0, 0.55))
     if attributes["Gray_Hair"]:
         gray = float(np.clip((years - 28) / 36, 0.55, 1))

@@ -7,13 +7,12 @@ from typing import Any, TypeVar
 import keras
 from keras import ops
 
-from keras_agegender.callbacks.balancer import LossWeightBalancer
-from keras_agegender.callbacks.loss_weights import LossWeightScheduler
+from keras_agegender import callbacks
 from keras_agegender.encodings.encoding import Encoding, check_output_names
 from keras_agegender.errors import did_you_mean
 from keras_agegender.labels import CELEBA_ATTRIBUTES
 from keras_agegender.models.builder import build_model, freeze_all_but_last
-from keras_agegender.recipes.schema import Recipe, TrainingSettings
+from keras_agegender.recipes.schema import Recipe
 
 # Attribute of an optimizer that has the decay.
 MARK = "coupled_weight_decay"
@@ -24,28 +23,28 @@ OptimizerT = TypeVar("OptimizerT", bound=keras.optimizers.Optimizer)
 def add_coupled_weight_decay(optimizer: OptimizerT, weight_decay: float) -> OptimizerT:
     """Lets an optimizer add `weight_decay * weight` to every gradient that it applies.
 
-    That is the gradient of an L2 penalty of 0.5 * weight_decay * sum(weight²), which
-    stands neither in the loss nor in the validation loss. Kernels, biases and the
-    scales of normalizations decay, as with PyTorch's `Adam(weight_decay=…)`; frozen
-    weights do not. Gradients are clipped before it is added.
+    That is the gradient of an L2 penalty of 0.5 * weight_decay * sum(weight²), which is
+    not part of the logged losses. Kernels, biases and the scales of normalizations
+    decay, as with PyTorch's `Adam(weight_decay=…)`; frozen weights do not. Gradients
+    are clipped before it is added.
 
-    Keras' own `weight_decay` is decoupled from the gradient: a step takes
+    Keras' own `weight_decay` is decoupled from the gradient: a step subtracts
     learning_rate * weight_decay of the weight. At 1e-4 × 1e-4 float32 rounds that away.
 
-    A file saved with the model holds the plain optimizer, so that it loads without this
-    package. Call this again when you go on training a loaded model.
+    A saved model contains the plain optimizer, so that it loads without this package.
+    Call this again before you continue to train a loaded model.
 
     Args:
-        optimizer: An optimizer without decay of its own; it is changed. Of a
-            `LossScaleOptimizer` take the inner one.
-        weight_decay: The factor, not negative. The report has 1e-4.
+        optimizer: An optimizer without weight decay, which is changed; the inner one
+            of a `LossScaleOptimizer`.
+        weight_decay: The factor, non-negative. The report uses 1e-4.
 
     Returns:
         The same optimizer.
 
     Raises:
-        ValueError: If the factor is negative, or the optimizer has a decay already or
-            no update step of its own.
+        ValueError: If the factor is negative, or if the optimizer already has weight
+            decay or wraps another optimizer.
 
     Example:
         >>> optimizer = keras.optimizers.SGD(learning_rate=0.5)
@@ -56,19 +55,18 @@ def add_coupled_weight_decay(optimizer: OptimizerT, weight_decay: float) -> Opti
     """
     if not weight_decay >= 0:
         raise ValueError(
-            "Invalid `weight_decay`. Expected a number that is not negative. "
+            "Invalid `weight_decay`. Expected a non-negative number. "
             f"Received: weight_decay={weight_decay}."
         )
     if optimizer.weight_decay or getattr(optimizer, MARK, None) is not None:
         raise ValueError(
-            "Invalid `optimizer`. Expected one without weight decay. Received: "
-            f"{optimizer.name!r}, which has it."
+            "Invalid `optimizer`. Expected an optimizer without weight decay. "
+            f"Received: {optimizer.name!r}, which already has weight decay."
         )
-    base = keras.optimizers.Optimizer
-    if type(optimizer).update_step is base.update_step:
+    if type(optimizer).update_step is keras.optimizers.Optimizer.update_step:
         raise ValueError(
-            "Invalid `optimizer`. Expected one that updates weights itself, not a "
-            f"wrapper of others. Received: {optimizer.name!r}."
+            "Invalid `optimizer`. Expected an optimizer that does not wrap another. "
+            f"Received: {optimizer.name!r}."
         )
     update_step = optimizer.update_step
 
@@ -83,15 +81,9 @@ def add_coupled_weight_decay(optimizer: OptimizerT, weight_decay: float) -> Opti
 
 
 def build_compiled_model(
-    recipe: Recipe,
-    encoding: Encoding,
-    steps_per_epoch: int = 1,
+    recipe: Recipe, encoding: Encoding, steps_per_epoch: int = 1
 ) -> keras.Model:
-    """Returns the recipe's model, compiled with its optimizer, losses and metrics.
-
-    Weights and augmentation are drawn from Keras' global seed:
-    `keras.utils.set_random_seed` makes them the same again.
-    """
+    """Returns the recipe's model, compiled; Keras' global seed determines weights."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.training.dtype_policy)
     try:
@@ -116,44 +108,36 @@ def build_compiled_model(
             layers = max(layers - 1, 0)
             outputs |= {*CELEBA_ATTRIBUTES, "attributes"}
         freeze_all_but_last(model, layers, outputs)
+    arguments = encoding.compile_arguments()
+    if recipe.training.normalize_loss:
+        weights = arguments["loss_weights"]
+        total = sum(weights.values())
+        arguments["loss_weights"] = {name: w / total for name, w in weights.items()}
     model.compile(
         optimizer=make_optimizer(recipe, steps_per_epoch),
         jit_compile="auto" if (jit := recipe.training.jit_compile) is None else jit,
-        **{
-            **encoding.compile_arguments(),
-            "loss_weights": _loss_weights(recipe, encoding),
-        },
+        **arguments,
     )
     return model
 
 
-def _loss_weights(recipe: Recipe, encoding: Encoding) -> dict[str, float]:
-    weights = encoding.loss_weights
-    if not recipe.training.normalize_loss:
-        return weights
-    return {name: weight / sum(weights.values()) for name, weight in weights.items()}
-
-
-def loss_weight_schedulers(recipe: Recipe) -> list[LossWeightScheduler]:
+def loss_weight_schedulers(recipe: Recipe) -> list[callbacks.LossWeightScheduler]:
     """Returns one scheduler per `[[loss_weight_changes]]` of a recipe."""
-    schedulers = []
+    scheduler, schedulers = callbacks.LossWeightScheduler, []
     for change in recipe.loss_weight_changes:
         if change.monitor is not None:
-            made = LossWeightScheduler.when(
-                change.monitor, above=change.above, below=change.below, set=change.set
-            )
+            limits: Any = {"above": change.above, "below": change.below}
+            schedulers.append(scheduler.when(change.monitor, **limits, set=change.set))
         elif change.epoch is not None:
-            made = LossWeightScheduler({change.epoch: change.set})
+            schedulers.append(scheduler({change.epoch: change.set}))
         else:
-            step = change.step or 0
-            made = LossWeightScheduler({step: change.set}, by="step")
-        schedulers.append(made)
+            schedulers.append(scheduler({change.step or 0: change.set}, by="step"))
     return schedulers
 
 
 def loss_weight_balancers(
     recipe: Recipe, encoding: Encoding
-) -> list[LossWeightBalancer]:
+) -> list[callbacks.LossWeightBalancer]:
     """Returns the balancer of a recipe's `[loss_weight_balancing]`, if it has one."""
     settings = recipe.loss_weight_balancing
     if settings is None:
@@ -165,10 +149,11 @@ def loss_weight_balancers(
     changed = {name for change in recipe.loss_weight_changes for name in change.set}
     if both := sorted(changed & set(names)):
         raise ValueError(
-            f"Invalid recipe {recipe.name!r}. Expected loss_weight_changes or "
-            f"loss_weight_balancing of an output, not both. Received: {both}."
+            f"Invalid recipe {recipe.name!r}. An output can have either "
+            "loss_weight_changes or loss_weight_balancing. Outputs with both: "
+            f"{', '.join(both)}."
         )
-    balancer = LossWeightBalancer(
+    balancer = callbacks.LossWeightBalancer(
         settings.method,
         outputs=names,
         temperature=settings.temperature,
@@ -188,7 +173,13 @@ def make_optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Opt
             rate, decay_steps=max(1, settings.epochs * steps_per_epoch)
         )
     if settings.learning_rate_changes:
-        rate = _stepwise(settings)
+        changes = {int(k): v for k, v in settings.learning_rate_changes.items()}
+        steps = sorted(changes)
+        rate = keras.optimizers.schedules.PiecewiseConstantDecay(
+            # In Keras a boundary still has the rate before it, here the one after it.
+            [step - 1 for step in steps],
+            [settings.learning_rate, *(changes[step] for step in steps)],
+        )
     optimizer = get_optimizer(settings.optimizer)
     decay = settings.weight_decay or None
     average: dict[str, Any] = {}
@@ -211,14 +202,3 @@ def get_optimizer(name: str) -> keras.optimizers.Optimizer:
             "Invalid `training.optimizer`. Expected the name of a Keras optimizer, "
             f"such as 'adam'. Received: {name!r}.{hint}"
         ) from None
-
-
-def _stepwise(settings: TrainingSettings) -> Any:
-    """Returns the learning rate that changes at given optimizer steps."""
-    changes = {int(k): v for k, v in settings.learning_rate_changes.items()}
-    steps = sorted(changes)
-    return keras.optimizers.schedules.PiecewiseConstantDecay(
-        # A boundary belongs to the rate before it there, to the one behind it here.
-        [step - 1 for step in steps],
-        [settings.learning_rate, *(changes[step] for step in steps)],
-    )

@@ -10,17 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_agegender.datasets.prepared import (
-    PreparedDataset,
-    check_prepared,
-    load_prepared,
-)
-from keras_agegender.encodings.encoding import Encoding, check_output_names
-from keras_agegender.encodings.head import Head
+from keras_agegender.datasets import prepared as datasets
+from keras_agegender.encodings.encoding import Encoding, Head, check_output_names
 from keras_agegender.encodings.registry import predicts_age
 from keras_agegender.errors import did_you_mean
 from keras_agegender.files import file_hash
-from keras_agegender.recipes.loading import check_beginning, training_data
+from keras_agegender.recipes.loading import check_initial_weights, training_data
 from keras_agegender.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -39,11 +34,11 @@ class ExperimentData:
         prepared: The dataset on disk. Its location is not compared.
         splits: `train`, `validation`, `test` -> resolved split expression.
         sha256: Hash of its content.
-        pixels: How its images were made, as recorded by `prepare`.
+        pixels: Preprocessing of its images, as recorded by `prepare`.
     """
 
     role: str
-    prepared: PreparedDataset = field(compare=False, repr=False)
+    prepared: datasets.PreparedDataset = field(compare=False, repr=False)
     splits: Mapping[str, str]
     sha256: str
     pixels: Mapping[str, Any]
@@ -60,7 +55,7 @@ class ExperimentData:
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """Weights that already exist: of a finished run, or in a `.keras` file.
+    """Existing weights, of a finished run or in a `.keras` file.
 
     Attributes:
         path: The run directory or the file.
@@ -88,10 +83,10 @@ class Experiment:
         seed: Seed of weights, order and augmentation.
         steps_per_epoch: Optimizer steps per epoch.
         initialized_from: The experiment that is trained first and whose best model
-            gives the initial weights; or weights that already exist; or `None` for
-            random weights.
-        file_hashes: Recipe key -> SHA-256 of the file it names: backbone weights and
-            teachers count by their content.
+            provides the initial weights; or existing weights; or `None` for random
+            weights.
+        file_hashes: Recipe key -> SHA-256 of the file it names, so that backbone
+            weights and teachers are compared by their content.
         dropped_outputs: Outputs of the recipe without a label in the training split.
     """
 
@@ -148,23 +143,26 @@ def identity_of(description: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-# What a different hash means.
+# Explanations of different hashes.
 MEANINGS = {
     "data.sha256": " (other faces, labels or pixels)",
     "file_sha256": " (other weights)",
 }
 
 
-def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+def differences(
+    existing: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    places: tuple[str, str] = ("in the existing run", "in this one"),
+) -> list[str]:
     """Returns one line per difference between two experiments."""
-    both = [dict(there), dict(wanted)]
-    begins = [description.get("initialized_from") for description in both]
-    if begins[0] != begins[1] and None in begins:
+    both = [dict(existing), dict(wanted)]
+    origins = [description.get("initialized_from") for description in both]
+    if origins[0] != origins[1] and None in origins:
         # One line instead of one for each setting of the pretraining.
-        for description, first in zip(both, begins, strict=True):
-            description["initialized_from"] = (
-                "nothing" if first is None else "other weights"
-            )
+        for description, first in zip(both, origins, strict=True):
+            text = "random weights" if first is None else "other weights"
+            description["initialized_from"] = text
     flat = [flatten(description) for description in both]
     lines = []
     for key in sorted({*flat[0], *flat[1]}):
@@ -173,7 +171,9 @@ def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
             if str(key).endswith(("sha256", "identity")):
                 first, second = str(first)[:12], str(second)[:12]
             meaning = MEANINGS.get(key.removeprefix("initialized_from."), "")
-            lines.append(f"{key} is {first!r} there and {second!r} here{meaning}")
+            lines.append(
+                f"{key} is {first!r} {places[0]} and {second!r} {places[1]}{meaning}"
+            )
     return lines
 
 
@@ -190,9 +190,9 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def make_experiment(
     recipe: Recipe,
-    data: PreparedDataset | str | Path | None = None,
+    data: datasets.PreparedDataset | str | Path | None = None,
     *,
-    pretraining_data: PreparedDataset | str | Path | None = None,
+    pretraining_data: datasets.PreparedDataset | str | Path | None = None,
     pretrained: Experiment | str | Path | None = None,
     extra_heads: Sequence[Head] | str = "auto",
     splits: Mapping[str, str] | None = None,
@@ -226,10 +226,10 @@ def make_experiment(
     """
     # Cheap checks first: they need neither TensorFlow nor Keras.
     given = training_data(recipe, data, pretraining_data)
-    check_beginning(recipe, pretraining_data, pretrained)
+    check_initial_weights(recipe, pretraining_data, pretrained)
     for dataset in (given, pretraining_data):
         if isinstance(dataset, (str, Path)):
-            check_prepared(dataset)
+            datasets.check_prepared(dataset)
     if isinstance(pretrained, (str, Path)):
         model_file(pretrained)
 
@@ -241,18 +241,20 @@ def make_experiment(
     model = recipe.model
     if model.backbone in NETWORKS:  # others are checked when they are built
         resolve_backbone(model.backbone, model.image_size, width=model.width)
-    prepared = given if isinstance(given, PreparedDataset) else load_prepared(given)
+    prepared = given
+    if not isinstance(given, datasets.PreparedDataset):
+        prepared = datasets.load_prepared(given)
     check_pixels(recipe, prepared)
     heads: Sequence[Head] = ()
     if not isinstance(extra_heads, str):
         heads = extra_heads
     elif predicts_age(model.encoding):
         heads = prepared.extra_heads()
-    asked = recipe.make_encoding(heads, prepared.age_groups)
-    prepared.check_encoding(asked)
+    requested = recipe.make_encoding(heads, prepared.age_groups)
+    prepared.check_encoding(requested)
     splits = resolve_splits(recipe, prepared, splits)
-    encoding = _with_labels(asked, prepared, splits["train"])
-    recipe = _without_dropped_outputs(recipe, asked, encoding)
+    encoding = _with_labels(requested, prepared, splits["train"])
+    recipe = _without_dropped_outputs(recipe, requested, encoding)
     for change in recipe.loss_weight_changes:
         check_output_names(change.set, encoding.output_names, "loss_weight_changes")
     check_monitors(recipe, encoding)
@@ -274,19 +276,15 @@ def make_experiment(
         ),
         file_hashes=_file_hashes(recipe),
         dropped_outputs=tuple(
-            name for name in asked.output_names if name not in encoding.output_names
+            name for name in requested.output_names if name not in encoding.output_names
         ),
     )
 
 
 def resolve_splits(
-    recipe: Recipe, prepared: PreparedDataset, splits: Mapping[str, str] | None = None
+    recipe: Recipe, prepared: Any, splits: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Returns the split expressions of a recipe on a dataset.
-
-    `splits` replace those that the dataset declares, and `data.validation_split` of
-    the recipe replaces both.
-    """
+    """Returns split expressions: the dataset's, then `splits`, then the recipe's."""
     found = dict(prepared.splits)
     for name, expression in (splits or {}).items():
         found[name] = _expanded(expression, prepared.splits)
@@ -295,8 +293,8 @@ def resolve_splits(
     for name in ("train", "validation"):
         if name not in found:
             raise ValueError(
-                f"There is no {name} split in {prepared.directory}. Splits: {found}. "
-                f"Say which with `splits` (--split {name}=…)."
+                f"{prepared.directory} has no {name} split. Splits: {found}. "
+                f"Specify it with `splits` (--split {name}=…)."
             )
     names = [name for name in ("train", "validation", "test") if name in found]
     for name in names:
@@ -305,7 +303,7 @@ def resolve_splits(
 
 
 def _expanded(expression: str, named: Mapping[str, str]) -> str:
-    """Returns an expression with `train`, `validation` and `test` spelled out."""
+    """Replaces `train`, `validation` and `test` in an expression."""
     return "+".join(named.get(part, part) for part in expression.split("+"))
 
 
@@ -328,10 +326,7 @@ def logged_names(encoding: Encoding) -> list[str]:
 
 
 def check_monitors(recipe: Recipe, encoding: Encoding) -> None:
-    """Raises a `ValueError` if a recipe monitors a metric that is not logged.
-
-    Keras only warns after an epoch, and then neither stops nor saves a model.
-    """
+    """Checks that monitored metrics are logged; Keras only warns after an epoch."""
     training = recipe.training
     monitors = {"training.checkpoint_monitor": training.checkpoint_monitor}
     for name, monitor in training.extra_checkpoints.items():
@@ -352,12 +347,9 @@ def check_monitors(recipe: Recipe, encoding: Encoding) -> None:
 
 
 def _with_labels(
-    encoding: Encoding, prepared: PreparedDataset, train_split: str
+    encoding: Encoding, prepared: datasets.PreparedDataset, train_split: str
 ) -> Encoding:
-    """Returns the encoding without heads that no training face has a label for.
-
-    Such heads would predict from their initial weights.
-    """
+    """Returns the encoding without heads for which no training face has a label."""
     from keras_agegender.datasets.pipeline import columns_without_labels
 
     missing = columns_without_labels(prepared, train_split, encoding.columns)
@@ -367,19 +359,19 @@ def _with_labels(
             f"Invalid dataset. Expected labels of {' or '.join(encoding.columns)} in "
             f"the split {train_split!r} of {prepared.directory}, for at least one "
             f"output of the encoding {encoding.name!r}. "
-            f"Received: none of {', '.join(sorted(missing))}."
+            f"Received: no labels of {', '.join(sorted(missing))}."
         )
     return remaining
 
 
 def _without_dropped_outputs(
-    recipe: Recipe, asked: Encoding, encoding: Encoding
+    recipe: Recipe, requested: Encoding, encoding: Encoding
 ) -> Recipe:
-    """Returns a recipe without settings of outputs that are in `asked` only."""
-    dropped = set(asked.output_names) - set(encoding.output_names)
+    """Returns a recipe without the settings of outputs that were dropped."""
+    dropped = set(requested.output_names) - set(encoding.output_names)
     if not dropped:
         return recipe
-    unlogged = set(logged_names(asked)) - set(logged_names(encoding))
+    unlogged = set(logged_names(requested)) - set(logged_names(encoding))
     changes = [
         (change, {n: w for n, w in change.set.items() if n not in dropped})
         for change in recipe.loss_weight_changes
@@ -399,46 +391,40 @@ def _without_dropped_outputs(
 
 CONTENT = {"whole": "whole images", "cropped": "face crops"}
 HINTS = {
-    "whole": "Make one of whole images with `agegender prepare … --no-crop`.",
-    "cropped": "Make one of face crops with `agegender prepare …`, without --no-crop.",
+    "whole": "Prepare whole images with `agegender prepare … --no-crop`.",
+    "cropped": "Prepare face crops with `agegender prepare …`, without --no-crop.",
 }
 
 
-def check_pixels(recipe: Recipe, prepared: PreparedDataset) -> None:
-    """Raises a `ValueError` if a dataset has not the images of `data.faces`.
-
-    Also if it does not say what it has, unless any will do.
-    """
+def check_pixels(recipe: Recipe, prepared: datasets.PreparedDataset) -> None:
+    """Checks that a dataset has the face crops or whole images that a recipe needs."""
     needed, held = recipe.data.faces, _content(prepared)
     if needed in ("any", held):
         return
-    found = f"has {CONTENT[held]}" if held else "does not say what its images are"
+    found = f"has {CONTENT[held]}" if held else "does not record what its images are"
     raise ValueError(
         f"Recipe {recipe.name!r} trains on {CONTENT[needed]} (data.faces = "
-        f"{needed!r}), and the dataset in {prepared.directory} {found}. "
-        f"{HINTS[needed]} Or train on it anyway with --set data.faces=any."
+        f"{needed!r}), but the dataset in {prepared.directory} {found}. "
+        f"{HINTS[needed]} To train on it anyway, use --set data.faces=any."
     )
 
 
 def select_prepared(
-    recipe: Recipe, datasets: Sequence[PreparedDataset]
-) -> PreparedDataset | None:
-    """Returns the first of several datasets whose images a recipe is meant for.
-
-    If none is, it returns the first, which `check_pixels` then refuses.
-    """
-    for prepared in datasets:
+    recipe: Recipe, several: Sequence[datasets.PreparedDataset]
+) -> datasets.PreparedDataset | None:
+    """Returns the first dataset with the images that a recipe needs, else the first."""
+    for prepared in several:
         if recipe.data.faces in ("any", _content(prepared)):
             return prepared
-    return datasets[0] if datasets else None
+    return several[0] if several else None
 
 
-def _content(prepared: PreparedDataset) -> str | None:
+def _content(prepared: datasets.PreparedDataset) -> str | None:
     return prepared.pixels.faces if prepared.pixels else None
 
 
-def _pixels(prepared: PreparedDataset) -> dict[str, Any]:
-    """Returns how the images of a dataset were made, as recorded by `prepare`."""
+def _pixels(prepared: datasets.PreparedDataset) -> dict[str, Any]:
+    """Returns the preprocessing of a dataset's images, as recorded by `prepare`."""
     info = prepared.info
     if "pixels" in info:
         return {"pixels": info["pixels"]}
@@ -450,13 +436,13 @@ def model_file(path: str | Path) -> Path:
     path = Path(path)
     file = path if path.suffix == ".keras" else RunDirectory.open(path).best_model
     if not file.is_file():
-        raise ValueError(f"There is no model file {file}.")
+        raise ValueError(f"Model file not found: {file}.")
     return file
 
 
 def _initialized_from(
     recipe: Recipe,
-    data: PreparedDataset | str | Path | None,
+    data: datasets.PreparedDataset | str | Path | None,
     pretrained: Experiment | str | Path | None,
     splits: Mapping[str, str] | None,
     seed: int,
@@ -477,7 +463,7 @@ def _initialized_from(
 
 
 def _file_hashes(recipe: Recipe) -> dict[str, Any]:
-    """Returns the hashes of files that a recipe names; `"imagenet"` is no file."""
+    """Returns the hashes of files that a recipe names."""
     hashes: dict[str, Any] = {}
     weights = recipe.model.backbone_weights
     if weights is not None and Path(weights).is_file():

@@ -1,4 +1,4 @@
-"""Fits an experiment's model, from the first epoch or where a process stopped."""
+"""Fits one experiment: its data, model and callbacks."""
 
 from __future__ import annotations
 
@@ -8,23 +8,17 @@ from typing import Any
 
 import keras
 
-from keras_agegender import distribution
-from keras_agegender.callbacks import checkpoints
-from keras_agegender.callbacks.decoded_metrics import AgeLossLogger, DecodedAccuracy
-from keras_agegender.callbacks.epoch_logger import EpochLogger
-from keras_agegender.datasets import pipeline
-from keras_agegender.datasets.distillation import distill
-from keras_agegender.datasets.prepared import naming_damage
+from keras_agegender import distribution, files
+from keras_agegender.callbacks import checkpoints, decoded_metrics, epoch_logger
+from keras_agegender.datasets import distillation, pipeline, prepared
 from keras_agegender.encodings.encoding import Encoding, balanced_class_weights
-from keras_agegender.evaluation.plots import decoded_history, plot_history
-from keras_agegender.files import atomic_write, now, write_json, write_text
+from keras_agegender.evaluation import plots
 from keras_agegender.labels import MISSING
-from keras_agegender.models.weights import WeightTransfer, load_model, transfer_weights
+from keras_agegender.models import weights as model_weights
 from keras_agegender.recipes.schema import Recipe
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.training import compile
+from keras_agegender.training import compile, resume
 from keras_agegender.training.experiment import Experiment, model_file
-from keras_agegender.training.resume import truncate_history
 
 
 def fit(
@@ -40,13 +34,13 @@ def fit(
     if writes:
         run.update_info(
             status="running",
-            started=run.info().get("started", now()),
+            started=run.info().get("started", files.now()),
             encoding=encoding.to_dict(),
             outputs=list(encoding.output_names),
         )
         if experiment.dropped_outputs and verbose:
             names = ", ".join(experiment.dropped_outputs)
-            print(f"No training face has a label for {names}: dropped")
+            print(f"No training face has a label for {names}: outputs dropped")
 
     keras.utils.set_random_seed(experiment.seed)
     labels = pipeline.read_labels(
@@ -71,10 +65,10 @@ def fit(
             if license := run.terms().get("license"):
                 print(f"License: {license}")
     if writes:
-        truncate_history(run.history_file, first_epoch)
+        resume.truncate_history(run.history_file, first_epoch)
     distribution.wait_for_all("backup read")
     if verbose == "auto" and writes:
-        callbacks.append(EpochLogger())
+        callbacks.append(epoch_logger.EpochLogger())
 
     if backup.stopped or first_epoch >= num_epochs:
         backup.restore(model)  # killed after the last epoch
@@ -82,7 +76,7 @@ def fit(
     else:
         if (shard := _process_shard()) is not None:
             validation = validation_dataset(experiment, shard)
-        with naming_damage(data.prepared):
+        with prepared.naming_damage(data.prepared):
             model.fit(
                 train_dataset(experiment, range(first_epoch, num_epochs)),
                 steps_per_epoch=steps,
@@ -94,10 +88,13 @@ def fit(
                 verbose=0 if verbose == "auto" else verbose,
             )
     if writes:
-        with distribution.no_distribution(), atomic_write(run.last_model) as partial:
+        with (
+            distribution.no_distribution(),
+            files.atomic_write(run.last_model) as partial,
+        ):
             model.save(partial)
-        plot_history(
-            decoded_history(run.history_file, encoding),
+        plots.plot_history(
+            plots.decoded_history(run.history_file, encoding),
             run.path / "curves.png",
             outputs=encoding.output_names,
             best_epoch=run.best_epoch,
@@ -130,7 +127,7 @@ def train_dataset(experiment: Experiment, epochs: range) -> Any:
     )
     if recipe.distillation is None:
         return batches
-    return distill(
+    return distillation.distill(
         batches,
         [load_pretrained(teacher) for teacher in recipe.distillation.teachers],
         experiment.encoding,
@@ -175,23 +172,21 @@ def _process_shard() -> tuple[int, int] | None:
 # -- initial weights -------------------------------------------------------------------
 
 
-def transfer(model: keras.Model, path: Path, run: RunDirectory) -> WeightTransfer:
-    """Copies matching weights from a pretrained model and records which did.
-
-    The license of a run's weights is copied too; their limits were measured on them
-    alone.
-    """
-    report = transfer_weights(load_pretrained(path), model)
-    write_text(run.path / "transfer.txt", f"from {path}\n{report}\n")
+def transfer(
+    model: keras.Model, path: Path, run: RunDirectory
+) -> model_weights.WeightTransfer:
+    """Copies matching weights and the license from a run or file, and records both."""
+    report = model_weights.transfer_weights(load_pretrained(path), model)
+    files.write_text(run.path / "transfer.txt", f"from {path}\n{report}\n")
     license = RunDirectory(path).terms().get("license") if path.is_dir() else None
     if license and not run.terms_file.exists():
-        write_json(run.terms_file, {"license": license})
+        files.write_json(run.terms_file, {"license": license})
     return report
 
 
 def load_pretrained(path: str | Path) -> keras.Model:
     """Returns the model of a `.keras` file, or the best one of a run."""
-    return load_model(model_file(path), compile=False)
+    return model_weights.load_model(model_file(path), compile=False)
 
 
 # -- callbacks -------------------------------------------------------------------------
@@ -207,14 +202,14 @@ def make_callbacks(
     recipe, encoding = experiment.recipe, experiment.encoding
     settings = recipe.training
     callbacks: list[keras.callbacks.Callback] = [
-        DecodedAccuracy(validation, labels, encoding),
+        decoded_metrics.DecodedAccuracy(validation, labels, encoding),
         *compile.loss_weight_schedulers(recipe),
         *compile.loss_weight_balancers(recipe, encoding),
     ]
     age = encoding.age_head
     if age is not None and len(age.output_names) > 1:
         weights = {name: encoding.loss_weights[name] for name in age.output_names}
-        callbacks.append(AgeLossLogger(weights))
+        callbacks.append(decoded_metrics.AgeLossLogger(weights))
     if distribution.process_index() == 0:  # the process that writes
         best = settings.checkpoint_monitor
         if best == "val_mean_accuracy" and not _has_labels(labels, encoding):

@@ -6,34 +6,17 @@ import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from keras_agegender.files import (
-    now,
-    versions,
-    write_bytes,
-    write_checksums,
-    write_text,
-)
+from keras_agegender import files
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.training.experiment import (
-    Experiment,
-    InitialWeights,
-    differences,
-)
-
-if TYPE_CHECKING:
-    from keras_agegender.datasets.prepared import PreparedDataset
-    from keras_agegender.recipes.schema import Recipe
+from keras_agegender.training import experiment as experiments
+from keras_agegender.training.experiment import Experiment
 
 
 @contextlib.contextmanager
 def run_folder(run: RunDirectory) -> Iterator[None]:
-    """Creates and locks the folder of a run.
-
-    If a new run fails with a `ValueError` before its first epoch ended, because
-    settings contradict each other, its files are removed.
-    """
+    """Creates and locks the folder of a run; empties it if the settings are invalid."""
     run.check_folder()
     made = [path for path in (run.path, *run.path.parents) if not path.exists()]
     run.path.mkdir(parents=True, exist_ok=True)
@@ -53,17 +36,14 @@ def run_folder(run: RunDirectory) -> Iterator[None]:
 
 
 def open_run(run: RunDirectory, experiment: Experiment, overwrite: bool) -> None:
-    """Starts a run in its folder, or checks that the run in it can be resumed.
-
-    A run that stopped before its first epoch ended is replaced.
-    """
+    """Starts a run in its folder, or checks that the run in it can be resumed."""
     # What is overwritten may be damaged, so none of it is read.
     resumes = not overwrite and bool(run.info()) and not is_vacant(run, experiment)
     if resumes:
         check_unfinished(run)
         if run.identity != experiment.identity:
             raise ValueError(
-                f"{run.path} has an unfinished run of another experiment: "
+                f"{run.path} contains an unfinished run of another experiment: "
                 f"{_differences(run, experiment)}. Choose another directory, or "
                 "overwrite it (--overwrite)."
             )
@@ -84,7 +64,7 @@ def open_run(run: RunDirectory, experiment: Experiment, overwrite: bool) -> None
 
         _empty(run.path)
         first = experiment.initialized_from
-        path = first.path if isinstance(first, InitialWeights) else None
+        path = first.path if isinstance(first, experiments.InitialWeights) else None
         run.update_info(
             status="new",
             identity=experiment.identity,
@@ -97,45 +77,36 @@ def open_run(run: RunDirectory, experiment: Experiment, overwrite: bool) -> None
             # Absolute: evaluation may run in another working directory.
             initialized_from=str(path.absolute()) if path else "",
             **recorded_pixels(recipe, data.prepared),
-            versions=versions(),
+            versions=files.versions(),
             backend=keras.backend.backend(),
         )
-    write_text(run.recipe_file, recipe.to_toml())
+    files.write_text(run.recipe_file, recipe.to_toml())
     if not run.faces_file.is_file():
         data.prepared.face_index.write(run.faces_file)
 
 
-def recorded_pixels(recipe: Recipe, prepared: PreparedDataset) -> dict[str, Any]:
-    """Returns what run.json records of the dataset: predicting does not need it.
-
-    `pixels` is the preprocessing from file to input, `None` where the dataset does not
-    say; `preparation` is the dataset's preparation.json.
-    """
+def recorded_pixels(recipe: Any, prepared: Any) -> dict[str, Any]:
+    """Returns the preprocessing for run.json; predicting does not need the dataset."""
     from keras_agegender.datasets.pipeline import input_path
 
-    pixels = prepared.pixels
-    if pixels is not None:
-        pixels = input_path(pixels, recipe.model.image_size, recipe.data.pipeline)
-    return {
-        "pixels": pixels.to_dict() if pixels else None,
-        "preparation": prepared.info,
-    }
+    found = prepared.pixels
+    if found is not None:
+        found = input_path(found, recipe.model.image_size, recipe.data.pipeline)
+    return {"pixels": found and found.to_dict(), "preparation": prepared.info}
 
 
 def finish_run(run: RunDirectory) -> None:
-    """Records that a run is finished, and the checksums of what training wrote.
-
-    Evaluations and calibrations may be repeated, so they have none.
-    """
-    run.update_info(status="finished", finished=now())
+    """Records that a run is finished, and the checksums of what training wrote."""
+    run.update_info(status="finished", finished=files.now())
     models = [*run.path.glob("[!.]*.keras")]
     records = [model.with_suffix(".json") for model in models]
-    files = [*models, *records, run.recipe_file, run.history_file, run.faces_file]
-    write_checksums(run.path, ["run.json", *(file.name for file in files)])
+    # Evaluations and calibrations may be repeated, so they have no checksums.
+    written = [*models, *records, run.recipe_file, run.history_file, run.faces_file]
+    files.write_checksums(run.path, ["run.json", *(file.name for file in written)])
 
 
 def check_unfinished(run: RunDirectory) -> None:
-    """Raises a `ValueError` if the run in a folder is finished."""
+    """Checks that the run in a folder is not finished."""
     if run.info().get("status") == "finished":
         raise ValueError(
             f"The run in {run.path} is finished. Choose another directory, or "
@@ -144,29 +115,26 @@ def check_unfinished(run: RunDirectory) -> None:
 
 
 def is_vacant(run: RunDirectory, experiment: Experiment) -> bool:
-    """Returns whether another experiment stopped there before it trained an epoch."""
+    """Returns whether the folder has another experiment without a trained epoch."""
     return run.identity != experiment.identity and not run.has_trained()
 
 
 def check_place(run: RunDirectory, experiment: Experiment, option: str = "") -> None:
-    """Raises a `ValueError` if the folder has a run of another experiment.
-
-    `option`, such as `" (--out)"`, ends the message: what sets another directory.
-    """
+    """Checks that the folder has no run of another experiment."""
     if not run.info() or is_vacant(run, experiment):
         return
     if run.identity != experiment.identity:
         raise ValueError(
-            f"{run.path} has a run of another experiment: "
+            f"{run.path} contains a run of another experiment: "
             f"{_differences(run, experiment)}. Choose another directory{option}."
         )
 
 
 def _differences(run: RunDirectory, experiment: Experiment) -> str:
-    there = run.info().get("experiment")
-    if there is None:
+    existing = run.info().get("experiment")
+    if existing is None:
         return "its run.json has no experiment"
-    return "; ".join(differences(there, experiment.to_dict()))
+    return "; ".join(experiments.differences(existing, experiment.to_dict()))
 
 
 def truncate_history(file: Path, epochs: int) -> None:
@@ -178,7 +146,7 @@ def truncate_history(file: Path, epochs: int) -> None:
     if epochs == 0:
         file.unlink()
     else:
-        write_bytes(file, b"".join(lines))
+        files.write_bytes(file, b"".join(lines))
 
 
 def _empty(path: Path) -> None:

@@ -1,11 +1,11 @@
-"""Trains a recipe: checks, run directory, pretraining, `fit`, evaluation."""
+"""`train`: trains and evaluates a recipe."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +13,10 @@ from keras_agegender import distribution
 from keras_agegender.recipes import loading
 from keras_agegender.recipes.schema import Recipe
 from keras_agegender.run_directory import RunDirectory
-from keras_agegender.training import resume
-from keras_agegender.training.experiment import (
-    Experiment,
-    InitialWeights,
-    differences,
-    make_experiment,
-)
+from keras_agegender.training import experiment as experiments, resume
+from keras_agegender.training.experiment import Experiment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import keras
 
     from keras_agegender.datasets.prepared import PreparedDataset
@@ -109,7 +102,7 @@ def train(
                 "TensorBoard is not installed: "
                 "pip install 'keras-agegender[tensorboard]'."
             )
-        experiment = make_experiment(
+        experiment = experiments.make_experiment(
             recipe,
             data,
             pretraining_data=pretraining_data,
@@ -165,9 +158,9 @@ def train_experiment(
 
 
 def _pretrain(experiment: Experiment, run: RunDirectory, verbose: Any) -> Path | None:
-    """Returns the run or file of the initial weights, trained first if need be."""
+    """Returns the run or file of the initial weights, trained first if necessary."""
     first = experiment.initialized_from
-    if first is None or isinstance(first, InitialWeights):
+    if first is None or isinstance(first, experiments.InitialWeights):
         return first.path if first else None
     pretraining = RunDirectory(run.path / "pretraining")
     info = pretraining.info()
@@ -176,10 +169,10 @@ def _pretrain(experiment: Experiment, run: RunDirectory, verbose: Any) -> Path |
             print(f"Pretraining: {first.recipe.title}")
         train_experiment(first, pretraining.path, verbose=verbose)
     elif info.get("identity") != first.identity:
-        found = differences(info.get("experiment", {}), first.to_dict())
+        found = experiments.differences(info.get("experiment", {}), first.to_dict())
         raise ValueError(
-            f"{pretraining.path} has another pretraining: {'; '.join(found)}. Choose "
-            "another directory, or overwrite it (--overwrite)."
+            f"{pretraining.path} contains another pretraining run: {'; '.join(found)}. "
+            "Choose another directory, or overwrite it (--overwrite)."
         )
     return pretraining.path
 
@@ -187,11 +180,11 @@ def _pretrain(experiment: Experiment, run: RunDirectory, verbose: Any) -> Path |
 def train_unless_finished(
     experiment: Experiment, run_directory: str | Path, verbose: int | str = "auto"
 ) -> RunDirectory:
-    """Returns the finished run of an experiment, trained first unless it exists."""
+    """Returns the finished run of an experiment, which is trained if necessary."""
     run = RunDirectory(Path(run_directory))
     resume.check_place(run, experiment)
     if run.info().get("status") == "finished":
-        # A process that was killed at its very end leaves it.
+        # Left over if a process was killed at its very end.
         shutil.rmtree(run.backup, ignore_errors=True)
         return run
     return train_experiment(experiment, run.path, verbose=verbose)

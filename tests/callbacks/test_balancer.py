@@ -418,9 +418,9 @@ def test_a_checkpoint_of_other_callbacks_is_an_error(tmp_path):
         ({"method": "dwa", "momentum": 0.5}, "with method='dwa'"),
         ({"method": "uncertainty", "momentum": 1.0}, r"\[0, 1\)"),
         ({"method": "dwa", "temperature": 0.0}, "above 0"),
-        ({"method": "dwa", "outputs": "gender"}, "different names"),
-        ({"method": "dwa", "outputs": ["a", "a"]}, "different names"),
-        ({"method": "dwa", "base_weights": {"a": -1}}, "not negative"),
+        ({"method": "dwa", "outputs": "gender"}, "distinct names"),
+        ({"method": "dwa", "outputs": ["a", "a"]}, "distinct names"),
+        ({"method": "dwa", "base_weights": {"a": -1}}, "non-negative"),
     ],
 )
 def test_invalid_options(options, message):
@@ -444,5 +444,5 @@ def test_one_output_has_nothing_to_balance():
 
 def test_a_negative_loss_is_named():
     model = build(loss={"a": lambda y, y_pred: -((y - y_pred) ** 2), "b": "mse"})
-    with pytest.raises(ValueError, match=r"not negative.*'a': -"):
+    with pytest.raises(ValueError, match=r"non-negative.*'a': -"):
         fit(model, [LossWeightBalancer("uncertainty")])

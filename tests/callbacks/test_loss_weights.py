@@ -331,7 +331,7 @@ def test_a_killed_run_goes_on_with_its_loss_weights(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LossWeightScheduler({0: {"a": -1.0}}), "not negative"),
+        (lambda: LossWeightScheduler({0: {"a": -1.0}}), "non-negative"),
         (lambda: LossWeightScheduler({0: {"a": float("nan")}}), "finite"),
         (lambda: LossWeightScheduler({0: {"a": "high"}}), "'high'"),
         (lambda: LossWeightScheduler({0: 2.0}), "Expected a dict"),

@@ -54,7 +54,7 @@ def test_damaged_weights(folder):
         with pytest.raises(ValueError, match="h5 is damaged: its checksum.*Remove"):
             RunBackup(folder)
     file.unlink()
-    with pytest.raises(ValueError, match="which is not there. Remove"):
+    with pytest.raises(ValueError, match="which does not exist. Remove"):
         RunBackup(folder)
 
 
@@ -65,5 +65,5 @@ def test_weights_outside_are_not_read(folder, tmp_path_factory):
     for name in (str(other), f"../{other.parent.name}/{other.name}"):
         text = json.dumps({**state, "weights": name})
         (folder / "state.json").write_text(text, "utf-8")
-        with pytest.raises(ValueError, match="which is not there"):
+        with pytest.raises(ValueError, match="which does not exist"):
             RunBackup(folder)

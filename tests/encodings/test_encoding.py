@@ -234,11 +234,11 @@ def test_losses_are_means_over_labelled_faces():
         (lambda: get_encoding("joint").encode([0.5], [1]), "0.5 at position 0"),
         (lambda: get_encoding("attributes").encode(columns={}), "Missing column"),
         (lambda: get_encoding("ordinal").decode({"gender": 0}), "Missing: .'age1'"),
-        (lambda: get_encoding("gender", heads=[Head("gender")]), "taken already"),
+        (lambda: get_encoding("gender", heads=[Head("gender")]), "Duplicate output name"),
         (lambda: get_encoding("gender").with_loss_weights({"agee": 1}), "'agee'"),
         (lambda: Head("x", "categorical", 1), "at least 2"),
         (lambda: Head("x", "softmax"), "'softmax'"),
-        (lambda: Head("x", loss_weight=-1), "not negative"),
+        (lambda: Head("x", loss_weight=-1), "non-negative"),
         (lambda: Head("a/b"), "letters, digits.*'a/b'"),
     ],
 )
@@ -398,7 +398,7 @@ def test_a_head_has_the_classes_of_its_column(head, message):
 @pytest.mark.parametrize("names", [("hat", "hat_answer"), ("hat_answer", "hat")])
 def test_no_head_takes_the_name_of_anothers_prediction(names):
     """The export of one would replace the prediction of the other."""
-    with pytest.raises(ValueError, match="'hat_answer' is taken: exports use"):
+    with pytest.raises(ValueError, match="'hat_answer' is reserved for"):
         Encoding("mine", tuple(Head(name) for name in names))
 
 

@@ -127,7 +127,7 @@ def test_the_calibration_of_another_model_is_refused(run, tmp_path):
     copy = RunDirectory(tmp_path / "run")
     shutil.copytree(run.path, copy.path)
     shutil.copy(tmp_path / "run" / "recipe.toml", copy.best_model)  # another content
-    with pytest.raises(ValueError, match="belongs to another model.*Calibrate again"):
+    with pytest.raises(ValueError, match="fitted for another model.*calibrate again"):
         evaluate(copy)
 
 

@@ -108,7 +108,7 @@ def test_a_csv_of_one_s_own_is_read_as_by_prepare_csv(tmp_path):
         "finetune_your_csv.py", labels, "--female", 0, "--male", 1,
         "--directory", tmp_path / "out", "--pretrained", tmp_path / "none.keras",
     )  # fmt: skip
-    assert "There is no model file" in line
+    assert "Model file not found" in line
     assert not (tmp_path / "out").exists()
 
 

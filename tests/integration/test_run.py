@@ -257,7 +257,7 @@ def test_an_interrupted_run_goes_on_to_the_same_model(prepared, tmp_path, monkey
             train("quickstart", prepared, tmp_path / "b", overrides=settings, verbose=0)
     assert RunDirectory(tmp_path / "b").info()["status"] == "running"
     with pytest.raises(
-        ValueError, match="another experiment: seed is 0 there and 1 here"
+        ValueError, match="another experiment: seed is 0 in the existing run and 1 in"
     ):
         train("quickstart", prepared, tmp_path / "b", overrides=settings, seed=1)
     resumed = train(

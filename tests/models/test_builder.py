@@ -255,8 +255,8 @@ def test_the_stated_minimum_is_the_minimum(name):
         ({"image_size": (8, 224)}, "at least 32"),
         ({"dropout_rate": 1.0}, "dropout_rate=1.0"),
         ({"encoding": None}, "at least one of `heads`"),
-        ({"heads": [Head("age")]}, "'age' is taken"),
-        ({"heads": [Head("x"), Head("x")]}, "'x' is taken"),
+        ({"heads": [Head("age")]}, "Duplicate output name 'age'"),
+        ({"heads": [Head("x"), Head("x")]}, "Duplicate output name 'x'"),
     ],
 )
 def test_mistakes_are_named(arguments, message):

@@ -82,7 +82,7 @@ def test_nothing_fits():
     source = build_model("caffe", "gender", image_size=(64, 64))
     x = keras.Input((3,))
     target = keras.Model(x, keras.layers.Dense(2, name="other")(x))
-    with pytest.raises(ValueError, match="No layer of 'caffe' fits"):
+    with pytest.raises(ValueError, match="No layer of 'caffe' matches"):
         transfer_weights(source, target)
 
 
@@ -209,7 +209,7 @@ def test_state_dicts_of_torch(torch_state, torch_file, tmp_path):
 
 def test_files_and_models_that_do_not_fit(torch_state, torch_file, tmp_path):
     model = build_model("resnet34", "gender", image_size=TORCH_SIZE)
-    with pytest.raises(ValueError, match="no weights file"):
+    with pytest.raises(ValueError, match="Weights file not found"):
         load_torch_weights(model, tmp_path / "nothing.pth")
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"no")
@@ -217,7 +217,7 @@ def test_files_and_models_that_do_not_fit(torch_state, torch_file, tmp_path):
         load_torch_weights(model, broken)
     resnet18 = {k: v for k, v in torch_state.items() if "layer3.5" not in k}
     safetensors.save_file(resnet18, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match=r"holds no ResNet34: it has no 'layer3\.5"):
+    with pytest.raises(ValueError, match=r"complete ResNet34: 'layer3\.5"):
         load_torch_weights(model, tmp_path / "other.safetensors")
     caffe = build_model("caffe", "gender", image_size=TORCH_SIZE)
     with pytest.raises(ValueError, match="Expected the backbone 'resnet34'"):
@@ -260,7 +260,7 @@ def test_classes_that_are_not_imported(tmp_path):
 
 def test_damaged_files(tmp_path):
     file = tmp_path / "m.keras"
-    with pytest.raises(ValueError, match="There is no model file"):
+    with pytest.raises(ValueError, match="Model file not found"):
         load_model(file)
     model_of(layers.Dense(2)).save(file)
     whole = file.read_bytes()

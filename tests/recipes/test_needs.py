@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from keras_agegender.recipes.loading import (
-    check_beginning,
+    check_initial_weights,
     check_pretraining_data,
     check_weights_file,
     load_recipe,
@@ -24,11 +24,11 @@ def test_a_recipe_takes_the_data_of_its_role():
 
 
 def test_a_beginning_is_given_one_way_or_the_other():
-    check_beginning(load_recipe("14"), None, None)
-    check_beginning(load_recipe("9"), "celeba", None)
-    check_beginning(load_recipe("9"), None, "run")
+    check_initial_weights(load_recipe("14"), None, None)
+    check_initial_weights(load_recipe("9"), "celeba", None)
+    check_initial_weights(load_recipe("9"), None, "run")
     with pytest.raises(ValueError, match="initialized from 'celeba_attributes'"):
-        check_beginning(load_recipe("9"), None, None)
+        check_initial_weights(load_recipe("9"), None, None)
 
 
 def test_pretraining_data_must_be_of_use():
@@ -45,9 +45,9 @@ def test_a_weights_file_must_be_there(tmp_path):
     for there in (tmp_path / "some.pth", "imagenet", ""):
         check_weights_file(load_recipe("7", [f"model.backbone_weights={there}"]))
     missing = load_recipe("7", ["model.backbone_weights=no.pth"])
-    with pytest.raises(ValueError, match=r"no weights file no\.pth\. Recipe '07_"):
+    with pytest.raises(ValueError, match=r"file not found: no\.pth\. Recipe '07_"):
         check_weights_file(missing)
     first = load_recipe("9", ["pretraining.model.backbone_weights=no.pth"])
     check_weights_file(first, "run")
-    with pytest.raises(ValueError, match=r"no weights file no\.pth\. Recipe 'celeba_"):
+    with pytest.raises(ValueError, match=r"file not found: no\.pth\. Recipe 'celeba_"):
         check_weights_file(first)

@@ -59,7 +59,7 @@ def test_overrides():
         ("[loss_weights]\ngender = true", r"'loss_weights\.gender'.*number.*True"),
         ("model = 3", "'model'"),
         ("[model", "not valid TOML"),
-        ("base = 'nowhere'", "no recipe named 'nowhere'"),
+        ("base = 'nowhere'", "Unknown recipe 'nowhere'"),
         ("base = 'my'", "its own base"),
         ("unset = ['training.epoch']\nbase = 'base_resnet'", "invalid `unset`"),
         # A choice: the message lists all.
@@ -189,7 +189,7 @@ def test_overrides():
             "[[published]]\ngender_f1 = 82.2",
             r"published\[0\]\.gender_f1'.*or equal to 1",
         ),
-        ("pretraining = 'nowhere'", "no recipe named 'nowhere'"),
+        ("pretraining = 'nowhere'", "Unknown recipe 'nowhere'"),
     ],
 )
 def test_mistakes_name_file_and_key(tmp_path, text, message):
@@ -396,7 +396,7 @@ print(code, [m for m in ("keras", "tensorflow", "jax") if m in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "1 []\n"
-    assert done.stderr == "agegender: There is no recipe file my.toml.\n"
+    assert done.stderr == "agegender: Recipe file not found: my.toml.\n"
 
 
 def test_pretraining_is_of_the_size_of_what_it_is_for():

@@ -62,7 +62,7 @@ def test_datasets_of_unknown_pixels_need_a_word(datasets):
     from dataclasses import replace
 
     unknown = replace(datasets[0], info={})
-    with pytest.raises(ValueError, match="does not say what its images are"):
+    with pytest.raises(ValueError, match="does not record what its images are"):
         check_pixels(load_recipe("14"), unknown)
     check_pixels(load_recipe("14", ["data.faces=any"]), unknown)
     assert recorded_pixels(load_recipe("14"), unknown)["pixels"] is None
@@ -129,7 +129,7 @@ def test_augmentation_survives_toml(tmp_path):
     ("setting", "message"),
     [
         ("augmentation={where='both'}", "augmentation.where"),
-        ("augmentation={jpeg_quality=50}", "No Keras layer does jpeg_quality"),
+        ("augmentation={jpeg_quality=50}", "No Keras layer implements jpeg_quality"),
         ("augmentation={rotation=500}", "Invalid `rotation`"),
         ("augmentation={rotate=5}", "unknown key 'augmentation.rotate'"),
     ],

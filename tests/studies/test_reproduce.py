@@ -116,7 +116,7 @@ def test_the_same_call_trains_nothing_again(reproduced, prepared, monkeypatch):
     with pytest.raises(
         ValueError,
         match=r"run of another experiment: recipe.training.learning_rate is 0.0001 "
-        "there and 0.5 here",
+        "in the existing run and 0.5 in this one",
     ):
         reproduce([recipe], prepared, found.directory, **options,
                   overrides=["training.learning_rate=0.5"])  # fmt: skip

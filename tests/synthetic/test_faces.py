@@ -139,7 +139,7 @@ def test_same_seed_same_files_also_after_an_interruption(folder, tmp_path):
     (again / "synthetic.json").unlink()
     for file in sorted(again.rglob("*.jpg"))[::2]:
         file.unlink()
-    with pytest.raises(ValueError, match="no complete synthetic dataset"):
+    with pytest.raises(ValueError, match="not a complete synthetic dataset"):
         read_synthetic(again)
     write_synthetic_faces(again, 96, image_size=(64, 64), seed=3)
     assert files_of(again) == files_of(folder)
@@ -149,7 +149,7 @@ def test_other_folders_are_left_alone(folder, tmp_path):
     with pytest.raises(ValueError, match="contains other synthetic faces"):
         write_synthetic_faces(folder, 96, image_size=(64, 64), seed=4)
     (tmp_path / "mine.txt").write_text("mine", "utf-8")
-    with pytest.raises(ValueError, match="not empty and contains no synthetic faces"):
+    with pytest.raises(ValueError, match="not empty and does not contain synthetic"):
         write_synthetic_faces(tmp_path, 96)
     with pytest.raises(ValueError, match="is a file"):
         write_synthetic_faces(tmp_path / "mine.txt", 96)

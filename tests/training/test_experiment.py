@@ -140,7 +140,8 @@ def test_the_pretraining_is_part_of_it(prepared):
     )
     found = differences(one.to_dict(), other.to_dict())
     assert found == [
-        "initialized_from.recipe.training.learning_rate is 0.0001 there and 0.5 here"
+        "initialized_from.recipe.training.learning_rate is 0.0001 in the existing run "
+        "and 0.5 in this one"
     ]
     with pytest.raises(ValueError, match="initialized from '05_caffe_celeba'"):
         make_experiment(recipe, prepared)
@@ -157,12 +158,12 @@ def test_an_experiment_can_begin_with_another_one(prepared):
     found = differences(
         both.to_dict(), make_experiment(recipe, prepared, pretrained=other).to_dict()
     )
-    assert found == ["initialized_from.seed is 0 there and 3 here"]
+    assert found == ["initialized_from.seed is 0 in the existing run and 3 in this one"]
     alone = make_experiment(recipe, prepared).to_dict()
-    (line,) = differences(both.to_dict(), alone)
-    assert line == "initialized_from is 'other weights' there and 'nothing' here"
-    (line,) = differences(alone, both.to_dict())
-    assert line == "initialized_from is 'nothing' there and 'other weights' here"
+    (line,) = differences(both.to_dict(), alone, ("in A", "in B"))
+    assert line == "initialized_from is 'other weights' in A and 'random weights' in B"
+    (line,) = differences(alone, both.to_dict(), ("in A", "in B"))
+    assert line == "initialized_from is 'random weights' in A and 'other weights' in B"
 
 
 def test_values_out_of_range_surface_when_a_recipe_is_built():
@@ -217,7 +218,7 @@ def test_steps_of_an_epoch(prepared):
         ("loss_weight_changes=[{epoch=1, set={agee=1}}]", "'age'"),
         ("loss_weights={agee=1}", "'age'"),
         ("model.encoding=categoricl", "categorical"),
-        ("model.backbone_weights=no.pth", r"no weights file no\.pth"),
+        ("model.backbone_weights=no.pth", r"not found: no\.pth"),
     ],
 )  # fmt: skip
 def test_names_that_do_not_exist_surface_before_work(prepared, settings, message):
@@ -252,7 +253,9 @@ def test_another_experiment_is_not_resumed(prepared, experiment, tmp_path):
     assert run.info()["data"] == str(moved)
     run.backup.mkdir()  # an epoch was trained
     other = make_experiment(experiment.recipe, prepared, seed=3)
-    with pytest.raises(ValueError, match=r"another experiment: seed is 0 there and 3"):
+    with pytest.raises(
+        ValueError, match=r"another experiment: seed is 0 in the existing run and 3"
+    ):
         opened(run.path, other)
     assert opened(run.path, other, overwrite=True).identity == other.identity
     run.update_info(status="finished")
@@ -274,7 +277,7 @@ def test_a_run_that_trained_nothing_is_begun_anew(
         (run.path / trained).mkdir()
         with pytest.raises(ValueError, match="unfinished run of another experiment"):
             opened(run.path, other)
-        with pytest.raises(ValueError, match="has a run of another experiment"):
+        with pytest.raises(ValueError, match="contains a run of another"):
             check_place(run, other)
         assert run.identity == experiment.identity
     else:
@@ -305,7 +308,9 @@ def test_a_finished_run_is_taken_for_its_own_experiment_only(
     assert train_unless_finished(experiment, run.path).path == run.path
     assert not run.backup.exists()
     other = make_experiment(experiment.recipe, prepared, seed=3)
-    with pytest.raises(ValueError, match=r"another experiment: seed is 0 there and 3"):
+    with pytest.raises(
+        ValueError, match=r"another experiment: seed is 0 in the existing run and 3"
+    ):
         train_unless_finished(other, run.path)
 
 
@@ -474,7 +479,7 @@ def test_an_output_nobody_has_a_label_for_is_left_out(tmp_path, capsys):
     )
     own = tuple(EXTRA_HEADS)
     assert run.encoding().output_names == own
-    assert "face has a label for gender, age: dropped" in capsys.readouterr().out
+    assert "face has a label for gender, age: outputs dropped" in capsys.readouterr().out
     assert all(name in format_metrics(evaluate(run)) for name in own)
     with pytest.raises(ValueError, match="Expected labels of gender or age_group"):
         make_experiment(recipe, data, extra_heads=[])

@@ -168,7 +168,7 @@ def test_a_resumed_training_keeps_it(tmp_path):
 
 def test_mistakes_are_named():
     adam = keras.optimizers.Adam
-    with pytest.raises(ValueError, match="not negative"):
+    with pytest.raises(ValueError, match="non-negative"):
         add_coupled_weight_decay(adam(), -0.1)
     with pytest.raises(ValueError, match="without weight decay"):
         add_coupled_weight_decay(adam(weight_decay=0.1), 0.1)
