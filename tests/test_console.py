@@ -81,7 +81,7 @@ def test_errors_are_raised_and_seen(stand_in):
 @pytest.mark.parametrize(
     "environment", [{"AGEGENDER_FRAMEWORK_LOGS": "1"}, {"TF_CPP_MIN_LOG_LEVEL": "0"}]
 )
-def test_the_lines_can_be_asked_for(stand_in, environment):
+def test_framework_logs_can_be_requested(stand_in, environment):
     done = python(STAND_IN, **stand_in(), **environment)
     assert done.stderr.splitlines() == [*LINES, "the user's own line", "after"]
 
@@ -94,7 +94,7 @@ def test_a_closed_standard_error_is_no_error(tmp_path):
     assert (done.returncode, done.stdout) == (0, "done\n")
 
 
-def test_only_whole_known_beginnings_match():
+def test_only_complete_known_prefixes_match():
     assert all(START_UP_LINE.match(line.encode()) for line in LINES)
     for line in (
         "WARNING: mine",
@@ -146,7 +146,7 @@ def test_a_log_has_a_line_now_and_then_and_no_bar(monkeypatch):
     ]
 
 
-def test_short_work_says_nothing_in_a_log(monkeypatch):
+def test_short_work_prints_no_progress_in_a_log(monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     with progress_bar(10, "faces", "image") as bar:
@@ -159,7 +159,7 @@ def test_a_terminal_has_a_bar(monkeypatch):
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
-def test_not_shown_is_nothing(monkeypatch, stream):
+def test_a_hidden_bar_prints_nothing(monkeypatch, stream):
     monkeypatch.setattr(sys, "stderr", stream())
     with progress_bar(10, "faces", "image", shown=False) as bar:
         bar.update(10)

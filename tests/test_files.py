@@ -96,7 +96,7 @@ def test_a_folder_takes_the_place_of_another(tmp_path):
     assert (tmp_path / "data" / "file").read_text() == "new"
 
 
-def test_a_folder_of_the_name_that_is_moved_to_stays(tmp_path):
+def test_an_existing_folder_named_replaced_does_not_change(tmp_path):
     make_folder(tmp_path / "data.replaced", "precious")
     for old in (False, True):
         if old:

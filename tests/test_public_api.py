@@ -33,7 +33,7 @@ NOT_MADE = {
 }
 
 
-def test_the_readme_s_names_are_there():
+def test_the_readme_s_names_exist():
     names = {
         "build_model", "get_encoding", "list_models", "list_encodings",
         "LossWeightScheduler", "make_train_dataset", "make_eval_dataset", "prepare",
@@ -89,7 +89,7 @@ def test_annotations(name):
 
 
 @pytest.mark.parametrize("stub", sorted(PACKAGE.rglob("__init__.pyi")))
-def test_the_stubs_name_what_is_there(stub):
+def test_the_stubs_name_existing_objects(stub):
     """A type checker reads a stub; it names the objects that a user gets."""
     package = ".".join(stub.parent.relative_to(PACKAGE.parent).parts)
     namespace, named = importlib.import_module(package), []

@@ -142,7 +142,7 @@ def test_uncertainty_with_a_temperature_is_a_softmax():
     np.testing.assert_allclose(logged(history)[1], expected, rtol=1e-5)
 
 
-def test_momentum_keeps_a_running_average():
+def test_momentum_is_a_running_average():
     balancer = LossWeightBalancer("uncertainty", momentum=0.75)
     history = fit(build(), [balancer], epochs=4).history
     first, second, third, _ = history["a_loss"]
@@ -206,7 +206,7 @@ def test_base_weights_multiply_and_other_outputs_keep_theirs():
     np.testing.assert_allclose(logged(history), [[3, 1], [3, 1], [3 * a, b]], rtol=1e-5)
 
 
-def test_outputs_left_out_keep_their_weights():
+def test_unbalanced_outputs_have_their_own_weights():
     x = keras.Input((4,))
     model = keras.Model(x, {n: keras.layers.Dense(1, name=n)(x) for n in "abc"})
     losses = dict.fromkeys("abc", "mse")
@@ -233,7 +233,7 @@ def test_of_two_that_set_a_weight_the_later_one_wins():
     assert weights(scheduler, LossWeightBalancer("dwa")) == [1.0, 1.0]
 
 
-def test_a_second_fit_goes_on_and_a_new_callback_begins_anew():
+def test_a_second_fit_continues_and_a_new_callback_starts_over():
     model, balancer = build(), LossWeightBalancer("dwa")
     fit(model, [balancer], epochs=2)
     assert fit(model, [balancer]).history["a_loss_weight"][0] != 1.0
@@ -358,7 +358,7 @@ model.save_weights(weights)
         pytest.param("ours", "uncertainty", "step", marks=pytest.mark.slow),
     ],
 )
-def test_a_killed_run_goes_on_with_its_losses(tmp_path, kind, method, by):
+def test_a_killed_run_resumes_with_its_losses(tmp_path, kind, method, by):
     weights = str(tmp_path / "end.weights.h5")
 
     def run(kill_at):
@@ -393,7 +393,7 @@ def test_a_backup_in_front_is_an_error_on_resuming(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit(build(), [*both, Stop()], epochs=3, initial_epoch=first)
     first, both = callbacks()
-    with pytest.raises(ValueError, match=r"behind LossWeightBalancer"):
+    with pytest.raises(ValueError, match=r"after LossWeightBalancer"):
         fit(build(), both, epochs=3, initial_epoch=first)
 
 
@@ -428,7 +428,7 @@ def test_invalid_options(options, message):
         LossWeightBalancer(**options)
 
 
-def test_outputs_that_are_not_there():
+def test_unknown_outputs():
     with pytest.raises(ValueError, match=r"\['c'\].*Outputs: \['a', 'b'\]"):
         fit(build(), [LossWeightBalancer("dwa", outputs=["a", "c"])])
     with pytest.raises(ValueError, match=r"\['c'\]"):

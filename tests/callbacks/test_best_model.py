@@ -34,7 +34,7 @@ def kept(tmp_path, monitor, mode, values, callback=None):
         ("val_gender_accuracy", "max", [0.5, float("nan"), 0.2], 0),
     ],
 )
-def test_the_best_epoch_is_kept_and_named(tmp_path, monitor, mode, values, epoch):
+def test_the_best_epoch_is_saved_and_recorded(tmp_path, monitor, mode, values, epoch):
     assert kept(tmp_path, monitor, mode, values) == epoch
     record = json.loads((tmp_path / "best.json").read_text("utf-8"))
     assert record == {
@@ -66,7 +66,7 @@ def test_a_failed_save_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     assert callback.filepath == str(tmp_path / "best.keras")
 
 
-def test_a_resumed_callback_keeps_the_better_model_before(tmp_path):
+def test_a_resumed_callback_does_not_replace_a_better_model(tmp_path):
     kept(tmp_path, "val_loss", "min", [0.5])
     resumed = BestModelCheckpoint(tmp_path / "best.keras", "val_loss", "min")
     resumed.best = 0.5  # as RunBackup gives it back
@@ -74,7 +74,7 @@ def test_a_resumed_callback_keeps_the_better_model_before(tmp_path):
     assert RunDirectory(tmp_path).checkpoint_info()["value"] == 0.5
 
 
-def test_models_kept_under_a_name_have_their_own_record(tmp_path):
+def test_named_checkpoints_have_their_own_record(tmp_path):
     run = RunDirectory(tmp_path)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     callback = BestModelCheckpoint(run.model_file("age"), "val_age_loss", "min")
@@ -82,7 +82,7 @@ def test_models_kept_under_a_name_have_their_own_record(tmp_path):
     callback.on_epoch_end(4, {"val_age_loss": 0.25})
     assert run.checkpoint_info("age")["epoch"] == 4
     for missing in ("best", "last"):
-        with pytest.raises(ValueError, match=f"no record of a model named '{missing}'"):
+        with pytest.raises(ValueError, match=f"no record of a checkpoint named '{missing}'"):
             run.checkpoint_info(missing)
 
 

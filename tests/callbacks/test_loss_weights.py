@@ -89,7 +89,7 @@ def test_steps_in_the_middle_of_an_epoch_match_a_manual_run():
     assert_same_weights(model, reference)
 
 
-def test_callable_is_asked_with_the_weights_in_force():
+def test_callable_receives_the_weights_in_force():
     asked = []
 
     def halve(epoch, weights):
@@ -198,7 +198,7 @@ def test_files_written_while_training_load_everywhere(tmp_path, suffix):
     assert_same_weights(loaded, model)
 
 
-def test_load_model_goes_on_with_the_weights_in_force(tmp_path):
+def test_load_model_continues_with_the_weights_in_force(tmp_path):
     model = build({"a": 1.0, "b": 1.0})
     fit(model, [LossWeightScheduler({0: {"a": 2.0}})])
     model.save(tmp_path / "model.keras")
@@ -308,7 +308,7 @@ model.save_weights(sys.argv[3])
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_with_its_loss_weights(tmp_path):
+def test_a_killed_run_resumes_with_its_loss_weights(tmp_path):
     def run(name, kill_at):
         weights = tmp_path / f"{name}.weights.h5"
         command = [sys.executable, "-c", KILLED_RUN, str(tmp_path / name), str(kill_at)]
@@ -335,7 +335,7 @@ def test_a_killed_run_goes_on_with_its_loss_weights(tmp_path):
         (lambda: LossWeightScheduler({0: {"a": float("nan")}}), "finite"),
         (lambda: LossWeightScheduler({0: {"a": "high"}}), "'high'"),
         (lambda: LossWeightScheduler({0: 2.0}), "Expected a dict"),
-        (lambda: LossWeightScheduler({-1: {"a": 1.0}}), "from 0 on"),
+        (lambda: LossWeightScheduler({-1: {"a": 1.0}}), "non-negative integers"),
         (lambda: LossWeightScheduler([1.0, 2.0]), "or a callable"),
         (lambda: LossWeightScheduler({}, by="batch"), "'epoch' or 'step'"),
         (lambda: LossWeightScheduler.when("x", set={"a": 1}), "exactly one"),
@@ -540,7 +540,7 @@ def assert_ordinary(model):
     assert model.metrics_names == ["loss", "a_loss", "b_loss"]
 
 
-def test_training_goes_on_after_ctrl_c_without_a_callback():
+def test_training_continues_after_ctrl_c_without_a_callback():
     model = interrupted()
     history = fit(model).history
     assert_ordinary(model)
@@ -549,7 +549,7 @@ def test_training_goes_on_after_ctrl_c_without_a_callback():
     assert history["loss"][0] == pytest.approx(expected)
 
 
-def test_training_goes_on_after_ctrl_c_with_callbacks():
+def test_training_continues_after_ctrl_c_with_callbacks():
     model = interrupted()
     scheduler = LossWeightScheduler({1: {"b": 5.0}})
     history = fit(model, [scheduler, LossWeightScheduler({2: {"a": 7.0}})], epochs=3)
@@ -651,7 +651,7 @@ def test_evaluating_and_saving_within_fit_leave_the_weights_attached(tmp_path):
     assert history["a_loss_weight"] == [2.0, 2.0, 4.0]
 
 
-def test_a_loop_of_ones_own_keeps_the_weights_attached():
+def test_a_custom_loop_uses_the_attached_weights():
     model = build()
     scheduler = LossWeightScheduler({0: {"a": 2.0}, 1: {"a": 4.0}})
     callbacks = keras.callbacks.CallbackList([scheduler], model=model, epochs=2)

@@ -125,7 +125,7 @@ def test_unusable_input(tmp_path, capsys, monkeypatch, command, message):
     assert message in err and "Traceback" not in err
 
 
-def test_an_absent_package_is_said_before_anything_is_read(
+def test_a_missing_package_is_an_error_before_anything_is_read(
     tmp_path, capsys, monkeypatch
 ):
     name = "keras_agegender.datasets.duplicates.find_spec"

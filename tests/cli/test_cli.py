@@ -109,7 +109,7 @@ def test_recipes(capsys):
     assert "Did you mean 'quickstart'?" in line
 
 
-def test_settings_behind_one_set_are_told_to_have_their_own(capsys):
+def test_each_setting_requires_its_own_set_option(capsys):
     command = ("train", "quickstart", "--data", "x", "--run", "y", "--set", "a.b=9")
     code, _, said = run(capsys, *command, "training.seed=2")
     end = "training.seed=2; repeat --set for each setting: --set training.seed=2"
@@ -162,7 +162,7 @@ def test_prepare_csv_makes_outputs_of_columns(capsys, tmp_path):
         check_groupings("race", descriptions, get_encoding("categorical"))
 
 
-def test_prepare_says_what_is_wrong(capsys, tmp_path):
+def test_errors_of_prepare(capsys, tmp_path):
     out = ("--out", tmp_path / "out")
     assert "no folder" in error_of(capsys, "prepare", "adience", tmp_path / "no", *out)
     directory = adience_in(tmp_path / "adience", 1)
@@ -182,7 +182,7 @@ def test_prepare_says_what_is_wrong(capsys, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_train_says_what_is_wrong(capsys, prepared, tmp_path):
+def test_errors_of_train(capsys, prepared, tmp_path):
     new = ("--run", tmp_path / "run")
     train = ("train", "quickstart", "--data", prepared, *new, *TINY)
     assert "no prepared dataset" in error_of(
@@ -207,7 +207,7 @@ def test_evaluate(capsys, trained):
     assert "not a run directory" in error_of(capsys, "evaluate", trained)
 
 
-def test_export_says_what_is_wrong(capsys, trained):
+def test_errors_of_export(capsys, trained):
     line = error_of(capsys, "export", trained / "run", "--out", trained / "model")
     assert "already" in line
     assert "not a run directory" in error_of(

@@ -43,7 +43,10 @@ CASES = [
     ("train 7 --data data --run x --set loss_weight_balancing.by=batch", "'step'"),
     ("train 7 --data data --run x --set model.backbone_weights=no.pth", "no.pth"),
     ("reproduce 7 --data data --out out --set model.backbone_weights=no.pth", "no.pth"),
-    ("quickstart --set model.backbone_weights=no.pth", "Weights file not found: no.pth"),
+    (
+        "quickstart --set model.backbone_weights=no.pth",
+        "Weights file not found: no.pth",
+    ),
     ("train 7 --data data --run x --split fold_1", "Invalid --split"),
     ("train 9 --data data --run x --pretraining-data no", "no prepared dataset"),
     ("train 9 --data data --run x --pretrained no", "not a run directory"),
@@ -188,7 +191,7 @@ def test_a_recipe_is_parsed_and_validated_once(folder, monkeypatch, capsys):
     assert len(validated) == len(set(validated)) == 2
 
 
-def test_nothing_is_made_or_lost(found):
+def test_early_errors_create_and_remove_no_files(found):
     _, root = found
     assert not (root / "out").exists() and not (root / "x").exists()
     assert (root / "other" / "mine").exists()
@@ -197,7 +200,10 @@ def test_nothing_is_made_or_lost(found):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("prepare csv faces.csv --out out --size 0", "--size: expected a positive number"),
+        (
+            "prepare csv faces.csv --out out --size 0",
+            "--size: expected a positive number",
+        ),
         ("prepare csv faces.csv --out out --size 48.5", "Received: '48.5'"),
         ("prepare csv faces.csv --out out --seed -5", "--seed: expected a whole"),
         ("prepare csv faces.csv --out out --validation 1", "--validation: expected a"),
@@ -264,7 +270,7 @@ def parsers(parser, name="agegender"):
                 yield from parsers(inner, f"{name} {verb}")
 
 
-def test_help_says_defaults():
+def test_help_states_defaults():
     """`[value]`, for every option that has one and is no switch."""
     lacking = [
         (name, action.option_strings[0])
@@ -301,7 +307,7 @@ def test_near_duplicates_need_a_package(folder, monkeypatch, capsys, source):
     assert "--duplicates exact" in line
 
 
-def test_hashes_of_duplicates_are_kept_where_asked(folder, monkeypatch, capsys):
+def test_hashes_of_duplicates_are_cached_in_the_given_file(folder, monkeypatch, capsys):
     pytest.importorskip("imagehash")
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     monkeypatch.chdir(folder)
@@ -318,7 +324,7 @@ def test_hashes_of_duplicates_are_kept_where_asked(folder, monkeypatch, capsys):
 PREPARE = "prepare csv faces.csv --validation 0 --test 0 --no-crop --out done --size "
 
 
-def test_a_finished_dataset_is_already_there(dataset):
+def test_a_finished_dataset_is_not_replaced(dataset):
     ((code, loaded, lines, errors),) = outcomes(dataset, [f"{PREPARE} 48"]).values()
     assert (code, loaded, errors) == (0, [], [])
     line = lines[-1]

@@ -325,7 +325,7 @@ def test_subjects_in_two_splits(tmp_path):
         prepare(manifest_in(tmp_path, subject="one"), tmp_path / "out", progress=False)
 
 
-def test_other_folders_are_left_alone(tmp_path, prepared):
+def test_other_folders_are_not_changed(tmp_path, prepared):
     manifest = manifest_in(tmp_path)
     with pytest.raises(ValueError, match="different settings"):
         prepare(manifest, prepared, progress=False)

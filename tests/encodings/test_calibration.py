@@ -56,7 +56,7 @@ def test_temperatures_by_hand():
     )
 
 
-def test_sure_outputs_stay_numbers():
+def test_saturated_outputs_stay_finite():
     """Sigmoids of exactly 0 and 1, and classes without any probability."""
     sure = numpy_of(divide_logits(Head("x"), {"x": np.array([[0.0], [1.0]])}, 3.0))
     assert 0 < sure["x"][0, 0] < 0.01 and 0.99 < sure["x"][1, 0] < 1
@@ -74,7 +74,7 @@ def test_a_temperature_of_one_leaves_everything_as_it_is(name):
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.7, 1.3, 10.0])
-def test_the_most_probable_class_of_a_head_stays(temperature):
+def test_the_most_probable_class_of_a_head_does_not_change(temperature):
     encoding = get_encoding("categorical", heads=[Head("size", "categorical", 3)])
     outputs = random_outputs(encoding, 2000)
     calibration = Calibration({h.name: temperature for h in encoding.heads})
@@ -87,7 +87,7 @@ def test_the_most_probable_class_of_a_head_stays(temperature):
 
 
 @pytest.mark.parametrize("name", ["ordinal", "coral"])
-def test_thresholded_questions_stay(name):
+def test_thresholded_ranks_do_not_change(name):
     """Counting outputs above a half, as Niu et al. do, gives the same group."""
     encoding = get_encoding(name)
     outputs = random_outputs(encoding, 500)
@@ -97,7 +97,7 @@ def test_thresholded_questions_stay(name):
     np.testing.assert_array_equal(first.heads_agree, second.heads_agree)
 
 
-def test_regression_and_heads_without_temperature_are_left_alone():
+def test_regression_and_heads_without_temperature_do_not_change():
     encoding = get_encoding("gender", heads=[Head("weight", "regression")])
     outputs = {"gender": np.array([[0.9]]), "weight": np.array([[-3.0]])}
     after = Calibration({"weight": 5.0}).apply(outputs, encoding)

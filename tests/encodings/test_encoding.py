@@ -103,7 +103,7 @@ def test_joint_id():
         ),
     ],
 )
-def test_missing_labels_weigh_nothing(name, age, gender, expected):
+def test_missing_labels_have_weight_zero(name, age, gender, expected):
     weights = get_encoding(name).sample_weights([age], [gender])
     assert {n: float(w[0]) for n, w in weights.items()} == expected
 
@@ -234,7 +234,10 @@ def test_losses_are_means_over_labelled_faces():
         (lambda: get_encoding("joint").encode([0.5], [1]), "0.5 at position 0"),
         (lambda: get_encoding("attributes").encode(columns={}), "Missing column"),
         (lambda: get_encoding("ordinal").decode({"gender": 0}), "Missing: .'age1'"),
-        (lambda: get_encoding("gender", heads=[Head("gender")]), "Duplicate output name"),
+        (
+            lambda: get_encoding("gender", heads=[Head("gender")]),
+            "Duplicate output name",
+        ),
         (lambda: get_encoding("gender").with_loss_weights({"agee": 1}), "'agee'"),
         (lambda: Head("x", "categorical", 1), "at least 2"),
         (lambda: Head("x", "softmax"), "'softmax'"),
@@ -347,7 +350,7 @@ def test_class_weights_reach_every_age_head(name):
             if head == "gender_age":
                 factor = age * sex
             np.testing.assert_allclose(after[head], before[head] * factor)
-    with pytest.raises(ValueError, match="Expected 8 weights"):
+    with pytest.raises(ValueError, match="Expected 8 non-negative weights"):
         plain.with_class_weights(age_group=[1.0])
 
 

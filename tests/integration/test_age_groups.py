@@ -67,7 +67,7 @@ def test_the_prepared_dataset_knows_its_groups_and_kinds(prepared):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ordinal", "years"])
-def test_groups_reach_the_answer(prepared, encoding, tmp_path):
+def test_groups_reach_the_prediction(prepared, encoding, tmp_path):
     recipe = load_recipe("quickstart", [*TINY, "loss_weight_changes=[]"])
     model = replace(recipe.model, encoding=encoding, question=None)
     recipe = replace(recipe, model=model)

@@ -36,7 +36,7 @@ def run(tmp_path_factory):
     return RunDirectory.open(folder / "run")
 
 
-def test_it_trains_and_begins_with_its_weights(run):
+def test_converted_weights_initialize_training(run):
     """All but four layers are frozen: their kernels are the file's."""
     assert run.recipe().model.backbone == "keras.applications:MobileNetV3Small"
     given = keras.saving.load_model(run.path.parent / "initialized_from.keras")

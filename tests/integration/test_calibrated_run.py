@@ -61,7 +61,7 @@ def test_calibrating_writes_what_it_returns(run):
     assert Calibration.from_dict(written) == found
 
 
-def test_scores_are_of_calibrated_answers(run):
+def test_scores_use_calibrated_predictions(run):
     scores = evaluate(run)
     metrics = json.loads((run.path / "metrics.json").read_text("utf-8"))
     assert metrics["calibration"] == scores.calibration
@@ -143,7 +143,7 @@ def test_training_on_ends_a_calibration(run, tmp_path):
     assert copy.calibration() is None and copy.best_model.is_file()
 
 
-def test_wrong_columns_are_told_before_anything_is_predicted(run, monkeypatch):
+def test_wrong_columns_are_errors_before_predicting(run, monkeypatch):
     def predict(*_, **__):
         raise AssertionError("it predicted")
 

@@ -74,7 +74,7 @@ def write_graph(folder, weights, dtype="float32"):
 
 
 @pytest.mark.parametrize(("dtype", "atol"), [("float32", 1e-4), ("float16", 2e-2)])
-def test_the_converted_network_answers_alike(
+def test_the_converted_network_has_the_same_outputs(
     tmp_path, pipeline, published, dtype, atol
 ):
     file = write_graph(tmp_path, folded(published), dtype)
@@ -96,7 +96,7 @@ def test_the_converted_network_answers_alike(
     np.testing.assert_allclose(b[:, 1:-2, 1:-2], a * ratio, atol=atol * 10)
 
 
-def test_measured_normalization_leaves_answers_alone(pipeline, published):
+def test_measured_normalization_preserves_outputs(pipeline, published):
     model = keras.applications.MobileNet(
         (SIZE, SIZE, 3), include_top=False, weights=None
     )

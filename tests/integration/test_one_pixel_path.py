@@ -230,7 +230,7 @@ def test_orientation_and_transparency_are_seen(ways):
         assert trained["png"][:, 0].mean() < 0.5
 
 
-def test_a_model_of_whole_pictures_looks_for_no_face(ways):
+def test_a_model_of_whole_images_detects_no_face(ways):
     files, _, path, prepared, _ = ways
     prediction = Predictor(path).predict(files["png"])
     if prepared.pixels.faces == "cropped":
@@ -247,7 +247,7 @@ def test_a_model_of_whole_pictures_looks_for_no_face(ways):
 
 
 @pytest.mark.slow
-def test_a_detector_that_no_graph_holds(tmp_path):
+def test_a_detector_that_graphs_cannot_contain(tmp_path):
     model, encoding = mirror_model()
     path = export(model, tmp_path / "a", encoding=encoding, crop_options=CropOptions())
     from dataclasses import replace

@@ -112,7 +112,7 @@ def test_a_csv_of_one_s_own_is_read_as_by_prepare_csv(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_help_of_finetuning_says_what_it_does_and_its_defaults():
+def test_help_of_finetuning():
     text = " ".join(run("finetune_your_csv.py", "--help").split())
     assert " Trains new heads on a frozen network" in text
     assert "Description" not in text
@@ -188,7 +188,7 @@ def test_utkface_to_released_models_and_encodings(tmp_path):
     assert "ordinal_encoding" in out and "Failed" not in out
 
 
-def test_no_picture_of_utkface_is_in_two_splits(tmp_path, monkeypatch):
+def test_no_image_of_utkface_is_in_two_splits(tmp_path, monkeypatch):
     """One test face trains, saved again; one that trains is there twice."""
     pytest.importorskip("imagehash")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

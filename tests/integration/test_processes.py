@@ -149,7 +149,7 @@ def test_a_run_that_one_process_refuses_ends_all(prepared, tmp_path):
         assert "Traceback" not in errors
 
 
-def test_alone_errors_are_just_raised():
+def test_errors_of_a_single_process_are_raised():
     with pytest.raises(ValueError, match="mine"), abort_all_on_error():
         raise ValueError("mine")
 
@@ -181,7 +181,7 @@ def test_shards_are_the_batches_shared_out(prepared):
         make_train_dataset(prepared, "gender", shard=(0, 3), **options)
 
 
-def test_tensorflow_says_that_it_cannot(monkeypatch):
+def test_several_processes_require_jax(monkeypatch):
     import keras
 
     if keras.backend.backend() != "tensorflow":

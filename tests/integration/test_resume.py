@@ -168,7 +168,7 @@ def test_an_unwritable_directory(prepared, tmp_path):
         train("quickstart", prepared, tmp_path / "run", overrides=NETWORKS["small"])
 
 
-def test_early_stopping_goes_on_counting(tmp_path):
+def test_early_stopping_continues_counting(tmp_path):
     """Killed after it stopped, a run does not train an epoch more."""
     from keras_agegender.callbacks.checkpoints import RunBackup
 
@@ -197,7 +197,7 @@ def test_early_stopping_goes_on_counting(tmp_path):
     ]
 
 
-def test_a_history_keeps_its_ends_of_lines(tmp_path):
+def test_a_truncated_history_preserves_line_endings(tmp_path):
     """`CSVLogger` writes those of Windows; rows to come would have others."""
     file = tmp_path / "history.csv"
     file.write_bytes(b"epoch,loss\r\n0,1.5\r\n1,1.0\r\n")

@@ -222,7 +222,7 @@ def test_a_finished_run_is_not_touched(run, prepared):
     assert run.best_model.stat().st_mtime_ns == before
 
 
-def test_folders_of_other_things_are_left_alone(prepared, tmp_path):
+def test_folders_of_other_files_are_not_changed(prepared, tmp_path):
     (tmp_path / "mine").write_text("mine", "utf-8")
     with pytest.raises(ValueError, match="not empty and contains no run"):
         train("quickstart", prepared, tmp_path, overrides=SETTINGS)
@@ -244,7 +244,7 @@ def interrupted(epoch):
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_goes_on_to_the_same_model(prepared, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes_to_the_same_model(prepared, tmp_path, monkeypatch):
     settings = (*SMALL, "training.epochs=3")
     whole = train("quickstart", prepared, tmp_path / "a", overrides=settings, verbose=0)
     from keras_agegender.callbacks import decoded_metrics as callbacks
@@ -303,7 +303,7 @@ def test_recipes_that_cannot_be_trained(prepared, tmp_path, settings, message):
         (["loss_weights={gender=1.0, agee=1.0}"], "agee"),
     ],
 )
-def test_a_refusal_leaves_nothing(prepared, tmp_path, settings, message):
+def test_a_failed_export_leaves_no_files(prepared, tmp_path, settings, message):
     (tmp_path / "kept").mkdir()
     for folder in (tmp_path / "new" / "run", tmp_path / "kept"):
         with pytest.raises(ValueError, match=message):
@@ -311,7 +311,7 @@ def test_a_refusal_leaves_nothing(prepared, tmp_path, settings, message):
     assert [entry.name for entry in tmp_path.rglob("*")] == ["kept"]
 
 
-def test_a_refusal_leaves_what_was_there(run, prepared, tmp_path):
+def test_a_failed_export_does_not_change_the_existing_one(run, prepared, tmp_path):
     there = shutil.copytree(run.path, tmp_path / "run")
     before = {file.name for file in there.iterdir()}
     settings = [*SMALL, "model.backbone=caffe", "model.image_size=[20, 20]"]
@@ -329,7 +329,7 @@ def test_splits_must_exist(prepared, tmp_path):
 # -- export and prediction -------------------------------------------------------------
 
 
-def test_an_export_says_what_the_model_says(run, exported, prepared):
+def test_an_export_predicts_like_the_model(run, exported, prepared):
     """The same numbers from JPEG bytes as from the input pipeline."""
     encoding, model = run.encoding(), run.load_model()
     dataset = make_eval_dataset(prepared, encoding, split="fold_4", image_size=(32, 32))
@@ -466,7 +466,7 @@ def test_evaluating_other_pixels_is_refused(run, tmp_path):
         evaluate(run, other)
 
 
-def test_exports_are_not_replaced_unasked(run, exported, tmp_path):
+def test_exports_are_not_replaced_without_overwrite(run, exported, tmp_path):
     with pytest.raises(ValueError, match="an export in .* already"):
         export(run, exported)
     (tmp_path / "mine").write_text("mine", "utf-8")
@@ -532,7 +532,7 @@ def test_all_faces_of_a_photo(exported, tmp_path):
     assert (annotated != photo).any(axis=2).mean() > 0.01
 
 
-def test_a_run_answers_as_its_export(run, exported):
+def test_a_run_predicts_like_its_export(run, exported):
     photo = picture(size=(300, 400))
     expected = Predictor(exported, TwoFaces()).predict(photo)
     predictor = Predictor(run.path, TwoFaces())

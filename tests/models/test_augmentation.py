@@ -102,7 +102,7 @@ def test_augmentation_acts_in_training_only():
         ("resnet34", Augmentation(flip=False, contrast=0, erasing=0.5), 1),
     ],
 )
-def test_which_models_hold_augmentation(name, augment, expected):
+def test_models_with_augmentation(name, augment, expected):
     model = build_model(name, image_size=(40, 40), augment=augment)
     assert sum(is_augmentation(x) for x in model.layers) == expected
 
@@ -114,7 +114,7 @@ def assert_same_predictions(found, expected, images):
         np.testing.assert_allclose(as_numpy(found[key]), as_numpy(value), atol=1e-6)
 
 
-def test_strip_augmentation_keeps_weights_and_outputs(tmp_path):
+def test_strip_augmentation_preserves_weights_and_outputs(tmp_path):
     model = small_resnet("ordinal")
     stripped = strip_augmentation(model)
     assert stripped.name == model.name
@@ -161,7 +161,7 @@ def test_strip_augmentation_reaches_into_nested_models():
     assert len(inner.layers) == len(strip_augmentation(inner).layers) + 2
 
 
-def test_strip_augmentation_leaves_others_alone():
+def test_strip_augmentation_does_not_change_other_layers():
     model = build_model("caffe_1conv", image_size=(32, 32))
     assert strip_augmentation(model) is model
 

@@ -178,7 +178,7 @@ def test_files_reload_with_keras_alone(tmp_path):
             np.testing.assert_allclose(loaded[key], value, atol=1e-6)
 
 
-def test_a_reloaded_model_goes_on_training(tmp_path):
+def test_a_reloaded_model_continues_training(tmp_path):
     encoding = get_encoding("categorical")
     model = small("caffe_1conv", encoding)
     model.compile("adam", run_eagerly=True, **encoding.compile_arguments())
@@ -286,7 +286,7 @@ def test_the_last_ten_layers_and_the_heads_train(encoding):
     assert {n.partition("_rank_")[0] for n in heads} == set(encoding.output_names)
 
 
-def test_frozen_layers_stay_as_they_are():
+def test_frozen_layers_do_not_change():
     encoding = get_encoding("gender")
     model = build_model("resnet34", encoding, **FROZEN_SIZE)
     freeze_all_but_last(model, 0, encoding.output_names)

@@ -176,7 +176,7 @@ def test_equals_torch(loaded, state):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_residual_branches_are_dropped_in_training_alone():
+def test_residual_branches_are_dropped_in_training_only():
     model = build_model("efficientnet_lite0", "gender", image_size=SIZE)
     rates = [
         layer.rate

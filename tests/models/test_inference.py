@@ -85,7 +85,7 @@ def test_zero_padding_that_is_the_same_as_same(size, padding, is_same):
     assert_same_predictions(model, folded)
 
 
-def test_what_cannot_be_folded_stays():
+def test_layers_that_cannot_be_folded_do_not_change():
     x = keras.Input((6, 6, 3))
     activated = layers.BatchNormalization()(layers.Conv2D(2, 3, activation="relu")(x))
     other_axis = layers.BatchNormalization(axis=1)(layers.Conv2D(2, 3)(x))
@@ -125,6 +125,6 @@ def test_a_whole_network_with_its_names():
     assert len(folded.layers) < len(model.layers)
 
 
-def test_a_sequential_model_is_left_alone():
+def test_a_sequential_model_does_not_change():
     model = keras.Sequential([keras.Input((4, 4, 3)), layers.Conv2D(2, 3)])
     assert fold_for_inference(model) is model

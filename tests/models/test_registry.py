@@ -69,7 +69,7 @@ def test_a_keras_model_is_inlined_with_its_weights():
     assert not model.get_layer("b").trainable
 
 
-def test_the_model_that_was_given_stays_as_it_is():
+def test_the_passed_model_does_not_change():
     trunk = trunk_model()
     before = predict(trunk, images())
     model = build_model(trunk, "gender", image_size=(8, 8))
@@ -361,7 +361,7 @@ def test_width(width, widths):
     )
 
 
-def test_width_where_there_is_none():
+def test_width_of_networks_without_width():
     for backbone in ("caffe", "efficientnet_lite0", trunk_model()):
         with pytest.raises(ValueError, match="Invalid `width`"):
             build_model(backbone, width=0.5)
@@ -507,7 +507,7 @@ def first_pixels(model):
     )
 
 
-def test_the_backbone_sees_the_range_asked_for():
+def test_the_backbone_receives_the_requested_range():
     def backbone(image):
         return keras.layers.Activation("linear", name="seen")(image)
 

@@ -39,7 +39,7 @@ def test_the_trunk_is_copied_and_new_heads_are_not():
     assert "9 skipped" in str(report)
 
 
-def test_other_shapes_are_skipped_and_said():
+def test_other_shapes_are_skipped_and_reported():
     source = build_model("caffe", "gender", image_size=(64, 64))
     target = build_model("caffe", "gender", image_size=(96, 96))
     report = transfer_weights(source, target)
@@ -78,7 +78,7 @@ def test_frozen_layers_that_find_no_weights_are_an_error():
     assert set(report.skipped) == {"two", "three", "head"}
 
 
-def test_nothing_fits():
+def test_no_matching_layer_is_an_error():
     source = build_model("caffe", "gender", image_size=(64, 64))
     x = keras.Input((3,))
     target = keras.Model(x, keras.layers.Dense(2, name="other")(x))
@@ -280,7 +280,7 @@ class Command:
         return open, (self.file, "w")
 
 
-def test_torch_files_run_nothing(tmp_path):
+def test_torch_files_execute_no_code(tmp_path):
     torch = pytest.importorskip("torch")
     torch.save({"w": Command(str(tmp_path / "ran"))}, tmp_path / "w.pth")
     with pytest.raises(ValueError, match="not a file of weights for torch"):

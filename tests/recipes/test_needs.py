@@ -23,7 +23,7 @@ def test_a_recipe_takes_the_data_of_its_role():
         training_data(target, None, "celeba")
 
 
-def test_a_beginning_is_given_one_way_or_the_other():
+def test_initial_weights_are_required():
     check_initial_weights(load_recipe("14"), None, None)
     check_initial_weights(load_recipe("9"), "celeba", None)
     check_initial_weights(load_recipe("9"), None, "run")
@@ -39,7 +39,7 @@ def test_pretraining_data_must_be_of_use():
         check_pretraining_data(load_recipe("14"), "celeba")
 
 
-def test_a_weights_file_must_be_there(tmp_path):
+def test_a_weights_file_must_exist(tmp_path):
     """For what the recipe begins with too, unless that is trained already."""
     (tmp_path / "some.pth").touch()
     for there in (tmp_path / "some.pth", "imagenet", ""):

@@ -275,7 +275,7 @@ def test_what_may_be_right_is_let_through(settings):
     assert load_recipe("7", ["training.normalize_loss=false", settings])
 
 
-def test_another_encoding_by_override_leaves_what_was_said_of_the_outputs():
+def test_overriding_the_encoding_drops_settings_of_missing_outputs():
     before = load_recipe("14", ["loss_weights.race=0.3"])
     assert before.loss_weights["age5"] == 1.8 and before.published
     recipe = load_recipe("14", ["model.encoding=years", "loss_weights.race=0.3"])
@@ -359,7 +359,7 @@ def test_overrides_reach_the_pretraining_where_they_apply():
     assert first.evaluation.positive_gender == "female"
 
 
-def test_an_override_of_the_pretraining_alone_wins(tmp_path):
+def test_a_pretraining_override_takes_precedence(tmp_path):
     recipe = load_recipe("9", ["pretraining.training.epochs=1", "training.epochs=3"])
     assert recipe.training.epochs == 3
     assert recipe.pretraining_recipe.training.epochs == 1
@@ -368,7 +368,7 @@ def test_an_override_of_the_pretraining_alone_wins(tmp_path):
     assert load_recipe(path).pretraining_recipe.training.epochs == 1
 
 
-def test_overrides_of_a_pretraining_that_is_not_there():
+def test_overrides_of_a_missing_pretraining_recipe():
     with pytest.raises(ValueError, match="has no pretraining recipe"):
         load_recipe("7", ["pretraining.training.epochs=1"])
     with pytest.raises(ValueError, match="'training.epoch'"):
@@ -416,7 +416,7 @@ def test_pretraining_is_of_the_size_of_what_it_is_for():
         ("[model]\nencoding = []", "invalid value of 'model.encoding'"),
     ],
 )
-def test_values_of_other_kinds_are_said(tmp_path, text, message):
+def test_values_of_wrong_types_are_errors(tmp_path, text, message):
     """Found by fuzzing; each of them was an error of no one's making."""
     file = tmp_path / "mine.toml"
     file.write_text(text, "utf-8")

@@ -35,7 +35,7 @@ def datasets(tmp_path_factory):
     return load_prepared(cropped / "prepared"), load_prepared(whole / "prepared")
 
 
-def test_which_pictures_each_model_of_the_report_needs():
+def test_images_that_each_model_of_the_report_needs():
     """The report, 1.3: the Caffe models see whole pictures, the ResNets faces."""
     for name in (*report_recipes(), "celeba_attributes"):
         recipe = load_recipe(name)
@@ -44,7 +44,7 @@ def test_which_pictures_each_model_of_the_report_needs():
     assert load_recipe("quickstart").data.faces == "cropped"
 
 
-def test_training_refuses_the_other_pictures(datasets, tmp_path):
+def test_training_rejects_the_wrong_images(datasets, tmp_path):
     cropped, whole = datasets
     check_pixels(load_recipe("1"), whole)
     check_pixels(load_recipe("14"), cropped)
@@ -58,7 +58,7 @@ def test_training_refuses_the_other_pictures(datasets, tmp_path):
         load_recipe("1", ["data.faces=both"])
 
 
-def test_datasets_of_unknown_pixels_need_a_word(datasets):
+def test_datasets_of_unknown_pixels_require_an_override(datasets):
     from dataclasses import replace
 
     unknown = replace(datasets[0], info={})
@@ -94,7 +94,7 @@ def layers_of(recipe):
 
 
 @pytest.mark.slow
-def test_augmentation_stands_where_the_recipe_says(datasets):
+def test_augmentation_runs_where_the_recipe_specifies(datasets):
     prepared = datasets[0]
     shown = {}
     for where in ("model", "data", None):

@@ -119,7 +119,7 @@ def test_heads_of_files_say_what_it_is_the_command_and_the_cost(name):
     assert "@" not in text
 
 
-def test_what_the_report_leaves_open_is_said():
+def test_choices_that_the_report_does_not_state_are_documented():
     """Where a reader of a file could take our choice for the report's."""
     from importlib import resources
 
@@ -139,7 +139,7 @@ def test_what_the_report_leaves_open_is_said():
         assert "The threshold is ours" in comments(name)
 
 
-def test_the_pretraining_s_learning_rate_stays():
+def test_the_pretraining_learning_rate_is_not_overridden():
     """2,544 steps an epoch would reach step 10,000 in the fourth."""
     assert load_recipe("5").training.learning_rate_changes == {}
     assert load_recipe("5").training.epochs == 10

@@ -81,7 +81,7 @@ def test_labels_fit_the_years(group):
         assert 0 <= left < right <= 32 and 0 <= top < bottom <= 32
 
 
-def test_skin_does_not_tell_age_or_gender():
+def test_skin_is_independent_of_age_and_gender():
     """A person's skin is drawn before anything is known of age and gender."""
     identity = synthetic_look.sample_identity(np.random.default_rng(1))
     looks = [
@@ -145,7 +145,7 @@ def test_same_seed_same_files_also_after_an_interruption(folder, tmp_path):
     assert files_of(again) == files_of(folder)
 
 
-def test_other_folders_are_left_alone(folder, tmp_path):
+def test_other_folders_are_not_changed(folder, tmp_path):
     with pytest.raises(ValueError, match="contains other synthetic faces"):
         write_synthetic_faces(folder, 96, image_size=(64, 64), seed=4)
     (tmp_path / "mine.txt").write_text("mine", "utf-8")
@@ -157,7 +157,7 @@ def test_other_folders_are_left_alone(folder, tmp_path):
         write_synthetic_faces(tmp_path / "few", 79)
 
 
-def test_marker_holds_the_arguments(folder):
+def test_the_marker_contains_the_arguments(folder):
     made = json.loads((folder / "synthetic.json").read_text("utf-8"))
     assert (made["seed"], made["num_faces"], made["source"]) == (3, 96, "synthetic")
 

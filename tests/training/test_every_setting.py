@@ -117,7 +117,7 @@ ELSEWHERE = {
     "model.trainable_layers": "training/test_fit.py::"
     "test_frozen_models_train_ten_layers_before_the_outputs",
     "data.faces": "recipes/test_recipe_pixels.py::"
-    "test_training_refuses_the_other_pictures",
+    "test_training_rejects_the_wrong_images",
     "data.allow_overlap": "training/test_experiment.py::test_overlap_can_be_allowed",
     "training.learning_rate_changes": "training/test_fit.py::"
     "test_the_learning_rate_changes_at_that_step",
@@ -134,7 +134,7 @@ def inner_optimizer(fit):
     return getattr(fit.model.optimizer, "inner_optimizer", fit.model.optimizer)
 
 
-def test_every_setting_is_looked_at_once():
+def test_every_setting_is_covered_once():
     sections = {
         "model": ModelSettings, "data": DataSettings, "training": TrainingSettings,
     }  # fmt: skip

@@ -112,7 +112,9 @@ def test_weights_of_the_backbone_count_by_their_content(prepared, tmp_path):
     assert made("a.keras", b"two").identity != first.identity
 
 
-def test_where_data_lies_and_what_is_said_of_it_is_not(prepared, experiment, tmp_path):
+def test_the_location_and_evaluation_of_data_are_not_part_of_the_identity(
+    prepared, experiment, tmp_path
+):
     moved = shutil.copytree(prepared.directory, tmp_path / "moved")
     recipe = experiment.recipe
     said = replace(
@@ -147,7 +149,7 @@ def test_the_pretraining_is_part_of_it(prepared):
         make_experiment(recipe, prepared)
 
 
-def test_an_experiment_can_begin_with_another_one(prepared):
+def test_an_experiment_can_be_initialized_from_another_one(prepared):
     """Two stages have one identity: what changes the first changes the second."""
     heads = load_recipe("1", [*SMALL, "model.trainable_layers=0"])
     recipe = load_recipe("1", SMALL)
@@ -266,7 +268,7 @@ def test_another_experiment_is_not_resumed(prepared, experiment, tmp_path):
 @pytest.mark.parametrize(
     "trained", ["backup", "best_age.keras", "pretraining/backup", ""]
 )
-def test_a_run_that_trained_nothing_is_begun_anew(
+def test_a_run_without_a_trained_epoch_is_replaced(
     prepared, experiment, tmp_path, trained
 ):
     """By another experiment; what one epoch made, of the pretraining too, is kept."""
@@ -449,7 +451,7 @@ def test_an_extra_head_is_part_of_the_experiment(prepared, experiment):
     assert other != experiment
 
 
-def test_an_output_nobody_has_a_label_for_is_left_out(tmp_path, capsys):
+def test_an_output_without_labels_is_dropped(tmp_path, capsys):
     """It would answer with what it began with, and its score would read 0."""
     rows = [
         {**row, "gender": -1, "age_group": -1}
@@ -479,7 +481,9 @@ def test_an_output_nobody_has_a_label_for_is_left_out(tmp_path, capsys):
     )
     own = tuple(EXTRA_HEADS)
     assert run.encoding().output_names == own
-    assert "face has a label for gender, age: outputs dropped" in capsys.readouterr().out
+    assert (
+        "face has a label for gender, age: outputs dropped" in capsys.readouterr().out
+    )
     assert all(name in format_metrics(evaluate(run)) for name in own)
     with pytest.raises(ValueError, match="Expected labels of gender or age_group"):
         make_experiment(recipe, data, extra_heads=[])

@@ -78,7 +78,7 @@ def test_the_learning_rate_changes_at_that_step(step, rate):
     assert float(model.optimizer.learning_rate) == pytest.approx(rate)
 
 
-def test_without_a_change_it_stays():
+def test_without_a_change_the_rate_is_constant():
     model, _ = compiled("5")
     model.optimizer.iterations.assign(10**6)
     assert float(model.optimizer.learning_rate) == pytest.approx(1e-4)
@@ -188,7 +188,7 @@ def test_the_validation_split_of_the_recipe_selects(prepared):
     assert sizes == [8, 16]
 
 
-def test_pictures_have_the_recipe_s_size(prepared):
+def test_images_have_the_recipe_s_size(prepared):
     experiment = experiment_of(prepared, "7", "model.image_size=[48, 40]")
     for dataset in (
         train_dataset(experiment, range(1)),
@@ -224,7 +224,7 @@ def test_pretrained_weights_are_copied(tmp_path):
     assert "first.keras" in (tmp_path / "transfer.txt").read_text("utf-8")
 
 
-def test_training_begins_with_the_pretrained_weights(prepared, tmp_path):
+def test_training_starts_from_the_pretrained_weights(prepared, tmp_path):
     """At a rate of next to nothing the last model is the first one."""
     keras.utils.set_random_seed(7)
     source = build_model("caffe_1conv", "gender", image_size=(32, 32))

@@ -105,14 +105,14 @@ def test_balancing_contradicts_normalize_loss(small):
 @pytest.mark.parametrize(
     "change", ["{}", "{epoch=1, step=4}", "{epoch=0, monitor='x'}"]
 )
-def test_a_change_says_when_exactly_once(change):
+def test_a_change_has_exactly_one_condition(change):
     change = change.replace("{", "{set={gender=1.0}, ").replace(", }", "}")
     with pytest.raises(ValueError, match="exactly one of epoch, step and monitor"):
         load_recipe("quickstart", [f"loss_weight_changes=[{change}]"])
 
 
 @needs_tensorflow
-def test_balancing_changes_training_as_it_says(small, tmp_path):
+def test_balancing_changes_training_by_its_settings(small, tmp_path):
     data = make_prepared(tmp_path / "data")
     setting = "loss_weight_balancing.method=uncertainty"
     run = train(small, data, tmp_path / "run", overrides=[setting], verbose=0)

@@ -172,7 +172,7 @@ def fit_line(optimizer, callbacks, epochs):
     return model
 
 
-def test_checkpoints_hold_the_recurrence(tmp_path):
+def test_checkpoints_contain_the_recurrence(tmp_path):
     """average = 0.7 average + 0.3 weight, from the first step's weight on."""
     recipe = kag.load_recipe("7", ["training.ema_momentum=0.7", *SETTINGS])
     recorder, average = Recorder(), AveragedWeights()

@@ -149,7 +149,7 @@ print(type(model.optimizer) is keras.optimizers.Adam, int(model.optimizer.iterat
     assert done.stdout.split() == ["True", "1"]
 
 
-def test_a_resumed_training_keeps_it(tmp_path):
+def test_resumed_training_preserves_weight_decay(tmp_path):
     def compiled():
         return small_model(add_coupled_weight_decay(keras.optimizers.Adam(0.1), 0.5))
 

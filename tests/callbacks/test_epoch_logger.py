@@ -1,4 +1,4 @@
-"""EpochLogger: what is said of loss weights, and what is not."""
+"""EpochLogger: the loss weights that are printed."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def test_a_scheduled_change_is_one_line():
     assert lines_of_weights(weights) == ["  loss weights: gender 2 -> 0.5"]
 
 
-def test_small_moves_add_up_before_they_are_said():
+def test_small_changes_add_up_before_they_are_printed():
     weights = [{"gender": w} for w in (1.0, 1.02, 1.04, 1.06, 1.08, 1.10)]
     assert lines_of_weights(weights) == ["  loss weights: gender 1 -> 1.06"]
 
 
-def test_a_change_of_five_percent_is_said():
+def test_a_change_of_five_percent_is_printed():
     assert lines_of_weights([{"a": 1.0}, {"a": 1.05}]) == [
         "  loss weights: a 1 -> 1.05"
     ]
@@ -46,7 +46,7 @@ def test_many_changes_are_summed_up():
     ]
 
 
-def test_a_weight_that_leaves_zero_is_said():
+def test_a_change_from_zero_is_printed():
     assert lines_of_weights([{"a": 0.0}, {"a": 0.01}]) == [
         "  loss weights: a 0 -> 0.01"
     ]
