@@ -107,7 +107,7 @@ def test_label_files(tmp_path, capsys):
         ("labels.csv --no-near --age-column years", "no column 'years'"),
         ("labels.csv --no-near --split train=fold_0", "Invalid split train=fold_0"),
         ("labels.csv --no-near --split dev=train", "Invalid --split"),
-        ("labels.csv --no-near --json gone/found.json", "no folder for --json"),
+        ("labels.csv --no-near --json gone/found.json", "Invalid --json"),
         ("labels.csv --cache labels.csv", "Invalid hash cache"),
         ("labels.csv --nonsense", "unrecognized arguments"),
     ],
