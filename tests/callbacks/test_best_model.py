@@ -82,7 +82,9 @@ def test_named_checkpoints_have_their_own_record(tmp_path):
     callback.on_epoch_end(4, {"val_age_loss": 0.25})
     assert run.checkpoint_info("age")["epoch"] == 4
     for missing in ("best", "last"):
-        with pytest.raises(ValueError, match=f"no record of a checkpoint named '{missing}'"):
+        with pytest.raises(
+            ValueError, match=f"no record of a checkpoint named '{missing}'"
+        ):
             run.checkpoint_info(missing)
 
 

@@ -189,7 +189,10 @@ def test_reserved_names_are_refused(name):
         ({"name": "a", "head_type": ["x"]}, "`head_type` of head 'a'.*'x'"),
         ({"name": "a", "head_type": "coral", "num_classes": 2.5}, "an int.*2.5"),
         ({"name": "a", "head_type": "coral", "classes": "abc"}, "list of names.*'abc'"),
-        ({"name": "a", "head_type": "coral", "classes": ["x", "x"]}, "distinct names.*'x'"),
+        (
+            {"name": "a", "head_type": "coral", "classes": ["x", "x"]},
+            "distinct names.*'x'",
+        ),
         ({"name": "a", "head_type": "regression", "mean": math.nan}, "finite.*nan"),
     ],
 )
