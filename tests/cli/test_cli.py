@@ -250,7 +250,7 @@ def test_predict_answers_what_it_can(capsys, trained, tmp_path):
     assert "4 files: 2 unreadable, 2 whole_image" in err
     assert "detection alone" in err
     missing = tmp_path / "missing"
-    assert "no exported model" in error_of(capsys, "predict", missing, photo)
+    assert "neither an exported model" in error_of(capsys, "predict", missing, photo)
 
 
 def test_annotations_need_a_picture_s_ending(capsys, trained, tmp_path):
@@ -333,7 +333,7 @@ def test_reproduce_and_compare(tmp_path, capsys):
     """Mistakes are one line each; nothing is left behind."""
     data = make_prepared(tmp_path)
     for arguments, message in [
-        (["reproduce", "99", "--data", data, "--out", tmp_path / "o"], "no recipe"),
+        (["reproduce", "99", "--data", data, "--out", tmp_path / "o"], "Unknown recipe"),
         (["reproduce", "7", "--data", tmp_path, "--out", tmp_path / "o"], "dataset"),
         (["compare", tmp_path / "a", tmp_path / "b"], "not a run directory"),
         (["train", "9", "--data", data, "--run", tmp_path / "r"], "pretraining_data"),

@@ -56,8 +56,8 @@ CASES = [
     ("train 14 --run x", "Missing `data` (--data)"),
     ("train 9 --data data --run x", "(--pretraining-data)"),
     ("train 7 --data data --run x --pretraining-data data", "no pretraining recipe"),
-    ("train 7 --data data --run other --overwrite", "--overwrite replaces runs"),
-    ("export run --out other", "--overwrite replaces exports, nothing else"),
+    ("train 7 --data data --run other --overwrite", "replaces existing runs"),
+    ("export run --out other", "only replaces existing exports"),
     ("export run --out export", "overwrite it (--overwrite)"),
     ("evaluate missing", "not a run directory"),
     ("evaluate run --data missing", "no prepared dataset"),
@@ -94,7 +94,7 @@ CASES = [
     ("quickstart --directory drawn", "Choose another directory (--directory)"),
     ("recipes quikstart", "'quickstart'"),
     ("recipes show 14", "as in `agegender recipes 14`"),
-    ("prepare csv faces.csv --out other", "--overwrite replaces prepared datasets"),
+    ("prepare csv faces.csv --out other", "replaces existing prepared datasets"),
     ("prepare csv faces.csv --out other --overwrite", "contains no prepared dataset"),
     ("prepare csv faces.csv --out file", "file is a file"),
     ("prepare csv faces.csv --out out --margin -3", "`margin` (--margin)"),
@@ -109,7 +109,7 @@ CASES = [
     ("prepare celeba missing --out out", "missing"),
     ("audit missing", "no file or folder missing"),
     ("audit data --strict", "Received: strict"),
-    ("audit data --no-near --json no/found.json", "no folder for --json"),
+    ("audit data --no-near --json no/found.json", "Invalid --json"),
 ]
 
 
@@ -205,7 +205,7 @@ def test_early_errors_create_and_remove_no_files(found):
             "--size: expected a positive number",
         ),
         ("prepare csv faces.csv --out out --size 48.5", "Received: '48.5'"),
-        ("prepare csv faces.csv --out out --seed -5", "--seed: expected a whole"),
+        ("prepare csv faces.csv --out out --seed -5", "--seed: expected an integer"),
         ("prepare csv faces.csv --out out --validation 1", "--validation: expected a"),
         ("prepare csv faces.csv --out out --test nan", "Received: 'nan'"),
         ("prepare csv faces.csv --out out --test -0.1", "--test: expected a share"),
@@ -215,8 +215,8 @@ def test_early_errors_create_and_remove_no_files(found):
         ("quickstart --seed one", "Received: 'one'"),
         ("predict model file --fps 0", "--fps: expected a number above 0"),
         ("predict model file --fps many", "Received: 'many'"),
-        ("calibrate run --alpha 2", "--alpha: expected a share above 0 and below 1"),
-        ("calibrate run --alpha 0", "--alpha: expected a share above 0 and below 1"),
+        ("calibrate run --alpha 2", "--alpha: expected a share in (0, 1)"),
+        ("calibrate run --alpha 0", "--alpha: expected a share in (0, 1)"),
         ("calibrate run --alpha ten", "Received: 'ten'"),
     ],
 )
