@@ -35,7 +35,7 @@ def read_graph_weights(file: Path) -> dict[str, np.ndarray]:
     """Returns the weights of a TensorFlow.js graph model, by name.
 
     Args:
-        file: Its JSON file; the binary ones that it names lie beside it.
+        file: Its JSON file, next to the binary files that it names.
 
     Raises:
         ValueError: If a weight is stored in a way that is not known, or the binary
@@ -96,7 +96,7 @@ def _set(model, name: str, kernel: np.ndarray, bias: np.ndarray) -> None:
 
 
 def measure_normalization(model, images: np.ndarray) -> None:
-    """Gives batch normalization the statistics of pictures; answers stay the same.
+    """Gives batch normalization the statistics of images; the outputs stay the same.
 
     Args:
         model: A network whose normalizations have mean 0 and variance 1.
@@ -120,9 +120,11 @@ def measure_normalization(model, images: np.ndarray) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[2][13:])
     parser.add_argument("graph", type=Path, help="faceres-deep.json")
-    parser.add_argument("faces", type=Path, help="folder of pictures to measure on")
+    parser.add_argument("faces", type=Path, help="folder of images to measure on")
     parser.add_argument("--size", type=int, default=112, help="pixels a side")
-    parser.add_argument("--count", type=int, default=500, help="pictures at most")
+    parser.add_argument(
+        "--count", type=int, default=500, help="maximum number of images"
+    )
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     if not arguments.out.name.endswith(".weights.h5"):
@@ -139,7 +141,7 @@ def main() -> None:
     )
     files = files[:: max(1, len(files) // arguments.count)]
     if not files:
-        parser.error(f"there is no picture in {arguments.faces}")
+        parser.error(f"no image found in {arguments.faces}")
     images = np.stack(
         [np.asarray(Image.open(file).convert("RGB").resize(size)) for file in files]
     )
@@ -147,7 +149,7 @@ def main() -> None:
     fill(model, read_graph_weights(arguments.graph))
     measure_normalization(model, images / np.float32(127.5) - 1)
     model.save_weights(arguments.out)
-    print(f"{arguments.out}: {model.count_params():,} weights, {len(files)} pictures")
+    print(f"{arguments.out}: {model.count_params():,} weights, {len(files)} images")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[2].partition(": ")[2]
     )
-    parser.add_argument("labels", type=Path, help="CSV with a column of pictures")
+    parser.add_argument("labels", type=Path, help="CSV with a column of images")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument("--margin", type=float, default=0.25)
     parser.add_argument("--size", type=int, default=256, help="side of a crop in px")

@@ -17,7 +17,7 @@ import keras
 import keras_agegender as kag
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[2].partition(": ")[2])
-parser.add_argument("celeba", type=Path, help="folder of lists and pictures")
+parser.add_argument("celeba", type=Path, help="folder of lists and images")
 parser.add_argument("--download", action="store_true")
 parser.add_argument("--model", default="resnet34", help="as `build_model` takes it")
 parser.add_argument(
@@ -31,7 +31,7 @@ args = parser.parse_args()
 """
 ## Data
 
-CelebA's aligned pictures show a face each, so MTCNN is not needed for them.
+CelebA's aligned images show a face each, so MTCNN is not needed for them.
 """
 
 if args.download:

@@ -26,35 +26,35 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 Change = Callable[[Image.Image, float], Image.Image]
 
 
-def downscale(picture: Image.Image, side: float) -> Image.Image:
-    """Returns the picture with sides of so many pixels at most, enlarged again."""
-    small = picture.copy()
+def downscale(image: Image.Image, side: float) -> Image.Image:
+    """Returns the image downscaled to a longest side, and enlarged again."""
+    small = image.copy()
     small.thumbnail((int(side), int(side)), Image.Resampling.BOX)
-    return small.resize(picture.size, Image.Resampling.BICUBIC)
+    return small.resize(image.size, Image.Resampling.BICUBIC)
 
 
-def blur(picture: Image.Image, sigma: float) -> Image.Image:
-    return picture.filter(ImageFilter.GaussianBlur(sigma))
+def blur(image: Image.Image, sigma: float) -> Image.Image:
+    return image.filter(ImageFilter.GaussianBlur(sigma))
 
 
-def rotate(picture: Image.Image, degrees: float) -> Image.Image:
-    return picture.rotate(degrees, Image.Resampling.BICUBIC)
+def rotate(image: Image.Image, degrees: float) -> Image.Image:
+    return image.rotate(degrees, Image.Resampling.BICUBIC)
 
 
-def darken(picture: Image.Image, factor: float) -> Image.Image:
-    return ImageEnhance.Brightness(picture).enhance(factor)
+def darken(image: Image.Image, factor: float) -> Image.Image:
+    return ImageEnhance.Brightness(image).enhance(factor)
 
 
-def compress(picture: Image.Image, quality: float) -> Image.Image:
+def compress(image: Image.Image, quality: float) -> Image.Image:
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=int(quality))
+    image.save(buffer, "JPEG", quality=int(quality))
     return Image.open(buffer, formats=["JPEG"]).convert("RGB")
 
 
-def occlude(picture: Image.Image, share: float) -> Image.Image:
-    """Returns the picture with a gray bar over its lower part."""
-    width, height = picture.size
-    hidden = picture.copy()
+def occlude(image: Image.Image, share: float) -> Image.Image:
+    """Returns the image with a gray bar over its lower part."""
+    width, height = image.size
+    hidden = image.copy()
     top = round(height * (1 - share))
     ImageDraw.Draw(hidden).rectangle((0, top, width, height), fill=(128, 128, 128))
     return hidden
@@ -67,13 +67,13 @@ CHANGES: dict[str, tuple[Change, tuple[float, ...], str]] = {
     "rotated": (rotate, (-30, -15, 0, 15, 30), "{:g}°"),
     "darkened": (darken, (1, 0.5, 0.25, 0.1), "{:g} of brightness"),
     "JPEG": (compress, (95, 50, 20, 10), "quality {:g}"),
-    "occluded": (occlude, (0, 0.125, 0.25, 0.4), "{:g} of the picture"),
+    "occluded": (occlude, (0, 0.125, 0.25, 0.4), "{:g} of the image"),
 }
 BOXES = (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5)  # sides, as shares of the right ones
 
 
 def labels(folder: Path, count: int, seed: int) -> pd.DataFrame:
-    """Returns path, age in years, age group and gender of some pictures."""
+    """Returns path, age in years, age group and gender of some images."""
     import keras_agegender as kag
 
     rows, _ = kag.read_utkface(folder, unmapped_ages="mask", validation=0, test=0)
@@ -87,15 +87,15 @@ def score(
     """Returns accuracies, mean error in years and the share of faces not found."""
     import keras_agegender as kag
 
-    answers = [
+    predictions = [
         max(p.faces, key=lambda f: (f.box[2] - f.box[0]) * (f.box[3] - f.box[1]))
         for p in predictions
     ]
     return {
         **figures(
-            np.array([kag.labels.GENDERS.index(face.gender) for face in answers]),
-            np.array([groups.index(face.age_group) for face in answers]),
-            np.array([face.age_years for face in answers]),
+            np.array([kag.labels.GENDERS.index(face.gender) for face in predictions]),
+            np.array([groups.index(face.age_group) for face in predictions]),
+            np.array([face.age_years for face in predictions]),
             rows,
         ),
         "not found": float(np.mean([p.status != "ok" for p in predictions])),
@@ -116,9 +116,9 @@ def figures(
     }
 
 
-def boxed(picture: Image.Image, share: float, size: tuple[int, int]) -> np.ndarray:
-    """Returns a crop whose box has so much of the picture's sides, about its middle."""
-    pixels = np.asarray(picture)
+def boxed(image: Image.Image, share: float, size: tuple[int, int]) -> np.ndarray:
+    """Returns a crop around the center whose box is a share of the image's sides."""
+    pixels = np.asarray(image)
     if share > 1:
         border = [round((share - 1) / 2 * side) for side in pixels.shape[:2]]
         pixels = np.pad(pixels, [(b, b) for b in border] + [(0, 0)], mode="edge")
@@ -129,7 +129,7 @@ def boxed(picture: Image.Image, share: float, size: tuple[int, int]) -> np.ndarr
     return np.asarray(resized)
 
 
-def measure_boxes(model: str, pictures: list, rows: pd.DataFrame) -> list[dict]:
+def measure_boxes(model: str, images: list, rows: pd.DataFrame) -> list[dict]:
     """Returns a row of scores for every size of boxes."""
     import keras_agegender as kag
 
@@ -139,14 +139,14 @@ def measure_boxes(model: str, pictures: list, rows: pd.DataFrame) -> list[dict]:
     size = model_file.crop_size
     found = []
     for share in BOXES:
-        crops = np.stack([boxed(picture, share, size) for picture in pictures])
+        crops = np.stack([boxed(image, share, size) for image in images])
         parts = [
             model_file.predict(crops[n : n + 32]) for n in range(0, len(crops), 32)
         ]
         names = ("gender_id", "age_group", "age_years")
-        answers = [np.concatenate([part[name] for part in parts]) for name in names]
+        predictions = [np.concatenate([part[name] for part in parts]) for name in names]
         found.append(
-            {"change": "boxes", "level": f"{share:g}", **figures(*answers, rows)}
+            {"change": "boxes", "level": f"{share:g}", **figures(*predictions, rows)}
         )
         print(pd.DataFrame(found[-1:]).to_string(header=False), flush=True)
     return found
@@ -156,24 +156,24 @@ def measure(model: str, rows: pd.DataFrame) -> pd.DataFrame:
     """Returns a row of scores for every change at every level."""
     import keras_agegender as kag
 
-    pictures = [Image.open(path).convert("RGB") for path in rows["path"]]
+    images = [Image.open(path).convert("RGB") for path in rows["path"]]
     predictor = kag.Predictor(model)
     groups = predictor.metadata["age_groups"]
 
-    def answer(predictor, changed):
-        arrays = [np.asarray(picture) for picture in changed]
+    def predict(predictor, changed):
+        arrays = [np.asarray(image) for image in changed]
         predictions = predictor.predict_many(arrays, whole_image=True)
         return score(predictions, rows, groups)
 
     found = []
     for name, (change, levels, text) in CHANGES.items():
         for level in levels:
-            scores = answer(predictor, (change(p, level) for p in pictures))
+            scores = predict(predictor, (change(p, level) for p in images))
             found.append({"change": name, "level": text.format(level), **scores})
             print(
                 pd.DataFrame(found[-1:]).to_string(header=len(found) == 1), flush=True
             )
-    found += measure_boxes(model, pictures, rows)
+    found += measure_boxes(model, images, rows)
     return pd.DataFrame(found)
 
 
@@ -201,8 +201,10 @@ def plot(table: pd.DataFrame, file: Path, title: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[2][13:])
     parser.add_argument("model", help="a run or an export")
-    parser.add_argument("faces", type=Path, help="pictures named as UTKFace's")
-    parser.add_argument("--count", type=int, default=600, help="pictures at most")
+    parser.add_argument("faces", type=Path, help="folder of images named as in UTKFace")
+    parser.add_argument(
+        "--count", type=int, default=600, help="maximum number of images"
+    )
     parser.add_argument("--seed", type=int, default=0, help="which of them")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     arguments = parser.parse_args()
@@ -210,7 +212,7 @@ def main() -> None:
     table = measure(arguments.model, rows)
     arguments.out.mkdir(parents=True, exist_ok=True)
     table.round(4).to_csv(arguments.out / "robustness.csv", index=False)
-    title = f"{Path(arguments.model).name}: {len(rows)} faces, made worse"
+    title = f"{Path(arguments.model).name}: {len(rows)} faces, degraded"
     plot(table, arguments.out / "robustness.png", title)
     print(f"{arguments.out}: robustness.csv, robustness.png")
 

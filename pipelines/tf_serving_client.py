@@ -37,7 +37,7 @@ SIGNATURES = {"photo", "photos"}
 
 
 class RefusedError(ValueError):
-    """The graph refused the photos, all of them: one cannot be read."""
+    """The graph rejected a batch of photos because it cannot read one of them."""
 
 
 def signature_of(photos: Sequence[bytes]) -> str:
@@ -45,12 +45,12 @@ def signature_of(photos: Sequence[bytes]) -> str:
 
 
 class RestClient:
-    """Asks by REST.
+    """Sends photos by REST.
 
     Args:
-        address: Host and port, `"localhost:8501"` for instance.
+        address: Host and port, such as `"localhost:8501"`.
         model: The name under which TensorFlow Serving knows the model.
-        timeout: Seconds to wait for an answer.
+        timeout: Seconds to wait for a response.
     """
 
     def __init__(self, address: str, model: str, timeout: float = 60.0) -> None:
@@ -62,19 +62,19 @@ class RestClient:
             self.url, rest_request(photos), {"Content-Type": "application/json"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=self.timeout) as answer:
-                return rest_outputs(answer.read())
+            with urllib.request.urlopen(request, timeout=self.timeout) as response:
+                return rest_outputs(response.read())
         except urllib.error.HTTPError as error:
             reason = rest_error(error.read())
             if error.code == 400:
                 raise RefusedError(reason) from None
             raise ValueError(f"{self.url} answered {error.code}: {reason}") from None
         except OSError as error:
-            raise ValueError(f"No answer from {self.url}: {error}.") from None
+            raise ValueError(f"No response from {self.url}: {error}.") from None
 
 
 def rest_request(photos: Sequence[bytes]) -> bytes:
-    """Returns the body that asks about photos, in TensorFlow Serving's columns."""
+    """Returns the body of a request, in TensorFlow Serving's column format."""
     files = [{"b64": base64.b64encode(photo).decode()} for photo in photos]
     signature = signature_of(photos)
     photo_bytes = files[0] if signature == "photo" else files
@@ -83,7 +83,7 @@ def rest_request(photos: Sequence[bytes]) -> bytes:
 
 
 def rest_outputs(body: bytes) -> Outputs:
-    """Returns the arrays of an answer, floats in the precision of the graph."""
+    """Returns the arrays of a response, floats in the precision of the graph."""
     arrays = {n: np.asarray(v) for n, v in json.loads(body)["outputs"].items()}
     return {
         name: array.astype("float32") if array.dtype.kind == "f" else array
@@ -92,7 +92,7 @@ def rest_outputs(body: bytes) -> Outputs:
 
 
 def rest_error(body: bytes) -> str:
-    """Returns what an answer with an error says; a proxy's need not be JSON."""
+    """Returns the message of an error response, which may not be JSON."""
     text = body.decode("utf-8", "replace")
     try:
         return str(json.loads(text)["error"])
@@ -101,12 +101,12 @@ def rest_error(body: bytes) -> str:
 
 
 class GrpcClient:
-    """Asks by gRPC; needs tensorflow-serving-api.
+    """Sends photos by gRPC; requires tensorflow-serving-api.
 
     Args:
-        address: Host and port, `"localhost:8500"` for instance.
+        address: Host and port, such as `"localhost:8500"`.
         model: The name under which TensorFlow Serving knows the model.
-        timeout: Seconds to wait for an answer.
+        timeout: Seconds to wait for a response.
     """
 
     def __init__(self, address: str, model: str, timeout: float = 60.0) -> None:
@@ -114,7 +114,7 @@ class GrpcClient:
         from tensorflow_serving.apis import prediction_service_pb2_grpc
 
         self.address, self.model, self.timeout = address, model, timeout
-        # Answers about many photos are longer than gRPC's 4 MB.
+        # Responses for many photos are larger than gRPC's 4 MB.
         options = [("grpc.max_receive_message_length", -1)]
         channel = grpc.insecure_channel(address, options=options)
         self.service = prediction_service_pb2_grpc.PredictionServiceStub(channel)
@@ -124,7 +124,7 @@ class GrpcClient:
         import tensorflow as tf
 
         try:
-            answer = self.service.Predict(
+            response = self.service.Predict(
                 grpc_request(self.model, photos), timeout=self.timeout
             )
         except grpc.RpcError as error:
@@ -133,11 +133,13 @@ class GrpcClient:
             raise ValueError(
                 f"{self.address} answered {error.code().name}: {error.details()}"
             ) from None
-        return {name: tf.make_ndarray(value) for name, value in answer.outputs.items()}
+        return {
+            name: tf.make_ndarray(value) for name, value in response.outputs.items()
+        }
 
 
 def grpc_request(model: str, photos: Sequence[bytes]) -> Any:
-    """Returns the `PredictRequest` that asks about photos."""
+    """Returns the `PredictRequest` for photos."""
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2
 
@@ -155,13 +157,13 @@ def ask(
     photos: Sequence[bytes],
     metadata: Mapping[str, Any],
 ) -> Iterator[dict[str, Any]]:
-    """Yields the answers about photos, in order, as `PhotoPrediction.to_dict` has them.
+    """Yields the predictions of photos, in order, in the format of `PhotoPrediction`.
 
     Args:
-        client: Whom to ask.
-        names: What the photos are called.
-        photos: Their files' bytes; at least one.
-        metadata: What the export's agegender.json says.
+        client: Client of the server.
+        names: Names of the photos.
+        photos: Bytes of their files; at least one.
+        metadata: Content of the export's agegender.json.
     """
     try:
         outputs = client.outputs(photos)
@@ -184,7 +186,7 @@ def ask(
 def faces_of(
     outputs: Outputs, metadata: Mapping[str, Any]
 ) -> list[list[dict[str, Any]]]:
-    """Returns the answers about every face of every photo."""
+    """Returns the predictions of every face of every photo."""
     from keras_agegender.serving.predictions import face_fields, place_fields
 
     counts = outputs.get("counts")
@@ -195,30 +197,26 @@ def faces_of(
     for row, count in enumerate(counts):
         faces = []
         for number in range(count):
-            # Behind them is padding, so that all rows are equally long.
+            # Rows are padded to equal length.
             face = {n: v[row, number] for n, v in outputs.items() if n != "counts"}
             place = place_fields(face["boxes"], face["boxes"], face["scores"])
-            del place["crop_box"]  # the graph does not say what was cut out
+            del place["crop_box"]  # the graph does not return it
             faces.append({**place, **face_fields(metadata, face)})
         photos.append(faces)
     return photos
 
 
 def read_metadata(export: Path) -> dict[str, Any]:
-    """Returns what an export's agegender.json says.
-
-    Raises:
-        ValueError: If it is none, or cannot find faces in photos itself.
-    """
+    """Returns an export's agegender.json, if the export detects faces."""
     file = export / "agegender.json"
     if not file.is_file():
         raise ValueError(
-            f"There is no {file}. Expected the folder that `agegender export` wrote."
+            f"File not found: {file}. Expected a folder written by `agegender export`."
         )
     metadata = json.loads(file.read_text("utf-8"))
     if not SIGNATURES <= set(metadata["signatures"]):
         raise ValueError(
-            f"The export in {export} cannot be asked about photos. Expected the "
+            f"The export in {export} does not take photos. Expected the "
             f"signatures {sorted(SIGNATURES)}. Received: {metadata['signatures']}."
         )
     return metadata
@@ -228,10 +226,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[2][13:])
     parser.add_argument("model", type=Path, help="the export that is served")
     parser.add_argument("photos", type=Path, nargs="+", help="files of photos")
-    parser.add_argument("--name", help="what MODEL_NAME said [the folder's name]")
+    parser.add_argument("--name", help="MODEL_NAME of the server [the folder's name]")
     parser.add_argument("--grpc", action="store_true", help="gRPC instead of REST")
-    parser.add_argument("--address", help="[localhost:8501, of gRPC localhost:8500]")
-    parser.add_argument("--batch", type=int, default=8, help="photos at once [8]")
+    parser.add_argument(
+        "--address", help="address of the server [localhost:8501; gRPC: localhost:8500]"
+    )
+    parser.add_argument("--batch", type=int, default=8, help="photos per request [8]")
     arguments = parser.parse_args()
     if arguments.batch < 1:
         parser.error(f"--batch: expected at least 1. Received: {arguments.batch}.")
@@ -243,8 +243,10 @@ def main() -> None:
         for first in range(0, len(arguments.photos), arguments.batch):
             files = arguments.photos[first : first + arguments.batch]
             photos = [file.read_bytes() for file in files]
-            for answer in ask(client, [str(file) for file in files], photos, metadata):
-                print(json.dumps(answer, ensure_ascii=False), flush=True)
+            for prediction in ask(
+                client, [str(file) for file in files], photos, metadata
+            ):
+                print(json.dumps(prediction, ensure_ascii=False), flush=True)
     except (OSError, ValueError, ImportError) as error:
         parser.exit(1, f"error: {error}\n")
 

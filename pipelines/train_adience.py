@@ -15,7 +15,7 @@ import keras_agegender as kag
 from keras_agegender.cli.console import add_set_option
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[2].partition(": ")[2])
-parser.add_argument("adience", type=Path, help="folder of fold files and pictures")
+parser.add_argument("adience", type=Path, help="folder of fold files and images")
 parser.add_argument("--recipe", default="resnet_se_ordinal")
 parser.add_argument("--test-fold", type=int)
 parser.add_argument("--prepared", type=Path, default=Path("data/adience_prepared"))
@@ -29,7 +29,7 @@ recipe = kag.load_recipe(args.recipe, args.set)
 """
 ## Labels and crops
 
-The report's Caffe models see whole pictures, its ResNets MTCNN's crops. Faces with one
+The report's Caffe models see whole images, its ResNets MTCNN's crops. Faces with one
 usable label stay: the missing one is masked in loss and metrics.
 """
 

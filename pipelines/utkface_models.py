@@ -38,8 +38,8 @@ from keras_agegender.files import write_checksums
 from keras_agegender.run_directory import RunDirectory
 
 HERE = Path(__file__).resolve().parent
-# UTKFace's pictures end where MTCNN's boxes do: a face of any margin is the whole
-# picture there. In a photo a margin would make faces smaller than those learned from.
+# UTKFace's images end where MTCNN's boxes do: a face of any margin is the whole
+# image there. In a photo a margin would make faces smaller than those learned from.
 CROPS = kag.faces.CropOptions(margin=0.0, align=True)
 PACKED_SIZE = (160, 160)
 TEACHER = "utkface_teacher"
@@ -62,14 +62,14 @@ LIMITS = (
 )
 
 
-def unpacked(pictures: Path, out: Path) -> Path:
-    """Returns the folder of pictures, which a tar file is unpacked into first."""
-    if pictures.is_dir():
-        return pictures
-    folder = out / "pictures" / pictures.name.partition(".")[0]
+def unpacked(images: Path, out: Path) -> Path:
+    """Returns the folder of images, unpacked from a tar file if necessary."""
+    if images.is_dir():
+        return images
+    folder = out / "images" / images.name.partition(".")[0]
     if not folder.is_dir():
         partial = folder.with_name(f"{folder.name}.partial")
-        with tarfile.open(pictures) as file:
+        with tarfile.open(images) as file:
             file.extractall(partial, filter="data")
         partial.rename(folder)
     return folder
@@ -78,7 +78,7 @@ def unpacked(pictures: Path, out: Path) -> Path:
 def utkface_manifest(train: Path, test: Path) -> pd.DataFrame:
     """Returns both folders as one manifest; race is an output beside age and gender.
 
-    No picture is in two splits, nor one that looks the same: the twentieth that chooses
+    No image is in two splits, nor one that looks the same: the twentieth that chooses
     keeps its copies, and what the test folder has is left out of both others.
     """
     cache = default_cache_file()
@@ -105,9 +105,9 @@ def utkface_manifest(train: Path, test: Path) -> pd.DataFrame:
 
 
 def once(product: Path, *command: str | Path) -> None:
-    """Runs one of the scripts beside this one, or `-m` a module, if it has not run."""
+    """Runs another script of this folder, or `-m` a module, if it has not run yet."""
     if product.exists():
-        print(f"{product}: there already")
+        print(f"{product}: already exists")
         return
     print(*command, flush=True)
     # Exports are made by TensorFlow, whatever trained.
@@ -119,7 +119,7 @@ def train_once(recipe: str, data: Path, path: Path, **options) -> RunDirectory:
     """Returns a finished run, trained if it has not been."""
     run = RunDirectory(path)
     if run.info().get("status") == "finished":
-        print(f"{path}: there already")
+        print(f"{path}: already exists")
         return run
     run = kag.train(recipe, data, path, **options)
     print(kag.evaluation.format_metrics(kag.evaluate(run)))
@@ -177,9 +177,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[2].partition(": ")[2]
     )
-    parser.add_argument("train", type=Path, help="pictures to learn from")
-    parser.add_argument("test", type=Path, help="pictures to be scored on")
-    parser.add_argument("--weights", type=Path, help="that the backbone begins with")
+    parser.add_argument("train", type=Path, help="training images")
+    parser.add_argument("test", type=Path, help="test images")
+    parser.add_argument("--weights", type=Path, help="initial weights of the backbone")
     parser.add_argument("--out", type=Path, required=True, help="where everything goes")
     add_set_option(parser)
     parsed = parser.parse_args()

@@ -71,10 +71,10 @@ class ModelSettings:
             default.
         image_size: (height, width) of the input in pixels.
         augment: Whether images are augmented, by random flip and contrast layers in
-            ResNets, or as the section `[augmentation]` says.
+            ResNets, or as specified by the section `[augmentation]`.
         dropout_rate: Dropout of the Caffe networks' hidden layers, in [0, 1).
         width: Multiplies the channels of `resnet34` and `resnet_se`; above 0.
-        input_scaling: Pixel range of the backbone's input, `"-1..1"` for instance.
+        input_scaling: Pixel range of the backbone's input, such as `"-1..1"`.
             `None` for the backbone's default.
         backbone_weights: `"imagenet"`, or a file of pretrained weights. `None` for
             random weights.
@@ -145,7 +145,7 @@ class DataSettings:
         balanced_sampling: Whether every age group is drawn equally often.
         validation_split: Split expression that selects the model; `None` for the
             dataset's own validation split. An explicit split may overlap the test
-            split; the scores then say so.
+            split; the scores then report it.
         allow_overlap: Whether splits may share faces, people or images, which is
             otherwise an error. Scores report how many faces were seen in training.
     """
@@ -242,7 +242,7 @@ class TrainingSettings:
         _require(
             not (self.learning_rate_changes and self.cosine_decay),
             "cosine_decay",
-            "learning_rate_changes or cosine_decay, not both",
+            "either learning_rate_changes or cosine_decay",
             True,
         )
         for name in self.extra_checkpoints:
@@ -273,10 +273,10 @@ class EvaluationSettings:
 class LossWeightChange:
     """One `[[loss_weight_changes]]`: new loss weights from a point of training on.
 
-    Exactly one of epoch, step and monitor says when.
+    Exactly one of epoch, step and monitor is required.
 
     Attributes:
-        set: Output name -> weight from then on, not negative.
+        set: Output name -> new weight, non-negative.
         epoch: From this epoch on, counted from 0.
         step: From this optimizer step on, counted from 0.
         monitor: Once this metric …
@@ -380,7 +380,7 @@ class Published:
     Attributes:
         checkpoint: Name in `training.extra_checkpoints`; `None` for `best.keras`.
         data: Dataset it was measured on, by the name that its reader writes into the
-            `source` of every face. The score is shown beside no other dataset's.
+            `source` of every face. The score is shown for this dataset only.
         split: Split of that dataset that it was measured on.
         positive: Positive class of its F1, precision and recall.
         gender_accuracy: Share of correct genders.
@@ -416,8 +416,8 @@ class Recipe:
         data: Section `[data]`.
         training: Section `[training]`.
         evaluation: Section `[evaluation]`.
-        augmentation: Section `[augmentation]`; `None` where there is none.
-        loss_weights: Output name -> initial weight, not negative; others keep their
+        augmentation: Section `[augmentation]`; `None` without it.
+        loss_weights: Output name -> initial weight, non-negative; others have their
             encoding's.
         loss_weight_changes: Changes of those during training.
         loss_weight_balancing: Section `[loss_weight_balancing]`; `None` leaves the
@@ -454,15 +454,15 @@ class Recipe:
             _require(
                 not self.loss_weight_changes,
                 key,
-                "normalize_loss or loss_weight_changes, not both: it is undefined what "
-                "a change would be divided by",
+                "either normalize_loss or loss_weight_changes: the divisor of a change "
+                "is undefined",
                 True,
             )
             _require(
                 self.loss_weight_balancing is None,
                 key,
-                "normalize_loss or loss_weight_balancing, not both: balanced weights "
-                "have a scale already",
+                "either normalize_loss or loss_weight_balancing: balanced weights are "
+                "already scaled",
                 True,
             )
 

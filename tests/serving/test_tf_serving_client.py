@@ -349,7 +349,7 @@ def test_errors_that_are_no_json_and_nobody_there():
         client = tf_serving_client.RestClient(address, MODEL)
         with pytest.raises(ValueError, match="answered 502: <html>Bad gateway"):
             client.outputs(PHOTOS[:1])
-    with pytest.raises(ValueError, match="No answer from http://127"):
+    with pytest.raises(ValueError, match="No response from http://127"):
         client.outputs(PHOTOS[:1])
 
 
@@ -358,7 +358,7 @@ def test_only_exports_that_find_faces_can_be_asked(tmp_path):
         metadata_of(tmp_path)
     text = json.dumps({"signatures": ["serving_default", "faces"]})
     (tmp_path / "agegender.json").write_text(text, "utf-8")
-    with pytest.raises(ValueError, match="cannot be asked about photos"):
+    with pytest.raises(ValueError, match="does not take photos"):
         metadata_of(tmp_path)
 
 
@@ -378,4 +378,4 @@ def test_as_a_command(served, tmp_path, monkeypatch, capsys):
         tf_serving_client.main()  # nobody is there any more
     assert stopped.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: No answer from http://127.0.0.1")
+    assert line.startswith("error: No response from http://127.0.0.1")
