@@ -90,7 +90,7 @@ def test_overrides():
         ("[training.learning_rate_changes]\n10 = 0.0", r"changes\.10'.*greater than 0"),
         (
             "[training]\ncosine_decay = true\nlearning_rate_changes = {9 = 0.1}",
-            "either normalize_loss",
+            "either learning_rate_changes or",
         ),
         (
             "[training]\nextra_checkpoints = {best = 'val_loss'}",
