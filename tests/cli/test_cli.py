@@ -333,7 +333,10 @@ def test_reproduce_and_compare(tmp_path, capsys):
     """Mistakes are one line each; nothing is left behind."""
     data = make_prepared(tmp_path)
     for arguments, message in [
-        (["reproduce", "99", "--data", data, "--out", tmp_path / "o"], "Unknown recipe"),
+        (
+            ["reproduce", "99", "--data", data, "--out", tmp_path / "o"],
+            "Unknown recipe",
+        ),
         (["reproduce", "7", "--data", tmp_path, "--out", tmp_path / "o"], "dataset"),
         (["compare", tmp_path / "a", tmp_path / "b"], "not a run directory"),
         (["train", "9", "--data", data, "--run", tmp_path / "r"], "pretraining_data"),

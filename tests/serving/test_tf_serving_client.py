@@ -354,7 +354,9 @@ def test_errors_that_are_no_json_and_nobody_there():
 
 
 def test_only_exports_that_detect_faces_are_accepted(tmp_path):
-    with pytest.raises(ValueError, match="Expected a folder written by `agegender export`"):
+    with pytest.raises(
+        ValueError, match="Expected a folder written by `agegender export`"
+    ):
         metadata_of(tmp_path)
     text = json.dumps({"signatures": ["serving_default", "faces"]})
     (tmp_path / "agegender.json").write_text(text, "utf-8")
