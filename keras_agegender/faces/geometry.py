@@ -7,6 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_agegender.faces import portable_ops
+
 
 def add_margin(boxes: Any, margin: float) -> tf.Tensor:
     """Widens boxes of shape (..., 4) on each side by a share of their width and height.
@@ -113,14 +115,37 @@ def resample(image: Any, box: Any, size: Any) -> tf.Tensor:
     scale = tf.cast(size, tf.float32) / tf.maximum(box[2:] - box[:2], 1e-3)[::-1]
     reach = tf.maximum(1.0, 1.0 / scale[::-1]) + 1.0  # of the kernel
     image, start = _part(image, box[:2] - reach, box[2:] + reach)
+    return _scale_and_translate(
+        image[tf.newaxis], size, scale, (start - box[:2])[::-1] * scale
+    )[0]
+
+
+def _scale_and_translate(
+    images: tf.Tensor, size: tf.Tensor, scale: tf.Tensor, translation: tf.Tensor
+) -> tf.Tensor:
+    if portable_ops.is_portable():
+        return portable_ops.scale_and_translate(images, size, scale, translation)
     return tf.raw_ops.ScaleAndTranslate(
-        images=image[tf.newaxis],
+        images=images,
         size=size,
         scale=scale,
-        translation=(start - box[:2])[::-1] * scale,
+        translation=translation,
         kernel_type="triangle",
         antialias=True,
-    )[0]
+    )
+
+
+def resize_area(images: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Reduces images to (height, width): each pixel is the mean of its area. float32.
+
+    Example:
+    >>> images = tf.reshape(tf.range(3.0), (1, 1, 3, 1))
+    >>> resize_area(images, (1, 2)).numpy().ravel().round(4).tolist()
+    [0.3333, 1.6667]
+    """
+    if portable_ops.is_portable():
+        return portable_ops.resize_area(images, size)
+    return tf.image.resize(images, size, method="area")
 
 
 def resize(image: Any, size: Any) -> tf.Tensor:
@@ -133,6 +158,8 @@ def resize(image: Any, size: Any) -> tf.Tensor:
             images=image[tf.newaxis], size=size, half_pixel_centers=True
         )[0]
 
+    if portable_ops.is_portable():
+        return resample(image, full_box(tf.shape(image)[:2]), size)
     return tf.cond(
         tf.reduce_all(size >= tf.shape(image)[:2]),
         enlarge,
@@ -195,6 +222,15 @@ def turn(image: Any, box: Any, degrees: Any) -> tf.Tensor:
     stretch = (box[2:] - box[:2]) / tf.cast(size[::-1], tf.float32)
     left, top = tf.unstack((tf.cast(1 - size[::-1], tf.float32) / 2) * stretch)
     cos, sin = tf.cos(angle), tf.sin(angle)
+    if portable_ops.is_portable():
+        down, across = (
+            tf.range(tf.cast(count, tf.float32)) * side
+            for count, side in zip(tf.unstack(size), (stretch[1], stretch[0]))
+        )
+        down, across = (down + top)[:, tf.newaxis], across + left
+        rows = middle[1] + sin * across + cos * down
+        columns = middle[0] + cos * across - sin * down
+        return portable_ops.sample(image, rows, columns)
     transform = tf.stack(  # pixel of the result -> pixel of the image
         [
             *(cos * stretch[0], -sin * stretch[1], middle[0] + cos * left - sin * top),

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_agegender.faces.geometry import resize_area
+
 # Networks were trained on (pixel - MEAN) / SPREAD.
 MEAN, SPREAD = 127.5, 128.0
 
@@ -29,9 +31,8 @@ class ProposalNetwork:
 
     def __init__(self) -> None:
         w = load_weights("pnet")
-        # conv1 with the scaling of pixels folded in.
-        kernel, bias, slope = w[0] / SPREAD, w[1], w[2].reshape(-1)
-        bias = bias - kernel.sum((0, 1, 2)) * MEAN
+        kernel, bias, slope = _scaling_folded(w)[:3]
+        slope = slope.reshape(-1)
         # Where a PReLU's slope is not negative, it can wait until after max pooling.
         # Where it is, PReLU(x) = max(x, slope * x): both are computed, then pooled.
         rising = np.flatnonzero(slope >= 0)
@@ -47,8 +48,8 @@ class ProposalNetwork:
         # conv3 and both outputs behind it are one convolution; the second is a ReLU,
         # which TensorFlow fuses with conv3.
         slope3 = w[8].reshape(-1)
-        outputs = np.concatenate([w[9], w[11]], axis=-1)[0, 0]
-        output_bias = np.concatenate([w[10], w[12]])
+        outputs = np.concatenate([w[9], _logit(w[11])], axis=-1)[0, 0]
+        output_bias = np.concatenate([w[10], _logit(w[12])])
         self.conv3, self.bias3 = w[6], w[7]
         self.linear = np.einsum("hwim,m,mo->hwio", w[6], slope3, outputs)
         self.linear_bias = (w[7] * slope3) @ outputs + output_bias
@@ -71,7 +72,7 @@ class ProposalNetwork:
         bent = tf.nn.bias_add(tf.nn.conv2d(x, self.conv3, 1, "VALID"), self.bias3)
         bent = tf.nn.conv2d(tf.nn.relu(bent), self.rectified, 1, "VALID")
         x = bent + tf.nn.conv2d(x, self.linear, 1, "VALID") + self.linear_bias
-        return x[..., :4], probability(x[..., 4:])
+        return x[..., :4], tf.sigmoid(x[..., 4])
 
 
 class RefinementNetwork:
@@ -80,16 +81,19 @@ class RefinementNetwork:
     side = 24
 
     def __init__(self) -> None:
-        self.weights = load_weights("rnet")
+        w = load_weights("rnet")
+        self.weights = _scaling_folded(w)
+        self.outputs = np.concatenate([w[12], _logit(w[14])], axis=-1)
+        self.bias = np.concatenate([w[13], _logit(w[15])])
 
     def __call__(self, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns offsets (patches, 4) and scores (patches,)."""
         w = self.weights
-        x = (pixels - MEAN) / SPREAD
-        x = tf.nn.max_pool2d(_convolve(x, w[0:3]), 3, 2, "SAME")
+        x = tf.nn.max_pool2d(_convolve(pixels, w[0:3]), 3, 2, "SAME")
         x = tf.nn.max_pool2d(_convolve(x, w[3:6]), 3, 2, "VALID")
         x = prelu(_flat(_convolve(x, w[6:9])) @ w[9] + w[10], w[11])
-        return x @ w[12] + w[13], probability(x @ w[14] + w[15])
+        x = x @ self.outputs + self.bias
+        return x[:, :4], tf.sigmoid(x[:, 4])
 
 
 class OutputNetwork:
@@ -98,7 +102,10 @@ class OutputNetwork:
     side = 48
 
     def __init__(self) -> None:
-        self.weights = load_weights("onet")
+        w = load_weights("onet")
+        self.weights = _scaling_folded(w)
+        self.outputs = np.concatenate([w[15], w[17], _logit(w[19])], axis=-1)
+        self.bias = np.concatenate([w[16], w[18], _logit(w[20])])
 
     def __call__(self, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Returns offsets (patches, 4), points (patches, 10) and scores (patches,).
@@ -106,13 +113,12 @@ class OutputNetwork:
         Points are five x, then five y, as shares of the patch.
         """
         w = self.weights
-        x = (pixels - MEAN) / SPREAD
-        x = tf.nn.max_pool2d(_convolve(x, w[0:3]), 3, 2, "SAME")
+        x = tf.nn.max_pool2d(_convolve(pixels, w[0:3]), 3, 2, "SAME")
         x = tf.nn.max_pool2d(_convolve(x, w[3:6]), 3, 2, "VALID")
         x = tf.nn.max_pool2d(_convolve(x, w[6:9]), 2, 2, "SAME")
         x = prelu(_flat(_convolve(x, w[9:12])) @ w[12] + w[13], w[14])
-        scores = probability(x @ w[19] + w[20])
-        return x @ w[15] + w[16], x @ w[17] + w[18], scores
+        x = x @ self.outputs + self.bias
+        return x[:, :4], x[:, 4:14], tf.sigmoid(x[:, 14])
 
 
 def prelu(x: tf.Tensor, slope: np.ndarray) -> tf.Tensor:
@@ -122,9 +128,15 @@ def prelu(x: tf.Tensor, slope: np.ndarray) -> tf.Tensor:
     return tf.nn.relu(x) + slope * tf.minimum(x, 0.0)
 
 
-def probability(logits: tf.Tensor) -> tf.Tensor:
-    """Returns the softmax of the second of two classes, a face."""
-    return tf.sigmoid(logits[..., 1] - logits[..., 0])
+def _logit(weights: np.ndarray) -> np.ndarray:
+    """Returns the weights of one logit from those of two classes, the second a face."""
+    return weights[..., 1:] - weights[..., :1]
+
+
+def _scaling_folded(w: Weights) -> list[np.ndarray]:
+    """Returns weights for pixels in [0, 255]."""
+    kernel = w[0] / SPREAD
+    return [kernel, w[1] - kernel.sum((0, 1, 2)) * MEAN, *w[2:]]
 
 
 def _convolve(x: tf.Tensor, w: Weights) -> tf.Tensor:
@@ -148,16 +160,21 @@ def suppress(
     boxes: tf.Tensor,
     scores: tf.Tensor,
     threshold: float,
-    num_images: tf.Tensor,
+    num_images: tf.Tensor | None,
     over: str = "union",
 ) -> tf.Tensor:
-    """Returns the indices of boxes that no better box of the same image overlaps.
+    """Returns the indices of boxes that no box of a higher score overlaps too much.
 
-    Image by image, best score first. As in the `mtcnn` package, a better box suppresses
-    even if it is suppressed itself; that makes it one comparison of all pairs, not a
-    loop over boxes. Of more than 2048 boxes of an image, the worst are ignored.
+    Boxes are compared with those of the same image; `num_images=None` means that all
+    are of one image. Indices are in the order of images, highest score first. As in the
+    `mtcnn` package, a suppressed box still suppresses others, so that all pairs are
+    compared at once. Only the 2048 boxes of an image with the highest scores count.
     """
     order = tf.argsort(scores, direction="DESCENDING", stable=True)
+    if num_images is None:
+        order = order[:MAX_BOXES]
+        unbeaten = _unbeaten(tf.gather(boxes, order)[tf.newaxis], threshold, over)
+        return tf.gather(order, tf.where(unbeaten[0])[:, 0])
     order = tf.gather(order, tf.argsort(tf.gather(image_index, order), stable=True))
     ordered = tf.RaggedTensor.from_value_rowids(
         order, tf.gather(image_index, order), nrows=num_images, validate=False
@@ -184,19 +201,25 @@ def suppress(
     return tf.boolean_mask(ordered.flat_values, tf.boolean_mask(kept, real))
 
 
+def _num_images(images: tf.Tensor) -> tf.Tensor | None:
+    """Returns how many images there are, `None` if it is known to be one."""
+    return None if images.shape[0] == 1 else tf.shape(images, tf.int64)[0]
+
+
 def _unbeaten(boxes: tf.Tensor, threshold: float, over: str) -> tf.Tensor:
-    """Returns which boxes (images, count, 4), best first, no better one overlaps."""
-    a, b = boxes[:, :, tf.newaxis], boxes[:, tf.newaxis]
-    width = tf.minimum(a[..., 2], b[..., 2]) - tf.maximum(a[..., 0], b[..., 0])
-    height = tf.minimum(a[..., 3], b[..., 3]) - tf.maximum(a[..., 1], b[..., 1])
+    """Returns which boxes are kept; shape (images, count, 4), highest score first."""
+
+    def pairs(values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return values, tf.transpose(values, (0, 2, 1))
+
+    left, top, right, bottom = map(pairs, tf.split(boxes, 4, axis=2))
+    width = tf.minimum(*right) - tf.maximum(*left)
+    height = tf.minimum(*bottom) - tf.maximum(*top)
     shared = tf.nn.relu(width) * tf.nn.relu(height)
-    areas = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
-    if over == "union":
-        whole = areas[:, :, tf.newaxis] + areas[:, tf.newaxis] - shared
-    else:
-        whole = tf.minimum(areas[:, :, tf.newaxis], areas[:, tf.newaxis])
+    areas = pairs((right[0] - left[0]) * (bottom[0] - top[0]))
+    whole = areas[0] + areas[1] - shared if over == "union" else tf.minimum(*areas)
     place = tf.range(tf.shape(boxes)[1])
-    better = place[tf.newaxis] < place[:, tf.newaxis]
+    better = place < tf.expand_dims(place, 1)
     beaten = (shared > threshold * whole) & better
     return tf.logical_not(tf.reduce_any(beaten, axis=2))
 
@@ -273,7 +296,7 @@ class Mtcnn(tf.Module):
 
     def _propose(self, images: tf.Tensor, min_face_size: tf.Tensor) -> _Candidates:
         """P-Net slides over every level of the image pyramid."""
-        count = tf.shape(images, tf.int64)[0]
+        count = _num_images(images)
         size = tf.cast(tf.shape(images)[1:3], tf.float32)
         first = CELL / min_face_size
         steps = tf.math.log(CELL / (tf.reduce_min(size) * first))
@@ -282,7 +305,7 @@ class Mtcnn(tf.Module):
         def search(level: tf.Tensor, *found: tf.Tensor) -> tuple:
             scale = first * self.scale_factor ** tf.cast(level, tf.float32)
             shape = tf.cast(size * scale, tf.int32)
-            scaled = tf.image.resize(images, shape, method="area")
+            scaled = resize_area(images, shape)
             new = self._search_level(scaled, scale, count)
             return level + 1, *(
                 tf.concat(pair, axis=0) for pair in zip(found, new, strict=True)
@@ -303,11 +326,11 @@ class Mtcnn(tf.Module):
         return kept._replace(boxes=_squares(kept.boxes))
 
     def _search_level(
-        self, scaled: tf.Tensor, scale: tf.Tensor, count: tf.Tensor
+        self, scaled: tf.Tensor, scale: tf.Tensor, count: tf.Tensor | None
     ) -> _Candidates:
         offsets, scores = self._propose_boxes(scaled)
         where = tf.where(scores > self.score_thresholds[0])
-        corners = tf.cast(tf.reverse(where[:, 1:], [1]), tf.float32) * STRIDE
+        corners = tf.cast(tf.gather(where, [2, 1], axis=1), tf.float32) * STRIDE
         # As the package counts them, cells begin a pixel late: from 1 to 12, 11 wide.
         cells = tf.concat([corners + 1.0, corners + float(CELL)], axis=1)
         boxes = cells + tf.gather_nd(offsets, where) * (CELL - 1.0)
@@ -323,7 +346,7 @@ class Mtcnn(tf.Module):
         boxes = _moved(candidates.boxes, offsets)
         found = _Candidates(candidates.image_index, boxes, scores)
         found = found.take(tf.where(scores > self.score_thresholds[1])[:, 0])
-        count = tf.shape(images, tf.int64)[0]
+        count = _num_images(images)
         kept = found.take(suppress(*found, self.overlap_thresholds[2], count))
         return kept._replace(boxes=_squares(kept.boxes))
 
@@ -340,7 +363,7 @@ class Mtcnn(tf.Module):
         found = _Candidates(candidates.image_index, _moved(boxes, offsets), scores)
         good = tf.where(scores > self.score_thresholds[2])[:, 0]
         found, points = found.take(good), tf.gather(points, good)
-        count = tf.shape(images, tf.int64)[0]
+        count = _num_images(images)
         kept = suppress(*found, self.overlap_thresholds[3], count, over="smaller")
         return Faces(*found.take(kept), tf.gather(points, kept))
 
@@ -434,7 +457,7 @@ def search_copy(image: tf.Tensor, min_face_size: float, max_side: int) -> Search
     reduced = tf.maximum(tf.cast(tf.round(size * scale), tf.int32), 1)
 
     def reduce() -> tf.Tensor:
-        copy = tf.image.resize(image[tf.newaxis], reduced, method="area")[0]
+        copy = resize_area(image[tf.newaxis], reduced)[0]
         return tf.cast(tf.round(copy), tf.uint8)
 
     return SearchCopy(

@@ -229,6 +229,15 @@ def test_the_package_s_rule(seed, count, images, threshold, over):
     assert list(kept.numpy()) == expected
 
 
+def test_one_image_is_compared_alike():
+    boxes, scores = random_boxes(2, 80)
+    arguments = (tf.zeros(80, tf.int64), tf.constant(boxes), tf.constant(scores), 0.5)
+    for over in ("union", "smaller"):
+        grouped = suppress(*arguments, tf.constant(1, tf.int64), over)
+        assert list(suppress(*arguments, None, over)) == list(grouped)
+        assert 0 < len(grouped) < 80
+
+
 def test_by_hand():
     """B overlaps A by 8 / 12 and goes; C overlaps B alone, and goes all the same."""
     boxes = tf.constant([[0, 0, 10, 1], [2, 0, 12, 1], [5, 0, 15, 1.0]])
@@ -263,8 +272,8 @@ def test_of_very_many_the_best_are_compared(monkeypatch):
     boxes = tf.constant([[20.0 * k, 0, 20 * k + 9, 9] for k in range(6)])
     scores = tf.constant([0.1, 0.6, 0.3, 0.9, 0.2, 0.8])
     image = tf.zeros(6, tf.int64)
-    kept = suppress(image, boxes, scores, 0.5, tf.constant(1, tf.int64))
-    assert list(kept) == [3, 5, 1]
+    for count in (tf.constant(1, tf.int64), None):
+        assert list(suppress(image, boxes, scores, 0.5, count)) == [3, 5, 1]
 
 
 def test_no_boxes():
