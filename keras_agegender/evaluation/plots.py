@@ -112,23 +112,6 @@ def plot_history(
     A dot marks the epoch of the best checkpoint. If it is unknown, the dot marks the
     lowest validation loss. The legend says which.
 
-    Args:
-        history: Name -> one value per epoch, as Keras' `History.history` has them, or
-            the CSV file that `CSVLogger` wrote.
-        path: PNG file to write.
-        outputs: Output names of the encoding, in order. They set the colors of the loss
-            weights. Defaults to the order of the history.
-        best_epoch: Epoch of the best checkpoint, counted from 0; `None` (default) if
-            unknown.
-        only: The one panel of `history_panels(history)` to draw; `None` (default)
-            draws all of them side by side.
-
-    Returns:
-        That path.
-
-    Raises:
-        ValueError: If the history is empty or lacks `best_epoch` or the panel `only`.
-
     Example:
     >>> plot_history("runs/1/history.csv", "curves.png")  # doctest: +SKIP
     """
@@ -167,11 +150,7 @@ def plot_history(
 def history_panels(
     history: Mapping[str, Any] | str | Path,
 ) -> list[str]:
-    """Returns the panels that a history has: `loss`, `accuracy` and `weights`.
-
-    Args:
-        history: As in `plot_history`.
-    """
+    """Returns the panels that a history has: `loss`, `accuracy` and `weights`."""
     columns = _read_columns(history)
     found = {"accuracy": _accuracy_curves(columns), "weights": _loss_weights(columns)}
     return ["loss", *(name for name, curves in found.items() if curves)]
@@ -212,11 +191,7 @@ def decoded_history(file: Path, encoding: Encoding) -> dict[str, list[float]]:
 
 
 def read_history(file: Path) -> dict[str, list[float]]:
-    """Reads the file that `CSVLogger` wrote: name -> one value per epoch.
-
-    Raises:
-        ValueError: If it is damaged.
-    """
+    """Reads the file that `CSVLogger` wrote: name -> one value per epoch."""
     try:
         with file.open(newline="", encoding="utf-8") as stream:
             rows = list(csv.DictReader(stream))
@@ -374,13 +349,6 @@ def plot_confusion_matrices(
     Colors are shares of the true class, so that rare groups are visible too. A cell
     shows the share in percent and, below it, the number of faces; no face, no figures.
     Rows of classes without a single face are hatched.
-
-    Args:
-        metrics: An `Evaluation`, or what `metrics.json` holds.
-        path: PNG file to write.
-
-    Returns:
-        That path.
     """
     if isinstance(metrics, Evaluation):
         metrics = metrics.to_dict()
@@ -502,19 +470,6 @@ def plot_groups(
     Bars of groups with few faces are pale and hatched. Of more than 40 groups, only the
     worst are drawn.
 
-    Args:
-        found: One of the groupings that `score_groups` returned.
-        path: PNG file to write.
-        columns: Its name there: `"age_group,gender"`, for instance.
-        task: `"gender"`, `"age_group"` or the name of another scored output.
-        overall: Accuracy over all faces, drawn as a line; `None` (default) draws none.
-
-    Returns:
-        That path.
-
-    Raises:
-        ValueError: If no group has a score for the task.
-
     Example:
     >>> plot_groups(scores.groups["race"], "race.png", columns="race",
     ...             task="gender")  # doctest: +SKIP
@@ -584,18 +539,6 @@ def reliability_bins(
     Confidence is the probability of the predicted class. The bins are those of the
     expected calibration error: equal widths, open on the left.
 
-    Args:
-        probabilities: Of each class. Shape (num_faces, num_classes).
-        classes: True class ids. Faces with -1 (unknown) are ignored. Shape
-            (num_faces,).
-        subjects: Subject ids for the intervals; `None` (default) treats each face as a
-            different person. Shape (num_faces,).
-        bins: Number of bins. Defaults to 15.
-
-    Returns:
-        A row per bin: `lower`, `upper`, `num_faces`, mean `confidence`, `accuracy`, and
-        the ends `low` and `high` of its 95 % interval; NaN in empty bins.
-
     Example:
     >>> found = reliability_bins([[0.75, 0.25], [0.25, 0.75]], [0, 0], bins=2)
     >>> found[["num_faces", "confidence", "accuracy"]].iloc[1].tolist()
@@ -644,16 +587,6 @@ def plot_reliability(
 
     Points on the dotted line are calibrated; points below it are overconfident. Points
     of fewer than ten faces are pale.
-
-    Args:
-        table: The result of `reliability_bins`.
-        path: PNG file to write.
-        title: Name of the output.
-        calibration_error: Expected calibration error to show in the title; `None`
-            (default) shows none.
-
-    Returns:
-        That path.
 
     Example:
     >>> plot_reliability(table, "gender.png", title="Gender")  # doctest: +SKIP
@@ -709,14 +642,6 @@ def plot_reproduction(rows: Sequence[Any], path: str | Path, note: str = "") -> 
     Hollow circles are published figures; dots are measured means, bars their intervals
     (over folds, seeds, or the faces of a single run). A dagger marks runs that predict
     (almost) always one class. Rows without a finished run are labeled.
-
-    Args:
-        rows: Rows of a `Reproduction`.
-        path: PNG file to write.
-        note: Description of the measured figures.
-
-    Returns:
-        That path.
     """
     panels = (
         ("gender accuracy", "Gender accuracy", COLORS[0]),

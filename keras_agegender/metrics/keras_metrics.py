@@ -142,15 +142,7 @@ class PredictionMetric(keras.metrics.Metric):
         return len(GENDERS) if self.column == "gender" else self.head.num_values
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Adds a batch of faces.
-
-        Args:
-            y_true: The head's target, as `Encoding.encode` returns it, or a dict of
-                targets by output name. Heads with several outputs need a dict.
-            y_pred: The head's output, or a dict of outputs by name.
-            sample_weight: Weights, as `Encoding.sample_weights` returns them, or a dict
-                of them; faces of weight 0 are skipped. Defaults to `None`: 1 each.
-        """
+        """Adds a batch of faces."""
         if isinstance(sample_weight, Mapping):
             sample_weight = sample_weight[self.head.output_names[0]]
         targets, outputs = self._by_output(y_true), self._by_output(y_pred)
