@@ -260,10 +260,7 @@ def least_faces(alpha: float) -> int:
 
 def calibration_warnings(calibration: Calibration, encoding: Encoding) -> list[str]:
     """Returns a line for each temperature and threshold that is not reliable."""
-    return [
-        *_temperature_warnings(calibration),
-        *_set_warnings(calibration, encoding),
-    ]
+    return [*_temperature_warnings(calibration), *_set_warnings(calibration, encoding)]
 
 
 def _temperature_warnings(calibration: Calibration) -> Iterator[str]:

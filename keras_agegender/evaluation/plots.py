@@ -147,9 +147,7 @@ def plot_history(
         return save_figure(figure, Path(path))
 
 
-def history_panels(
-    history: Mapping[str, Any] | str | Path,
-) -> list[str]:
+def history_panels(history: Mapping[str, Any] | str | Path) -> list[str]:
     """Returns the panels that a history has: `loss`, `accuracy` and `weights`."""
     columns = _read_columns(history)
     found = {"accuracy": _accuracy_curves(columns), "weights": _loss_weights(columns)}

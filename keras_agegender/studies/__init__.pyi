@@ -6,15 +6,7 @@ from .compare import (
     ReproductionComparison as ReproductionComparison,
     compare_reproduction as compare_reproduction,
 )
-from .gate import (
-    CellDifference as CellDifference,
-)
-from .quickstart import (
-    QuickstartResult as QuickstartResult,
-)
-from .reproduce import (
-    Reproduction as Reproduction,
-)
-from .reproduction_table import (
-    ReproductionRow as ReproductionRow,
-)
+from .gate import CellDifference as CellDifference
+from .quickstart import QuickstartResult as QuickstartResult
+from .reproduce import Reproduction as Reproduction
+from .reproduction_table import ReproductionRow as ReproductionRow

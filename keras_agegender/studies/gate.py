@@ -151,9 +151,7 @@ def apply_levels(
         (number, position): level
         for family in families.values()
         for (number, position, _), level in zip(
-            family,
-            intervals.holm_levels([p for _, _, p in family], ALPHA),
-            strict=True,
+            family, intervals.holm_levels([p for _, _, p in family], ALPHA), strict=True
         )
     }
     found = []
