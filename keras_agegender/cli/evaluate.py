@@ -8,6 +8,20 @@ from typing import Any
 
 from keras_agegender.cli.console import add_verb, inner_share, say
 
+_CHECKPOINT = "checkpoint: best, last, or a name in the recipe [best]"
+
+
+def _add_data(verb: argparse.ArgumentParser, split: str = "test") -> None:
+    """Adds the run, and the data and the split that a command uses."""
+    verb.add_argument("run_directory", metavar="run")
+    verb.add_argument("--data", help="prepared dataset [the training dataset]")
+    verb.add_argument("--split", default=split, help="split to use [%(default)s]")
+
+
+def _add_by(verb: argparse.ArgumentParser, what: str) -> None:
+    text = f"{what}, e.g. race, or race,gender for combinations; can be repeated"
+    verb.add_argument("--by", action="append", default=[], metavar="COLUMN", help=text)
+
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from keras_agegender.evaluation.evaluate import evaluate
@@ -31,30 +45,15 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 def add_evaluate(verbs: Any) -> None:
     """Adds `agegender evaluate`."""
     verb = add_verb(verbs, "evaluate", _evaluate, "score a run on held-out faces")
-    verb.add_argument("run_directory", metavar="run")
-    verb.add_argument("--data", help="prepared dataset [the training dataset]")
-    verb.add_argument(
-        "--split", default="test", help="split to evaluate on [%(default)s]"
-    )
-    verb.add_argument(
-        "--checkpoint",
-        default="best",
-        help="best, last, or a name in the recipe's extra_checkpoints [%(default)s]",
-    )
+    _add_data(verb)
+    verb.add_argument("--checkpoint", default="best", help=_CHECKPOINT)
     verb.add_argument(
         "--positive-gender",
         choices=("male", "female"),
         help="positive class of precision, recall and f1 [the recipe's]",
     )
-    verb.add_argument(
-        "--by",
-        action="append",
-        default=[],
-        metavar="COLUMN",
-        help="also score groups by a column of the dataset, for instance race; "
-        "race,gender crosses two; may be repeated",
-    )
-    verb.add_argument("--json", action="store_true")
+    _add_by(verb, "also score groups by a column of the dataset")
+    verb.add_argument("--json", action="store_true", help="print all scores as JSON")
 
 
 def _report(arguments: argparse.Namespace) -> int:
@@ -75,18 +74,10 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def add_report(verbs: Any) -> None:
     """Adds `agegender report`."""
-    verb = add_verb(
-        verbs,
-        "report",
-        _report,
-        "write a report of an evaluated run: an HTML page, figures and tables",
-    )
-    verb.add_argument("run_directory", metavar="run")
-    verb.add_argument("--data", help="evaluated dataset [the one trained on]")
-    verb.add_argument("--split", default="test", help="evaluated split [test]")
-    verb.add_argument(
-        "--checkpoint", default="best", help="evaluated checkpoint [best]"
-    )
+    what = "write a report of an evaluated run: an HTML page, plots and tables"
+    verb = add_verb(verbs, "report", _report, what)
+    _add_data(verb)
+    verb.add_argument("--checkpoint", default="best", help=_CHECKPOINT)
     verb.add_argument(
         "--out", metavar="FILE", help="HTML file [RUN/report/report.html]"
     )
@@ -94,7 +85,7 @@ def add_report(verbs: Any) -> None:
         "--no-pictures",
         dest="pictures",
         action="store_false",
-        help="no images and keys of faces, for data that must not be shared",
+        help="omit images and keys of faces, for data that must not be shared",
     )
     verb.add_argument(
         "--explain",
@@ -122,63 +113,50 @@ def _calibrate(arguments: argparse.Namespace) -> int:
 
 def add_calibrate(verbs: Any) -> None:
     """Adds `agegender calibrate`."""
-    verb = add_verb(
-        verbs,
-        "calibrate",
-        _calibrate,
-        "calibrate a run's probabilities and prediction sets on validation faces",
-    )
-    verb.add_argument("run_directory", metavar="run")
-    verb.add_argument("--data", help="prepared dataset [the training dataset]")
-    verb.add_argument(
-        "--split", default="validation", help="split to calibrate on [%(default)s]"
-    )
+    what = "calibrate a run's probabilities and prediction sets on validation faces"
+    verb = add_verb(verbs, "calibrate", _calibrate, what)
+    _add_data(verb, "validation")
     verb.add_argument(
         "--alpha",
         type=inner_share,
         default=0.1,
         metavar="SHARE",
-        help="share of faces whose label may lie outside the prediction set [0.1]",
+        help="share of faces whose class may be outside the prediction set [0.1]",
     )
     verb.add_argument(
         "--by",
         choices=("gender", "age_group"),
-        help="a threshold for each predicted gender or age group [one for all]",
+        help="a threshold per predicted gender or age group [one for all]",
     )
 
 
 GATE_RULE = (
-    "A cell is all faces, an age group of a gender, or a group of --by, of gender, age "
-    "group or a further output with classes. It got worse if the sign-flip test over "
-    "people finds a difference at its level, and the interval of B - A at that level "
-    "lies wholly below 0. Cells share 0.05 by Holm's correction; all faces are tested "
-    "apart, gender and age group at 0.05 each. As only one side is worse, each test "
-    "fails an equally good model with a probability of at most 0.025. "
-    "Cells of fewer than 30 faces or 10 people are shown, not tested. In folders of "
-    "runs, all folds are tested together, each face by its mean over seeds; in a "
-    "reproduction, every two recipes in the order of their names."
+    "A group is all faces, an age group of a gender, or a value of --by; its task is "
+    "gender, age group or an extra head with classes. B is worse if the sign-flip test "
+    "over people is significant at the group's level and the interval of B - A at that "
+    "level is below 0. Groups share 0.05 by Holm's correction; all faces are tested "
+    "separately, gender and age group at 0.05 each. Since only one side is worse, each "
+    "test fails an equally good model with a probability of at most 0.025. Groups of "
+    "fewer than 30 faces or 10 people are shown, not tested. In folders of runs, all "
+    "folds are tested together, using each face's mean over seeds; in a reproduction, "
+    "all pairs of recipes are tested, in the order of their names."
 )
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from keras_agegender.studies.compare import (
-        Comparison,
-        ReproductionComparison,
-        compare,
-        compare_reproduction,
-    )
+    from keras_agegender.studies import compare
 
     runs, cluster, by = arguments.runs, arguments.cluster, arguments.by
     if len(runs) > 2:
         raise ValueError(
-            f"Expected two runs, two folders of runs, or one folder that `agegender "
-            f"reproduce` made. Received: {len(runs)}."
+            "Expected two runs, two folders of runs, or one folder written by "
+            f"`agegender reproduce`. Received: {len(runs)}."
         )
-    found: Comparison | ReproductionComparison
+    found: Any
     if len(runs) == 1:
-        found = compare_reproduction(*runs, cluster=cluster, by=by)
+        found = compare.compare_reproduction(*runs, cluster=cluster, by=by)
     else:
-        found = compare(*runs, cluster=cluster, by=by)
+        found = compare.compare(*runs, cluster=cluster, by=by)
     say(str(found))
     if arguments.gate or by:
         say("\n" + found.gate())
@@ -187,38 +165,27 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def add_compare(verbs: Any) -> None:
     """Adds `agegender compare`."""
-    verb = add_verb(
-        verbs,
-        "compare",
-        _compare,
-        "compare two runs, or two recipes over folds and seeds",
-    )
+    what = "compare two runs, or two recipes over folds and seeds"
+    verb = add_verb(verbs, "compare", _compare, what)
     verb.add_argument(
         "runs",
         nargs="+",
         metavar="run",
-        help="two runs; two folders of runs, each of one recipe over folds and seeds; "
-        "or the one folder of `agegender reproduce`, for every two of its recipes",
+        help="two runs, two folders of runs of one recipe each, or one folder written "
+        "by `agegender reproduce`",
     )
     verb.add_argument(
         "--cluster",
         choices=("subject", "album", "face"),
         default="subject",
-        help="independent units: people [default], albums, or single faces",
+        help="unit of independence: people [default], albums or faces",
     )
-    verb.add_argument(
-        "--by",
-        action="append",
-        default=[],
-        metavar="COLUMN",
-        help="also show the cells of a column of the predictions, for instance race; "
-        "race,gender crosses two; may be repeated",
-    )
+    _add_by(verb, "also show groups by a column of the predictions")
     verb.add_argument(
         "--gate",
         action="store_true",
-        help="show the cells, and exit with 1 if one got worse from A to B beyond "
-        "noise, or B does not predict something that A predicts (with 2 if nothing can "
-        "be compared). " + GATE_RULE,
+        help="show all groups, and exit with 1 if B is significantly worse than A in "
+        "one, or does not predict one of A's tasks (2 if nothing can be compared). "
+        + GATE_RULE,
     )
     verb.set_defaults(error_code=2)  # 1: the gate failed

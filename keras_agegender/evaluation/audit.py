@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -30,17 +31,10 @@ _COLUMNS = ("key", "split", "subject", "source", *_IDS)
 
 @dataclass(frozen=True)
 class FaceTable:
-    """A table of faces from any data source.
+    """A table of faces from any data source; see `Audit` for the other fields.
 
-    Attributes:
-        source_type: `"manifest"`, `"prepared"`, or the name of a reader.
-        rows: A row per face and split it is in: `_COLUMNS`, and `age_years` if known.
-        age_groups: What age-group ids stand for.
-        images: Yields the bytes of each row's image file, in the order of the rows;
-            `None` for a file that does not exist.
-        cleaning: What a reader did to the labels (`CleaningReport.counts`), if known.
-        dropped: (item, reason) of dropped rows, if they are known one by one.
-        status: Split -> status -> images, from a prepared dataset's status.csv.
+    `rows` has one row per face and split: `_COLUMNS`, and `age_years` if known.
+    `images` yields the bytes of each row's image file, `None` if it does not exist.
     """
 
     source_type: str
@@ -57,10 +51,8 @@ def source_type(data: str | Path) -> str:
     path = Path(data)
     if not path.exists():
         if path.with_name(path.name + ".partial").is_dir():
-            prepared_data.check_prepared(
-                path
-            )  # says that its preparation was not finished
-        raise ValueError(f"There is no file or folder {path}.")
+            prepared_data.check_prepared(path)  # its error names the unfinished one
+        raise ValueError(f"File or folder not found: {path}.")
     if (path / "dataset_info.json").exists():
         return "prepared"
     reader = find_reader(path)
@@ -68,7 +60,7 @@ def source_type(data: str | Path) -> str:
         titles = ", ".join(reader.title for reader in READERS.values())
         raise ValueError(
             f"Invalid data {path}. Expected a prepared dataset, a manifest, or one of "
-            f"{titles}. Received: a folder with none of them."
+            f"{titles}. Received: a folder that contains none of them."
         )
     if path.is_file():
         try:
@@ -77,9 +69,8 @@ def source_type(data: str | Path) -> str:
         except (UnicodeDecodeError, csv.Error) as error:
             if reader.name != "csv":
                 return reader.name
-            raise ValueError(
-                f"Invalid data {path}. Expected a CSV file: {error}."
-            ) from None
+            message = f"Invalid data {path}. Expected a CSV file. Received: {error}."
+            raise ValueError(message) from None
         if set(manifests.MANIFEST_COLUMNS) <= set(names):
             return "manifest"
     return reader.name
@@ -91,10 +82,10 @@ def check_options(data: Any, source_type: str, options: Mapping[str, Any]) -> No
     known = {o.keyword for o in reader.options if o.audit} if reader else set()
     wrong = sorted(set(options) - known)
     if wrong:
+        expected = f"options among {', '.join(sorted(known))}" if known else "none"
         raise ValueError(
             f"Invalid options. {data} is read as {_title(source_type)}. Expected "
-            f"{'some of ' + ', '.join(sorted(known)) if known else 'no options'}. "
-            f"Received: {', '.join(wrong)}."
+            f"{expected}. Received: {', '.join(wrong)}."
         )
 
 
@@ -104,9 +95,9 @@ def read_faces(
     **options: Any,
 ) -> FaceTable:
     """Reads any data as a table of faces; takes the arguments of `audit`."""
-    kind = "manifest" if isinstance(data, pd.DataFrame) else source_type(data)
-    shown = "The manifest" if isinstance(data, pd.DataFrame) else data
-    check_options(shown, kind, options)
+    in_memory = isinstance(data, pd.DataFrame)
+    kind = "manifest" if in_memory else source_type(data)
+    check_options("The manifest" if in_memory else data, kind, options)
     report: manifests.CleaningReport | None = None
     if isinstance(data, pd.DataFrame):
         manifests.validate_manifest(data, shared_subjects=True)
@@ -121,11 +112,10 @@ def read_faces(
     if splits is not None:
         manifest = _with_splits(manifest, splits)
     paths = manifest["path"].tolist()
+    columns = [*_COLUMNS, *({"age_years"} & set(manifest))]
     return FaceTable(
         kind,
-        pd.DataFrame(
-            manifest[[*_COLUMNS, *({"age_years"} & set(manifest))]]
-        ).reset_index(drop=True),
+        pd.DataFrame(manifest[columns]).reset_index(drop=True),
         manifest.age_groups,
         lambda: map(_bytes_of, paths),
         report.counts() if report else manifest.cleaning,
@@ -136,7 +126,7 @@ def read_faces(
 def _with_splits(
     manifest: manifests.Manifest, splits: Mapping[str, str]
 ) -> manifests.Manifest:
-    """Returns a row for each face and named split that it is in."""
+    """Returns one row per face and split."""
     own = sorted(manifest["split"].unique())
     parts = []
     for name, expression in splits.items():
@@ -144,8 +134,8 @@ def _with_splits(
         absent = sorted(set(wanted) - set(own))
         if absent:
             raise ValueError(
-                f"Invalid split {name}={expression}. Expected names of {own} with '+' "
-                f"between them. Received: {absent[0]!r}."
+                f"Invalid split {name}={expression}. Expected names from {own}, joined "
+                f"by '+'. Received: {absent[0]!r}."
             )
         parts.append(manifest[manifest["split"].isin(wanted)].assign(split=name))
     return pd.concat(parts)
@@ -162,14 +152,13 @@ def _read_prepared(directory: Path, splits: Mapping[str, str] | None) -> FaceTab
     prepared = prepared_data.load_prepared(directory)
     names = dict(splits if splits is not None else prepared.splits)
     for name in names.values():
-        prepared.num_faces(name)  # says which splits there are
+        prepared.num_faces(name)  # an unknown split is an error
     features = set(prepared.builder.info.features)
     wanted = {*_COLUMNS, "age_years"} - {"split"} & features
     rows: list[dict[str, Any]] = []
     for name, expression in names.items():
-        for face in prepared_data.read_rows(
-            prepared, prepared.read(expression, wanted)
-        ):
+        stored = prepared.read(expression, wanted)
+        for face in prepared_data.read_rows(prepared, stored):
             rows.append({"split": name} | {c: _plain(face[c]) for c in wanted})
     table = pd.DataFrame(rows)
     for column in _COLUMNS:
@@ -178,9 +167,8 @@ def _read_prepared(directory: Path, splits: Mapping[str, str] | None) -> FaceTab
 
     def images() -> Iterator[bytes]:
         for expression in names.values():
-            for face in prepared_data.read_rows(
-                prepared, prepared.read(expression, {"image"})
-            ):
+            stored = prepared.read(expression, {"image"})
+            for face in prepared_data.read_rows(prepared, stored):
                 yield face["image"]
 
     return FaceTable(
@@ -200,7 +188,7 @@ def _plain(value: Any) -> Any:
 def _read_status(
     directory: Path, names: Mapping[str, str], own: Any
 ) -> dict[str, dict[str, int]]:
-    """Returns counts by status of each split, or of those written if one is sliced."""
+    """Returns counts by status for each split, or for whole splits if one is sliced."""
     file = directory / prepared_data.STATUS_FILE
     if not file.is_file():
         return {}
@@ -208,21 +196,16 @@ def _read_status(
     parts = {name: text.split("+") for name, text in names.items()}
     if not {part for split in parts.values() for part in split} <= set(own):
         parts = {name: [name] for name in sorted(table["split"].unique())}
-    return {
-        name: {
-            str(status): int(count)
-            for status, count in table["status"][table["split"].isin(wanted)]
-            .value_counts()
-            .sort_index()
-            .items()
-        }
-        for name, wanted in parts.items()
-    }
+    found = {}
+    for name, wanted in parts.items():
+        counts = table["status"][table["split"].isin(wanted)].value_counts()
+        found[name] = {str(s): int(n) for s, n in counts.sort_index().items()}
+    return found
 
 
-# -- pairs of images that are one ------------------------------------------------------
+# -- pairs of the same image -----------------------------------------------------------
 
-MANY_YEARS = 5  # two ages that differ by more are not one guess twice
+MANY_YEARS = 5  # a larger difference is not just another guess of the same age
 _LABELS = ("split", "subject", "age_group", "gender", "age_years")
 
 
@@ -231,13 +214,13 @@ class PairCounts:
     """Counts of pairs of rows with the same image.
 
     Attributes:
-        pairs: All of them.
+        pairs: Number of pairs.
         across: `"train, validation"` (two splits) -> pairs with one row in each.
-        age_groups_differ: Pairs with two known age groups that differ.
-        years_differ: Pairs with two known ages in years that differ.
+        age_groups_differ: Pairs with different age groups, both known; as below.
+        years_differ: Pairs with different ages in years.
         many_years_differ: Pairs whose ages differ by more than 5 years.
-        genders_differ: Pairs with two known genders that differ.
-        subjects_differ: Pairs with two known subjects that differ.
+        genders_differ: Pairs with different genders.
+        subjects_differ: Pairs with different subjects.
     """
 
     pairs: int
@@ -250,12 +233,12 @@ class PairCounts:
 
     @property
     def num_across(self) -> int:
-        """Pairs in two splits."""
+        """Number of pairs in two splits."""
         return sum(self.across.values())
 
     @property
     def num_within(self) -> int:
-        """Pairs in one split."""
+        """Number of pairs in one split."""
         return self.pairs - self.num_across
 
 
@@ -282,14 +265,18 @@ def near_pairs(
         {"content": rows["content"].to_numpy(), "number": np.arange(len(rows))}
     )
     numbered = numbered[numbered["content"].isin({*edges["a"], *edges["b"]})]
-    both = edges.merge(numbered, left_on="a", right_on="content").merge(
-        numbered, left_on="b", right_on="content"
-    )
+    both = _both_sides(edges, numbered)
     ends = np.sort(both[["number_x", "number_y"]].to_numpy(), axis=1)
     listed = pd.DataFrame(
         {"first": ends[:, 0], "second": ends[:, 1], "distance": both["distance"]}
     )
     return counts, listed.sort_values(["first", "second"], ignore_index=True)
+
+
+def _both_sides(edges: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Joins a table by content to both ends of each edge."""
+    first = edges.merge(table, left_on="a", right_on="content")
+    return first.merge(table, left_on="b", right_on="content")
 
 
 def _count(rows: pd.DataFrame, edges: pd.DataFrame) -> PairCounts:
@@ -301,12 +288,10 @@ def _count(rows: pd.DataFrame, edges: pd.DataFrame) -> PairCounts:
         .reset_index(name="rows")
     )
     cells["cell"] = np.arange(len(cells))
-    both = edges.merge(cells, left_on="a", right_on="content").merge(
-        cells, left_on="b", right_on="content"
-    )
+    both = _both_sides(edges, cells)
     own = both["a"] == both["b"]
     weight = both["rows_x"] * (both["rows_y"] - (both["cell_x"] == both["cell_y"]))
-    # An edge from a content to itself gives each pair twice, in either order.
+    # An edge from a content to itself counts each pair in both orders.
     weight = np.where(own, weight / 2, both["rows_x"] * both["rows_y"])
 
     def differ(column: str, unknown: object, by_more_than: int = 0) -> int:
@@ -338,56 +323,49 @@ def _title(source_type: str) -> str:
     return "a manifest" if source_type == "manifest" else "a prepared dataset"
 
 
-def audit_text(audit: Audit) -> str:
-    """Returns an audit as lines to print."""
-    found = audit
+def audit_text(found: Audit) -> str:
+    """Returns an audit as text."""
     parts = [
         [f"{found.data}: {_title(found.source_type)}, {found.num_faces:,} faces"],
         found.counts.to_string().splitlines(),
         _cleaning(found),
         _status(found.status),
         _subjects(found),
-        _pictures(found),
+        _images(found),
         _duplicates(found),
         _cohort(found),
-        [
-            f"LEAKAGE: in more than one split: {', '.join(found.leaks)}."
-            if found.leaks
-            else _no_leakage(found)
-        ],
+        [_verdict(found)],
     ]
     return "\n\n".join("\n".join(lines) for lines in parts if lines)
 
 
-def _no_leakage(found: Audit) -> str:
+def _verdict(found: Audit) -> str:
+    if found.leaks:
+        return f"LEAKAGE: in more than one split: {', '.join(found.leaks)}."
     if set(found.fingerprints) == {face_splits.ALL}:
         return "The data has no splits, so nothing can leak yet."
     if found.exact is None:
         return "No leakage found, but there are no images to compare."
-    return "No leakage found." + (
-        "" if found.near else " Near duplicates were not searched."
-    )
+    searched = "" if found.near else " Near duplicates were not searched."
+    return f"No leakage found.{searched}"
 
 
 def _cleaning(found: Audit) -> list[str]:
-    if found.cleaning is None:
+    if (cleaning := found.cleaning) is None:
         return ["Labels: corrections and dropped rows are unknown."]
-    cleaning = found.cleaning
-    first = (
+    title = (
         f"Labels ({cleaning['source']}): {cleaning['rows_read']:,} rows read, "
         f"{cleaning['rows_kept']:,} kept"
     )
-    return [
-        first,
-        *_table((text, f"{n:,}") for text, n in manifests.cleaning_rows(cleaning)),
-    ]
+    rows = ((text, f"{n:,}") for text, n in manifests.cleaning_rows(cleaning))
+    return [title, *_table(rows)]
 
 
 def _status(status: Mapping[str, Mapping[str, int]]) -> list[str]:
     if not status:
         return []
     table = pd.DataFrame(status).T.fillna(0).astype(int)
-    return ["Faces found in pictures:", *table.to_string().splitlines()]
+    return ["Faces found in images:", *table.to_string().splitlines()]
 
 
 def _subjects(found: Audit) -> list[str]:
@@ -400,11 +378,11 @@ def _subjects(found: Audit) -> list[str]:
     return lines + _more(len(shared))
 
 
-def _pictures(found: Audit) -> list[str]:
+def _images(found: Audit) -> list[str]:
     counts = ", ".join(
         f"{n:,} {what}" for what, n in found.images.items() if n or what == "there"
     )
-    lines = [f"Pictures: {counts}"]
+    lines = [f"Images: {counts}"]
     for key, reason in [*found.unreadable.items()][:NUM_EXAMPLES]:
         lines.append(f"{_INDENT}{key}: {reason}")
     return lines + _more(len(found.unreadable))
@@ -433,30 +411,25 @@ def _duplicates(found: Audit) -> list[str]:
     ).T
     lines = ["Pairs of the same image:", *table.to_string().splitlines()]
     listed = found.duplicates
-    across = listed[listed["split_1"] != listed["split_2"]]
-    for kind, name in (
-        (duplicate_images.EXACT, "same bytes"),
-        (duplicate_images.NEAR, "same look"),
-    ):
-        lines += _examples(
-            across[across["kind"] == kind], f"In two splits, {name}:", found
-        )
+    across = listed["split_1"] != listed["split_2"]
+    same_look = listed["kind"] == duplicate_images.NEAR
     # Copies of a file within a split are common, near duplicates are not.
-    within = listed[
-        (listed["split_1"] == listed["split_2"])
-        & (listed["kind"] == duplicate_images.NEAR)
-    ]
-    lines += _examples(within, "In one split, same look:", found)
-    return lines + _examples(listed[_disagree(listed)], "Labels differ:", found)
+    for title, chosen in (
+        ("In two splits, same bytes:", across & ~same_look),
+        ("In two splits, same look:", across & same_look),
+        ("In one split, same look:", ~across & same_look),
+        ("Labels differ:", _disagree(listed)),
+    ):
+        lines += _examples(listed[chosen], title, found)
+    return lines
 
 
 def _disagree(pairs: pd.DataFrame) -> pd.Series:
-    years = (pairs["age_years_1"] - pairs["age_years_2"]).abs() > MANY_YEARS
-    known = (pairs["age_years_1"] != MISSING) & (pairs["age_years_2"] != MISSING)
-    differ = years & known
-    for column in ("age_group", "gender"):
+    differ = pd.Series(False, pairs.index)
+    for column, most in (("age_years", MANY_YEARS), ("age_group", 0), ("gender", 0)):
         first, second = pairs[f"{column}_1"], pairs[f"{column}_2"]
-        differ |= (first != second) & (first != MISSING) & (second != MISSING)
+        known = (first != MISSING) & (second != MISSING)
+        differ |= known & ((first - second).abs() > most)
     return differ
 
 
@@ -517,30 +490,30 @@ class Audit:
     """The result of an audit.
 
     Attributes:
-        data: What was audited.
+        data: The audited data.
         source_type: `"manifest"`, `"prepared"`, or the name of a reader.
-        num_faces: Rows, each face once for each split it is in.
+        num_faces: Number of rows; a face has one row per split.
         counts: Faces by split and gender (rows) and age group (columns).
         age_group_names: Names of the age groups, by id.
-        num_subjects: Subjects that are named.
-        shared_subjects: Subject -> the splits it is in, of those in more than one.
-        exact: Pairs of rows of the same bytes; `None` where no picture is there.
-        near: Pairs of rows of other bytes that look the same; `None` where that was
-            not asked for, or no picture is there.
-        duplicates: A row per pair found: `kind`, `distance` in bits, and `key`,
-            `split`, `age_group`, `age_years`, `gender` of both (`key_1`, `key_2`, …).
-            Of a picture that is there many times, the first is beside each other one.
-        images: `there`, `absent`, `unreadable`, and `of one color`, which are not
-            compared.
-        unreadable: Key -> why its picture cannot be read.
-        status: Split -> status -> pictures, from a prepared dataset: `ok`, `no_face`,
+        num_subjects: Number of named subjects.
+        shared_subjects: Subject -> its splits, for subjects in more than one.
+        exact: Pairs of rows with the same bytes; `None` without images.
+        near: Pairs of rows with different bytes that look alike; `None` without
+            images, or if near duplicates were not searched.
+        duplicates: A row per pair: `kind`, `distance` in bits, and `key`, `split`,
+            `age_group`, `age_years` and `gender` of both (`key_1`, `key_2`, …). An
+            image with several copies is paired with each of them.
+        images: Numbers of images: `there`, `absent`, `unreadable`, and `of one color`,
+            which are not compared.
+        unreadable: Key -> why its image cannot be read.
+        status: Split -> status -> images, from a prepared dataset: `ok`, `no_face`,
             `several_faces`, …
-        cleaning: What the reader did (`CleaningReport.counts`); `None` if not known.
-        dropped: (item, reason) of dropped rows, if they are known one by one.
+        cleaning: Counts of the reader (`CleaningReport.counts`); `None` if unknown.
+        dropped: (item, reason) of dropped rows, if known.
         fingerprints: `"all"` and each split -> hash of keys and labels.
         cohorts: `"all"` and splits -> the known cohort with that fingerprint.
-        nearest: Known cohort with the nearest numbers of faces -> faces more than in
-            it, by fold; of Adience's faces that are no known cohort.
+        nearest: For Adience's faces that match no known cohort: the most similar
+            cohort -> numbers of additional faces, by fold.
     """
 
     data: str
@@ -564,7 +537,7 @@ class Audit:
 
     @property
     def leaks(self) -> list[str]:
-        """Descriptions of what is in more than one split; empty without leakage."""
+        """Descriptions of the leaks between splits; empty without leakage."""
         exact, near = (c.num_across if c else 0 for c in (self.exact, self.near))
         found = [
             _counted(len(self.shared_subjects), "subject"),
@@ -616,7 +589,7 @@ def audit(
     progress: bool = True,
     **options: Any,
 ) -> Audit:
-    """Finds leakage, duplicates and doubtful labels in any data of faces.
+    """Finds leakage, duplicates and doubtful labels in a dataset of faces.
 
     Leakage is a subject, an image, or a near duplicate of an image in two splits.
     Near duplicates are one photo saved again, resized, recolored or cropped by about
@@ -626,19 +599,19 @@ def audit(
         data: A manifest or its CSV file (`write_manifest`), a prepared dataset, or the
             file or folder of any reader: a CSV file, or Adience, UTKFace or CelebA.
             Data without splits is one split, `all`.
-        splits: Name -> split expression, such as `report_splits()`. `None` takes the
-            data's own: of Adience's label files each fold is one.
+        splits: Name -> split expression, such as `report_splits()`. `None` (default)
+            takes the data's own; in Adience's label files, each fold is a split.
         near_duplicates: Whether to search near duplicates, which takes about a minute
             for 60,000 small images, and needs the extra `audit`. Defaults to `True`.
-        cache: File that stores perceptual hashes by content, for the next audit of
-            these images and to resume after an interruption. `None` stores none.
+        cache: File that stores perceptual hashes, for the next audit of these images
+            and to resume after an interruption. `None` (default) stores none.
         progress: Whether a progress bar is shown on stderr.
         options: Keyword arguments of the data's reader, such as `age_column` of
             `read_csv` or `strict` of `read_adience`.
 
     Raises:
         ValueError: If the data cannot be read.
-        ImportError: If near duplicates are searched and `imagehash` is absent.
+        ImportError: If near duplicates are searched without `imagehash` installed.
 
     Example:
     >>> found = audit("data/adience_prepared")  # doctest: +SKIP
@@ -689,82 +662,59 @@ _NO_PAIRS = pd.DataFrame({"first": [], "second": [], "distance": []}, dtype="int
 def _hash(
     faces: FaceTable, looks: bool, cache: str | Path | None, progress: bool
 ) -> duplicate_images.ImageHashes:
-    opened = (
-        duplicate_images.HashCache(cache, duplicate_images.METHOD)
-        if looks and cache is not None
-        else None
-    )
-    try:
+    with contextlib.ExitStack() as stack:
+        opened = None
+        if looks and cache is not None:
+            opened = duplicate_images.HashCache(cache, duplicate_images.METHOD)
+            stack.callback(opened.close)
+        count = len(faces.rows)
         return duplicate_images.hash_images(
-            faces.images(),
-            len(faces.rows),
-            looks=looks,
-            cache=opened,
-            progress=progress,
+            faces.images(), count, looks=looks, cache=opened, progress=progress
         )
-    finally:
-        if opened is not None:
-            opened.close()
 
 
 def _count_images(hashes: duplicate_images.ImageHashes, looks: bool) -> dict[str, int]:
     there = [content for content in hashes.contents if content]
     counts = {"there": len(there), "absent": len(hashes.contents) - len(there)}
     if looks:
-        unreadable = sum(content in hashes.unreadable for content in there)
+        counts["unreadable"] = sum(content in hashes.unreadable for content in there)
         known = sum(content in hashes.looks for content in there)
-        counts |= {
-            "unreadable": unreadable,
-            "of one color": len(there) - unreadable - known,
-        }
+        counts["of one color"] = len(there) - counts["unreadable"] - known
     return counts
 
 
 def _describe(rows: pd.DataFrame, listed: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Returns listed pairs with the keys, splits and labels of both rows."""
-    columns = ["key", "split", "age_group", "age_years", "gender"]
+    described = rows[["key", "split", "age_group", "age_years", "gender"]]
     parts = []
     for kind, pairs in listed.items():
         sides = [
-            rows[columns].iloc[pairs[end]].add_suffix(f"_{number}")
-            for number, end in ((1, "first"), (2, "second"))
+            described.iloc[pairs[end]].add_suffix(suffix).reset_index(drop=True)
+            for end, suffix in (("first", "_1"), ("second", "_2"))
         ]
-        part = pd.concat([side.reset_index(drop=True) for side in sides], axis=1)
-        part.insert(0, "kind", kind)
-        part.insert(1, "distance", pairs["distance"].to_numpy())
-        parts.append(part)
+        found = pairs[["distance"]].reset_index(drop=True)
+        found.insert(0, "kind", kind)
+        parts.append(pd.concat([found, *sides], axis=1))
     return pd.concat(parts, ignore_index=True)
 
 
 def _pair_values(counts: PairCounts | None) -> dict[str, Any] | None:
     if counts is None:
         return None
-    return {
-        **asdict(counts),
-        "num_within": counts.num_within,
-        "num_across": counts.num_across,
-    }
+    both = {"num_within": counts.num_within, "num_across": counts.num_across}
+    return {**asdict(counts), **both}
 
 
 def _cohorts(faces: FaceTable) -> dict[str, Any]:
-    rows = faces.rows
-    parts = {face_splits.ALL: rows} | {
-        str(name): part for name, part in rows.groupby("split")
-    }
-    values = {
-        n: face_splits.fingerprint(part, faces.age_groups) for n, part in parts.items()
-    }
-    found = {name: face_splits.find_cohort(value) for name, value in values.items()}
-    known = {
-        name: cohort[0] + (f", {cohort[1]}" if cohort[1] != face_splits.ALL else "")
-        for name, cohort in found.items()
-        if cohort is not None
-    }
+    parts = [(face_splits.ALL, faces.rows), *faces.rows.groupby("split")]
+    values, known = {}, {}
+    for name, rows in parts:
+        values[str(name)] = face_splits.fingerprint(rows, faces.age_groups)
+        if cohort := face_splits.find_cohort(values[str(name)]):
+            part = "" if cohort[1] == face_splits.ALL else f", {cohort[1]}"
+            known[str(name)] = cohort[0] + part
     nearest = None
-    if not known and set(rows["source"]) == {"adience"}:
-        nearest = face_splits.nearest_cohort(rows)
-    return {
-        "fingerprints": values,
-        "cohorts": known,
-        "nearest": dict([nearest]) if nearest else {},
-    }
+    if not known and set(faces.rows["source"]) == {"adience"}:
+        nearest = face_splits.nearest_cohort(faces.rows)
+    near = dict([nearest]) if nearest else {}
+    return {"fingerprints": values, "cohorts": known, "nearest": near}

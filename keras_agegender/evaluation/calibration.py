@@ -94,8 +94,8 @@ def fit_calibration(
         num_faces[head.name] = int((classes != MISSING).sum())
     if not temperatures:
         raise ValueError(
-            "Cannot calibrate. Expected at least one face with a label of a head with "
-            f"classes. Received: {len(labels['age_group'])} faces, all unlabeled."
+            "No labels to calibrate on. Expected at least one labeled face of a head "
+            f"with classes. Received: {len(labels['age_group'])} faces without labels."
         )
     calibrated = Calibration(temperatures).apply(outputs, encoding)
     thresholds: dict[str, tuple[float, ...]] = {}
@@ -149,7 +149,7 @@ def all_probabilities(
 
 
 def check_predicted(by: str | None, encoding: Encoding) -> None:
-    """Raises a `ValueError` if an encoding does not predict the target `by`."""
+    """Checks that an encoding predicts the target `by`."""
     heads = {"gender": encoding.gender_head, "age_group": encoding.age_head}
     if by is not None and heads[by] is None:
         raise ValueError(
@@ -187,20 +187,18 @@ def fit_temperature(
     truth = classes[known]
     picked = {name: np.asarray(outputs[name])[known] for name in head.output_names}
 
-    def loss(log_temperature: float) -> float:
+    def mean_loss(log_temperature: float) -> float:
         divided = divide_logits(head, picked, math.exp(log_temperature))
         rows = ops.convert_to_numpy(head.spec.probabilities(head, divided))
-        losses = table.METRICS["negative_log_likelihood"].function(
-            _predictions(rows, truth), np
-        )
-        return float(losses.mean())
+        loss = table.METRICS["negative_log_likelihood"].function
+        return float(loss(_predictions(rows, truth), np).mean())
 
     low, high = (math.log(t) for t in TEMPERATURES)
     found = optimize.minimize_scalar(
-        loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4}
+        mean_loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4}
     )
     # Below some temperature all correct predictions have the same loss.
-    if loss(low) <= found.fun:
+    if mean_loss(low) <= found.fun:
         return TEMPERATURES[0]
     return round(float(math.exp(found.x)), 6)
 
@@ -249,31 +247,25 @@ def _true_scores(
 
 
 def least_faces(alpha: float) -> int:
-    """Returns how many faces prediction sets need to exclude any class.
-
-    Example:
-    >>> least_faces(0.05)  # doctest: +SKIP
-    19
-    """
+    """Returns how many faces prediction sets need to exclude any class: 19 for 0.05."""
     return max(1, math.ceil(1 / alpha - 1e-9) - 1)  # 1 / 0.1 may exceed 10
 
 
 def calibration_warnings(calibration: Calibration, encoding: Encoding) -> list[str]:
-    """Returns a line for each temperature and threshold that is not reliable."""
+    """Returns a line for each unreliable temperature and threshold."""
     return [*_temperature_warnings(calibration), *_set_warnings(calibration, encoding)]
 
 
 def _temperature_warnings(calibration: Calibration) -> Iterator[str]:
     low, high = TEMPERATURES
     for name, value in calibration.temperatures.items():
+        if low * NEAR_BOUND < value < high / NEAR_BOUND:
+            continue
         faces = calibration.num_faces.get(name)
         count = "" if faces is None else f" ({faces})"
-        if value >= high / NEAR_BOUND:
+        why = "all of them are predicted correctly"
+        if value > 1:
             why = "the model is no better than chance"
-        elif value <= low * NEAR_BOUND:
-            why = "all of them are predicted correctly"
-        else:
-            continue
         yield (
             f"{name}: temperature {value:.3f} is at its bound: too few faces{count}, "
             f"or {why}"
@@ -342,27 +334,24 @@ def calibration_scores(
             "may_change": may_change_predictions(name, encoding),
         }
         for rows, suffix in ((before[name], "_before"), (after, "")):
-            values = table.score(
-                _predictions(rows[known], classes[known]), SCORES.values()
-            )
+            predictions = _predictions(rows[known], classes[known])
+            values = table.score(predictions, SCORES.values())
             scores |= {f"{key}{suffix}": values[SCORES[key]] for key in SCORES}
         tasks[name] = scores
-    found_sets = calibration.sets(encoding.decode(calibrated))._asdict()
-    sets = {
-        name: _score_sets(
-            ops.convert_to_numpy(members), name, labels, encoding.age_groups.names
-        )
-        for name, members in found_sets.items()
-        if members is not None
-    }
-    warnings = [*calibration_warnings(calibration, encoding), *_made_worse(tasks)]
+    names = encoding.age_groups.names
     return {
         "alpha": calibration.alpha,
         "by": calibration.by,
         "temperatures": dict(calibration.temperatures),
-        "warnings": warnings,
+        "warnings": [*calibration_warnings(calibration, encoding), *_made_worse(tasks)],
         "answers": tasks,
-        "sets": sets,
+        "sets": {
+            name: _score_sets(ops.convert_to_numpy(members), name, labels, names)
+            for name, members in calibration.sets(encoding.decode(calibrated))
+            ._asdict()
+            .items()
+            if members is not None
+        },
     }
 
 
@@ -418,7 +407,7 @@ def _made_worse(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _score_sets(
     members: np.ndarray, name: str, labels: Mapping[str, Any], age_groups: Sequence[str]
 ) -> dict[str, Any]:
-    """Returns coverage and size of sets: of all faces, by true age group and gender."""
+    """Returns coverage and size of sets, overall and by true age group and gender."""
     truth = np.asarray(labels[name])
     known = truth != MISSING
     covered = known & members[np.arange(len(truth)), truth]  # -1 is masked by `known`

@@ -46,21 +46,21 @@ def evaluate(
     positive_gender: str | None = None,
     by: str | Sequence[str] = (),
 ) -> Evaluation:
-    """Scores a run's best model on held-out faces and writes the results.
+    """Scores a run's best checkpoint on held-out faces and writes the results.
 
-    In the run directory it writes metrics.json, confusion.png and predictions.csv (one
-    row per face). Their names end in dataset and split unless it is the run's own test
-    split. Faces whose image or person the model was trained or selected on are
-    counted in the scores (`num_seen_in_training`, `num_seen_in_validation`); where the
-    run has no record of them, `possibly_seen_in` compares the names of splits. After
-    `calibrate`, the best model's calibrated predictions are scored, as its export
-    returns them, and `scores.calibration` has the effect.
+    It writes metrics.json, confusion.png and predictions.csv (one row per face) to the
+    run directory. Their names end in dataset and split, except for the run's own test
+    split. Faces whose image or person the model was trained or selected on are counted
+    (`num_seen_in_training`, `num_seen_in_validation`); if the run has no record of its
+    faces, `possibly_seen_in` compares the names of splits. After `calibrate`, the
+    calibrated predictions of the best checkpoint are scored, as its export returns
+    them; `scores.calibration` has the effect.
 
     Args:
         run: A run or its directory.
-        data: A prepared dataset or its directory; `None` takes the one trained on.
-        split: A split name or expression. Defaults to `"test"`. On the dataset trained
-            on, names are the run's splits.
+        data: A prepared dataset or its directory; `None` takes the training dataset.
+        split: A split name or expression. Defaults to `"test"`. For the training
+            dataset, names are the run's splits.
         checkpoint: `"best"` (default), `"last"` or one of the recipe's extra
             checkpoints; file names contain it, except for the best.
         positive_gender: Positive class of precision, recall and f1, `"male"` or
@@ -74,7 +74,7 @@ def evaluate(
 
     Raises:
         ValueError: If the run, the dataset, the split or a column does not exist, or
-            the dataset trained on has changed since.
+            the training dataset has changed.
 
     Example:
     >>> evaluate("runs/1", split="fold_4")  # doctest: +SKIP
@@ -112,17 +112,14 @@ def evaluate(
         found = calibrations.calibration_scores(raw, labels, encoding, calibration)
         scores = replace(scores, calibration=found)
     suffix = file_suffix(run, split, checkpoint, data=None if same else data)
-    write_json(
-        run.path / f"metrics{suffix}.json",
-        {
-            "split": split,
-            "data": data_name(data),
-            "recipe": recipe.name,
-            "identity": run.identity,
-            "checkpoint": checkpoint,
-            **scores.to_dict(),
-        },
-    )
+    facts = {
+        "split": split,
+        "data": data_name(data),
+        "recipe": recipe.name,
+        "identity": run.identity,
+        "checkpoint": checkpoint,
+    }
+    write_json(run.path / f"metrics{suffix}.json", facts | scores.to_dict())
     plot_confusion_matrices(scores, run.path / f"confusion{suffix}.png")
     predictions.write_predictions(run.path / f"predictions{suffix}.csv", table)
     return scores
@@ -136,21 +133,18 @@ def calibrate(
     alpha: float = 0.1,
     by: str | None = None,
 ) -> Calibration:
-    """Fits a run's calibration and writes it into the run directory.
+    """Fits a run's calibration and writes it to the run directory.
 
-    `evaluate`, `export` and, from its export, `Predictor` use it. Each weakness, too
-    few faces for instance, is a `UserWarning`.
+    `evaluate`, `export` and predictors of the export use it. Weaknesses, such as too
+    few faces, are `UserWarning`s.
 
     Args:
-        run: A run or its directory; its best model is calibrated.
-        data: A prepared dataset or its directory; `None` takes the one trained on.
-        split: A split name or expression, other than the split that scores are reported
-            for. Defaults to `"validation"`.
+        run: A run or its directory; its best checkpoint is calibrated.
+        data: A prepared dataset or its directory; `None` takes the training dataset.
+        split: A split name or expression; not the split that scores are reported for.
+            Defaults to `"validation"`.
         alpha: As in `fit_calibration`. Defaults to 0.1.
         by: As in `fit_calibration`.
-
-    Returns:
-        The calibration, as in calibration.json.
 
     Raises:
         ValueError: If the run, the dataset or the split does not exist, an option is
@@ -191,7 +185,7 @@ def open_split(
 ) -> tuple[PreparedDataset, bool, str]:
     """Returns a dataset, whether the run was trained on it, and the split expression.
 
-    `data=None` opens the dataset trained on, whose names of splits are the run's.
+    `data=None` opens the training dataset, whose split names are the run's.
     """
     info = run.info()
     if isinstance(data, PreparedDataset):
@@ -202,9 +196,8 @@ def open_split(
     if data is None and not same:
         raise ValueError(
             f"The dataset in {prepared.directory} is not the one that the run in "
-            f"{run.path} was trained on: it was prepared again since, or is damaged "
-            "(`agegender verify`). Name the dataset to evaluate on with `data` "
-            "(--data)."
+            f"{run.path} was trained on: it was prepared again, or is damaged "
+            "(`agegender verify`). Pass the dataset with `data` (--data)."
         )
     splits = info["splits"] if same else prepared.splits
     return prepared, same, splits.get(split, split)
@@ -221,7 +214,7 @@ def file_suffix(
     checkpoint: str = "best",
     data: PreparedDataset | None = None,
 ) -> str:
-    """Returns the suffix of an evaluation's files; `data=None` is that trained on."""
+    """Returns the suffix of an evaluation's files; `None` is the training dataset."""
 
     def slug(text: str) -> str:
         return "".join(c if c.isalnum() or c == "_" else "-" for c in text)
@@ -243,8 +236,8 @@ def predict_split(
     trained, stored = run.pixels(), data.pixels
     if trained is not None and stored is not None and trained.stored() != stored:
         raise ValueError(
-            f"The run in {run.path} was trained on images that were preprocessed in "
-            f"another way than those in {data.directory}. They differ in "
+            f"The images in {data.directory} were preprocessed differently from those "
+            f"that the run in {run.path} was trained on. They differ in "
             f"{trained.stored().differences(stored)}. "
             f"Expected: {trained.stored().describe()}. Received: {stored.describe()}."
         )
@@ -327,7 +320,7 @@ def read_face_metadata(data: PreparedDataset, split: str) -> dict[str, np.ndarra
 def check_groupings(
     by: str | Sequence[str], metadata: Mapping[str, np.ndarray], encoding: Encoding
 ) -> None:
-    """Raises a `ValueError` before predicting if faces can't be grouped by `by`."""
+    """Checks before predicting that faces can be grouped by `by`."""
     heads = {"gender": encoding.gender_head, "age_group": encoding.age_head}
     predicted = [name for name, head in heads.items() if head is not None]
     predicted += [head.name for head in encoding.extra_heads]
@@ -348,10 +341,7 @@ def check_groupings(
 
 
 def count_seen(run: RunDirectory, data: PreparedDataset, split: str) -> dict[str, Any]:
-    """Returns how many faces of a split a run was trained or selected on.
-
-    Runs that it was initialized from count too.
-    """
+    """Counts faces of a split that a run, or its initial runs, were trained on."""
     seen: dict[str, Any] = dict.fromkeys(_USES)
     runs, missing = _initialized_from(run)
     unknown = missing is not None
@@ -389,9 +379,9 @@ def count_seen(run: RunDirectory, data: PreparedDataset, split: str) -> dict[str
 
 
 def _initialized_from(run: RunDirectory) -> tuple[list[RunDirectory], Path | None]:
-    """Returns the runs that gave a run its initial weights, the latest first.
+    """Returns the runs that a run was initialized from, most recent first.
 
-    The second value is where the first of these weights were, if that is not a run.
+    The second value is the path of the first weights, if that is not a run.
     """
     runs: list[RunDirectory] = []
     while info := run.info():

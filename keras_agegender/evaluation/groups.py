@@ -32,17 +32,12 @@ def as_groupings(by: str | Sequence[str]) -> list[str]:
 
 
 def group_columns(by: str | Sequence[str]) -> list[str]:
-    """Returns every column of some groupings.
-
-    Example:
-    >>> group_columns(["race,gender", "race"])
-    ['race', 'gender']
-    """
+    """Returns the columns of all groupings, each once."""
     return list(dict.fromkeys(",".join(as_groupings(by)).split(","))) if by else []
 
 
 def check_columns(by: str | Sequence[str], available: Sequence[str]) -> None:
-    """Raises a `ValueError` if a grouping names an unknown column."""
+    """Checks that every column of the groupings is available."""
     others = ("output_", "predicted_", "key")
     suggested = [name for name in available if not name.startswith(others)]
     for name in as_groupings(by):
@@ -290,9 +285,10 @@ def _lines(columns: list[str], found: Mapping[str, Any]) -> list[str]:
     width = max(map(len, [heading, *titles])) + 2
     # Extra tasks are printed without their intervals.
     widths = {t: 21 if t in TASKS else max(len(t), 5) for t in tasks}
-    line = f"{heading:<{width}}{'faces':>7}{'people':>8}"
-    line += "".join(f"  {t.replace('_', ' '):<{n}}" for t, n in widths.items())
-    lines = [line.rstrip()]
+    columns_of_tasks = "".join(
+        f"  {t.replace('_', ' '):<{n}}" for t, n in widths.items()
+    )
+    lines = [f"{heading:<{width}}{'faces':>7}{'people':>8}{columns_of_tasks}".rstrip()]
     for title, group in zip(titles, groups, strict=True):
         line = f"{title:<{width}}{group['num_faces']:>7}{group['num_subjects']:>8}"
         for task, size in widths.items():

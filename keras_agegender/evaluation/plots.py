@@ -56,19 +56,13 @@ def style() -> Any:
 def output_style(index: int) -> dict[str, Any]:
     """Returns the line style of an encoding's output; 0 is the first output.
 
-    It depends on the index only, so an output looks the same in every run. Outputs
+    It depends on the index only, so that an output looks the same in every run. Outputs
     from `MOST_OUTPUTS` on are pale and thin.
-
-    Example:
-    >>> output_style(0) == output_style(7) | {"linestyle": "-"}
-    True
     """
     if index >= MOST_OUTPUTS:
         return {"color": PALE, "linestyle": "-", "linewidth": 1, "zorder": 1}
-    return {
-        "color": COLORS[index % len(COLORS)],
-        "linestyle": "-" if index < len(COLORS) else "--",
-    }
+    line = "-" if index < len(COLORS) else "--"
+    return {"color": COLORS[index % len(COLORS)], "linestyle": line}
 
 
 def new_figure(size: tuple[float, float]) -> Any:
@@ -120,7 +114,7 @@ def plot_history(
     known = min(map(len, columns.values()))
     if best_epoch is not None and not 0 <= best_epoch < known:
         raise ValueError(
-            f"Invalid `best_epoch`. Expected one of {known} epochs, counted from 0. "
+            f"Invalid `best_epoch`. Expected an epoch in [0, {known}). "
             f"Received: best_epoch={best_epoch}."
         )
     weights = _loss_weights(columns)
@@ -133,9 +127,8 @@ def plot_history(
     panels = panels if only is None else [only]
     with style():
         figure = new_figure((5.4 * len(panels), 4.9))
-        axes = dict(
-            zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True)
-        )
+        drawn = figure.subplots(1, len(panels), squeeze=False)[0]
+        axes = dict(zip(panels, drawn, strict=True))
         if "loss" in axes:
             _draw_losses(axes["loss"], columns, best_epoch)
         if "accuracy" in axes:
@@ -163,9 +156,7 @@ def _read_columns(history: Mapping[str, Any] | str | Path) -> dict[str, np.ndarr
         if name != "epoch" and len(values)
     }
     if not columns:
-        raise ValueError(
-            "Invalid `history`. Expected at least one epoch. Received none."
-        )
+        raise ValueError("Invalid `history`. Expected at least one epoch.")
     return columns
 
 
@@ -196,9 +187,8 @@ def read_history(file: Path) -> dict[str, list[float]]:
         names = rows[0] if rows else ()
         return {name: [float(row[name] or "nan") for row in rows] for name in names}
     except (ValueError, TypeError, csv.Error) as error:
-        raise ValueError(
-            f"{file} is damaged ({error}). Restore or remove it."
-        ) from None
+        message = f"{file} is damaged ({error}). Restore or remove it."
+        raise ValueError(message) from None
 
 
 def _accuracy_curves(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -211,19 +201,14 @@ def _accuracy_curves(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     for color, (name, label) in zip(COLORS, ACCURACIES.items(), strict=False):
         if name == "age_all_heads_accuracy" and covering:
             continue  # it would cover the curve of the age group
-        if f"val_{name}" in columns:
-            values = columns[f"val_{name}"]
-            look = {"color": color, "label": label}
-            curves.append({"y": values, "decoded": True, **look})
-        if name in columns:
-            curves.append(
-                {
-                    "y": columns[name],
-                    "color": color,
-                    "linestyle": "--",
-                    "label": f"{label}, training",
-                }
-            )
+        for column, text, line in (
+            (f"val_{name}", label, "-"),
+            (name, f"{label}, training", "--"),
+        ):
+            if column in columns:
+                look = {"color": color, "label": text, "linestyle": line}
+                decoded = column != name
+                curves.append({"y": columns[column], "decoded": decoded, **look})
     others = [
         name
         for name in columns
@@ -234,15 +219,8 @@ def _accuracy_curves(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         shared: str | None = f"single outputs ({len(others)})" if number == 0 else None
         if len(others) == 1:
             shared = name.removeprefix("val_").removesuffix("_accuracy")
-        curves.append(
-            {
-                "y": columns[name],
-                "color": PALE,
-                "linewidth": 1,
-                "label": shared,
-                "zorder": 1,
-            }
-        )
+        look = {"color": PALE, "linewidth": 1, "zorder": 1, "label": shared}
+        curves.append({"y": columns[name], **look})
     return curves
 
 
@@ -344,9 +322,9 @@ def plot_confusion_matrices(
 ) -> Path:
     """Draws the confusion matrices of gender and age group.
 
-    Colors are shares of the true class, so that rare groups are visible too. A cell
-    shows the share in percent and, below it, the number of faces; no face, no figures.
-    Rows of classes without a single face are hatched.
+    Colors are shares of the true class, so that rare groups are visible too. Cells show
+    the share in percent and the number of faces, unless it is 0. Rows of classes
+    without faces are hatched.
     """
     if isinstance(metrics, Evaluation):
         metrics = metrics.to_dict()
@@ -360,14 +338,8 @@ def plot_confusion_matrices(
     with style():
         if not drawn:
             figure = new_figure((5, 2))
-            figure.text(
-                0.5,
-                0.5,
-                "This model predicts neither gender nor age group.",
-                ha="center",
-                va="center",
-                color=MUTED,
-            )
+            text = "This model predicts neither gender nor age group."
+            figure.text(0.5, 0.5, text, ha="center", va="center", color=MUTED)
             return save_figure(figure, Path(path))
         widths = [width for *_, width in drawn]
         figure = new_figure((sum(widths) + 0.9 * len(widths), max(widths) + 0.8))
@@ -395,7 +367,11 @@ def _draw_confusion(
         turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
     axis.set_xticks(range(len(names)), names, **turned)
     axis.set_yticks(range(len(names)), names)
-    _draw_cell_lines(axis, len(names))
+    edges = np.arange(len(names) + 1) - 0.5
+    axis.set_xticks(edges, minor=True)
+    axis.set_yticks(edges, minor=True)
+    axis.grid(False)
+    axis.grid(which="minor", color=GRID, linewidth=0.8)
     axis.tick_params(which="both", length=0)
     for side in axis.spines.values():
         side.set_visible(False)
@@ -405,24 +381,11 @@ def _draw_confusion(
     for row, column in np.ndindex(counts.shape):
         share, count = float(shares[row, column]), int(counts[row, column])
         if count:
+            text = f"{_percent(share)}\n{count}"
+            look = {"fontsize": small, "color": "white" if share > DARK else INK}
             axis.text(
-                column,
-                row,
-                f"{_percent(share)}\n{count}",
-                ha="center",
-                va="center",
-                color="white" if share > DARK else INK,
-                fontsize=small,
-                linespacing=1.35,
+                column, row, text, ha="center", va="center", linespacing=1.35, **look
             )
-
-
-def _draw_cell_lines(axis: Any, count: int) -> None:
-    edges = np.arange(count + 1) - 0.5
-    axis.set_xticks(edges, minor=True)
-    axis.set_yticks(edges, minor=True)
-    axis.grid(False)
-    axis.grid(which="minor", color=GRID, linewidth=0.8)
 
 
 def _draw_no_faces(axis: Any, row: int, count: int, size: float) -> None:
@@ -432,17 +395,9 @@ def _draw_no_faces(axis: Any, row: int, count: int, size: float) -> None:
     cells = Rectangle((-0.5, row - 0.5), count, 1, hatch="///", linewidth=0.8, zorder=2)
     cells.set(facecolor="#f4f4f4", edgecolor=PALE)
     axis.add_patch(cells)
-    axis.text(
-        (count - 1) / 2,
-        row,
-        "no faces",
-        ha="center",
-        va="center",
-        color=MUTED,
-        fontsize=size,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 2.5},
-        zorder=3,
-    )
+    look = {"color": MUTED, "fontsize": size, "ha": "center", "va": "center"}
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 2.5}
+    axis.text((count - 1) / 2, row, "no faces", bbox=box, zorder=3, **look)
 
 
 def _percent(share: float) -> str:
@@ -476,8 +431,7 @@ def plot_groups(
     scored = [g for g in found["groups"] if g.get(value) is not None]
     if not scored:
         raise ValueError(
-            f"Invalid `task`. Expected one with scores in the groups. Received: "
-            f"task={task!r}."
+            f"Invalid `task`. Expected a task with scores. Received: task={task!r}."
         )
     scored.sort(key=lambda group: (group["few"], group[value]))
     drawn = scored[:MOST_GROUPS]
@@ -510,16 +464,14 @@ def plot_groups(
 
 def _draw_group(axis: Any, place: int, group: Mapping[str, Any], task: str) -> None:
     value, ends = group[f"{task}_accuracy"], group[f"{task}_interval"]
-    look = {"color": PALE, "hatch": "///", "edgecolor": "white"}
-    axis.barh(
-        place, value, height=0.72, **(look if group["few"] else {"color": COLORS[5]})
-    )
+    look: dict[str, Any] = {"color": COLORS[5]}
+    if group["few"]:
+        look = {"color": PALE, "hatch": "///", "edgecolor": "white"}
+    axis.barh(place, value, height=0.72, **look)
     if ends:
-        low, high = ends
-        reach = [[max(value - low, 0)], [max(high - value, 0)]]
-        axis.errorbar(
-            value, place, xerr=reach, fmt="none", ecolor=INK, elinewidth=1.3, capsize=3
-        )
+        reach = [[max(value - ends[0], 0)], [max(ends[1] - value, 0)]]
+        look = {"fmt": "none", "ecolor": INK, "elinewidth": 1.3, "capsize": 3}
+        axis.errorbar(value, place, xerr=reach, **look)
 
 
 FEW_FACES = 10  # a bin of fewer is drawn pale: its share is unreliable
@@ -552,26 +504,15 @@ def reliability_bins(
     rows = []
     for number in range(bins):
         there = known & (index == number)
-        row: dict[str, Any] = {
-            "lower": number / bins,
-            "upper": (number + 1) / bins,
-            "num_faces": int(there.sum()),
-            "confidence": np.nan,
-            "accuracy": np.nan,
-            "low": np.nan,
-            "high": np.nan,
-        }
+        scores: tuple[Any, ...] = (np.nan,) * 4
         if there.any():
             found = proportion_interval(right[there], clusters.select(there))
-            ends = found.interval or (np.nan, np.nan)
-            row |= {
-                "confidence": float(np.mean(confidence[there], dtype="float64")),
-                "accuracy": found.value,
-                "low": ends[0],
-                "high": ends[1],
-            }
-        rows.append(row)
-    return pd.DataFrame(rows)
+            mean = float(np.mean(confidence[there], dtype="float64"))
+            scores = mean, found.value, *(found.interval or (np.nan, np.nan))
+        edges = number / bins, (number + 1) / bins
+        rows.append((*edges, int(there.sum()), *scores))
+    columns = ["lower", "upper", "num_faces", "confidence", "accuracy", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def plot_reliability(
@@ -620,26 +561,19 @@ def _draw_points(axis: Any, part: pd.DataFrame, color: str) -> None:
     if part.empty:
         return
     ends = [part["accuracy"] - part["low"], part["high"] - part["accuracy"]]
-    axis.errorbar(
-        part["confidence"],
-        part["accuracy"],
-        yerr=np.clip(np.nan_to_num(np.array(ends)), 0, None),
-        fmt="o",
-        color=color,
-        markeredgecolor=INK if color != PALE else PALE,
-        markeredgewidth=0.6,
-        markersize=6,
-        elinewidth=1.4,
-        capsize=2.5,
-    )
+    reach = np.clip(np.nan_to_num(np.array(ends)), 0, None)
+    edge = {"markeredgecolor": INK if color != PALE else PALE, "markeredgewidth": 0.6}
+    look = {"fmt": "o", "color": color, "markersize": 6, "capsize": 2.5, **edge}
+    x, y = part["confidence"], part["accuracy"]
+    axis.errorbar(x, y, yerr=reach, elinewidth=1.4, **look)
 
 
 def plot_reproduction(rows: Sequence[Any], path: str | Path, note: str = "") -> Path:
     """Draws published and measured accuracies, one line for each row of the table.
 
-    Hollow circles are published figures; dots are measured means, bars their intervals
-    (over folds, seeds, or the faces of a single run). A dagger marks runs that predict
-    (almost) always one class. Rows without a finished run are labeled.
+    Hollow circles are published scores; dots are measured means, bars their intervals
+    (over folds, seeds, or the faces of a single run). A dagger marks runs that almost
+    always predict one class. Rows without a finished run are labeled.
     """
     panels = (
         ("gender accuracy", "Gender accuracy", COLORS[0]),
@@ -668,7 +602,7 @@ def plot_reproduction(rows: Sequence[Any], path: str | Path, note: str = "") -> 
             hollow = {"mfc": "none", "color": INK, "label": "published"}
             handles.insert(0, axes[0].plot([], [], "o", **hollow)[0])
         if any(row.one_class for row in rows):
-            text = "predicts (almost) always one class"
+            text = "almost always predicts one class"
             dagger = {"marker": "$\\dagger$", "color": INK, "label": text}
             handles.append(axes[0].plot([], [], linestyle="", **dagger)[0])
         figure.legend(handles=handles, loc="outside lower center", ncols=3)
@@ -688,12 +622,7 @@ def _draw_figures(axis: Any, position: int, row: Any, name: str, color: str) -> 
             spread = [[measured.mean - measured.low], [measured.high - measured.mean]]
         axis.errorbar(measured.mean, position, xerr=spread, fmt="o", color=color)
         if name.split()[0] in row.one_class:
-            axis.annotate(
-                "\N{DAGGER}",
-                (measured.mean, position),
-                (0, 4),
-                textcoords="offset points",
-                ha="center",
-            )
+            place = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center"}
+            axis.annotate("\N{DAGGER}", (measured.mean, position), **place)
     elif row.failed and not row.measured:
         axis.text(0.02, position, "failed", color=MUTED, va="center", fontsize=9)

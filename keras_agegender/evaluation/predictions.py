@@ -22,9 +22,9 @@ _TEXT = (
     "key", "subject", "album", "source", "age_group", "gender", "predicted_age_group",
     "predicted_gender",
 )  # fmt: skip
-# Columns of numbers that a reader may average: an empty cell where unknown, not -1.
+# Numbers that a user may average: unknown values are empty cells, not -1.
 _NUMBERS = ("fold", "age_years")
-EVALUATE_AGAIN = "`agegender evaluate RUN` writes them anew."
+EVALUATE_AGAIN = "Run `agegender evaluate RUN` again."
 
 
 def prediction_table(
@@ -95,16 +95,16 @@ def read_predictions(file: Path) -> pd.DataFrame:
             file, keep_default_na=False, dtype=dict.fromkeys(_TEXT, "object")
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(f"{file} is no table of predictions: {error}.") from error
+        raise ValueError(f"{file} is not a table of predictions: {error}.") from error
     absent = [name for name in ("key", "age_group", "gender") if name not in table]
     if absent:
         raise ValueError(
-            f"{file} is no table of predictions: it has no column {absent}. Columns: "
-            f"{list(table)[:10]}. {EVALUATE_AGAIN}"
+            f"{file} is not a table of predictions. Missing columns: {absent}. "
+            f"Received: {list(table)[:10]}. {EVALUATE_AGAIN}"
         )
     twice = table["key"][table["key"].duplicated()]
     if len(twice):
-        raise ValueError(f"{file} has the face {twice.iloc[0]!r} twice.")
+        raise ValueError(f"{file} contains the face {twice.iloc[0]!r} twice.")
     for name in _NUMBERS:
         if name in table:
             values = table[name].astype("object").replace("", MISSING)
@@ -116,21 +116,13 @@ def read_predictions(file: Path) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class TaskPredictions:
-    """Predicted classes of one task, with their probabilities and labels.
+    """Predicted classes of one task, with their probabilities and labels."""
 
-    Attributes:
-        name: `"age_group"`, `"gender"` or the name of a further head.
-        classes: Class names, by id.
-        probabilities: Of each class. Shape (num_faces, num_classes).
-        truth: True class ids, -1 where unknown. Shape (num_faces,).
-        predicted: Predicted class ids. Shape (num_faces,).
-    """
-
-    name: str
+    name: str  # "age_group", "gender" or an extra head
     classes: tuple[str, ...]
-    probabilities: np.ndarray
-    truth: np.ndarray
-    predicted: np.ndarray
+    probabilities: np.ndarray  # shape (num_faces, num_classes)
+    truth: np.ndarray  # class ids, -1 if unknown
+    predicted: np.ndarray  # class ids
 
     @property
     def wrong(self) -> np.ndarray:
@@ -145,7 +137,7 @@ class TaskPredictions:
 
     @property
     def title(self) -> str:
-        """Its name in plots."""
+        """Title in plots."""
         return self.name.replace("_", " ").capitalize()
 
 
@@ -203,7 +195,7 @@ def _outputs(table: pd.DataFrame, encoding: Encoding) -> dict[str, Any]:
             columns = [f"output_{name}[{unit}]" for unit in range(count)]
         if not columns or not set(columns) <= set(table):
             raise ValueError(
-                f"The predictions have no output {name!r}, which the run's model has. "
+                f"The predictions have no output {name!r}, unlike the run's model. "
                 f"{EVALUATE_AGAIN}"
             )
         values = table[columns].to_numpy("float32")
@@ -228,16 +220,9 @@ def confident_mistakes(
         surest = np.argsort(-task.confidence[wrong], kind="stable")
         for face in wrong[surest][:count]:
             truth, predicted = int(task.truth[face]), int(task.predicted[face])
-            rows.append(
-                (
-                    keys[face],
-                    task.name,
-                    task.classes[truth],
-                    task.classes[predicted],
-                    float(task.probabilities[face, predicted]),
-                    float(task.probabilities[face, truth]),
-                )
-            )
+            names = task.classes[truth], task.classes[predicted]
+            probabilities = task.probabilities[face, [predicted, truth]].tolist()
+            rows.append((keys[face], task.name, *names, *probabilities))
     return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 

@@ -26,8 +26,8 @@ from keras_agegender.evaluation.evaluate import file_suffix, open_split
 from keras_agegender.evaluation.groups import group_title, scored_tasks, shown_tasks
 from keras_agegender.evaluation.occlusion import draw_occlusion, occlusion_map
 from keras_agegender.files import atomic_write, read_json, write_text
-from keras_agegender.labels import GENDERS, MISSING
-from keras_agegender.metrics.table import METRICS, metrics_for
+from keras_agegender.labels import GENDERS
+from keras_agegender.metrics.table import METRICS, confusion_matrix, metrics_for
 from keras_agegender.run_directory import RunDirectory
 
 TEMPLATE = "report.html.jinja"
@@ -44,23 +44,22 @@ def write_report(
     pictures: bool = True,
     explain: int = 0,
 ) -> Path:
-    """Writes a page about a run from what `evaluate` wrote: scores, groups, mistakes.
+    """Writes an HTML page about an evaluated run: scores, groups and mistakes.
 
-    It opens with the groups of people that fare worst. The page needs no network and no
-    other file. Its figures are also written as PNG and its tables as CSV files, in
-    `report/` in the run directory, whose name ends in dataset and split as that of
-    metrics.json does.
+    It starts with the groups that score worst, and needs no network and no other file.
+    Its plots are also written as PNG and its tables as CSV files, to `report/` in the
+    run directory; its name ends in dataset and split like that of metrics.json.
 
     Args:
         run: A run or its directory, scored by `evaluate`.
-        data: Dataset that it was scored on, or its directory; `None` takes the one
-            trained on. Only images of faces are read from it.
-        split: Split that it was scored on. Defaults to `"test"`.
-        checkpoint: Which checkpoint was scored. Defaults to `"best"`.
+        data: The evaluated dataset or its directory; `None` takes the training dataset.
+            Only images of faces are read from it.
+        split: The evaluated split. Defaults to `"test"`.
+        checkpoint: The evaluated checkpoint. Defaults to `"best"`.
         out: HTML file to write; its folder is created. `None` (default) is
-            `report.html` beside figures and tables.
-        pictures: Whether images of faces that are predicted wrong are shown, with their
-            keys. Defaults to `True`; `False` is for data that must not be passed on.
+            `report.html` next to plots and tables.
+        pictures: Whether to show images and keys of misclassified faces. Defaults to
+            `True`; pass `False` for data that must not be shared.
         explain: Number of faces to draw occlusion maps for; each takes some seconds.
             Defaults to 0.
 
@@ -68,8 +67,8 @@ def write_report(
         The HTML file.
 
     Raises:
-        ValueError: If the run was not evaluated on that split, its predictions lack a
-            column, or maps are requested without images.
+        ValueError: If the run was not evaluated on that split, its predictions have a
+            missing column, or maps are requested without images.
 
     Example:
     >>> write_report("runs/1", pictures=False)  # doctest: +SKIP
@@ -77,15 +76,15 @@ def write_report(
     """
     if explain < 0 or (explain and not pictures):
         raise ValueError(
-            "Invalid `explain`. Expected a number of faces, 0 or more, and pictures of "
-            f"faces to be allowed. Received: explain={explain}, pictures={pictures}."
+            "Invalid `explain`. Expected a non-negative number of faces, and 0 without "
+            f"pictures. Received: explain={explain}, pictures={pictures}."
         )
     if not isinstance(run, RunDirectory):
         run = RunDirectory.open(run)
     if not any(run.path.glob("predictions*.csv")):
         raise ValueError(
-            f"The run in {run.path} has no predictions: it was not evaluated yet. "
-            f"`agegender evaluate {run.path}` writes them."
+            f"The run in {run.path} has no predictions. Run `agegender evaluate "
+            f"{run.path}` first."
         )
     found = _read(run, data, split, checkpoint, pictures)
     file = found.folder / REPORT_FILE if out is None else Path(out)
@@ -124,7 +123,7 @@ def check_evaluated(
         if not file.is_file():
             raise ValueError(
                 f"The run in {run.path} has no {file.name}: it was not evaluated on "
-                f"{split!r} yet. `agegender evaluate {run.path}` writes it."
+                f"{split!r}. Run `agegender evaluate {run.path}` first."
             )
     return metrics, predictions
 
@@ -145,22 +144,14 @@ def _read(
     metrics, predictions = check_evaluated(run, suffix, split)
     table = face_predictions.read_predictions(predictions)
     if not with_images:
-        prepared, reason = None, "Images and keys of faces were left out on request."
+        prepared, reason = None, "Images and keys of faces were omitted on request."
     elif prepared is None:
         try:
             prepared, _, _ = open_split(run, None, split)
         except ValueError as error:
-            reason = f"There are no images of faces: {error}"
-    return _Evaluated(
-        run,
-        read_json(metrics),
-        table,
-        split,
-        checkpoint,
-        run.path / f"report{suffix}",
-        prepared,
-        reason,
-    )
+            reason = f"No images of faces are available: {error}"
+    folder, scores = run.path / f"report{suffix}", read_json(metrics)
+    return _Evaluated(run, scores, table, split, checkpoint, folder, prepared, reason)
 
 
 def _context(found: _Evaluated, explain: int) -> dict[str, Any]:
@@ -209,18 +200,15 @@ def _groups(found: _Evaluated) -> list[dict[str, Any]]:
         if table.empty:
             continue
         found.tables[f"groups_{file_name(columns)}"] = table
-        blocks.append(
-            {
-                "title": columns.replace(",", " × ").replace("_", " "),
-                "tasks": scored_tasks(scored),
-                "rows": _records(table),
-                "gaps": [*gap_sentences(scored)],
-                "num_unlabelled": scored["num_unlabelled"],
-                "few_faces": scored["few_faces"],
-                "few_subjects": scored["few_subjects"],
-                "images": draw_groups(columns, scored, found.metrics, found.folder),
-            }
-        )
+        block = {
+            "title": columns.replace(",", " × ").replace("_", " "),
+            "tasks": scored_tasks(scored),
+            "rows": _records(table),
+            "gaps": [*gap_sentences(scored)],
+            "images": draw_groups(columns, scored, found.metrics, found.folder),
+        }
+        counts = ("num_unlabelled", "few_faces", "few_subjects")
+        blocks.append(block | {name: scored[name] for name in counts})
     return blocks
 
 
@@ -229,10 +217,8 @@ def _calibration(found: _Evaluated) -> dict[str, Any]:
     if not calibration:
         return {"calibration": None, "coverage": {}}
     table = found.tables["coverage"] = coverage_table(calibration)
-    blocks = {
-        str(name): _records(part)
-        for name, part in table.groupby("question", sort=False)
-    }
+    tasks = table.groupby("question", sort=False)
+    blocks = {str(name): _records(part) for name, part in tasks}
     return {"calibration": calibration, "coverage": blocks}
 
 
@@ -267,11 +253,9 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 def _render(context: Mapping[str, Any]) -> str:
     import jinja2
 
+    strict = jinja2.StrictUndefined
     environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        autoescape=True, undefined=strict, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["figure"] = lambda value, digits=3: (
         "–" if value is None else f"{value:.{digits}f}"
@@ -399,25 +383,22 @@ def draw_curves(run: RunDirectory, folder: Path) -> list[EmbeddedImage]:
 def draw_groups(
     columns: str, found: Mapping[str, Any], metrics: Mapping[str, Any], folder: Path
 ) -> list[EmbeddedImage]:
-    """Draws the bars of one grouping, an image for each task; few further tasks."""
+    """Draws the bars of one grouping, an image for each task."""
     images = []
     further = metrics.get("extra") or {}
     for task in shown_tasks(scored_tasks(found)):
         scores = metrics.get("age" if task == "age_group" else task) or {}
         scores = scores or further.get(task) or {}
+        file = folder / f"groups_{file_name(columns)}_{task}.png"
+        overall = scores.get("accuracy")
         path = plots.plot_groups(
-            found,
-            folder / f"groups_{file_name(columns)}_{task}.png",
-            columns=columns,
-            task=task,
-            overall=scores.get("accuracy"),
+            found, file, columns=columns, task=task, overall=overall
         )
-        ranked = sorted(
-            (g for g in found["groups"] if g[f"{task}_accuracy"] is not None),
-            key=lambda group: group[f"{task}_accuracy"],
-        )
+        value = f"{task}_accuracy"
+        scored = [g for g in found["groups"] if g[value] is not None]
+        ranked = sorted(scored, key=lambda group: group[value])
         ends = [
-            f"{group_title(group, columns.split(','))} {group[f'{task}_accuracy']:.3f}"
+            f"{group_title(group, columns.split(','))} {group[value]:.3f}"
             for group in (ranked[0], ranked[-1])
         ]
         alt = (
@@ -468,10 +449,9 @@ def _calibration_error(name: str, metrics: Mapping[str, Any]) -> float | None:
 
 
 def file_name(text: str) -> str:
-    """Returns the name of one or more columns as part of a file's name.
+    """Returns column names as a part of a file name; different columns differ.
 
-    No two share one: commas become `+`; characters other than letters, digits, `_`, `-`
-    and `.` become their number between `%`.
+    Commas become `+`; other special characters become their number between `%`.
     """
     escaped = (c if c.isalnum() or c in "_-.," else f"%{ord(c):x}%" for c in text)
     return "".join(escaped).replace(",", "+")
@@ -587,78 +567,54 @@ def score_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
         scores = metrics.get(section) or {}
         majority = scores.get("majority") or {}
         for row in (METRICS[name] for name in metrics_for(*needs)):
-            if not row.title or scores.get(row.name) is None:
+            if not row.title or not scores:
                 continue
             faces = "num_faces_with_years" if row.needs == "years" else "num_faces"
             rows.append(
                 _score_row(
-                    task,
-                    row.title.format(positive=scores.get("positive")),
-                    scores[row.name],
+                    (task, row.title.format(positive=scores.get("positive"))),
+                    scores.get(row.name),
+                    scores.get(faces),
+                    row.lower_is_better,
                     majority.get(row.name),
                     majority.get("answer", ""),
-                    row.lower_is_better,
-                    scores[faces],
                     (scores.get("intervals") or {}).get(row.name),
                 )
             )
     for name, scores in (metrics.get("extra") or {}).items():
-        for figure, title, lower in (
-            ("accuracy", "accuracy", False),
-            ("mean_absolute_error", "mean error", True),
-        ):
-            if scores.get(figure) is None:
-                continue
-            majority = scores.get("majority_accuracy") if not lower else None
-            rows.append(
-                _score_row(
-                    name,
-                    title,
-                    scores[figure],
-                    majority,
-                    "",
-                    lower,
-                    scores["num_faces"],
-                )
-            )
+        values = (name, "accuracy"), scores.get("accuracy"), scores["num_faces"]
+        rows.append(_score_row(*values, majority=scores.get("majority_accuracy")))
+        error = scores.get("mean_absolute_error")
+        rows.append(_score_row((name, "mean error"), error, scores["num_faces"], True))
     columns = [
         "question", "figure", "value", "low", "high", "majority", "majority_answer",
         "beaten", "num_faces",
     ]  # fmt: skip
-    return pd.DataFrame(rows, columns=columns)
+    known = [row for row in rows if row[2] is not None]
+    return pd.DataFrame(known, columns=columns)
 
 
 def _score_row(
-    question: str,
-    title: str,
-    value: float,
-    majority: float | None,
-    answer: str,
-    lower: bool,
-    faces: int,
+    titles: tuple[str, str],
+    value: float | None,
+    faces: int | None,
+    lower: bool = False,
+    majority: float | None = None,
+    answer: str = "",
     interval: Sequence[float] | None = None,
 ) -> tuple[Any, ...]:
     beaten = None
-    if majority is not None:
+    if majority is not None and value is not None:
         beaten = value < majority if lower else value > majority
-    ends = (None, None) if interval is None else tuple(interval)
-    return question, title, value, *ends, majority, answer, beaten, faces
+    return *titles, value, *(interval or (None, None)), majority, answer, beaten, faces
 
 
 def group_table(columns: str, found: Mapping[str, Any]) -> pd.DataFrame:
-    """Returns the groups of one grouping (`"age_group,gender"`), the worst first.
-
-    Columns: `group`, `num_faces`, `num_subjects`, `few`, and for each task
-    `<task>_accuracy`, `<task>_low` and `<task>_high`.
-    """
+    """Returns the groups of one grouping (`"age_group,gender"`), the worst first."""
     rows = []
     for group in found["groups"]:
-        row = {
-            "group": group_title(group, columns.split(",")),
-            "num_faces": group["num_faces"],
-            "num_subjects": group["num_subjects"],
-            "few": group["few"],
-        }
+        row = {"group": group_title(group, columns.split(","))}
+        row |= {name: group[name] for name in ("num_faces", "num_subjects", "few")}
         for task in scored_tasks(found):
             low, high = group[f"{task}_interval"] or (None, None)
             row[f"{task}_accuracy"] = group[f"{task}_accuracy"]
@@ -668,7 +624,7 @@ def group_table(columns: str, found: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def gap_sentences(found: Mapping[str, Any]) -> Iterator[str]:
-    """Yields how far the worst group is behind the best, one sentence per task."""
+    """Yields the gap between the worst and the best group, one sentence per task."""
     for task in shown_tasks(scored_tasks(found)):
         if task not in found["gaps"]:
             continue
@@ -686,7 +642,7 @@ def confusion_tables(
 ) -> dict[str, pd.DataFrame]:
     """Returns faces by true (row) and predicted (column) class, for each task.
 
-    Gender and age group are those of metrics.json; further heads of up to 20 classes
+    Gender and age group are those of metrics.json; extra heads with up to 20 classes
     are counted from their predictions.
     """
     tables = {}
@@ -698,33 +654,28 @@ def confusion_tables(
                 names = [group["name"] for group in scores["groups"]]
             tables[name] = pd.DataFrame(scores["confusion"], names, names)
     for task in tasks:
-        if task.name in tables or len(task.classes) > MOST_CLASSES:
-            continue
-        counts = np.zeros((len(task.classes),) * 2, "int64")
-        known = task.truth != MISSING
-        np.add.at(counts, (task.truth[known], task.predicted[known]), 1)
-        tables[task.name] = pd.DataFrame(counts, task.classes, task.classes)
+        if task.name not in tables and len(task.classes) <= MOST_CLASSES:
+            counts = confusion_matrix(task.truth, task.predicted, len(task.classes))
+            tables[task.name] = pd.DataFrame(counts, task.classes, task.classes)
     return tables
 
 
 def confusion_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Returns a confusion matrix with shares of the true class and their colors."""
     rows = []
-    counts = table.to_numpy()
-    for place, name in enumerate(table.index):
-        total = int(counts[place].sum())
-        cells = []
-        for column, count in enumerate(counts[place]):
-            share = float(count / total) if total else 0.0
-            cells.append(
-                {
-                    "count": int(count),
-                    "share": share,
-                    "color": shade(share),
-                    "ink": "#ffffff" if share > _WHITE_TEXT else "#222222",
-                    "right": column == place,
-                }
-            )
+    for place, (name, counts) in enumerate(table.iterrows()):
+        total = int(counts.sum())
+        shares = [float(count / total) if total else 0.0 for count in counts]
+        cells = [
+            {
+                "count": int(count),
+                "share": share,
+                "color": shade(share),
+                "ink": "#ffffff" if share > _WHITE_TEXT else "#222222",
+                "right": column == place,
+            }
+            for column, (count, share) in enumerate(zip(counts, shares, strict=True))
+        ]
         rows.append({"name": name, "total": total, "cells": cells})
     return rows
 
@@ -736,25 +687,12 @@ def shade(share: float) -> str:
 
 
 def coverage_table(calibration: Mapping[str, Any]) -> pd.DataFrame:
-    """Returns the coverage of prediction sets, overall and by group.
-
-    Columns: `question` (the task), `of` (`"all"`, `"age_group"`, `"gender"`), `group`,
-    `num_faces`, `coverage` and `mean_size`. Groups without faces are skipped.
-    """
-    rows = []
-    for task, found in calibration["sets"].items():
-        everyone = {**found, "of": "all", "name": "all faces"}
-        for group in (everyone, *found["groups"]):
-            if group["num_faces"]:
-                rows.append(
-                    {
-                        "question": task.replace("_", " "),
-                        "of": group["of"],
-                        "group": group["name"],
-                        "num_faces": group["num_faces"],
-                        "coverage": group["coverage"],
-                        "mean_size": group["mean_size"],
-                    }
-                )
+    """Returns the coverage of prediction sets, overall and by group with faces."""
+    rows = [
+        {"question": task.replace("_", " "), "group": group["name"], **group}
+        for task, found in calibration["sets"].items()
+        for group in ({**found, "of": "all", "name": "all faces"}, *found["groups"])
+        if group["num_faces"]
+    ]
     columns = ["question", "of", "group", "num_faces", "coverage", "mean_size"]
     return pd.DataFrame(rows, columns=columns)

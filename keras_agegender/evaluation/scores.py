@@ -199,9 +199,6 @@ def evaluate_predictions(
             `""` are one person each. `None` (default) computes no intervals. Shape
             (num_faces,).
 
-    Returns:
-        The scores.
-
     Raises:
         ValueError: If shapes do not match or an id is out of range.
 
@@ -376,20 +373,18 @@ def _score_cells(
             None if predicted is None else mean(np.asarray(predicted)[faces] == label)
         )
 
-    cells = []
-    for group, group_name in enumerate(age_groups.names):
-        for gender, gender_name in enumerate(GENDERS):
-            faces = (ages == group) & (genders == gender)
-            cells.append(
-                {
-                    "age_group": group_name,
-                    "gender": gender_name,
-                    "num_faces": int(faces.sum()),
-                    "age_accuracy": accuracy(decoded.age_group, faces, group),
-                    "gender_accuracy": accuracy(decoded.gender, faces, gender),
-                }
-            )
-    return cells
+    return [
+        {
+            "age_group": group_name,
+            "gender": gender_name,
+            "num_faces": int(faces.sum()),
+            "age_accuracy": accuracy(decoded.age_group, faces, group),
+            "gender_accuracy": accuracy(decoded.gender, faces, gender),
+        }
+        for group, group_name in enumerate(age_groups.names)
+        for gender, gender_name in enumerate(GENDERS)
+        for faces in [(ages == group) & (genders == gender)]
+    ]
 
 
 def _score_extra(
@@ -399,8 +394,8 @@ def _score_extra(
     predicted = np.asarray(y_pred, "float64").reshape(-1)
     if len(truth) != num_faces or len(predicted) != num_faces:
         raise ValueError(
-            f"Invalid `extra` head {name!r}. Expected {num_faces} labels and "
-            f"predictions. Received: {len(truth)} labels, {len(predicted)} predictions."
+            f"Invalid extra head {name!r}. Expected {num_faces} labels and "
+            f"predictions. Received: {len(truth)} and {len(predicted)}."
         )
     spec = HEAD_TYPES[head_type]
     known = ~np.isnan(truth)
@@ -446,8 +441,8 @@ def _per_face(values: Any, expected: np.ndarray, name: str) -> Any:
 def _check_shape(values: np.ndarray, expected: np.ndarray, name: str) -> None:
     if values.shape != expected.shape:
         raise ValueError(
-            f"Invalid `{name}`. Expected shape {expected.shape}, one entry for each "
-            f"face. Received: shape {values.shape}."
+            f"Invalid `{name}`. Expected shape {expected.shape}, one entry per face. "
+            f"Received: shape {values.shape}."
         )
 
 
@@ -457,21 +452,21 @@ def _mean_known(values: Iterable[float | None]) -> float | None:
 
 
 def prediction_estimates(table: pd.DataFrame) -> dict[str, Estimate]:
-    """Returns metrics of a run's predictions with intervals over people."""
+    """Returns the metrics of a run's predictions, with intervals over people."""
     found: dict[str, Estimate] = {}
     for target, short in (("gender", "gender"), ("age_group", "age")):
         if f"predicted_{target}" not in table:
             continue
         labeled = table[known_values(table[target])]
         columns = labeled[target].to_numpy(), labeled[f"predicted_{target}"].to_numpy()
-        agree = None
+        agree = None  # then `all_heads_accuracy` is skipped
         if target == "age_group" and "heads_agree" in table:
             agree = labeled["heads_agree"].to_numpy(bool)
         clusters = subjects_of(labeled)
         given = Predictions(*columns, agree=agree, median=columns[1])
-        # Without `agree`, `all_heads_accuracy` is skipped.
-        names = ["accuracy", "all_heads_accuracy"]
-        estimates = metric_intervals(given, names, clusters)
+        estimates = metric_intervals(
+            given, ["accuracy", "all_heads_accuracy"], clusters
+        )
         id_columns = ["age_group_id", "predicted_age_group_id"]
         if target == "age_group" and set(id_columns) <= set(table):
             ids = labeled[id_columns].to_numpy("int64").T
@@ -487,14 +482,10 @@ ALMOST_ALWAYS = 0.95
 
 
 def constant_prediction(confusion: Any, names: Sequence[str]) -> str | None:
-    """Returns the class that a model (almost) always predicts; `None` if there is none.
+    """Returns the class that a model (almost) always predicts, or `None`.
 
     It is predicted for at least 95 % of all faces and 95 % of the faces of the other
     classes: if nearly all faces belong to one class, a good model predicts it often.
-
-    Example:
-    >>> constant_prediction([[2, 48], [0, 50]], ["female", "male"])
-    'male'
     """
     counts = np.asarray(confusion, "float64")
     if not counts.sum():
@@ -548,14 +539,7 @@ ALL_HEADS_NOTE = (
 
 
 def format_metrics(metrics: Evaluation | Mapping[str, Any]) -> str:
-    """Formats scores as text.
-
-    Args:
-        metrics: An `Evaluation`, or the content of `metrics.json`.
-
-    Returns:
-        Lines of at most 88 characters.
-    """
+    """Formats an `Evaluation`, or the content of metrics.json, as text."""
     if isinstance(metrics, Evaluation):
         metrics = metrics.to_dict()
     blocks = [[_title(metrics), *_model_lines(metrics), *_warning_lines(metrics)]]
@@ -584,15 +568,14 @@ def _model_lines(metrics: Mapping[str, Any]) -> list[str]:
     model = metrics.get("model")
     if not model:
         return []
-    parts = [f"seed {model['seed']}", f"trained on {model['trained_on']}"]
-    if model["epoch"] is None:
-        parts.append(f"the {model['checkpoint']} model")
-    else:
-        parts.append(
+    checkpoint = f"the {model['checkpoint']} checkpoint"
+    if model["epoch"] is not None:
+        checkpoint = (
             f"epoch {model['epoch']}, the best {model['monitor']} on "
             f"{model['selected_on']} ({model['value']:.3f})"
         )
-    return textwrap.wrap(f"model: {model['recipe']}, {', '.join(parts)}", LINE_WIDTH)
+    text = f"model: {model['recipe']}, seed {model['seed']}, trained on "
+    return textwrap.wrap(f"{text}{model['trained_on']}, {checkpoint}", LINE_WIDTH)
 
 
 def _warning_lines(metrics: Mapping[str, Any]) -> list[str]:
@@ -697,22 +680,17 @@ def _age_group_lines(
     recalls = [g["recall"] for g in groups if g["recall"] is not None]
     # Mark no group if all recalls are equal.
     lowest = min(recalls) if len(set(recalls)) > 1 else None
-    lines = [
-        f"{'age group':<10}{'faces':>7}{'recall':>8}  {'':<{BAR}}"
-        f"{'female':>8}{'male':>7}"
-    ]
+    title = f"{'age group':<10}{'faces':>7}{'recall':>8}  {'':<{BAR}}"
+    lines = [f"{title}{'female':>8}{'male':>7}"]
     for group in groups:
         name, recall = group["name"], group["recall"]
         bar = "" if recall is None else "#" * round(BAR * recall)
-        line = (
-            f"{name:<10}{group['num_faces']:>7}{format_value(recall):>8}  {bar:<{BAR}}"
-        )
-        line += f"{format_value(by_cell.get((name, 'female'))):>8}"
-        line += f"{format_value(by_cell.get((name, 'male'))):>7}"
-        if lowest is not None and recall == lowest:
-            # Not just "lowest", which would refer to the number before it.
-            line += "  lowest recall"
-        lines.append(line)
+        female, male = (format_value(by_cell.get((name, g))) for g in GENDERS)
+        line = f"{name:<10}{group['num_faces']:>7}{format_value(recall):>8}  "
+        line += f"{bar:<{BAR}}{female:>8}{male:>7}"
+        # Not just "lowest", which would refer to the number before it.
+        mark = "  lowest recall" if lowest is not None and recall == lowest else ""
+        lines.append(line + mark)
     return lines
 
 

@@ -58,11 +58,7 @@ class Clusters:
         return float(self.sizes.max() / self.sizes.sum()) if len(self.sizes) else 0.0
 
     def select(self, chosen: np.ndarray) -> Clusters:
-        """Returns the clusters of a subset of the faces.
-
-        Args:
-            chosen: Faces to select, as booleans. Shape (num_faces,).
-        """
+        """Returns the clusters of some faces, a boolean mask of shape (num_faces,)."""
         _, ids = np.unique(self.ids[chosen], return_inverse=True)
         ids = ids.reshape(-1)
         return Clusters(ids, np.bincount(ids))
@@ -72,7 +68,7 @@ class Clusters:
         values = np.asarray(values, "float64")
         if values.shape != self.ids.shape:
             raise ValueError(
-                f"Invalid values. Expected shape {self.ids.shape}, one for each face. "
+                f"Invalid values. Expected shape {self.ids.shape}, one per face. "
                 f"Received: shape {values.shape}."
             )
         return np.bincount(self.ids, weights=values, minlength=self.num_clusters)
@@ -114,11 +110,9 @@ class Estimate:
         high: float | None = None,
     ) -> Estimate:
         """Returns the estimate of a value, with an interval if both ends are given."""
-        value, low, high = (
-            None if number is None else float(number) for number in (value, low, high)
-        )
+        numbers = (None if x is None else float(x) for x in (value, low, high))
         counts = len(clusters.ids), clusters.num_clusters, clusters.largest_share
-        return cls(value, low, high, *counts)
+        return cls(*numbers, *counts)
 
 
 def mean_interval(
@@ -300,15 +294,8 @@ def bootstrap_interval(
     >>> found.value, 0.65 < found.low < 0.68, 0.82 < found.high < 0.85
     (0.75, True, True)
     """
-    found = bootstrap_intervals(
-        values,
-        {"": statistic},
-        clusters,
-        limits={"": limits},
-        confidence=confidence,
-        seed=seed,
-    )
-    return found[""]
+    options: Any = {"limits": {"": limits}, "confidence": confidence, "seed": seed}
+    return bootstrap_intervals(values, {"": statistic}, clusters, **options)[""]
 
 
 def bootstrap_intervals(
@@ -325,8 +312,8 @@ def bootstrap_intervals(
     number, total = clusters.num_clusters, len(clusters.ids)
     if values.ndim != 2 or len(values) != total:
         raise ValueError(
-            f"Invalid `values`. Expected shape ({total}, num_sums), a row for each "
-            f"face. Received: shape {values.shape}."
+            f"Invalid `values`. Expected shape ({total}, num_sums), one row per face. "
+            f"Received: shape {values.shape}."
         )
     sums = np.stack([clusters.sums(column) for column in values.T], axis=1)
     whole = sums.sum(axis=0)
@@ -340,12 +327,9 @@ def bootstrap_intervals(
         return found
     generator = np.random.default_rng(seed)
     even, block = np.full(number, 1 / number), max(BOOTSTRAP_BLOCK // number, 1)
-    drawn = np.concatenate(
-        [
-            generator.multinomial(number, even, min(block, RESAMPLES - start)) @ sums
-            for start in range(0, RESAMPLES, block)
-        ]
-    )
+    sizes = [min(block, RESAMPLES - start) for start in range(0, RESAMPLES, block)]
+    parts = [generator.multinomial(number, even, size) @ sums for size in sizes]
+    drawn = np.concatenate(parts)
     tail = 50 * (1 - confidence)
     for name in defined:
         of, value = statistics[name], wholes[name]
@@ -399,7 +383,7 @@ def paired_test(differences: Any, clusters: Clusters) -> float:
         The p-value, in (0, 1].
 
     Raises:
-        ValueError: If a cluster's sum of differences is not a whole number.
+        ValueError: If a cluster's sum of differences is not an integer.
 
     Example:
     >>> p_value = paired_test([1, 1, 1, 1, -1], Clusters.of([""] * 5))
@@ -411,7 +395,7 @@ def paired_test(differences: Any, clusters: Clusters) -> float:
     sums = clusters.sums(differences)
     if (sums != np.round(sums)).any():
         raise ValueError(
-            "Invalid `differences`. Expected whole numbers, such as 1, 0 and -1. "
+            "Invalid `differences`. Expected integers, such as 1, 0 and -1. "
             f"Received: a cluster's sum of {sums[sums != np.round(sums)][0]}."
         )
     sizes, counts = np.unique(np.abs(sums[sums != 0]).astype(int), return_counts=True)
@@ -468,7 +452,7 @@ class VarianceComponents:
         seed: Variance over seeds; `None` if each fold has a single seed.
         rest: Variance of the interaction of fold and seed; `None` unless each fold has
             each seed.
-        note: Method and limits of the estimates, in words.
+        note: Method and limits of the estimates, as text.
     """
 
     num_folds: int
@@ -479,15 +463,8 @@ class VarianceComponents:
     note: str
 
     def __str__(self) -> str:
-        parts = [
-            f"{name} {np.sqrt(value):.4f}"
-            for name, value in (
-                ("folds", self.fold),
-                ("seeds", self.seed),
-                ("fold x seed", self.rest),
-            )
-            if value is not None
-        ]
+        named = {"folds": self.fold, "seeds": self.seed, "fold x seed": self.rest}
+        parts = [f"{k} {np.sqrt(v):.4f}" for k, v in named.items() if v is not None]
         known = f"standard deviation over {', '.join(parts)}; " if parts else ""
         return known + self.note
 
@@ -509,19 +486,18 @@ def variance_components(
     cells = list(zip(folds, seeds, strict=False))
     if not len(values) or not len(values) == len(folds) == len(seeds):
         raise ValueError(
-            "Invalid `values`, `folds` or `seeds`. Expected one or more values, a fold "
-            f"and a seed for each. Received: {len(values)} values, {len(folds)} folds, "
-            f"{len(seeds)} seeds."
-        )
-    if len(set(cells)) < len(cells):
-        fold, seed = next(cell for cell in cells if cells.count(cell) > 1)
-        raise ValueError(
-            "Invalid `folds` and `seeds`. Expected one value for each fold and seed. "
-            f"Received: fold {fold!r} with seed {seed!r} twice."
+            "Invalid `values`, `folds` or `seeds`. Expected at least one value, and a "
+            f"fold and a seed for each. Received: {len(values)} values, {len(folds)} "
+            f"folds, {len(seeds)} seeds."
         )
     of_fold: dict[Any, dict[Any, float]] = {}
     for (fold, seed), value in zip(cells, values, strict=True):
-        of_fold.setdefault(fold, {})[seed] = float(value)
+        if seed in of_fold.setdefault(fold, {}):
+            raise ValueError(
+                "Invalid `folds` and `seeds`. Expected one value for each fold and "
+                f"seed. Received: fold {fold!r} with seed {seed!r} twice."
+            )
+        of_fold[fold][seed] = float(value)
     names = list(dict.fromkeys(seeds))
     counts = len(of_fold), len(names)
     if len(values) == 1:
@@ -665,7 +641,7 @@ def interval_over_runs(
     names = list(range(len(values)) if folds is None else folds)
     if not len(values) or len(names) != len(values):
         raise ValueError(
-            "Invalid `values` or `folds`. Expected one or more values and a fold for "
+            "Invalid `values` or `folds`. Expected at least one value, and a fold for "
             f"each. Received: {len(values)} values, {len(names)} folds."
         )
     of_folds = [
@@ -735,13 +711,11 @@ def _bootstrap_statistics(
             continue
         if row.parts is None or row.of_parts is None:
             continue
-        # All samples are equal: the interval if all shares of correct predictions are
-        # at their lower, or upper, ends. With fewer than two clusters a share can be
-        # anything.
+        # All samples are equal: combine the lower, and the upper, ends of all shares.
+        # With fewer than two clusters, a share can have any value.
         ends = [
-            proportion_interval(correct[faces], clusters.select(faces)).interval
-            or (0, 1)
-            for faces in row.parts(predictions)
+            proportion_interval(correct[part], clusters.select(part)).interval or (0, 1)
+            for part in row.parts(predictions)
         ]
         low, high = row.of_parts(np.array(ends, "float64"))
         found[row.name] = replace(estimate, low=float(low), high=float(high))

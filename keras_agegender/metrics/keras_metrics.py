@@ -28,8 +28,8 @@ def find_head(encoding: Encoding, column: str) -> Head:
             heads["age_years"] = encoding.age_head
     if column not in heads:
         raise ValueError(
-            f"Invalid `column`. Expected one of {sorted(heads)}, for which encoding "
-            f"{encoding.name!r} has heads. Received: column={column!r}."
+            f"Invalid `column`. Expected one of {sorted(heads)}, which encoding "
+            f"{encoding.name!r} predicts. Received: column={column!r}."
         )
     return heads[column]
 
@@ -77,30 +77,14 @@ def read_predictions(
     median = agree = None
     if isinstance(head.spec, Ranks):
         median, agree = head.spec.count_ranks(head, outputs)
+    number, ranks = int(probabilities.shape[-1]), {"agree": agree, "median": median}
     return table.Predictions(
-        truth,
-        predicted,
-        int(probabilities.shape[-1]),
-        probabilities,
-        agree=agree,
-        median=median,
-        weights=weights,
+        truth, predicted, number, probabilities, **ranks, weights=weights
     )
 
 
 class PredictionMetric(keras.metrics.Metric):
-    """Base class of Keras metrics of decoded predictions: a row of `METRICS`.
-
-    Args:
-        encoding: The model's encoding.
-        column: The target: `"age_group"`, `"gender"`, or the column of an extra head.
-            Defaults to the class's own.
-        name: Name in the logs. Defaults to the class's own.
-        dtype: Defaults to Keras' float type.
-
-    Raises:
-        ValueError: If no head predicts the column.
-    """
+    """Base class of Keras metrics of decoded predictions: a row of `METRICS`."""
 
     metric = ""  # row of the table
     logged = ""  # name in the logs, if it differs
@@ -146,11 +130,8 @@ class PredictionMetric(keras.metrics.Metric):
         if isinstance(sample_weight, Mapping):
             sample_weight = sample_weight[self.head.output_names[0]]
         targets, outputs = self._by_output(y_true), self._by_output(y_pred)
-        self._add(
-            read_predictions(
-                self.encoding, self.column, targets, outputs, sample_weight
-            )
-        )
+        given = self.encoding, self.column, targets, outputs, sample_weight
+        self._add(read_predictions(*given))
 
     def _by_output(self, values: Any) -> Mapping[str, Any]:
         names = self.head.output_names
@@ -158,9 +139,9 @@ class PredictionMetric(keras.metrics.Metric):
             if len(names) > 1:
                 raise ValueError(
                     f"Invalid `y_true` or `y_pred` of metric {self.name!r}. The head "
-                    f"of {self.column!r} has several outputs: expected a dict with the "
-                    f"keys {list(names)}. Received: {type(values).__name__}. `compile` "
-                    "passes a metric one output; `DecodedMetrics` passes all."
+                    f"of {self.column!r} has several outputs. Expected a dict with the "
+                    f"keys {list(names)}. Received: {type(values).__name__}. Metrics "
+                    "passed to `compile` receive one output; use `DecodedMetrics`."
                 )
             return {names[0]: values}
         if missing := [name for name in names if name not in values]:
@@ -354,15 +335,7 @@ class ExpectedCalibrationError(PredictionMetric):
 
 @_register
 class TableMetric(PredictionMetric):
-    """The Keras metric of a row of the table that has no class of its own.
-
-    Args:
-        metric: Name of the row.
-        encoding: The model's encoding.
-        column: The target. Defaults to `"age_group"`.
-        name: Name in the logs. Defaults to that of the row.
-        dtype: Defaults to Keras' float type.
-    """
+    """The Keras metric of a row of the table without a class of its own."""
 
     def __init__(
         self,
@@ -445,11 +418,8 @@ class PositiveClassMetric(PredictionMetric):
             predicted = predictions.probabilities[:, self.positive][:, None]
         else:
             predicted = ops.equal(predictions.predicted, self.positive)[:, None]
-        self.inner.update_state(
-            ops.cast(truth, "float32"),
-            ops.cast(predicted, "float32"),
-            predictions.weights,
-        )
+        arguments = ops.cast(truth, "float32"), ops.cast(predicted, "float32")
+        self.inner.update_state(*arguments, predictions.weights)
 
     def result(self) -> Any:
         """Returns the metric."""

@@ -32,19 +32,18 @@ class AccuracyDifference:
 
     Attributes:
         task: `"gender"` or `"age_group"`.
-        num_faces: Different faces with that label, of all folds.
-        first: Accuracy of the first; of a set, each face's mean over seeds, then the
-            mean over faces.
+        num_faces: Number of different labeled faces, of all folds.
+        first: Accuracy of the first; for a set, the mean over faces of each face's mean
+            over seeds.
         second: Accuracy of the second.
-        only_first: Faces that the first predicts correctly more often.
-        only_second: Faces that the second predicts correctly more often.
-        interval: 95 % interval of second minus first on other people, for these trained
-            models, clustered; `None` for fewer than two clusters.
-        p_value: Of the sign-flip test over clusters, McNemar's exact test where each
-            face is its own: how likely this difference, or a larger one, is if neither
-            is better.
-        num_clusters: People (or albums) that the faces are of.
-        largest_share: Share of the faces that the largest cluster has.
+        only_first: Number of faces that the first predicts correctly more often.
+        only_second: Number of faces that the second predicts correctly more often.
+        interval: 95 % interval of second minus first for these trained models on other
+            people; `None` for fewer than two clusters.
+        p_value: P-value of the sign-flip test over clusters, which is McNemar's exact
+            test if each face is a cluster of its own.
+        num_clusters: Number of people (or albums).
+        largest_share: Share of the faces in the largest cluster.
         over_runs: Mean of the folds' differences, with the interval over training runs.
         components: Variances of the runs' differences over folds and seeds.
         by_run: Test split and seed -> difference of that pair of runs.
@@ -76,16 +75,15 @@ class Comparison:
 
     Attributes:
         paths: The two runs, or folders of runs.
-        num_pairs: Pairs of runs of the same fold and seed.
-        differences: One for each of gender and age group that all runs predict.
-        settings: Recipe setting -> its values in both, where they differ.
+        num_pairs: Number of pairs of runs with the same fold and seed.
+        differences: Gender and age group, if all runs predict them.
+        settings: Recipe setting -> its values in both, if they differ.
         warnings: Reasons why the comparison may be unfair.
-        cluster: What intervals and tests take as independent: `"subject"`, `"album"`
-            or `"face"`.
+        cluster: Unit of independence: `"subject"`, `"album"` or `"face"`.
         cells: The differences on all faces, on every age group of a gender and on the
-            groups asked for, the worst first; of further outputs with classes too.
+            requested groups, the worst first; also of extra heads with classes.
         missing: Tasks that the first predicts and the second does not.
-        untested: Other predictions that are not among `cells`.
+        untested: Other predictions, which are not among `cells`.
     """
 
     paths: tuple[str, str]
@@ -105,7 +103,7 @@ class Comparison:
 
     @property
     def failed(self) -> bool:
-        """Whether a cell got worse, or a task is no longer predicted."""
+        """Whether a cell is significantly worse, or a task is no longer predicted."""
         return bool(self.worse or self.missing)
 
     def gate(self) -> str:
@@ -142,15 +140,9 @@ class Comparison:
         )  # fmt: skip
         rows = [
             (
-                d.task,
-                d.num_faces,
-                d.num_clusters,
-                f"{d.first:.3f}",
-                f"{d.second:.3f}",
-                f"{d.difference:+.3f}",
-                gate.format_interval(d.interval),
-                d.only_first,
-                d.only_second,
+                *(d.task, d.num_faces, d.num_clusters, f"{d.first:.3f}"),
+                *(f"{d.second:.3f}", f"{d.difference:+.3f}"),
+                *(gate.format_interval(d.interval), d.only_first, d.only_second),
                 f"{d.p_value:.3g}",
             )
             for d in self.differences
@@ -175,12 +167,7 @@ def _training_lines(d: AccuracyDifference) -> list[str]:
 
 
 def fold_name(test_split: str) -> str:
-    """Returns a short name of a test split; that of `quick` is a long expression.
-
-    Example:
-    >>> fold_name("fold_0[0:30]+fold_0[60:90]")
-    'fold_0 (a part)'
-    """
+    """Returns a short name of a test split; `quick` has long expressions."""
     names = dict.fromkeys(part.partition("[")[0] for part in test_split.split("+"))
     return "+".join(names) + (" (a part)" if "[" in test_split else "")
 
@@ -195,30 +182,27 @@ def compare(
 ) -> Comparison:
     """Compares two runs, or two recipes over folds and seeds, face by face.
 
-    Folders of runs are compared by pairs of runs of the same fold and seed. The
-    difference takes each face's mean over seeds, then all faces of all folds. Its
-    interval and test describe these trained models on other people of the same kind:
-    errors on two faces of one person agree, so that people are drawn, not faces.
-    `over_runs` is what other training runs would give; `components` says how much of
-    its spread is due to folds and how much to seeds.
+    Folders of runs are compared by pairs of runs with the same fold and seed. The
+    difference is the mean over all faces of each face's mean over seeds. Its interval
+    and test describe these trained models on other people from the same population:
+    they are clustered by person, since errors on faces of one person are correlated.
+    `over_runs` describes other training runs; `components` splits its variance into
+    folds and seeds.
 
     Args:
         first: A run, its directory, or a folder of runs of one recipe.
         second: Another one, scored on the same faces.
-        predictions: File of every run to read. Defaults to that of the test split.
-        cluster: What is independent: `"subject"` (default), `"album"` (who uploaded
-            the photos, in Adience) or `"face"`. A face of unknown subject is a subject
-            of its own.
-        by: Columns of the predictions that give further `cells`: `"race"`, or
+        predictions: Name of the predictions file of each run. Defaults to that of the
+            test split.
+        cluster: Unit of independence: `"subject"` (default), `"album"` (the uploader
+            of the photos, in Adience) or `"face"`. A face without a subject is a
+            subject of its own.
+        by: Columns of the predictions for additional `cells`: `"race"`, or
             `"race,gender"` for both crossed. Defaults to none.
 
-    Returns:
-        Accuracies, paired differences, those of cells, and the settings that differ.
-
     Raises:
-        ValueError: If a run has no predictions, they have no such column, a folder has
-            no runs or those of several recipes, or the two have no fold and seed or no
-            face in common.
+        ValueError: If predictions or a column are missing, a folder has no runs or runs
+            of several recipes, or there are no common folds and seeds, or faces.
 
     Example:
     >>> print(compare("runs/categorical", "runs/ordinal"))  # doctest: +SKIP
@@ -239,8 +223,7 @@ def _measure(
     """Returns a comparison without cells, and its cells before they have levels."""
     if cluster not in CLUSTERS:
         raise ValueError(
-            f"Invalid `cluster`. Expected one of {CLUSTERS}. "
-            f"Received: cluster={cluster!r}."
+            f"Invalid `cluster`. Expected one of {CLUSTERS}. Received: {cluster!r}."
         )
     by = as_groupings(by)
     sets = [pairing.open_run_set(folder, predictions) for folder in (first, second)]
@@ -261,18 +244,13 @@ def _measure(
         warnings.append(f"every face counts as a {cluster} of its own")
     ratio = None
     if len(pairs) > 1:
-        ratio = pairing.test_to_train_ratio(
-            {place: runs[0] for place, runs in pairs.items()}
-        )
+        firsts = {place: runs[0] for place, runs in pairs.items()}
+        ratio = pairing.test_to_train_ratio(firsts)
     recipes = [next(iter(s.runs.values())).recipe().to_dict() for s in sets]
     comparison = Comparison(
         (str(sets[0].path), str(sets[1].path)),
         len(pairs),
-        tuple(
-            _difference(task, faces, ratio)
-            for task in TASKS
-            if f"second_{task}" in faces and faces[f"second_{task}"].notna().any()
-        ),
+        tuple(_difference(t, faces, ratio) for t in TASKS if _is_known(t, faces)),
         pairing.differing_settings(*recipes),
         tuple(warnings),
         cluster,
@@ -303,13 +281,17 @@ def _pair_runs(
         )
     notes = []
     for found in sets:
-        notes += [f"{path} is not finished" for path in found.unfinished]
+        notes += [f"{path} is unfinished" for path in found.unfinished]
         notes += [
-            f"{run.path} has no run of its fold and seed in the other"
+            f"the fold and seed of {run.path} have no other run"
             for place, run in found.runs.items()
             if place not in pairs
         ]
     return pairs, notes
+
+
+def _is_known(task: str, faces: pd.DataFrame) -> bool:
+    return f"second_{task}" in faces and bool(faces[f"second_{task}"].notna().any())
 
 
 def _difference(
@@ -346,18 +328,18 @@ def _difference(
 
 @dataclass(frozen=True)
 class ReproductionComparison:
-    """What `compare_reproduction` found.
+    """The result of `compare_reproduction`.
 
     Attributes:
-        comparisons: Of every two recipes.
-        skipped: Why other pairs of recipes were not compared.
+        comparisons: The comparison of each pair of recipes.
+        skipped: Reasons why other pairs were not compared.
     """
 
     comparisons: tuple[Comparison, ...]
     skipped: tuple[str, ...] = ()
 
     def findings(self) -> list[tuple[Comparison, AccuracyDifference, float]]:
-        """Returns the differences beyond noise, with the level that Holm's leaves."""
+        """Returns the significant differences, with their levels by Holm's method."""
         tests = [(c, d) for c in self.comparisons for d in c.differences]
         levels = intervals.holm_levels([d.p_value for _, d in tests], gate.ALPHA)
         return [
@@ -368,12 +350,12 @@ class ReproductionComparison:
 
     @property
     def worse(self) -> tuple[CellDifference, ...]:
-        """The cells in which a second recipe is worse than a first beyond noise."""
+        """The cells in which a second recipe is significantly worse than a first."""
         return tuple(cell for found in self.comparisons for cell in found.worse)
 
     @property
     def failed(self) -> bool:
-        """Whether a cell got worse; recipes may predict different tasks."""
+        """Whether a cell is worse; recipes may predict different tasks."""
         return bool(self.worse)
 
     def gate(self) -> str:
@@ -397,7 +379,7 @@ class ReproductionComparison:
             f"{d.difference:+.3f}, p = {d.p_value:.3g} <= {level:.3g}"
             for c, d, level in self.findings()
         ]
-        title = f"Differences beyond noise by Holm's correction over {number} tests:"
+        title = f"Significant differences by Holm's correction over {number} tests:"
         blocks.append("\n".join([title, *(lines or ["none"])]))
         return "\n\n".join(blocks)
 
@@ -411,20 +393,17 @@ def compare_reproduction(
 ) -> ReproductionComparison:
     """Compares every two recipes of a reproduction, as `compare` does.
 
-    Recipes are A and B in the order of their folders' names. The levels of cells are
-    corrected (Holm) over the cells of all comparisons.
+    Recipes are A and B in the order of their folders' names. Holm's correction is over
+    the cells of all comparisons.
 
     Args:
-        folder: What `reproduce` made.
-        predictions: File of every run to read. Defaults to that of the test split.
-        cluster: What is independent, as in `compare`.
-        by: Columns that give further cells, as in `compare`.
-
-    Returns:
-        The comparisons, and why other pairs were skipped.
+        folder: A folder written by `reproduce`.
+        predictions: As in `compare`.
+        cluster: As in `compare`.
+        by: As in `compare`.
 
     Raises:
-        ValueError: If the folder has no two recipes that can be compared.
+        ValueError: If the folder does not contain two comparable recipes.
 
     Example:
     >>> print(compare_reproduction("reproduced"))  # doctest: +SKIP
@@ -434,8 +413,8 @@ def compare_reproduction(
     )
     if len(recipes) < 2:
         raise ValueError(
-            f"Invalid folder. Expected one that `agegender reproduce` made, with runs "
-            f"of two recipes or more. Received: {folder} with {len(recipes)}."
+            "Invalid folder. Expected one written by `agegender reproduce`, with at "
+            f"least two recipes. Received: {folder} with {len(recipes)}."
         )
     found, measured, skipped = [], [], []
     for first, second in itertools.combinations(recipes, 2):
@@ -447,7 +426,7 @@ def compare_reproduction(
         found.append(comparison)
         measured.append(cells)
     if not found:
-        raise ValueError(f"No two recipes of {folder} can be compared. {skipped[0]}")
+        raise ValueError(f"No recipes of {folder} can be compared. {skipped[0]}")
     comparisons = (
         replace(comparison, cells=cells)
         for comparison, cells in zip(found, gate.apply_levels(measured), strict=True)

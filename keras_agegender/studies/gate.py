@@ -1,20 +1,8 @@
-"""The gate: whether a second model is worse for some group of people, beyond noise.
+"""The gate: tests whether a second model is significantly worse for a group of people.
 
-A cell is all faces, an age group of a gender, or a group of a column asked for, with
-gender, age group or a further output with classes as its task. It got worse if
-
-- the sign-flip test over clusters finds a difference at its level, and
-- the interval of the paired difference at that level lies wholly below 0.
-
-All faces are tested apart from the cells, so that many cells do not hide an overall
-drop: gender and age group at 0.05 each, further outputs by Holm's correction over them.
-The cells share 0.05 by Holm's correction over all cells and tasks. As only one side of
-these two-sided tests is worse, each fails a model that is equally good with a
-probability of at most 0.025.
-
-The test is exact where cells are small; the interval gives the size. Cells of fewer
-than 30 faces or 10 people are shown and not tested. With several folds and seeds, all
-faces are tested together, each by its mean over seeds: the noise is that of other
+`agegender compare --help` states the rule. All faces are tested separately, so that
+many cells do not hide an overall drop; the test is exact for small cells, and the
+interval gives the size. With several folds and seeds, the noise is that of other
 people, not of other training runs.
 """
 
@@ -42,16 +30,16 @@ class CellDifference:
     """The accuracies of two runs, or two sets of runs, on the faces of one cell.
 
     Attributes:
-        cell: `"all faces"`, age group and gender, or a column asked for and its value:
+        cell: `"all faces"`, age group and gender, or a column and its value:
             `"race: Asian"`.
-        task: `"gender"`, `"age_group"` or a further output with classes.
-        num_faces: Its faces that have the label.
-        num_clusters: People (or albums) in it.
-        first: Accuracy of the first; of a set, each face's mean over seeds.
+        task: `"gender"`, `"age_group"` or an extra head with classes.
+        num_faces: Number of labeled faces.
+        num_clusters: Number of people (or albums).
+        first: Accuracy of the first; for a set, each face's mean over seeds.
         second: Accuracy of the second.
-        p_value: Of the sign-flip test over clusters; `None` where not tested.
-        level: Significance level of the test; `None` likewise.
-        interval: Of second minus first, covering 1 - `level`, or 95 % if not tested;
+        p_value: P-value of the sign-flip test over clusters; `None` if not tested.
+        level: Significance level of the test; `None` if not tested.
+        interval: Interval of second minus first at 1 - `level`, or 95 % if not tested;
             `None` for fewer than two clusters.
     """
 
@@ -73,20 +61,13 @@ class CellDifference:
     @property
     def worse(self) -> bool:
         """Whether the second model is significantly worse in this cell."""
-        return (
-            self.p_value is not None
-            and self.level is not None
-            and self.interval is not None
-            and self.p_value <= self.level
-            and self.interval[1] < 0
-        )
+        if self.p_value is None or self.level is None or self.interval is None:
+            return False
+        return self.p_value <= self.level and self.interval[1] < 0
 
 
 class MeasuredCell(NamedTuple):
-    """A cell before its level is known, which depends on all others.
-
-    `first` and `second` are how often each face is predicted correctly, in [0, 1].
-    """
+    """A cell before multiplicity correction; each face's accuracy in [0, 1]."""
 
     cell: str
     task: str
@@ -100,11 +81,11 @@ class MeasuredCell(NamedTuple):
         """The tests that share one significance level."""
         if self.cell != ALL_FACES:
             return "cells"
-        return self.task if self.task in TASKS else "further outputs"
+        return self.task if self.task in TASKS else "extra heads"
 
 
 def measure_cells(faces: pd.DataFrame, by: Sequence[str] = ()) -> list[MeasuredCell]:
-    """Returns every cell of two models, or two sets of them, with its test."""
+    """Returns all cells of two models, or two sets of models, with their tests."""
     clusters = intervals.Clusters.of(faces["cluster"])
     found = []
     for cell, rows in _cells(faces, by):
@@ -141,42 +122,30 @@ def apply_levels(
     comparisons: Sequence[Sequence[MeasuredCell]],
 ) -> list[tuple[CellDifference, ...]]:
     """Returns the cells of each comparison, the worst first, each with its level."""
-    families: dict[str, list[tuple[int, int, float]]] = {}
+    families: dict[str, dict[tuple[int, int], float]] = {}
     for number, cells in enumerate(comparisons):
         for position, cell in enumerate(cells):
             if cell.p_value is not None:
-                place = (number, position, cell.p_value)
-                families.setdefault(cell.family, []).append(place)
-    levels = {
-        (number, position): level
-        for family in families.values()
-        for (number, position, _), level in zip(
-            family, intervals.holm_levels([p for _, _, p in family], ALPHA), strict=True
-        )
-    }
-    found = []
+                family = families.setdefault(cell.family, {})
+                family[number, position] = cell.p_value
+    levels: dict[tuple[int, int], float] = {}
+    for family in families.values():
+        found = intervals.holm_levels([*family.values()], ALPHA)
+        levels |= zip(family, found, strict=True)
+    corrected = []
     for number, cells in enumerate(comparisons):
         own = [_at_level(c, levels.get((number, k))) for k, c in enumerate(cells)]
-        found.append(tuple(sorted(own, key=lambda c: (not c.worse, c.difference))))
-    return found
+        corrected.append(tuple(sorted(own, key=lambda c: (not c.worse, c.difference))))
+    return corrected
 
 
 def _at_level(cell: MeasuredCell, level: float | None) -> CellDifference:
     confidence = 1 - (ALPHA if level is None else level)
-    found = intervals.difference_interval(
-        cell.first, cell.second, cell.clusters, confidence
-    )
-    return CellDifference(
-        cell.cell,
-        cell.task,
-        found.num_faces,
-        found.num_clusters,
-        float(cell.first.mean()),
-        float(cell.second.mean()),
-        cell.p_value,
-        level,
-        found.interval,
-    )
+    name, task, first, second, clusters, p_value = cell
+    found = intervals.difference_interval(first, second, clusters, confidence)
+    counts = found.num_faces, found.num_clusters
+    means = float(first.mean()), float(second.mean())
+    return CellDifference(name, task, *counts, *means, p_value, level, found.interval)
 
 
 def gate_text(
@@ -201,7 +170,7 @@ def gate_text(
         lines.append(f"gate: failed; {second} does not predict {names}, A does")
     worse = ", ".join(f"{c.cell} ({c.task})" for c in cells if c.worse)
     if worse:
-        lines.append(f"gate: {second} is worse beyond noise in {worse}{few}")
+        lines.append(f"gate: {second} is significantly worse in {worse}{few}")
     elif not num_tested:
         lines.append(
             f"gate: no cell is tested, each has under {groups.FEW_FACES} faces or "
@@ -209,7 +178,7 @@ def gate_text(
         )
     elif not missing:
         lines.append(
-            f"gate: passed; {second} is not worse beyond noise in any of {num_tested} "
+            f"gate: passed; {second} is not significantly worse in any of {num_tested} "
             f"cells{few}"
         )
     return "\n".join(lines)

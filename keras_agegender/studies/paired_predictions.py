@@ -26,13 +26,7 @@ Place = tuple[str, int]  # test split (an expression) and seed
 
 @dataclass(frozen=True)
 class RunSet:
-    """Runs of one recipe over folds and seeds.
-
-    Attributes:
-        path: Folder of the runs, or the only run.
-        runs: Test split and seed -> run.
-        unfinished: Folders of runs without a model or predictions.
-    """
+    """Runs of one recipe by test split and seed; `path` is their folder, or the run."""
 
     path: Path
     runs: dict[Place, RunDirectory]
@@ -65,20 +59,20 @@ def open_run_set(
         place = _place(run)
         if place in runs:
             raise ValueError(
-                f"{folder} holds two runs of test split {place[0]!r} and seed "
+                f"{folder} contains two runs with test split {place[0]!r} and seed "
                 f"{place[1]}: {runs[place].path.name} and {run.path.name}. Expected "
                 "runs of one recipe, one for each fold and seed."
             )
         runs[place] = run
     if not runs:
-        raise ValueError(f"No run in {folder} has a model and {predictions}.")
+        raise ValueError(f"No run in {folder} has a checkpoint and {predictions}.")
     first, *others = runs.values()
     for run in others:
         changed = differing_settings(first.recipe().to_dict(), run.recipe().to_dict())
         if changed:
             key, (one, other) = next(iter(changed.items()))
             raise ValueError(
-                f"{folder} holds runs of several recipes: {key} is {one!r} in "
+                f"{folder} contains runs of several recipes: {key} is {one!r} in "
                 f"{first.path.name} and {other!r} in {run.path.name}. Expected runs of "
                 "one recipe; `agegender compare FOLDER` takes the folder of a "
                 "reproduction."
@@ -107,15 +101,10 @@ def test_to_train_ratio(runs: Mapping[Place, RunDirectory]) -> float | None:
 class PairedPredictions(NamedTuple):
     """Predictions of two runs for the same faces.
 
-    Attributes:
-        faces: A row for each face that both predicted: `key`, `cluster` (`""` where
-            unknown), `group_<column>` for the true `age_group` and `gender` and every
-            column to group by, and for each task of both `first_<task>` and
-            `second_<task>`: 1 if right, 0 if wrong, NaN without a label. Further
-            outputs with classes are tasks too.
-        notes: What may make the comparison unfair.
-        missing: Tasks that the first predicts and the second does not.
-        untested: Other predictions that have no accuracy to compare.
+    `faces` has a row per face: `key`, `cluster` (`""` if unknown), `group_<column>` for
+    `age_group`, `gender` and the columns to group by, and for each task `first_<task>`
+    and `second_<task>`: 1 if correct, 0 if wrong, NaN without a label. See `Comparison`
+    for the other fields.
     """
 
     faces: pd.DataFrame
@@ -136,17 +125,16 @@ def pair_predictions(
         file = run.path / predictions
         if not file.is_file():
             raise ValueError(
-                f"The run in {run.path} has no {predictions}. `agegender evaluate` "
-                "writes it."
+                f"The run in {run.path} has no {predictions}. Run `agegender evaluate` "
+                "first."
             )
         tables.append(read_predictions(file))
     groups.check_columns(by, [*dict.fromkeys(c for table in tables for c in table)])
     shared = tables[0].index.intersection(tables[1].index)
     if shared.empty:
         raise ValueError(
-            f"{runs[0].path} and {runs[1].path} were scored on no face in common: "
-            "on different datasets or splits. `agegender evaluate --data … --split …` "
-            "scores both on the same faces."
+            f"{runs[0].path} and {runs[1].path} have no scored faces in common. "
+            "Evaluate both on the same faces: `agegender evaluate --data … --split …`."
         )
     notes = [
         f"{len(table) - len(shared)} faces of {run.path} are not in the other"
@@ -216,7 +204,7 @@ def _cluster_ids(
             return table[cluster].to_numpy()
     raise ValueError(
         f"The predictions of {run.path} have no column {cluster!r}, as their dataset "
-        "has none. cluster='face' (--cluster face) takes faces as independent; its "
+        "has none. cluster='face' (--cluster face) treats faces as independent; its "
         "intervals are too narrow if people have several faces."
     )
 
@@ -227,10 +215,7 @@ def paired_tasks(faces: pd.DataFrame) -> list[str]:
 
 
 def pool_seeds(faces: pd.DataFrame) -> pd.DataFrame:
-    """Returns a row for each face with the means over seeds.
-
-    A face that several models predicted is one face: seeds add no faces.
-    """
+    """Returns one row per face, with the means over seeds."""
     grouped = faces.groupby(["fold", "key"], sort=False)
     pooled = grouped.first()
     for task in paired_tasks(faces):
@@ -259,7 +244,7 @@ def differing_settings(
 def _unlike_experiments(
     runs: tuple[RunDirectory, RunDirectory], predictions: str
 ) -> list[str]:
-    """Returns how two runs differ beside their recipes' settings."""
+    """Returns notes on differences of two runs other than their recipes' settings."""
     name = predictions.replace("predictions", "metrics").replace(".csv", ".json")
     files = [run.path / name for run in runs]
     metrics = [read_json(file) if file.is_file() else None for file in files]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from keras_agegender.recipes.schema import LossWeightChange, Recipe
 
-# The export carries these terms; the server and `predict` show them.
+# Stored in the export; the server and `predict` show them.
 TERMS = {
     "license": "Apache-2.0",
     "limits": "Trained on drawn faces; its predictions for people mean nothing.",
@@ -50,17 +50,14 @@ def quickstart(
     """Runs the whole workflow on synthetic faces, from labels to a prediction.
 
     Every step is the public function that a real project calls. A second call resumes
-    where the first was interrupted.
+    an interrupted one.
 
     Args:
         directory: Folder for all files. Defaults to `"quickstart"`.
-        num_faces: Synthetic faces to draw. Defaults to 2400.
-        seed: Seed of the faces and the training. Defaults to 0.
-        overrides: Settings that replace the recipe's, `"training.epochs=3"`.
-        report: Function that takes progress messages. Defaults to `print`.
-
-    Returns:
-        Where the results are.
+        num_faces: Number of synthetic faces. Defaults to 2400.
+        seed: Random seed of the faces and the training. Defaults to 0.
+        overrides: Recipe settings to override, such as `"training.epochs=3"`.
+        report: Function that receives progress messages. Defaults to `print`.
 
     Example:
     >>> quickstart("quickstart", num_faces=400)  # doctest: +SKIP
@@ -81,50 +78,40 @@ def quickstart(
 
     begin(f"Drawing {num_faces} synthetic faces in Adience's layout")
 
-    from keras_agegender.datasets.prepare import prepare
-    from keras_agegender.datasets.splits import report_splits
-    from keras_agegender.evaluation.evaluate import evaluate
-    from keras_agegender.evaluation.scores import format_metrics
-    from keras_agegender.faces.preprocessing import CropOptions
+    import keras_agegender as kag
     from keras_agegender.files import write_json
-    from keras_agegender.run_directory import RunDirectory
-    from keras_agegender.serving.export import export
     from keras_agegender.synthetic import faces
-    from keras_agegender.training.experiment import make_experiment
-    from keras_agegender.training.resume import check_place
-    from keras_agegender.training.train import train_unless_finished
+    from keras_agegender.training import experiment as experiments, resume, train
 
     faces.write_synthetic_faces(root / "faces", num_faces, seed=seed, progress=True)
     manifest, cleaning = faces.read_synthetic(root / "faces")
     report(_indented(str(cleaning)))
 
     begin("Finding and cropping the faces (MTCNN)")
-    labels = manifest[
-        ["key", "path", "subject", "fold", "split", "age_group", "gender", "source"]
-    ]
-    prepared = prepare(
-        labels,
+    columns = "key path subject fold split age_group gender source".split()
+    prepared = kag.prepare(
+        manifest[columns],
         root / "prepared",
-        crop_options=CropOptions(),
+        crop_options=kag.faces.CropOptions(),
         output_size=(128, 128),
-        splits=report_splits(),
+        splits=kag.datasets.report_splits(),
         name="synthetic_faces",
         description="Synthetic faces, drawn by keras_agegender. No real people.",
     )
     report(_indented(str(prepared)))
 
-    experiment = make_experiment(recipe, root / "prepared", seed=seed)
-    check_place(RunDirectory(root / "run"), experiment, " (--directory)")
+    experiment = experiments.make_experiment(recipe, root / "prepared", seed=seed)
+    resume.check_place(kag.RunDirectory(root / "run"), experiment, " (--directory)")
     begin(training_title(recipe, experiment.encoding.output_names))
-    run = train_unless_finished(experiment, root / "run")
+    run = train.train_unless_finished(experiment, root / "run")
 
     begin("Evaluating on held-out synthetic faces (fold 4)")
-    scores = evaluate(run)
-    report(_indented(format_metrics(scores)))
+    scores = kag.evaluate(run)
+    report(_indented(kag.evaluation.format_metrics(scores)))
 
     begin("Exporting one self-contained SavedModel")
     write_json(run.terms_file, TERMS)
-    saved_model = export(run, root / "saved_model", overwrite=True)
+    saved_model = kag.export(run, root / "saved_model", overwrite=True)
 
     begin("Predicting a new photo of four people")
     photo = faces.write_synthetic_photo(root / "photo.jpg", seed=seed)
@@ -155,11 +142,7 @@ Next:
 def training_title(recipe: Recipe, outputs: Sequence[str]) -> str:
     """Returns the outputs that a recipe trains, and its changes of loss weights.
 
-    Changes that the run is too short for are skipped.
-
-    Example:
-    >>> training_title(load_recipe("14", ["loss_weight_changes=[]"]), ["gender", "age"])
-    'Training 2 outputs (gender, age)'
+    Changes after the last epoch are skipped.
     """
     names = ", ".join(outputs)
     if len(outputs) > 3:
@@ -192,7 +175,10 @@ def check_quickstart(directory: str | Path, num_faces: int, seed: int) -> None:
     from keras_agegender.synthetic.faces import check_synthetic_faces
 
     if Path(directory).is_file():
-        raise ValueError(f"Invalid directory (--directory). {directory} is a file.")
+        raise ValueError(
+            f"Invalid directory (--directory). Expected a folder. Received a file: "
+            f"{directory}."
+        )
     check_synthetic_faces(Path(directory) / "faces", num_faces, seed=seed)
 
 
@@ -201,12 +187,13 @@ def _predict(saved_model: Path, photo: Path, annotated: Path) -> str:
 
     from keras_agegender.faces.images import read_image
     from keras_agegender.files import atomic_write
-    from keras_agegender.serving.annotate import annotate_photo
-    from keras_agegender.serving.predictor import Predictor
+    from keras_agegender.serving import annotate, predictor
 
-    prediction = Predictor(saved_model).predict(photo)
+    prediction = predictor.Predictor(saved_model).predict(photo)
     with atomic_write(annotated) as partial:
-        Image.fromarray(annotate_photo(read_image(photo), prediction)).save(partial)
+        Image.fromarray(annotate.annotate_photo(read_image(photo), prediction)).save(
+            partial
+        )
     return str(prediction)
 
 

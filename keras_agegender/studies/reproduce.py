@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,10 +21,8 @@ from keras_agegender.run_directory import RunDirectory
 from keras_agegender.studies import reproduction_table as tables
 from keras_agegender.studies.paired_predictions import differing_settings
 from keras_agegender.synthetic.faces import SOURCE as SYNTHETIC
-from keras_agegender.training import experiment as experiments
+from keras_agegender.training import experiment as experiments, resume, train
 from keras_agegender.training.experiment import Experiment
-from keras_agegender.training.resume import check_place
-from keras_agegender.training.train import train_unless_finished
 
 # `quick` shows that a recipe runs, not its quality.
 QUICK_SIZE, QUICK_EPOCHS, QUICK_FACES = (64, 64), 2, 600
@@ -37,15 +36,7 @@ QUICK_OVERRIDES = (
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One combination of recipe, splits and seed, before it is trained.
-
-    Attributes:
-        name: Name for messages.
-        path: Its run directory.
-        test_split: Split it is scored on, whole.
-        experiment: What to train; `None` if it cannot be trained.
-        failed: Why not.
-    """
+    """One combination of recipe, splits and seed; `failed` is why it cannot train."""
 
     name: str
     path: Path
@@ -102,8 +93,7 @@ def _rounds(
         missing = {"train", "validation", "test"} - set(prepared.splits)
         if missing:
             raise ValueError(
-                f"The dataset in {prepared.directory} declares no {sorted(missing)} "
-                "split."
+                f"The dataset in {prepared.directory} has no {sorted(missing)} split."
             )
         yield "declared_splits", dict(prepared.splits)
     else:
@@ -128,7 +118,7 @@ def fewer_faces(
 ) -> dict[str, str]:
     """Returns splits cut to about `QUICK_FACES` faces each.
 
-    They are taken in slices from everywhere: a dataset may be sorted by age.
+    The slices are spread over each split, since a dataset may be sorted by age.
     """
     fewer = {}
     for name, expression in (splits or prepared.splits).items():
@@ -162,7 +152,7 @@ def conditions_note(
         splits = f"test {_listed('fold', folds)} of a cross-validation"
     parts = [f"Measured on {_names(targets)}; {splits}; {_listed('seed', seeds)}."]
     if any(SYNTHETIC in _sources(data) for data in (*targets, *pretraining)):
-        parts.append("SYNTHETIC faces, drawn by a program: no figure is about people.")
+        parts.append("SYNTHETIC faces, drawn by a program: no score is about people.")
     if pretraining:
         parts.append(f"Pretraining uses {_names(pretraining)}.")
     if quick:
@@ -220,7 +210,7 @@ class Reproduction:
     Attributes:
         directory: Folder of the runs and the table.
         rows: Rows of the table.
-        note: The conditions of the measured figures.
+        note: The conditions of the measurements.
     """
 
     directory: Path
@@ -229,7 +219,7 @@ class Reproduction:
 
     @property
     def num_failed(self) -> int:
-        """Runs that failed."""
+        """Number of failed runs."""
         return len({reason for row in self.rows for reason in row.failed})
 
     def __str__(self) -> str:
@@ -253,29 +243,27 @@ def reproduce(
     A second call resumes the first: finished runs are not trained again.
 
     Args:
-        recipes: Names, numbers or files of recipes, or recipes.
+        recipes: Recipes, or their names, numbers or files.
         data: A prepared dataset or its directory; or several, of whole images and of
             face crops. Every recipe takes the one it needs (`data.faces`).
         directory: Folder for the runs and the table.
-        pretraining_data: Prepared dataset, or several, for recipes whose role is
-            `"pretrain"`, and for those that others are initialized from.
+        pretraining_data: Prepared dataset, or several, for pretraining recipes.
         folds: Test folds of a cross-validation over the folds of `data`, 0 to 4; `None`
-            takes the splits that the dataset declares.
-        seeds: Seeds; every fold is trained with each. Defaults to one, 0.
-        overrides: Settings that replace those of every recipe, `"training.epochs=3"`
-            for instance. They reach pretraining recipes as in `load_recipe`.
-        quick: Whether images are reduced to 64 × 64 pixels, training to 2 epochs and
-            data to some 600 faces a split: everything runs in minutes, and the table
-            says that its figures mean nothing. Defaults to `False`.
-        report: Function that takes progress messages. Defaults to `print`.
+            (default) takes the dataset's own splits.
+        seeds: Seeds; every fold is trained with each. Defaults to `(0,)`.
+        overrides: Settings to override in every recipe, such as `"training.epochs=3"`;
+            for pretraining recipes as in `load_recipe`.
+        quick: Whether to reduce images to 64 × 64 pixels, training to 2 epochs and
+            data to about 600 faces per split, to test in minutes that everything runs.
+            Defaults to `False`.
+        report: Function that receives progress messages. Defaults to `print`.
 
     Returns:
-        The table's rows.
+        The rows of the table. A failed run does not raise an error: it is in the table.
 
     Raises:
         ValueError: If a recipe, fold or split does not exist, or the folder has a run
-            of another experiment (other settings, or data prepared again). A run that
-            fails does not raise: it is in the table.
+            of another experiment (other settings, or data prepared again).
 
     Example:
     >>> reproduce(["7", "8"], "data/adience", "reproduced", seeds=[0, 1, 2])
@@ -300,21 +288,13 @@ def reproduce(
         list(plan_runs(recipe, datasets, directory, folds, seeds, quick))
         for recipe, datasets in zip(loaded, by_role, strict=True)
     ]
-    for plan in planned:
-        for run in plan:
-            if run.experiment is not None:
-                check_place(RunDirectory(run.path), run.experiment, " (--out)")
+    for run in itertools.chain(*planned):
+        if run.experiment is not None:
+            resume.check_place(RunDirectory(run.path), run.experiment, " (--out)")
     directory.mkdir(parents=True, exist_ok=True)
     rows: list[tables.ReproductionRow] = []
-    note = conditions_note(
-        loaded,
-        targets,
-        pretraining,
-        folds=folds,
-        seeds=seeds,
-        overrides=overrides,
-        quick=quick,
-    )
+    conditions: Any = {"folds": folds, "seeds": seeds, "overrides": overrides}
+    note = conditions_note(loaded, targets, pretraining, quick=quick, **conditions)
     for recipe, datasets, plan in zip(loaded, by_role, planned, strict=True):
         found: list[dict[str, Any]] = []
         for run in plan:
@@ -341,7 +321,7 @@ def _select(
     targets: Sequence[PreparedDataset],
     pretraining: Sequence[PreparedDataset],
 ) -> dict[str, PreparedDataset | None]:
-    """Returns the datasets of the pixels that a recipe needs, by role."""
+    """Returns the datasets with the images that a recipe needs, by role."""
     first = recipe.pretraining_recipe or recipe
     return {
         "target": experiments.select_prepared(recipe, targets),
@@ -358,7 +338,7 @@ def _load(recipe: str | Path | Recipe, overrides: Sequence[str]) -> Recipe:
 
 
 def _train(run: PlannedRun, directory: Path) -> dict[str, Any]:
-    """Trains a run unless it is finished; returns its figures, or why it failed."""
+    """Trains a run unless it is finished; returns its scores, or the error."""
     experiment = run.experiment
     if experiment is None:
         return {"failed": run.failed}
@@ -366,10 +346,10 @@ def _train(run: PlannedRun, directory: Path) -> dict[str, Any]:
         first = experiment.initialized_from
         if isinstance(first, Experiment):
             shared = shared_path(directory, first)
-            train_unless_finished(first, shared, verbose=0)
+            train.train_unless_finished(first, shared, verbose=0)
             weights = experiments.InitialWeights(shared, first.to_dict())
             experiment = replace(experiment, initialized_from=weights)
-        train_unless_finished(experiment, run.path, verbose=0)
+        train.train_unless_finished(experiment, run.path, verbose=0)
     except Exception as error:  # of any kind: the table shows it, other runs follow
         reason = one_line(error, 300)
         return {"failed": f"{run.name}: {type(error).__name__}: {reason}"}

@@ -1,4 +1,4 @@
-"""Tables of a reproduction: published figures beside measured ones."""
+"""Tables of a reproduction: published scores next to measured ones."""
 
 from __future__ import annotations
 
@@ -46,23 +46,22 @@ _ESTIMATES = {
 
 @dataclass(frozen=True)
 class ReproductionRow:
-    """One line of the table: a checkpoint of a recipe, over all folds and seeds.
+    """One row of the table: a checkpoint of a recipe, over all folds and seeds.
 
     Attributes:
         recipe: Name of the recipe.
         title: Title of the recipe.
-        checkpoint: Which checkpoint of its runs; `None` for the best.
+        checkpoint: Checkpoint of its runs; `None` for the best.
         positive: Positive class of f1, precision and recall.
-        published: Column -> the report's figure, if the report has one for the data
-            that was measured on.
-        measured: Column -> a figure of each finished run.
-        failed: Reasons of the runs that failed.
-        notes: What a reader must know about this row.
-        intervals: Column -> mean of the runs, with the interval that they allow.
-        one_class: `"gender"` or `"age"` -> the class that runs predict (almost) always,
+        published: Column -> score in the report, if it is for the same data.
+        measured: Column -> score of each finished run.
+        failed: Errors of the failed runs.
+        notes: Remarks on this row.
+        intervals: Column -> mean of the runs and its interval.
+        one_class: `"gender"` or `"age"` -> the class that runs almost always predict,
             and how many of them.
-        num_folds: Test folds of the finished runs.
-        num_seeds: Their seeds.
+        num_folds: Number of test folds of the finished runs.
+        num_seeds: Number of seeds of the finished runs.
     """
 
     recipe: str
@@ -85,16 +84,15 @@ class ReproductionRow:
 
     @property
     def num_runs(self) -> int:
-        """Finished runs."""
+        """Number of finished runs."""
         return max(map(len, self.measured.values()), default=0)
 
 
 class ScoredData(NamedTuple):
-    """What a recipe's runs are scored on.
+    """The data that a recipe's runs are scored on.
 
-    `sources` are where those faces were read from (`"adience"` for instance), `splits`
-    the split of each run, and `test_to_train` the test faces per training face, the
-    mean over folds; `None` if unknown.
+    `sources` are the sources of the faces (such as `"adience"`), `splits` the split of
+    each run, and `test_to_train` the mean number of test faces per training face.
     """
 
     sources: tuple[str, ...]
@@ -117,7 +115,7 @@ def table_rows(
         reason = why_not_comparable(line, data) if recipe.published else ""
         notes = [reason] if reason else []
         if line.checkpoint not in (None, *recipe.training.extra_checkpoints):
-            notes.append(f"the runs have no checkpoint named {line.checkpoint}")
+            notes.append(f"the runs have no checkpoint {line.checkpoint}")
         for key, what in (("training", "trained"), ("validation", "selected")):
             most = max((s.get(f"num_seen_in_{key}") or 0 for s in scores), default=0)
             if most:
@@ -149,7 +147,7 @@ def table_rows(
 def _measured(
     runs: Sequence[Mapping[str, Any]], checkpoint: str, positive: str, data: ScoredData
 ) -> tuple[dict[str, list[float]], dict[str, RunsInterval]]:
-    """Returns every figure of each run, and its mean with an interval."""
+    """Returns every score of each run, and its mean with an interval."""
     estimates = _face_estimates(runs[0], checkpoint) if len(runs) == 1 else {}
     measured, intervals = {}, {}
     for name, (_, path) in FIGURES.items():
@@ -162,56 +160,46 @@ def _measured(
             continue
         values, folds = map(list, zip(*known, strict=True))
         measured[name] = values
-        faces = next(
-            (estimates[key] for key in _ESTIMATES.get(name, ()) if key in estimates),
-            None,
-        )
+        keys = _ESTIMATES.get(name, ())
+        faces = next((estimates[key] for key in keys if key in estimates), None)
         # Predictions may be older than the scores: then they give no interval.
-        if faces is not None and not (
-            faces.value is not None
-            and math.isclose(faces.value, values[0], abs_tol=1e-6)
-        ):
+        value = None if faces is None else faces.value
+        if value is None or not math.isclose(value, values[0], abs_tol=1e-6):
             faces = None
-        found = runs_interval(
-            values, folds, test_to_train=data.test_to_train, faces=faces
-        )
+        ratio = data.test_to_train
+        found = runs_interval(values, folds, test_to_train=ratio, faces=faces)
         intervals[name] = found.within(0, math.inf if name == "age error" else 1)
     return measured, intervals
 
 
 def _face_estimates(run: Mapping[str, Any], checkpoint: str) -> dict[str, Estimate]:
-    """Returns figures with intervals over faces from a run's predictions, if any."""
+    """Returns scores with intervals over faces from a run's predictions, if any."""
     suffix = "" if checkpoint == "best" else f"_{checkpoint}"
     file = Path(run.get("path", "")) / f"predictions{suffix}.csv"
     return prediction_estimates(read_predictions(file)) if file.is_file() else {}
 
 
 def _one_class(scores: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Returns which class runs predict (almost) always, and how many runs do."""
+    """Returns the class that runs almost always predict, and how many of them."""
     found = {}
     for section in ("gender", "age"):
-        answers = Counter(
-            answer
-            for metrics in scores
-            if (answer := constant_predictions(metrics).get(section)) is not None
-        )
-        if answers:
-            found[section] = ", ".join(
-                f"{answer} in {count} of {len(scores)} runs"
-                for answer, count in answers.most_common()
-            )
+        constant = [constant_predictions(metrics).get(section) for metrics in scores]
+        counts = Counter(name for name in constant if name is not None).most_common()
+        if counts:
+            texts = (f"{name} in {n} of {len(scores)} runs" for name, n in counts)
+            found[section] = ", ".join(texts)
     return found
 
 
 def why_not_comparable(line: Published, data: ScoredData) -> str:
-    """Returns why published figures cannot stand beside measured ones, or `""`."""
+    """Returns why published and measured scores are not comparable, or `""`."""
     if set(data.sources) != {line.data}:
         others = ", ".join(data.sources) or "no data"
-        return f"published figures are for {line.data}, measured ones for {others}"
+        return f"published scores are for {line.data}, measured ones for {others}"
     other = sorted({split for split in data.splits if split != line.split})
     if other:
         return (
-            f"published figures are for {line.data}'s {line.split}, measured ones for "
+            f"published scores are for {line.data}'s {line.split}, measured ones for "
             f"{', '.join(other)}"
         )
     return ""
@@ -220,7 +208,7 @@ def why_not_comparable(line: Published, data: ScoredData) -> str:
 def figure(
     scores: Mapping[str, Any], path: tuple[str, str], positive: str
 ) -> float | None:
-    """Returns a figure of a metrics file; f1, precision and recall of `positive`."""
+    """Returns a score of metrics.json; f1, precision and recall of `positive`."""
     section, key = path
     values = scores.get(section) or {}
     values = {**values, **values.get("by_positive", {}).get(positive, {})}
@@ -244,15 +232,15 @@ _COLUMNS = (
     "or a neighbor. Error: mean distance in age groups."
 )
 _ONE_CLASS = (
-    "† predicts (almost) always one class: for 95 % or more of all faces, and of the "
+    "† almost always predicts one class: for at least 95 % of all faces, and of the "
     "faces of the other classes:"
 )
 
 
 def row_labels(rows: Sequence[ReproductionRow]) -> list[str]:
-    """Returns a name for each row: its recipe's number, or name, and checkpoint.
+    """Returns a label for each row: its recipe's number, or name, and checkpoint.
 
-    Letters tell recipes of one number apart.
+    Letters distinguish recipes with the same number.
     """
     recipes = list(dict.fromkeys(row.recipe for row in rows))
     short = {
@@ -289,8 +277,7 @@ class TextTable(NamedTuple):
 def text_tables(rows: Sequence[ReproductionRow]) -> list[TextTable]:
     """Returns the tables of accuracies, of age groups, and of the positive gender.
 
-    Published figures have columns of their own, if one belongs to the data that was
-    measured on.
+    Published scores have their own columns, if any is for the same data.
     """
     labels = row_labels(rows)
 
@@ -328,23 +315,17 @@ def text_tables(rows: Sequence[ReproductionRow]) -> list[TextTable]:
             for name in kin:
                 cells += [mean(row, name), published(row, name)]
             positives.append(tuple(cells))
+    with_report = ("F1", "report", "precision", "report", "recall", "report")
     tables = [
-        TextTable(
-            "Accuracy, %",
-            ("model", "runs", "gender", "report", "age, all heads", "report"),
-            tuple(accuracies),
-        ),
-        TextTable(
-            "Age group",
-            ("model", "exact, %", "one-off, %", "error, groups"),
-            tuple(age_groups),
-        ),
-        TextTable(
-            "Gender by its positive class, %, means",
-            ("model", "positive", "F1", "report", "precision", "report", "recall",
-             "report"),
-            tuple(positives),
-        ),
+        TextTable(title, header, tuple(cells))
+        for title, header, cells in (
+            ("Accuracy, %", ("model", "runs", "gender", "report", "age, all heads",
+                             "report"), accuracies),
+            ("Age group", ("model", "exact, %", "one-off, %", "error, groups"),
+             age_groups),
+            ("Gender by its positive class, %, means",
+             ("model", "positive", *with_report), positives),
+        )
     ]  # fmt: skip
     slim = [table.without_empty_columns() for table in tables]
     return [slim[0], *(table for table in slim[1:] if len(table.header) > 1)]
@@ -362,7 +343,7 @@ def caption_of(rows: Sequence[ReproductionRow], note: str) -> str:
     if any("age accuracy" in row.measured for row in rows):
         parts.append(_COLUMNS)
     if any(row.published for row in rows):
-        parts.append("Report: published figures, only for the data measured on.")
+        parts.append("Report: published scores, only for the same data.")
     return " ".join(part for part in parts if part)
 
 
@@ -423,12 +404,7 @@ _LATEX = str.maketrans(
 
 
 def escape_latex(text: str) -> str:
-    r"""Returns text that LaTeX prints as it is.
-
-    Example:
-    >>> print(escape_latex("07_caffe & 5 %"))
-    07\_caffe \& 5 \%
-    """
+    """Returns text that LaTeX prints verbatim."""
     # After \item a bracket starts an option; -- would become one long dash.
     protected = "{}" if text.startswith("[") else ""
     return protected + text.translate(_LATEX).replace("--", "-{}-")
@@ -437,7 +413,7 @@ def escape_latex(text: str) -> str:
 def to_latex(rows: Sequence[ReproductionRow], note: str) -> str:
     """Returns the tables for LaTeX; a document needs `booktabs` and `textcomp`.
 
-    Names in scripts that pdfLaTeX does not know take LuaLaTeX or XeLaTeX.
+    Names in scripts that pdfLaTeX does not support need LuaLaTeX or XeLaTeX.
     """
     lines = [r"% \usepackage{booktabs}, \usepackage{textcomp}"]
     for number, table in enumerate(text_tables(rows)):
@@ -468,20 +444,15 @@ def to_latex(rows: Sequence[ReproductionRow], note: str) -> str:
 
 
 def csv_rows(rows: Sequence[ReproductionRow]) -> list[dict[str, Any]]:
-    """Returns the rows of table.csv: every figure with its ends, shares in [0, 1]."""
+    """Returns the rows of table.csv: every score with its ends, shares in [0, 1]."""
     table = []
     for row in rows:
         line: dict[str, Any] = {
-            "recipe": row.recipe,
-            "title": row.title,
-            "checkpoint": row.checkpoint or "best",
-            "positive": row.positive,
-            "runs": row.num_runs,
-            "failed": len(row.failed),
-            "folds": row.num_folds,
-            "seeds": row.num_seeds,
-            "intervals over": row.interval_over,
-        }
+            "recipe": row.recipe, "title": row.title,
+            "checkpoint": row.checkpoint or "best", "positive": row.positive,
+            "runs": row.num_runs, "failed": len(row.failed), "folds": row.num_folds,
+            "seeds": row.num_seeds, "intervals over": row.interval_over,
+        }  # fmt: skip
         for name, (attribute, _) in FIGURES.items():
             found = row.intervals.get(name)
             if attribute:

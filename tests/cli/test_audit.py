@@ -99,7 +99,7 @@ def test_label_files(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("missing.csv", "no file or folder"),
+        ("missing.csv", "File or folder not found"),
         ("folder", "a folder with none of them"),
         ("bad.csv --no-near", "bad.csv, line 2, column 'age'"),
         ("empty.csv --no-near", "expected the names of columns"),

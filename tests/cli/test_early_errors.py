@@ -62,7 +62,7 @@ CASES = [
     ("evaluate missing", "not a run directory"),
     ("evaluate run --data missing", "no prepared dataset"),
     ("report missing", "not a run directory"),
-    ("report run", "no predictions: it was not evaluated yet"),
+    ("report run", "no predictions. Run `agegender evaluate run` first"),
     ("report run --data missing", "no predictions"),
     ("export missing --out out", "not a run directory"),
     ("export missing.keras --out out", "Model file not found"),
@@ -107,7 +107,7 @@ CASES = [
     ("prepare adience missing --out out", "no folder"),
     ("prepare utkface missing --out out", "no folder"),
     ("prepare celeba missing --out out", "missing"),
-    ("audit missing", "no file or folder missing"),
+    ("audit missing", "File or folder not found: missing"),
     ("audit data --strict", "Received: strict"),
     ("audit data --no-near --json no/found.json", "Invalid --json"),
 ]

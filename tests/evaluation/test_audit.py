@@ -157,7 +157,7 @@ def test_a_prepared_dataset(manifest, tmp_path):
     found = kag.audit(tmp_path / "prepared", splits=overlap, progress=False)
     assert found.exact.across == {"test, train": 2}
     assert len(found.shared_subjects) >= 1
-    assert "Faces found in pictures:" in str(found)
+    assert "Faces found in images:" in str(found)
 
 
 def test_label_files_without_pictures(tmp_path):
@@ -284,8 +284,8 @@ def test_what_is_not_data_is_said(tmp_path):
     (tmp_path / "half.partial").mkdir()
     (tmp_path / "binary.csv").write_bytes(b"\xff\xd8\xff\xe0" * 20)
     cases = {
-        "empty": "a folder with none of them",
-        "gone": "no file or folder",
+        "empty": "a folder that contains none of them",
+        "gone": "File or folder not found",
         "half": "was not finished",
         "binary.csv": "Expected a CSV file",
     }

@@ -243,7 +243,7 @@ def test_mistakes_are_shown_with_their_keys_unless_not(run):
     assert all(key in shown for key in mistakes["key"])
     assert "data:image/jpeg" not in hidden and "are in this file" not in hidden
     assert not any(key in hidden for key in table["key"])
-    assert "left out on request" in hidden
+    assert "omitted on request" in hidden
     assert "most confident of" in hidden
 
 

@@ -167,7 +167,7 @@ def test_small_cells_are_shown_and_not_judged(tmp_path):
     assert found.gate().splitlines()[-1].endswith(verdict)
     passed = compare(*two_runs(same, first, first)).gate()
     end = (
-        "gate: passed; B is not worse beyond noise in any of 4 cells; 2 cells have too"
+        "gate: passed; B is not significantly worse in any of 4 cells; 2 cells have too"
     )
     assert end in passed
 
@@ -268,8 +268,8 @@ def test_a_reproduction_is_one_family_of_tests(reproduced):
     levels = {c.level for c in cells if c.cell == "all faces"}
     assert min(levels) == pytest.approx(0.05 / 3)
     assert "A a, B b" in found.gate()
-    assert "gate: b is worse beyond noise in 0-2 female (gender)" in found.gate()
-    assert "gate: passed; c is not worse beyond noise in any of 3 cells" in found.gate()
+    assert "gate: b is significantly worse in 0-2 female (gender)" in found.gate()
+    assert "gate: passed; c is not significantly worse in any of 3 cells" in found.gate()
 
 
 def test_exit_codes(reproduced, capsys):

@@ -97,7 +97,7 @@ def test_a_published_figure_stands_beside_no_other_data(reproduced):
     row = found.rows[3]
     assert row.published == {} and "0.738" not in str(found)
     (note,) = row.notes
-    assert note == "published figures are for adience, measured ones for test"
+    assert note == "published scores are for adience, measured ones for test"
     assert f"- {row.recipe}: {note}" in str(found).replace("\n  ", " ")
     assert row.notes[0] in (found.directory / "table.csv").read_text("utf-8")
 
@@ -184,7 +184,7 @@ def test_the_caller_s_keras_settings_stay_and_models_are_released(
         models.append(weakref.ref(model))
         raise RuntimeError("stopped")
 
-    monkeypatch.setattr("keras_agegender.studies.reproduce.train_unless_finished", stop)
+    monkeypatch.setattr("keras_agegender.training.train.train_unless_finished", stop)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("bfloat16")
     try:
