@@ -205,7 +205,7 @@ def test_invalid_arguments():
     outputs = {"gender": np.array([[0.7]])}
     labels = {"gender": np.array([-1]), "age_group": np.array([-1])}
     encoding = get_encoding("gender")
-    with pytest.raises(ValueError, match="at least one face with a label.*1 faces"):
+    with pytest.raises(ValueError, match="at least one labeled face.*1 faces"):
         fit_calibration(outputs, labels, encoding)
     labels["gender"] = np.array([1])
     with pytest.raises(ValueError, match="'gender' does not predict 'age_group'"):

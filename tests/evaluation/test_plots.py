@@ -206,7 +206,7 @@ def test_the_dot_is_the_best_epoch_and_in_the_legend(drawn):
     plots.plot_history(HISTORY, "none.png")
     dot = legend_of(drawn[-1].axes[0])["lowest: epoch 2 (2.4)"]
     assert (dot.get_xdata()[0], dot.get_ydata()[0]) == (2, 2.4)
-    with pytest.raises(ValueError, match="one of 3 epochs.*best_epoch=3"):
+    with pytest.raises(ValueError, match=r"an epoch in \[0, 3\).*best_epoch=3"):
         plots.plot_history(HISTORY, "none.png", best_epoch=3)
 
 

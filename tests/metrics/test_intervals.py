@@ -99,7 +99,7 @@ def test_the_sign_flip_test():
     assert paired_test([1, 1, 1, 1, 1], clusters) == pytest.approx(0.25)
     assert paired_test([1, 1, 1, -1, 1], clusters) == pytest.approx(0.75)
     assert paired_test([0] * 5, clusters) == 1.0
-    with pytest.raises(ValueError, match="whole numbers"):
+    with pytest.raises(ValueError, match="Expected integers"):
         paired_test([0.5, 0, 0, 0, 0], clusters)
 
 

@@ -69,7 +69,7 @@ def test_the_gate_names_the_cell_that_got_worse(tmp_path, capsys):
     assert worst.interval[1] < 0
     arguments = ["compare", str(first.path), str(second.path), "--gate"]
     assert cli.main(arguments) == 1
-    assert "worse beyond noise in 0-2 female (gender)" in capsys.readouterr().out
+    assert "significantly worse in 0-2 female (gender)" in capsys.readouterr().out
     arguments[1:3] = arguments[2:0:-1]  # B got better: nothing to say
     assert cli.main(arguments) == 0
     assert "gate: passed" in capsys.readouterr().out
@@ -277,7 +277,7 @@ def test_exit_codes(reproduced, capsys):
     assert cli.main(["compare", first, second, "--by", "race"]) == 0
     assert "race: x" in capsys.readouterr().out
     assert cli.main(["compare", first, second, "--gate"]) == 1
-    assert "gate: B is worse" in capsys.readouterr().out
+    assert "gate: B is significantly worse" in capsys.readouterr().out
     assert cli.main(["compare", second, first, "--gate", "--by", "race"]) == 0
     assert cli.main(["compare", str(reproduced), "--gate"]) == 1
     capsys.readouterr()

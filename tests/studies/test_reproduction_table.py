@@ -243,8 +243,8 @@ def test_a_published_checkpoint_that_runs_do_not_have_is_a_note():
     runs = [{"best": {}, "gender": {"gender": {"accuracy": 0.5}}}]
     rows = table_rows(recipe, runs, ADIENCE)
     assert [row.notes for row in rows] == [
-        ("the runs have no checkpoint named age",), (),
-        ("the runs have no checkpoint named both",),
+        ("the runs have no checkpoint age",), (),
+        ("the runs have no checkpoint both",),
     ]  # fmt: skip
     assert rows[1].measured == {"gender accuracy": [0.5]}
 
