@@ -89,7 +89,7 @@ CASES = [
     ("predict model other/a.png other/mine --annotate other", "would be overwritten"),
     ("quickstart --set training.epoch=1", "'training.epochs'"),
     ("quickstart --faces 79", "(--faces). Expected at least 80"),
-    ("quickstart --directory file", "file is a file"),
+    ("quickstart --directory file", "Received a file: file"),
     ("quickstart --directory drawn", "generator=2, seed=0, num_faces"),
     ("quickstart --directory drawn", "Choose another directory (--directory)"),
     ("recipes quikstart", "'quickstart'"),
