@@ -82,7 +82,9 @@ def check_options(data: Any, source_type: str, options: Mapping[str, Any]) -> No
     known = {o.keyword for o in reader.options if o.audit} if reader else set()
     wrong = sorted(set(options) - known)
     if wrong:
-        expected = f"options among {', '.join(sorted(known))}" if known else "no options"
+        expected = (
+            f"options among {', '.join(sorted(known))}" if known else "no options"
+        )
         raise ValueError(
             f"Invalid options. {data} is read as {_title(source_type)}. Expected "
             f"{expected}. Received: {', '.join(wrong)}."

@@ -103,7 +103,10 @@ def test_label_files(tmp_path, capsys):
         ("folder", "a folder that contains none of them"),
         ("bad.csv --no-near", "bad.csv, line 2, column 'age'"),
         ("empty.csv --no-near", "expected the names of columns"),
-        ("labels.csv --no-near --strict", "Expected options among age_column, age_groups"),
+        (
+            "labels.csv --no-near --strict",
+            "Expected options among age_column, age_groups",
+        ),
         ("labels.csv --no-near --age-column years", "no column 'years'"),
         ("labels.csv --no-near --split train=fold_0", "Invalid split train=fold_0"),
         ("labels.csv --no-near --split dev=train", "Invalid --split"),

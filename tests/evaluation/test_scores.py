@@ -345,7 +345,10 @@ def test_many_extra_heads_are_listed_worst_first():
         ({"age_group_true": [0, 8]}, "age_group_true.*Received: 8"),
         ({"gender_true": [0, 1, 1]}, "gender_true.*shape"),
         ({"decoded": Decoded(None, None, [0, -1], None, None)}, "decoded.gender"),
-        ({"extra": {"a": ("binary", [1], [[1]])}}, "'a'.*Expected 2 labels.*Received: 1 and 1"),
+        (
+            {"extra": {"a": ("binary", [1], [[1]])}},
+            "'a'.*Expected 2 labels.*Received: 1 and 1",
+        ),
     ],
 )
 def test_invalid_arguments(change, message):

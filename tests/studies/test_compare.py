@@ -356,7 +356,9 @@ def test_folders_that_are_no_sets(sets, tmp_path):
         compare(tmp_path / "c", sets[1])
     (tmp_path / "c" / "fold0_seed5").rename(tmp_path / "c" / "x")
     run_of(tmp_path / "c", 0, 5, [1, 1, 1, 1])
-    with pytest.raises(ValueError, match="two runs with test split 'fold_0' and seed 5"):
+    with pytest.raises(
+        ValueError, match="two runs with test split 'fold_0' and seed 5"
+    ):
         compare(tmp_path / "c", sets[1])
 
 

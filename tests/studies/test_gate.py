@@ -269,7 +269,9 @@ def test_a_reproduction_is_one_family_of_tests(reproduced):
     assert min(levels) == pytest.approx(0.05 / 3)
     assert "A a, B b" in found.gate()
     assert "gate: b is significantly worse in 0-2 female (gender)" in found.gate()
-    assert "gate: passed; c is not significantly worse in any of 3 cells" in found.gate()
+    assert (
+        "gate: passed; c is not significantly worse in any of 3 cells" in found.gate()
+    )
 
 
 def test_exit_codes(reproduced, capsys):
