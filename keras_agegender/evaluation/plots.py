@@ -219,8 +219,8 @@ def _accuracy_curves(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         shared: str | None = f"single outputs ({len(others)})" if number == 0 else None
         if len(others) == 1:
             shared = name.removeprefix("val_").removesuffix("_accuracy")
-        look = {"color": PALE, "linewidth": 1, "zorder": 1, "label": shared}
-        curves.append({"y": columns[name], **look})
+        pale = {"color": PALE, "linewidth": 1, "zorder": 1, "label": shared}
+        curves.append({"y": columns[name], **pale})
     return curves
 
 

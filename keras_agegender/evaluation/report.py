@@ -613,7 +613,7 @@ def group_table(columns: str, found: Mapping[str, Any]) -> pd.DataFrame:
     """Returns the groups of one grouping (`"age_group,gender"`), the worst first."""
     rows = []
     for group in found["groups"]:
-        row = {"group": group_title(group, columns.split(","))}
+        row: dict[str, Any] = {"group": group_title(group, columns.split(","))}
         row |= {name: group[name] for name in ("num_faces", "num_subjects", "few")}
         for task in scored_tasks(found):
             low, high = group[f"{task}_interval"] or (None, None)

@@ -110,9 +110,9 @@ class Estimate:
         high: float | None = None,
     ) -> Estimate:
         """Returns the estimate of a value, with an interval if both ends are given."""
-        numbers = (None if x is None else float(x) for x in (value, low, high))
+        value, low, high = (None if x is None else float(x) for x in (value, low, high))
         counts = len(clusters.ids), clusters.num_clusters, clusters.largest_share
-        return cls(*numbers, *counts)
+        return cls(value, low, high, *counts)
 
 
 def mean_interval(

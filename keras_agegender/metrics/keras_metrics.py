@@ -77,10 +77,9 @@ def read_predictions(
     median = agree = None
     if isinstance(head.spec, Ranks):
         median, agree = head.spec.count_ranks(head, outputs)
-    number, ranks = int(probabilities.shape[-1]), {"agree": agree, "median": median}
-    return table.Predictions(
-        truth, predicted, number, probabilities, **ranks, weights=weights
-    )
+    number = int(probabilities.shape[-1])
+    found = table.Predictions(truth, predicted, number, probabilities, weights=weights)
+    return found._replace(agree=agree, median=median)
 
 
 class PredictionMetric(keras.metrics.Metric):
