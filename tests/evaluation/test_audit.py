@@ -1,4 +1,4 @@
-"""Audits: what is in two splits is found, in every form that data comes in."""
+"""Audits: leaks between splits are found in every form of data."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_shared_subjects_are_leakage(manifest):
     ).leaks
 
 
-def test_unreadable_and_absent_pictures_are_counted(manifest, tmp_path):
+def test_unreadable_and_missing_images_are_counted(manifest, tmp_path):
     made = manifest.head(6).copy()
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     made.loc[made.index[0], "path"] = str(tmp_path / "broken.jpg")
@@ -160,7 +160,7 @@ def test_a_prepared_dataset(manifest, tmp_path):
     assert "Faces found in images:" in str(found)
 
 
-def test_label_files_without_pictures(tmp_path):
+def test_label_files_without_images(tmp_path):
     rows = {0: [adience_row(0)], 4: [adience_row(1, 4, subject=0, gender="u")]}
     write_adience(tmp_path, rows, tree=None)
     found = kag.audit(tmp_path, progress=False)
@@ -257,7 +257,7 @@ def test_a_csv_file_without_splits_is_one(tmp_path):
     assert list(read_faces(tmp_path / "labels.csv").rows["split"]) == ["all"]
 
 
-def test_label_files_with_and_without_pictures(tmp_path):
+def test_label_files_with_and_without_images(tmp_path):
     rows = {0: [adience_row(0)], 4: [adience_row(1, 4)]}
     write_adience(tmp_path / "with", rows)
     write_adience(tmp_path / "without", rows, tree=None)
@@ -269,7 +269,7 @@ def test_label_files_with_and_without_pictures(tmp_path):
     assert [*apart.images()] == [*found.images()]
 
 
-def test_splits_are_named_again(tmp_path):
+def test_splits_can_be_renamed(tmp_path):
     manifest = manifest_of(tmp_path)
     splits = {"train": "fold_0+fold_1", "test": "fold_1"}
     rows = read_faces(manifest, splits).rows
@@ -279,7 +279,7 @@ def test_splits_are_named_again(tmp_path):
         read_faces(manifest, {"test": "fold_9"})
 
 
-def test_what_is_not_data_is_said(tmp_path):
+def test_invalid_data_is_an_error(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "half.partial").mkdir()
     (tmp_path / "binary.csv").write_bytes(b"\xff\xd8\xff\xe0" * 20)
@@ -294,7 +294,7 @@ def test_what_is_not_data_is_said(tmp_path):
             source_type(tmp_path / name)
 
 
-def test_options_belong_to_a_reader(tmp_path):
+def test_options_of_another_reader_are_an_error(tmp_path):
     manifest = manifest_of(tmp_path)
     with pytest.raises(ValueError, match="no options. Received: strict"):
         read_faces(manifest, strict=True)

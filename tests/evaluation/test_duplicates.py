@@ -1,4 +1,4 @@
-"""Duplicates: numbers of pairs, counted by hand, in one split and in two."""
+"""Duplicates: numbers of pairs, counted by hand, within and across splits."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_exact_pairs():
     assert listed.to_numpy().tolist() == [[0, 1, 0], [0, 2, 0], [3, 4, 0]]
 
 
-def test_many_rows_of_one_picture_are_counted_and_not_listed_in_pairs():
+def test_copies_of_an_image_are_counted_and_listed_once():
     rows = table(*[("a", ("train", "test")[n % 2], "", 4, 30, 0) for n in range(5000)])
     counts, listed = exact_pairs(rows)
     assert counts.pairs == 5000 * 4999 // 2

@@ -1,4 +1,4 @@
-"""Evaluation of a run: faces that it, or a run before it, was trained on."""
+"""Evaluation of a run: faces that it, or its initial run, was trained on."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_faces_seen_in_pretraining_count_in_any_working_directory(
     assert count_seen(run, prepared, "fold_4")["num_seen_in_training"] == 8
 
 
-def test_a_pretraining_run_that_is_not_found_is_a_warning(prepared, tmp_path):
+def test_a_missing_pretraining_run_is_a_warning(prepared, tmp_path):
     first = opened(tmp_path / "first", prepared, recipe="1", splits=FIRST_SPLITS)
     run = opened(tmp_path / "run", prepared)
     assert count_seen(run, prepared, "fold_4") == NONE_SEEN

@@ -1,4 +1,4 @@
-"""Pictures: they are written whole, from every kind of history and scores."""
+"""Plots: written atomically, from every kind of history and scores."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ def weight_looks(drawn, weights, outputs=()):
         (("loss",), 1),
     ],
 )
-def test_a_panel_for_each_thing_there_is(tmp_path, names, panels):
+def test_every_available_panel_is_drawn(tmp_path, names, panels):
     path = plots.plot_history({n: HISTORY[n] for n in names}, tmp_path / "curves.png")
     assert picture_of(path).shape[1] == pytest.approx(panels * 5.4 * 130, abs=2)
     assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
 
 
-def test_history_from_a_csv_file_is_the_same_picture(tmp_path):
+def test_history_from_a_csv_file_is_the_same_plot(tmp_path):
     with (tmp_path / "history.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["epoch", *HISTORY])
@@ -129,7 +129,7 @@ def test_confusion_of_scores_and_of_their_json_are_the_same(tmp_path):
     "absent",
     [{"age_group": None}, {"gender": None}, {"age_group": None, "gender": None}],
 )
-def test_confusion_of_what_a_model_answers(tmp_path, absent):
+def test_confusion_of_the_predicted_targets(tmp_path, absent):
     path = plot_confusion_matrices(scores_of(**absent), tmp_path / "c.png")
     assert picture_of(path).std() > 0
 
@@ -162,7 +162,7 @@ def test_an_output_looks_the_same_in_every_run(drawn):
     assert without["age2"][0] == COLORS[0]
 
 
-def test_fourteen_outputs_are_told_apart_and_the_rest_is_pale(drawn):
+def test_fourteen_outputs_are_distinct_and_the_rest_is_pale(drawn):
     names = [f"a{k}" for k in range(20)]
     looks = weight_looks(drawn, {n: [k, 1] for k, n in enumerate(names)}, names)
     assert list(looks) == [*names[:14], "6 more outputs"]
@@ -170,7 +170,7 @@ def test_fourteen_outputs_are_told_apart_and_the_rest_is_pale(drawn):
     assert output_style(14) == output_style(39)
 
 
-def test_outputs_with_the_same_weights_are_named_rightly(drawn):
+def test_labels_of_outputs_with_the_same_weights(drawn):
     ages = [f"age{k}" for k in range(1, 9)]
     same = dict.fromkeys(ages, [1, 2])
     assert list(weight_looks(drawn, same, ["gender", *ages])) == ["age1 … age8"]
@@ -222,7 +222,7 @@ def test_rows_without_faces_are_hatched_and_zeros_are_not(drawn):
     assert len(age.get_xticks(minor=True)) == 9  # the edges of eight cells
 
 
-def test_percent_is_zero_or_all_only_where_it_is(drawn):
+def test_percentages_are_0_or_100_only_if_exact(drawn):
     """One of 300 faces is not 0 %, and the other 299 are not all."""
     gender = np.zeros(300, int)
     answered = np.where(np.arange(300) == 0, 1, 0)
@@ -233,7 +233,7 @@ def test_percent_is_zero_or_all_only_where_it_is(drawn):
 
 
 @pytest.mark.parametrize("count", [1, 2, 9])
-def test_rows_of_a_reproduction_lie_inside_the_panel(drawn, tmp_path, count):
+def test_rows_of_a_reproduction_are_inside_the_panel(drawn, tmp_path, count):
     figures = {"gender accuracy": 0.9, "age accuracy": 0.6}
     row = SimpleNamespace(
         recipe="14", checkpoint="", published=figures, measured={}, failed=[],

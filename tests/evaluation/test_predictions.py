@@ -20,7 +20,7 @@ from keras_agegender.evaluation.predictions import (
 )
 
 
-def test_names_stand_beside_ids(tmp_path):
+def test_tables_have_names_and_ids(tmp_path):
     colour = Head("shade", "categorical", column="colour", classes=("red", "green"))
     encoding = get_encoding("categorical", heads=[colour])
     outputs = {
@@ -78,7 +78,7 @@ def test_unknown_numbers_are_empty_cells(tmp_path):
     assert read["age_years"].tolist() == [-1, -1]
 
 
-def test_a_dataset_says_who_and_what_else(tmp_path):
+def test_metadata_of_a_dataset(tmp_path):
     """Rows 0 and 5 are in fold 0: colours 0 and 2 of red, green, blue."""
     rows = [{**row, "album": f"{row['fold']:03d}"} for row in make_rows(tmp_path, 10)]
     prepare(make_manifest(rows, EXTRA_HEADS), tmp_path / "data", progress=False)
@@ -100,7 +100,7 @@ def test_a_dataset_says_who_and_what_else(tmp_path):
      ("predicted_years", "Received: 'predicted_years'"),
      ("subject", "at most 100 groups. Received: 101")],
 )  # fmt: skip
-def test_groupings_are_checked_before_anything_is_predicted(by, message):
+def test_groupings_are_checked_before_predicting(by, message):
     descriptions = {
         "subject": np.array([f"s{k}" for k in range(101)]),
         "colour": np.full(101, "red"),

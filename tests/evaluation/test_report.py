@@ -1,4 +1,4 @@
-"""Reports: a page that is whole, true to metrics.json, and safe to open."""
+"""Reports: complete, true to metrics.json, and safe to open."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def three(value):
     return "–" if value is None else f"{value:.3f}"
 
 
-def test_the_page_needs_nothing_else(page):
+def test_the_page_is_self_contained(page):
     assert len(page.images) > 10
     for image in page.images:
         assert image["alt"].strip()
@@ -158,7 +158,7 @@ def test_groups_are_those_of_the_metrics_the_worst_first(page, evaluated):
                 assert row[3][1:] == [low, "–", high]
 
 
-def test_scores_stand_beside_the_majority_s(page, evaluated):
+def test_scores_are_next_to_the_majority_baseline(page, evaluated):
     metrics = metrics_of(evaluated)
     rows = page.table("task")
     gender, age = metrics["gender"], metrics["age"]
@@ -182,7 +182,7 @@ def test_scores_stand_beside_the_majority_s(page, evaluated):
     ]
 
 
-def test_sections_come_in_their_order(page):
+def test_the_order_of_sections(page):
     order = [
         "Who fares worse", "Scores", "Training", "Rows are true classes",
         "Reliability of probabilities", "Prediction sets are",
@@ -203,7 +203,7 @@ def test_coverage_is_that_of_the_metrics(page, evaluated):
         assert len(table) == 2 + sum(g["num_faces"] > 0 for g in sets["groups"])
 
 
-def test_figures_and_tables_lie_beside_it(run):
+def test_plots_and_tables_are_written(run):
     file = write_report(run)
     folder = run.path / "report"
     assert file == folder / "report.html"
@@ -224,7 +224,7 @@ def test_figures_and_tables_lie_beside_it(run):
     assert gender["num_faces"].sum() == metrics_of(run)["gender"]["num_faces"]
 
 
-def test_mistakes_are_shown_with_their_keys_unless_not(run):
+def test_mistakes_and_keys_can_be_omitted(run):
     table = pd.read_csv(run.path / "predictions.csv", keep_default_na=False)
     shown = write_report(run).read_text("utf-8")
     mistakes = pd.read_csv(run.path / "report" / "mistakes.csv")
@@ -247,7 +247,7 @@ def test_mistakes_are_shown_with_their_keys_unless_not(run):
     assert "most confident of" in hidden
 
 
-def test_faces_seen_in_training_are_said_at_the_top(run):
+def test_faces_seen_in_training_are_mentioned_first(run):
     quiet = Page(write_report(run, pictures=False)).text
     assert "Not held out" not in quiet and "Cannot check" not in quiet
     change_metrics(run, num_seen_in_training=7, num_seen_in_validation=3)
@@ -264,7 +264,7 @@ def test_faces_seen_in_training_are_said_at_the_top(run):
     assert "The model was selected on a split of this name" in page.text
 
 
-def test_answers_that_calibration_changes_have_their_accuracy(run):
+def test_predictions_changed_by_calibration_have_an_accuracy(run):
     assert "accuracy before" not in Page(write_report(run, pictures=False)).text
     found = metrics_of(run)["calibration"]
     accuracies = {"accuracy_before": 0.172, "accuracy": 0.312}
@@ -281,7 +281,7 @@ def test_answers_that_calibration_changes_have_their_accuracy(run):
     assert rows["gender"] == ["–", "–"]
 
 
-def test_models_that_answer_one_class_are_said_at_the_top(run):
+def test_constant_predictions_are_mentioned_first(run):
     gender = metrics_of(run)["gender"]
     change_metrics(run, gender={**gender, "confusion": [[3, 1], [1, 3]]})
     assert "predicted as male" not in Page(write_report(run, pictures=False)).text
@@ -292,7 +292,7 @@ def test_models_that_answer_one_class_are_said_at_the_top(run):
     )
 
 
-def test_what_is_not_there_is_left_out(run):
+def test_missing_parts_are_omitted(run):
     (run.path / "history.csv").unlink()
     run.calibration_file.unlink()
     change_metrics(run, calibration=None, groups={}, extra={}, age=None)
@@ -303,14 +303,14 @@ def test_what_is_not_there_is_left_out(run):
     assert "The run was not calibrated" in page.text
 
 
-def test_data_that_is_gone_leaves_the_pictures_out(run):
+def test_without_the_dataset_images_are_omitted(run):
     run.update_info(data="nowhere")
     page = Page(write_report(run))
     assert "No images of faces are available: " in page.text
     assert not any(i["src"].startswith("data:image/jpeg") for i in page.images)
 
 
-def test_other_splits_have_folders_of_their_own(run):
+def test_other_splits_have_their_own_folders(run):
     with pytest.raises(ValueError, match="no metrics_fold_3.json.*not evaluated on"):
         write_report(run, split="validation")
     evaluate(run, split="validation")
@@ -339,7 +339,7 @@ def test_the_command(run, capsys, tmp_path):
     assert "Run `agegender evaluate" in line
 
 
-def test_maps_are_of_as_many_faces_as_asked(page):
+def test_the_requested_number_of_maps(page):
     maps = [i for i in page.images if i["alt"].startswith("Occlusion map")]
     assert len(maps) == 2
     assert np.unique([i["src"] for i in maps]).size == 2

@@ -1,4 +1,4 @@
-"""Parts of reports: bins of confidence, bars of groups, surest mistakes, occlusion."""
+"""Parts of reports: bins of confidence, bars of groups, mistakes, occlusion."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_reliability_diagram_has_points_and_counts(monkeypatch, tmp_path):
     assert upper.get_xlim()[0] == 0.45  # of two classes, below a half there is nothing
 
 
-def test_no_face_is_a_diagram_too(tmp_path):
+def test_a_diagram_without_faces(tmp_path):
     table = reliability_bins(np.empty((0, 3)), np.empty(0, "int64"))
     file = reliability_plot.plot_reliability(table, tmp_path / "empty.png")
     with Image.open(file) as picture:
@@ -195,7 +195,7 @@ def test_thumbnails_are_square():
         assert picture.getpixel((20, 20)) < (15, 15, 15)
 
 
-def test_a_map_finds_what_a_prediction_depends_on():
+def test_a_map_finds_the_decisive_part():
     image = np.zeros((20, 20, 3))
     image[12:16, 2:6] = 1.0
     needed = occlusion_map(image, lambda x: x[:, 12:16, 2:6].mean((1, 2, 3)), steps=5)
@@ -258,7 +258,7 @@ def test_one_panel_of_a_history(tmp_path):
         plot_history({"loss": [1.0]}, tmp_path / "no.png", only="weights")
 
 
-def test_the_share_of_exact_years_is_no_accuracy_of_groups(tmp_path):
+def test_the_accuracy_of_exact_years_is_not_plotted_as_groups(tmp_path):
     file = tmp_path / "history.csv"
     file.write_text("epoch,loss,age_accuracy,val_age_accuracy\n0,1.5,0.1,0.7\n")
     kept = {"epoch": [0.0], "loss": [1.5], "val_age_accuracy": [0.7]}

@@ -85,7 +85,7 @@ def test_people_not_faces_are_counted(tmp_path):
         compare(*runs, cluster="person")
 
 
-def test_albums_are_clusters_if_asked_for(tmp_path):
+def test_albums_can_be_clusters(tmp_path):
     table = answers([1, 0, 1], ["a", "b", "c"], album=["x", "x", "y"])
     found = compare(*two_runs(tmp_path, table, table), cluster="album")
     assert found.differences[0].num_clusters == 2
@@ -109,7 +109,7 @@ def test_predictions_without_subjects(tmp_path):
     [("key,gender\n1,male\n", "Missing columns"), ("", "not a table"),
      ("key,age_group,gender\n1,0-2,male\n1,0-2,male\n", "'1' twice")],
 )  # fmt: skip
-def test_files_that_hold_no_predictions(tmp_path, text, message):
+def test_files_without_predictions(tmp_path, text, message):
     runs = two_runs(tmp_path, answers([1, 0]), answers([1, 0]))
     (runs[1].path / "predictions.csv").write_text(text, "utf-8")
     with pytest.raises(ValueError, match=message):
@@ -126,7 +126,7 @@ def test_files_that_hold_no_predictions(tmp_path, text, message):
         ({"gender": 1.5}, {"gender": 1.6}, "calibrated with different temperatures"),
     ],
 )
-def test_what_differs_of_runs_of_one_experiment(tmp_path, first, second, note):
+def test_differences_of_runs_of_one_experiment(tmp_path, first, second, note):
     runs = two_runs(tmp_path, answers([1, 0, 1]), answers([1, 1, 1]))
     for run, temperatures in zip(runs, (first, second), strict=True):
         found = None if temperatures is None else {"temperatures": temperatures}
@@ -137,7 +137,7 @@ def test_what_differs_of_runs_of_one_experiment(tmp_path, first, second, note):
     assert said.endswith(note)
 
 
-def test_runs_whose_metrics_are_gone_are_not_called_uncalibrated(tmp_path):
+def test_runs_without_metrics_are_not_called_uncalibrated(tmp_path):
     runs = two_runs(tmp_path, answers([1, 0, 1]), answers([1, 1, 1]))
     found = {"calibration": {"temperatures": {"gender": 1.5}}}
     write_json(runs[0].path / "metrics.json", found)
@@ -186,7 +186,7 @@ def test_paired_differences_by_hand(encodings):
     assert "+0.300" in str(found) and "0.375" in str(found)
 
 
-def test_how_two_experiments_differ_is_said(encodings):
+def test_differences_of_two_experiments(encodings):
     """Beside the recipes' settings: data, splits, seeds, and faces seen before."""
     predicted = [("1.jpg", "male", "male")]
     for run, seed in zip(encodings, (0, 1), strict=True):
@@ -317,7 +317,7 @@ def test_one_pair_is_the_comparison_of_two_runs(sets):
     assert "one fold and one seed" in str(gender.components)
 
 
-def test_seeds_are_no_more_faces(sets, tmp_path):
+def test_seeds_add_no_faces(sets, tmp_path):
     """The same answers with two seeds: interval and p of one seed."""
     for name, right in (("c", [0, 0, 1, 0]), ("d", [1, 1, 0, 1])):
         for seed in (0, 1):
@@ -333,7 +333,7 @@ def test_seeds_are_no_more_faces(sets, tmp_path):
     assert -1 <= twice.interval[0] and twice.interval[1] <= 1
 
 
-def test_runs_without_a_partner_are_said(sets):
+def test_runs_without_a_partner_are_notes(sets):
     (sets[1] / "fold1_seed1" / "best.keras").unlink()
     found = compare(*sets)
     assert found.num_pairs == 3
@@ -344,7 +344,7 @@ def test_runs_without_a_partner_are_said(sets):
     assert "one-way" in str(found.differences[0].components)
 
 
-def test_folders_that_are_no_sets(sets, tmp_path):
+def test_invalid_folders_of_runs(sets, tmp_path):
     (sets[0] / "fold1_seed1").rename(tmp_path / "of_a")
     (sets[1] / "fold1_seed1").rename(sets[0] / "fold1_seed1")
     with pytest.raises(ValueError, match="several recipes: training.learning_rate"):
@@ -373,7 +373,7 @@ def test_the_command_takes_folders(sets, tmp_path, capsys):
     assert "at least two recipes" in capsys.readouterr().err
 
 
-def test_recipes_that_share_no_face_are_skipped(sets, tmp_path):
+def test_recipes_without_common_faces_are_skipped(sets, tmp_path):
     for fold, seed in ((0, 0), (0, 1)):
         run = run_of(tmp_path / "runs" / "c", fold, seed, [1, 1, 1, 1])
         text = (run.path / "predictions.csv").read_text().replace("0_", "other_")

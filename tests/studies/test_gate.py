@@ -118,7 +118,7 @@ def test_many_cells_do_not_hide_an_overall_drop(tmp_path):
     assert others == [pytest.approx(0.05 / 3)] * 3
 
 
-def test_further_outputs_are_judged_and_numbers_are_named(tmp_path):
+def test_extra_heads_are_tested_and_numbers_are_listed(tmp_path):
     """Twenty faces lost of race alone: p = 2 / 2^20."""
     found = compare(*race_runs(tmp_path, lost=20))
     assert {(c.cell, c.task) for c in found.worse} == {
@@ -130,7 +130,7 @@ def test_further_outputs_are_judged_and_numbers_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("question", ["age_group", "race"])
-def test_a_question_no_longer_answered_fails_the_gate(tmp_path, capsys, question):
+def test_a_task_no_longer_predicted_fails_the_gate(tmp_path, capsys, question):
     first, second = race_runs(tmp_path, [f"predicted_{question}"])
     found = compare(first, second)
     assert (found.failed, found.worse, found.missing) == (True, (), (question,))
@@ -146,13 +146,13 @@ def test_a_question_no_longer_answered_fails_the_gate(tmp_path, capsys, question
     assert f"not tested: {question} (A does not predict it), age in years" in text
 
 
-def test_one_person_is_no_reason(tmp_path):
+def test_one_person_is_not_significant(tmp_path):
     """20 lost faces of one person say as much as one lost face."""
     found = compare(*gate_runs(tmp_path, 20, subjects_per_face=20))
     assert not found.worse
 
 
-def test_small_cells_are_shown_and_not_judged(tmp_path):
+def test_small_cells_are_shown_and_not_tested(tmp_path):
     genders = ["female"] * 29 + ["male"] * 200
     first = answers(np.ones(229), [f"{k}" for k in range(229)], genders)
     second = answers(
@@ -287,7 +287,7 @@ def test_exit_codes(reproduced, capsys):
     assert "Did you mean 'race'?" in capsys.readouterr().err
 
 
-def test_a_gate_that_judges_nothing_says_so(reproduced):
+def test_a_gate_without_tested_cells(reproduced):
     for name in "ab":
         file = reproduced / "runs" / name / "fold0_seed0" / "predictions.csv"
         pd.read_csv(file).iloc[:20].to_csv(file, index=False)

@@ -1,4 +1,4 @@
-"""What the quickstart says it will do is what it does."""
+"""The announced loss-weight changes of the quickstart are those of its recipe."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ CHANGES = "loss_weight_changes=[{%s, set={gender=0.5, age1=2.0}}]"
         ),
     ],
 )
-def test_the_title_says_when_loss_weights_change(settings, change):
+def test_the_title_mentions_changes_of_loss_weights(settings, change):
     lines = training_title(load_recipe("quickstart", settings), OUTPUTS).splitlines()
     assert lines[0] == "Training 9 outputs (gender, age1 … age8)"
     assert lines[1:] == ([f"      loss weights change {change}"] if change else [])
 
 
-def test_the_title_names_the_outputs_there_are():
+def test_the_title_names_the_outputs():
     recipe = load_recipe("quickstart", ["training.epochs=1"])
     assert training_title(recipe, ["gender"]) == "Training 1 output (gender)"
     assert training_title(recipe, ["gender", "age"]) == (

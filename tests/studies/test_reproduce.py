@@ -49,7 +49,7 @@ def reproduced(prepared, tmp_path_factory):
     return found, said
 
 
-def test_published_and_measured_have_columns_of_their_own(reproduced):
+def test_published_and_measured_scores_have_separate_columns(reproduced):
     found, said = reproduced
     assert [(r.recipe[:2], r.checkpoint) for r in found.rows] == [
         ("07", "age"), ("07", "gender"), ("07", "both"), ("09", None), ("05", None),
@@ -75,7 +75,7 @@ def test_published_and_measured_have_columns_of_their_own(reproduced):
     assert any("gender accuracy" in line for line in said)
 
 
-def test_runs_that_cannot_begin_are_in_the_table(reproduced):
+def test_runs_that_cannot_start_are_in_the_table(reproduced):
     """Models 9 and 5 need CelebA, which was not given: nothing stands in for it."""
     found, _ = reproduced
     for row, reason in (
@@ -91,7 +91,7 @@ def test_runs_that_cannot_begin_are_in_the_table(reproduced):
     }
 
 
-def test_a_published_figure_stands_beside_no_other_data(reproduced):
+def test_published_scores_are_only_shown_for_the_same_data(reproduced):
     """Model 9's is of Adience; these faces are not."""
     found, _ = reproduced
     row = found.rows[3]
@@ -102,7 +102,7 @@ def test_a_published_figure_stands_beside_no_other_data(reproduced):
     assert row.notes[0] in (found.directory / "table.csv").read_text("utf-8")
 
 
-def test_the_same_call_trains_nothing_again(reproduced, prepared, monkeypatch):
+def test_finished_runs_are_not_trained_again(reproduced, prepared, monkeypatch):
     found, _ = reproduced
 
     def never(*args, **kwargs):
@@ -137,7 +137,7 @@ def test_data_that_was_prepared_again_is_noticed(reproduced, prepared, tmp_path)
         reproduce([recipe], other, found.directory, report=lambda line: None)
 
 
-def test_overrides_reach_what_recipes_begin_with(prepared, tmp_path):
+def test_overrides_reach_pretraining_recipes(prepared, tmp_path):
     """Planned, not trained: one pretraining for all folds, at their image size."""
     data = load_prepared(prepared)
     recipe = load_recipe("05_caffe_finetuned", [*SMALL, "training.epochs=4"])
@@ -159,7 +159,7 @@ def test_overrides_reach_what_recipes_begin_with(prepared, tmp_path):
 
 
 @pytest.mark.slow
-def test_every_recipe_takes_the_pixels_it_needs(prepared, tmp_path):
+def test_every_recipe_uses_the_images_it_needs(prepared, tmp_path):
     whole = make_prepared(tmp_path / "whole", crop_options=None, detector=None)
     changes = [s for s in SMALL if "faces" not in s]
     found = reproduce(
@@ -197,7 +197,7 @@ def test_the_caller_s_keras_settings_stay_and_models_are_released(
     assert [model() for model in models] == [None]
 
 
-def test_datasets_of_the_other_pixels_are_refused(prepared, tmp_path):
+def test_datasets_with_other_preprocessing_are_an_error(prepared, tmp_path):
     """Nothing is trained: model 7 is one of whole pictures. The table says why."""
     found = reproduce(["7"], prepared, tmp_path / "out", report=lambda line: None)
     assert found.num_failed == 1 and found.rows[0].num_runs == 0

@@ -57,7 +57,7 @@ def test_intervals_are_over_folds():
     assert text_tables([row])[1].rows == (("13", "30.0", "90.0", "1.25"),)
 
 
-def test_seeds_of_one_fold_and_a_single_run_say_so(tmp_path):
+def test_captions_of_seeds_and_of_a_single_run(tmp_path):
     runs = [("fold_4", seed, scores(0.5 + seed / 10, 0.3)) for seed in (0, 1)]
     (row,) = rows_of("13", *runs)
     assert (row.num_folds, row.num_seeds, row.interval_over) == (1, 2, "seeds")
@@ -91,7 +91,7 @@ def test_runs_that_predict_one_class_are_flagged():
     assert "†" not in to_markdown([fine], "")
 
 
-def test_published_figures_have_columns_where_they_belong(tmp_path):
+def test_published_scores_have_columns_for_their_data(tmp_path):
     """Model 13 publishes 0.808 and 0.422 of Adience's fold 4."""
     run = ("fold_4", 0, scores(0.5, 0.3))
     here = rows_of("13", run)
@@ -113,7 +113,7 @@ def test_published_figures_have_columns_where_they_belong(tmp_path):
     assert second["gender accuracy, published"] == ""
 
 
-def test_labels_name_one_row_each():
+def test_labels_are_unique():
     names = [("07_caffe", "age"), ("07_caffe", None), ("05_a", None), ("05_b", None),
              ("my_very_long_recipe", None), ("my_very_long_other", None)]  # fmt: skip
     rows = [Row(name, "t", checkpoint, "male") for name, checkpoint in names]
@@ -221,12 +221,12 @@ def test_the_latex_has_cells_for_every_column_and_whole_commands():
          "fold_1"),
     ],
 )  # fmt: skip
-def test_where_a_published_figure_belongs(sources, splits, reason):
+def test_comparable_published_scores(sources, splits, reason):
     found = why_not_comparable(Published(), ScoredData(sources, splits))
     assert reason in found and bool(found) == bool(reason)
 
 
-def test_figures_are_those_of_the_published_positive_class():
+def test_scores_use_the_published_positive_class():
     """Whichever class the runs were scored with."""
     by_positive = {"male": {"f1": 0.25}, "female": {"f1": 0.75}}
     run = {"best": {"gender": {"f1": 0.25, "by_positive": by_positive}}}
@@ -238,7 +238,7 @@ def test_figures_are_those_of_the_published_positive_class():
     assert row.published["gender f1"] == 0.766
 
 
-def test_a_published_checkpoint_that_runs_do_not_have_is_a_note():
+def test_a_missing_published_checkpoint_is_a_note():
     recipe = load_recipe("7", ["training.extra_checkpoints={gender='val_gender_loss'}"])
     runs = [{"best": {}, "gender": {"gender": {"accuracy": 0.5}}}]
     rows = table_rows(recipe, runs, ADIENCE)
@@ -267,7 +267,7 @@ class Data:
         self.face_index = SimpleNamespace(sources=[source])
 
 
-def test_the_caption_lists_what_was_changed():
+def test_the_caption_lists_overrides():
     changed = load_recipe("13", ["training.epochs=3", "training.learning_rate=0.5"])
     own = replace(load_recipe("14"), name="mine")
     note = conditions_note(
