@@ -41,19 +41,16 @@ def fit_calibration(
 
     Temperatures minimize the negative log-likelihood of the labels, one head at a time;
     for a years head, that of the age in years. Thresholds are conformal quantiles: for
-    faces drawn from the same distribution, the prediction set contains the true class
-    with a probability of at least 1 - `alpha`. This holds on average over all faces,
-    not for each group, and treats faces as independent: with several images per person,
-    coverage varies more between samples than the number of faces suggests. Temperatures
-    are fitted on the same faces, and the model may have been selected on them, so
-    coverage elsewhere is slightly lower; on a different kind of faces it may be much
-    lower. Measure it with `calibration_scores`.
+    faces of the same distribution, the prediction set contains the true class with a
+    probability of at least 1 - `alpha`, on average over all faces, not for each group.
+    Faces are treated as independent; with several images per person, coverage varies
+    more. It is slightly lower elsewhere, since temperatures are fitted on the same
+    faces, and may be much lower on other kinds of faces: see `calibration_scores`.
 
-    With `by`, coverage holds for each group of faces with the same *prediction*: a
-    threshold can only depend on what is known at prediction time. A group of fewer than
-    1 / `alpha` - 1 faces gets sets of all classes. If the most probable class alone is
-    correct often enough, the threshold is 0: the sets contain one class, and coverage
-    is higher than requested.
+    With `by`, coverage holds for each group of faces with the same *prediction*. A
+    group of fewer than 1 / `alpha` - 1 faces gets sets of all classes. If the most
+    probable class alone is correct often enough, the threshold is 0: the sets contain
+    one class, and coverage is higher than requested.
 
     Args:
         outputs: Output name -> predictions for faces that the model was not trained on.
@@ -66,9 +63,6 @@ def fit_calibration(
         by: `"gender"` or `"age_group"`: a threshold for each predicted class. `None`
             (default) is one for all.
         fitted_on: Description of these faces, stored in the calibration.
-
-    Returns:
-        The calibration; heads and targets without labeled faces are skipped.
 
     Raises:
         ValueError: If no face has a label, a column or an output is missing, or the
@@ -117,13 +111,8 @@ def fit_calibration(
 def may_change_predictions(name: str, encoding: Encoding) -> bool:
     """Returns whether a temperature may change the most probable class.
 
-    It cannot for a binary or softmax head. It can if class probabilities are
-    differences, products or sums of the scaled outputs: for ordinal, coral and corn
-    heads, and for sums over years or over pairs of age group and gender.
-
-    Example:
-    >>> may_change_predictions("age_group", get_encoding("ordinal"))
-    True
+    It may if class probabilities are differences, products or sums of scaled outputs:
+    for ordinal, coral and corn heads, and for sums over years or pairs of columns.
     """
     main = {"age_group": encoding.age_head, "gender": encoding.gender_head}
     head = main[name] if name in main else encoding.head(name)

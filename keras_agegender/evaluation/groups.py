@@ -82,12 +82,12 @@ def score_groups(
             computed for at most two. Defaults to none.
 
     Returns:
-        For `"age_group,gender"` (if faces have both) and each of `by`: `num_faces` and
-        `num_unlabelled` (faces without the column), `few_faces` and `few_subjects` (the
-        minimum counts), `questions` (the tasks), `gaps` (task -> `best`, `worst`,
-        `value`, `interval`) and `groups`, the worst first: the values of its columns,
-        `num_faces`, `num_subjects`, `largest_share` (of the subject with most faces),
-        `few`, and for each task `<task>_accuracy` and `<task>_interval`.
+        For `"age_group,gender"` (if faces have both) and each of `by`: `num_faces`,
+        `num_unlabelled`, `few_faces` and `few_subjects` (the minimum counts),
+        `questions` (the tasks), `gaps` (task -> `best`, `worst`, `value`, `interval`)
+        and `groups`, the worst first: the values of its columns, `num_faces`,
+        `num_subjects`, `largest_share` (of the subject with most faces), `few`, and for
+        each task `<task>_accuracy` and `<task>_interval`.
 
     Raises:
         ValueError: If the table has no such column, or more than 100 groups.

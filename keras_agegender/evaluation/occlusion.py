@@ -26,8 +26,8 @@ def occlusion_map(
 
     Args:
         image: A model's input. Shape (height, width, channels).
-        probability: Function that takes images, shape (batch, height, width, channels),
-            and returns the probability of the predicted class for each, shape (batch,).
+        probability: Function of images, shape (batch, height, width, channels), that
+            returns the probability of the predicted class, shape (batch,).
         steps: Number of positions along each side, 2 or more. Defaults to 12.
         square: Side of the square relative to that of the image, in (0, 1]. Defaults to
             0.25.

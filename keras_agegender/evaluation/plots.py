@@ -27,23 +27,13 @@ INK, MUTED, GRID, PALE = "#222222", "#6b6b6b", "#e4e4e4", "#b9b9b9"
 # Every color solid, then every color dashed.
 MOST_OUTPUTS = 2 * len(COLORS)
 STYLE = {
+    "axes.titlesize": 12, "axes.titleweight": "bold", "axes.titlelocation": "left",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+    "axes.edgecolor": MUTED, "axes.labelcolor": INK, "grid.color": GRID,
+    "text.color": INK, "xtick.color": MUTED, "ytick.color": MUTED,
+    "legend.frameon": False, "legend.fontsize": 9.5, "hatch.linewidth": 0.6,
     "font.size": 10.5,
-    "axes.titlesize": 12,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": GRID,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "legend.frameon": False,
-    "legend.fontsize": 9.5,
-    "hatch.linewidth": 0.6,
-}
+}  # fmt: skip
 
 
 def style() -> Any:
@@ -161,11 +151,8 @@ def _read_columns(history: Mapping[str, Any] | str | Path) -> dict[str, np.ndarr
 
 
 def _loss_weights(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {
-        n.removesuffix(LOSS_WEIGHT_SUFFIX): v
-        for n, v in columns.items()
-        if n.endswith(LOSS_WEIGHT_SUFFIX)
-    }
+    suffix = LOSS_WEIGHT_SUFFIX
+    return {n.removesuffix(suffix): v for n, v in columns.items() if n.endswith(suffix)}
 
 
 def decoded_history(file: Path, encoding: Encoding) -> dict[str, list[float]]:
@@ -209,12 +196,8 @@ def _accuracy_curves(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
                 look = {"color": color, "label": text, "linestyle": line}
                 decoded = column != name
                 curves.append({"y": columns[column], "decoded": decoded, **look})
-    others = [
-        name
-        for name in columns
-        if re.fullmatch(r"val_.*accuracy", name)
-        and name.removeprefix("val_") not in ACCURACIES
-    ]
+    single = (name for name in columns if re.fullmatch(r"val_.*accuracy", name))
+    others = [name for name in single if name.removeprefix("val_") not in ACCURACIES]
     for number, name in enumerate(others):
         shared: str | None = f"single outputs ({len(others)})" if number == 0 else None
         if len(others) == 1:

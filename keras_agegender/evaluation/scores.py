@@ -59,9 +59,9 @@ class GenderScores(_TargetScores):
     Attributes:
         num_faces: Number of faces with a gender label, over which metrics are computed.
         num_unlabelled: Number of faces without a gender label.
-        metrics: Metric -> value, `None` if undefined: `accuracy`, `balanced_accuracy`
-            (mean of both recalls); `precision`, `recall`, `f1` and `auc` of the
-            positive class; `negative_log_likelihood` in nats, `brier_score` and
+        metrics: Metric -> value, `None` if undefined: `accuracy`, `balanced_accuracy`;
+            `precision`, `recall`, `f1` and `auc` of the positive class;
+            `negative_log_likelihood` in nats, `brier_score` and
             `expected_calibration_error` (15 bins of equal width, Guo et al. 2017).
         positive: The positive class, `"male"` or `"female"`.
         by_positive: Precision, recall and f1 with either class as the positive one.
@@ -87,16 +87,12 @@ class AgeScores(_TargetScores):
             are computed.
         num_unlabelled: Number of faces without an age-group label.
         metrics: Metric -> value, `None` if undefined: `accuracy`, `balanced_accuracy`
-            (mean recall of the groups that have faces), `one_off_accuracy` (correct or
-            a neighboring group), `mean_absolute_error` in groups, `quadratic_kappa`
-            (Cohen's kappa weighted by the squared distance in groups: 1 is perfect, 0
-            chance level); for rank outputs `all_heads_accuracy` (share of faces with
-            every output correct, as the report scores its ordinal models) and
-            `rank_violation_rate` (share of faces whose outputs contradict each other);
-            `negative_log_likelihood` in nats, `brier_score` and
-            `expected_calibration_error` as for gender; in years
-            `mean_absolute_error_years` and `cumulative_score_5` (CS@5, the share of
-            faces within 5 years).
+            (mean recall of the groups with faces), `one_off_accuracy`,
+            `mean_absolute_error` in groups, `quadratic_kappa`; for rank outputs
+            `all_heads_accuracy` (share of faces with every output correct, as the
+            report scores its ordinal models) and `rank_violation_rate`; those of
+            probabilities as for gender; in years `mean_absolute_error_years` and
+            `cumulative_score_5` (CS@5, the share of faces within 5 years).
         num_faces_with_years: Number of faces with a known age in years.
         groups: `name`, `num_faces`, `num_answered` (faces predicted as this group),
             `recall` and `mean_absolute_error` of each age group.

@@ -25,14 +25,7 @@ class Clusters:
 
     @classmethod
     def of(cls, names: Any) -> Clusters:
-        """Groups faces by name; a face without a name is a cluster of its own.
-
-        Args:
-            names: Subject or album of each face, `""` where unknown. Shape
-                (num_faces,).
-
-        Returns:
-            The clusters.
+        """Groups faces by name; a face with the name `""` is a cluster of its own.
 
         Example:
         >>> Clusters.of(["ann", "", "ann", ""]).sizes.tolist()
@@ -120,29 +113,21 @@ def mean_interval(
 ) -> Estimate:
     """Returns a mean over faces with its cluster-robust t interval.
 
-    The variance is the mean of two estimates. The sandwich with the CR2 correction
+    The variance is the mean of two estimates: the sandwich with the CR2 correction
     (Bell & McCaffrey, "Bias Reduction in Standard Errors for Linear Regression with
-    Multi-Stage Samples", Survey Methodology 28, 2002) is valid for any dependence
-    within clusters, but too small if the few large values happen to be missing: alone
-    it covers 89 to 92 % of skewed scores with the cluster sizes of Adience's fold 4.
-    The estimate from one intraclass correlation (Kish 1965, by analysis of variance) is
-    stable, but assumes the same correlation in all clusters. Quantiles are those of
-    Student's t with `num_clusters` - 1 degrees of freedom. If each face is a cluster of
-    its own, this is the ordinary t interval.
+    Multi-Stage Samples", Survey Methodology 28, 2002), which is valid for any
+    dependence within clusters but alone covers 89 to 92 % of skewed scores, and that of
+    one intraclass correlation (Kish 1965, by analysis of variance), which is stable.
+    Quantiles are those of Student's t with `num_clusters` - 1 degrees of freedom.
 
-    Coverage measured with fold 4's sizes and intraclass correlations of 0, 0.3 and 0.8:
-    94 to 96 % of absolute errors and of lognormal losses, 96 to 97.1 % of differences
-    of ±1. It is lower if only large clusters are correlated (89 % of absolute errors,
-    87 % of lognormal losses), and for lognormal losses of few correlated people (85 %
-    of ten people).
+    Measured coverage with the cluster sizes of Adience's fold 4: 94 to 97.1 %. It is
+    lower if only large clusters are correlated (87 to 89 %) and for lognormal losses of
+    ten correlated people (85 %).
 
     Args:
         values: A value per face, such as a paired difference. Shape (num_faces,).
         clusters: Clusters of the faces.
         confidence: Coverage, in (0, 1). Defaults to 0.95.
-
-    Returns:
-        The mean and its interval.
 
     Raises:
         ValueError: If there is not one value for each face.
@@ -205,19 +190,14 @@ def proportion_interval(
     Confidence Interval Methods for Binomial Proportions in Clustered Surveys", Journal
     of Survey Statistics and Methodology 3, 2015; quantiles are those of Student's t
     with `num_clusters` - 1 degrees of freedom, as in Korn & Graubard 1998. The design
-    effect is from the variance of `mean_interval`: the mean of the sandwich, which
-    alone covers 84 to 92 % with the cluster sizes of Adience's fold 4, and of a model
-    of one intraclass correlation. Together they cover 93 to 97 %. If only large
-    clusters are correlated, coverage is lower: 81 % was measured for a share of 0.95,
-    and 91 % for one of 0.6.
+    effect is from the variance of `mean_interval`. Measured coverage with the cluster
+    sizes of Adience's fold 4: 93 to 97 %; if only large clusters are correlated, 81 %
+    for a share of 0.95, and 91 % for one of 0.6.
 
     Args:
         correct: Whether a face counts, as booleans. Shape (num_faces,).
         clusters: Clusters of the faces.
         confidence: Coverage, in (0, 1). Defaults to 0.95.
-
-    Returns:
-        The share and its interval, within [0, 1].
 
     Raises:
         ValueError: If there is not one value for each face.
@@ -379,9 +359,6 @@ def paired_test(differences: Any, clusters: Clusters) -> float:
             faces that only the first does, else 0. Shape (num_faces,).
         clusters: Clusters of the faces.
 
-    Returns:
-        The p-value, in (0, 1].
-
     Raises:
         ValueError: If a cluster's sum of differences is not an integer.
 
@@ -414,15 +391,8 @@ def holm_levels(p_values: Sequence[float], alpha: float = 0.05) -> list[float]:
     """Returns the significance level of each test in Holm's procedure.
 
     In ascending order, p-values are compared with alpha / m, alpha / (m - 1), …; all
-    tests after the first larger one have its level.
-
-    Args:
-        p_values: P-value of each test, in [0, 1].
-        alpha: Family-wise error rate, the probability of one or more false findings.
-            Defaults to 0.05.
-
-    Returns:
-        The level of each test, which is significant if its p-value is at most that.
+    tests after the first larger one have its level. A test is significant if its
+    p-value is at most its level. `alpha` is the family-wise error rate.
 
     Source: Holm, "A Simple Sequentially Rejective Multiple Test Procedure",
     Scandinavian Journal of Statistics 6, 1979.
@@ -612,7 +582,7 @@ def interval_over_runs(
     test_to_train: float = 0.0,
     confidence: float = 0.95,
 ) -> tuple[float, float | None, float | None]:
-    """Returns the mean of a metric over folds and seeds, with its t interval.
+    """Returns the mean of a metric over runs and both ends of its t interval.
 
     Seeds of the same fold are averaged first, as they are tested on the same faces.
     Folds share training faces, so that the plain t interval is too narrow;
@@ -624,9 +594,6 @@ def interval_over_runs(
         test_to_train: Number of test faces divided by training faces, 0.25 for five
             folds. Defaults to 0, which is correct for seeds but not for folds.
         confidence: Coverage, in (0, 1). Defaults to 0.95.
-
-    Returns:
-        `(mean, low, high)`; the ends are `None` for a single fold.
 
     Raises:
         ValueError: If there is no value, or not one fold per value.

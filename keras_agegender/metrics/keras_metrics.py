@@ -476,16 +476,8 @@ def head_metrics(encoding: Encoding, head: Head) -> Iterator[PredictionMetric]:
 def detailed_metrics(encoding: Encoding) -> dict[str, list[Any]]:
     """Returns all metrics of each output, for `compile(weighted_metrics=…)`.
 
-    They are the metrics that `evaluate` reports, computed from decoded predictions:
-
-    - classes: exact and balanced accuracy, negative log-likelihood, Brier score and
-      expected calibration error;
-    - two classes: precision, recall, F1 and AUC of class 1 (male);
-    - ordered classes: one-off accuracy, mean absolute error and quadratic kappa;
-    - rank outputs: the share of faces with all of them correct, and with outputs that
-      contradict each other;
-    - years: mean absolute error and CS@5;
-    - the encoding's own, as `Encoding.metrics` returns them.
+    They are the metrics that `evaluate` reports (`METRICS`), computed from decoded
+    predictions, and the encoding's own, as `Encoding.metrics` returns them.
 
     With the joint encoding, only faces with both labels count, as in its loss. Heads
     with several outputs (ordinal encodings) only have the encoding's own metrics, since
@@ -494,12 +486,6 @@ def detailed_metrics(encoding: Encoding) -> dict[str, list[Any]]:
 
     To load a model that was saved with these metrics, import `keras_agegender` first or
     pass `compile=False`.
-
-    Args:
-        encoding: The model's encoding.
-
-    Returns:
-        Output name -> metrics.
 
     Example:
     >>> enc = kag.get_encoding("coral")

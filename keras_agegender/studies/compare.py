@@ -119,11 +119,9 @@ class Comparison:
         if self.num_pairs > 1:
             lines.append(f"{self.num_pairs} pairs of runs")
         lines.append(self._table())
-        lines += [
-            f"{d.task}: {d.num_clusters} {self.cluster}s, the largest has "
-            f"{d.largest_share:.1%} of the faces"
-            for d in self.differences
-        ]
+        for d in self.differences:
+            text = f"{d.task}: {d.num_clusters} {self.cluster}s, the largest has "
+            lines.append(f"{text}{d.largest_share:.1%} of the faces")
         if self.num_pairs > 1:
             lines.append(
                 f"interval and p: these trained models on other {self.cluster}s, each "

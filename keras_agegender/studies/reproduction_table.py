@@ -359,13 +359,9 @@ def _remarks(rows: Sequence[ReproductionRow]) -> list[tuple[str, list[str]]]:
         constant += [f"{label}: {what}: {text}" for what, text in row.one_class.items()]
     notes = dict.fromkeys(f"{row.recipe}: {n}" for row in rows for n in row.notes)
     failures = sorted({reason for row in rows for reason in row.failed})
-    lists = [
-        ("Models:", models),
-        (_ONE_CLASS, constant),
-        ("Notes:", list(notes)),
-        ("Failed:", failures),
-    ]
-    return [(title, items) for title, items in lists if items]
+    lists = {"Models:": models, _ONE_CLASS: constant, "Notes:": list(notes)}
+    lists["Failed:"] = failures
+    return [(title, items) for title, items in lists.items() if items]
 
 
 def to_markdown(rows: Sequence[ReproductionRow], note: str) -> str:
