@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_agegender.encodings.encoding import Encoding, check_output_names
 from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.encodings.registry import get_encoding
+from keras_agegender.models.weights import match_heads, stored_encoding
 
 
 def distill(
@@ -32,7 +33,8 @@ def distill(
     Args:
         batches: Batches of `make_train_dataset`: `(image, targets, weights)`.
         teachers: A model, or several whose predictions are averaged, with outputs of
-            the same names and sizes. They may have further outputs.
+            the same names, sizes and classes. They may have further outputs. Binary
+            outputs whose two classes have the other order are converted.
         encoding: The student's, which the targets are of; a name or an `Encoding`.
         weight: Share of the prediction, in (0, 1]. Defaults to 0.5.
         outputs: Names of the outputs to mix. Those of categorical heads, whose targets
@@ -65,8 +67,13 @@ def distill(
     if isinstance(teachers, keras.Model):
         teachers = [teachers]
     encoding = get_encoding(encoding)
+    reversed_outputs = []
     for teacher in teachers:
         names = _mixed_outputs(encoding, batches.element_spec[1], teacher, outputs)
+        reversed_outputs.append(_reversed_outputs(encoding, teacher, names))
+
+    def in_order(found: Mapping, place: int) -> dict:
+        return {**found, **{n: 1.0 - found[n] for n in reversed_outputs[place]}}
 
     def view(image: tf.Tensor, teacher: keras.Model) -> tf.Tensor:
         size = teacher.input_shape[1:3]
@@ -74,7 +81,7 @@ def distill(
             image = tf.image.resize(image, size, antialias=True)
         return image
 
-    def mix(targets: Mapping, found: list[Mapping]) -> dict:
+    def mix(targets: Mapping, found: Sequence[Mapping]) -> dict:
         mixed = {
             name: (1.0 - weight) * targets[name]
             + weight * (sum(f[name] for f in found) / len(found))
@@ -84,20 +91,22 @@ def distill(
 
     def predict(image: tf.Tensor, targets: dict, weights: dict) -> tuple:
         found = []
-        for teacher in teachers:
+        for place, teacher in enumerate(teachers):
             seen = view(image, teacher)
-            found.append(teacher(seen, training=False))
+            found.append(in_order(teacher(seen, training=False), place))
             if flip:
-                found.append(teacher(seen[:, :, ::-1], training=False))
+                mirrored = teacher(seen[:, :, ::-1], training=False)
+                found.append(in_order(mirrored, place))
         return image, mix(targets, found), weights
 
     def generate(batches: Any) -> Iterator[tuple]:
         for image, views, targets, weights in batches.as_numpy_iterator():
             found = []
-            for teacher, seen in zip(teachers, views, strict=True):
-                found.append(teacher.predict_on_batch(seen))
+            for place, (teacher, seen) in enumerate(zip(teachers, views, strict=True)):
+                found.append(in_order(teacher.predict_on_batch(seen), place))
                 if flip:
-                    found.append(teacher.predict_on_batch(seen[:, :, ::-1]))
+                    mirrored = teacher.predict_on_batch(seen[:, :, ::-1])
+                    found.append(in_order(mirrored, place))
             yield image, mix(targets, found), weights
 
     if keras.backend.backend() == "tensorflow":  # whose models run inside tf.data
@@ -105,6 +114,23 @@ def distill(
     return generate(
         batches.map(lambda x, y, w: (x, tuple(view(x, t) for t in teachers), y, w))
     )
+
+
+def _reversed_outputs(
+    encoding: Encoding, teacher: keras.Model, names: Sequence[str]
+) -> list[str]:
+    """Returns binary outputs with the other order; checks that classes are the same."""
+    known = stored_encoding(teacher)
+    found = []
+    for match in match_heads(known, encoding).values() if known else ():
+        mixed = [n for n in (match.new.output_names if match.new else ()) if n in names]
+        if mixed and match.reason:
+            raise ValueError(
+                f"Invalid `teachers`. Output {mixed[0]!r} of {teacher.name!r} predicts "
+                f"something else: {match.reason}. Select others with `outputs`."
+            )
+        found += mixed if match.order else []
+    return found
 
 
 def _mixed_outputs(

@@ -7,7 +7,6 @@ from .builder import (
     attach_heads as attach_heads,
     build_model as build_model,
     freeze_all_but_last as freeze_all_but_last,
-    stored_encoding as stored_encoding,
 )
 from .registry import (
     list_models as list_models,
@@ -15,5 +14,6 @@ from .registry import (
 from .weights import (
     WeightTransfer as WeightTransfer,
     load_torch_weights as load_torch_weights,
+    stored_encoding as stored_encoding,
     transfer_weights as transfer_weights,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,11 @@ from keras_agegender.encodings.head_types import LAYER_PART
 from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.models import registry
 from keras_agegender.models.augmentation import Augmentation, add_augmentation
-from keras_agegender.models.weights import load_backbone_weights
-
-# Name of the layer that stores the encoding; it has no effect and no weights.
-ENCODING_LAYER = "encoding"
+from keras_agegender.models.weights import (
+    ENCODING_LAYER,
+    load_backbone_weights,
+    store_encoding,
+)
 
 
 def build_heads(features: Any, heads: Sequence[Head]) -> dict[str, Any]:
@@ -29,31 +29,6 @@ def build_heads(features: Any, heads: Sequence[Head]) -> dict[str, Any]:
         for head in heads
         for name, output in head.spec.build(head, features).items()
     }
-
-
-def store_encoding(features: Any, encoding: Encoding) -> Any:
-    """Adds a layer with the encoding in its configuration, for `.keras` files."""
-    # Keras stores the `seed` of a `Dropout` unchanged and uses it for rates above 0.
-    identity = layers.Dropout(0.0, seed=encoding.to_json(), name=ENCODING_LAYER)
-    return identity(features)
-
-
-def stored_encoding(model: keras.Model) -> Encoding | None:
-    """Returns the encoding that a model was built with; `None` if it stores none.
-
-    Args:
-        model: A model from `build_model` or loaded from a `.keras` file.
-
-    Example:
-    >>> from keras_agegender import build_model
-    >>> model = build_model("caffe_1conv", "ordinal", image_size=(32, 32))
-    >>> stored_encoding(model).question
-    'older'
-    """
-    for layer in model.layers:
-        if layer.name == ENCODING_LAYER and isinstance(layer, layers.Dropout):
-            return Encoding.from_dict(json.loads(layer.seed))
-    return None
 
 
 def build_model(

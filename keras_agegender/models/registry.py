@@ -391,7 +391,7 @@ def _imported(name: str) -> Any:
         for part in attribute.split("."):
             found = getattr(found, part)
             if isinstance(found, ModuleType) or part.startswith("__"):
-                raise ValueError(f"{part!r} is not a network")
+                raise ValueError(f"{part!r} is not defined in {module}")
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
             f"{expected}can be imported. Received: backbone={name!r}: {error}."

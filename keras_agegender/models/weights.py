@@ -3,20 +3,53 @@
 from __future__ import annotations
 
 import importlib
+import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import keras
 import numpy as np
 
+from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.encodings.head import Head
+from keras_agegender.encodings.head_types import LAYER_PART
 from keras_agegender.errors import one_line
+from keras_agegender.labels import GENDERS
 from keras_agegender.models.backbones import RESNET34_STACKWISE_BLOCKS
 from keras_agegender.models.efficientnet_lite import EFFICIENTNET_LITE0_STACKS
 from keras_agegender.models.inference import copy_weights
 from keras_agegender.models.registry import IMAGENET_MEAN, IMAGENET_STD, WEIGHT_FILES
+
+# Name of the layer that stores the encoding; it has no effect and no weights.
+ENCODING_LAYER = "encoding"
+
+
+def store_encoding(features: Any, encoding: Encoding) -> Any:
+    """Adds a layer with the encoding in its configuration, for `.keras` files."""
+    # Keras stores the `seed` of a `Dropout` unchanged and uses it for rates above 0.
+    identity = keras.layers.Dropout(0.0, seed=encoding.to_json(), name=ENCODING_LAYER)
+    return identity(features)
+
+
+def stored_encoding(model: keras.Model) -> Encoding | None:
+    """Returns the encoding that a model was built with; `None` if it stores none.
+
+    Args:
+        model: A model from `build_model` or loaded from a `.keras` file.
+
+    Example:
+    >>> from keras_agegender import build_model
+    >>> model = build_model("caffe_1conv", "ordinal", image_size=(32, 32))
+    >>> stored_encoding(model).question
+    'older'
+    """
+    for layer in model.layers:
+        if layer.name == ENCODING_LAYER and isinstance(layer, keras.layers.Dropout):
+            return Encoding.from_dict(json.loads(layer.seed))
+    return None
 
 
 @dataclass(frozen=True)
@@ -26,15 +59,21 @@ class WeightTransfer:
     Attributes:
         loaded: Layers whose weights were copied.
         skipped: Layer of the target -> the reason why its weights did not change.
+        heads: Head of either model -> `"kept"`; `"kept, classes reordered"`; `"new"`,
+            only in the target; `"dropped"`, only in the source; or `"skipped: …"` with
+            the reason. Empty unless both models store their encoding.
     """
 
     loaded: tuple[str, ...]
     skipped: dict[str, str]
+    heads: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def summary(self) -> str:
-        """The number of loaded and skipped layers, as one line."""
-        return f"{len(self.loaded)} layers loaded, {len(self.skipped)} skipped"
+        """The number of loaded and skipped layers and the heads, one line each."""
+        lines = [f"{len(self.loaded)} layers loaded, {len(self.skipped)} skipped"]
+        lines += [f"  head {name}: {state}" for name, state in self.heads.items()]
+        return "\n".join(lines)
 
     def __str__(self) -> str:
         lines = [self.summary]
@@ -44,6 +83,11 @@ class WeightTransfer:
 
 def transfer_weights(source: keras.Model, target: keras.Model) -> WeightTransfer:
     """Copies the weights of every layer that both models have, by name and shape.
+
+    Heads are compared by what they predict. If the same classes have another order,
+    their weights are reordered; weights of a regression head are converted to its mean
+    and scale. A head of another type, or with other classes, age groups or question, is
+    skipped.
 
     Args:
         source: A trained model, for example of CelebA's attributes.
@@ -63,9 +107,14 @@ def transfer_weights(source: keras.Model, target: keras.Model) -> WeightTransfer
         ['age1', 'age2']
     """
     given = {layer.name: layer for layer in source.layers if layer.weights}
+    matches = match_heads(stored_encoding(source), stored_encoding(target))
     fitting, skipped = [], {}
     for layer in target.layers:
         if not layer.weights:
+            continue
+        match = next((m for m in matches.values() if m.has_layer(layer.name)), None)
+        if match is not None and match.reason:
+            skipped[layer.name] = match.reason
             continue
         if layer.name not in given:
             skipped[layer.name] = "no layer of that name in the source"
@@ -92,7 +141,112 @@ def transfer_weights(source: keras.Model, target: keras.Model) -> WeightTransfer
         )
     for layer in fitting:
         copy_weights(given[layer.name], layer)
-    return WeightTransfer(tuple(layer.name for layer in fitting), skipped)
+        for match in matches.values():
+            if match.has_layer(layer.name):
+                layer.set_weights(match.converted(layer.get_weights()))
+    heads = {name: match.state(skipped) for name, match in matches.items()}
+    return WeightTransfer(tuple(layer.name for layer in fitting), skipped, heads)
+
+
+@dataclass(frozen=True)
+class HeadMatch:
+    """What becomes of a head's weights in another model."""
+
+    old: Head | None
+    new: Head | None
+    reason: str = ""  # why they are not copied
+    order: tuple[int, ...] = ()  # old class of each new class, if the order differs
+
+    def has_layer(self, name: str) -> bool:
+        """Returns whether a layer belongs to the head of the new model."""
+        if self.new is None:
+            return False
+        outputs = self.new.output_names
+        return name in outputs or name.startswith(f"{self.new.name}{LAYER_PART}")
+
+    def converted(self, weights: list[np.ndarray]) -> list[np.ndarray]:
+        """Returns kernel and bias for the new order of classes, or mean and scale."""
+        if self.old is None or self.new is None:
+            return weights
+        if self.order and self.new.spec.binary:
+            return [-w for w in weights]  # P(a) = 1 - P(b)
+        if self.order:
+            return [w[..., list(self.order)] for w in weights]
+        if not self.new.spec.standardized or len(weights) != 2:
+            return weights
+        ratio = self.old.scale / self.new.scale
+        shift = (self.old.mean - self.new.mean) / self.new.scale
+        return [weights[0] * ratio, weights[1] * ratio + shift]
+
+    def state(self, skipped: Mapping[str, str]) -> str:
+        """Returns the entry of `WeightTransfer.heads`."""
+        if self.new is None:
+            return "dropped"
+        if self.old is None:
+            return "new"
+        reasons = [reason for name, reason in skipped.items() if self.has_layer(name)]
+        if reasons:
+            return f"skipped: {reasons[0]}"
+        return "kept, classes reordered" if self.order else "kept"
+
+
+def match_heads(old: Encoding | None, new: Encoding | None) -> dict[str, HeadMatch]:
+    """Returns name -> match of the heads of two models; empty if the new is unknown."""
+    if new is None:
+        return {}
+    before = {} if old is None else {head.name: head for head in old.heads}
+    matches = {name: HeadMatch(head, None) for name, head in before.items()}
+    for head in new.heads:
+        if old is None:
+            matches[head.name] = HeadMatch(None, head, "unknown classes in the source")
+        elif head.name not in before:
+            matches[head.name] = HeadMatch(None, head, "no such head in the source")
+        else:
+            matches[head.name] = _match_head(before[head.name], head, old, new)
+    return matches
+
+
+def _match_head(old: Head, new: Head, source: Encoding, target: Encoding) -> HeadMatch:
+    if old.head_type != new.head_type:
+        reason = f"head type {old.head_type!r} in the source, {new.head_type!r} here"
+        return HeadMatch(old, new, reason)
+    if new.spec.has_direction and old.question != new.question:
+        reason = f"question {old.question!r} in the source, {new.question!r} here"
+        return HeadMatch(old, new, reason)
+    if "age_group" in {*old.columns, *new.columns}:
+        # Ages above the last bound belong to the last group.
+        bounds = [
+            (*e.age_groups.bounds[:-1], e.age_groups.bounds[-1][0])
+            for e in (source, target)
+        ]
+        if old.columns != new.columns or bounds[0] != bounds[1]:
+            groups = f"{source.age_groups} in the source, {target.age_groups} here"
+            return HeadMatch(old, new, f"age groups {groups}")
+    names = [[name.strip().casefold() for name in _names(head)] for head in (old, new)]
+    columns = [GENDER_COLUMNS.get(head.columns, head.columns) for head in (old, new)]
+    if not (old.classes or new.classes) and columns[0] != columns[1]:
+        shown = [" and ".join(head.columns) for head in (old, new)]
+        reason = f"column {shown[0]} in the source, {shown[1]} here"
+        return HeadMatch(old, new, reason)
+    if names[0] == names[1]:
+        return HeadMatch(old, new)
+    if sorted(names[0]) != sorted(names[1]) or new.spec.ordered:
+        shown = [", ".join(_names(head)) or "without names" for head in (old, new)]
+        reason = f"classes {shown[0]} in the source, {shown[1]} here"
+        return HeadMatch(old, new, reason)
+    return HeadMatch(old, new, "", tuple(names[0].index(name) for name in names[1]))
+
+
+# CelebA's column of the same meaning.
+GENDER_COLUMNS: dict[tuple[str, ...], tuple[str, ...]] = {("Male",): ("gender",)}
+
+
+def _names(head: Head) -> tuple[str, ...]:
+    """Returns the names of a head's classes, `()` if they have none."""
+    if head.classes or not head.spec.binary:
+        return head.classes
+    is_gender = GENDER_COLUMNS.get(head.columns, head.columns) == ("gender",)
+    return GENDERS if is_gender else ("no", "yes")
 
 
 def read_state(file: Path) -> dict[str, np.ndarray]:

@@ -23,9 +23,8 @@ from keras_agegender.faces.preprocessing_graph import PhotoFaces, PreprocessingG
 from keras_agegender.files import now, read_json, versions
 from keras_agegender.labels import GENDERS, MISSING
 from keras_agegender.models.augmentation import strip_augmentation
-from keras_agegender.models.builder import stored_encoding
 from keras_agegender.models.inference import fold_for_inference
-from keras_agegender.models.weights import load_model
+from keras_agegender.models.weights import load_model, stored_encoding
 from keras_agegender.run_directory import RunDirectory, find_checkpoint
 from keras_agegender.serving.predictions import DECODED_NAMES, SET_NAMES
 

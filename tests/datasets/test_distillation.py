@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from sample_data import make_prepared
 
+import keras_agegender as kag
 from keras_agegender.datasets.distillation import distill
 from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.registry import get_encoding
@@ -90,8 +91,31 @@ def test_only_outputs_named_are_mixed_and_ids_never():
     }  # fmt: skip
     ((_, found, _),) = distill(batches_of(targets), teacher, encoding, outputs=["age2"])
     assert float(np.max(found["gender"])) == float(np.max(found["age1"])) == 0
-    with pytest.raises(ValueError, match="no output named 'hair'"):
+    with pytest.raises(ValueError, match="Unknown output 'hair'"):
         distill(batches_of(targets), teacher, encoding, outputs=["hair"])
+
+
+def hat_teacher(*classes):
+    teacher = build_model(
+        lambda x: keras.layers.Flatten()(x), None, heads=[Head("hat", classes=classes)],
+        image_size=(32, 32), augment=False,
+    )  # fmt: skip
+    bias = np.log([0.8 / 0.2])  # P(second class) = 0.8
+    teacher.get_layer("hat").set_weights([np.zeros((32 * 32 * 3, 1)), bias])
+    return teacher
+
+
+def test_classes_of_a_teacher_are_matched_by_name():
+    student = kag.Encoding("custom", (Head("hat", classes=("bare", "hat")),))
+    batches = batches_of({"hat": np.array([[1.0], [0.0]], "float32")})
+    for teacher, expected in (
+        (hat_teacher("bare", "hat"), 0.8),
+        (hat_teacher("Hat", "bare"), 0.2),
+    ):
+        ((_, found, _),) = distill(batches, teacher, student, weight=1.0, flip=True)
+        np.testing.assert_allclose(found["hat"], [[expected]] * 2, atol=1e-6)
+    with pytest.raises(ValueError, match="'hat' of 'custom' predicts something else"):
+        distill(batches, hat_teacher("cap", "bare"), student)
 
 
 def test_a_teacher_of_another_size_sees_the_picture_resized():
@@ -165,7 +189,7 @@ def test_a_recipe_learns_from_its_teacher(data, recipe, tmp_path):
         make_experiment(loaded_with(file), data).identity for file in (moved, second)
     ]
     assert identities[0] == run.info()["identity"] != identities[1]
-    with pytest.raises(ValueError, match="no model file"):
+    with pytest.raises(ValueError, match="Model file not found"):
         make_experiment(loaded_with(first), data)
 
 

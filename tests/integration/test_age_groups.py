@@ -17,7 +17,7 @@ from keras_agegender.datasets.readers.csv import read_csv
 from keras_agegender.encodings.head import Head
 from keras_agegender.evaluation.evaluate import evaluate
 from keras_agegender.labels import ADIENCE_AGE_GROUPS
-from keras_agegender.models.builder import stored_encoding
+from keras_agegender.models.weights import stored_encoding
 from keras_agegender.recipes.loading import load_recipe
 from keras_agegender.serving.export import export
 from keras_agegender.serving.predictor import Predictor

@@ -197,13 +197,13 @@ def test_residual_branches_are_dropped_in_training_only():
 
 def test_files_of_another_network(file, tmp_path):
     resnet = build_model("resnet34", "gender", image_size=SIZE)
-    with pytest.raises(ValueError, match="holds EfficientNet-Lite0"):
+    with pytest.raises(ValueError, match="contains EfficientNet-Lite0"):
         load_torch_weights(resnet, file)
     np.savez(tmp_path / "other.npz", some=np.zeros(3))
     with pytest.raises(ValueError, match=r"does not contain ResNet34 or Eff"):
         load_torch_weights(resnet, tmp_path / "other.npz")
     (tmp_path / "broken.npz").write_bytes(b"no")
-    with pytest.raises(ValueError, match="not a file of weights for numpy"):
+    with pytest.raises(ValueError, match="not a weights file of numpy"):
         load_torch_weights(resnet, tmp_path / "broken.npz")
 
 

@@ -161,7 +161,7 @@ def test_module_and_function(tmp_path, monkeypatch):
         ("my_trunks:tinny", "tinny"),
         ("no_trunks:tiny", "No module named 'no_trunks'"),
         ("my_trunks:number", "a callable"),
-        ("my_trunks:words", "from an image tensor to features.*words says"),
+        ("my_trunks:words", "from an image tensor to features.*words: words"),
     ):
         with pytest.raises(ValueError, match=words):
             build_model(wrong, image_size=(8, 8))
@@ -170,7 +170,7 @@ def test_module_and_function(tmp_path, monkeypatch):
 def test_sizes_and_ranges_of_keras_models():
     assert build_model(trunk_model(size=(16, 8))).input.shape == (None, 16, 8, 3)
     assert build_model(trunk_model()).input.shape == (None, 224, 224, 3)
-    with pytest.raises(ValueError, match=r"takes \(16, 8\)"):
+    with pytest.raises(ValueError, match=r"requires \(16, 8\)"):
         build_model(trunk_model(size=(16, 8)), image_size=(8, 8))
     trunk = keras.applications.MobileNetV3Small(
         weights=None, include_top=False, input_shape=(32, 32, 3)
@@ -324,7 +324,7 @@ def test_weights_that_keras_applications_reads(tmp_path, monkeypatch):
         raise Exception("URL fetch failure")
 
     monkeypatch.setattr(keras.applications, name, offline)
-    with pytest.raises(ValueError, match="give the path of a local file.*URL fetch"):
+    with pytest.raises(ValueError, match="pass the path of a local file.*URL fetch"):
         build_model(MOBILENET, backbone_weights="imagenet", **SIZE)
 
 
@@ -411,15 +411,15 @@ def test_an_application_has_no_such_layer_to_end_with():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("os:abort", "not of the standard library"),
-        ("builtins:exec", "not of the standard library"),
-        ("os.path:join", "not of the standard library"),
-        ("keras_agegender.files:os.system", "'os' is not defined there"),
-        ("keras_agegender.files:shutil.rmtree", "'shutil' is not defined there"),
-        ("keras_agegender.cli.console:sys.exit", "'sys' is not defined there"),
+        ("os:abort", "not part of the standard library"),
+        ("builtins:exec", "not part of the standard library"),
+        ("os.path:join", "not part of the standard library"),
+        ("keras_agegender.files:os.system", "'os' is not defined in"),
+        ("keras_agegender.files:shutil.rmtree", "'shutil' is not defined in"),
+        ("keras_agegender.cli.console:sys.exit", "'sys' is not defined in"),
         ("keras_agegender.files:Path", "defined in 'pathlib'"),
         ("keras_agegender.files:Path.rmdir", "defined in 'pathlib'"),
-        ("keras_agegender.files:write_text.__globals__", "not defined there"),
+        ("keras_agegender.files:write_text.__globals__", "not defined in"),
         ("my_imports:system", "defined in '(posix|nt)'"),
         ("my_imports:rmtree", "defined in 'shutil'"),
         ("my_imports:hidden", "defined in 'shutil'"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
+import keras_agegender as kag
 from keras_agegender.models.builder import build_model
 from keras_agegender.models.registry import IMAGENET_MEAN, IMAGENET_STD
 from keras_agegender.models.weights import (
@@ -64,8 +67,8 @@ def test_frozen_layers_that_find_no_weights_are_an_error():
     for name in ("one", "two", "three"):
         target.get_layer(name).trainable = False
     message = (
-        "of 'plain' are of another backbone than 'deep': 2 of 3 frozen layers find no "
-        "weights there. 'two': shapes"
+        "of 'plain' do not fit the backbone of 'deep': 2 of 3 frozen layers have no "
+        "matching weights. 'two': shapes"
     )
     with pytest.raises(ValueError, match=message):
         transfer_weights(source, target)
@@ -83,6 +86,141 @@ def test_no_matching_layer_is_an_error():
     x = keras.Input((3,))
     target = keras.Model(x, keras.layers.Dense(2, name="other")(x))
     with pytest.raises(ValueError, match="No layer of 'caffe' matches"):
+        transfer_weights(source, target)
+
+
+# -- heads -----------------------------------------------------------------------------
+
+
+def small_model(*heads, encoding=None, **options):
+    return kag.build_model(
+        "caffe_1conv", encoding, heads=heads, image_size=(16, 16), seed=0, **options
+    )
+
+
+def predictions(model):
+    images = np.random.default_rng(0).random((6, 16, 16, 3), "float32")
+    return model.predict(images, verbose=0)
+
+
+def test_classes_in_another_order_are_reordered_by_name():
+    """The class order of the alphabet: asian, black, white."""
+    released = kag.Head("race", "categorical", classes=("White", "black", "asian"))
+    sorted_by_name = kag.Head(
+        "race", "categorical", classes=("asian", "black", "white")
+    )
+    source, target = small_model(released), small_model(sorted_by_name)
+    report = transfer_weights(source, target)
+    assert report.heads == {"race": "kept, classes reordered"}
+    before, after = predictions(source)["race"], predictions(target)["race"]
+    np.testing.assert_allclose(after, before[:, [2, 1, 0]], atol=1e-6)
+
+
+def test_two_classes_in_the_other_order_change_the_sign():
+    source = small_model(kag.Head("hat", classes=("hat", "bare")))
+    target = small_model(kag.Head("hat", classes=("bare", "hat")))
+    assert transfer_weights(source, target).heads["hat"].startswith("kept")
+    both = [predictions(model)["hat"] for model in (source, target)]
+    np.testing.assert_allclose(both[1], 1.0 - both[0], atol=1e-6)
+
+
+def test_numbers_keep_their_unit():
+    """20 + 5 u before equals 10 + 2 v after, with u and v the outputs."""
+    source = small_model(kag.Head("weight", "regression", mean=20.0, scale=5.0))
+    target = small_model(kag.Head("weight", "regression", mean=10.0, scale=2.0))
+    assert transfer_weights(source, target).heads == {"weight": "kept"}
+    before, after = (predictions(model)["weight"] for model in (source, target))
+    np.testing.assert_allclose(10 + 2 * after, 20 + 5 * before, rtol=1e-5)
+
+
+OTHER_GROUPS = "0-9,10-19,20-29,30-39,40-49,50-59,60-69,70+"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        (
+            {"heads": [kag.Head("race", "categorical", classes=("a", "b", "c"))]},
+            {"heads": [kag.Head("race", "categorical", classes=("a", "b", "d"))]},
+            "classes a, b, c in the source, a, b, d here",
+        ),
+        (
+            {"heads": [kag.Head("size", "corn", classes=("s", "m", "l"))]},
+            {"heads": [kag.Head("size", "corn", classes=("l", "m", "s"))]},
+            "classes s, m, l in the source",
+        ),
+        (
+            {"heads": [kag.Head("race", "categorical", 3)]},
+            {"heads": [kag.Head("race", "categorical", classes=("a", "b", "c"))]},
+            "classes without names in the source",
+        ),
+        (
+            {"heads": [kag.Head("x", column="Smiling")]},
+            {"heads": [kag.Head("x", column="Bald")]},
+            "column Smiling in the source, Bald here",
+        ),
+        (
+            {"encoding": kag.get_encoding("ordinal", question="older")},
+            {"encoding": kag.get_encoding("ordinal", question="younger")},
+            "question 'older' in the source, 'younger' here",
+        ),
+        (
+            {"encoding": kag.get_encoding("categorical")},
+            {"encoding": kag.get_encoding("categorical", age_groups=OTHER_GROUPS)},
+            "age groups 0-2, .* in the source, 0-9, .* here",
+        ),
+        (
+            {"encoding": kag.get_encoding("coral")},
+            {"encoding": kag.get_encoding("corn")},
+            "head type 'coral' in the source, 'corn' here",
+        ),
+    ],
+)
+def test_heads_of_another_meaning_are_skipped(old, new, reason):
+    options = {"encoding": None, "image_size": (16, 16)}
+    source = kag.build_model("caffe_1conv", **{**options, **old})
+    target = kag.build_model("caffe_1conv", **{**options, **new})
+    before = {layer.name: layer.get_weights() for layer in target.layers}
+    report = transfer_weights(source, target)
+    (found,) = (s for s in report.heads.values() if s.startswith("skipped"))
+    assert re.match(f"skipped: {reason}", found)
+    assert found in report.summary
+    for name in report.skipped:
+        for a, b in zip(
+            before[name], target.get_layer(name).get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_new_and_dropped_heads_are_listed():
+    source = small_model(kag.Head("glasses"), encoding="years")
+    target = small_model(kag.Head("hat"), encoding="years")
+    report = transfer_weights(source, target)
+    assert report.heads == {
+        "gender": "kept", "age": "kept", "glasses": "dropped", "hat": "new"
+    }  # fmt: skip
+    assert report.summary.count("  head ") == 4
+
+
+def test_an_open_last_age_group_may_end_anywhere():
+    groups = ["0-17,18-64,65-100", "0-17,18-64,65+"]
+    models = [
+        small_model(encoding=kag.get_encoding("categorical", age_groups=g))
+        for g in groups
+    ]
+    assert transfer_weights(*models).heads == {"gender": "kept", "age": "kept"}
+
+
+def test_a_source_without_an_encoding_gives_no_heads():
+    image = keras.Input((16, 16, 3), name="image")
+    features = keras.layers.Flatten()(image)
+    heads = {"hat": keras.layers.Dense(1, "sigmoid", name="hat")(features)}
+    source = keras.Model(image, heads)
+    target = kag.build_model(
+        lambda x: keras.layers.Flatten()(x), None, heads=[kag.Head("hat")],
+        image_size=(16, 16), augment=False,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="unknown classes in the source"):
         transfer_weights(source, target)
 
 
@@ -213,7 +351,7 @@ def test_files_and_models_that_do_not_fit(torch_state, torch_file, tmp_path):
         load_torch_weights(model, tmp_path / "nothing.pth")
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"no")
-    with pytest.raises(ValueError, match="is not a file of weights for safetensors"):
+    with pytest.raises(ValueError, match="is not a weights file of safetensors"):
         load_torch_weights(model, broken)
     resnet18 = {k: v for k, v in torch_state.items() if "layer3.5" not in k}
     safetensors.save_file(resnet18, tmp_path / "other.safetensors")

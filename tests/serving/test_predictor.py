@@ -192,7 +192,7 @@ def test_a_keras_file_answers_as_its_export(model, predictor):
     )
     whole = Predictor(model / "network.keras").predict(photo)
     assert whole.status == "not_cropped"  # nobody said what its pixels were
-    with pytest.raises(ValueError, match="no model file"):
+    with pytest.raises(ValueError, match="Model file not found"):
         Predictor(model / "missing.keras")
     identities = {model_identity(model / n) for n in ("network.keras", "saved")}
     assert len(identities) == 2
