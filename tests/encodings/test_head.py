@@ -18,8 +18,8 @@ from keras_agegender.labels import MAX_AGE
 from keras_agegender.models.builder import (
     build_heads,
     build_model,
-    stored_encoding,
 )
+from keras_agegender.models.weights import stored_encoding
 
 SIZES = ("small", "medium", "large", "huge")
 CLASS_TYPES = sorted(
