@@ -65,7 +65,6 @@ from .evaluation.report import (
     write_report as write_report,
 )
 from .files import (
-    Verification as Verification,
     verify as verify,
 )
 from .labels import (
@@ -98,6 +97,9 @@ from .serving.predictor import (
 )
 from .studies.compare import (
     compare as compare,
+)
+from .studies.finetune import (
+    finetune as finetune,
 )
 from .studies.quickstart import (
     quickstart as quickstart,

@@ -6,7 +6,7 @@ Description: Pretrains a network on 40 attributes, or on gender only.
 
 With --download, the folder is first filled from TensorFlow Datasets. The report
 pretrains its Caffe network on gender and its ResNet34 on all 40 attributes. Pass the
-saved model to `finetune_your_csv.py --pretrained`.
+saved model to `agegender train … --pretrained`.
 """
 
 import argparse

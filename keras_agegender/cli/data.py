@@ -19,12 +19,13 @@ def add_reader_options(parser: argparse.ArgumentParser, reader: Reader) -> None:
     """Adds the inputs and options of a reader."""
     name, text = reader.source
     parser.add_argument(name, metavar=name.upper(), help=text)
-    _register_types(parser)
+    register_types(parser)
     for option in (*reader.options, *reader.split_options):
         option.add(parser)
 
 
-def _register_types(parser: argparse.ArgumentParser) -> None:
+def register_types(parser: argparse.ArgumentParser) -> None:
+    """Registers the argument types that options of readers name."""
     parser.register("type", "share", console.share)
     parser.register("type", "seed", console.seed)
 
@@ -207,7 +208,7 @@ def add_audit(verbs: Any) -> None:
         help="cache of image hashes [~/.cache/keras_agegender]",
     )
     verb.add_argument("--no-cache", action="store_true", help="do not cache hashes")
-    _register_types(verb)
+    register_types(verb)
     added: set[str] = set()
     for reader in READERS.values():
         group = verb.add_argument_group(reader.title)

@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     data.add_audit(verbs)
     train.add_recipes(verbs)
     train.add_train(verbs)
+    train.add_finetune(verbs)
     evaluate.add_calibrate(verbs)
     evaluate.add_evaluate(verbs)
     evaluate.add_report(verbs)

@@ -1,4 +1,4 @@
-"""Commands for training: `train`, `recipes`, `reproduce` and `quickstart`."""
+"""Commands for training: `train`, `finetune`, `recipes`, `reproduce`, `quickstart`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import keras_agegender as kag
 from keras_agegender.cli import console
+from keras_agegender.cli.data import register_types
+from keras_agegender.datasets.readers import READERS, keywords
 from keras_agegender.distribution import process_index
 from keras_agegender.files import read_json
 
@@ -68,6 +70,55 @@ def add_train(verbs: Any) -> None:
         "--overwrite", action="store_true", help="replace an existing run"
     )
     console.add_set_option(verb)
+
+
+def _finetune(arguments: argparse.Namespace) -> int:
+    found = kag.finetune(
+        arguments.file,
+        arguments.pretrained,
+        arguments.run_directory,
+        overrides=arguments.set,
+        overwrite=arguments.overwrite,
+        **{"seed": 0, **keywords(READERS["csv"].options, arguments)},
+    )
+    console.say(f"\n{found}\n\nRun: {found.run.path}")
+    return 0
+
+
+def add_finetune(verbs: Any) -> None:
+    """Adds `agegender finetune`."""
+    verb = console.add_verb(
+        verbs,
+        "finetune",
+        _finetune,
+        "train a finished run further on your own faces; scores before and after",
+    )
+    verb.add_argument(
+        "file",
+        metavar="DATA",
+        help="CSV file of images and labels, or a dataset prepared like the run's",
+    )
+    verb.add_argument(
+        "--from",
+        required=True,
+        dest="pretrained",
+        metavar="RUN",
+        help="the run to start from: its encoding, classes, preprocessing and recipe",
+    )
+    verb.add_argument(
+        "--run",
+        default="runs/finetuned",
+        dest="run_directory",
+        help="run directory; a CSV file is prepared in RUN_data [%(default)s]",
+    )
+    verb.add_argument(
+        "--overwrite", action="store_true", help="replace an existing run"
+    )
+    console.add_set_option(verb)
+    register_types(verb)
+    group = verb.add_argument_group("options of a CSV file")
+    for option in READERS["csv"].options:
+        option.add(group)
 
 
 def _recipes(arguments: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_agegender.encodings.head_types import HEAD_TYPES, HeadType
+from keras_agegender.encodings.head_types import HEAD_TYPES, LAYER_PART, HeadType
 from keras_agegender.files import RESERVED_NAMES_PATTERN, RESERVED_NAMES_TEXT
 from keras_agegender.labels import GENDERS, MISSING
 
@@ -192,6 +192,10 @@ class Head:
         if not self.spec.several_outputs:
             return (self.name,)
         return tuple(f"{self.name}{k}" for k in range(1, self.num_classes + 1))
+
+    def has_layer(self, name: str) -> bool:
+        """Returns whether a layer of a model belongs to this head."""
+        return name in self.output_names or name.startswith(f"{self.name}{LAYER_PART}")
 
     def class_name(self, index: int) -> str:
         """Returns the name of a class, or its id as text if it has no name."""

@@ -15,7 +15,6 @@ import numpy as np
 
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
-from keras_agegender.encodings.head_types import LAYER_PART
 from keras_agegender.errors import one_line
 from keras_agegender.labels import GENDERS
 from keras_agegender.models.backbones import RESNET34_STACKWISE_BLOCKS
@@ -159,10 +158,7 @@ class HeadMatch:
 
     def has_layer(self, name: str) -> bool:
         """Returns whether a layer belongs to the head of the new model."""
-        if self.new is None:
-            return False
-        outputs = self.new.output_names
-        return name in outputs or name.startswith(f"{self.new.name}{LAYER_PART}")
+        return self.new is not None and self.new.has_layer(name)
 
     def converted(self, weights: list[np.ndarray]) -> list[np.ndarray]:
         """Returns kernel and bias for the new order of classes, or mean and scale."""

@@ -82,6 +82,7 @@ class ModelSettings:
             between the backbone and the heads.
         trainable_layers: How many layers before the outputs train; all others keep
             their pretrained weights. `None` trains all.
+        frozen_outputs: Outputs whose own layers keep their pretrained weights too.
     """
 
     backbone: str = "resnet34"
@@ -95,6 +96,7 @@ class ModelSettings:
     backbone_weights: str | None = None
     attribute_features: bool = False
     trainable_layers: FromZero | None = None
+    frozen_outputs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _require(
@@ -212,6 +214,8 @@ class TrainingSettings:
         jit_compile: Whether XLA compiles the training step; `None` lets Keras decide.
         cosine_decay: Whether the learning rate falls to 0 along a cosine over all
             epochs.
+        initial_checkpoint: Whether the initial weights are the first checkpoint, as
+            epoch 0: only a better epoch replaces them. `None` is no.
     """
 
     epochs: AtLeastOne = 20
@@ -230,6 +234,7 @@ class TrainingSettings:
     dtype_policy: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     jit_compile: bool | None = None
     cosine_decay: bool = False
+    initial_checkpoint: bool | None = None
 
     def __post_init__(self) -> None:
         for step in self.learning_rate_changes:

@@ -6,6 +6,7 @@ from .compare import (
     ReproductionComparison as ReproductionComparison,
     compare_reproduction as compare_reproduction,
 )
+from .finetune import Change as Change, FinetuneResult as FinetuneResult
 from .gate import CellDifference as CellDifference
 from .quickstart import QuickstartResult as QuickstartResult
 from .reproduce import Reproduction as Reproduction

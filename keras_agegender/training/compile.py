@@ -108,6 +108,12 @@ def build_compiled_model(
             layers = max(layers - 1, 0)
             outputs |= {*CELEBA_ATTRIBUTES, "attributes"}
         freeze_all_but_last(model, layers, outputs)
+    frozen = recipe.model.frozen_outputs
+    check_output_names(frozen, encoding.output_names, "model.frozen_outputs")
+    for head in encoding.heads:
+        for layer in model.layers if set(head.output_names) & set(frozen) else ():
+            if head.has_layer(layer.name):
+                layer.trainable = False
     arguments = encoding.compile_arguments()
     if recipe.training.normalize_loss:
         weights = arguments["loss_weights"]

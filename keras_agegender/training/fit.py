@@ -70,6 +70,9 @@ def fit(
     if verbose == "auto" and writes:
         callbacks.append(epoch_logger.EpochLogger())
 
+    if recipe.training.initial_checkpoint:
+        _initial_checkpoint(model, callbacks, validation, run, first_epoch, verbose)
+
     if backup.stopped or first_epoch >= num_epochs:
         backup.restore(model)  # killed after the last epoch
         model.optimizer.finalize_variable_values(model.trainable_variables)
@@ -97,8 +100,41 @@ def fit(
             plots.decoded_history(run.history_file, encoding),
             run.path / "curves.png",
             outputs=encoding.output_names,
-            best_epoch=run.best_epoch,
+            # Not the initial weights, which have no epoch.
+            best_epoch=None if run.best_epoch == -1 else run.best_epoch,
         )
+
+
+def _initial_checkpoint(
+    model: keras.Model,
+    callbacks: Sequence[keras.callbacks.Callback],
+    validation: Any,
+    run: RunDirectory,
+    first_epoch: int,
+    verbose: int | str,
+) -> None:
+    """Saves the initial weights as the first checkpoint, which epochs must beat."""
+    if first_epoch == 0:
+        found = model.evaluate(validation, verbose=0, return_dict=True)
+        logs = {f"val_{name}": float(value) for name, value in found.items()}
+        for callback in callbacks:
+            if isinstance(
+                callback,
+                decoded_metrics.DecodedAccuracy
+                | decoded_metrics.AgeLossLogger
+                | checkpoints.BestModelCheckpoint,
+            ):
+                callback.set_model(model)
+                callback.on_epoch_end(-1, logs)
+        if distribution.process_index() == 0:
+            run.update_info(initial={k: float(v) for k, v in logs.items()})
+            if verbose:
+                print(f"Initial weights: val_loss {logs['val_loss']:.3f}")
+    else:
+        logs = run.info().get("initial", {})
+    for callback in callbacks:
+        if isinstance(callback, keras.callbacks.EarlyStopping):
+            callback.baseline = logs.get(callback.monitor)
 
 
 # -- batches ---------------------------------------------------------------------------

@@ -75,6 +75,8 @@ ARRIVES = [
                      if isinstance(layer, keras.layers.Dropout)), 0.25),
     ("model.input_scaling", "'-1..1'",
      lambda fit: "input_scaling" in layer_names(fit), True),
+    ("model.frozen_outputs", "['gender']",
+     lambda fit: fit.model.get_layer("gender").trainable, False),
     ("model.attribute_features", "true", lambda fit: "Male" in layer_names(fit), True),
     ("data.role", "'pretrain'", lambda fit: fit.experiment["data"]["role"], "pretrain"),
     ("data.pipeline", "'caffe'", both("pipeline"), ("caffe", "caffe")),
@@ -114,6 +116,8 @@ ELSEWHERE = {
     "test_augmentation_can_be_switched_off",
     "model.width": "training/test_every_setting.py::test_width",
     "model.backbone_weights": "training/test_every_setting.py::test_backbone_weights",
+    "training.initial_checkpoint": "studies/test_finetune.py::"
+    "test_the_pretrained_weights_stay_if_no_epoch_is_better",
     "model.trainable_layers": "training/test_fit.py::"
     "test_frozen_models_train_ten_layers_before_the_outputs",
     "data.faces": "recipes/test_recipe_pixels.py::"
