@@ -52,7 +52,6 @@ from .encodings.head import (
 )
 from .encodings.registry import (
     get_encoding as get_encoding,
-    list_encodings as list_encodings,
 )
 from .evaluation.audit import (
     audit as audit,
@@ -65,6 +64,7 @@ from .evaluation.report import (
     write_report as write_report,
 )
 from .files import (
+    Verification as Verification,
     verify as verify,
 )
 from .labels import (
