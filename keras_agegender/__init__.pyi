@@ -52,6 +52,7 @@ from .encodings.head import (
 )
 from .encodings.registry import (
     get_encoding as get_encoding,
+    list_encodings as list_encodings,
 )
 from .evaluation.audit import (
     audit as audit,
@@ -69,9 +70,6 @@ from .files import (
 )
 from .labels import (
     AgeGroups as AgeGroups,
-)
-from .models.augmentation import (
-    Augmentation as Augmentation,
 )
 from .models.builder import (
     build_model as build_model,
