@@ -63,7 +63,10 @@ def assert_same(first, second):
     [
         {},
         {"pipeline": "caffe", "balanced": True},
-        {"augment": kag.models.Augmentation(rotation=9, jpeg_quality=50), "shard": (1, 2)},
+        {
+            "augment": kag.models.Augmentation(rotation=9, jpeg_quality=50),
+            "shard": (1, 2),
+        },
     ],
 )
 def test_batches_in_memory_are_those_from_disk(prepared, options):
