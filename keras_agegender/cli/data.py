@@ -36,13 +36,30 @@ def read_source(reader: Reader, arguments: argparse.Namespace) -> tuple[Any, Any
     return reader.read(path, **keywords(reader.options, arguments))
 
 
+def audit_options() -> list[Any]:
+    """Returns the options of all readers that draw no splits."""
+    return [o for reader in READERS.values() for o in reader.options if o.audit]
+
+
+def add_all_reader_options(verb: argparse.ArgumentParser) -> None:
+    """Adds the options of all readers to a command that takes any data."""
+    register_types(verb)
+    added: set[str] = set()
+    for reader in READERS.values():
+        group = verb.add_argument_group(reader.title)
+        for option in reader.options:
+            if option.audit and option.flag not in added:
+                added.add(option.flag)
+                option.add(group)
+
+
 def _prepare(arguments: argparse.Namespace) -> int:
     from keras_agegender.datasets.prepared import PREPARATION_FILE
 
     # `prepare` checks these too, but only after the labels are read.
     files.check_output_dir(Path(arguments.out), PREPARATION_FILE, "prepared dataset")
-    crop_options = _crop_options(arguments)
     reader = READERS[arguments.source]
+    pixels = _pixels(arguments, reader)
     splits = None
     if reader.splits is not None:
         splits = reader.splits(**keywords(reader.split_options, arguments))
@@ -51,14 +68,33 @@ def _prepare(arguments: argparse.Namespace) -> int:
     prepared = kag.prepare(
         manifest,
         arguments.out,
-        crop_options=crop_options,
-        output_size=(arguments.size, arguments.size),
         splits=splits,
         name=reader.name,
         overwrite=arguments.overwrite,
+        **pixels,
     )
     console.say(str(prepared))
     return 0
+
+
+def _pixels(arguments: argparse.Namespace, reader: Reader) -> dict[str, Any]:
+    """Returns the arguments of `prepare` about pixels, those of `--like` if given."""
+    if arguments.like is None:
+        size = arguments.size, arguments.size
+        return {"crop_options": _crop_options(arguments), "output_size": size}
+    from keras_agegender.evaluation import own_data
+
+    for option, default in CROP_DEFAULTS.items():
+        if getattr(arguments, option) != default:
+            flag = f"--{option.replace('_', '-')}"
+            raise ValueError(
+                f"Invalid {flag}. --like {arguments.like} determines the preprocessing."
+            )
+    model = own_data.open_model(arguments.like)
+    if any(option.dest == "age_groups" for option in reader.options):
+        if not hasattr(arguments, "age_groups"):
+            arguments.age_groups = model.encoding.age_groups
+    return own_data.preparation_arguments(model)
 
 
 def _crop_options(arguments: argparse.Namespace) -> Any:
@@ -100,7 +136,19 @@ def add_prepare(verbs: Any) -> None:
         )
 
 
+# The defaults of `_add_crop_options`.
+CROP_DEFAULTS = {
+    "size": 256, "margin": 0.25, "face_selection": "largest", "fallback": "center",
+    "align": False, "pad": False, "no_square": False, "no_crop": False,
+}  # fmt: skip
+
+
 def _add_crop_options(source: argparse.ArgumentParser) -> None:
+    source.add_argument(
+        "--like",
+        metavar="MODEL",
+        help="prepare images as a model needs them: a run, an export or a .keras file",
+    )
     source.add_argument(
         "--size",
         type=console.pixels,
@@ -148,15 +196,7 @@ def _audit(arguments: argparse.Namespace) -> int:
     from keras_agegender.datasets.duplicates import check_imagehash, default_cache_file
     from keras_agegender.evaluation.audit import check_options, source_type
 
-    given = {
-        name: value
-        for reader in READERS.values()
-        for name, value in keywords(
-            [option for option in reader.options if option.audit],
-            arguments,
-            defaults=False,
-        ).items()
-    }
+    given = keywords(audit_options(), arguments, defaults=False)
     check_options(arguments.data, source_type(arguments.data), given)
     splits = console.read_splits(arguments.split) or None
     if arguments.json and not Path(arguments.json).absolute().parent.is_dir():
@@ -208,11 +248,4 @@ def add_audit(verbs: Any) -> None:
         help="cache of image hashes [~/.cache/keras_agegender]",
     )
     verb.add_argument("--no-cache", action="store_true", help="do not cache hashes")
-    register_types(verb)
-    added: set[str] = set()
-    for reader in READERS.values():
-        group = verb.add_argument_group(reader.title)
-        for option in reader.options:
-            if option.audit and option.flag not in added:
-                added.add(option.flag)
-                option.add(group)
+    add_all_reader_options(verb)

@@ -7,6 +7,8 @@ import json
 from typing import Any
 
 from keras_agegender.cli.console import add_verb, inner_share, say
+from keras_agegender.cli.data import add_all_reader_options, audit_options
+from keras_agegender.datasets.readers import keywords
 
 _CHECKPOINT = "checkpoint: best, last, or a name in the recipe [best]"
 
@@ -34,18 +36,35 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         checkpoint=arguments.checkpoint,
         positive_gender=arguments.positive_gender,
         by=arguments.by,
+        out=arguments.out,
+        **keywords(audit_options(), arguments, defaults=False),
     )
     if arguments.json:
         print(json.dumps(scores.to_dict(), indent=2))
     else:
         say(format_metrics(scores))
+        say(f"\nResults: {scores.folder}")
     return 0
 
 
 def add_evaluate(verbs: Any) -> None:
     """Adds `agegender evaluate`."""
-    verb = add_verb(verbs, "evaluate", _evaluate, "score a run on held-out faces")
-    _add_data(verb)
+    what = "score a model on held-out faces, of its dataset or of your own data"
+    verb = add_verb(verbs, "evaluate", _evaluate, what)
+    verb.add_argument(
+        "run_directory", metavar="model", help="a run, a .keras file or an export"
+    )
+    verb.add_argument(
+        "--data",
+        help="prepared dataset, manifest, CSV file, or folder of Adience, UTKFace or "
+        "CelebA [the training dataset]; images are prepared as the model needs them",
+    )
+    verb.add_argument(
+        "--split", help="split to score [test; all faces of files without one]"
+    )
+    verb.add_argument(
+        "--out", help="folder for the results [the run; for own data, next to the data]"
+    )
     verb.add_argument("--checkpoint", default="best", help=_CHECKPOINT)
     verb.add_argument(
         "--positive-gender",
@@ -54,6 +73,7 @@ def add_evaluate(verbs: Any) -> None:
     )
     _add_by(verb, "also score groups by a column of the dataset")
     verb.add_argument("--json", action="store_true", help="print all scores as JSON")
+    add_all_reader_options(verb)
 
 
 def _report(arguments: argparse.Namespace) -> int:

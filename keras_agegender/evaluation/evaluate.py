@@ -14,12 +14,17 @@ import pandas as pd
 from keras_agegender.datasets import face_index
 from keras_agegender.datasets.prepared import (
     PreparedDataset,
+    check_prepared,
     load_prepared,
-    naming_damage,
     read_rows,
 )
 from keras_agegender.encodings.encoding import Encoding
-from keras_agegender.evaluation import calibration as calibrations, groups, predictions
+from keras_agegender.evaluation import (
+    calibration as calibrations,
+    groups,
+    own_data,
+    predictions,
+)
 from keras_agegender.evaluation.plots import plot_confusion_matrices
 from keras_agegender.evaluation.scores import Evaluation, evaluate_predictions
 from keras_agegender.files import file_hash, write_json
@@ -39,28 +44,40 @@ _USES = {"train": "training", "validation": "validation"}
 
 def evaluate(
     run: RunDirectory | str | Path,
-    data: PreparedDataset | str | Path | None = None,
+    data: PreparedDataset | pd.DataFrame | str | Path | None = None,
     *,
-    split: str = "test",
+    split: str | None = None,
     checkpoint: str = "best",
     positive_gender: str | None = None,
     by: str | Sequence[str] = (),
+    out: str | Path | None = None,
+    progress: bool = True,
+    **options: Any,
 ) -> Evaluation:
-    """Scores a run's best checkpoint on held-out faces and writes the results.
+    """Scores a model on held-out faces, of its own or of any data, and writes results.
 
-    It writes metrics.json, confusion.png and predictions.csv (one row per face) to the
-    run directory. Their names end in dataset and split, except for the run's own test
-    split. Faces whose image or person the model was trained or selected on are counted
-    (`num_seen_in_training`, `num_seen_in_validation`); if the run has no record of its
-    faces, `possibly_seen_in` compares the names of splits. After `calibrate`, the
-    calibrated predictions of the best checkpoint are scored, as its export returns
-    them; `scores.calibration` has the effect.
+    It writes metrics.json, confusion.png and predictions.csv (one row per face). For a
+    prepared dataset, they are in the run directory, and their names end in dataset and
+    split, except for the run's own test split. Any other data (label files, a manifest,
+    a dataset that was prepared differently) is prepared first as the model needs it;
+    then the prepared faces and the results are in a new folder next to the data. The
+    same is true for released models, whose folders are not changed.
+
+    Classes of the data are matched to the model's by name: the order may differ, and
+    labels of other classes are ignored, with a note. Faces whose image or person the
+    model was trained or selected on are counted (`num_seen_in_training`,
+    `num_seen_in_validation`); if the run has no record of its faces,
+    `possibly_seen_in` compares the names of splits. After `calibrate`, the calibrated
+    predictions of the best checkpoint are scored, as its export returns them;
+    `scores.calibration` has the effect.
 
     Args:
-        run: A run or its directory.
-        data: A prepared dataset or its directory; `None` takes the training dataset.
-        split: A split name or expression. Defaults to `"test"`. For the training
-            dataset, names are the run's splits.
+        run: A run or its directory, a `.keras` file or an export of any format.
+        data: A prepared dataset, a manifest, or the file or folder of any reader: a CSV
+            file, or Adience, UTKFace or CelebA. `None` takes the training dataset.
+        split: A split name or expression. For the training dataset, names are the run's
+            splits. Defaults to `"test"`; for label files without a test split, to all
+            faces.
         checkpoint: `"best"` (default), `"last"` or one of the recipe's extra
             checkpoints; file names contain it, except for the best.
         positive_gender: Positive class of precision, recall and f1, `"male"` or
@@ -68,61 +85,145 @@ def evaluate(
             `evaluation.positive_gender`.
         by: Columns of the dataset to score groups by, beside age group and gender:
             `"race"`, or `"race,gender"` for both crossed. Defaults to none.
+        out: Folder for the results. Defaults to the run directory or, as described
+            above, to a folder next to the data.
+        progress: Whether to show the progress of a preparation on stderr.
+        options: Keyword arguments of the data's reader, such as `age_column` of
+            `read_csv`.
 
     Returns:
-        The scores.
+        The scores; `scores.folder` is where the results are.
 
     Raises:
-        ValueError: If the run, the dataset, the split or a column does not exist, or
+        ValueError: If the model, the dataset, the split or a column does not exist, or
             the training dataset has changed.
 
     Example:
     >>> evaluate("runs/1", split="fold_4")  # doctest: +SKIP
+    >>> evaluate("saved_models/utkface-compact", "labels.csv")  # doctest: +SKIP
     """
-    if not isinstance(run, RunDirectory):
-        run = RunDirectory.open(run)
-    data, same, split = open_split(run, data, split)
-    recipe, encoding = run.recipe(), run.encoding()
-    calibration = run.calibration() if checkpoint == "best" else None
-    if encoding.age_groups.bounds != data.age_groups.bounds:
-        # Years fall into any groups; prediction sets were fitted for the run's groups.
-        data.check_encoding(encoding)
-        encoding = replace(encoding, age_groups=data.age_groups)
-        calibration = None
+    if isinstance(data, (str, Path)) and _is_prepared(data):
+        check_prepared(data)  # before a framework is imported
+    model = own_data.open_model(run, checkpoint)
+    opened, folder, suffix = _open_data(model, data, split, out, progress, options)
+    data, split, notes = opened.data, opened.split, [*opened.notes]
     metadata = read_face_metadata(data, split)
+    labels, encoding, found_notes = read_matched_labels(data, split, model.encoding)
+    notes += found_notes
+    # Prediction sets were fitted for the run's age groups.
+    same_groups = encoding.age_groups.bounds == model.encoding.age_groups.bounds
+    calibration = model.calibration() if same_groups else None
+    coded = [name for name in metadata if f"{name}_id" in metadata and name in labels]
+    metadata |= {f"{name}_id": labels[name] for name in coded}
     check_groupings(by, metadata, encoding)
-    raw, labels = predict_split(run, data, split, checkpoint)
+    raw = model.predict(data, split)
     outputs = calibration.apply(raw, encoding) if calibration else raw
     table = predictions.prediction_table(outputs, labels, encoding, metadata)
     scores = score(
         outputs,
         labels,
         encoding,
-        positive_gender or recipe.evaluation.positive_gender,
+        positive_gender or model.positive_gender,
         metadata.get("subject", np.full(len(labels["key"]), "")),
     )
     scores = replace(
         scores,
-        **count_seen(run, data, split),
-        possibly_seen_in=possibly_seen(run, data, split),
-        model=run.describe_model(checkpoint),
+        notes=notes,
         groups=groups.score_groups(table, by, groups.extra_tasks(table, encoding)),
     )
+    if model.run is not None:
+        scores = replace(
+            scores,
+            **count_seen(model.run, data, split),
+            possibly_seen_in=possibly_seen(model.run, data, split, opened.whole_source),
+            model=model.run.describe_model(model.checkpoint),
+        )
     if calibration is not None:
         found = calibrations.calibration_scores(raw, labels, encoding, calibration)
         scores = replace(scores, calibration=found)
-    suffix = file_suffix(run, split, checkpoint, data=None if same else data)
     facts = {
         "split": split,
         "data": data_name(data),
-        "recipe": recipe.name,
-        "identity": run.identity,
-        "checkpoint": checkpoint,
+        "recipe": model.run.recipe().name if model.run else model.name,
+        "identity": model.run.identity if model.run else None,
+        "checkpoint": model.checkpoint,
     }
-    write_json(run.path / f"metrics{suffix}.json", facts | scores.to_dict())
-    plot_confusion_matrices(scores, run.path / f"confusion{suffix}.png")
-    predictions.write_predictions(run.path / f"predictions{suffix}.csv", table)
-    return scores
+    write_json(folder / f"metrics{suffix}.json", facts | scores.to_dict())
+    plot_confusion_matrices(scores, folder / f"confusion{suffix}.png")
+    predictions.write_predictions(folder / f"predictions{suffix}.csv", table)
+    return replace(scores, folder=folder)
+
+
+def _open_data(
+    model: own_data.EvaluatedModel,
+    data: Any,
+    split: str | None,
+    out: str | Path | None,
+    progress: bool,
+    options: dict[str, Any],
+) -> tuple[own_data.OpenedData, Path, str]:
+    """Returns the data, the folder of the results, and the suffix of their names."""
+    if not _is_prepared(data):
+        folder = own_data.results_folder(model, data, out)
+        opened = own_data.prepare_like(
+            model, data, folder, split=split, progress=progress, **options
+        )
+        return opened, folder, _checkpoint_suffix(model)
+    if options:
+        raise ValueError(
+            "Invalid options. Expected none for a prepared dataset. "
+            f"Received: {', '.join(sorted(options))}."
+        )
+    if model.run is None:
+        if data is None:
+            raise ValueError("Missing `data` (--data). Expected the data to score.")
+        prepared, same = _load(data), False
+        expression = prepared.splits.get(split or "test", split or "test")
+    else:
+        prepared, same, expression = open_split(model.run, data, split or "test")
+    pixels, stored = model.pixels, prepared.pixels
+    if pixels and stored and pixels.stored() != stored:
+        folder = own_data.results_folder(model, prepared.directory, out)
+        opened = own_data.prepare_like(
+            model, prepared.directory, folder, split=split, progress=progress
+        )
+        return opened, folder, _checkpoint_suffix(model)
+    opened = own_data.OpenedData(prepared, expression, None)
+    if model.run is None or model.is_release or out is not None:
+        folder = own_data.results_folder(model, prepared.directory, out)
+        return opened, folder, _checkpoint_suffix(model)
+    other = None if same else prepared
+    suffix = file_suffix(model.run, expression, model.checkpoint, other)
+    return opened, model.run.path, suffix
+
+
+def _is_prepared(data: Any) -> bool:
+    if data is None or isinstance(data, PreparedDataset):
+        return True
+    if isinstance(data, pd.DataFrame):
+        return False
+    path = Path(data)
+    # A missing folder is an error of `load_prepared`.
+    is_folder = not path.exists() and not path.suffix
+    return is_folder or (path / "dataset_info.json").exists()
+
+
+def _load(data: PreparedDataset | str | Path) -> PreparedDataset:
+    return data if isinstance(data, PreparedDataset) else load_prepared(data)
+
+
+def _checkpoint_suffix(model: own_data.EvaluatedModel) -> str:
+    return "" if model.checkpoint == "best" else f"_{model.checkpoint}"
+
+
+def read_matched_labels(
+    data: PreparedDataset, split: str, encoding: Encoding
+) -> tuple[dict[str, np.ndarray], Encoding, list[str]]:
+    """Returns a split's labels by the encoding's classes; see `match_labels`."""
+    from keras_agegender.datasets.pipeline import read_labels
+
+    columns = set(encoding.columns) & set(data.builder.info.features)
+    return own_data.match_labels(read_labels(data, split, columns), data, encoding)
 
 
 def calibrate(
@@ -188,10 +289,7 @@ def open_split(
     `data=None` opens the training dataset, whose split names are the run's.
     """
     info = run.info()
-    if isinstance(data, PreparedDataset):
-        prepared = data
-    else:
-        prepared = load_prepared(info["data"] if data is None else data)
+    prepared = _load(info["data"] if data is None else data)
     same = prepared.data_sha256 == info.get("data_sha256")
     if data is None and not same:
         raise ValueError(
@@ -231,7 +329,7 @@ def predict_split(
     run: RunDirectory, data: PreparedDataset, split: str, checkpoint: str = "best"
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Returns a model's outputs for the faces of a split, and their labels."""
-    from keras_agegender.datasets.pipeline import make_eval_dataset, read_labels
+    from keras_agegender.datasets.pipeline import read_labels
 
     trained, stored = run.pixels(), data.pixels
     if trained is not None and stored is not None and trained.stored() != stored:
@@ -241,19 +339,10 @@ def predict_split(
             f"{trained.stored().differences(stored)}. "
             f"Expected: {trained.stored().describe()}. Received: {stored.describe()}."
         )
-    recipe, encoding = run.recipe(), run.encoding()
-    images = make_eval_dataset(
-        data,
-        encoding,
-        split=split,
-        pipeline=recipe.data.pipeline,
-        image_size=recipe.model.image_size,
-        batch_size=recipe.data.batch_size,
-    ).map(lambda image, targets, weights: image)
+    encoding = run.encoding()
+    data.check_encoding(encoding)
     labels = read_labels(data, split, columns=encoding.columns)
-    model = run.load_model(checkpoint)
-    with naming_damage(data):
-        return model.predict(images, verbose=0), labels
+    return own_data.open_model(run, checkpoint).predict(data, split), labels
 
 
 def score(
@@ -394,11 +483,18 @@ def _initialized_from(run: RunDirectory) -> tuple[list[RunDirectory], Path | Non
     return runs, None
 
 
-def possibly_seen(run: RunDirectory, data: PreparedDataset, split: str) -> list[str]:
-    """Returns the uses that a run without face records may have made of a split."""
+def possibly_seen(
+    run: RunDirectory, data: PreparedDataset, split: str, whole_source: str = ""
+) -> list[str]:
+    """Returns the uses that a run without face records may have made of a split.
+
+    `whole_source` is the name of a dataset of which all faces are scored.
+    """
     info = run.info()
     if run.faces_file.is_file() or not info.get("splits"):
         return []
+    if whole_source and whole_source == info.get("data_name"):
+        return [*_USES.values()]
     if info.get("data_sha256") == data.data_sha256:
         return []
     if info.get("data_name") != data_name(data) and not _same_manifest(info, data):

@@ -96,6 +96,21 @@ def plot_history(
     A dot marks the epoch of the best checkpoint. If it is unknown, the dot marks the
     lowest validation loss. The legend says which.
 
+    Args:
+        history: Name -> one value per epoch, as Keras' `History.history` has them, or
+            the CSV file that `CSVLogger` wrote.
+        path: PNG file to write.
+        outputs: Output names of the encoding, in order. They set the colors of the loss
+            weights. Defaults to the order of the history.
+        best_epoch: Epoch of the best checkpoint, counted from 0; `None` (default) if
+            unknown.
+        only: The one panel of `history_panels(history)` to draw; `None` (default)
+            draws all of them side by side.
+
+    Raises:
+        ValueError: If the history is empty, or `best_epoch` or the panel does not
+            exist.
+
     Example:
     >>> plot_history("runs/1/history.csv", "curves.png")  # doctest: +SKIP
     """
@@ -308,6 +323,10 @@ def plot_confusion_matrices(
     Colors are shares of the true class, so that rare groups are visible too. Cells show
     the share in percent and the number of faces, unless it is 0. Rows of classes
     without faces are hatched.
+
+    Args:
+        metrics: An `Evaluation`, or the content of metrics.json.
+        path: PNG file to write.
     """
     if isinstance(metrics, Evaluation):
         metrics = metrics.to_dict()
@@ -406,6 +425,16 @@ def plot_groups(
     Bars of groups with few faces are pale and hatched. Of more than 40 groups, only the
     worst are drawn.
 
+    Args:
+        found: A value of `Evaluation.groups`, as `score_groups` returns them.
+        path: PNG file to write.
+        columns: Name of the grouping: `"age_group,gender"`.
+        task: `"gender"`, `"age_group"` or another task of the grouping.
+        overall: Accuracy of all faces, drawn as a line; `None` (default) draws none.
+
+    Raises:
+        ValueError: If no group has a score for the task.
+
     Example:
     >>> plot_groups(scores.groups["race"], "race.png", columns="race",
     ...             task="gender")  # doctest: +SKIP
@@ -472,6 +501,13 @@ def reliability_bins(
     Confidence is the probability of the predicted class. The bins are those of the
     expected calibration error: equal widths, open on the left.
 
+    Args:
+        probabilities: Probability of each class. Shape (num_faces, num_classes).
+        classes: True class ids, -1 if unknown. Shape (num_faces,).
+        subjects: Subject of each face, for intervals over people; `None` (default)
+            treats faces as independent. Shape (num_faces,).
+        bins: Number of bins. Defaults to 15.
+
     Example:
     >>> found = reliability_bins([[0.75, 0.25], [0.25, 0.75]], [0, 0], bins=2)
     >>> found[["num_faces", "confidence", "accuracy"]].iloc[1].tolist()
@@ -509,6 +545,13 @@ def plot_reliability(
 
     Points on the dotted line are calibrated; points below it are overconfident. Points
     of fewer than ten faces are pale.
+
+    Args:
+        table: The result of `reliability_bins`.
+        path: PNG file to write.
+        title: Title of the plot. Defaults to none.
+        calibration_error: Expected calibration error, shown in the title; `None`
+            (default) shows none.
 
     Example:
     >>> plot_reliability(table, "gender.png", title="Gender")  # doctest: +SKIP

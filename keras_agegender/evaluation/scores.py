@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -134,6 +135,9 @@ class Evaluation:
             run, as `calibration_scores` returns them; else `None`.
         model: The scored model, as `RunDirectory.describe_model` returns it; `None` if
             unknown.
+        notes: Remarks on the data: classes that could not be matched, images without
+            faces.
+        folder: Folder of the results, if `evaluate` wrote them.
     """
 
     num_faces: int
@@ -150,10 +154,13 @@ class Evaluation:
     groups: dict[str, dict[str, Any]] = field(default_factory=dict)
     calibration: dict[str, Any] | None = None
     model: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
+    folder: Path | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the scores as plain values for JSON."""
         found = asdict(self)
+        del found["folder"]
         for scores in (found["gender"], found["age"]):
             if scores is not None:
                 scores |= scores.pop("metrics")
@@ -535,7 +542,11 @@ ALL_HEADS_NOTE = (
 
 
 def format_metrics(metrics: Evaluation | Mapping[str, Any]) -> str:
-    """Formats an `Evaluation`, or the content of metrics.json, as text."""
+    """Formats scores as text.
+
+    Args:
+        metrics: An `Evaluation`, or the content of metrics.json.
+    """
     if isinstance(metrics, Evaluation):
         metrics = metrics.to_dict()
     blocks = [[_title(metrics), *_model_lines(metrics), *_warning_lines(metrics)]]
@@ -591,6 +602,8 @@ def _warning_lines(metrics: Mapping[str, Any]) -> list[str]:
     lines = []
     for text in (*warnings, *constant_prediction_warnings(metrics)):
         lines += textwrap.wrap(f"WARNING: {text}", LINE_WIDTH)
+    for text in metrics.get("notes") or ():
+        lines += textwrap.wrap(f"note: {text}", LINE_WIDTH)
     if metrics.get("model") and metrics.get("num_seen_in_training") is None:
         lines += textwrap.wrap(UNKNOWN_FACES, LINE_WIDTH)
     return lines

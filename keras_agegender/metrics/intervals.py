@@ -392,7 +392,11 @@ def holm_levels(p_values: Sequence[float], alpha: float = 0.05) -> list[float]:
 
     In ascending order, p-values are compared with alpha / m, alpha / (m - 1), …; all
     tests after the first larger one have its level. A test is significant if its
-    p-value is at most its level. `alpha` is the family-wise error rate.
+    p-value is at most its level.
+
+    Args:
+        p_values: P-value of each test, in [0, 1].
+        alpha: Family-wise error rate. Defaults to 0.05.
 
     Source: Holm, "A Simple Sequentially Rejective Multiple Test Procedure",
     Scandinavian Journal of Statistics 6, 1979.

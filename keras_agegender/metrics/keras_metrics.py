@@ -487,6 +487,9 @@ def detailed_metrics(encoding: Encoding) -> dict[str, list[Any]]:
     To load a model that was saved with these metrics, import `keras_agegender` first or
     pass `compile=False`.
 
+    Args:
+        encoding: The model's encoding.
+
     Example:
     >>> enc = kag.get_encoding("coral")
     >>> [m.name for m in kag.metrics.detailed_metrics(enc)["age"]][:3]

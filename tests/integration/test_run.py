@@ -459,10 +459,10 @@ def test_an_export_repeats_what_training_wrote_down(run, prepared, tmp_path):
         export(copy, tmp_path / "none")
 
 
-def test_evaluating_other_pixels_is_refused(run, tmp_path):
+def test_another_detector_cannot_prepare_faces_again(run, tmp_path):
     other = make_prepared(tmp_path, crop_options=CropOptions(margin=0.6),
                           extra_heads=EXTRA_HEADS)  # fmt: skip
-    with pytest.raises(ValueError, match=r"in another way.*\['crop'\].*margin 0.6"):
+    with pytest.raises(ValueError, match=r"trained on faces found by .*middle"):
         evaluate(run, other)
 
 
