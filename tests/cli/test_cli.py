@@ -204,7 +204,9 @@ def test_evaluate(capsys, trained):
     assert "Invalid `split`" in error_of(
         capsys, "evaluate", trained / "run", "--split", "fold_9"
     )
-    assert "neither an exported model nor a run" in error_of(capsys, "evaluate", trained)
+    assert "neither an exported model nor a run" in error_of(
+        capsys, "evaluate", trained
+    )
 
 
 def test_errors_of_export(capsys, trained):

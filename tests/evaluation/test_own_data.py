@@ -163,7 +163,10 @@ def test_the_commands(run, labels, capsys):
     assert "RED" in out
     target = labels.parent / "like"
     command = ["prepare", "csv", labels, "--like", run.path, "--out", target]
-    assert cli.main([str(a) for a in (*command, "--test", "0.3", "--validation", "0.3")]) == 0
+    assert (
+        cli.main([str(a) for a in (*command, "--test", "0.3", "--validation", "0.3")])
+        == 0
+    )
     assert kag.load_prepared(target).pixels == run.pixels().stored()
     assert cli.main([str(a) for a in (*command, "--margin", "0.1")]) == 1
     assert "Invalid --margin. --like" in capsys.readouterr().err
