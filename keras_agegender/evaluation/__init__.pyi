@@ -8,6 +8,7 @@ from .calibration import (
 from .evaluate import calibrate as calibrate
 from .groups import score_groups as score_groups
 from .occlusion import occlusion_map as occlusion_map
+from .of_age import score_of_age as score_of_age
 from .report import write_report as write_report
 from .scores import (
     AgeScores as AgeScores,

@@ -25,6 +25,7 @@ from keras_agegender.evaluation import (
     own_data,
     predictions,
 )
+from keras_agegender.evaluation.of_age import score_of_age
 from keras_agegender.evaluation.plots import plot_confusion_matrices
 from keras_agegender.evaluation.scores import Evaluation, evaluate_predictions
 from keras_agegender.files import file_hash, write_json
@@ -129,6 +130,7 @@ def evaluate(
     scores = replace(
         scores,
         notes=notes,
+        of_age=score_of_age(table),
         groups=groups.score_groups(table, by, groups.extra_tasks(table, encoding)),
     )
     if model.run is not None:

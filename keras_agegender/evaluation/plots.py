@@ -15,6 +15,7 @@ import pandas as pd
 
 from keras_agegender.encodings.encoding import LOSS_WEIGHT_SUFFIX, Encoding
 from keras_agegender.evaluation.groups import group_title
+from keras_agegender.evaluation.of_age import POPULATIONS
 from keras_agegender.evaluation.scores import Evaluation
 from keras_agegender.files import atomic_write
 from keras_agegender.labels import GENDERS
@@ -484,6 +485,40 @@ def _draw_group(axis: Any, place: int, group: Mapping[str, Any], task: str) -> N
         reach = [[max(value - ends[0], 0)], [max(ends[1] - value, 0)]]
         look = {"fmt": "none", "ecolor": INK, "elinewidth": 1.3, "capsize": 3}
         axis.errorbar(value, place, xerr=reach, **look)
+
+
+def plot_of_age(found: Mapping[str, Any], path: str | Path) -> Path:
+    """Draws the minors who pass and the adults who are refused, by threshold.
+
+    Bands are 95 % intervals over people.
+
+    Args:
+        found: `Evaluation.of_age`, as `score_of_age` returns it.
+        path: PNG file to write.
+
+    Example:
+    >>> plot_of_age(scores.of_age, "of_age.png")  # doctest: +SKIP
+    """
+    thresholds = found["thresholds"]
+    with style():
+        figure = new_figure((5.4, 4.4))
+        axis = figure.subplots()
+        for number, one in enumerate(found["populations"]):
+            if not one["num_faces"]:
+                continue
+            color = COLORS[number]
+            label = f"{POPULATIONS[one['name']][0]} ({one['num_faces']:,})"
+            axis.plot(thresholds, one["shares"], color=color, linewidth=2, label=label)
+            if None not in one["intervals"]:
+                low, high = zip(*one["intervals"], strict=True)
+                axis.fill_between(thresholds, low, high, color=color, alpha=0.15, lw=0)
+        axis.set_xlabel("years that a face must look to pass")
+        axis.set_ylabel("share of faces")
+        axis.set_ylim(0, 1.02)
+        axis.set_xlim(thresholds[0], thresholds[-1])
+        axis.set_title(f"Of age ({found['age']}), or not")
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16))
+        return save_figure(figure, Path(path))
 
 
 FEW_FACES = 10  # a bin of fewer is drawn pale: its share is unreliable

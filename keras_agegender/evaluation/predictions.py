@@ -14,6 +14,7 @@ from PIL import Image
 
 from keras_agegender.datasets.prepared import PreparedDataset
 from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.encodings.of_age import at_least_probability
 from keras_agegender.evaluation.calibration import all_probabilities, true_classes
 from keras_agegender.files import atomic_write
 from keras_agegender.labels import GENDERS, MISSING
@@ -50,6 +51,11 @@ def prediction_table(
             table["age_years"] = labels["age_years"]
         years = ops.convert_to_numpy(decoded.age_years)
         table["predicted_age_years"] = years.round(2)
+    adult = at_least_probability(
+        encoding, outputs, age_probabilities=decoded.age_probabilities
+    )
+    if adult is not None:
+        table["adult_probability"] = adult.round(4)
     if decoded.gender_probability is not None:
         probability = ops.convert_to_numpy(decoded.gender_probability)
         table["male_probability"] = probability.round(4)

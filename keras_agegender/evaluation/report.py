@@ -25,6 +25,7 @@ from keras_agegender.evaluation.calibration import all_probabilities
 from keras_agegender.evaluation.evaluate import file_suffix, open_split
 from keras_agegender.evaluation.groups import group_title, scored_tasks, shown_tasks
 from keras_agegender.evaluation.occlusion import draw_occlusion, occlusion_map
+from keras_agegender.evaluation.of_age import POPULATIONS, of_age_table
 from keras_agegender.files import atomic_write, read_json, write_text
 from keras_agegender.labels import GENDERS
 from keras_agegender.metrics.table import METRICS, confusion_matrix, metrics_for
@@ -185,6 +186,7 @@ def _context(found: _Evaluated, explain: int) -> dict[str, Any]:
         },
         "reliability": reliability,
         "num_diagrams": len(tasks),
+        **_of_age(found),
         **_calibration(found),
         **_mistakes(found, tasks, explain),
         "without_images": found.without_images,
@@ -210,6 +212,25 @@ def _groups(found: _Evaluated) -> list[dict[str, Any]]:
         counts = ("num_unlabelled", "few_faces", "few_subjects")
         blocks.append(block | {name: scored[name] for name in counts})
     return blocks
+
+
+def _of_age(found: _Evaluated) -> dict[str, Any]:
+    scores = found.metrics.get("of_age")
+    if not scores:
+        return {"of_age": None}
+    table = found.tables["of_age"] = of_age_table(scores)
+    path = plots.plot_of_age(scores, found.folder / "of_age.png")
+    shown = [p for p in scores["populations"] if p["num_faces"]]
+    first, last = scores["thresholds"][0], scores["thresholds"][-1]
+    ends = [
+        f"{POPULATIONS[p['name']][0]}: {p['shares'][0]:.3f} at {first}, "
+        f"{p['shares'][-1]:.3f} at {last}"
+        for p in shown
+    ]
+    alt = f"Curves over the years that a face must look to pass. {'; '.join(ends)}."
+    populations = [{**p, "title": POPULATIONS[p["name"]][0]} for p in shown]
+    of_age = {**scores, "populations": populations, "rows": _records(table)}
+    return {"of_age": {**of_age, "image": embed(path.read_bytes(), alt)}}
 
 
 def _calibration(found: _Evaluated) -> dict[str, Any]:

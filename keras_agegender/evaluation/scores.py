@@ -14,6 +14,7 @@ import pandas as pd
 from keras_agegender.encodings.head_types import HEAD_TYPES
 from keras_agegender.evaluation.calibration import calibration_lines
 from keras_agegender.evaluation.groups import group_lines, known_values, subjects_of
+from keras_agegender.evaluation.of_age import of_age_lines
 from keras_agegender.labels import ADIENCE_AGE_GROUPS, GENDERS, MISSING, AgeGroups
 from keras_agegender.metrics.intervals import (
     Clusters,
@@ -135,6 +136,8 @@ class Evaluation:
             run, as `calibration_scores` returns them; else `None`.
         model: The scored model, as `RunDirectory.describe_model` returns it; `None` if
             unknown.
+        of_age: Minors who pass and adults who are refused by a check of the estimated
+            age, as `score_of_age` returns them; `None` without minors of known age.
         notes: Remarks on the data: classes that could not be matched, images without
             faces.
         folder: Folder of the results, if `evaluate` wrote them.
@@ -154,6 +157,7 @@ class Evaluation:
     groups: dict[str, dict[str, Any]] = field(default_factory=dict)
     calibration: dict[str, Any] | None = None
     model: dict[str, Any] | None = None
+    of_age: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
     folder: Path | None = None
 
@@ -557,6 +561,8 @@ def format_metrics(metrics: Evaluation | Mapping[str, Any]) -> str:
     if metrics.get("extra"):
         mean_accuracy = metrics.get("extra_mean_accuracy")
         blocks.append(_extra_lines(metrics["extra"], mean_accuracy))
+    if metrics.get("of_age"):
+        blocks.append(of_age_lines(metrics["of_age"]))
     if metrics.get("calibration"):
         blocks.append(calibration_lines(metrics["calibration"]))
     if age and age["all_heads_accuracy"] is not None:

@@ -77,7 +77,9 @@ def test_every_key_of_the_run_is_named(run, named):
 
 
 def test_every_column_of_the_report_is_named(run, named):
-    asked = re.compile(r"(gender|age_group|colour|glasses)_(accuracy|low|high)")
+    asked = re.compile(
+        r"(gender|age_group|colour|glasses|minors|minors_14_17|adults_18_30)_(accuracy|low|high)"
+    )
     files = {file.name for file in (run.path / "report").glob("*.csv")}
     assert {"scores.csv", "reliability.csv", "mistakes.csv", "coverage.csv",
             "groups_colour.csv", "confusion_gender.csv"} <= files  # fmt: skip
