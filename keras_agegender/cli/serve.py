@@ -8,12 +8,14 @@ import csv
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from keras_agegender import files
 from keras_agegender.cli import console
 from keras_agegender.console import progress_bar
+from keras_agegender.encodings.of_age import AgeCheck
 from keras_agegender.faces.images import UnreadableImageError, read_image
 from keras_agegender.run_directory import find_checkpoint
 from keras_agegender.serving import formats, pipeline, predictions
@@ -72,6 +74,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     annotated: Sequence[Path | None] = [None] * len(sources)
     if arguments.annotate:
         annotated = annotation_files(sources, Path(arguments.annotate))
+    check = _age_check(arguments)
     if skipped:
         total = len(sources) + len(skipped)
         _note(
@@ -80,7 +83,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     console.share_cores()
     from keras_agegender.serving.predictor import Predictor
 
-    predictor = Predictor(model)
+    predictor = Predictor(model, age_check=check)
     if str(model) not in arguments.inputs and str(model) != arguments.model:
         _note(f"model: {model}")
     if limits := predictor.metadata.get("limits"):
@@ -95,6 +98,8 @@ def _predict(arguments: argparse.Namespace) -> int:
         "whole_image": arguments.whole_image,
         "frames_per_second": arguments.fps,
     }
+    if check is not None:
+        request["age_check"] = asdict(check)
     refusal = f"Another process predicts into {out}. Choose another file."
     with (
         files.exclusive_lock(files.lock_beside(out), refusal),
@@ -111,6 +116,15 @@ def _predict(arguments: argparse.Namespace) -> int:
         written.finish(format or "json", predictor.metadata)
     _note(f"{out}: {_counts(statuses)}")
     return 1 if statuses["unreadable"] else 0
+
+
+def _age_check(arguments: argparse.Namespace) -> AgeCheck | None:
+    """Returns the check of --at-least and --threshold."""
+    if arguments.at_least is None:
+        if arguments.threshold is not None:
+            raise ValueError("Missing --at-least. Expected it with --threshold.")
+        return None
+    return AgeCheck(arguments.at_least, arguments.threshold)
 
 
 def _run(
@@ -298,6 +312,16 @@ def add_predict(verbs: Any) -> None:
     verb.add_argument(
         "--whole-image", action="store_true",
         help="use the whole photo if no face is found",
+    )  # fmt: skip
+    verb.add_argument(
+        "--at-least", type=int, metavar="AGE",
+        help="check the estimated age: print the probability of at least AGE years and "
+        "whether the face looks at least as old as --threshold",
+    )  # fmt: skip
+    verb.add_argument(
+        "--threshold", type=float, metavar="T",
+        help="years that a face must look to pass, e.g. 25 for --at-least 18 "
+        "[the age of --at-least]",
     )  # fmt: skip
     verb.add_argument(
         "--fps", type=console.positive_number, default=4.0, metavar="N",

@@ -16,6 +16,7 @@ from .head import (
     Head as Head,
 )
 from .head_types import HEAD_TYPES as HEAD_TYPES, HeadType as HeadType
+from .of_age import AgeCheck as AgeCheck
 from .registry import (
     get_encoding as get_encoding,
     list_encodings as list_encodings,

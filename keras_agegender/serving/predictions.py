@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import ANSWER
 from keras_agegender.encodings.head_types import HEAD_TYPES
+from keras_agegender.encodings.of_age import AgeCheck, at_least_probability
 from keras_agegender.files import atomic_write
 
 if TYPE_CHECKING:
@@ -61,6 +63,9 @@ class FacePrediction:
         gender_set: Prediction set of gender: one class, or both.
         binary: Binary output of `extra` -> predicted class, `"yes"` or `"no"` if the
             classes have no names.
+        of_age: Result of the predictor's `age_check`: the required `age` and
+            `threshold`, `probability` of an age of at least `age`, `None` if the model
+            does not distinguish it, and whether the face `passes`.
     """
 
     box: tuple[float, float, float, float]
@@ -77,6 +82,7 @@ class FacePrediction:
     age_set: tuple[str, ...] | None = None
     gender_set: tuple[str, ...] | None = None
     binary: dict[str, str] = field(default_factory=dict)
+    of_age: dict[str, Any] | None = None
 
     @property
     def age_confidence(self) -> float | None:
@@ -95,7 +101,7 @@ class FacePrediction:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the predictions as plain values, ready for JSON."""
-        return asdict(self)
+        return _without_check(asdict(self))
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -111,6 +117,8 @@ class FacePrediction:
         if self.gender is not None:
             share = f"{self.gender_confidence:.0%}"
             parts.append(_class_text(self.gender, share, self.gender_set))
+        if self.of_age is not None:
+            parts.append(self._check_text(self.of_age))
         names = list(self.extra)
         parts += [self._extra_text(name) for name in names[:MAX_LISTED_OUTPUTS]]
         if len(names) > MAX_LISTED_OUTPUTS:
@@ -121,6 +129,14 @@ class FacePrediction:
         corners = " ".join(f"{x:.0f}" for x in self.box)
         return f"{'  '.join(self.words)}  [{corners}]"
 
+    def _check_text(self, found: Mapping[str, Any]) -> str:
+        """Returns `"refused at 25 (looks 23), 18 or older 93%"`."""
+        verdict = "passes" if found["passes"] else "refused at"
+        text = f"{verdict} {found['threshold']:g} (looks {self.age_years:.0f})"
+        if found["probability"] is None:
+            return text
+        return f"{text}, {found['age']} or older {found['probability']:.0%}"
+
     def _extra_text(self, name: str) -> str:
         value = self.extra[name]
         if isinstance(value, str):
@@ -130,12 +146,18 @@ class FacePrediction:
         return f"{name} {_number(value)}"
 
 
+def _without_check(face: dict[str, Any]) -> dict[str, Any]:
+    """Returns a face's values without `of_age` if there was no age check."""
+    return {k: v for k, v in face.items() if k != "of_age" or v is not None}
+
+
 class _Printed:
     """What the predictions for photos and videos share."""
 
     def to_dict(self: Any) -> dict[str, Any]:
         """Returns the prediction as plain values, ready for JSON."""
-        return asdict(self)
+        found = asdict(self)
+        return {**found, "faces": tuple(map(_without_check, found["faces"]))}
 
     def __str__(self: Any) -> str:
         if self.status == "unreadable":
@@ -293,6 +315,25 @@ def face_fields(
         "binary": binary,
         "age_set": _members(groups, outputs.get("age_group_set")),
         "gender_set": _members(genders, outputs.get("gender_set")),
+        "of_age": _of_age(metadata, outputs),
+    }
+
+
+def _of_age(
+    metadata: Mapping[str, Any], outputs: Mapping[str, np.ndarray]
+) -> dict[str, Any] | None:
+    """Returns the result of the age check in a predictor's metadata, if any."""
+    if "age_check" not in metadata:
+        return None
+    check = AgeCheck(**metadata["age_check"])
+    chances = outputs.get("age_group_probabilities")
+    encoding = Encoding.from_dict(metadata["encoding"])
+    probability = at_least_probability(encoding, outputs, check.age, chances)
+    return {
+        "age": check.age,
+        "threshold": check.required,
+        "probability": None if probability is None else _rounded(probability),
+        "passes": bool(check.passes(float(outputs["age_years"]))),
     }
 
 
@@ -325,6 +366,8 @@ def _rounded(value: Any) -> float:
 BOX = ("left", "top", "right", "bottom")
 # Fields of persons in videos; empty for photos.
 VIDEO_FIELDS = ("first_second", "last_second", "num_frames")
+# Columns of an age check -> key of `of_age`.
+_CHECK_COLUMNS = {"of_age_probability": "probability", "of_age_passes": "passes"}
 # Column widths of the printed table, in characters.
 FILE_WIDTH, FACE_WIDTH, TEXT_WIDTH = 40, 4, 14
 # Suffix of an output file -> its format.
@@ -350,7 +393,8 @@ def csv_columns(metadata: Mapping[str, Any]) -> list[str]:
     return [
         "source", "status", "reason", "face", *BOX, "score",
         "age_group", "age_years", "age_set", "gender", "male_probability",
-        "gender_set", "heads_agree", *extra, *VIDEO_FIELDS,
+        "gender_set", "heads_agree", *extra,
+        *(_CHECK_COLUMNS if "age_check" in metadata else ()), *VIDEO_FIELDS,
         *(f"probability_{name}" for name in metadata["age_groups"]),
     ]  # fmt: skip
 
@@ -364,6 +408,7 @@ def csv_rows(prediction: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         names = ("score", "age_group", "age_years", "gender", "male_probability",
                  "heads_agree", *VIDEO_FIELDS)  # fmt: skip
         probabilities = face["age_probabilities"] or {}
+        checked = face.get("of_age")
         yield {
             **first,
             "face": number,
@@ -372,6 +417,7 @@ def csv_rows(prediction: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             **{name: " ".join(face[name] or ()) for name in ("age_set", "gender_set")},
             **face["extra"],
             **face["binary"],
+            **{c: checked[k] for c, k in _CHECK_COLUMNS.items() if checked},
             **{f"probability_{name}": p for name, p in probabilities.items()},
         }
 

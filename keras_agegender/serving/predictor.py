@@ -6,13 +6,15 @@ import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import ANSWER
+from keras_agegender.encodings.of_age import AgeCheck
 from keras_agegender.faces.images import UnreadableImageError
 from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
 from keras_agegender.faces.video import FaceTracker
@@ -40,6 +42,8 @@ class Predictor:
             is passed. Defaults to `default_model()`.
         detector: Finds the faces. Defaults to the one that the model was trained with.
         crop_options: How faces are cropped. Defaults to that of training.
+        age_check: Check of the estimated age, such as `AgeCheck(18, threshold=25)`;
+            `FacePrediction.of_age` has its result. Defaults to none.
 
     Attributes:
         metadata: The model's agegender.json.
@@ -60,10 +64,17 @@ class Predictor:
         model: str | Path | None = None,
         detector: FaceDetector | None = None,
         crop_options: CropOptions | None = None,
+        age_check: AgeCheck | None = None,
     ) -> None:
         model = formats.default_model() if model is None else model
         self._model = formats.load_model(model)
         self.metadata = self._model.metadata
+        if age_check is not None:
+            if Encoding.from_dict(self.metadata["encoding"]).age_head is None:
+                raise ValueError(
+                    f"Invalid `age_check`. The model in {model} does not predict age."
+                )
+            self.metadata = {**self.metadata, "age_check": asdict(age_check)}
         path = Preprocessing.from_dict(self.metadata["pixels"])
         if detector is not None or crop_options is not None:
             path = replace(

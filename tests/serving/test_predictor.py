@@ -10,11 +10,13 @@ import pytest
 from PIL import Image
 from sample_data import MiddleDetector, picture, write_picture, write_video
 
+from keras_agegender.cli import main as cli
+from keras_agegender.encodings.of_age import AgeCheck
 from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.faces.images import UnreadableImageError, encode_jpeg
 from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
 from keras_agegender.models.builder import build_model
-from keras_agegender.serving import pipeline
+from keras_agegender.serving import pipeline, predictions
 from keras_agegender.serving.export import export
 from keras_agegender.serving.formats import default_model, model_identity
 from keras_agegender.serving.pipeline import PredictionTimes
@@ -221,3 +223,43 @@ def test_jpeg_bytes_of_a_video_are_no_photo(predictor, tmp_path):
     assert found.status == "unreadable"
     write_picture(tmp_path / "photo.jpg")
     assert predictor.predict_many(tmp_path / "photo.jpg")[0].status == "ok"
+
+
+def test_an_age_check_is_printed_and_in_the_files(model, tmp_path, capsys):
+    """The groups of the model do not divide at 18; its expected age decides."""
+    check = AgeCheck(18, threshold=25)
+    predictor = Predictor(model / "saved", MiddleDetector(), age_check=check)
+    found = predictor.predict(picture(size=(80, 60)))
+    (face,) = found.faces
+    assert face.of_age == {
+        "age": 18, "threshold": 25, "probability": None,
+        "passes": face.age_years >= 25,
+    }  # fmt: skip
+    assert f"(looks {face.age_years:.0f})" in str(found)
+    (row,) = predictions.csv_rows(found.to_dict())
+    assert row["of_age_passes"] is face.of_age["passes"]
+    assert set(row) <= set(predictions.csv_columns(predictor.metadata))
+    plain = Predictor(model / "saved", MiddleDetector()).predict(picture(size=(80, 60)))
+    assert "of_age" not in plain.to_dict()["faces"][0]
+    photo = write_picture(tmp_path / "photo.jpg")
+    for options, message in (
+        (["--threshold", "25"], "Missing --at-least"),
+        (["--at-least", "18", "--threshold", "10"], "age <= threshold"),
+    ):
+        assert cli.main(["predict", str(model / "saved"), str(photo), *options]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_the_probability_of_an_age_check():
+    """Of a years head: 0.25 at 17, 0.5 at 18, 0.25 at 60."""
+    years = np.zeros(101, "float32")
+    years[[17, 18, 60]] = 0.25, 0.5, 0.25
+    encoding = get_encoding("years")
+    metadata = {
+        "encoding": encoding.to_dict(), "age_groups": encoding.age_groups.names,
+        "genders": ["female", "male"], "outputs": ["age"], "extra_heads": [],
+        "age_check": {"age": 18, "threshold": None},
+    }  # fmt: skip
+    outputs = {"age": years, "age_years": np.float32(28.25)}
+    found = predictions.face_fields(metadata, outputs)["of_age"]
+    assert found == {"age": 18, "threshold": 18, "probability": 0.75, "passes": True}
