@@ -16,7 +16,7 @@ FRAMEWORK_MODULES = {
     "callbacks": {"balancer", "checkpoints", "decoded_metrics", "epoch_logger",
                   "loss_weights"},
     "datasets": {"augment", "distillation", "pipeline"},
-    "encodings": {"calibration", "decoding"},
+    "encodings": {"calibration", "decoding", "masked"},
     "faces": {"decoding", "geometry", "mtcnn", "preprocessing_graph"},
     "metrics": {"keras_metrics"},
     "models": {"augmentation_layers", "backbones", "builder", "efficientnet_lite",

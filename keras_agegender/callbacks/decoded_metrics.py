@@ -30,7 +30,10 @@ def labelled_losses(
     column is missing or the losses are not those of `encoding.losses()`; without `loss`
     for models with regularizers.
     """
-    losses = model.loss if isinstance(model.loss, Mapping) else {}
+    losses = model.loss
+    if isinstance(losses, (list, tuple)) and len(losses) == len(encoding.output_names):
+        losses = encoding.name_outputs(losses)
+    losses = losses if isinstance(losses, Mapping) else {}
     given = [losses.get(name) for name in encoding.output_names]
     reductions = {getattr(loss, "reduction", None) for loss in given}
     if not set(encoding.columns) <= set(labels) or reductions != {REDUCTION}:
@@ -108,6 +111,7 @@ class DecodedAccuracy(keras.callbacks.Callback):
             outputs = self.model.predict(self.images, verbose=0)
         else:
             outputs = self._local.predict(self.images)
+        outputs = self.encoding.name_outputs(outputs)
         found = self.metrics(outputs)
         if logs is None:
             return

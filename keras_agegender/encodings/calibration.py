@@ -127,6 +127,7 @@ class Calibration:
         Raises:
             ValueError: If the encoding has no head of a temperature's name.
         """
+        outputs = encoding.name_outputs(outputs)
         scaled = dict(outputs)
         for name, temperature in self.temperatures.items():
             scaled |= divide_logits(encoding.head(name), outputs, temperature)

@@ -387,13 +387,13 @@ class Encoding:
     def losses(self) -> dict[str, Any]:
         """Returns output name -> Keras loss.
 
-        Each loss is the mean over labeled faces (`mean_with_sample_weight`), so that it
-        does not depend on how many faces of a batch are labeled.
+        Each loss is the mean over labeled faces, of all replicas together. Labels of -1
+        or NaN are masked; in regression heads only NaN.
         """
-        import keras
+        from keras_agegender.encodings.masked import masked_class
 
         return {
-            name: getattr(keras.losses, head.spec.loss)(
+            name: masked_class("losses", head.spec.loss, head.spec.continuous)(
                 reduction="mean_with_sample_weight"
             )
             for head in self.heads
@@ -401,8 +401,11 @@ class Encoding:
         }
 
     def metrics(self) -> dict[str, list[Any]]:
-        """Returns output name -> Keras metrics, for `compile(weighted_metrics=…)`."""
-        import keras
+        """Returns output name -> Keras metrics, for `compile(weighted_metrics=…)`.
+
+        Labels are masked as by `losses()`.
+        """
+        from keras_agegender.encodings.masked import masked_class
 
         metrics = {}
         for head in self.heads:
@@ -410,11 +413,17 @@ class Encoding:
             for name in head.output_names:
                 # Keras adds the name of the output as prefix unless it is the only one.
                 logged = short if len(self.output_names) > 1 else f"{name}_{short}"
-                metrics[name] = [getattr(keras.metrics, metric)(name=logged)]
+                made = masked_class("metrics", metric, head.spec.continuous)
+                metrics[name] = [made(name=logged)]
         return metrics
 
     def compile_arguments(self) -> dict[str, Any]:
         """Returns `loss`, `loss_weights` and `weighted_metrics` for `model.compile`.
+
+        Losses and metrics mask labels of -1 or NaN, so that `fit` needs no sample
+        weights for them. Saved files contain the plain Keras losses: compile again
+        after loading. For a model with a list of outputs, pass `list(d.values())` of
+        each dict.
 
         Example:
         >>> model.compile("adam", **enc.compile_arguments())  # doctest: +SKIP
@@ -427,7 +436,20 @@ class Encoding:
 
     # -- decoding ----------------------------------------------------------------------
 
-    def decode(self, outputs: Mapping[str, Any]) -> Decoded:
+    def name_outputs(self, outputs: Any) -> Mapping[str, Any]:
+        """Returns a model's outputs as a dict, also those of a model with a list."""
+        if isinstance(outputs, Mapping):
+            return outputs
+        values = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+        if len(values) != len(self.output_names):
+            raise ValueError(
+                f"Invalid `outputs` for encoding {self.name!r}. Expected a dict, or a "
+                f"list of the {len(self.output_names)} outputs "
+                f"{list(self.output_names)}. Received: {len(values)}."
+            )
+        return dict(zip(self.output_names, values, strict=True))
+
+    def decode(self, outputs: Mapping[str, Any] | Sequence[Any]) -> Decoded:
         """Decodes outputs to age groups, years, genders and probabilities.
 
         Every encoding predicts the most probable class of the probabilities that are
@@ -435,8 +457,9 @@ class Encoding:
         2016).
 
         Args:
-            outputs: Output name -> probabilities. Shape (batch, units) each, NumPy or
-                backend tensors; also inside a `tf.function`.
+            outputs: Output name -> probabilities, or a list of them in the order of
+                `output_names`. Shape (batch, units) each, NumPy or backend tensors;
+                also inside a `tf.function`.
 
         Returns:
             `Decoded`, of backend tensors.
@@ -447,19 +470,22 @@ class Encoding:
         """
         from keras_agegender.encodings.decoding import decode
 
+        outputs = self.name_outputs(outputs)
         _check_outputs(outputs, self.output_names, self.name)
         return decode(outputs, self.age_head, self.gender_head, self.age_groups)
 
-    def decode_head(self, name: str, outputs: Mapping[str, Any]) -> HeadPrediction:
+    def decode_head(
+        self, name: str, outputs: Mapping[str, Any] | Sequence[Any]
+    ) -> HeadPrediction:
         """Returns the prediction of a head: classes, or numbers in their unit.
 
         Args:
             name: Name of a head.
-            outputs: Output name -> predictions. Shape (batch, units) each.
+            outputs: Output name -> predictions, or a list, as in `decode`.
         """
         from keras_agegender.encodings.decoding import decode_head
 
-        return decode_head(self.head(name), outputs)
+        return decode_head(self.head(name), self.name_outputs(outputs))
 
     # -- storage -----------------------------------------------------------------------
 
