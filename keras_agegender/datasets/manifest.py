@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from keras_agegender import files, labels
@@ -187,6 +188,17 @@ SPLIT_NAME = re.compile(
     files.RESERVED_NAMES_PATTERN + r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}"
 )
 _IDS = ("fold", "age_group", "gender")
+# Optional: the row's face in pixels of the upright image, NaN where unknown. `prepare`
+# and on-the-fly cropping cut out this box instead of one that they find.
+BOX_COLUMNS = ("face_left", "face_top", "face_right", "face_bottom")
+# Optional, with a box: its eyes, nose and mouth corners, left and right as the viewer
+# sees them.
+LANDMARK_COLUMNS = tuple(
+    f"{part}_{axis}"
+    for part in ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
+    for axis in "xy"
+)
+FACE_COLUMNS = (*BOX_COLUMNS, *LANDMARK_COLUMNS)
 
 
 class Manifest(pd.DataFrame):
@@ -304,6 +316,7 @@ def make_manifest(
                 **dict.fromkeys(_TEXT, "object"),
                 **dict.fromkeys(_IDS, "int64"),
                 **{name: "object" for name in texts if name in extra},
+                **{name: "float64" for name in FACE_COLUMNS if name in extra},
             }
         )
     )
@@ -359,6 +372,7 @@ def validate_manifest(manifest: pd.DataFrame, *, shared_subjects: bool = False) 
             )
     if "age_years" in manifest:
         _check_years(manifest)
+    _check_boxes(manifest)
     for column in extra_columns(manifest):
         if column in text_columns(manifest):
             continue
@@ -382,6 +396,32 @@ def _check_years(manifest: pd.DataFrame) -> None:
         )
 
 
+def _check_boxes(manifest: pd.DataFrame) -> None:
+    for columns in (BOX_COLUMNS, LANDMARK_COLUMNS):
+        found = [name for name in columns if name in manifest]
+        if found and len(found) < len(columns):
+            raise ValueError(
+                f"Invalid manifest. Expected all of the columns {list(columns)}. "
+                f"Received: {found}."
+            )
+    boxes = given_faces(manifest)[:, :4]
+    known = ~np.isnan(boxes)
+    right = (boxes[:, :2] < boxes[:, 2:]).all(axis=1) & np.isfinite(boxes).all(axis=1)
+    wrong = known.any(axis=1) & ~right
+    if wrong.any():
+        row = np.flatnonzero(wrong)[0]
+        raise ValueError(
+            "Invalid manifest. Expected face_left < face_right and face_top < "
+            f"face_bottom. Received: {boxes[row].tolist()} of "
+            f"{manifest['key'].iloc[row]!r}."
+        )
+
+
+def given_faces(rows: pd.DataFrame) -> np.ndarray:
+    """Returns given boxes and landmarks. Shape (num_rows, 14), NaN where unknown."""
+    return rows.reindex(columns=FACE_COLUMNS).to_numpy("float64")
+
+
 def check_subjects(subjects: Iterable[str], splits: Iterable[str]) -> None:
     """Raises ValueError if a subject is in two splits; `''` is unknown.
 
@@ -400,8 +440,9 @@ def check_subjects(subjects: Iterable[str], splits: Iterable[str]) -> None:
 
 
 def extra_columns(manifest: pd.DataFrame) -> list[str]:
-    """Returns the columns beside those every manifest has."""
-    return [c for c in manifest.columns if c not in MANIFEST_COLUMNS]
+    """Returns the columns beside those every manifest has and those of faces."""
+    known = (*MANIFEST_COLUMNS, *FACE_COLUMNS)
+    return [c for c in manifest.columns if c not in known]
 
 
 def text_columns(manifest: Manifest) -> tuple[str, ...]:

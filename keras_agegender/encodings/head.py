@@ -28,7 +28,7 @@ RESERVED_NAMES = (
     "heads_agree", "gender_id", "male_probability", "median_age_group", "key", "path",
     "image", "subject", "album", "fold", "split", "source", "face_box", "face_score",
     "age_group_set", "gender_set", "face_status", "num_faces", "encoding", "loss",
-    "counts",
+    "counts", "face_left", "face_top", "face_right", "face_bottom",
 )  # fmt: skip
 
 # Columns of every manifest, MISSING where unknown; heads of any other are "extra".

@@ -9,9 +9,12 @@ import pandas as pd
 import pytest
 
 from keras_agegender.datasets.manifest import (
+    BOX_COLUMNS,
     MANIFEST_COLUMNS,
     CleaningReport,
     Manifest,
+    extra_columns,
+    given_faces,
     make_manifest,
     read_manifest,
     summarize,
@@ -60,6 +63,16 @@ def test_round_trip_through_a_file(tmp_path):
     assert np.isnan(again["weight"][1])
 
 
+def test_boxes_are_of_the_face_and_no_outputs(tmp_path):
+    box = dict(zip(BOX_COLUMNS, (1, 2, 3, 4), strict=True))
+    manifest = make_manifest([{"key": "a", "path": "x", **box}, {"key": "b"}])
+    assert extra_columns(manifest) == []
+    write_manifest(manifest, tmp_path / "m.csv")
+    faces = given_faces(read_manifest(tmp_path / "m.csv"))
+    assert faces[0, :4].tolist() == [1, 2, 3, 4]
+    assert np.isnan(faces[0, 4:]).all() and np.isnan(faces[1]).all()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -68,6 +81,11 @@ def test_round_trip_through_a_file(tmp_path):
         ({"fold": -2}, "fold ids"),
         ({"key": "b.jpg"}, "'b.jpg' is there twice"),
         ({"hat": "yes"}, "Extra column 'hat' must hold numbers"),
+        ({"face_left": 3}, "Expected all of the columns .'face_left', 'face_top'"),
+        (
+            {"face_left": 9, "face_top": 0, "face_right": 3, "face_bottom": 9},
+            "Expected face_left < face_right .* Received: .9.0, 0.0, 3.0, 9.0",
+        ),
     ],
 )
 def test_invalid_rows(changes, message):
