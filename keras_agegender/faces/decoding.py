@@ -1,6 +1,6 @@
 """Decoding inside a TensorFlow graph: a file's bytes to upright RGB.
 
-`FORMATS` says which files are read; all others are refused by name. EXIF orientation is
+It reads the same formats as `read_image`, with the same pixels. EXIF orientation is
 read from JPEG, PNG and WebP files; transparency of PNG and WebP files is put on white,
 that of GIF files on their own background; gray, palette, CMYK and 16-bit images
 become RGB of 8 bits; of a GIF or PNG animation the first image counts.
@@ -9,37 +9,24 @@ become RGB of 8 bits; of a GIF or PNG animation the first image counts.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from keras_agegender.faces.images import (
+    EXPECTED,
+    FORMATS,
+    MAX_ENTRIES,
+    ORIENTATION_TAG,
+    WEBP_ANIMATION,
+)
+
 EXIF_MARKER = 0xFFE1  # APP1
 SCAN_MARKER = 0xFFDA  # where pixels begin: no marker after it is read
 MAX_SCANNED = 100_000  # bytes
-ORIENTATION_TAG = 0x0112
-MAX_ENTRIES = 512
 HEADER_SIZE = 32  # bytes that tell a file's format
-WEBP_ALPHA, WEBP_ANIMATION = 0x10, 0x02  # flags of a VP8X header
+WEBP_ALPHA = 0x10  # a flag of a VP8X header
 LOSSLESS_ALPHA = 0x10  # in the fifth byte of a VP8L chunk
-
-
-class Format(NamedTuple):
-    """A file format.
-
-    Attributes:
-        name: Its name in messages.
-        magic: The bytes that identify it, at `offset`.
-        decode: Bytes to upright RGB; `None` if TensorFlow cannot read it.
-        limits: Which of its files are read, if not all.
-    """
-
-    name: str
-    magic: bytes
-    offset: int = 0
-    decode: Callable[[tf.Tensor], tf.Tensor] | None = None
-    limits: str = ""
 
 
 def decode_image(data: tf.Tensor) -> tf.Tensor:
@@ -50,12 +37,12 @@ def decode_image(data: tf.Tensor) -> tf.Tensor:
         with tf.control_dependencies([tf.debugging.Assert(False, [reason])]):
             return tf.zeros((0, 0, 3), tf.uint8)
 
-    readers = list(dict.fromkeys(f.decode for f in FORMATS if f.decode is not None))
-    places = [readers.index(f.decode) if f.decode else len(readers) for f in FORMATS]
-    place = tf.gather([*places, len(readers)], _format_index(_header(data)))
-    branches = [functools.partial(decode, data) for decode in readers]
+    names = list(DECODERS)
+    places = [names.index(f.name) if f.name in names else len(names) for f in FORMATS]
+    place = tf.gather([*places, len(names)], _format_index(_header(data)))
+    branches = [functools.partial(decode, data) for decode in DECODERS.values()]
     image = tf.switch_case(
-        tf.where(reason == "", place, len(readers)), [*branches, refuse]
+        tf.where(reason == "", place, len(names)), [*branches, refuse]
     )
     return tf.ensure_shape(image, (None, None, 3))
 
@@ -63,7 +50,7 @@ def decode_image(data: tf.Tensor) -> tf.Tensor:
 def refusal(data: tf.Tensor) -> tf.Tensor:
     """Returns why a file is not read, and what would be; empty if it is read."""
     header = _header(data)
-    reasons = [f"{f.name} is not read" if f.decode is None else "" for f in FORMATS]
+    reasons = ["" if f.name in DECODERS else f"{f.name} is not read" for f in FORMATS]
     reason = tf.gather([*reasons, "not an image"], _format_index(header))
     content = tf.cast(tf.io.decode_raw(header, tf.uint8), tf.int32)
     is_moving = (_part(header, 8, 8) == b"WEBPVP8X") & (
@@ -289,34 +276,12 @@ def _decode_gif(data: tf.Tensor) -> tf.Tensor:
     return tf.io.decode_image(data, channels=3, expand_animations=False)
 
 
-JPEG = Format("JPEG", b"\xff\xd8", decode=_decode_upright_jpeg)
-FORMATS = (
-    JPEG,
-    Format("PNG", b"\x89PNG", decode=_decode_png),
-    Format("GIF", b"GIF8", decode=_decode_gif),
-    # The oldest versions of TensorFlow that are supported may lack it.
-    Format(
-        "WebP", b"WEBP", 8, _decode_webp if hasattr(tf.io, "decode_webp") else None,
-        "not animated",
-    ),
-    Format("BMP", b"BM", decode=_decode_bmp, limits="8, 24 or 32 bits"),
-    Format("TIFF", b"II*\0"),
-    Format("TIFF", b"MM\0*"),
-    Format("EPS", b"%!PS"),
-    Format("EPS", b"\xc5\xd0\xd3\xc6"),
-    Format("PDF", b"%PDF"),
-    Format("AVIF", b"ftypavif", 4),
-    Format("HEIC", b"ftyphei", 4),
-    Format("HEIC", b"ftypmif1", 4),
-    Format("JPEG XL", b"\0\0\0\x0cJXL "),
-    Format("JPEG XL", b"\xff\x0a"),
-    Format("JPEG 2000", b"\0\0\0\x0cjP  "),
-    Format("Photoshop", b"8BPS"),
-    Format("Windows icon", b"\0\0\1\0"),
-    *(Format("Netpbm", b"P%d" % n) for n in range(1, 8)),
-)  # fmt: skip
-EXPECTED = "one of " + ", ".join(
-    f"{f.name} ({f.limits})" if f.limits else f.name
-    for f in FORMATS
-    if f.decode is not None
-)
+# Name of a format that is read -> its decoder.
+DECODERS = {
+    "JPEG": _decode_upright_jpeg,
+    "PNG": _decode_png,
+    "GIF": _decode_gif,
+    "BMP": _decode_bmp,
+}
+if hasattr(tf.io, "decode_webp"):  # the oldest supported versions may lack it
+    DECODERS["WebP"] = _decode_webp
