@@ -12,7 +12,7 @@ from sample_data import picture
 
 from keras_agegender.datasets.duplicates import perceptual_hash
 from keras_agegender.faces import images
-from keras_agegender.faces.decoding import FORMATS
+from keras_agegender.faces.decoding import DECODERS
 from keras_agegender.faces.images import (
     PILLOW_FORMATS,
     UnreadableImageError,
@@ -153,8 +153,7 @@ def test_eps_files_start_no_program(read, data, ghostscript):
 
 
 def test_the_lists_of_formats_agree():
-    read = {f.name.upper() for f in FORMATS if f.decode is not None}
-    assert read == set(PILLOW_FORMATS)
+    assert {name.upper() for name in DECODERS} == set(PILLOW_FORMATS)
     for name in PILLOW_FORMATS:
         stream = io.BytesIO()
         Image.fromarray(picture()).save(stream, name)
