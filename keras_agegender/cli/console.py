@@ -26,13 +26,9 @@ def share_cores() -> None:
     Reading, detecting, cropping and the network run in parallel, and operations on
     single faces are too small for many threads.
     """
-    import tensorflow as tf
-
-    if "TF_NUM_INTRAOP_THREADS" in os.environ:  # takes precedence
-        return
-    with contextlib.suppress(RuntimeError):  # TensorFlow has started already
+    if "tensorflow" not in sys.modules:
         threads = max(1, (os.cpu_count() or 1) // 4)
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
 
 
 def until_closed(work: Callable[[], int]) -> int:
@@ -181,6 +177,7 @@ def number(expected: str, accepts: Callable[[float], bool]) -> Callable[[str], f
 seed = whole_number(f"an integer from 0 to {MAX_SEED}", 0, MAX_SEED)
 pixels = whole_number("a positive number of pixels", 1)
 fold = whole_number("the number of a fold, 0 or higher", 0)
+probability = number("a number from 0 to 1", lambda value: 0 <= value <= 1)
 share = number("a share in [0, 1), such as 0.1", lambda value: 0 <= value < 1)
 inner_share = number("a share in (0, 1), such as 0.1", lambda value: 0 < value < 1)
 positive_number = number("a number above 0", lambda value: 0 < value < math.inf)

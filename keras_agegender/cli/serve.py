@@ -20,6 +20,7 @@ from keras_agegender.faces.images import UnreadableImageError, read_image
 from keras_agegender.run_directory import find_checkpoint
 from keras_agegender.serving import formats, pipeline, predictions
 from keras_agegender.serving.pipeline import Source
+from keras_agegender.serving.predictor import MIN_SCORE, Predictor
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 Show = Callable[[Any], None]
@@ -44,7 +45,8 @@ def choose_model(
     suffixes = pipeline.PHOTO_SUFFIXES | pipeline.VIDEO_SUFFIXES
     is_photo = len(inputs) == 1 or first.exists() or pipeline.is_glob(first)
     is_photo = is_photo or first.suffix.lower() in suffixes
-    if model is None and (formats.find_format(first) or not is_photo):
+    is_model = formats.find_format(formats.find_model(inputs[0])) is not None
+    if model is None and (is_model or not is_photo):
         model, photos = inputs[0], photos[1:]
     if model is None:
         inner = first / "run"
@@ -54,8 +56,9 @@ def choose_model(
                 "folder, pass the model with --model.)"
             )
         return formats.default_model(), photos
-    formats.check_model(model)
-    return Path(model), photos
+    path = formats.find_model(model)
+    formats.check_model(path)
+    return path, photos
 
 
 def _predict(arguments: argparse.Namespace) -> int:
@@ -81,13 +84,12 @@ def _predict(arguments: argparse.Namespace) -> int:
             f"skipped {len(skipped)} of {total} files: not a photo or video by suffix"
         )
     console.share_cores()
-    from keras_agegender.serving.predictor import Predictor
-
-    predictor = Predictor(model, age_check=check)
+    predictor = Predictor(model, age_check=check, min_score=arguments.min_score)
     if str(model) not in arguments.inputs and str(model) != arguments.model:
         _note(f"model: {model}")
-    if limits := predictor.metadata.get("limits"):
-        _note(f"limits: {limits.partition('. ')[0].removesuffix('.')}")
+    for name in ("license", "limits"):
+        if text := predictor.metadata.get(name):
+            _note(f"{name}: {text.partition('. ')[0].removesuffix('.')}")
     if model.suffix == ".keras" and find_checkpoint(model).run is None:
         _note(f"{model} has no record of its preprocessing: using whole images")
     if out is None:
@@ -97,6 +99,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         "model": formats.model_identity(model),
         "whole_image": arguments.whole_image,
         "frames_per_second": arguments.fps,
+        "min_score": predictor.min_score,
     }
     if check is not None:
         request["age_check"] = asdict(check)
@@ -282,6 +285,14 @@ def _write_annotated(file: Path, image: Any, prediction: Any) -> None:
     print(f"Annotated: {file}", file=sys.stderr)
 
 
+def add_min_score(verb: argparse.ArgumentParser) -> None:
+    """Adds `--min-score`."""
+    verb.add_argument(
+        "--min-score", type=console.probability, metavar="P",
+        help=f"minimum confidence of a face, at least 0.8 [{MIN_SCORE:g}]",
+    )  # fmt: skip
+
+
 def add_predict(verbs: Any) -> None:
     """Adds `agegender predict`."""
     verb = console.add_verb(
@@ -313,6 +324,7 @@ def add_predict(verbs: Any) -> None:
         "--whole-image", action="store_true",
         help="use the whole photo if no face is found",
     )  # fmt: skip
+    add_min_score(verb)
     verb.add_argument(
         "--at-least", type=int, metavar="AGE",
         help="check the estimated age: print the probability of at least AGE years and "
@@ -428,15 +440,16 @@ def _serve(arguments: argparse.Namespace) -> int:
 def named_models(paths: Sequence[str]) -> dict[str, Path]:
     """Returns the models by the names of their folders or files."""
     models: dict[str, Path] = {}
-    for path in paths or [str(formats.default_model())]:
+    for given in paths or [None]:
+        path = formats.find_model(given)
         formats.check_model(path)
-        name = Path(path).resolve().name.removesuffix(".keras")
+        name = path.resolve().name.removesuffix(".keras").removesuffix(".onnx")
         if name in models:
             raise ValueError(
                 f"Invalid models. Expected different names. Received: {models[name]} "
                 f"and {path}, both named {name}."
             )
-        models[name] = Path(path)
+        models[name] = path
     return models
 
 

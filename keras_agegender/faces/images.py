@@ -146,7 +146,8 @@ def open_image(data: bytes) -> Image.Image:
 
 def _pixels(image: Image.Image, data: bytes) -> np.ndarray:
     """Returns the upright RGB pixels of an opened file."""
-    frame = image.tile[0][1] if image.format == "GIF" and image.tile else None
+    tiles = getattr(image, "tile", None)
+    frame = tiles[0][1] if image.format == "GIF" and tiles else None
     image.load()
     if frame is not None:  # of the first image, which may be smaller than the file's
         image = image.crop(frame)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+import numpy as np
+
 FACE_SELECTIONS = ("largest", "center")
 FALLBACKS = ("center", "full", "skip")
 _STORED = {"face_selection": "keep"}  # field -> its key in files
@@ -60,6 +62,28 @@ class CropOptions:
                     f"Invalid `{name}`. Expected one of {allowed}. "
                     f"Received: {name}={getattr(self, name)!r}."
                 )
+
+    def crop_box(self, box: Any, image_size: tuple[int, int]) -> np.ndarray:
+        """Returns the box to crop around a face, as `PreprocessingGraph.crop_box` does.
+
+        Args:
+            box: Face, `bbox_xyxy` in pixels. Shape (4,).
+            image_size: (height, width) of the image, in pixels.
+
+        Example:
+        >>> CropOptions().crop_box([10, 10, 30, 50], (100, 100)).tolist()
+        [0.0, 0.0, 60.0, 60.0]
+        """
+        corners = np.asarray(box, "float32").reshape(2, 2)
+        sides = (corners[1] - corners[0]) * (1 + 2 * self.margin)
+        if self.square:
+            sides = np.repeat(sides.max(), 2)
+        start = corners.mean(axis=0) - sides / 2
+        if not self.pad:  # shifted into the image, then clipped
+            limits = np.array(image_size[::-1], "float32")
+            sides = np.minimum(sides, limits)
+            start = np.clip(start, 0.0, limits - sides)
+        return np.concatenate([start, start + sides])
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the options as plain values, by the names they are stored with."""

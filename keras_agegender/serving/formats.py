@@ -123,9 +123,11 @@ def check_model(path: str | Path) -> ModelFormat:
     """Returns the format of a model that can be loaded. Imports no framework."""
     row = find_format(path)
     if row is None:
+        released = sorted(file.stem for file in RELEASED.glob("*.onnx"))
         raise ValueError(
             f"{path} contains neither an exported model nor a run. Expected an export "
-            "(`agegender export RUN --out MODEL`), a run, or a .keras file."
+            "(`agegender export RUN --out MODEL`), a run, a .keras file, or a released "
+            f"model: {released}."
         )
     row.check_complete(Path(path))
     return row
@@ -170,33 +172,48 @@ def check_new_export(target: Path, format: str, overwrite: bool) -> ModelFormat:
 
 
 DEFAULT_MODEL_VARIABLE = "KERAS_AGEGENDER_MODEL"
-# In a checkout; wheels come without it.
-DEFAULT_MODEL = Path(__file__).parents[2] / "saved_models" / "utkface-compact"
+# Released models that wheels contain, and those of a checkout.
+RELEASED = Path(__file__).with_name("models")
+CHECKOUT = Path(__file__).parents[2] / "saved_models"
+DEFAULT_NAME = "utkface-compact"
+
+
+def find_model(model: str | Path | None = None) -> Path:
+    """Returns the path of a model: a path, a released model's name, or the default."""
+    if model is None:
+        return default_model()
+    if find_format(model) is None and Path(model).name == str(model):
+        released = RELEASED / f"{model}.onnx"
+        for path in (released, CHECKOUT / model / released.name, CHECKOUT / model):
+            if find_format(path) is not None and path.exists():
+                return path
+    return Path(model)
 
 
 def default_model() -> Path:
     """Returns the default model.
 
-    It is the value of the environment variable KERAS_AGEGENDER_MODEL or, in a checkout,
-    saved_models/utkface-compact.
+    It is the value of the environment variable KERAS_AGEGENDER_MODEL, a path or name,
+    or the released model utkface-compact.
 
     Raises:
-        ValueError: If neither is a model.
+        ValueError: If the variable is set to something else.
 
     Example:
     >>> Predictor(default_model()).predict("photo.jpg")  # doctest: +SKIP
     """
     named = os.environ.get(DEFAULT_MODEL_VARIABLE)
     if named:
-        if find_format(named) is None:
+        if find_format(path := find_model(named)) is None:
             raise ValueError(
-                f"Invalid {DEFAULT_MODEL_VARIABLE}. Expected a run, an export or a "
-                f".keras file. Received: {named}."
+                f"Invalid {DEFAULT_MODEL_VARIABLE}. Expected a run, an export, a "
+                f".keras file or a released model. Received: {named}."
             )
-        return Path(named)
-    if find_format(DEFAULT_MODEL) is None:
+        return path
+    path = find_model(DEFAULT_NAME)
+    if find_format(path) is None:
         raise ValueError(
             "No default model found. Pass a model: a run, an export or a .keras file, "
             f"or set {DEFAULT_MODEL_VARIABLE}."
         )
-    return DEFAULT_MODEL
+    return path

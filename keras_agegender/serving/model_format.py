@@ -29,13 +29,15 @@ class InferenceModel(NamedTuple):
 
     `predict` takes faces of shape (num_faces, height, width, 3): uint8 crops if
     `takes_crops`, of `crop_size` unless it is `None`; otherwise the network's input. It
-    returns the outputs of the signature `faces`. `metadata` is agegender.json.
+    returns the outputs of the signature `faces`. If `takes_photos`, it takes one RGB
+    image and returns those of `photo`. `metadata` is agegender.json.
     """
 
     metadata: dict[str, Any]
     predict: Callable[[np.ndarray], Outputs]
     takes_crops: bool = False
     crop_size: tuple[int, int] | None = None
+    takes_photos: bool = False
 
 
 class Tolerance(NamedTuple):

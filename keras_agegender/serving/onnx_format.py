@@ -56,11 +56,15 @@ def open_onnx(
 ) -> model_format.InferenceModel:
     """Loads an ONNX file."""
     model = OnnxModel(file, num_threads)
+    if model.takes_photos:
+        return model_format.InferenceModel(
+            model.metadata, model.predict_photo, takes_photos=True
+        )
     return model_format.InferenceModel(model.metadata, model.predict, takes_crops=True)
 
 
 class OnnxModel:
-    """Runs an exported ONNX file on face crops, without TensorFlow.
+    """Runs an exported ONNX file on photos or face crops, without TensorFlow.
 
     Args:
         file: The file.
@@ -69,15 +73,17 @@ class OnnxModel:
     Attributes:
         metadata: As agegender.json of a SavedModel.
         crop_size: (height, width) that crops must have; `None`: any.
+        takes_photos: Whether the file finds the faces of photos; otherwise it takes
+            face crops.
 
     Raises:
         ValueError: If ONNX Runtime is not installed, cannot read the file, or the file
             does not match the checksum beside it.
 
     Example:
-    >>> model = OnnxModel("face.onnx")  # doctest: +SKIP
-    >>> model.predict(crops)["age_group"]  # doctest: +SKIP
-    array([4])
+    >>> model = OnnxModel("model.onnx")  # doctest: +SKIP
+    >>> model.predict_photo(image)["age_years"]  # doctest: +SKIP
+    array([41.2], dtype=float32)
     """
 
     crop_size: tuple[int, int] | None = None
@@ -88,6 +94,8 @@ class OnnxModel:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        # Idle threads that spin take the cores from other sessions and threads.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if num_threads is not None:
             options.intra_op_num_threads = num_threads
         if not Path(file).is_file():
@@ -107,6 +115,7 @@ class OnnxModel:
                 "`agegender export --format onnx`."
             )
         self.metadata: dict[str, Any] = model_format.read_metadata(written, file)
+        self.takes_photos = self.metadata.get("file", {}).get("input") == "photo"
         self._input = self._session.get_inputs()[0].name
         self._names = [output.name for output in self._session.get_outputs()]
 
@@ -124,6 +133,37 @@ class OnnxModel:
         Raises:
             ValueError: If the crops have another shape or type.
         """
+        if self.takes_photos:
+            raise ValueError("The file takes photos, not crops. Use `predict_photo`.")
         model_format.check_crops(crops, self.crop_size)
-        values = self._session.run(self._names, {self._input: crops})
+        return self._run(crops)
+
+    def predict_photo(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns the predictions for the faces of a photo.
+
+        Args:
+            image: RGB, upright, as `kag.faces.read_image` returns it. Shape (height,
+                width, 3), uint8.
+
+        Returns:
+            As `predict`, and `"boxes"`, `"scores"` and `"landmarks"` in pixels, with a
+            row for each face, from left to right.
+
+        Raises:
+            ValueError: If the image has another shape or type, or the file takes crops.
+        """
+        if not self.takes_photos:
+            raise ValueError("The file takes crops, not photos. Use `predict`.")
+        fits = isinstance(image, np.ndarray) and image.dtype == np.uint8
+        if not fits or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            shape = getattr(image, "shape", None)
+            dtype = getattr(image, "dtype", type(image).__name__)
+            raise ValueError(
+                "Invalid `image`. Expected uint8 of shape (height, width, 3). "
+                f"Received: {dtype} of shape {shape}."
+            )
+        return self._run(image)
+
+    def _run(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        values = self._session.run(self._names, {self._input: pixels})
         return dict(zip(self._names, values, strict=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import glob
 import itertools
 import os
@@ -285,6 +287,37 @@ def _pillow_pixels(photo: Any) -> np.ndarray:
     return pixels
 
 
+def _predict_photo(
+    model: InferenceModel, min_score: float, frame: Frame
+) -> tuple[Frame, float]:
+    """Predicts the faces of a frame, and releases its image."""
+    if frame.image is None:
+        return frame, 0.0
+    start = time.perf_counter()
+    size = frame.image_size = frame.image.shape[:2]
+    outputs = model.predict(frame.image)
+    frame.image = None
+    crop = Preprocessing.from_dict(model.metadata["pixels"]).crop
+    boxes, scores = outputs.pop("boxes"), outputs.pop("scores")
+    landmarks = outputs.pop("landmarks")
+    found = (
+        range(len(boxes)) if crop is None else select_faces(boxes, scores, min_score)
+    )
+    for row in found:
+        box = boxes[row]
+        frame.faces.append(
+            Face(
+                box=box,
+                score=scores[row],
+                landmarks=landmarks[row],
+                crop_box=box if crop is None else crop.crop_box(box, size),
+                outputs={name: value[row] for name, value in outputs.items()},
+            )
+        )
+    frame.status = "not_cropped" if crop is None else "ok" if frame.faces else "no_face"
+    return frame, time.perf_counter() - start
+
+
 def make_cropper(
     pixels: Preprocessing, takes_crops: bool = False
 ) -> Callable[[np.ndarray, Face], None]:
@@ -325,6 +358,24 @@ def make_cropper(
 
 
 # -- the pipeline ----------------------------------------------------------------------
+
+# Share of the smaller of two boxes in the other one, above which they are one face.
+MAX_SHARED = 0.5
+
+
+def select_faces(boxes: np.ndarray, scores: np.ndarray, min_score: float) -> list[int]:
+    """Returns the indices of faces from left to right, without duplicates."""
+    found: list[int] = []
+    for index in np.argsort(-scores, kind="stable").tolist():
+        corners = boxes[[*found, index]].reshape(-1, 2, 2).astype("float64")
+        areas = np.prod(corners[:, 1] - corners[:, 0], axis=1)
+        low = np.maximum(corners[:-1, 0], corners[-1, 0])
+        high = np.minimum(corners[:-1, 1], corners[-1, 1])
+        shared = np.prod(np.clip(high - low, 0, None), axis=1)
+        is_new = np.all(shared <= MAX_SHARED * np.minimum(areas[:-1], areas[-1]))
+        if is_new and scores[index] >= min_score:
+            found.append(index)
+    return sorted(found, key=lambda index: float(boxes[index, 0]))
 
 
 @dataclass
@@ -369,12 +420,13 @@ class FacePipeline:
     def __init__(
         self,
         model: InferenceModel,
-        crop: Callable[[np.ndarray, Face], None],
+        crop: Callable[[np.ndarray, Face], None] | None,
         detector: FaceDetector | None,
         *,
         whole_image: bool,
         batch_size: int,
         frames_per_second: float,
+        min_score: float = 0.0,
         overlap: bool = True,
         times: PredictionTimes | None = None,
     ) -> None:
@@ -390,6 +442,7 @@ class FacePipeline:
         self._crop = crop
         self._detector = detector
         self._whole_image = whole_image
+        self._min_score = min_score
         self._batch_size = batch_size
         self._overlap = overlap
 
@@ -399,11 +452,16 @@ class FacePipeline:
         frames = read_frames(
             sources, self.frames_per_second, self._note_reading, self._overlap
         )
-        chunks = self._ahead(self._chunks(frames))
-        cropped = self._ahead(self._cut(self._ahead(self._find(chunks))))
-        for frame in self._predict(cropped):
-            self.times.seconds = time.perf_counter() - start
-            yield frame
+        if self._model.takes_photos:
+            predicted = self._predict_photos(frames)
+        else:
+            chunks = self._ahead(self._chunks(frames))
+            cropped = self._ahead(self._cut(self._ahead(self._find(chunks))))
+            predicted = self._predict(cropped)
+        with contextlib.closing(predicted):
+            for frame in predicted:
+                self.times.seconds = time.perf_counter() - start
+                yield frame
 
     def _note_reading(self, seconds: float) -> None:
         self.times.reading += seconds
@@ -448,22 +506,38 @@ class FacePipeline:
         """Sets a frame's status and its faces, from left to right."""
         height, width = frame.image_size = image.shape[:2]
         if detections is not None and len(detections):
-            order = np.argsort(detections.boxes[:, 0], kind="stable")
+            order = select_faces(detections.boxes, detections.scores, self._min_score)
             values = (detections.boxes, detections.scores, detections.landmarks)
-            frame.status = "ok"
             frame.faces = [Face(*(value[i] for value in values)) for i in order]
+        if frame.faces:
+            frame.status = "ok"
         elif detections is None or (self._whole_image and frame.second is None):
             frame.status = "not_cropped" if detections is None else "whole_image"
             frame.faces = [Face(np.array([0, 0, width, height], "float32"), 0.0)]
         else:
             frame.status = "no_face"
 
+    def _predict_photos(self, frames: Iterable[Frame]) -> Generator[Frame]:
+        """Predicts with a model that detects the faces itself."""
+        predict = functools.partial(_predict_photo, self._model, self._min_score)
+        workers = os.cpu_count() or 1
+        mapped: Iterable[tuple[Frame, float]]
+        if self._overlap:
+            mapped = map_ahead(predict, frames, workers, 2 * workers)
+        else:
+            mapped = map(predict, frames)
+        for frame, seconds in mapped:
+            self.times.network += seconds
+            self.times.num_images += frame.image_size is not None
+            self.times.num_faces += len(frame.faces)
+            yield frame
+
     def _cut(self, chunks: Iterable[list[Frame]]) -> Generator[list[Frame]]:
         """Cuts the faces out of images, and releases them."""
         for chunk in chunks:
             start = time.perf_counter()
             for frame in chunk:
-                if frame.image is not None:
+                if frame.image is not None and self._crop is not None:
                     for face in frame.faces:
                         self._crop(frame.image, face)
                     frame.image = None

@@ -23,10 +23,13 @@ from keras_agegender.serving.pipeline import Face, Frame, PredictionTimes, Sourc
 from keras_agegender.serving.predictions import PhotoPrediction, VideoPrediction
 
 if TYPE_CHECKING:
+    from keras_agegender.encodings.head import Head
     from keras_agegender.faces.detector import FaceDetector
     from keras_agegender.serving.pipeline import Photo
 
 Prediction: TypeAlias = PhotoPrediction | VideoPrediction
+
+MIN_SCORE = 0.8
 
 
 class Predictor:
@@ -36,14 +39,17 @@ class Predictor:
     without face detection, unless `detector` or `crop_options` is given.
 
     Args:
-        model: An export of any format (ONNX and LiteRT require the extra `export`), a
-            run, or a `.keras` file. A `.keras` file outside its run has no record of
-            its preprocessing: it takes whole images unless `crop_options` or `detector`
-            is passed. Defaults to `default_model()`.
+        model: An export of any format, a run, a `.keras` file, or the name of a
+            released model. A `.keras` file outside its run has no record of its
+            preprocessing: it takes whole images unless `crop_options` or `detector` is
+            passed. Defaults to `default_model()`.
         detector: Finds the faces. Defaults to the one that the model was trained with.
         crop_options: How faces are cropped. Defaults to that of training.
         age_check: Check of the estimated age, such as `AgeCheck(18, threshold=25)`;
             `FacePrediction.of_age` has its result. Defaults to none.
+        min_score: Minimum confidence of the detector, in [0, 1]. Values below the
+            detector's own threshold, 0.8 by default, have no effect. Defaults to
+            `MIN_SCORE`.
 
     Attributes:
         metadata: The model's agegender.json.
@@ -65,10 +71,22 @@ class Predictor:
         detector: FaceDetector | None = None,
         crop_options: CropOptions | None = None,
         age_check: AgeCheck | None = None,
+        *,
+        min_score: float | None = None,
     ) -> None:
-        model = formats.default_model() if model is None else model
-        self._model = formats.load_model(model)
+        self.min_score = MIN_SCORE if min_score is None else min_score
+        if not 0 <= self.min_score <= 1:
+            raise ValueError(
+                "Invalid `min_score`. Expected a number in [0, 1]. "
+                f"Received: min_score={min_score}."
+            )
+        self._model = formats.load_model(formats.find_model(model))
         self.metadata = self._model.metadata
+        if self._model.takes_photos and (detector or crop_options):
+            raise ValueError(
+                f"The model in {model} detects and crops faces itself. Expected no "
+                "`detector` and no `crop_options`."
+            )
         if age_check is not None:
             if Encoding.from_dict(self.metadata["encoding"]).age_head is None:
                 raise ValueError(
@@ -233,13 +251,21 @@ class Predictor:
         overlap: bool = True,
         times: PredictionTimes | None = None,
     ) -> Iterator[Prediction]:
+        if whole_image and self._model.takes_photos and self.pixels.crop:
+            raise ValueError(
+                "Invalid `whole_image`. The model detects faces itself and cannot "
+                "predict whole images. Pass a run, a .keras file, a SavedModel or an "
+                "export of `--input crops`."
+            )
+        photos = self._model.takes_photos
         faces = pipeline.FacePipeline(
             self._model,
-            self._crop,
-            self.detector,
+            None if photos else self._crop,
+            None if photos else self.detector,
             whole_image=whole_image,
             batch_size=batch_size,
             frames_per_second=frames_per_second,
+            min_score=self.min_score,
             overlap=overlap,
             times=times,
         )  # checks the options now, not with the first prediction
@@ -281,7 +307,7 @@ class Predictor:
             frame = next(rest)
         faces = persons.results()
         status = first.status if num_frames else "unreadable"
-        if num_frames and self.detector is not None:
+        if num_frames and self.pixels.crop is not None:
             status = "ok" if faces else "no_face"
         return VideoPrediction(
             source=first.source.name,
@@ -338,17 +364,13 @@ class PersonAggregator:
     def __init__(
         self, metadata: Mapping[str, Any], tracker: FaceTracker | None = None
     ) -> None:
-        from keras_agegender.encodings.calibration import Calibration
-        from keras_agegender.encodings.encoding import Encoding
-
         self._metadata = metadata
         self._tracker = tracker or FaceTracker()
         self._persons: dict[int, _Person] = {}
         # A mean of class ids is meaningless: these heads' probabilities are averaged.
         extra_heads = Encoding.from_dict(metadata["encoding"]).extra_heads
         self._heads = [head for head in extra_heads if not head.spec.is_number]
-        values = metadata.get("calibration")
-        self._calibration = Calibration.from_dict(values) if values else None
+        self._calibration = metadata.get("calibration") or {}
 
     def add(self, faces: Sequence[Face], second: float) -> None:
         """Adds the faces of the next frame."""
@@ -385,10 +407,9 @@ class PersonAggregator:
 
     def _averaged(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         values = {name: np.asarray(v, "float64") for name, v in outputs.items()}
-        batch = {name: value[np.newaxis] for name, value in outputs.items()}
         for head in self._heads:
-            found = np.asarray(head.spec.probabilities(head, batch), "float64")
-            values[f"{head.name}{PROBABILITIES}"] = found[0]
+            name = f"{head.name}{PROBABILITIES}"
+            values[name] = class_probabilities(head, values)
         return values
 
     def _classes(self, means: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -403,14 +424,46 @@ class PersonAggregator:
         for head in self._heads:
             probabilities = means[f"{head.name}{PROBABILITIES}"]
             outputs[f"{head.name}{ANSWER}"] = np.argmax(probabilities)
-        if self._calibration is not None:
-            from keras_agegender.encodings.decoding import Decoded
-
-            needed = ("age_group", "age_probabilities", "gender", "gender_probability")
-            values = {n: outputs.get(predictions.DECODED_NAMES[n]) for n in needed}
-            batch = {n: np.array([v]) for n, v in values.items() if v is not None}
-            sets = self._calibration.sets(Decoded(**batch))._asdict()
-            for field, members in sets.items():
-                if members is not None:
-                    outputs[predictions.SET_NAMES[field]] = np.asarray(members)[0]
+        male = means.get("male_probability")
+        probabilities = {
+            "age_group": means.get("age_group_probabilities"),
+            "gender": None if male is None else np.array([1 - male, male]),
+        }
+        by = self._calibration.get("by")
+        for name, thresholds in self._calibration.get("thresholds", {}).items():
+            if probabilities[name] is not None:
+                row = outputs[predictions.DECODED_NAMES[by]] if by else 0
+                members = prediction_set(probabilities[name], thresholds[row])
+                outputs[predictions.SET_NAMES[name]] = members
         return outputs
+
+
+def class_probabilities(head: Head, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns the probabilities of a face's classes, as `HeadType.probabilities`."""
+    values = np.concatenate([np.ravel(outputs[name]) for name in head.output_names])
+    if head.spec.binary:
+        return np.array([1 - values[0], values[0]])
+    if not head.spec.ranks:
+        return values
+    if head.spec.several_outputs:  # one of them is constant
+        values = 1 - values[1:] if head.question == "younger" else values[:-1]
+    elif head.spec.values == "conditional_ranks":
+        values = np.cumprod(values)
+    falling = np.sort(values)[::-1]
+    return -np.diff(np.concatenate([[1.0], falling, [0.0]]))
+
+
+def prediction_set(probabilities: np.ndarray, threshold: float) -> np.ndarray:
+    """Returns which classes are in a face's prediction set, as `Calibration.sets`."""
+    padded = np.concatenate([[-1.0], probabilities, [-1.0]])
+    left = right = int(np.argmax(padded))
+    inside = padded[left]
+    while right - left + 1 < len(probabilities) and min(inside, 1.0) <= threshold:
+        if padded[left - 1] >= padded[right + 1]:
+            left -= 1
+            inside += padded[left]
+        else:
+            right += 1
+            inside += padded[right]
+    places = np.arange(1, len(probabilities) + 1)
+    return (places >= left) & (places <= right)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
 from keras_agegender.models.builder import build_model
 from keras_agegender.serving import pipeline, predictions
 from keras_agegender.serving.export import export
-from keras_agegender.serving.formats import default_model, model_identity
+from keras_agegender.serving.formats import default_model, find_model, model_identity
 from keras_agegender.serving.pipeline import PredictionTimes
 from keras_agegender.serving.predictor import Predictor
 
@@ -208,12 +207,13 @@ def test_the_default_model(model, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="Invalid KERAS_AGEGENDER_MODEL"):
         default_model()
     monkeypatch.delenv("KERAS_AGEGENDER_MODEL")
-    place = "keras_agegender.serving.formats.DEFAULT_MODEL"
-    monkeypatch.setattr(place, Path(tmp_path / "none"))
+    for place in ("RELEASED", "CHECKOUT"):
+        monkeypatch.setattr(f"keras_agegender.serving.formats.{place}", tmp_path)
     with pytest.raises(ValueError, match="No default model found"):
         Predictor()
-    monkeypatch.setattr(place, model / "saved")
-    assert default_model() == model / "saved"
+    monkeypatch.setattr("keras_agegender.serving.formats.DEFAULT_NAME", "saved")
+    monkeypatch.setattr("keras_agegender.serving.formats.CHECKOUT", model)
+    assert default_model() == find_model("saved") == model / "saved"
 
 
 def test_jpeg_bytes_of_a_video_are_no_photo(predictor, tmp_path):

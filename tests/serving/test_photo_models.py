@@ -1,0 +1,181 @@
+"""ONNX files that take photos: the same predictions as other formats, no framework."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from photo_models import write_photo_model
+from PIL import Image
+
+import keras_agegender as kag
+from keras_agegender.cli.main import main
+from keras_agegender.faces.preprocessing_graph import PreprocessingGraph
+from keras_agegender.serving import formats
+from keras_agegender.serving.predictor import class_probabilities, prediction_set
+
+PIXELS = np.full((80, 160, 3), 90, "uint8")
+
+
+@pytest.fixture
+def model(tmp_path):
+    return write_photo_model(tmp_path / "tiny.onnx")
+
+
+@pytest.fixture
+def photo(tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def test_faces_from_left_to_right(model):
+    prediction = kag.Predictor(model).predict(PIXELS)
+    assert prediction.status == "ok" and prediction.image_size == (80, 160)
+    first, second = prediction.faces
+    assert first.box == (20.0, 20.0, 60.0, 60.0)
+    assert second.box == (80.0, 20.0, 120.0, 60.0)
+    # A margin of a quarter on each side of 40 pixels.
+    assert first.crop_box == (10.0, 10.0, 70.0, 70.0)
+    assert (first.score, second.score) == (0.85, 0.95)
+    assert (first.age_years, second.age_years) == (8.0, 41.0)
+    assert first.gender == "female" and first.male_probability == 0.25
+
+
+def test_many_photos_in_threads_keep_their_order(model):
+    photos = [np.zeros((40 + 2 * n, 80, 3), "uint8") for n in range(12)]
+    found = kag.Predictor(model).predict_many(photos)
+    assert [p.image_size[0] for p in found] == [40 + 2 * n for n in range(12)]
+    assert [p.faces[0].box[3] for p in found] == [30 + 1.5 * n for n in range(12)]
+    times = kag.serving.PredictionTimes()
+    assert len(list(kag.Predictor(model).stream(photos, times=times))) == 12
+    assert (times.num_images, times.num_faces) == (12, 24)
+
+
+def test_min_score_drops_faces(model):
+    (face,) = kag.Predictor(model, min_score=0.9).predict(PIXELS).faces
+    assert face.age_years == 41.0
+    assert kag.Predictor(model, min_score=0.99).predict(PIXELS).status == "no_face"
+    with pytest.raises(ValueError, match="Invalid `min_score`"):
+        kag.Predictor(model, min_score=1.5)
+
+
+def test_boxes_that_share_most_of_their_area_are_one_face(tmp_path):
+    # The second shares 0.6 of its area with the first, the third 0.4.
+    boxes = [(0.2, 0.2, 0.4, 0.6), (0.28, 0.2, 0.48, 0.6), (0.32, 0.2, 0.52, 0.6)]
+    for chosen, scores, left in (
+        ([0, 1], (0.9, 0.99), [0.28]),
+        ([0, 2], (0.9, 0.99), [0.2, 0.32]),
+    ):
+        file = tmp_path / f"{chosen[1]}.onnx"
+        write_photo_model(file, [boxes[i] for i in chosen], scores)
+        faces = kag.Predictor(file).predict(np.zeros((100, 100, 3), "uint8")).faces
+        assert [face.box[0] for face in faces] == pytest.approx([100 * x for x in left])
+
+
+def test_what_such_a_file_cannot_do(model):
+    predictor = kag.Predictor(model)
+    with pytest.raises(ValueError, match="Invalid `whole_image`"):
+        predictor.predict(PIXELS, whole_image=True)
+    with pytest.raises(ValueError, match="no `detector`"):
+        kag.Predictor(model, kag.faces.MtcnnDetector())
+    file = kag.serving.OnnxModel(model)
+    with pytest.raises(ValueError, match="takes photos"):
+        file.predict(PIXELS[None])
+    for wrong in (PIXELS[..., :1], PIXELS.astype("float32"), PIXELS[:0]):
+        with pytest.raises(ValueError, match="Invalid `image`"):
+            file.predict_photo(wrong)
+
+
+def test_released_models_are_found_by_name(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "RELEASED", tmp_path)
+    assert formats.find_model("tiny") == model
+    assert kag.Predictor("tiny").predict(PIXELS).status == "ok"
+    with pytest.raises(ValueError, match=r"other contains.*released model: \['tiny'\]"):
+        kag.Predictor("other")
+
+
+def test_terms_are_printed(model, photo, capsys):
+    assert main(["predict", str(model), str(photo)]) == 0
+    assert "license: for tests" in capsys.readouterr().err
+
+
+SCRIPT = """
+import sys
+from starlette.testclient import TestClient
+import keras_agegender as kag
+from keras_agegender.cli.main import main
+model, photo, out = sys.argv[1:]
+assert main(["predict", model, photo, "--json"]) == 0
+assert main(["predict", model, photo, "--annotate", out]) == 0
+with TestClient(kag.serving.create_app({"tiny": model}, page=True)) as client:
+    reply = client.post("/predict", content=open(photo, "rb").read())
+    assert reply.status_code == 200 and len(reply.json()["faces"]) == 2
+    assert client.get("/").status_code == client.get("/models").status_code == 200
+loaded = {"tensorflow", "keras", "jax", "torch", "pandas", "scipy"} & set(sys.modules)
+print("loaded", sorted(loaded), file=sys.stderr)
+"""
+
+
+def test_no_framework_is_imported(model, photo, tmp_path):
+    pytest.importorskip("starlette")
+    arguments = [model, photo, tmp_path / "annotated.png"]
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *map(str, arguments)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "loaded []"
+    assert len(json.loads(done.stdout.splitlines()[0])["faces"]) == 2
+    assert (tmp_path / "annotated.png").is_file()
+
+
+# -- parity with the graphs ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pad", [False, True])
+@pytest.mark.parametrize("square", [False, True])
+def test_crop_boxes_are_those_of_the_graph(square, pad):
+    options = kag.faces.CropOptions(margin=0.4, square=square, pad=pad)
+    graph = PreprocessingGraph(kag.faces.Preprocessing(crop=options))
+    image = np.zeros((60, 100, 3), "uint8")
+    for box in ((10, 10, 30, 50), (-8, 40, 20, 66), (5, 2, 95, 59)):
+        expected = graph.crop_box(image, np.array(box, "float32")).numpy()
+        np.testing.assert_allclose(
+            options.crop_box(box, (60, 100)), expected, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize(
+    "name", ["ordinal", "coral", "corn", "categorical", "gender", "years"]
+)
+@pytest.mark.parametrize("question", ["older", "younger"])
+def test_class_probabilities_are_those_of_head_types(name, question):
+    options = {"question": question} if name == "ordinal" else {}
+    encoding = kag.get_encoding(name, **options)
+    rng = np.random.default_rng(0)
+    for head in encoding.heads:
+        units = {n: rng.uniform(size=(1, 1)) for n in head.output_names}
+        if not head.spec.several_outputs and not head.spec.binary:
+            shape = (
+                (head.num_classes - 1, 1) if head.spec.ranks else (head.num_classes,)
+            )
+            units = {head.name: rng.uniform(size=(1, *shape))}
+        expected = np.asarray(head.spec.probabilities(head, units))[0]
+        found = class_probabilities(head, {n: v[0] for n, v in units.items()})
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_prediction_sets_are_those_of_calibration():
+    rng = np.random.default_rng(0)
+    for threshold in (0.0, 0.3, 0.7, 0.95, 1.0):
+        calibration = kag.encodings.Calibration({}, {"age_group": (threshold,)})
+        shares = rng.dirichlet(np.ones(8) * 0.5, 40).astype("float32")
+        decoded = kag.encodings.Decoded(
+            age_group=shares.argmax(1), age_probabilities=shares
+        )
+        expected = np.asarray(calibration.sets(decoded).age_group)
+        found = [prediction_set(row, threshold) for row in shares]
+        np.testing.assert_array_equal(found, expected)
