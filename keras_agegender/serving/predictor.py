@@ -425,15 +425,15 @@ class PersonAggregator:
             probabilities = means[f"{head.name}{PROBABILITIES}"]
             outputs[f"{head.name}{ANSWER}"] = np.argmax(probabilities)
         male = means.get("male_probability")
-        probabilities = {
+        shares = {
             "age_group": means.get("age_group_probabilities"),
             "gender": None if male is None else np.array([1 - male, male]),
         }
         by = self._calibration.get("by")
         for name, thresholds in self._calibration.get("thresholds", {}).items():
-            if probabilities[name] is not None:
+            if shares[name] is not None:
                 row = outputs[predictions.DECODED_NAMES[by]] if by else 0
-                members = prediction_set(probabilities[name], thresholds[row])
+                members = prediction_set(shares[name], thresholds[row])
                 outputs[predictions.SET_NAMES[name]] = members
         return outputs
 
