@@ -431,9 +431,9 @@ class PersonAggregator:
         }
         by = self._calibration.get("by")
         for name, thresholds in self._calibration.get("thresholds", {}).items():
-            if shares[name] is not None:
+            if (found := shares[name]) is not None:
                 row = outputs[predictions.DECODED_NAMES[by]] if by else 0
-                members = prediction_set(shares[name], thresholds[row])
+                members = prediction_set(found, thresholds[row])
                 outputs[predictions.SET_NAMES[name]] = members
         return outputs
 
