@@ -440,7 +440,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 def named_models(paths: Sequence[str]) -> dict[str, Path]:
     """Returns the models by the names of their folders or files."""
     models: dict[str, Path] = {}
-    for path in map(formats.find_model, paths or [formats.default_model()]):
+    for path in map(formats.find_model, paths or [str(formats.default_model())]):
         formats.check_model(path)
         name = path.resolve().name.removesuffix(".keras").removesuffix(".onnx")
         if name in models:
