@@ -131,7 +131,7 @@ class _CropBlock:
         number, block = element
         if not self.files.is_finished(number, block):
             images = [prepare.read_or_reason(path) for path in block["path"]]
-            found = self.cropper.detect(images)
+            found = self.cropper.detect(block, images)
             records = self.cropper.records(block, images, found)
             self.files.write(number, records)
         return ()

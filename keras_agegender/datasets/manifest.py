@@ -422,6 +422,31 @@ def given_faces(rows: pd.DataFrame) -> np.ndarray:
     return rows.reindex(columns=FACE_COLUMNS).to_numpy("float64")
 
 
+def outside_reason(box: np.ndarray, shape: Sequence[int]) -> str:
+    """Returns why a given box cannot be cut out of an image, or `""`."""
+    height, width = shape[:2]
+    left, top, right, bottom = box[:4]
+    if not (left >= width or top >= height or right <= 0 or bottom <= 0):
+        return ""  # also for NaN, an unknown box
+    return (
+        f"box {[round(float(x), 1) for x in box[:4]]} is outside of the image of "
+        f"{width} x {height} pixels"
+    )
+
+
+def check_one_face_per_image(manifest: pd.DataFrame) -> None:
+    """Raises ValueError if whole images would be used and one has several boxes."""
+    boxes = manifest.reindex(columns=["path", *BOX_COLUMNS]).drop_duplicates()
+    twice = boxes["path"].duplicated() & boxes["face_left"].notna()
+    if twice.any():
+        raise ValueError(
+            f"{boxes['path'][twice].nunique()} images have several rows with face "
+            "boxes. Expected face crops (`crop_options`, `face_crop`; no --no-crop): "
+            "their faces would all be the same whole image. First: "
+            f"{boxes['path'][twice].iloc[0]!r}."
+        )
+
+
 def check_subjects(subjects: Iterable[str], splits: Iterable[str]) -> None:
     """Raises ValueError if a subject is in two splits; `''` is unknown.
 

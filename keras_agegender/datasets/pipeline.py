@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from keras_agegender.datasets.manifest import Manifest, validate_manifest
+from keras_agegender.console import progress_bar
+from keras_agegender.datasets import manifest as manifests
+from keras_agegender.datasets.manifest import Manifest
 from keras_agegender.datasets.prepared import (
     PreparedDataset,
     check_manifest_encoding,
@@ -31,6 +34,7 @@ from keras_agegender.encodings.registry import get_encoding
 from keras_agegender.faces import preprocessing_graph
 from keras_agegender.faces.decoding import decode_image, decode_jpeg
 from keras_agegender.faces.geometry import resize, to_bytes
+from keras_agegender.faces.images import UnreadableImageError, read_image
 from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
 from keras_agegender.labels import MISSING
 from keras_agegender.models.augmentation import (
@@ -41,13 +45,18 @@ from keras_agegender.models.augmentation import (
 )
 
 
+# Key of an example: the row's face box and landmarks, see `manifest.given_faces`.
+GIVEN_FACE = "given_face"
+NUM_NAMED = 10  # images in an error
+
+
 def read_examples(
     data: Any, split: str, encoding: Encoding, cache: bool | str
 ) -> tf.data.Dataset:
     """Reads compressed images and the labels that the encoding needs."""
     columns = {"image", "age_group", "gender", *encoding.columns}
     if isinstance(data, pd.DataFrame):
-        validate_manifest(data)
+        manifests.validate_manifest(data)
         check_manifest_encoding(data, encoding)
         examples = _read_manifest(data, split, columns)
     else:
@@ -62,11 +71,11 @@ def read_examples(
 
 
 def load_images(
-    examples: tf.data.Dataset, read: Callable[[tf.Tensor], tf.Tensor]
-) -> tuple[tf.data.Dataset, Callable[[tf.Tensor], tf.Tensor]]:
+    examples: tf.data.Dataset, read: Callable[[dict], tf.Tensor]
+) -> tuple[tf.data.Dataset, Callable[[dict], tf.Tensor]]:
     """Decodes all images into memory; examples then have indices in their place."""
     decoded = examples.map(
-        lambda example: {**example, "image": read(example["image"])},
+        lambda example: {"image": read(example), **example},
         num_parallel_calls=tf.data.AUTOTUNE,
     )
     rows = [*decoded.as_numpy_iterator()]
@@ -81,9 +90,9 @@ def load_images(
     columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     columns["image"] = np.arange(len(rows))
 
-    def read_again(index: tf.Tensor) -> tf.Tensor:
+    def read_again(example: dict) -> tf.Tensor:
         # Of unknown size, as a decoded file: preprocessing has branches for either.
-        image = tf.gather(images, index)
+        image = tf.gather(images, example.pop("image"))
         return tf.compat.v1.placeholder_with_default(image, (None, None, 3))
 
     return tf.data.Dataset.from_tensor_slices(columns), read_again
@@ -110,11 +119,46 @@ def _read_manifest(
     rows = manifest[manifest["split"].isin(names)]
     values = {name: rows[name].to_numpy() for name in sorted(columns - {"image"})}
     values["image"] = rows["path"].to_numpy().astype(str)
+    if "face_left" in rows:
+        values[GIVEN_FACE] = manifests.given_faces(rows).astype("float32")
+    check_images(rows)
     examples = tf.data.Dataset.from_tensor_slices(values)
     return examples.map(
         lambda example: {**example, "image": tf.io.read_file(example["image"])},
         num_parallel_calls=tf.data.AUTOTUNE,
     )
+
+
+def check_images(rows: pd.DataFrame) -> None:
+    """Raises ValueError that names images which cannot be read or hold no given box.
+
+    Every image is decoded once, in parallel: a damaged file would end a training in
+    the middle of an epoch, and its error would not name it.
+    """
+    faces = manifests.given_faces(rows)
+
+    def problem(position: int) -> str:
+        try:
+            image = read_image(rows["path"].iloc[position])
+        except UnreadableImageError as error:
+            return str(error)
+        reason = manifests.outside_reason(faces[position], image.shape)
+        return f"{rows['key'].iloc[position]}: {reason}" if reason else ""
+
+    bar = progress_bar(len(rows), "check images", "image", shown=len(rows) > 1000)
+    problems = []
+    with bar, ThreadPoolExecutor() as threads:
+        for reason in threads.map(problem, range(len(rows))):
+            bar.update(1)
+            problems += [reason] if reason else []
+    if problems:
+        shown = problems[:NUM_NAMED]
+        more = len(problems) - len(shown)
+        raise ValueError(
+            f"{len(problems)} of {len(rows)} images cannot be used: "
+            f"{' '.join(shown)}{f' And {more} more.' if more else ''} Replace or "
+            "remove them, or run `prepare`, which skips and counts such images."
+        )
 
 
 def local_batch_size(batch_size: int, shard: tuple[int, int] | None) -> int:
@@ -156,7 +200,7 @@ def mask_labels(example: dict) -> dict:
         return tf.fill(tf.shape(value), tf.cast(unknown, value.dtype))
 
     return {
-        name: value if name == "image" else mask(value)
+        name: value if name in ("image", GIVEN_FACE) else mask(value)
         for name, value in example.items()
     }
 
@@ -352,20 +396,28 @@ def preprocess_for_training(
     return tf.ensure_shape(image, (*image_size, 3))
 
 
+def image_decoder(data: Any) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns what decodes the image files of a prepared dataset or a manifest."""
+    was_prepared = getattr(data, "pixels", None) is not None
+    return decode_jpeg if was_prepared else decode_image
+
+
 def image_reader(
     data: Any, face_crop: CropOptions | Preprocessing | None
-) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns what turns a file's bytes into the image that is preprocessed."""
-    decode: Callable[[tf.Tensor], tf.Tensor] = decode_image
-    if getattr(data, "pixels", None) is not None:
-        decode = decode_jpeg  # `prepare` wrote it
+) -> Callable[[dict], tf.Tensor]:
+    """Returns what takes the file out of an example and makes an image of it."""
+    decode = image_decoder(data)
     if face_crop is None:
-        return decode
+        if isinstance(data, pd.DataFrame):
+            manifests.check_one_face_per_image(data)
+        return lambda example: decode(example.pop("image"))
     if isinstance(face_crop, CropOptions):
         face_crop = Preprocessing(crop=face_crop)
     _check_on_the_fly(face_crop)
     graph = preprocessing_graph.PreprocessingGraph(face_crop)
-    return lambda data: graph.subject(decode(data))
+    return lambda example: graph.subject(
+        decode(example.pop("image")), example.pop(GIVEN_FACE, None)
+    )
 
 
 def _check_on_the_fly(path: Preprocessing) -> None:
@@ -440,7 +492,7 @@ def make_eval_dataset(
         examples, read = load_images(examples, read)
 
     def prepare(example: dict) -> tuple:
-        image = read(example.pop("image"))
+        image = read(example)
         return preprocess_for_evaluation(image, size, pipeline), example
 
     count = int(examples.cardinality())
@@ -519,7 +571,8 @@ def make_train_dataset(
             the same, and so are those of a resumed training. Defaults to `False`.
         face_crop: Finds and cuts out the face of every image, each time it is read;
             for a manifest or a dataset of whole images. The pixels are those of
-            `prepare`, which does it once and says what it found. A `Preprocessing` says
+            `prepare`, which does it once and says what it found. Rows of a manifest
+            with a face box (`face_left`, …) are cropped by it. A `Preprocessing` says
             all of it, `CropOptions` what differs from `prepare`'s defaults. Defaults to
             `None`: images are taken as they are.
         augment: Random changes beside the pipeline's own; for a model without
@@ -596,7 +649,7 @@ def make_train_dataset(
         return mix_pairs(images, targets, weights, draw_share(mixup, seeds))
 
     def prepare(example: dict, draw: tf.Tensor) -> tuple:
-        image = read(example.pop("image"))
+        image = read(example)
         seeds = tf.stack([draw, tf.constant(seed, tf.int64)])
         image = preprocess_for_training(image, size, pipeline, seeds)
         if augment is not None:

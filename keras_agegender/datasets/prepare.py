@@ -30,7 +30,10 @@ from keras_agegender.console import progress_bar
 from keras_agegender.datasets import prepared
 from keras_agegender.datasets.manifest import (
     Manifest,
+    check_one_face_per_image,
     extra_columns,
+    given_faces,
+    outside_reason,
     text_columns,
     validate_manifest,
 )
@@ -154,6 +157,12 @@ def prepare(
     The dataset stores how its pixels were made as a `Preprocessing`, which `train`
     copies to the run and `export` to the model.
 
+    Rows with a face box (`face_left`, `face_top`, `face_right`, `face_bottom`, in
+    pixels of the upright image) are cropped by it, with the same margin, and are not
+    searched: several rows of one image are several faces. Such a row has the status
+    `given_box`; if its box lies outside of the image, it is counted as `box_outside`
+    and not written.
+
     The same call again resumes an interrupted preparation, and returns the report of a
     complete one at once. Beside the shards lie `status.csv` with a row per image,
     `doubtful.jpg` with images to review, `cleaning.csv` with the rows that the reader
@@ -243,6 +252,7 @@ def open_job(
     validate_manifest(manifest)
     check_subject_exclusive(manifest, splits)
     if crop_options is None:
+        check_one_face_per_image(manifest)
         detector = None
     elif detector is None:
         from keras_agegender.faces.detector import MtcnnDetector
@@ -427,7 +437,7 @@ def _crop_blocks(job: PreparationJob, progress: bool) -> None:
         bar.update(len(job.manifest) - sum(len(blocks[k]) for k in missing))
         stored: Future | None = None
         for k, images in _read_ahead(blocks, missing, others):
-            found = job.cropper.detect(images)
+            found = job.cropper.detect(blocks[k], images)
             if stored is not None:
                 bar.update(stored.result())
             stored = others.submit(store, k, images, found)
@@ -618,19 +628,36 @@ class BlockCropper:
                 tf.TensorSpec((None, 4), tf.float32),
                 tf.TensorSpec((None,), tf.float32),
                 tf.TensorSpec((None, 5, 2), tf.float32),
+                tf.TensorSpec((14,), tf.float32),
             ],
             autograph=False,
         )
-        def store(image: Any, boxes: Any, scores: Any, landmarks: Any) -> Any:
-            return graph.store(image, PhotoFaces(boxes, scores, landmarks))
+        def store(
+            image: Any, boxes: Any, scores: Any, landmarks: Any, given: Any
+        ) -> Any:
+            return graph.store(image, PhotoFaces(boxes, scores, landmarks), given)
 
         return store
 
-    def detect(self, images: Sequence[np.ndarray | str]) -> list[Detections] | None:
-        """Returns the faces in the readable images, `None` for whole images."""
-        if self.detector is None:
+    def detect(
+        self, block: pd.DataFrame, images: Sequence[np.ndarray | str]
+    ) -> list[Detections] | None:
+        """Returns the faces found in the image of each row, `None` for whole images.
+
+        Images that cannot be read and those whose face is given are not searched.
+        """
+        if self.detector is None or self.preprocessing.crop is None:
             return None
-        return self.detector.detect([x for x in images if not isinstance(x, str)])
+        unknown = np.isnan(given_faces(block))
+        searched = unknown[:, 0] | (
+            unknown[:, 4:].any(axis=1) & self.preprocessing.crop.align
+        )
+        chosen = [
+            k for k, x in enumerate(images) if searched[k] and not isinstance(x, str)
+        ]
+        found = self.detector.detect([np.asarray(images[k]) for k in chosen])
+        faces = dict(zip(chosen, found, strict=True))
+        return [faces.get(k, Detections.none()) for k in range(len(images))]
 
     def records(
         self,
@@ -639,31 +666,31 @@ class BlockCropper:
         found: Sequence[Detections] | None,
     ) -> list[dict[str, Any]]:
         """Returns a record per row of a manifest."""
-        faces = iter(found or ())
+        faces = found or [None] * len(images)
+        given = given_faces(block).astype("float32")
         records = []
-        for key, split, image in zip(block["key"], block["split"], images, strict=True):
-            if isinstance(image, str):
-                record = {
-                    "status": "unreadable",
-                    "reason": image,
-                    "num_faces": 0,
-                    "score": 0.0,
-                    "box": [0.0] * 4,
-                    "jpeg": None,
-                }
-            else:
-                record = self._record(image, None if found is None else next(faces))
+        for k, (key, split) in enumerate(zip(block["key"], block["split"])):
+            record = self._record(images[k], faces[k], given[k])
             records.append({"key": key, "split": split, **record})
         return records
 
-    def _record(self, image: np.ndarray, faces: Detections | None) -> dict[str, Any]:
+    def _record(
+        self, image: np.ndarray | str, faces: Detections | None, given: np.ndarray
+    ) -> dict[str, Any]:
+        not_stored = {"num_faces": 0, "score": 0.0, "box": [0.0] * 4, "jpeg": None}
+        if isinstance(image, str):
+            return {"status": "unreadable", "reason": image, **not_stored}
         count = 0 if faces is None else len(faces)
         status = "not_cropped"
         if faces is not None:
             status = ("no_face", "ok", "several_faces")[min(count, 2)]
+        if faces is not None and not np.isnan(given[0]):
+            if reason := outside_reason(given, image.shape):
+                return {"status": "box_outside", "reason": reason, **not_stored}
+            status, count = "given_box", 1
         faces = faces or Detections.none()
         jpeg, box, score = self._store(
-            image, faces.boxes, faces.scores, faces.landmarks
+            image, faces.boxes, faces.scores, faces.landmarks, given
         )
         skipped = (
             status == "no_face"
@@ -872,7 +899,7 @@ def contact_sheet(
 
 def doubtful(status: pd.DataFrame, max_rows: int = MAX_TILES) -> pd.DataFrame:
     """Returns the rows to review, the most doubtful first."""
-    no_face = status[status["status"].isin(("no_face", "unreadable"))]
+    no_face = status[status["status"].isin(("no_face", "unreadable", "box_outside"))]
     several = status[status["status"] == "several_faces"]
     several = several.sort_values("num_faces", ascending=False, kind="stable")
     low = status[(status["status"] == "ok") & (status["score"] < DOUBTFUL_SCORE)]
@@ -911,6 +938,7 @@ def _caption(sheet: Image.Image, left: int, top: int, row: Any) -> None:
         "ok": f"score {row.score:.2f}",
         "several_faces": f"{row.num_faces} faces",
         "no_face": "no face",
+        "box_outside": "box outside",
     }
     text = texts.get(row.status, str(row.status))
     draw.text((left, top + 2), text, fill=INK, font=_font(12))

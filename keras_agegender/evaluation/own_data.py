@@ -73,7 +73,7 @@ class EvaluatedModel:
         """Returns the outputs for the faces of a split, uncalibrated for a run."""
         from keras_agegender.datasets import pipeline
 
-        read = pipeline.image_reader(data, None)
+        read = pipeline.image_decoder(data)
         images = pipeline.read_columns(data, split, {"image"})
         with prepared_data.naming_damage(data):
             if self.run is None:
@@ -200,7 +200,8 @@ def prepare_like(
     )
     opened = prepared_data.load_prepared(target)
     counts = opened.info["counts"]
-    failed = {k: n for k, n in counts.items() if k not in ("ok", "not_cropped")}
+    expected = ("ok", "given_box", "not_cropped")
+    failed = {k: n for k, n in counts.items() if k not in expected}
     if failed:
         shown = ", ".join(f"{n} {status}" for status, n in sorted(failed.items()))
         notes.append(f"preparation: {shown}; see {target / prepared_data.STATUS_FILE}")

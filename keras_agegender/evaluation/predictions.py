@@ -236,9 +236,9 @@ def read_images(
     data: PreparedDataset, split: str, keys: Collection[str]
 ) -> dict[str, np.ndarray]:
     """Returns the stored RGB images of some faces of a split, by key."""
-    from keras_agegender.datasets.pipeline import image_reader, read_columns
+    from keras_agegender.datasets.pipeline import image_decoder, read_columns
 
-    read, wanted, found = image_reader(data, None), set(keys), {}
+    read, wanted, found = image_decoder(data), set(keys), {}
     if not wanted:
         return {}
     for row in read_columns(data, split, {"image", "key"}):

@@ -86,6 +86,21 @@ def select_face(boxes: Any, image_size: Any, selection: str = "largest") -> tf.T
     return tf.argmin(tf.reduce_sum(tf.square(centers - middle), axis=1))
 
 
+def overlap(box: Any, boxes: Any) -> tf.Tensor:
+    """Returns intersection over union of a box with each of (num_boxes, 4), float32.
+
+    Example:
+    >>> overlap([0, 0, 2, 2], [[0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 6, 6]]).numpy()
+    array([1.        , 0.33333334, 0.        ], dtype=float32)
+    """
+    box, boxes = tf.cast(box, tf.float32), tf.cast(boxes, tf.float32)
+    low = tf.maximum(box[:2], boxes[:, :2])
+    high = tf.minimum(box[2:], boxes[:, 2:])
+    shared = tf.reduce_prod(tf.nn.relu(high - low), axis=1)
+    areas = tf.reduce_prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    return shared / (tf.reduce_prod(box[2:] - box[:2]) + areas - shared)
+
+
 def eye_angle(landmarks: Any) -> tf.Tensor:
     """Returns the slope of the line from the left to the right eye, in degrees.
 

@@ -58,6 +58,29 @@ class PhotoFaces(NamedTuple):
     landmarks: tf.Tensor
 
 
+LEAST_OVERLAP = 0.3  # of a given box and a found face whose landmarks it takes
+
+
+def use_given_face(given: tf.Tensor, found: PhotoFaces) -> PhotoFaces:
+    """Returns a given face in place of the found ones; those if its box is NaN.
+
+    Args:
+        given: Box and landmarks. Shape (14,), NaN where unknown; without landmarks the
+            face has those of the found face that overlaps its box most, or zeros.
+        found: Faces of the image.
+    """
+    box, landmarks = given[:4], tf.reshape(given[4:], (5, 2))
+
+    def face() -> PhotoFaces:
+        overlaps = tf.concat([geometry.overlap(box, found.boxes), [LEAST_OVERLAP]], 0)
+        choices = tf.concat([found.landmarks, tf.zeros((1, 5, 2))], 0)
+        matched = choices[tf.argmax(overlaps)]
+        known = tf.where(tf.math.is_nan(landmarks), matched, landmarks)
+        return PhotoFaces(box[tf.newaxis], tf.ones(1), known[tf.newaxis])
+
+    return tf.cond(tf.math.is_nan(box[0]), lambda: found, face)
+
+
 class StoredFace(NamedTuple):
     """One image as `prepare` stores it.
 
@@ -172,22 +195,34 @@ class PreprocessingGraph(tf.Module):
         """Returns the stored form of a whole image."""
         return self.compress(self.cut(image, geometry.full_box(tf.shape(image)[:2])))
 
-    def subject(self, image: tf.Tensor) -> tf.Tensor:
+    def subject(self, image: tf.Tensor, given: tf.Tensor | None = None) -> tf.Tensor:
         """Returns the stored crop of the selected face, or of the fallback.
 
         Args:
             image: RGB. Shape (height, width, 3), uint8.
+            given: A face to take instead, see `use_given_face`.
 
         Returns:
             RGB. Shape (height, width, 3), uint8.
         """
         if self.spec.crop is None:
             return tf.ensure_shape(self.whole(image), (None, None, 3))
-        crop, _, _ = self._cut_subject(image, self.find(image))
+        if given is None:
+            faces = self.find(image)
+        else:
+            unknown = tf.math.is_nan(given)
+            searched = unknown[0] | (self.spec.crop.align & tf.reduce_any(unknown[4:]))
+            none = PhotoFaces(tf.zeros((0, 4)), tf.zeros(0), tf.zeros((0, 5, 2)))
+            found = tf.cond(searched, lambda: self.find(image), lambda: none)
+            faces = use_given_face(given, found)
+        crop, _, _ = self._cut_subject(image, faces)
         return tf.ensure_shape(self.compress(crop), (None, None, 3))
 
-    def store(self, image: tf.Tensor, faces: PhotoFaces) -> StoredFace:
-        """Returns what `prepare` stores of an image, given its faces, if any."""
+    def store(
+        self, image: tf.Tensor, faces: PhotoFaces, given: tf.Tensor | None = None
+    ) -> StoredFace:
+        """Returns what `prepare` stores of an image, its faces and a given one."""
+        faces = faces if given is None else use_given_face(given, faces)
         crop, box, score = self._cut_subject(image, faces)
         return StoredFace(encode_jpeg(crop, self.spec.jpeg_quality), box, score)
 

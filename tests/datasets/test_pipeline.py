@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,7 +11,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from sample_data import EXTRA_HEADS, make_prepared, make_rows, picture
 
-from keras_agegender.datasets.manifest import make_manifest
+from keras_agegender.datasets.manifest import BOX_COLUMNS, make_manifest
 from keras_agegender.datasets.pipeline import (
     encode_labels,
     get_pipeline_preset,
@@ -322,8 +324,41 @@ def test_manifests_that_do_not_fit(photos, tmp_path):
     with pytest.raises(ValueError, match="Invalid `age_groups`.*the manifest has"):
         make_eval_dataset(photos, get_encoding("joint", age_groups="decades"))
     gone = photos.assign(path=str(tmp_path / "gone.jpg"))
-    with pytest.raises(tf.errors.NotFoundError, match="gone.jpg"):
-        next(iter(make_eval_dataset(gone, "gender")))
+    with pytest.raises(ValueError, match="gone.jpg: no such file"):
+        make_eval_dataset(gone, "gender")
+
+
+def test_damaged_images_are_named_before_the_first_step(photos, tmp_path):
+    files = {"html.jpg": b"<html>Quota exceeded</html>", "empty.jpg": b""}
+    files["cut.jpg"] = Path(photos["path"].iloc[0]).read_bytes()[:-200]
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    damaged = photos.copy()
+    damaged.loc[damaged.index[:3], "path"] = [str(tmp_path / name) for name in files]
+    damaged["split"] = "train"
+    with pytest.raises(ValueError, match=f"^3 of {len(photos)} images cannot") as error:
+        make_train_dataset(damaged, "gender")
+    assert all(f"{tmp_path / name}: " in str(error.value) for name in files)
+
+
+def test_a_given_box_is_cropped_on_the_fly_as_prepare_does(photos, tmp_path):
+    # Two faces of one image; the third row has no box and is searched.
+    first = photos.iloc[[0, 0, 1]].assign(key=[*"abc"], split="validation")
+    boxes = [[4, 6, 30, 40], [40, 20, 90, 70], [np.nan] * 4]
+    rows = make_manifest(first.assign(**dict(zip(BOX_COLUMNS, np.transpose(boxes)))))
+    options = CropOptions(margin=0.1)
+    report = prepare(rows, tmp_path / "p", crop_options=options, progress=False)
+    assert report.counts["given_box"] == 2
+    expected = joined(make_eval_dataset(report.directory, "gender", **SMALL))
+    for more in ({}, {"in_memory": True}):
+        found = make_eval_dataset(rows, "gender", face_crop=options, **SMALL, **more)
+        assert np.abs(joined(found)[0] - expected[0]).max() < 2 / 255
+    assert np.abs(expected[0][0] - expected[0][1]).mean() > 0.02
+    with pytest.raises(ValueError, match="several rows with face boxes"):
+        make_eval_dataset(rows, "gender")
+    far = rows.iloc[:1].assign(face_left=5000, face_right=6000)
+    with pytest.raises(ValueError, match=r"a: box \[5000.0, .* is outside of the image"):
+        make_eval_dataset(far, "gender", face_crop=options)
 
 
 @pytest.mark.parametrize("value", [2, 4])
