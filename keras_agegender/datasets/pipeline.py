@@ -44,7 +44,6 @@ from keras_agegender.models.augmentation import (
     Augmentation,
 )
 
-
 # Key of an example: the row's face box and landmarks, see `manifest.given_faces`.
 GIVEN_FACE = "given_face"
 NUM_NAMED = 10  # images in an error

@@ -357,7 +357,9 @@ def test_a_given_box_is_cropped_on_the_fly_as_prepare_does(photos, tmp_path):
     with pytest.raises(ValueError, match="several rows with face boxes"):
         make_eval_dataset(rows, "gender")
     far = rows.iloc[:1].assign(face_left=5000, face_right=6000)
-    with pytest.raises(ValueError, match=r"a: box \[5000.0, .* is outside of the image"):
+    with pytest.raises(
+        ValueError, match=r"a: box \[5000.0, .* is outside of the image"
+    ):
         make_eval_dataset(far, "gender", face_crop=options)
 
 
