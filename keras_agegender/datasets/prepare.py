@@ -666,7 +666,7 @@ class BlockCropper:
         found: Sequence[Detections] | None,
     ) -> list[dict[str, Any]]:
         """Returns a record per row of a manifest."""
-        faces = found or [None] * len(images)
+        faces: Sequence[Detections | None] = found or [None] * len(images)
         given = given_faces(block).astype("float32")
         records = []
         for k, (key, split) in enumerate(zip(block["key"], block["split"])):
