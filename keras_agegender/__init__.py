@@ -11,9 +11,11 @@ first used, so that `import keras_agegender` takes no time (Scientific Python's 
 import lazy_loader
 
 from keras_agegender.console import quiet_tensorflow as _quiet_tensorflow
+from keras_agegender.registration import register_classes as _register_classes
 
 __version__ = "0.1.0"
 
 _quiet_tensorflow()
+_register_classes()
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

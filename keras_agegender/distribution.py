@@ -182,6 +182,20 @@ def model_scope() -> Iterator[None]:
         yield
 
 
+def sum_over_replicas(value: Any) -> Any:
+    """Returns the sum of a value over the replicas of a TensorFlow strategy."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return value
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return value
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
 def num_shards() -> int:
     """Returns the number of shards of a batch: JAX devices, otherwise 1."""
     jax = _jax()

@@ -38,9 +38,33 @@ def halve(source: Path, target: Path) -> None:
 
 
 def without_optimizer(config: bytes) -> bytes:
-    """Returns a model's config as of one that was never compiled."""
-    values = json.loads(config)
+    """Returns a model's config without compile state, for all supported versions."""
+    values = portable(json.loads(config))
     return json.dumps({**values, "compile_config": None}).encode()
+
+
+# Settings that Keras 3.13 to 3.15 added, with their defaults; Keras 3.12 rejects them.
+NEW_SETTINGS = {
+    "input_axes": None,  # initializers
+    "output_axes": None,
+    "renorm": False,  # batch normalization
+    "renorm_clipping": None,
+    "renorm_momentum": 0.99,
+    "quantization_config": None,  # dense layers
+}
+
+
+def portable(config):
+    """Returns a Keras config without new settings that have their default."""
+    if isinstance(config, list):
+        return [portable(value) for value in config]
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: portable(value)
+        for key, value in config.items()
+        if key not in NEW_SETTINGS or value != NEW_SETTINGS[key]
+    }
 
 
 def halve_weights(content: bytes) -> bytes:

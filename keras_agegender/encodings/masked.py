@@ -12,6 +12,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_agegender.distribution import sum_over_replicas
+
 
 @functools.cache
 def masked_class(module: str, name: str, continuous: bool) -> type:
@@ -62,7 +64,10 @@ class _Masked:
 
 
 class _MaskedLoss(_Masked):
-    """The mean over labeled faces, of all replicas of a strategy."""
+    """The mean over labeled faces, of all replicas of a strategy.
+
+    Keras averages the means of replicas, which have different numbers of labels.
+    """
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         y_true, weight = self._known(y_true, y_pred, sample_weight)
@@ -72,7 +77,7 @@ class _MaskedLoss(_Masked):
             values = loss.call(ops.cast(y_true, loss.dtype), y_pred)
             weight = ops.cast(weight, values.dtype)
             return ops.divide_no_nan(
-                ops.sum(values * weight), _over_replicas(ops.sum(weight))
+                ops.sum(values * weight), sum_over_replicas(ops.sum(weight))
             )
 
 
@@ -85,18 +90,3 @@ class _MaskedMetric(_Masked):
         y_true, weight = self._known(y_true, y_pred, sample_weight)
         metric: Any = super()
         return metric.update_state(y_true, y_pred, weight)
-
-
-def _over_replicas(total: Any) -> Any:
-    """Returns the sum over the replicas of a TensorFlow strategy.
-
-    Keras averages the means of all replicas, which have different numbers of labels.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return total
-    import tensorflow as tf
-
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return total
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, total)

@@ -523,4 +523,23 @@ def load_model(file: str | Path, *, compile: bool = True) -> Any:
                 f"{file} contains an unknown class. Import the module that registers "
                 f"it, if you trust it. Keras: {reason[:150]}"
             ) from error
+        saved_by = _saved_by(file)
+        if saved_by and _numbers(saved_by) > _numbers(keras.__version__):
+            raise ValueError(
+                f"{file} was saved by Keras {saved_by} and does not load with Keras "
+                f"{keras.__version__}. Update Keras. Keras: {reason[-150:]}"
+            ) from error
         raise ValueError(f"{file} is damaged: {reason[:200]}") from error
+
+
+def _saved_by(file: Path) -> str:
+    """Returns the version of Keras that saved a file, `""` if unknown."""
+    try:
+        with zipfile.ZipFile(file) as entries:
+            return str(json.loads(entries.read("metadata.json"))["keras_version"])
+    except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile):
+        return ""
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")[:3] if part.isdecimal()]

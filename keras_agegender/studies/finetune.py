@@ -12,6 +12,7 @@ from tabulate import tabulate
 
 from keras_agegender import files
 from keras_agegender.datasets import prepared as datasets
+from keras_agegender.evaluation import own_data
 from keras_agegender.recipes import loading, schema
 from keras_agegender.run_directory import RunDirectory, find_checkpoint
 
@@ -199,26 +200,17 @@ def _prepare(
     elif isinstance(data, (str, Path)) and Path(data).is_dir():
         prepared = datasets.load_prepared(data)
     else:
-        if pixels is None:
-            raise ValueError(f"The run in {source.path} records no preprocessing.")
         from keras_agegender.datasets.prepare import prepare
 
-        detector = None
-        if pixels.crop is not None:
-            from keras_agegender.faces.detector import MtcnnDetector
-
-            detector = MtcnnDetector.from_settings(pixels.detector or {})
+        arguments = own_data.preparation_arguments(own_data.open_model(source))
         if isinstance(data, (str, Path)):
             options = {"seed": seed, **reader_options}
             data = _read(Path(data), source.encoding(), options)
         report = prepare(
             data,
             run.with_name(f"{run.name}_data"),
-            crop_options=pixels.crop,
-            detector=detector,
-            output_size=pixels.stored_size or (256, 256),
-            jpeg_quality=pixels.jpeg_quality or 95,
             overwrite=overwrite,
+            **arguments,
         )
         print(report)
         prepared = datasets.load_prepared(report.directory)
@@ -228,7 +220,7 @@ def _prepare(
             f"The images in {prepared.directory} were preprocessed differently from "
             f"those of the run in {source.path}. Expected: "
             f"{pixels.stored().describe()}. Received: {found}. Pass the CSV file or "
-            "manifest instead, which is then prepared like the run's data."
+            f"manifest, or prepare the data with --like {source.path}."
         )
     return prepared
 

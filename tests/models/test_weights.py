@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import zipfile
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -424,3 +427,44 @@ def test_torch_files_execute_no_code(tmp_path):
     with pytest.raises(ValueError, match="not a file of weights for torch"):
         read_state(tmp_path / "w.pth")
     assert not (tmp_path / "ran").exists()
+
+
+def with_config(source, target, change, **metadata):
+    """Copies a Keras file with another config and other metadata."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "config.json":
+                content = json.dumps(change(json.loads(content))).encode()
+            if name == "metadata.json":
+                content = json.dumps({**json.loads(content), **metadata}).encode()
+            new.writestr(name, content)
+
+
+def test_a_file_of_a_newer_keras_is_named(tmp_path):
+    """Keras itself says that a setting is not recognized."""
+    model_of(keras.layers.Dense(3)).save(tmp_path / "old.keras")
+
+    def add_setting(config):
+        config["config"]["layers"][1]["config"]["made_up"] = 1
+        return config
+
+    new = tmp_path / "new.keras"
+    with_config(tmp_path / "old.keras", new, add_setting, keras_version="99.1.0")
+    with pytest.raises(ValueError, match=r"saved by Keras 99.1.0 and .* Update Keras"):
+        load_model(new)
+    same = tmp_path / "same.keras"
+    with_config(tmp_path / "old.keras", same, add_setting)
+    with pytest.raises(ValueError, match="is damaged"):
+        load_model(same)
+
+
+RELEASE = Path(__file__).parents[2] / "saved_models" / "utkface-compact" / "best.keras"
+
+
+def test_the_released_weights_have_no_settings_of_newer_keras_versions():
+    """They load with Keras 3.12 to 3.15, with the same outputs (tried by hand)."""
+    with zipfile.ZipFile(RELEASE) as file:
+        text = file.read("config.json").decode()
+    for name in ("input_axes", "renorm", "quantization_config"):
+        assert f'"{name}' not in text
