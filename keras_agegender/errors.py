@@ -1,4 +1,4 @@
-"""Error messages: one-line texts and suggestions for misspelled names."""
+"""Texts: one-line errors, suggestions for misspelled names, singular and plural."""
 
 from __future__ import annotations
 
@@ -28,3 +28,14 @@ def one_line(error: BaseException, most: int | None = None) -> str:
     'two lines'
     """
     return " ".join(str(error).split())[:most] or type(error).__name__
+
+
+def counted(count: int, singular: str, plural: str = "") -> str:
+    """Returns a number with its noun in the singular or plural.
+
+    Example:
+    >>> counted(1, "face"), counted(1200, "face"), counted(2, "person", "people")
+    ('1 face', '1,200 faces', '2 people')
+    """
+    noun = singular if count == 1 else plural or f"{singular}s"
+    return f"{count:,} {noun}"

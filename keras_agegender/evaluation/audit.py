@@ -20,6 +20,7 @@ from keras_agegender.datasets import (
     splits as face_splits,
 )
 from keras_agegender.datasets.readers import READERS, find_reader
+from keras_agegender.errors import counted
 from keras_agegender.files import read_regular
 from keras_agegender.labels import GENDERS, MISSING, AgeGroups
 
@@ -328,7 +329,7 @@ def _title(source_type: str) -> str:
 def audit_text(found: Audit) -> str:
     """Returns an audit as text."""
     parts = [
-        [f"{found.data}: {_title(found.source_type)}, {found.num_faces:,} faces"],
+        [f"{found.data}: {_title(found.source_type)}, {faces}"],
         found.counts.to_string().splitlines(),
         _cleaning(found),
         _status(found.status),
@@ -542,11 +543,11 @@ class Audit:
         """Descriptions of the leaks between splits; empty without leakage."""
         exact, near = (c.num_across if c else 0 for c in (self.exact, self.near))
         found = [
-            _counted(len(self.shared_subjects), "subject"),
-            _counted(exact, "pair", " of exact duplicates"),
-            _counted(near, "pair", " of near duplicates"),
+            (len(self.shared_subjects), "subject", ""),
+            (exact, "pair", " of exact duplicates"),
+            (near, "pair", " of near duplicates"),
         ]
-        return [text for text in found if text]
+        return [f"{counted(n, what)}{of}" for n, what, of in found if n]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns everything as plain values, for JSON."""
@@ -576,10 +577,6 @@ class Audit:
 
     def __str__(self) -> str:
         return audit_text(self)
-
-
-def _counted(count: int, what: str, of: str = "") -> str:
-    return f"{count:,} {what}{'s' if count > 1 else ''}{of}" if count else ""
 
 
 def audit(

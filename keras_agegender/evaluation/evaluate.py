@@ -27,6 +27,7 @@ from keras_agegender.evaluation import (
 )
 from keras_agegender.evaluation.of_age import score_of_age
 from keras_agegender.evaluation.plots import plot_confusion_matrices
+from keras_agegender.evaluation.published import ScoredData, published_scores
 from keras_agegender.evaluation.scores import Evaluation, evaluate_predictions
 from keras_agegender.files import file_hash, write_json
 from keras_agegender.run_directory import RunDirectory
@@ -143,6 +144,12 @@ def evaluate(
     if calibration is not None:
         found = calibrations.calibration_scores(raw, labels, encoding, calibration)
         scores = replace(scores, calibration=found)
+    if model.run is not None and same_groups:
+        sources = tuple(sorted(set(metadata.get("source", ()))))
+        scored = ScoredData(sources, (split,))
+        recipe = model.run.recipe()
+        compared = published_scores(recipe, model.checkpoint, scored, scores.to_dict())
+        scores = replace(scores, published=compared)
     facts = {
         "split": split,
         "data": data_name(data),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from keras_agegender.errors import did_you_mean
+from keras_agegender.errors import counted, did_you_mean
 from keras_agegender.metrics import intervals
 from keras_agegender.metrics.table import format_value
 
@@ -309,7 +309,6 @@ def _lines(columns: list[str], found: Mapping[str, Any]) -> list[str]:
         f"{found['few_faces']} faces or {found['few_subjects']} people"
     )
     if found["num_unlabelled"]:
-        lines.append(
-            f"{found['num_unlabelled']} faces without these labels are ignored"
-        )
+        faces = counted(found["num_unlabelled"], "face")
+        lines.append(f"ignored: {faces} without these labels")
     return lines

@@ -16,6 +16,7 @@ from keras_agegender.datasets import manifest as manifests, prepared as prepared
 from keras_agegender.datasets.readers import READERS
 from keras_agegender.encodings.encoding import Encoding
 from keras_agegender.encodings.head import Head
+from keras_agegender.errors import counted
 from keras_agegender.faces.preprocessing import Preprocessing
 from keras_agegender.labels import MISSING, AgeGroups
 from keras_agegender.run_directory import RunDirectory, find_checkpoint
@@ -260,8 +261,10 @@ def _read(
         opened = prepared_data.load_prepared(data)
         return _stored_images(opened, split or "test", folder / IMAGES), None
     reader = READERS[kind]
-    if any(option.keyword == "age_groups" for option in reader.options):
-        options = {"age_groups": model.encoding.age_groups, **options}
+    taken = {option.keyword for option in reader.options}
+    # Faces of an age between two groups still have a gender and an age in years.
+    defaults = {"age_groups": model.encoding.age_groups, "unmapped_ages": "mask"}
+    options = {**{k: v for k, v in defaults.items() if k in taken}, **options}
     manifest, _ = (reader.read_as_is or reader.read)(data, **options)
     return manifest, None if kind == "csv" else kind
 
@@ -367,7 +370,9 @@ def match_labels(
             ids = _match_age_groups(labels, data.age_groups, encoding.age_groups)
             lost = int(((ids == MISSING) & (labels["age_group"] != MISSING)).sum())
             text = f"age groups {data.age_groups} matched to {encoding.age_groups}"
-            notes.append(f"{text}; {_faces(lost)} of no such group" if lost else text)
+            notes.append(
+                f"{text}; {counted(lost, 'face')} of no such group" if lost else text
+            )
             matched["age_group"] = ids
     declared = data.info.get("extra_heads", {})
     for head in encoding.extra_heads:
@@ -403,16 +408,15 @@ def _match_classes(
         return found, ""
     count = int(((found == MISSING) & (ids != MISSING)).sum())
     text = ", ".join(lost)
-    return found, f"{head.name}: {text} not among its classes: {_faces(count)} ignored"
+    return (
+        found,
+        f"{head.name}: {text} not among its classes: {counted(count, 'face')} ignored",
+    )
 
 
 def _plain(name: str) -> str:
     """Returns a class name without case, spaces and punctuation."""
     return "".join(c for c in name.casefold() if c.isalnum()) or name
-
-
-def _faces(count: int) -> str:
-    return f"{count} face" if count == 1 else f"{count} faces"
 
 
 def _match_age_groups(

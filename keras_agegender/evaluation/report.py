@@ -173,6 +173,11 @@ def _context(found: _Evaluated, explain: int) -> dict[str, Any]:
         "unknown_faces": evaluation_scores.UNKNOWN_FACES,
         "one_class": evaluation_scores.constant_prediction_warnings(metrics),
         "split": found.split,
+        "unreliable": [
+            title
+            for title, key in (("gender", "gender"), ("age group", "age"))
+            if metrics.get(key) and evaluation_scores.is_unreliable(metrics[key])
+        ],
         "groups": _groups(found),
         "scores": _records(scores),
         "curves": draw_curves(run, folder),

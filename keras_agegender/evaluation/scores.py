@@ -12,9 +12,16 @@ import numpy as np
 import pandas as pd
 
 from keras_agegender.encodings.head_types import HEAD_TYPES
+from keras_agegender.errors import counted
 from keras_agegender.evaluation.calibration import calibration_lines
-from keras_agegender.evaluation.groups import group_lines, known_values, subjects_of
+from keras_agegender.evaluation.groups import (
+    FEW_FACES,
+    group_lines,
+    known_values,
+    subjects_of,
+)
 from keras_agegender.evaluation.of_age import of_age_lines
+from keras_agegender.evaluation.published import published_lines
 from keras_agegender.labels import ADIENCE_AGE_GROUPS, GENDERS, MISSING, AgeGroups
 from keras_agegender.metrics.intervals import (
     Clusters,
@@ -138,6 +145,8 @@ class Evaluation:
             unknown.
         of_age: Minors who pass and adults who are refused by a check of the estimated
             age, as `score_of_age` returns them; `None` without minors of known age.
+        published: Scores of the report for the same data and split: `title`,
+            `published` and `measured`; empty for any other data.
         notes: Remarks on the data: classes that could not be matched, images without
             faces.
         folder: Folder of the results, if `evaluate` wrote them.
@@ -158,6 +167,7 @@ class Evaluation:
     calibration: dict[str, Any] | None = None
     model: dict[str, Any] | None = None
     of_age: dict[str, Any] | None = None
+    published: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     folder: Path | None = None
 
@@ -535,6 +545,7 @@ LINE_WIDTH = 88
 INDENT = " " * 12
 BAR = 20  # characters of a recall of 1
 MANY_OUTPUTS = 12
+WIDE_INTERVAL = 0.4  # of an accuracy
 UNKNOWN_FACES = (
     "Cannot check whether the model was trained on some of these faces: the run has no "
     "faces.csv.gz."
@@ -555,6 +566,7 @@ def format_metrics(metrics: Evaluation | Mapping[str, Any]) -> str:
         metrics = metrics.to_dict()
     blocks = [[_title(metrics), *_model_lines(metrics), *_warning_lines(metrics)]]
     blocks += [*group_lines(metrics.get("groups") or {}), _summary_lines(metrics)]
+    blocks.append(published_lines(metrics.get("published") or ()))
     age = metrics.get("age")
     if age:
         blocks.append(_age_group_lines(age["groups"], metrics.get("cells") or []))
@@ -572,8 +584,7 @@ def format_metrics(metrics: Evaluation | Mapping[str, Any]) -> str:
 
 def _title(metrics: Mapping[str, Any]) -> str:
     title = " on ".join(str(metrics[k]) for k in ("recipe", "split") if metrics.get(k))
-    count = metrics["num_faces"]
-    faces = f"{count} face" if count == 1 else f"{count} faces"
+    faces = counted(metrics["num_faces"], "face")
     return f"{title}: {faces}" if title else faces
 
 
@@ -629,7 +640,7 @@ def _summary_lines(metrics: Mapping[str, Any]) -> list[str]:
     if age and age.get("mean_absolute_error_years") is not None:
         names = metrics_for("years")
         lines += _metric_lines("age", age, names)
-        lines.append(f"{INDENT}over {age['num_faces_with_years']} faces")
+        lines.append(f"{INDENT}over {counted(age['num_faces_with_years'], 'face')}")
         lines += _majority_lines(age, names, "center of {}")
     if gender and age:
         lines.append(f"mean        accuracy {format_value(metrics['mean_accuracy'])}")
@@ -638,6 +649,17 @@ def _summary_lines(metrics: Mapping[str, Any]) -> list[str]:
             lines[-1] += f", majority baseline {value}"
     if any((scores or {}).get("intervals") for scores in (gender, age)):
         lines.append("brackets: 95 % intervals over people")
+    few = [
+        f"{name} {counted(scores['num_faces'], 'face')}"
+        for name, scores in (("gender", gender), ("age group", age))
+        if scores and is_unreliable(scores)
+    ]
+    if few:
+        lines += textwrap.wrap(
+            f"TOO FEW faces or people for reliable scores ({', '.join(few)}): "
+            "intervals this wide say little",
+            LINE_WIDTH,
+        )
     return lines
 
 
@@ -682,10 +704,17 @@ def _majority_lines(
 
 
 def _counted(scores: Mapping[str, Any]) -> str:
-    text = f"over {scores['num_faces']} labeled faces"
+    text = f"over {counted(scores['num_faces'], 'labeled face')}"
     if scores["num_unlabelled"]:
-        text += f"; {scores['num_unlabelled']} without a label are ignored"
+        text += f"; {scores['num_unlabelled']:,} without a label ignored"
     return text
+
+
+def is_unreliable(scores: Mapping[str, Any]) -> bool:
+    """Whether a target has too few faces or people for reliable scores."""
+    low, high = (scores.get("intervals") or {}).get("accuracy") or (0, 0)
+    few = 0 < scores["num_faces"] < FEW_FACES
+    return few or high - low > WIDE_INTERVAL
 
 
 def _age_group_lines(

@@ -44,6 +44,7 @@ OWN_KEYS = (
     "loss_weights",
     "loss_weight_changes",
     "published",
+    "cost",
 )
 
 
@@ -258,7 +259,8 @@ def _follow_encoding(
             for c in changes
         ]
         settings["loss_weight_changes"] = [c for c in remaining if c["set"]]
-    settings.pop("published", None)  # of another model
+    for key in ("published", "cost"):
+        settings.pop(key, None)  # of another model
 
 
 def _outputs(encoding: Any) -> set[str]:
@@ -317,6 +319,7 @@ def _read(name: str, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], str]:
     if path.suffix == ".toml" and (path.parent / f"{base}.toml").is_file():
         base = str(path.parent / f"{base}.toml")
     inherited = _read(str(base), (*seen, source))[0]
+    inherited.pop("cost", None)  # that of another training
     for key in unset:
         _unset(inherited, key, source)
     return _merged(inherited, settings), source

@@ -407,6 +407,19 @@ class Published:
 
 
 @dataclass(frozen=True, config=SECTION)
+class Cost:
+    """Section `[cost]`: how long the training of the report's data takes.
+
+    Attributes:
+        two_cores: Time on two CPU cores; empty if not measured.
+        gpu: Time on a GPU, with its name; empty if not measured.
+    """
+
+    two_cores: str = ""
+    gpu: str = ""
+
+
+@dataclass(frozen=True, config=SECTION)
 class Recipe:
     """One experiment, with all settings.
 
@@ -429,6 +442,7 @@ class Recipe:
             weights as they are.
         distillation: Section `[distillation]`; `None` trains on the labels as they are.
         published: The scores that the report published for it.
+        cost: Section `[cost]`.
 
     Raises:
         ValueError: If a setting has the wrong type or is out of range.
@@ -448,6 +462,7 @@ class Recipe:
     loss_weight_balancing: LossWeightBalancing | None = None
     distillation: Distillation | None = None
     published: tuple[Published, ...] = ()
+    cost: Cost = Cost()
 
     def __post_init__(self) -> None:
         # `reproduce` names a folder after it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from keras_agegender.evaluation.groups import as_groupings
+from keras_agegender.errors import counted
+from keras_agegender.evaluation.groups import FEW_FACES, FEW_SUBJECTS, as_groupings
 from keras_agegender.metrics import intervals
 from keras_agegender.run_directory import RunDirectory
 from keras_agegender.studies import gate, paired_predictions as pairing
@@ -84,6 +85,7 @@ class Comparison:
             requested groups, the worst first; also of extra heads with classes.
         missing: Tasks that the first predicts and the second does not.
         untested: Other predictions, which are not among `cells`.
+        published: Lines with the report's scores of the runs, for the same data.
     """
 
     paths: tuple[str, str]
@@ -95,6 +97,7 @@ class Comparison:
     cells: tuple[CellDifference, ...] = ()
     missing: tuple[str, ...] = ()
     untested: tuple[str, ...] = ()
+    published: tuple[str, ...] = ()
 
     @property
     def worse(self) -> tuple[CellDifference, ...]:
@@ -119,9 +122,14 @@ class Comparison:
         if self.num_pairs > 1:
             lines.append(f"{self.num_pairs} pairs of runs")
         lines.append(self._table())
+        lines += self.published
         for d in self.differences:
-            text = f"{d.task}: {d.num_clusters} {self.cluster}s, the largest has "
-            lines.append(f"{text}{d.largest_share:.1%} of the faces")
+            text = (
+                f"{d.task}: {counted(d.num_clusters, self.cluster)}, the largest has "
+            )
+            text += f"{d.largest_share:.1%} of the faces"
+            few = d.num_faces < FEW_FACES or d.num_clusters < FEW_SUBJECTS
+            lines.append(text + ("; TOO FEW for a reliable comparison" if few else ""))
         if self.num_pairs > 1:
             lines.append(
                 f"interval and p: these trained models on other {self.cluster}s, each "
@@ -254,8 +262,27 @@ def _measure(
         cluster,
         missing=tuple(missing),
         untested=tuple(untested),
+        published=_published(pairs, predictions),
     )
     return comparison, gate.measure_cells(pooled, by)
+
+
+def _published(
+    pairs: Mapping[Place, tuple[RunDirectory, RunDirectory]], predictions: str
+) -> tuple[str, ...]:
+    """Returns the report's scores of both runs of a single pair."""
+    lines = []
+    if len(pairs) == 1:
+        for name, run in zip("AB", next(iter(pairs.values())), strict=True):
+            metrics = pairing.read_metrics(run, predictions) or {}
+            scores = [
+                f"{score['title']} {score['published']:.3f} (here "
+                f"{score['measured']:.3f})"
+                for score in metrics.get("published") or ()
+            ]
+            if scores:
+                lines.append(f"published for {name}: {', '.join(scores)}")
+    return tuple(lines)
 
 
 def _pair_runs(

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
+from keras_agegender.errors import counted
 from keras_agegender.evaluation import groups
 from keras_agegender.metrics import intervals
 from keras_agegender.studies.paired_predictions import TASKS, paired_tasks
@@ -163,8 +164,9 @@ def gate_text(
     num_few = len(cells) - num_tested
     few = ""
     if num_few:
-        what = "1 cell has" if num_few == 1 else f"{num_few} cells have"
-        few = f"; {what} too few faces{_OR_CLUSTERS[cluster]} to test"
+        has = "has" if num_few == 1 else "have"
+        few = f"; {counted(num_few, 'cell')} {has} too few faces"
+        few += f"{_OR_CLUSTERS[cluster]} to test"
     if missing:
         names = ", ".join(missing)
         lines.append(f"gate: failed; {second} does not predict {names}, A does")
@@ -178,8 +180,8 @@ def gate_text(
         )
     elif not missing:
         lines.append(
-            f"gate: passed; {second} is not significantly worse in any of {num_tested} "
-            f"cells{few}"
+            f"gate: passed; {second} is not significantly worse in any of "
+            f"{counted(num_tested, 'cell')}{few}"
         )
     return "\n".join(lines)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from keras_agegender.datasets.face_index import FaceIndex
+from keras_agegender.errors import counted
 from keras_agegender.evaluation import groups
 from keras_agegender.evaluation.predictions import read_predictions
 from keras_agegender.files import read_json
@@ -137,7 +138,7 @@ def pair_predictions(
             "Evaluate both on the same faces: `agegender evaluate --data … --split …`."
         )
     notes = [
-        f"{len(table) - len(shared)} faces of {run.path} are not in the other"
+        f"only in {run.path}: {counted(len(table) - len(shared), 'face')}"
         for run, table in zip(runs, tables, strict=True)
         if len(table) > len(shared)
     ]
@@ -233,7 +234,7 @@ def differing_settings(
 ) -> dict[str, tuple[Any, Any]]:
     """Returns the settings of two recipes that differ, by dotted key."""
     flat = [flatten(settings) for settings in (first, second)]
-    keys = sorted({*flat[0], *flat[1]} - {"name", "title", "published"})
+    keys = sorted({*flat[0], *flat[1]} - {"name", "title", "published", "cost"})
     return {
         key: (flat[0].get(key), flat[1].get(key))
         for key in keys
@@ -241,13 +242,18 @@ def differing_settings(
     }
 
 
+def read_metrics(run: RunDirectory, predictions: str) -> dict[str, Any] | None:
+    """Returns the metrics that belong to a file of predictions, if they exist."""
+    name = predictions.replace("predictions", "metrics").replace(".csv", ".json")
+    file = run.path / name
+    return read_json(file) if file.is_file() else None
+
+
 def _unlike_experiments(
     runs: tuple[RunDirectory, RunDirectory], predictions: str
 ) -> list[str]:
     """Returns notes on differences of two runs other than their recipes' settings."""
-    name = predictions.replace("predictions", "metrics").replace(".csv", ".json")
-    files = [run.path / name for run in runs]
-    metrics = [read_json(file) if file.is_file() else None for file in files]
+    metrics = [read_metrics(run, predictions) for run in runs]
     # `None`: unknown, the metrics are gone.
     temperatures = [
         None if m is None else (m.get("calibration") or {}).get("temperatures") or {}

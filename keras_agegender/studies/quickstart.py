@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_agegender.errors import counted
+
 if TYPE_CHECKING:
     from keras_agegender.recipes.schema import LossWeightChange, Recipe
 
@@ -147,8 +149,7 @@ def training_title(recipe: Recipe, outputs: Sequence[str]) -> str:
     names = ", ".join(outputs)
     if len(outputs) > 3:
         names = f"{outputs[0]}, {outputs[1]} … {outputs[-1]}"
-    what = "1 output" if len(outputs) == 1 else f"{len(outputs)} outputs"
-    lines = [f"Training {what} ({names})"]
+    lines = [f"Training {counted(len(outputs), 'output')} ({names})"]
     for change in recipe.loss_weight_changes:
         when = _moment(change, recipe.training.epochs)
         if when:

@@ -62,7 +62,8 @@ def plan_runs(
             name = f"{recipe.name}, {place}, seed {seed}"
             test = splits.get("test", "")
             if prepared is None:
-                failed = f"{name}: it needs pretraining data (--pretraining-data)"
+                failed = f"{name}: it needs pretraining data (--pretraining-data)."
+                failed += _preparation(recipe, by_role)
                 yield PlannedRun(name, path, test, failed=failed)
                 continue
             fewer = fewer_faces(pretraining) if quick and pretraining else None
@@ -76,11 +77,34 @@ def plan_runs(
                     seed=seed,
                 )
             except ValueError as error:
-                yield PlannedRun(name, path, test, failed=f"{name}: {error}")
+                failed = f"{name}: {error}{_preparation(recipe, by_role)}"
+                yield PlannedRun(name, path, test, failed=failed)
                 continue
             if role == "pretrain":  # where runs that are initialized from it look
                 path = shared_path(directory, experiment)
             yield PlannedRun(name, path, test, experiment)
+
+
+# Role and images of a recipe's data -> the command for the report's dataset.
+PREPARATIONS = {
+    ("target", "cropped"): "adience data/adience --out data/adience_prepared",
+    ("target", "whole"): "adience data/adience --out data/adience_whole --no-crop",
+    ("pretrain", "cropped"): "celeba data/celeba --out data/celeba_prepared",
+    ("pretrain", "whole"): "celeba data/celeba --out data/celeba_whole --no-crop",
+}
+
+
+def _preparation(recipe: Recipe, by_role: Mapping[str, PreparedDataset | None]) -> str:
+    """Returns the command for the report's data that a recipe is missing, if any."""
+    for one in filter(None, (recipe, recipe.pretraining_recipe)):
+        role, faces = one.data.role, one.data.faces
+        data = by_role[role]
+        found = data.pixels.faces if data and data.pixels else None
+        if data is None or faces not in ("any", found):
+            faces = "cropped" if faces == "any" else faces
+            command = f"agegender prepare {PREPARATIONS[role, faces]}"
+            return f" The report's data for {one.name}: `{command}`."
+    return ""
 
 
 def _rounds(

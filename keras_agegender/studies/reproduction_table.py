@@ -15,25 +15,20 @@ from typing import Any, NamedTuple
 import pandas as pd
 import tabulate
 
+from keras_agegender.errors import counted
 from keras_agegender.evaluation.plots import plot_reproduction
 from keras_agegender.evaluation.predictions import read_predictions
+from keras_agegender.evaluation.published import (
+    FIGURES,
+    ScoredData,
+    figure,
+    why_not_comparable,
+)
 from keras_agegender.evaluation.scores import constant_predictions, prediction_estimates
 from keras_agegender.files import atomic_write, write_text
 from keras_agegender.metrics.intervals import Estimate, RunsInterval, runs_interval
 from keras_agegender.recipes.schema import Published, Recipe
 
-# Column of the table -> (attribute of `Published`, path in metrics.json).
-FIGURES: dict[str, tuple[str, tuple[str, str]]] = {
-    "gender accuracy": ("gender_accuracy", ("gender", "accuracy")),
-    "gender f1": ("gender_f1", ("gender", "f1")),
-    "gender precision": ("gender_precision", ("gender", "precision")),
-    "gender recall": ("gender_recall", ("gender", "recall")),
-    # The report counts an ordinal prediction as right only if all heads are.
-    "age accuracy": ("age_accuracy", ("age", "all_heads_accuracy")),
-    "age exact": ("", ("age", "accuracy")),
-    "age one-off": ("", ("age", "one_off_accuracy")),
-    "age error": ("", ("age", "mean_absolute_error")),  # in groups: may be above 1
-}
 # Column -> names of the same figure in `prediction_estimates`, the first that is there.
 _ESTIMATES = {
     "gender accuracy": ("gender_accuracy",),
@@ -86,18 +81,6 @@ class ReproductionRow:
     def num_runs(self) -> int:
         """Number of finished runs."""
         return max(map(len, self.measured.values()), default=0)
-
-
-class ScoredData(NamedTuple):
-    """The data that a recipe's runs are scored on.
-
-    `sources` are the sources of the faces (such as `"adience"`), `splits` the split of
-    each run, and `test_to_train` the mean number of test faces per training face.
-    """
-
-    sources: tuple[str, ...]
-    splits: tuple[str, ...]
-    test_to_train: float | None = None
 
 
 def table_rows(
@@ -189,33 +172,6 @@ def _one_class(scores: Sequence[Mapping[str, Any]]) -> dict[str, str]:
             texts = (f"{name} in {n} of {len(scores)} runs" for name, n in counts)
             found[section] = ", ".join(texts)
     return found
-
-
-def why_not_comparable(line: Published, data: ScoredData) -> str:
-    """Returns why published and measured scores are not comparable, or `""`."""
-    if set(data.sources) != {line.data}:
-        others = ", ".join(data.sources) or "no data"
-        return f"published scores are for {line.data}, measured ones for {others}"
-    other = sorted({split for split in data.splits if split != line.split})
-    if other:
-        return (
-            f"published scores are for {line.data}'s {line.split}, measured ones for "
-            f"{', '.join(other)}"
-        )
-    return ""
-
-
-def figure(
-    scores: Mapping[str, Any], path: tuple[str, str], positive: str
-) -> float | None:
-    """Returns a score of metrics.json; f1, precision and recall of `positive`."""
-    section, key = path
-    values = scores.get(section) or {}
-    values = {**values, **values.get("by_positive", {}).get(positive, {})}
-    value = values.get(key)
-    if value is None and key == "all_heads_accuracy":  # a single head
-        value = values.get("accuracy")
-    return value
 
 
 _INTERVALS = {
@@ -352,9 +308,10 @@ def _remarks(rows: Sequence[ReproductionRow]) -> list[tuple[str, list[str]]]:
     models, constant = [], []
     for label, row in zip(row_labels(rows), rows, strict=True):
         checkpoint = f", checkpoint {row.checkpoint}" if row.checkpoint else ""
-        count = f"{row.num_runs} run{'' if row.num_runs == 1 else 's'}"
+        count = counted(row.num_runs, "run")
         if row.num_runs > 1:
-            count += f" ({row.num_folds} test folds, {row.num_seeds} seeds)"
+            folds = counted(row.num_folds, "test fold")
+            count += f" ({folds}, {counted(row.num_seeds, 'seed')})"
         models.append(f"{label}: {row.recipe}{checkpoint}: {row.title}; {count}")
         constant += [f"{label}: {what}: {text}" for what, text in row.one_class.items()]
     notes = dict.fromkeys(f"{row.recipe}: {n}" for row in rows for n in row.notes)

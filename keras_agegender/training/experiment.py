@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from keras_agegender.recipes.schema import Recipe
 
 # Recipe settings that training does not depend on.
-NOT_TRAINING = ("name", "title", "evaluation", "published", "pretraining_overrides")
+NOT_TRAINING = (
+    "name", "title", "evaluation", "published", "cost", "pretraining_overrides",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -632,3 +632,25 @@ def test_intervals_need_subject_ids():
     assert max(map(len, text.splitlines())) <= 88
     with pytest.raises(ValueError, match="Invalid `subjects`"):
         evaluate_predictions(*arguments, subjects=["a"])
+
+
+def test_few_faces_are_mentioned():
+    """An interval such as [0.000, 0.996] is no news about eight faces."""
+    few = gender_scores([0, 1] * 4, [1, 0] * 4)
+    text = format_metrics(few)
+    assert "TOO FEW faces or people for reliable scores (gender 8 faces)" in text
+    assert "over 8 labeled faces" in text
+    one = format_metrics(gender_scores([1], [1]))
+    assert one.startswith("1 face\n") and "over 1 labeled face\n" in one
+    many = format_metrics(gender_scores([0, 1] * 40, [0, 1] * 40))
+    assert "TOO FEW" not in many
+    # Forty faces of two people have an interval, which says nothing.
+    clustered = gender_scores([0, 1] * 20, [0, 1] * 20, ["a", "b"] * 20)
+    assert "TOO FEW faces or people" in format_metrics(clustered)
+
+
+def gender_scores(truth, predicted, subjects=None):
+    decoded = Decoded(gender=np.array(predicted))
+    return evaluate_predictions(
+        [-1] * len(truth), truth, decoded, subjects=subjects or [""] * len(truth)
+    )

@@ -78,12 +78,13 @@ def test_published_and_measured_scores_have_separate_columns(reproduced):
 def test_runs_that_cannot_start_are_in_the_table(reproduced):
     """Models 9 and 5 need CelebA, which was not given: nothing stands in for it."""
     found, _ = reproduced
-    for row, reason in (
-        (found.rows[3], "initialized from 'celeba_attributes'"),
-        (found.rows[4], "it needs pretraining data"),
+    crops = "`agegender prepare celeba data/celeba --out data/celeba_prepared`"
+    for row, reason, command in (
+        (found.rows[3], "initialized from 'celeba_attributes'", crops),
+        (found.rows[4], "it needs pretraining data", crops),
     ):
         assert row.num_runs == 0 and len(row.failed) == 2 and not row.measured
-        assert reason in row.failed[0]
+        assert reason in row.failed[0] and command in row.failed[0]
     assert found.num_failed == 4
     assert "Failed:" in str(found)
     assert {path.name for path in (found.directory / "runs").iterdir()} == {
