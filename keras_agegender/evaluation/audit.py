@@ -328,6 +328,7 @@ def _title(source_type: str) -> str:
 
 def audit_text(found: Audit) -> str:
     """Returns an audit as text."""
+    faces = counted(found.num_faces, "face")
     parts = [
         [f"{found.data}: {_title(found.source_type)}, {faces}"],
         found.counts.to_string().splitlines(),
