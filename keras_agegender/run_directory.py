@@ -125,8 +125,12 @@ class RunDirectory:
         """The calibration of the best model, if `calibrate` was called."""
         return self.path / "calibration.json"
 
-    def terms(self) -> dict[str, str]:
-        """Returns `license` and `limits` of the weights; empty without terms.json."""
+    def terms(self) -> dict[str, Any]:
+        """Returns what terms.json says about the weights; empty without it.
+
+        `license` and `limits` are text; `auxiliary_outputs` lists heads that only
+        helped in training and that predictions omit by default.
+        """
         return files.read_json(self.terms_file) if self.terms_file.is_file() else {}
 
     @property

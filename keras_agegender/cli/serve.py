@@ -84,7 +84,12 @@ def _predict(arguments: argparse.Namespace) -> int:
             f"skipped {len(skipped)} of {total} files: not a photo or video by suffix"
         )
     console.share_cores()
-    predictor = Predictor(model, age_check=check, min_score=arguments.min_score)
+    predictor = Predictor(
+        model,
+        age_check=check,
+        min_score=arguments.min_score,
+        all_outputs=arguments.all_outputs,
+    )
     if str(model) not in arguments.inputs and str(model) != arguments.model:
         _note(f"model: {model}")
     for name in ("license", "limits"):
@@ -93,13 +98,14 @@ def _predict(arguments: argparse.Namespace) -> int:
     if model.suffix == ".keras" and find_checkpoint(model).run is None:
         _note(f"{model} has no record of its preprocessing: using whole images")
     if out is None:
-        show = _printer(format, len(sources), predictor.metadata)
+        show = _printer(format, len(sources), predictor.metadata, arguments.groups)
         return _run(arguments, predictor, sources, annotated, show)
     request = {
         "model": formats.model_identity(model),
         "whole_image": arguments.whole_image,
         "frames_per_second": arguments.fps,
         "min_score": predictor.min_score,
+        "all_outputs": arguments.all_outputs,
     }
     if check is not None:
         request["age_check"] = asdict(check)
@@ -155,7 +161,8 @@ def _run(
         for source, file, prediction in zip(sources, annotated, found, strict=True):
             show(prediction)
             if file is not None and prediction.status != "unreadable":
-                annotate(source, file, prediction)
+                drawn = predictions.with_groups(prediction)
+                annotate(source, file, drawn if arguments.groups else prediction)
             statuses[prediction.status] += 1
             bar.update()
     if len(sources) > 1:
@@ -168,7 +175,9 @@ def _counts(statuses: Counter[str]) -> str:
     return f"{statuses.total()} files: {counted}" if statuses else "0 files"
 
 
-def _printer(format: str | None, count: int, metadata: Any) -> Show:
+def _printer(
+    format: str | None, count: int, metadata: Any, groups: bool = False
+) -> Show:
     """Returns a function that prints predictions: as JSON, CSV, a table or text."""
     if format == "json":
         return lambda found: console.say(predictions.json_line(found.to_dict()))
@@ -177,10 +186,11 @@ def _printer(format: str | None, count: int, metadata: Any) -> Show:
         writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
         writer.writeheader()
         return lambda found: writer.writerows(predictions.csv_rows(found.to_dict()))
+    text = predictions.with_groups if groups else lambda found: found
     if count == 1:
-        return lambda found: console.say(str(found))
+        return lambda found: console.say(str(text(found)))
     console.say(predictions.table_heading())
-    return lambda found: console.say("\n".join(predictions.table_lines(found)))
+    return lambda found: console.say("\n".join(predictions.table_lines(text(found))))
 
 
 def _output_format(arguments: argparse.Namespace) -> str | None:
@@ -325,6 +335,14 @@ def add_predict(verbs: Any) -> None:
         help="use the whole photo if no face is found",
     )  # fmt: skip
     add_min_score(verb)
+    verb.add_argument(
+        "--groups", action="store_true",
+        help="print and draw age groups instead of years",
+    )  # fmt: skip
+    verb.add_argument(
+        "--all-outputs", action="store_true",
+        help="also show auxiliary outputs, which only helped in training",
+    )  # fmt: skip
     verb.add_argument(
         "--at-least", type=int, metavar="AGE",
         help="check the estimated age: print the probability of at least AGE years and "

@@ -230,6 +230,7 @@ def build_export_bundle(
         "signatures": list(functions),
         "license": terms.get("license") if license is None else license,
         "limits": terms.get("limits"),
+        "auxiliary_outputs": terms.get("auxiliary_outputs", []),
         "user": dict(metadata or {}),
     }
     return ExportBundle(network, graph, functions, description, source.get("run"))

@@ -51,6 +51,9 @@ class Predictor:
             detector's own threshold, 0.8 by default, have no effect. Defaults to
             `MIN_SCORE`.
 
+        all_outputs: Whether predictions have the auxiliary outputs too, which only
+            helped in training. Defaults to `False`.
+
     Attributes:
         metadata: The model's agegender.json.
         pixels: The preprocessing, a `Preprocessing`.
@@ -73,6 +76,7 @@ class Predictor:
         age_check: AgeCheck | None = None,
         *,
         min_score: float | None = None,
+        all_outputs: bool = False,
     ) -> None:
         self.min_score = MIN_SCORE if min_score is None else min_score
         if not 0 <= self.min_score <= 1:
@@ -82,6 +86,8 @@ class Predictor:
             )
         self._model = formats.load_model(formats.find_model(model))
         self.metadata = self._model.metadata
+        if not all_outputs:
+            self.metadata = predictions.without_auxiliary(self.metadata)
         if self._model.takes_photos and (detector or crop_options):
             raise ValueError(
                 f"The model in {model} detects and crops faces itself. Expected no "
@@ -369,7 +375,10 @@ class PersonAggregator:
         self._persons: dict[int, _Person] = {}
         # A mean of class ids is meaningless: these heads' probabilities are averaged.
         extra_heads = Encoding.from_dict(metadata["encoding"]).extra_heads
-        self._heads = [head for head in extra_heads if not head.spec.is_number]
+        shown = {head["name"] for head in metadata["extra_heads"]}
+        self._heads = [
+            h for h in extra_heads if h.name in shown and not h.spec.is_number
+        ]
         self._calibration = metadata.get("calibration") or {}
 
     def add(self, faces: Sequence[Face], second: float) -> None:

@@ -403,6 +403,7 @@ def check_photo(photo: bytes, max_pixels: int) -> None:
 def describe_model(name: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the description of a model in `/models`."""
     calibration = metadata.get("calibration")
+    hidden = metadata.get("auxiliary_outputs") or ()
     return {
         "name": name,
         "outputs": {
@@ -411,6 +412,7 @@ def describe_model(name: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
                 "classes": head.get("classes") or None,
             }
             for head in metadata["encoding"]["heads"]
+            if head["name"] not in hidden or head["name"] in metadata["outputs"]
         },
         "licence": metadata.get("license"),
         "limits": metadata.get("limits"),

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import ImageFont
+from PIL import ImageColor, ImageFont
 
 from keras_agegender.serving import annotate as annotation
 from keras_agegender.serving.annotate import (
@@ -214,3 +214,20 @@ def test_boxes_beyond_the_picture(drawn):
 def test_another_picture_is_an_error():
     with pytest.raises(ValueError, match=r"\(300, 400\). Received: \(5, 5\)"):
         annotate_photo(BLACK, answered([], size=(5, 5)))
+
+
+@pytest.mark.parametrize(("size", "factor"), [((300, 400), 1), ((80, 100), 3)])
+def test_boxes_are_drawn_around_the_faces(size, factor):
+    """A photo whose shorter side is below 240 pixels is enlarged by an integer."""
+    box = (20, 30, 60, 70)
+    image = np.zeros((*size, 3), "uint8")
+    drawn = annotate_photo(image, answered([box], size)).astype(int)
+    assert drawn.shape[1] == factor * size[1]
+    color = np.array(ImageColor.getrgb(annotation.COLORS[0]))
+    edge = np.abs(drawn - color).sum(axis=2) < 30
+    for side, place in (("column", box[0]), ("column", box[2])):
+        line = edge[factor * 40 : factor * 60, factor * place - 3 : factor * place + 4]
+        assert line.any(axis=1).all(), side
+    for place in (box[1], box[3]):
+        line = edge[factor * place - 3 : factor * place + 4, factor * 25 : factor * 55]
+        assert line.any(axis=0).all()

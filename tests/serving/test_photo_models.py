@@ -97,6 +97,20 @@ def test_released_models_are_found_by_name(model, tmp_path, monkeypatch):
         kag.Predictor("other")
 
 
+def test_years_or_groups_are_printed(model, photo, capsys):
+    for options, text in (((), "8 (6–10)"), (("--groups",), "25-32 (100%)")):
+        assert main(["predict", str(model), str(photo), *options]) == 0
+        assert text in capsys.readouterr().out
+
+
+def test_auxiliary_outputs_on_request(tmp_path, photo, capsys):
+    model = write_photo_model(tmp_path / "x.onnx", auxiliary_outputs=["age"])
+    for options, shown in (((), False), (("--all-outputs",), True)):
+        assert main(["predict", str(model), str(photo), "--json", *options]) == 0
+        (face, _) = json.loads(capsys.readouterr().out)["faces"]
+        assert ("age" in face["heads"]) == shown and "gender" in face["heads"]
+
+
 def test_terms_are_printed(model, photo, capsys):
     assert main(["predict", str(model), str(photo)]) == 0
     assert "license: for tests" in capsys.readouterr().err
