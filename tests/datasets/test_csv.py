@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 from sample_data import write_picture
 
-from keras_agegender.datasets.manifest import read_manifest, write_manifest
+from keras_agegender.datasets.manifest import (
+    given_faces,
+    read_manifest,
+    write_manifest,
+)
 from keras_agegender.datasets.readers.csv import read_csv
 
 HEADER = "image,age,gender,subject"
@@ -56,6 +61,69 @@ def test_albums_are_kept_and_are_no_output(tmp_path):
     assert "album" not in read_csv(file, **ALL)[0]
     with pytest.raises(ValueError, match="--album-column"):
         read_csv(file, album_column="albun")
+
+
+PERSON = ",person_x0,person_y0,person_x1,person_y1"
+
+
+@pytest.mark.parametrize(
+    ("columns", "box", "options"),
+    [
+        ("face_x0,face_y0,face_x1,face_y1", (2, 3, 12, 23), {}),
+        ("left,top,right,bottom", (2, 3, 12, 23), {}),
+        ("x,y,w,h", (2, 3, 10, 20), {}),
+        ("x_1,y_1,width,height", (2, 3, 10, 20), {}),
+        ("a,b,c,d", (2, 3, 12, 23), {"box_columns": [*"abcd"]}),
+        ("fx,fy,fw,fh", (2, 3, 10, 20), {"box_columns": ["fx", "fy", "fw", "fh"]}),
+    ],
+)
+def test_every_row_with_a_box_is_a_face(tmp_path, columns, box, options):
+    text = ",".join(map(str, box))
+    file = write(
+        tmp_path,
+        f"0.jpg,61,M,{text},-1,-1,-1,-1",
+        "0.jpg,7,F,20,1,30,31,0,0,9,9",
+        "1.jpg,9,F,-1,-1,-1,-1,0,0,9,9",
+        f"2.jpg,9,F,{text},0,0,9,9",
+        header=f"image,age,gender,{columns}{PERSON}",
+    )
+    manifest, report = read_csv(file, **options, **ALL)
+    assert list(manifest["key"]) == ["0.jpg", "0.jpg#2", "2.jpg"]
+    assert given_faces(manifest)[0, :4].tolist() == [2, 3, 12, 23]
+    assert manifest.extra_heads == {}
+    assert report.dropped == {"no face box": 1}
+    assert report.totals["images with several faces, one row each"] == 1
+    assert "not used, places in the image: person_x0" in str(report)
+    assert "other labels" not in str(report)
+
+
+def test_landmarks_go_with_a_box(tmp_path):
+    parts = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
+    points = ",".join(f"{part}_{axis}" for part in parts for axis in "xy")
+    line = "0.jpg,f,2,3,12,23,1,2,3,4,5,6,7,8,9,10"
+    file = write(tmp_path, line, header=f"image,gender,x,y,w,h,{points}")
+    manifest, _ = read_csv(file, **ALL)
+    assert given_faces(manifest)[0, 4:].tolist() == [*range(1, 11)]
+    file = write(tmp_path, "0.jpg,f,1,2,3,4,5,6,7,8,9,10", header=f"image,gender,{points}")
+    manifest, report = read_csv(file, **ALL)
+    assert manifest.extra_heads == {} and np.isnan(given_faces(manifest)).all()
+    assert "not used, places in the image: lefteye_x" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("cells", "options", "message"),
+    [
+        ("9,3,2,4", {}, "line 2: expected a box of positive size.*must end with 'w'"),
+        ("a,3,2,4", {}, "line 2, column 'left': expected a number of pixels.*'a'"),
+        (",,,", {}, "no row has an image file and a face box"),
+        ("1,2,3,4", {"box_columns": ["left", "up"]}, "--box-columns.*Expected 4 of"),
+    ],
+)
+def test_invalid_boxes(tmp_path, cells, options, message):
+    header = "image,gender,left,top,right,bottom"
+    file = write(tmp_path, f"0.jpg,f,{cells}", header=header)
+    with pytest.raises(ValueError, match=message):
+        read_csv(file, **options, **ALL)
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])

@@ -407,6 +407,27 @@ READERS: dict[str, Reader] = {
                 _column("album", "album or photographer of the image [album]"),
                 _column("split", "train, validation or test [split]"),
                 Option(
+                    "--box-columns",
+                    "box_columns",
+                    {
+                        "nargs": 4,
+                        "metavar": "COLUMN",
+                        "help": "the row's face in pixels: left top right bottom, or "
+                        "x y w h; each row is a face of its own [face_x0 … face_y1, "
+                        "x y w h, …]",
+                    },
+                ),
+                Option(
+                    "--landmark-columns",
+                    "landmark_columns",
+                    {
+                        "nargs": 10,
+                        "metavar": "COLUMN",
+                        "help": "x and y of left eye, right eye, nose, left and right "
+                        "mouth corner, with a box [lefteye_x … rightmouth_y]",
+                    },
+                ),
+                Option(
                     "--images",
                     "images_dir",
                     {"help": "folder that relative image files start from [the CSV's]"},

@@ -20,12 +20,18 @@ from keras_agegender.datasets.duplicates import (
     find_same_images,
 )
 from keras_agegender.datasets.manifest import (
+    BOX_COLUMNS,
     GAP,
     CleaningReport,
     Manifest,
     check_subjects,
     make_manifest,
     quoted,
+)
+from keras_agegender.datasets.readers.face_columns import (
+    NO_BOX,
+    FaceColumns,
+    find_face_columns,
 )
 from keras_agegender.datasets.splits import SPLITS, check_shares, draw_splits
 from keras_agegender.encodings.head import NAME, RESERVED_NAMES
@@ -177,7 +183,10 @@ def report_repeated_images(
 ) -> None:
     """Counts rows that repeat an image, and lists images with contradicting labels."""
     kinds = _LABELS | {name: head["kind"] for name, head in heads.items()}
-    repeated = repeated_images([row["path"] for row in rows])
+    repeated = repeated_images(
+        [row["path"] for row in rows],
+        [tuple(row.get(name) for name in BOX_COLUMNS) for row in rows],
+    )
     contradicted = 0
     for numbers in repeated:
         same = [rows[number] for number in numbers]
@@ -196,11 +205,12 @@ def report_repeated_images(
         report.totals[CONTRADICTED] = contradicted
 
 
-def repeated_images(paths: Sequence[str]) -> list[list[int]]:
-    """Returns the positions of files with the same bytes, two or more in each list."""
-    positions: dict[str, list[int]] = defaultdict(list)
-    for position, content in enumerate(find_same_images(paths).contents):
-        positions[content].append(position)
+def repeated_images(paths: Sequence[str], boxes: Sequence[Any]) -> list[list[int]]:
+    """Returns the positions of the same bytes and box, two or more in each list."""
+    positions: dict[Any, list[int]] = defaultdict(list)
+    contents = find_same_images(paths).contents
+    for position, face in enumerate(zip(contents, boxes, strict=True)):
+        positions[face].append(position)
     return [same for same in positions.values() if len(same) > 1]
 
 
@@ -233,6 +243,8 @@ def read_csv(
     subject_column: str | None = None,
     album_column: str | None = None,
     split_column: str | None = None,
+    box_columns: Sequence[str] | None = None,
+    landmark_columns: Sequence[str] | None = None,
     images_dir: str | Path | None = None,
     gender_values: Mapping[str, str] | None = None,
     age_groups: AgeGroups | str | Sequence[tuple[int, int]] | None = None,
@@ -266,6 +278,15 @@ def read_csv(
             `compare(cluster="album")`. `None` takes `album`, if any.
         split_column: Column with `train`, `validation` (or `val`) and `test`. `None`
             takes `split`, if any; without one, splits are drawn.
+        box_columns: Columns of the row's face in pixels of the upright image: left,
+            top, right, bottom, or left, top, width, height if the last two end with
+            `w` and `h`, or `width` and `height`. Each row is then a face of its own,
+            cropped by its box; rows without a box are dropped and counted. `None`
+            takes columns such as `face_x0` … `face_y1`, `x`, `y`, `w`, `h` or `left`,
+            `top`, `right`, `bottom`, if any.
+        landmark_columns: x and y of the left eye, right eye, nose, left and right
+            mouth corner (left and right as the viewer sees them), with a box. `None`
+            takes `lefteye_x` … `rightmouth_y`, if any.
         images_dir: Folder that relative image files start from. `None` is the folder
             of the CSV file.
         gender_values: Value -> `"female"` or `"male"`, beside `f`, `m`, `female`,
@@ -318,6 +339,8 @@ def read_csv(
         subject_column=subject_column,
         album_column=album_column,
         split_column=split_column,
+        box_columns=box_columns,
+        landmark_columns=landmark_columns,
         images_dir=images_dir,
         gender_values=gender_values,
         age_groups=age_groups,
@@ -345,6 +368,8 @@ def read_csv(
 def read_csv_as_is(
     file: str | Path,
     *,
+    box_columns: Sequence[str] | None = None,
+    landmark_columns: Sequence[str] | None = None,
     images_dir: str | Path | None = None,
     gender_values: Mapping[str, str] | None = None,
     age_groups: AgeGroups | str | Sequence[tuple[int, int]] | None = None,
@@ -364,6 +389,11 @@ def read_csv_as_is(
         file,
         names,
         {role: columns.get(f"{role}_column") for role in USUAL_NAMES},
+    )
+    place = find_face_columns(
+        [n for n in names if n not in (*roles.values(), *keep_columns)],
+        box_columns,
+        landmark_columns,
     )
     check_kept(keep_columns, [n for n in names if n not in roles.values()], file)
     if not {"age", "gender"} & set(roles) and not extra:
@@ -396,16 +426,30 @@ def read_csv_as_is(
             report.drop(cells["image"].text, GAP)
             continue
         made_row = _find_image(cells["image"], base, seen, report)
-        if made_row is not None:
-            made.append({**made_row, **labels})
-            kept.append((number, row))
+        if made_row is None:
+            continue
+        face = place.read(row, f"{file}, line {number}")
+        if face is None:
+            report.drop(made_row["key"], NO_BOX)
+            continue
+        made.append({**made_row, **labels, **face})
+        kept.append((number, row))
+    if not made and NO_BOX in report.dropped:
+        raise ValueError(
+            f"{file}: no row has an image file and a face box in the columns "
+            f"{', '.join(place.box)}. Dropped: {dict(report.dropped)}."
+        )
     if not made:
         raise ValueError(
             f"None of the {len(rows)} images in {file} exists. Relative files "
             f"start from {base}; say where with `images_dir` "
             f"(--images). First: {quoted(rows[0][1][roles['image']])}."
         )
-    free = [n for n in names if n not in (*roles.values(), *keep_columns)]
+    taken = (*roles.values(), *keep_columns, *place.used)
+    if extra == "auto":
+        taken = (*taken, *place.others)
+    _report_faces(made, place, report)
+    free = [n for n in names if n not in taken]
     heads = _add_extra_columns(made, kept, file, free, extra, report)
     for made_row, (_, row) in zip(made, kept, strict=True):
         made_row |= {name: known_text(row[name]) for name in keep_columns}
@@ -422,6 +466,21 @@ def read_csv_as_is(
         keep_columns=keep_columns,
     )
     return manifest, report, "split" in roles
+
+
+def _report_faces(
+    rows: Sequence[Mapping[str, Any]], place: FaceColumns, report: CleaningReport
+) -> None:
+    if place.box:
+        report.totals[f"face boxes from {', '.join(place.box)}"] = len(rows)
+        images = Counter(row["path"] for row in rows)
+        several = sum(count > 1 for count in images.values())
+        report.totals["images with several faces, one row each"] = several
+    if place.landmarks:
+        report.totals[f"landmarks from {', '.join(place.landmarks)}"] = len(rows)
+    if place.others:
+        text = f"not used, places in the image: {', '.join(place.others)}"
+        report.totals[text] = len(rows)
 
 
 def _read_rows(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
