@@ -104,7 +104,9 @@ def test_landmarks_go_with_a_box(tmp_path):
     file = write(tmp_path, line, header=f"image,gender,x,y,w,h,{points}")
     manifest, _ = read_csv(file, **ALL)
     assert given_faces(manifest)[0, 4:].tolist() == [*range(1, 11)]
-    file = write(tmp_path, "0.jpg,f,1,2,3,4,5,6,7,8,9,10", header=f"image,gender,{points}")
+    file = write(
+        tmp_path, "0.jpg,f,1,2,3,4,5,6,7,8,9,10", header=f"image,gender,{points}"
+    )
     manifest, report = read_csv(file, **ALL)
     assert manifest.extra_heads == {} and np.isnan(given_faces(manifest)).all()
     assert "not used, places in the image: lefteye_x" in str(report)
