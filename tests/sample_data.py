@@ -71,9 +71,10 @@ def write_picture(file: Path, value=128, size=(40, 32)) -> Path:
 
 
 def write_video(file: Path, frames, frame_rate=4, size=None) -> Path:
-    """An MP4 or AVI file of RGB frames; of none, `size` is (height, width)."""
+    """An MP4, WebM or AVI file of RGB frames; of none, `size` is (height, width)."""
     height, width = size or frames[0].shape[:2]
-    code = cv2.VideoWriter_fourcc(*("mp4v" if file.suffix == ".mp4" else "MJPG"))
+    codecs = {".mp4": "mp4v", ".webm": "VP80"}
+    code = cv2.VideoWriter_fourcc(*codecs.get(file.suffix, "MJPG"))
     writer = cv2.VideoWriter(str(file), code, frame_rate, (width, height))
     for frame in frames:
         writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))

@@ -42,7 +42,7 @@ class VideoReader:
             rate. Defaults to 4.
 
     Attributes:
-        frame_rate: Frames in a second of the video.
+        frame_rate: Frames per second by the file's header, an estimate in some formats.
         seconds: How much of the video was read so far.
         reason: Why the rest of it was not read, in one line; else empty.
 
@@ -78,20 +78,28 @@ class VideoReader:
         with contextlib.ExitStack() as stack:
             stack.callback(self._capture.release)
             promised = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-            step = max(1.0, self.frame_rate / self.frames_per_second)
-            index = taken = 0
+            index, second, due = 0, 0.0, 0.0
+            first = self._capture.get(cv2.CAP_PROP_POS_MSEC)
             while True:
-                if index >= taken * step:
+                if second >= due:
                     decoded, frame = self._capture.retrieve()
                     if not decoded:
                         break
-                    yield VideoFrame(index / self.frame_rate, _to_rgb(frame))
-                    taken += 1
+                    yield VideoFrame(second, _to_rgb(frame))
+                    taken = math.floor(second * self.frames_per_second + 1e-6)
+                    due = (taken + 1) / self.frames_per_second - 1e-6
                 index += 1
-                self.seconds = index / self.frame_rate
+                # The last frame is as long as the others are on average.
+                self.seconds = round(second * index / max(index - 1, 1), 6)
+                self.seconds = self.seconds or 1 / self.frame_rate
                 if not self._capture.grab():
                     break
-            if index < SHARE_OF_WHOLE * promised:
+                # Headers of WebM files say 1000 frames per second; times are right.
+                stamp = (self._capture.get(cv2.CAP_PROP_POS_MSEC) - first) / 1000
+                if stamp <= 0:  # a format without time stamps
+                    stamp = index / self.frame_rate
+                second = max(second, round(stamp, 6))
+            if self.seconds < SHARE_OF_WHOLE * promised / self.frame_rate:
                 self.reason = f"ends after {index} of {promised:.0f} frames"
 
 

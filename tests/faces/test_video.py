@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+import types
+
+import cv2
 import numpy as np
 import pytest
 from sample_data import write_video
 
+from keras_agegender.faces import video
 from keras_agegender.faces.images import UnreadableImageError
 from keras_agegender.faces.video import FaceTracker, VideoReader, box_overlaps
 
@@ -34,6 +39,41 @@ def test_frames_at_a_rate(folder, name, rate, expected):
     grays = [frame.image.mean() for frame in frames]
     np.testing.assert_allclose(grays, [10 * n for n in expected], atol=4.5)
     assert (reader.seconds, reader.reason) == (2.5, "")
+
+
+def test_frames_are_chosen_by_their_times(tmp_path, monkeypatch):
+    """Browsers record WebM files whose header promises 1000 frames per second."""
+    file = write_video(tmp_path / "a.webm", FRAMES * 2, frame_rate=15)
+    capture = cv2.VideoCapture(str(file))
+    promises = {cv2.CAP_PROP_FPS: 1000.0, cv2.CAP_PROP_FRAME_COUNT: -9e18}
+    fake = types.SimpleNamespace(
+        get=lambda name: promises[name] if name in promises else capture.get(name),
+        grab=capture.grab, retrieve=capture.retrieve, release=capture.release,
+    )  # fmt: skip
+    monkeypatch.setattr(video, "_open", lambda file: fake)
+    reader = VideoReader(file, 4)
+    seconds = [frame.second for frame in reader]
+    # 50 frames are 3.3 s: at 0, 0.25, 0.5, ... the next frame of 15 per second.
+    expected = [np.ceil(k / 4 * 15) / 15 for k in range(14)]
+    np.testing.assert_allclose(seconds, expected, atol=2e-3)
+    assert reader.seconds == pytest.approx(50 / 15, abs=0.01) and reader.reason == ""
+
+
+@pytest.mark.parametrize(("degrees", "turns"), [(90, -1), (180, 2), (270, 1)])
+def test_rotated_videos_are_upright(tmp_path, degrees, turns):
+    """Phones store frames as the sensor has them, and how to rotate them."""
+    frame = np.zeros((48, 64, 3), "uint8")
+    frame[:24, :32] = 250
+    file = tmp_path / "a.mp4"
+    write_video(file, [frame] * 3)
+    content = bytearray(file.read_bytes())
+    cos, sin = round(np.cos(np.radians(degrees))), round(np.sin(np.radians(degrees)))
+    numbers = [65536 * n for n in (cos, sin, 0, -sin, cos, 0, 0, 0)]
+    at = content.index(b"tkhd") + 44  # the matrix in the header of the track
+    content[at : at + 36] = struct.pack(">9i", *numbers, 1 << 30)
+    file.write_bytes(content)
+    upright = next(iter(VideoReader(file))).image
+    np.testing.assert_allclose(upright, np.rot90(frame, turns), atol=40)
 
 
 def test_frames_are_rgb(tmp_path):
