@@ -37,7 +37,7 @@ from keras_agegender.datasets.manifest import (
     text_columns,
     validate_manifest,
 )
-from keras_agegender.datasets.splits import check_subject_exclusive
+from keras_agegender.datasets import splits as split_tools
 from keras_agegender.faces.detector import Detections, FaceDetector
 from keras_agegender.faces.images import UnreadableImageError, encode_jpeg, read_image
 from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
@@ -95,6 +95,8 @@ class PreparationReport:
         written: Images in the dataset.
         already_there: Whether the dataset was complete before; nothing was done.
         fallback: As `CropOptions.fallback`; `None` if whole images were stored.
+        shared: For each pair of `splits` the number of `people`, `albums` and identical
+            `images` that are in both; `None` where the manifest has no such labels.
     """
 
     directory: Path
@@ -102,6 +104,7 @@ class PreparationReport:
     written: int
     already_there: bool = False
     fallback: str | None = None
+    shared: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def status(self) -> pd.DataFrame:
@@ -121,14 +124,15 @@ class PreparationReport:
         ):
             if (self.directory / name).is_file():
                 files += f"; {text}: {self.directory / name}"
+        shared = f"\n{split_tools.shared_text(self.shared)}" if self.shared else ""
         if self.already_there:
             return (
                 f"Already there: {self.directory} holds {self.written} of {total} "
-                f"images ({counts}); {files}"
+                f"images ({counts}); {files}{shared}"
             )
         return (
             f"{total} images: {counts}; {self.written} written to {self.directory} "
-            f"({files})"
+            f"({files}){shared}"
         )
 
     def _fallback_text(self, status: str) -> str:
@@ -250,7 +254,7 @@ def open_job(
             f"{RESERVED_NAMES_TEXT}. Received: name={name!r}."
         )
     validate_manifest(manifest)
-    check_subject_exclusive(manifest, splits)
+    split_tools.check_subject_exclusive(manifest, splits)
     if crop_options is None:
         check_one_face_per_image(manifest)
         detector = None
@@ -276,7 +280,12 @@ def open_job(
         prepared.check_prepared(directory)
         found = prepared.read_preparation(directory)
         return PreparationReport(
-            directory, found["counts"], found["written"], True, _fallback(request)
+            directory,
+            found["counts"],
+            found["written"],
+            True,
+            _fallback(request),
+            tuple(found.get("shared", ())),
         )
     made = "Face crops" if crop_options else "Whole images"
     job = PreparationJob(
@@ -404,12 +413,14 @@ class PreparationJob:
                 self.manifest.cleaning_items, "utf-8"
             )
         written = int(has_image.sum())
+        shared = split_tools.count_shared(self.manifest, self.request["splits"])
         write_json(
             built / prepared.PREPARATION_FILE,
             {
                 **self.request,
                 "counts": counts,
                 "written": written,
+                "shared": shared,
                 "extra_heads": self.manifest.extra_heads,
                 "age_groups": self.manifest.age_groups.to_list(),
                 "cleaning": self.manifest.cleaning,
@@ -420,7 +431,11 @@ class PreparationJob:
         replace_directory(built, self.directory)
         shutil.rmtree(self.partial)
         return PreparationReport(
-            self.directory, counts, written, fallback=_fallback(self.request)
+            self.directory,
+            counts,
+            written,
+            fallback=_fallback(self.request),
+            shared=tuple(shared),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -202,6 +203,63 @@ def check_subject_exclusive(
             )
     used = own.isin(belongs)
     check_subjects(manifest["subject"][used], own[used].map(belongs))
+
+
+def count_shared(
+    manifest: Manifest, splits: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Counts the people, albums and identical images of each pair of splits.
+
+    Each row has `splits`, and `people`, `albums` and `images` that are in both; `None`
+    where no row says who, or which album, it is.
+    """
+    names = {part: n for n, text in splits.items() for part in text.split("+")}
+    split = manifest["split"].map(names)
+    groups = {
+        "people": manifest["subject"],
+        "albums": manifest.get("album", pd.Series("", manifest.index)),
+        "images": pd.Series(
+            find_same_images(list(manifest["path"])).groups().astype(str),
+            manifest.index,
+        ),
+    }
+    members = {
+        what: {name: set(values[split == name]) - {""} for name in splits}
+        for what, values in groups.items()
+        if values.ne("").any()
+    }
+    return [
+        {"splits": [a, b]}
+        | {
+            what: len(members[what][a] & members[what][b]) if what in members else None
+            for what in groups
+        }
+        for a, b in itertools.combinations(splits, 2)
+    ]
+
+
+def shared_text(shared: Iterable[Mapping[str, Any]]) -> str:
+    """Returns what pairs of splits share, a line for each, or one if all are alike.
+
+    Example:
+    >>> row = {"people": 0, "albums": None, "images": 2}
+    >>> shared_text([{"splits": ["train", "test"], **row}])
+    'train and test share: 0 people, albums unknown, 2 identical images'
+    """
+    texts = {
+        f"{row['splits'][0]} and {row['splits'][1]}": ", ".join(
+            f"{label} unknown" if row[what] is None else f"{row[what]} {label}"
+            for what, label in (
+                ("people", "people"),
+                ("albums", "albums"),
+                ("images", "identical images"),
+            )
+        )
+        for row in shared
+    }
+    if len(texts) > 1 and len(set(texts.values())) == 1:
+        return f"Any two splits share: {next(iter(texts.values()))}"
+    return "\n".join(f"{pair} share: {text}" for pair, text in texts.items())
 
 
 COHORTS_FILE = "adience_cohorts.json"

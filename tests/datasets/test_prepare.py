@@ -189,6 +189,28 @@ def test_a_given_box_is_aligned_by_its_landmarks(tmp_path):
     assert change[b"as found"] <= 6 and change[b"turned"] > 15
 
 
+def test_what_splits_share_is_counted(tmp_path):
+    rows = make_rows(tmp_path / "pictures", 6)
+    for row, split, album in zip(rows, "aabbcc", ("x", "", "x", "y", "y", "z")):
+        row |= {"split": split, "album": album, "subject": ""}
+    # One image of a is in c too, under another name.
+    Path(rows[4]["path"]).write_bytes(Path(rows[0]["path"]).read_bytes())
+    manifest = make_manifest(rows)
+    report = prepare(manifest, tmp_path / "out", progress=False)
+    assert str(report).splitlines()[1:] == [
+        "a and b share: people unknown, 1 albums, 0 identical images",
+        "a and c share: people unknown, 0 albums, 1 identical images",
+        "b and c share: people unknown, 1 albums, 0 identical images",
+    ]
+    again = prepare(manifest, tmp_path / "out", progress=False)
+    assert again.shared == report.shared
+    splits = {"train": "a+b", "test": "c"}
+    named = manifest.assign(subject=[*"pqrstu"])
+    report = prepare(named, tmp_path / "two", splits=splits, progress=False)
+    text = "train and test share: 0 people, 1 albums, 1 identical images"
+    assert str(report).splitlines()[1] == text
+
+
 def test_the_same_call_again_does_nothing(prepared, monkeypatch):
     monkeypatch.setattr(preparation, "read_or_reason", None)
     again = make_prepared(prepared.parent, extra_heads=EXTRA_HEADS)
