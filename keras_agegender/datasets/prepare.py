@@ -27,7 +27,7 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from keras_agegender.console import progress_bar
-from keras_agegender.datasets import prepared
+from keras_agegender.datasets import prepared, splits as split_tools
 from keras_agegender.datasets.manifest import (
     Manifest,
     check_one_face_per_image,
@@ -37,7 +37,6 @@ from keras_agegender.datasets.manifest import (
     text_columns,
     validate_manifest,
 )
-from keras_agegender.datasets import splits as split_tools
 from keras_agegender.faces.detector import Detections, FaceDetector
 from keras_agegender.faces.images import UnreadableImageError, encode_jpeg, read_image
 from keras_agegender.faces.preprocessing import CropOptions, Preprocessing

@@ -205,9 +205,7 @@ def check_subject_exclusive(
     check_subjects(manifest["subject"][used], own[used].map(belongs))
 
 
-def count_shared(
-    manifest: Manifest, splits: Mapping[str, str]
-) -> list[dict[str, Any]]:
+def count_shared(manifest: Manifest, splits: Mapping[str, str]) -> list[dict[str, Any]]:
     """Counts the people, albums and identical images of each pair of splits.
 
     Each row has `splits`, and `people`, `albums` and `images` that are in both; `None`
