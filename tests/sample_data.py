@@ -14,7 +14,7 @@ from keras_agegender.datasets.splits import report_splits
 from keras_agegender.faces.detector import Detections
 from keras_agegender.faces.images import encode_jpeg
 from keras_agegender.faces.preprocessing import CropOptions
-from keras_agegender.labels import AGE_GROUPS
+from keras_agegender.labels import ADIENCE_AGE_GROUPS, AGE_GROUPS
 
 # The 31 texts of the age column of Adience's files, and the report's group of each.
 ALL_AGE_TEXTS = {
@@ -163,6 +163,48 @@ def make_prepared(directory: Path, count=40, extra_heads=None, **options):
     }
     prepare(manifest, directory / "prepared", **arguments)
     return directory / "prepared"
+
+
+WHOLE_IMAGES = (
+    "model.backbone=sample_data:small_backbone", "model.image_size=[32, 32]",
+    "model.encoding=categorical", "model.question=", "data.pipeline=resnet",
+    "data.faces=any", "data.batch_size=8", "training.epochs=1",
+)  # fmt: skip
+
+
+def train_on_whole_images(directory: Path):
+    """A run of one epoch on whole images, with three extra heads, and its scores."""
+    import keras_agegender as kag
+
+    data = make_prepared(
+        directory / "data", extra_heads=EXTRA_HEADS, crop_options=None, detector=None
+    )
+    recipe = kag.load_recipe("7", WHOLE_IMAGES)
+    run = kag.train(recipe, data, directory / "run", verbose=0)
+    kag.evaluate(run)
+    return run
+
+
+def write_labels(directory: Path, fold=4, colors=("red", "green", "blue")) -> Path:
+    """A CSV file of the images of one fold; its classes have another order."""
+    import pandas as pd
+
+    rows = pd.DataFrame(make_rows(directory / "images"))
+    rows = rows[rows["fold"] == fold]
+    groups, genders = [*ADIENCE_AGE_GROUPS.names, ""], ["female", "male", ""]
+    table = pd.DataFrame(
+        {
+            "image": rows["path"],
+            "age_group": [groups[k] for k in rows["age_group"]],
+            "gender": [genders[k] for k in rows["gender"]],
+            "person": rows["subject"],
+            "colour": [f" {colors[k]} ".upper() for k in rows["colour"]],
+            "weight": rows["weight"],
+            "glasses": rows["glasses"],
+        }
+    )
+    table.to_csv(directory / "labels.csv", index=False)
+    return directory / "labels.csv"
 
 
 def small_backbone(image):

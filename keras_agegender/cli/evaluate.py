@@ -26,18 +26,21 @@ def _add_by(verb: argparse.ArgumentParser, what: str) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
+    options = keywords(audit_options(), arguments, defaults=False)
+    if len(arguments.data) > 1:
+        return _evaluate_across(arguments, options)
     from keras_agegender.evaluation.evaluate import evaluate
     from keras_agegender.evaluation.scores import format_metrics
 
     scores = evaluate(
         arguments.run_directory,
-        arguments.data,
+        next(iter(arguments.data), None),
         split=arguments.split,
         checkpoint=arguments.checkpoint,
         positive_gender=arguments.positive_gender,
         by=arguments.by,
         out=arguments.out,
-        **keywords(audit_options(), arguments, defaults=False),
+        **options,
     )
     if arguments.json:
         print(json.dumps(scores.to_dict(), indent=2))
@@ -45,6 +48,28 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         say(format_metrics(scores))
         say(f"\nResults: {scores.folder}")
     return 0
+
+
+def _evaluate_across(arguments: argparse.Namespace, options: dict[str, Any]) -> int:
+    from keras_agegender.studies.cross import evaluate_across
+
+    if arguments.positive_gender:
+        raise ValueError("Invalid --positive-gender. Expected it with one --data.")
+    found = evaluate_across(
+        arguments.run_directory,
+        arguments.data,
+        out=arguments.out,
+        split=arguments.split,
+        checkpoint=arguments.checkpoint,
+        by=arguments.by,
+        report=(lambda text: None) if arguments.json else say,
+        **options,
+    )
+    if arguments.json:
+        print(found.to_frame().to_json(orient="records", indent=2))
+    else:
+        say(f"\n{found}\n\nTables: {found.folder / 'cross.csv'}, .tex, .html")
+    return 1 if found.num_failed else 0
 
 
 def add_evaluate(verbs: Any) -> None:
@@ -56,8 +81,11 @@ def add_evaluate(verbs: Any) -> None:
     )
     verb.add_argument(
         "--data",
+        action="append",
+        default=[],
         help="prepared dataset, manifest, CSV file, or folder of Adience, UTKFace or "
-        "CelebA [the training dataset]; images are prepared as the model needs them",
+        "CelebA [the training dataset]; images are prepared as the model needs them. "
+        "If repeated: one table of all datasets, as CSV, LaTeX and HTML",
     )
     verb.add_argument(
         "--split", help="split to score [test; all faces of files without one]"

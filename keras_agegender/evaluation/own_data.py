@@ -205,7 +205,8 @@ def prepare_like(
     failed = {k: n for k, n in counts.items() if k not in expected}
     if failed:
         shown = ", ".join(f"{n} {status}" for status, n in sorted(failed.items()))
-        notes.append(f"preparation: {shown}; see {target / prepared_data.STATUS_FILE}")
+        file = f"{PREPARED}/{prepared_data.STATUS_FILE}"
+        notes.append(f"preparation: {shown} ({file})")
     return OpenedData(opened, "test", source, whole, tuple(notes))
 
 

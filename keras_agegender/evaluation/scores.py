@@ -122,6 +122,8 @@ class Evaluation:
 
     Attributes:
         num_faces: Number of faces, with or without labels.
+        num_subjects: Number of people, where unknown of faces; `None` without subject
+            IDs.
         gender: Scores of gender; `None` if the model does not predict it.
         age: Scores of the age group; `None` if the model does not predict it.
         mean_accuracy: Mean of gender and age accuracy, or the only one of them.
@@ -153,6 +155,7 @@ class Evaluation:
     """
 
     num_faces: int
+    num_subjects: int | None = None
     gender: GenderScores | None = None
     age: AgeScores | None = None
     mean_accuracy: float | None = None
@@ -251,6 +254,7 @@ def evaluate_predictions(
     both = [scores for scores in (gender, age) if scores]
     return Evaluation(
         num_faces=len(ages),
+        num_subjects=clusters.num_clusters if clusters else None,
         gender=gender,
         age=age,
         mean_accuracy=_mean_known(s.accuracy for s in both),

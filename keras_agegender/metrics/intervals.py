@@ -643,8 +643,13 @@ def metric_intervals(
             if row.over is not None:
                 chosen = row.over(predictions, np)
                 values, own = values[chosen], clusters.select(chosen)
-            over = proportion_interval if row.aggregation == "share" else mean_interval
-            found[row.name] = over(values, own)
+            if row.aggregation == "share":
+                found[row.name] = proportion_interval(values, own)
+                continue
+            estimate = mean_interval(values, own)
+            # Distances and losses are not negative.
+            low = None if estimate.low is None else max(estimate.low, 0.0)
+            found[row.name] = replace(estimate, low=low)
     if statistics and len(predictions.truth):
         found |= _bootstrap_statistics(predictions, statistics, clusters)
     return found

@@ -222,7 +222,14 @@ class TextTable(NamedTuple):
 
     def without_empty_columns(self) -> TextTable:
         """Returns the table without columns that are empty in every row."""
-        used = [k for k in range(len(self.header)) if any(row[k] for row in self.rows)]
+        every = range(len(self.header))
+        return self._select([k for k in every if any(row[k] for row in self.rows)])
+
+    def without(self, *titles: str) -> TextTable:
+        """Returns the table without some columns."""
+        return self._select([k for k, t in enumerate(self.header) if t not in titles])
+
+    def _select(self, used: Sequence[int]) -> TextTable:
         return TextTable(
             self.title,
             tuple(self.header[k] for k in used),
@@ -363,28 +370,35 @@ def escape_latex(text: str) -> str:
     return protected + text.translate(_LATEX).replace("--", "-{}-")
 
 
+def latex_table(table: TextTable, caption: str, label: str) -> list[str]:
+    """Returns the lines of a LaTeX table; the first names the required packages."""
+    return [
+        r"% \usepackage{booktabs}, \usepackage{textcomp}",
+        r"\begin{table}[htbp]",
+        r"\centering",
+        # The class `article` leaves no space between caption and table.
+        r"\setlength{\belowcaptionskip}{6pt}",
+        rf"\caption{{{escape_latex(caption)}}}",
+        rf"\label{{{label}}}",
+        r"\small",  # the widest intervals would not fit a column of 345 pt
+        tabulate.tabulate(
+            table.rows, table.header, "latex_booktabs", disable_numparse=True
+        ),
+        r"\end{table}",
+        "",
+    ]
+
+
 def to_latex(rows: Sequence[ReproductionRow], note: str) -> str:
     """Returns the tables for LaTeX; a document needs `booktabs` and `textcomp`.
 
     Names in scripts that pdfLaTeX does not support need LuaLaTeX or XeLaTeX.
     """
-    lines = [r"% \usepackage{booktabs}, \usepackage{textcomp}"]
+    lines = []
     for number, table in enumerate(text_tables(rows)):
         text = "Of the runs of the first table." if number else caption_of(rows, note)
-        lines += [
-            r"\begin{table}[htbp]",
-            r"\centering",
-            # The class `article` leaves no space between caption and table.
-            r"\setlength{\belowcaptionskip}{6pt}",
-            rf"\caption{{{escape_latex(f'{table.title}. {text}')}}}",
-            rf"\label{{tab:reproduction-{number + 1}}}",
-            r"\small",  # the widest intervals would not fit a column of 345 pt
-            tabulate.tabulate(
-                table.rows, table.header, "latex_booktabs", disable_numparse=True
-            ),
-            r"\end{table}",
-            "",
-        ]
+        label = f"tab:reproduction-{number + 1}"
+        lines += latex_table(table, f"{table.title}. {text}", label)[number > 0 :]
     for title, items in _remarks(rows):
         lines += [rf"\paragraph{{{escape_latex(title)}}}", r"\begin{itemize}"]
         lines.append(r"\sloppy")

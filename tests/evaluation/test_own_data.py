@@ -9,55 +9,29 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from sample_data import EXTRA_HEADS, make_prepared, make_rows
+from sample_data import (
+    EXTRA_HEADS,
+    make_prepared,
+    train_on_whole_images,
+    write_labels,
+)
 
 import keras_agegender as kag
 from keras_agegender.cli import main as cli
 from keras_agegender.evaluation.own_data import match_labels, open_model
 from keras_agegender.files import write_checksums
-from keras_agegender.labels import GENDERS, get_age_groups
-
-SETTINGS = (
-    "model.backbone=sample_data:small_backbone", "model.image_size=[32, 32]",
-    "model.encoding=categorical", "model.question=", "data.pipeline=resnet",
-    "data.faces=any", "data.batch_size=8", "training.epochs=1",
-)  # fmt: skip
-COLORS = ("red", "green", "blue")
+from keras_agegender.labels import get_age_groups
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run on whole images, with three extra heads."""
-    data = make_prepared(
-        tmp_path_factory.mktemp("data"), extra_heads=EXTRA_HEADS, crop_options=None,
-        detector=None,
-    )  # fmt: skip
-    recipe = kag.load_recipe("7", SETTINGS)
-    run = kag.train(recipe, data, tmp_path_factory.mktemp("runs") / "run", verbose=0)
-    kag.evaluate(run)
-    return run
+    return train_on_whole_images(tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture
 def labels(tmp_path):
-    """A CSV file of the test fold's images; its classes have another order."""
-    rows = pd.DataFrame(make_rows(tmp_path / "images"))
-    rows = rows[rows["fold"] == 4]
-    names = [*get_age_groups(None).names, ""]
-    table = pd.DataFrame(
-        {
-            "image": rows["path"],
-            "age_group": [names[k] for k in rows["age_group"]],
-            "gender": [[*GENDERS, ""][k] for k in rows["gender"]],
-            "person": rows["subject"],
-            "colour": [f" {COLORS[k]} ".upper() for k in rows["colour"]],
-            "weight": rows["weight"],
-            "glasses": rows["glasses"],
-        }
-    )
-    file = tmp_path / "labels.csv"
-    table.to_csv(file, index=False)
-    return file
+    return write_labels(tmp_path)
 
 
 def files_of(folder):
