@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import functools
+import warnings
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers
 
 from keras_agegender.encodings.encoding import Encoding
@@ -50,7 +53,8 @@ def build_model(
     """Builds an ordinary functional Keras model with named outputs.
 
     It is not compiled; `get_encoding(…).compile_arguments()` returns losses, loss
-    weights and metrics for it. Files saved from it load with plain Keras.
+    weights and metrics for it, and `get_encoding(…).encode(…)` the targets for `fit`.
+    Files saved from it load with plain Keras.
 
     A Keras model as backbone is inlined: the new model has copies of its layers, with
     their names and weights, for freezing, weight transfer and export. The passed model
@@ -96,7 +100,7 @@ def build_model(
 
     Returns:
         A `keras.Model` from images, float32 in [0, 1] of shape (batch, *image_size, 3),
-        to a dict of outputs.
+        to a dict of outputs. It warns once about arrays of pixels in [0, 255].
 
     Raises:
         ValueError: If a name is unknown, a size is too small, weights do not fit, or
@@ -143,7 +147,36 @@ def build_model(
         features = layers.Concatenate(name="attributes")(list(attributes.values()))
     features = store_encoding(features, outputs)
     predictions = build_heads(features, outputs.heads)
-    return keras.Model(image, predictions, name=model_name or resolved.name)
+    model = keras.Model(image, predictions, name=model_name or resolved.name)
+    _check_pixels(model)
+    return model
+
+
+LARGEST_PIXEL = 2.0  # above [0, 1], far below 255
+FIRST_IMAGES = 32  # of an array, that are checked
+
+
+def _check_pixels(model: keras.Model) -> None:
+    """Makes a model warn once about arrays of images with pixels in [0, 255]."""
+    warned: list[bool] = []
+
+    def checked(name: str) -> Callable[..., Any]:
+        @functools.wraps(getattr(keras.Model, name))
+        def call(x: Any = None, *args: Any, **kwargs: Any) -> Any:
+            is_array = isinstance(x, np.ndarray) and x.size > 0
+            if is_array and not warned and np.max(x[:FIRST_IMAGES]) > LARGEST_PIXEL:
+                warned.append(True)
+                warnings.warn(
+                    "Pixels should be in [0, 1]. Received values up to "
+                    f"{np.max(x[:FIRST_IMAGES]):g}: divide images by 255.",
+                    stacklevel=2,
+                )
+            return getattr(type(model), name)(model, x, *args, **kwargs)
+
+        return call
+
+    for name in ("fit", "evaluate", "predict"):
+        setattr(model, name, checked(name))
 
 
 def attach_heads(

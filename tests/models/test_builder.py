@@ -301,3 +301,18 @@ def test_frozen_layers_do_not_change():
         np.testing.assert_array_equal(a, b)
     with pytest.raises(ValueError, match="num_layers"):
         freeze_all_but_last(model, -1, ())
+
+
+def test_pixels_up_to_255_warn_once(recwarn):
+    model = build_model("caffe_1conv", "gender", image_size=(16, 16))
+    model.compile("sgd", **get_encoding("gender").compile_arguments())
+    images = np.zeros((2, 16, 16, 3), "float32")
+    model.fit(images, {"gender": np.zeros(2)}, verbose=0)
+    model.predict(images + 1.0, verbose=0)
+    assert not [w for w in recwarn if "Pixels" in str(w.message)]
+    images[1, 0, 0] = 200.0
+    with pytest.warns(UserWarning, match=r"\[0, 1\]. Received values up to 200"):
+        model.predict(images, verbose=0)
+    recwarn.clear()
+    model.evaluate(images, {"gender": np.zeros(2)}, verbose=0)
+    assert not [w for w in recwarn if "Pixels" in str(w.message)]
