@@ -1,6 +1,7 @@
 # Every target sets up .venv by itself; Python >= 3.11 and make are all it takes.
 #   make quickstart   the whole idea in minutes, on synthetic faces
 #   make test         the tests
+#   make test-fast    a part of them, in a minute
 #   make test-jax     those of the modelling core once more, on JAX
 PYTHON ?= python3
 VENV := .venv
@@ -12,13 +13,31 @@ OLDEST := .venv-oldest
 CORE_TESTS := tests/models tests/encodings tests/callbacks \
 	tests/metrics/test_keras_metrics.py tests/training/test_options.py
 
-.PHONY: quickstart test test-jax test-slow test-wheel test-oldest lint mutants bench wheel clean
+# What is quick, of every directory; see CONTRIBUTING.md for the tests of a change.
+FAST_TESTS := tests/test_labels.py tests/test_files.py tests/test_checksums.py \
+	tests/test_names_of_files.py tests/encodings/test_encoding.py \
+	tests/callbacks/test_epoch_logger.py tests/callbacks/test_best_model.py \
+	tests/metrics/test_table.py tests/metrics/test_intervals.py \
+	tests/recipes/test_recipe.py tests/recipes/test_needs.py \
+	tests/recipes/test_report_recipes.py tests/datasets/test_manifest.py \
+	tests/datasets/test_splits.py tests/datasets/test_csv.py \
+	tests/datasets/test_adience.py tests/datasets/test_celeba.py \
+	tests/datasets/test_utkface.py tests/evaluation/test_groups.py \
+	tests/evaluation/test_scores.py tests/faces/test_preprocessing.py \
+	tests/faces/test_images.py tests/models/test_weights.py \
+	tests/serving/test_predictions.py tests/studies/test_quickstart.py \
+	tests/training/test_weight_decay.py tests/training/test_empty_recipe.py
+
+.PHONY: quickstart test test-fast test-jax test-slow test-wheel test-oldest lint mutants bench wheel clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/agegender quickstart
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+test-fast: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(FAST_TESTS)
 
 test-jax: $(VENV)/.installed-dev
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(CORE_TESTS)

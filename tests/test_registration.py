@@ -40,11 +40,18 @@ def test_all_registered_classes_are_listed():
         )
 
 
-@pytest.mark.parametrize(
-    "imports", ["import keras, keras_agegender", "import keras_agegender, keras"]
-)
-def test_plain_keras_loads_the_file_after_the_import(saved, imports):
-    code = f"""{imports}
+def test_keras_may_be_imported_first(monkeypatch):
+    """Then the classes are registered at once; here, where Keras is imported."""
+    known = keras.saving.get_custom_objects()
+    monkeypatch.delitem(known, "keras_agegender>ExactAccuracy")
+    registration.register_classes()
+    config = keras_metrics.ExactAccuracy(kag.get_encoding("categorical")).get_config()
+    made = known["keras_agegender>ExactAccuracy"].from_config(config)
+    assert type(made) is keras_metrics.ExactAccuracy
+
+
+def test_plain_keras_loads_the_file_after_the_import(saved):
+    code = f"""import keras_agegender, keras
 model = keras.saving.load_model({str(saved)!r})
 assert model.compiled
 import numpy as np

@@ -20,6 +20,8 @@ from keras_agegender.errors import did_you_mean
 from keras_agegender.recipes.schema import ModelSettings, Recipe
 
 PREFIX = "pretraining."
+# Where a key without a section is searched.
+SECTIONS = ("training", "model", "data", "augmentation", "evaluation", "distillation")
 MOST_AGE_GROUPS = 130  # an ordinal output for each year of age
 
 # Keys that are not forwarded to the pretraining recipe.
@@ -147,6 +149,8 @@ def _validate(settings: dict[str, Any], source: str) -> Recipe:
     if found["type"] == "unexpected_keyword_argument":
         section, _, name = key.rpartition(".")
         hint = did_you_mean(name, _keys_of(section), f"{section}." * bool(section))
+        for other in () if hint or section else SECTIONS:  # `epochs` of `training`
+            hint = hint or did_you_mean(name, _keys_of(other), f"{other}.")
         raise ValueError(f"Recipe {source} has an unknown key {key!r}.{hint}")
     if found["type"] == "value_error":  # of `Augmentation`, which names its setting
         raise ValueError(

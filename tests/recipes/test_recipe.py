@@ -449,3 +449,18 @@ def test_a_recipe_that_is_no_text(tmp_path):
     (tmp_path / "mine.toml").write_bytes(b"\x80title")
     with pytest.raises(ValueError, match="mine.toml is not UTF-8 text"):
         load_recipe(tmp_path / "mine.toml")
+
+
+@pytest.mark.parametrize(
+    ("setting", "meant"),
+    [
+        ("epochs=1", "training.epochs"),
+        ("learning_rat=0.1", "training.learning_rate"),
+        ("backbone=caffe", "model.backbone"),
+        ("batch_size=8", "data.batch_size"),
+        ("rotation=5", "augmentation.rotation"),
+    ],
+)
+def test_a_key_without_its_section_is_found(setting, meant):
+    with pytest.raises(ValueError, match=f"unknown key .* Did you mean '{meant}'"):
+        load_recipe("quickstart", [setting])

@@ -174,7 +174,7 @@ def test_mistakes_are_named():
         add_coupled_weight_decay(adam(weight_decay=0.1), 0.1)
     with pytest.raises(ValueError, match="without weight decay"):
         add_coupled_weight_decay(add_coupled_weight_decay(adam(), 0.1), 0.1)
-    with pytest.raises(ValueError, match="a wrapper"):
+    with pytest.raises(ValueError, match="does not wrap another"):
         add_coupled_weight_decay(keras.optimizers.LossScaleOptimizer(adam()), 0.1)
 
 
