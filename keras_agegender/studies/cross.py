@@ -96,7 +96,7 @@ class CrossEvaluation:
         """Number of datasets that could not be scored."""
         return sum(bool(row.failed) for row in self.rows)
 
-    def table(
+    def _table(
         self, columns: Sequence[str] = tuple(COLUMNS), *, intervals: bool = True
     ) -> TextTable:
         """Returns a table as text; columns without any score are dropped."""
@@ -117,7 +117,7 @@ class CrossEvaluation:
         return pd.DataFrame([_csv_row(row) for row in self.rows]).convert_dtypes()
 
     def __str__(self) -> str:
-        table = self.table(intervals=False)
+        table = self._table(intervals=False)
         text = tabulate.tabulate(
             table.rows, table.header, "plain", disable_numparse=True
         )
@@ -280,7 +280,7 @@ def write_cross_table(found: CrossEvaluation) -> None:
     lines: list[str] = []
     others = [column for column in COLUMNS if column not in ACCURACIES]
     for number, columns in enumerate((ACCURACIES, others), 1):
-        table = found.table(columns)
+        table = found._table(columns)
         what = "accuracies" if columns == ACCURACIES else "errors in years and losses"
         notes = [INTERVALS, NOTE, *(remarks if number == 1 else ())]
         caption = f"{table.title}: {what}. {' '.join(notes)}"
@@ -292,7 +292,7 @@ def write_cross_table(found: CrossEvaluation) -> None:
 
 
 def _page(found: CrossEvaluation) -> str:
-    table = found.table()
+    table = found._table()
     title = html.escape(table.title)
     rows = tabulate.tabulate(table.rows, table.header, "html", disable_numparse=True)
     remarks = "".join(f"<li>{html.escape(text)}</li>" for text in found.remarks())
