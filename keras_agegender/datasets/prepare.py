@@ -39,7 +39,11 @@ from keras_agegender.datasets.manifest import (
 )
 from keras_agegender.faces.detector import Detections, FaceDetector
 from keras_agegender.faces.images import UnreadableImageError, encode_jpeg, read_image
-from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
+from keras_agegender.faces.preprocessing import (
+    CropOptions,
+    Preprocessing,
+    region_text,
+)
 from keras_agegender.files import (
     RESERVED_NAMES_PATTERN,
     RESERVED_NAMES_TEXT,
@@ -96,6 +100,8 @@ class PreparationReport:
         fallback: As `CropOptions.fallback`; `None` if whole images were stored.
         shared: For each pair of `splits` the number of `people`, `albums` and identical
             `images` that are in both; `None` where the manifest has no such labels.
+        faces_in_images: Of whole images: how many were `searched` and in how many a
+            face was `found`, and `region`, where faces lie in them, if in one place.
     """
 
     directory: Path
@@ -104,6 +110,7 @@ class PreparationReport:
     already_there: bool = False
     fallback: str | None = None
     shared: tuple[Mapping[str, Any], ...] = ()
+    faces_in_images: Mapping[str, Any] | None = None
 
     @property
     def status(self) -> pd.DataFrame:
@@ -124,6 +131,8 @@ class PreparationReport:
             if (self.directory / name).is_file():
                 files += f"; {text}: {self.directory / name}"
         shared = f"\n{split_tools.shared_text(self.shared)}" if self.shared else ""
+        if self.faces_in_images and self.faces_in_images["searched"]:
+            shared += f"\n{faces_text(self.faces_in_images)}"
         if self.already_there:
             return (
                 f"Already there: {self.directory} holds {self.written} of {total} "
@@ -285,6 +294,7 @@ def open_job(
             True,
             _fallback(request),
             tuple(found.get("shared", ())),
+            found.get("faces_in_images"),
         )
     made = "Face crops" if crop_options else "Whole images"
     job = PreparationJob(
@@ -413,10 +423,17 @@ class PreparationJob:
             )
         written = int(has_image.sum())
         shared = split_tools.count_shared(self.manifest, self.request["splits"])
+        pixels, measured = self.request["pixels"], None
+        if pixels["crop"] is None:
+            paths = self.manifest["path"].to_numpy()[has_image]
+            measured = measure_faces(paths)
+            pixels = {**pixels, **{k: v for k, v in measured.items() if k == "region"}}
         write_json(
             built / prepared.PREPARATION_FILE,
             {
                 **self.request,
+                "pixels": pixels,
+                "faces_in_images": measured,
                 "counts": counts,
                 "written": written,
                 "shared": shared,
@@ -435,6 +452,7 @@ class PreparationJob:
             written,
             fallback=_fallback(self.request),
             shared=tuple(shared),
+            faces_in_images=measured,
         )
 
 
@@ -591,6 +609,8 @@ def _differing(
         key, first = f"{within}{name}", made.get(name)
         if first == second:
             continue
+        if key == "pixels.region":
+            continue  # measured, not requested
         if key == "pixels.detector" and None in (first, second):
             continue  # whole images have none, see "pixels.crop"
         if key in NESTED and isinstance(first, Mapping) and isinstance(second, Mapping):
@@ -875,6 +895,73 @@ def _digest(content: bytes) -> str:
 
 def _line(text: str) -> bytes:
     return text.encode("ascii") + b"\n"
+
+
+# -- ready-made crops ------------------------------------------------------------------
+
+# Images that are searched, at least and at most. Fewer say too little.
+FEWEST_SEARCHED, MOST_SEARCHED = 40, 120
+# Faces lie in one place if a face is found in so many images, several in so few, it is
+# so high, and the quartiles of its center and of its height are so near.
+LEAST_FOUND, MOST_SEVERAL, LEAST_HEIGHT = 0.5, 0.25, 0.25
+CENTER_SPREAD, HEIGHT_SPREAD = 0.12, 0.35
+
+
+def measure_faces(paths: Sequence[str]) -> dict[str, Any]:
+    """Finds out where faces lie in whole images, on a sample.
+
+    Returns the numbers `searched` and `found` and, if they are ready-made crops,
+    `region`: the median face box, as `Preprocessing.region` has it. A model that
+    learned from such crops needs faces cut out of photos in the same way.
+    """
+    if len(paths) < FEWEST_SEARCHED:
+        return {"searched": 0, "found": 0}
+    from keras_agegender.faces.detector import MtcnnDetector
+
+    chosen = np.linspace(0, len(paths) - 1, min(len(paths), MOST_SEARCHED)).astype(int)
+    detector, places, several = MtcnnDetector(), [], 0
+    searched = 0
+    for start in range(0, len(chosen), FEWEST_SEARCHED):
+        read = [read_or_reason(paths[k]) for k in chosen[start:][:FEWEST_SEARCHED]]
+        images = [image for image in read if not isinstance(image, str)]
+        searched += len(images)
+        for image, faces in zip(images, detector.detect(images), strict=True):
+            if len(faces):
+                size = np.array(image.shape[1::-1], float)
+                low, high = faces.boxes[0].reshape(2, 2) / size
+                places.append([*(low + high) / 2, *(high - low), size[0] / size[1]])
+                several += len(faces) > 1
+        if len(places) < LEAST_FOUND * searched:
+            break  # photos without faces, or tight crops: no need to search on
+    counts = {"searched": searched, "found": len(places)}
+    if len(places) < max(LEAST_FOUND * searched, 1):
+        return counts
+    quartiles = np.percentile(places, [25, 50, 75], axis=0)
+    spread, median = quartiles[2] - quartiles[0], quartiles[1]
+    scattered = (
+        several > MOST_SEVERAL * searched
+        or median[3] < LEAST_HEIGHT
+        or spread[:2].max() > CENTER_SPREAD
+        or spread[3] > HEIGHT_SPREAD * median[3]
+    )
+    if scattered:
+        return counts
+    return {**counts, "region": [round(float(x), 3) for x in median]}
+
+
+def faces_text(measured: Mapping[str, Any]) -> str:
+    """Returns where faces were found to lie in whole images, as text."""
+    counts = f"a face in {measured['found']} of {measured['searched']} images"
+    if "region" not in measured:
+        return (
+            f"Searched a sample: {counts}, in no common place: a model of these images "
+            "takes photos whole"
+        )
+    return (
+        f"The images are ready-made crops ({counts}, "
+        f"{region_text(measured['region'])}): a model of them cuts faces out of photos "
+        "in the same way"
+    )
 
 
 # -- the contact sheet -----------------------------------------------------------------

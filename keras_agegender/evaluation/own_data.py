@@ -133,7 +133,7 @@ def open_model(
             run = found.run
             return EvaluatedModel(path, run.encoding(), run.pixels(), checkpoint, run)
     loaded = formats.load_model(path)
-    pixels = Preprocessing.from_dict(loaded.metadata["pixels"])
+    pixels = Preprocessing.from_dict(loaded.metadata["pixels"]).for_crops()
     encoding = Encoding.from_dict(loaded.metadata["encoding"])
     return EvaluatedModel(path, encoding, pixels, inference=loaded)
 

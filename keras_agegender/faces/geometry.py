@@ -36,6 +36,21 @@ def make_square(boxes: Any) -> tf.Tensor:
     return tf.concat([centers - half, centers + half], axis=-1)
 
 
+def place_face(box: Any, region: Any) -> tf.Tensor:
+    """Returns the crop in which a face box lies as `CropOptions.region` says.
+
+    Example:
+    >>> place_face([10, 10, 20, 30], (0.5, 0.25, 0.5, 0.5, 0.5)).numpy().tolist()
+    [5.0, 10.0, 25.0, 50.0]
+    """
+    box = tf.cast(box, tf.float32)
+    place, share, aspect = tf.split(tf.constant(region, tf.float32), [2, 2, 1])
+    height = tf.sqrt(tf.reduce_prod((box[2:] - box[:2]) / share) / aspect)
+    sides = tf.concat([height * aspect, height], axis=0)
+    start = (box[:2] + box[2:]) / 2 - sides * place
+    return tf.concat([start, start + sides], axis=0)
+
+
 def fit_inside(boxes: Any, image_size: Any) -> tf.Tensor:
     """Shifts boxes into an image of (height, width), then cuts what is larger than it.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,10 @@ class CropOptions:
             to false.
         pad: Whether a crop may leave the image, where black fills it up, so that the
             face stays in its middle. Defaults to false.
+        region: Where the face box lies in the crop: x and y of its center, its width
+            and its height, as shares of the crop, and the width of the crop over its
+            height. It takes the place of `margin` and `square`. `prepare` measures it
+            for crops that were made elsewhere. Defaults to `None`.
 
     Raises:
         ValueError: If an option is out of range.
@@ -46,8 +50,10 @@ class CropOptions:
     fallback: str = "center"
     align: bool = False
     pad: bool = False
+    region: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "region", _checked_region(self.region))
         if not 0 <= self.margin <= 4:
             raise ValueError(
                 "Invalid `margin` (--margin). Expected a float in [0, 4]. "
@@ -75,10 +81,16 @@ class CropOptions:
         [0.0, 0.0, 60.0, 60.0]
         """
         corners = np.asarray(box, "float32").reshape(2, 2)
-        sides = (corners[1] - corners[0]) * (1 + 2 * self.margin)
-        if self.square:
-            sides = np.repeat(sides.max(), 2)
-        start = corners.mean(axis=0) - sides / 2
+        sides, place = corners[1] - corners[0], np.array((0.5, 0.5), "float32")
+        if self.region is not None:
+            place, share, aspect = np.split(np.array(self.region, "float32"), [2, 4])
+            height = np.sqrt((sides / share).prod() / aspect)
+            sides = np.concatenate([height * aspect, height])
+        else:
+            sides = sides * (1 + 2 * self.margin)
+            if self.square:
+                sides = np.repeat(sides.max(), 2)
+        start = corners.mean(axis=0) - sides * place
         if not self.pad:  # shifted into the image, then clipped
             limits = np.array(image_size[::-1], "float32")
             sides = np.minimum(sides, limits)
@@ -87,7 +99,9 @@ class CropOptions:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the options as plain values, by the names they are stored with."""
-        return {_STORED.get(name, name): value for name, value in asdict(self).items()}
+        values = {_STORED.get(k, k): value for k, value in asdict(self).items()}
+        region = values.pop("region")
+        return values if region is None else {**values, "region": list(region)}
 
     @classmethod
     def from_dict(cls, options: Mapping[str, Any]) -> CropOptions:
@@ -127,6 +141,9 @@ class Preprocessing:
             long as no model is known.
         enlarge: Side of the image before its center is cut out, over that of the
             input, at least 1. Defaults to 1: nothing is cut.
+        region: Where faces lie in whole images that are ready-made crops, as in
+            `CropOptions`; `None` (default) if unknown. Stored pixels do not depend on
+            it; `for_photos` does. Not compared.
 
     Raises:
         ValueError: If a setting is out of range.
@@ -145,8 +162,10 @@ class Preprocessing:
     jpeg_quality: int | None = 95
     image_size: tuple[int, int] | None = None
     enlarge: float = 1.0
+    region: tuple[float, ...] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "region", _checked_region(self.region))
         for name in ("stored_size", "image_size"):
             object.__setattr__(self, name, _checked_size(name, getattr(self, name)))
         quality = self.jpeg_quality
@@ -170,7 +189,8 @@ class Preprocessing:
             object.__setattr__(self, "detector", dict(self.detector))
 
     def __hash__(self) -> int:
-        return hash(json.dumps(self.to_dict(), sort_keys=True))
+        values = replace(self, region=None).to_dict()
+        return hash(json.dumps(values, sort_keys=True))
 
     @property
     def faces(self) -> str:
@@ -214,9 +234,26 @@ class Preprocessing:
         """Returns the preprocessing up to the stored image, as a dataset has it."""
         return replace(self, image_size=None, enlarge=1.0)
 
+    def for_photos(self) -> Preprocessing:
+        """Returns the preprocessing for photos of a model of ready-made crops.
+
+        It finds faces and cuts them out as they lie in those crops. All others are
+        returned unchanged.
+        """
+        if self.crop is not None or self.region is None:
+            return self
+        crop = CropOptions(region=self.region, fallback="full")
+        return replace(self, crop=crop)
+
+    def for_crops(self) -> Preprocessing:
+        """Returns the preprocessing of whole images that `for_photos` was made from."""
+        if self.crop is None or self.crop.region is None:
+            return self
+        return replace(self, crop=None, region=self.crop.region)
+
     def differences(self, other: Preprocessing) -> list[str]:
         """Returns the names of the settings in which two of them differ."""
-        mine, others = self.to_dict(), other.to_dict()
+        mine, others = (replace(p, region=None).to_dict() for p in (self, other))
         return [name for name in mine if mine[name] != others[name]]
 
     def describe(self) -> str:
@@ -227,6 +264,8 @@ class Preprocessing:
         else:
             name = (self.detector or {}).get("detector", "unknown detector")
             words = [f"{name} face", f"margin {self.crop.margin:g}"]
+            if self.crop.region is not None:
+                words[1] = region_text(self.crop.region)
             words += [
                 word for word in ("square", "align", "pad") if getattr(self.crop, word)
             ]
@@ -243,7 +282,7 @@ class Preprocessing:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the preprocessing as plain values, ready for JSON."""
-        return {
+        values = {
             "version": VERSION,
             "crop": self.crop.to_dict() if self.crop else None,
             "detector": dict(self.detector) if self.detector else None,
@@ -252,6 +291,7 @@ class Preprocessing:
             "image_size": list(self.image_size) if self.image_size else None,
             "enlarge": self.enlarge,
         }
+        return values | ({"region": list(self.region)} if self.region else {})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
@@ -261,15 +301,39 @@ class Preprocessing:
             ValueError: If it was written by another version, or lacks something.
         """
         names = {field.name for field in fields(cls)}
-        if values.get("version") != VERSION or names - set(values):
+        if values.get("version") != VERSION or names - {"region", *values}:
             raise ValueError(
                 "Invalid preprocessing. Expected what `to_dict` of version "
                 f"{VERSION} returns. Received: {dict(values)}."
             )
-        arguments = {name: values[name] for name in names}
+        arguments = {name: values.get(name) for name in names}
         if arguments["crop"] is not None:
             arguments["crop"] = CropOptions.from_dict(arguments["crop"])
         return cls(**arguments)
+
+
+def region_text(region: Sequence[float]) -> str:
+    """Returns a region as text.
+
+    Example:
+    >>> region_text((0.49, 0.43, 0.8, 1.03, 1))
+    'box 0.80 x 1.03 of the crop around (0.49, 0.43)'
+    """
+    x, y, width, height = region[:4]
+    return f"box {width:.2f} x {height:.2f} of the crop around ({x:.2f}, {y:.2f})"
+
+
+def _checked_region(region: Any) -> tuple[float, ...] | None:
+    if region is None:
+        return None
+    region = tuple(map(float, region))
+    if len(region) != 5 or not all(0 < x < 10 for x in region):
+        raise ValueError(
+            "Invalid `region`. Expected x, y, width and height of the face box as "
+            "shares of the crop, and its aspect ratio, in (0, 10). "
+            f"Received: region={region!r}."
+        )
+    return region
 
 
 def _checked_size(name: str, size: Any) -> tuple[int, int] | None:

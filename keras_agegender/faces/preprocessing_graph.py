@@ -144,9 +144,12 @@ class PreprocessingGraph(tf.Module):
     def crop_box(self, image: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
         """Returns the box to cut out around a face, inside the image unless `pad`."""
         options = self._options()
-        box = geometry.add_margin(box, options.margin)
-        if options.square:
-            box = geometry.make_square(box)
+        if options.region is not None:
+            box = geometry.place_face(box, options.region)
+        else:
+            box = geometry.add_margin(box, options.margin)
+            if options.square:
+                box = geometry.make_square(box)
         if options.pad:
             return box
         return geometry.fit_inside(box, tf.shape(image)[:2])

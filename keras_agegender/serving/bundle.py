@@ -277,7 +277,7 @@ def _preprocessing(
         changes["stored_size"] = crop_size
     if detector is not None:
         changes["detector"] = detector.settings()
-    return replace(path, **changes)
+    return replace(path, **changes).for_photos()
 
 
 def _load(model: RunDirectory | keras.Model | str | Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -38,7 +39,7 @@ from keras_agegender.datasets.prepare import (
 from keras_agegender.datasets.prepared import load_prepared
 from keras_agegender.datasets.readers.csv import read_csv
 from keras_agegender.datasets.splits import report_splits
-from keras_agegender.faces.preprocessing import CropOptions
+from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
 from keras_agegender.files import directory_hash, verify
 
 
@@ -209,6 +210,53 @@ def test_what_splits_share_is_counted(tmp_path):
     report = prepare(named, tmp_path / "two", splits=splits, progress=False)
     text = "train and test share: 0 people, 1 albums, 1 identical images"
     assert str(report).splitlines()[1] == text
+
+
+def ready_made_crops(directory, monkeypatch, detector, count=44):
+    monkeypatch.setattr("keras_agegender.faces.detector.MtcnnDetector", detector)
+    rows = make_rows(directory / "pictures", count)
+    return prepare(make_manifest(rows), directory / "out", progress=False)
+
+
+def test_where_faces_lie_in_ready_made_crops(tmp_path, monkeypatch):
+    report = ready_made_crops(tmp_path, monkeypatch, MiddleDetector)
+    pixels = load_prepared(tmp_path / "out").pixels
+    assert pixels.crop is None and pixels == Preprocessing()
+    assert pixels.region == (0.5, 0.5, 0.5, 0.5, 0.8)  # images of 32 x 40
+    assert report.faces_in_images["found"] == report.faces_in_images["searched"] == 44
+    assert "ready-made crops (a face in 44 of 44 images, box 0.50 x 0.50" in str(report)
+    photos = pixels.for_photos()
+    # A face of 16 x 20 pixels is the middle half of its crop, of 32 x 40.
+    assert photos.crop.crop_box([40, 30, 56, 50], (99, 99)).tolist() == [32, 20, 64, 60]
+    assert photos.for_crops().region == pixels.region and photos.for_crops() == pixels
+    again = prepare(
+        make_manifest(make_rows(tmp_path / "pictures", 44)), tmp_path / "out"
+    )
+    assert again.already_there and str(again).endswith(str(report).splitlines()[-1])
+
+
+class Wandering(MiddleDetector):
+    """Finds the faces of photos: each somewhere else."""
+
+    def detect(self, images):
+        found = super().detect(images)
+        return [
+            dataclasses.replace(faces, boxes=faces.boxes * (0.4 + 0.1 * (k % 10)))
+            for k, faces in enumerate(found)
+        ]
+
+
+class Blind(MiddleDetector):
+    def detect(self, images):
+        return [self._detect(image * 0) for image in images]
+
+
+@pytest.mark.parametrize("detector", [Wandering, Blind])
+def test_photos_are_no_ready_made_crops(tmp_path, monkeypatch, detector):
+    report = ready_made_crops(tmp_path, monkeypatch, detector)
+    pixels = load_prepared(tmp_path / "out").pixels
+    assert pixels.region is None and pixels.for_photos() is pixels
+    assert "in no common place" in str(report)
 
 
 def test_the_same_call_again_does_nothing(prepared, monkeypatch):

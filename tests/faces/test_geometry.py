@@ -94,6 +94,11 @@ def test_golden_values():
     # 20 × 40 with a quarter on each side is 30 × 60, squared 60 × 60, moved inside.
     box = np.array([0, 10, 20, 50])
     assert crop_box(box, (100, 100), CropOptions(0.25)).tolist() == [0, 0, 60, 60]
+    # 30 × 40 that shall be 0.3 × 0.4 of a square around (0.5, 0.4): 100 × 100.
+    region = CropOptions(region=(0.5, 0.4, 0.3, 0.4, 1.0))
+    box = np.array([100, 100, 130, 140])
+    for found in (crop_box(box, (999, 999), region), region.crop_box(box, (999, 999))):
+        np.testing.assert_allclose(found, [65, 80, 165, 180], rtol=1e-6)
 
 
 def test_which_face_is_kept():
