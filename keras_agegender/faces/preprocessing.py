@@ -306,7 +306,7 @@ class Preprocessing:
                 "Invalid preprocessing. Expected what `to_dict` of version "
                 f"{VERSION} returns. Received: {dict(values)}."
             )
-        arguments = {name: values.get(name) for name in names}
+        arguments: dict[str, Any] = {name: values.get(name) for name in names}
         if arguments["crop"] is not None:
             arguments["crop"] = CropOptions.from_dict(arguments["crop"])
         return cls(**arguments)

@@ -156,7 +156,7 @@ def test_a_full_disk_is_noticed_before_training(prepared, tmp_path, monkeypatch)
 
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**6))
-    with pytest.raises(ValueError, match=r"1 MB are free, this run needs about \d+ MB"):
+    with pytest.raises(ValueError, match=r"Expected about \d+ MB. Available: 1 MB"):
         train("quickstart", prepared, tmp_path / "run", overrides=NETWORKS["small"])
     assert not (tmp_path / "run" / "history.csv").exists()
 
