@@ -9,7 +9,7 @@ from __future__ import annotations
 import configparser
 from pathlib import Path
 
-EXTRAS = ("jax", "safetensors")
+EXTRAS = ("video", "train", "jax", "safetensors")
 
 
 def oldest(requirement: str) -> str:
@@ -19,18 +19,18 @@ def oldest(requirement: str) -> str:
         raise ValueError(
             f"Invalid requirement. Expected name>=version. Received: {requirement!r}."
         )
-    return f"{name}=={bound}.*"
+    return f"{name}=={bound.partition(',')[0]}.*"
 
 
 def main() -> None:
     """Prints one requirement per line."""
-    settings = configparser.ConfigParser()
+    settings = configparser.ConfigParser(interpolation=None)
     settings.read(Path(__file__).parent.parent / "setup.cfg", "utf-8")
     lines = settings["options"]["install_requires"].splitlines()
     for extra in EXTRAS:
         lines += settings["options.extras_require"][extra].splitlines()
-    for line in lines:
-        if line and not line.startswith("#"):
+    for line in map(str.strip, lines):
+        if line and not line.startswith(("#", "%")):
             print(oldest(line))
 
 

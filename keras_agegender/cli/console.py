@@ -17,6 +17,11 @@ from keras_agegender.errors import one_line
 
 CLOSED_PIPE = 141  # 128 + SIGPIPE, as shells report it
 INTERRUPTED = 130  # 128 + SIGINT
+# Of the extra `train`, as they are imported.
+TRAINING_PACKAGES = (
+    "tensorflow", "keras", "tensorflow_datasets", "mtcnn", "pandas", "sklearn",
+    "matplotlib", "tomli_w", "jinja2", "tabulate", "pydantic", "cv2", "scipy",
+)  # fmt: skip
 RESUMES = "run the same command to resume"
 
 
@@ -83,6 +88,11 @@ def _exit_code(
         if os.environ.get("AGEGENDER_TRACEBACK"):
             raise
         text = one_line(error)
+        if isinstance(error, ModuleNotFoundError) and error.name in TRAINING_PACKAGES:
+            extra = "video" if error.name in ("cv2", "scipy") else "train"
+            text = (
+                f"{error.name} is not installed: pip install 'keras-agegender[{extra}]'"
+            )
         if isinstance(error, OSError) and error.filename and error.strerror:
             text = f"{error.strerror}: {error.filename}"
         elif not isinstance(error, (ValueError, OSError, ImportError)):

@@ -488,9 +488,7 @@ def add_address_options(verb: argparse.ArgumentParser, port: int) -> None:
 
 def add_serve(verbs: Any) -> None:
     """Adds `agegender serve`."""
-    verb = console.add_verb(
-        verbs, "serve", _serve, "predict photos over HTTP (extra `serve`)"
-    )
+    verb = console.add_verb(verbs, "serve", _serve, "predict photos over HTTP")
     add_address_options(verb, 8000)
     for name, (default, text) in LIMITS.items():
         verb.add_argument(
@@ -525,7 +523,7 @@ def add_demo(verbs: Any) -> None:
         verbs,
         "demo",
         _demo,
-        "a page in the browser that predicts photos (extra `demo`)",
+        "a page in the browser that predicts photos",
     )
     add_address_options(verb, 7860)
     verb.add_argument(

@@ -382,8 +382,16 @@ def select_faces(boxes: np.ndarray, scores: np.ndarray, min_score: float) -> lis
 class PredictionTimes:
     """Seconds of the steps of a prediction, and what they processed.
 
-    Steps overlap: their sum may exceed `seconds`, from the first image to the last
-    prediction. Video frames count as images.
+    Steps overlap: their sum may exceed the elapsed time.
+
+    Attributes:
+        num_images: Photos and video frames.
+        num_faces: Faces that were predicted.
+        seconds: From the first image to the last prediction.
+        reading: Reading and decoding, over all threads.
+        detection: Face detection, unless the model includes it.
+        cropping: Cropping, unless the model includes it.
+        network: The model, over all threads.
     """
 
     num_images: int = 0

@@ -219,10 +219,23 @@ class PhotoPrediction(_Printed):
 class PersonPrediction(FacePrediction):
     """The predictions for one person of a video: means over the frames with the face.
 
-    Classes are the most probable ones by the mean probabilities. `box`, `crop_box` and
-    `score` are those of the frame with the highest score.
-
     Attributes:
+        box: Face in the frame with the highest score, `bbox_xyxy` in pixels.
+        crop_box: The part of that frame that the model saw, `bbox_xyxy`.
+        score: Confidence of the detector there, in [0, 1].
+        age_group: The most probable age group by the means.
+        age_probabilities: Age group -> mean probability.
+        age_years: Mean of the expected ages, in years.
+        gender: `"female"` or `"male"`, by the mean.
+        male_probability: Mean probability of male.
+        heads_agree: Whether the age outputs are consistent in half of the frames.
+        heads: Output -> mean of its values.
+        extra: Outputs other than age and gender, by the means.
+        age_set: Prediction set of the means, of a calibrated model.
+        gender_set: The same for gender.
+        binary: Binary output of `extra` -> predicted class.
+        of_age: Result of the age check, by the means.
+        age_interval: Interval of the mean distribution of years.
         first_second: When the person was first seen.
         last_second: When the person was last seen.
         best_second: Time of the frame that `box` refers to.

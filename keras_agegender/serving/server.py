@@ -466,12 +466,10 @@ def create_app(
 
     Raises:
         ValueError: If there is no model, or one cannot be loaded.
-        ImportError: If the extra "serve" is not installed.
 
     Example:
     >>> app = create_app({"compact": "saved_models/compact"})  # doctest: +SKIP
     """
-    _check_extra()
     if not models:
         raise ValueError("Invalid `models`. Expected at least one. Received: {}.")
     for model in models.values():
@@ -561,9 +559,7 @@ def run_server(
     Raises:
         ValueError: If a model cannot be loaded.
         OSError: If the port is taken.
-        ImportError: If the extra "serve" is not installed.
     """
-    _check_extra()
     import uvicorn
 
     listening = _listen(host, port)  # before models load: they take seconds
@@ -616,15 +612,3 @@ def _listen(host: str, port: int) -> socket.socket:
         reason = error.strerror or str(error)
         raise OSError(f"Cannot listen on {host}, port {port}: {reason}.") from None
     return listening
-
-
-def _check_extra() -> None:
-    try:
-        import prometheus_client  # noqa: F401
-        import starlette  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "Serving requires the extra `serve`: pip install 'keras-agegender[serve]'. "
-            f"Missing: {error.name}."
-        ) from None
