@@ -146,6 +146,7 @@ def _run(
 ) -> int:
     """Predicts, prints and annotates the sources in order."""
     times, statuses = pipeline.PredictionTimes(), Counter[str]()
+    filled = 0
     total = done + len(sources)
     found = predictor.stream(
         sources,
@@ -164,7 +165,20 @@ def _run(
                 drawn = predictions.with_groups(prediction)
                 annotate(source, file, drawn if arguments.groups else prediction)
             statuses[prediction.status] += 1
+            filled += predictions.is_nearly_all_face(prediction)
             bar.update()
+    if statuses["no_face"] and not arguments.whole_image:
+        _note(
+            f"no face found in {statuses['no_face']} of {len(sources)} files: if they "
+            "are face crops, use --whole-image"
+        )
+    if filled:
+        _note(
+            f"{filled} of {len(sources)} files are nearly all face: a tight crop lacks "
+            "the margin that the model was trained with, so that its predictions are "
+            "less exact; use the original photos (--whole-image applies only if no "
+            "face is found)"
+        )
     if len(sources) > 1:
         _note(f"{_counts(statuses)}; {times}")
     return 1 if statuses["unreadable"] else 0

@@ -43,7 +43,8 @@ class FacePrediction:
     A field is `None` if the model has no such output.
 
     Attributes:
-        box: Detected face, `bbox_xyxy` in pixels of the upright photo.
+        box: Detected face, `bbox_xyxy` in pixels of the upright photo; the box of a
+            face that is cut off by an edge may extend beyond the photo.
         crop_box: The part that the model saw, `bbox_xyxy`.
         score: Confidence of the detector in [0, 1]; 0 for a whole image.
         age_group: Name of the age group, `"25-32"` for instance.
@@ -213,6 +214,19 @@ class PhotoPrediction(_Printed):
             "whole_image": "no face found; the whole image",
             "not_cropped": "the whole image, as the model was trained",
         }.get(self.status, "1 face" if count == 1 else f"{count} faces")
+
+
+NEARLY_ALL = 0.6  # share of an image
+
+
+def is_nearly_all_face(prediction: Any) -> bool:
+    """Returns whether one face box covers nearly all of a photo: a tight crop."""
+    if prediction.status != "ok" or len(prediction.faces) != 1:
+        return False
+    height, width = prediction.image_size
+    left, top, right, bottom = prediction.faces[0].box
+    sides = min(right, width) - max(left, 0), min(bottom, height) - max(top, 0)
+    return sides[0] * sides[1] >= NEARLY_ALL * width * height
 
 
 @dataclass(frozen=True)

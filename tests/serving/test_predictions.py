@@ -17,6 +17,7 @@ from keras_agegender.serving.predictions import (
     PhotoPrediction,
     csv_rows,
     face_fields,
+    is_nearly_all_face,
     json_line,
     with_groups,
     without_auxiliary,
@@ -132,3 +133,14 @@ def test_auxiliary_outputs_are_hidden():
     shown = without_auxiliary(metadata)
     assert shown["outputs"] == ["age"] and shown["extra_heads"] == []
     assert without_auxiliary({**metadata, "auxiliary_outputs": []}) != shown
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [((-20, -30, 95, 130), True), ((10, 10, 90, 70), False), ((0, 0, 100, 60), True)],
+)
+def test_a_photo_that_is_nearly_all_face(box, expected):
+    face = replace(FACE, box=box)
+    photo = PhotoPrediction("a.jpg", "ok", (face,), image_size=(100, 100))
+    assert is_nearly_all_face(photo) == expected
+    assert not is_nearly_all_face(replace(photo, faces=(face, face)))
