@@ -232,7 +232,9 @@ def test_predict(capsys, trained, tmp_path):
     assert (tmp_path / "annotated.png").is_file()
     code, out, err = run(capsys, "predict", model, photo)
     assert code == 0 and out.strip().endswith("no face found")
-    assert "no face found in 1 of 1 files: if they are face crops, use --whole-im" in err
+    assert (
+        "no face found in 1 of 1 files: if they are face crops, use --whole-im" in err
+    )
 
 
 def test_predict_answers_what_it_can(capsys, trained, tmp_path):
