@@ -13,9 +13,11 @@ from keras_agegender.datasets.readers import keywords
 _CHECKPOINT = "checkpoint: best, last, or a name in the recipe [best]"
 
 
-def _add_data(verb: argparse.ArgumentParser, split: str = "test") -> None:
+def _add_data(
+    verb: argparse.ArgumentParser, split: str = "test", run: str = ""
+) -> None:
     """Adds the run, and the data and the split that a command uses."""
-    verb.add_argument("run_directory", metavar="run")
+    verb.add_argument("run_directory", metavar="run", help=run or None)
     verb.add_argument("--data", help="prepared dataset [the training dataset]")
     verb.add_argument("--split", default=split, help="split to use [%(default)s]")
 
@@ -122,9 +124,9 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def add_report(verbs: Any) -> None:
     """Adds `agegender report`."""
-    what = "write a report of an evaluated run: an HTML page, plots and tables"
+    what = "write a report of an evaluation: an HTML page, plots and tables"
     verb = add_verb(verbs, "report", _report, what)
-    _add_data(verb)
+    _add_data(verb, run="a run, or the folder of results on your own data")
     verb.add_argument("--checkpoint", default="best", help=_CHECKPOINT)
     verb.add_argument(
         "--out", metavar="FILE", help="HTML file [RUN/report/report.html]"

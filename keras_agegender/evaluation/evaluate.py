@@ -157,6 +157,9 @@ def evaluate(
         "identity": model.run.identity if model.run else None,
         "checkpoint": model.checkpoint,
     }
+    if model.run is None or folder != model.run.path:  # for the report
+        paths = {"model_path": model.path, "data_path": data.directory}
+        facts |= {name: str(path.absolute()) for name, path in paths.items()}
     write_json(folder / f"metrics{suffix}.json", facts | scores.to_dict())
     plot_confusion_matrices(scores, folder / f"confusion{suffix}.png")
     predictions.write_predictions(folder / f"predictions{suffix}.csv", table)

@@ -332,6 +332,12 @@ def _slug(text: str) -> str:
     return slug if slug.strip("_") else hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def is_results_folder(path: Path) -> bool:
+    """Returns whether a folder has results that are not in a run."""
+    is_run = RunDirectory(path).recipe_file.is_file()
+    return not is_run and any(path.glob("metrics*.json"))
+
+
 def results_folder(
     model: EvaluatedModel, data: str | Path | pd.DataFrame, out: str | Path | None
 ) -> Path:
@@ -364,17 +370,15 @@ def match_labels(
     its encoding takes them over.
     """
     matched, notes = dict(labels), []
+    encoding = with_age_groups(encoding, data.age_groups)
     if encoding.age_groups.bounds != data.age_groups.bounds:
-        if encoding.age_head is None or encoding.age_head.spec.in_years:
-            encoding = replace(encoding, age_groups=data.age_groups)
-        else:
-            ids = _match_age_groups(labels, data.age_groups, encoding.age_groups)
-            lost = int(((ids == MISSING) & (labels["age_group"] != MISSING)).sum())
-            text = f"age groups {data.age_groups} matched to {encoding.age_groups}"
-            notes.append(
-                f"{text}; {counted(lost, 'face')} of no such group" if lost else text
-            )
-            matched["age_group"] = ids
+        ids = _match_age_groups(labels, data.age_groups, encoding.age_groups)
+        lost = int(((ids == MISSING) & (labels["age_group"] != MISSING)).sum())
+        text = f"age groups {data.age_groups} matched to {encoding.age_groups}"
+        notes.append(
+            f"{text}; {counted(lost, 'face')} of no such group" if lost else text
+        )
+        matched["age_group"] = ids
     declared = data.info.get("extra_heads", {})
     for head in encoding.extra_heads:
         for column in head.columns:
@@ -393,6 +397,15 @@ def match_labels(
             if note:
                 notes.append(note)
     return matched, encoding, notes
+
+
+def with_age_groups(encoding: Encoding, age_groups: AgeGroups) -> Encoding:
+    """Returns an encoding with other age groups if its age head predicts years."""
+    if encoding.age_groups.bounds == age_groups.bounds:
+        return encoding
+    if encoding.age_head is None or encoding.age_head.spec.in_years:
+        return replace(encoding, age_groups=age_groups)
+    return encoding
 
 
 def _match_classes(

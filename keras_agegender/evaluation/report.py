@@ -15,8 +15,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from keras_agegender.datasets.prepared import PreparedDataset
+from keras_agegender.datasets.prepared import PreparedDataset, load_prepared
+from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.errors import counted
 from keras_agegender.evaluation import (
+    own_data,
     plots,
     predictions as face_predictions,
     scores as evaluation_scores,
@@ -52,7 +55,8 @@ def write_report(
     run directory; its name ends in dataset and split like that of metrics.json.
 
     Args:
-        run: A run or its directory, scored by `evaluate`.
+        run: A run or its directory, scored by `evaluate`; or the folder of results on
+            own data (`Evaluation.folder`), for which `data` and `split` are known.
         data: The evaluated dataset or its directory; `None` takes the training dataset.
             Only images of faces are read from it.
         split: The evaluated split. Defaults to `"test"`.
@@ -80,14 +84,19 @@ def write_report(
             "Invalid `explain`. Expected a non-negative number of faces, and 0 without "
             f"pictures. Received: explain={explain}, pictures={pictures}."
         )
-    if not isinstance(run, RunDirectory):
-        run = RunDirectory.open(run)
-    if not any(run.path.glob("predictions*.csv")):
-        raise ValueError(
-            f"The run in {run.path} has no predictions. Run `agegender evaluate "
-            f"{run.path}` first."
-        )
-    found = _read(run, data, split, checkpoint, pictures)
+    if isinstance(run, (str, Path)) and own_data.is_results_folder(Path(run)):
+        found = _read_results(Path(run), checkpoint, pictures)
+        if explain and found.run is None:
+            raise ValueError("Invalid `explain`. Expected 0 for a model without a run.")
+    else:
+        if not isinstance(run, RunDirectory):
+            run = RunDirectory.open(run)
+        if not any(run.path.glob("predictions*.csv")):
+            raise ValueError(
+                f"The run in {run.path} has no predictions. Run `agegender evaluate "
+                f"{run.path}` first."
+            )
+        found = _read(run, data, split, checkpoint, pictures)
     file = found.folder / REPORT_FILE if out is None else Path(out)
     found.folder.mkdir(exist_ok=True)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +112,8 @@ def write_report(
 class _Evaluated:
     """The files of an evaluation, and the dataset of its images."""
 
-    run: RunDirectory
+    run: RunDirectory | None
+    encoding: Encoding
     metrics: dict[str, Any]
     predictions: pd.DataFrame
     split: str
@@ -129,6 +139,27 @@ def check_evaluated(
     return metrics, predictions
 
 
+OMITTED = "Images and keys of faces were omitted on request."
+
+
+def _read_results(folder: Path, checkpoint: str, with_images: bool) -> _Evaluated:
+    """Reads the results on own data, which name the model and the data."""
+    suffix = "" if checkpoint == "best" else f"_{checkpoint}"
+    metrics = read_json(folder / f"metrics{suffix}.json")
+    table = face_predictions.read_predictions(folder / f"predictions{suffix}.csv")
+    model = own_data.open_model(metrics["model_path"], metrics["checkpoint"])
+    data, encoding, reason = None, model.encoding, ""
+    try:
+        data = load_prepared(metrics["data_path"])
+        encoding = own_data.with_age_groups(encoding, data.age_groups)
+    except ValueError as error:
+        reason = f"No images of faces are available: {error}"
+    if not with_images:
+        data, reason = None, OMITTED
+    found = model.run, encoding, metrics, table, metrics["split"], model.checkpoint
+    return _Evaluated(*found, folder / f"report{suffix}", data, reason)
+
+
 def _read(
     run: RunDirectory,
     data: PreparedDataset | str | Path | None,
@@ -142,23 +173,27 @@ def _read(
     else:
         prepared, same, split = open_split(run, data, split)
     suffix = file_suffix(run, split, checkpoint, None if same else prepared)
+    encoding = run.encoding()
+    if prepared is not None:
+        encoding = own_data.with_age_groups(encoding, prepared.age_groups)
     metrics, predictions = check_evaluated(run, suffix, split)
     table = face_predictions.read_predictions(predictions)
     if not with_images:
-        prepared, reason = None, "Images and keys of faces were omitted on request."
+        prepared, reason = None, OMITTED
     elif prepared is None:
         try:
             prepared, _, _ = open_split(run, None, split)
         except ValueError as error:
             reason = f"No images of faces are available: {error}"
     folder, scores = run.path / f"report{suffix}", read_json(metrics)
-    return _Evaluated(run, scores, table, split, checkpoint, folder, prepared, reason)
+    found = run, encoding, scores, table, split, checkpoint
+    return _Evaluated(*found, folder, prepared, reason)
 
 
 def _context(found: _Evaluated, explain: int) -> dict[str, Any]:
     """Returns everything that the template shows; draws the figures on the way."""
-    run, metrics, folder = found.run, found.metrics, found.folder
-    tasks = face_predictions.task_predictions(found.predictions, run.encoding())
+    metrics, folder = found.metrics, found.folder
+    tasks = face_predictions.task_predictions(found.predictions, found.encoding)
     subjects = found.predictions.get("subject")
     scores = found.tables["scores"] = score_table(metrics)
     reliability, bins = draw_reliability(tasks, subjects, metrics, folder)
@@ -167,8 +202,7 @@ def _context(found: _Evaluated, explain: int) -> dict[str, Any]:
     plots.plot_confusion_matrices(metrics, folder / "confusion.png")
     found.tables |= {f"confusion_{file_name(n)}": t for n, t in confusions.items()}
     return {
-        "title": run.recipe().title or run.recipe().name or "A run",
-        "facts": run_facts(run, found.checkpoint, metrics, found.split),
+        **_run_context(found),
         "metrics": metrics,
         "unknown_faces": evaluation_scores.UNKNOWN_FACES,
         "one_class": evaluation_scores.constant_prediction_warnings(metrics),
@@ -180,8 +214,6 @@ def _context(found: _Evaluated, explain: int) -> dict[str, Any]:
         ],
         "groups": _groups(found),
         "scores": _records(scores),
-        "curves": draw_curves(run, folder),
-        "loss_weights": loss_weights_text(run),
         "confusions": {
             name.replace("_", " "): {
                 "names": [*table.columns],
@@ -197,6 +229,24 @@ def _context(found: _Evaluated, explain: int) -> dict[str, Any]:
         "without_images": found.without_images,
         "folder": folder.name,
         "accent": plots.COLORS[0],
+    }
+
+
+def _run_context(found: _Evaluated) -> dict[str, Any]:
+    """Returns what only a run records; facts of the scores for an export."""
+    run, metrics = found.run, found.metrics
+    if run is None:
+        facts = {
+            "Model": metrics["model_path"],
+            "Scored on": f"{metrics['data']}: {counted(metrics['num_faces'], 'face')}",
+        }
+        model = {"title": metrics["recipe"], "facts": [*facts.items()]}
+        return {**model, "curves": [], "loss_weights": ""}
+    return {
+        "title": run.recipe().title or run.recipe().name or "A run",
+        "facts": run_facts(run, found.checkpoint, metrics, found.split),
+        "curves": draw_curves(run, found.folder),
+        "loss_weights": loss_weights_text(run),
     }
 
 
@@ -259,7 +309,7 @@ def _mistakes(
     if found.data is not None:
         found.tables["mistakes"] = mistakes
         images = face_predictions.read_images(found.data, found.split, mistakes["key"])
-        if explain:
+        if explain and found.run is not None:
             chosen = chosen_faces(mistakes, explain)
             maps = occlusion_images(found.run, found.checkpoint, chosen, tasks, images)
     return {

@@ -148,6 +148,23 @@ def test_the_commands(run, labels, capsys):
     assert "File or folder not found: gone.csv" in capsys.readouterr().err
 
 
+def test_the_report_of_own_data(run, labels, tmp_path, capsys):
+    """The folder of results is enough: it names the model and the images."""
+    scores = kag.evaluate(run, labels, progress=False)
+    assert cli.main(["report", str(scores.folder)]) == 0
+    file = scores.folder / "report" / "report.html"
+    assert f"Report: {file}" in capsys.readouterr().out
+    page = file.read_text("utf-8")
+    assert "data:image/jpeg" in page and "TOO FEW" not in page
+    assert "Too few faces or people" in page
+    shutil.copy(run.best_model, tmp_path / "model.keras")
+    scores = kag.evaluate(tmp_path / "model.keras", labels, progress=False)
+    page = kag.write_report(scores.folder, pictures=False).read_text("utf-8")
+    assert "data:image/jpeg" not in page and "model.keras" in page
+    with pytest.raises(ValueError, match="Expected 0 for a model without a run"):
+        kag.write_report(scores.folder, explain=1)
+
+
 def data_of(classes=(), age_groups=None):
     heads = {"race": {"kind": "categorical", "classes": list(classes)}}
     groups = get_age_groups(age_groups)
