@@ -171,6 +171,9 @@ def test_one_output_alone_is_decoded():
     assert list(np.asarray(kag.get_encoding("gender").decode(outputs).gender)) == [1, 0]
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="a strategy of TensorFlow"
+)
 @pytest.mark.parametrize(("missing", "decay"), [(7, 0.05), (8, 0.0)])
 def test_two_replicas_train_like_one_device(two_devices, missing, decay):
     """Ages are missing in the first half of a batch, which one replica gets."""
