@@ -200,6 +200,9 @@ def build_export_bundle(
     encoding = get_encoding(encoding)
     _check_encoding(built_with, encoding)
     network = fold_for_inference(strip_augmentation(source["model"]))
+    if isinstance(network.output, (list, tuple)):
+        outputs = dict(zip(network.output_names, network.output, strict=True))
+        network = keras.Model(network.input, outputs, name=network.name)
     image_size = _check_network(network, encoding)
     path = _preprocessing(pixels, source, crop_options, crop_size, detector)
     if pipeline is None and path.image_size is not None:

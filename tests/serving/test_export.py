@@ -156,3 +156,20 @@ def test_warnings_of_an_export_reach_the_command_line(
     monkeypatch.setattr("keras_agegender.serving.export.export", export)
     assert cli.main(["export", str(linear), "--out", str(tmp_path / "m")]) == 0
     assert "no signature `photo`" in capsys.readouterr().err
+
+
+def test_heads_given_as_a_list_are_exported_like_a_dict(tmp_path):
+    image = keras.Input((16, 16, 3))
+    heads = kag.models.attach_heads(keras.layers.Conv2D(4, 3)(image), "categorical")
+    models = [keras.Model(image, heads), keras.Model(image, [*heads.values()][::-1])]
+    options = {"crop_options": kag.faces.CropOptions(), "crop_size": (16, 16)}
+    crops = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), "uint8")
+    found = []
+    for number, model in enumerate(models):
+        file = kag.export(
+            model, tmp_path / f"{number}.tflite", format="litert", crops=None, **options
+        )
+        found.append(formats.load_model(file).predict(crops))
+    assert found[0].keys() == found[1].keys()
+    for name, values in found[0].items():
+        np.testing.assert_allclose(found[1][name], values, atol=1e-5, err_msg=name)
