@@ -103,6 +103,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     request = {
         "model": formats.model_identity(model),
         "whole_image": arguments.whole_image,
+        **({"try_rotations": True} if arguments.try_rotations else {}),
         "frames_per_second": arguments.fps,
         "min_score": predictor.min_score,
         "all_outputs": arguments.all_outputs,
@@ -151,6 +152,7 @@ def _run(
     found = predictor.stream(
         sources,
         whole_image=arguments.whole_image,
+        try_rotations=arguments.try_rotations,
         frames_per_second=arguments.fps,
         times=times,
     )
@@ -343,6 +345,10 @@ def add_predict(verbs: Any) -> None:
     verb.add_argument(
         "--annotate", metavar="PATH",
         help="save annotated photos to a folder, or to a file for a single photo",
+    )  # fmt: skip
+    verb.add_argument(
+        "--try-rotations", action="store_true",
+        help="search photos rotated by 90, 180 and 270 degrees too",
     )  # fmt: skip
     verb.add_argument(
         "--whole-image", action="store_true",

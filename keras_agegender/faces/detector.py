@@ -23,8 +23,8 @@ class Detections:
     """The faces of one image, best score first.
 
     Attributes:
-        boxes: `bbox_xyxy` in pixels of the image. A box of a face that is cut off may
-            extend beyond the edge of the image. Shape (num_faces, 4), float32.
+        boxes: `bbox_xyxy` in pixels of the image. Shape (num_faces, 4), float32.
+            If a face is cut off, its box may extend beyond the edge of the image.
         scores: Confidence in [0, 1]. Shape (num_faces,), float32.
         landmarks: (x, y) of eyes, nose and mouth corners in pixels, left and right as
             the viewer sees them. Shape (num_faces, 5, 2), float32.

@@ -199,6 +199,23 @@ class Frame:
     status: str = "unreadable"  # of `PhotoPrediction`
     image_size: tuple[int, int] | None = None
     faces: list[Face] = field(default_factory=list)  # from left to right
+    rotation: int = 0  # degrees counter-clockwise of `image`, whose pixels boxes are in
+
+    def place(self, box: Any) -> np.ndarray:
+        """Returns a box of the rotated image in pixels of the photo itself."""
+        left, top, right, bottom = map(float, box)
+        height, width = self.image_size or (0, 0)
+        for _ in range(self.rotation // 90):
+            # A quarter turn back: the photo is as wide as the rotated one is high.
+            left, top, right, bottom = height - bottom, left, height - top, right
+            height, width = width, height
+        return np.array([left, top, right, bottom], "float32")
+
+    @property
+    def photo_size(self) -> tuple[int, int] | None:
+        """(height, width) of the photo itself."""
+        size = self.image_size
+        return size[::-1] if size and self.rotation % 180 else size
 
 
 READERS, READ_AHEAD = 2, 4
@@ -287,15 +304,31 @@ def _pillow_pixels(photo: Any) -> np.ndarray:
     return pixels
 
 
+def rotated(image: np.ndarray, quarters: int) -> np.ndarray:
+    """Returns an image rotated counter-clockwise by quarter turns."""
+    return np.ascontiguousarray(np.rot90(image, quarters))
+
+
+def _total_score(boxes: Any, scores: Any, min_score: float) -> float:
+    """Returns the sum of the scores of selected faces: the best rotation has most."""
+    return float(sum(scores[i] for i in select_faces(boxes, scores, min_score)))
+
+
 def _predict_photo(
-    model: InferenceModel, min_score: float, frame: Frame
+    model: InferenceModel, min_score: float, try_rotations: bool, frame: Frame
 ) -> tuple[Frame, float]:
     """Predicts the faces of a frame, and releases its image."""
     if frame.image is None:
         return frame, 0.0
     start = time.perf_counter()
-    size = frame.image_size = frame.image.shape[:2]
     outputs = model.predict(frame.image)
+    total = _total_score(outputs["boxes"], outputs["scores"], min_score)
+    for quarters in (1, 2, 3) if try_rotations else ():
+        found = model.predict(rotated(frame.image, quarters))
+        if (score := _total_score(found["boxes"], found["scores"], min_score)) > total:
+            outputs, total, frame.rotation = found, score, 90 * quarters
+    size = frame.image.shape[:2]
+    size = frame.image_size = size[::-1] if frame.rotation % 180 else size
     frame.image = None
     crop = Preprocessing.from_dict(model.metadata["pixels"]).crop
     boxes, scores = outputs.pop("boxes"), outputs.pop("scores")
@@ -435,6 +468,7 @@ class FacePipeline:
         batch_size: int,
         frames_per_second: float,
         min_score: float = 0.0,
+        try_rotations: bool = False,
         overlap: bool = True,
         times: PredictionTimes | None = None,
     ) -> None:
@@ -451,6 +485,7 @@ class FacePipeline:
         self._detector = detector
         self._whole_image = whole_image
         self._min_score = min_score
+        self._try_rotations = try_rotations
         self._batch_size = batch_size
         self._overlap = overlap
 
@@ -495,18 +530,43 @@ class FacePipeline:
 
     def _find(self, chunks: Iterable[list[Frame]]) -> Generator[list[Frame]]:
         for chunk in chunks:
-            images = [f.image for f in chunk if f.image is not None]
+            frames = [frame for frame in chunk if frame.image is not None]
+            images = [f.image for f in frames if f.image is not None]
             self.times.num_images += len(images)
-            found: Iterator[Detections] = iter(())
+            found: list[Detections | None] = [None] * len(images)
             if self._detector is not None and images:
                 start = time.perf_counter()
-                found = iter(self._detector.detect(images))
+                found = [*self._detector.detect(images)]
+                if self._try_rotations:
+                    self._rotate(self._detector, frames, images, found)
                 self.times.detection += time.perf_counter() - start
-            for frame in chunk:
-                if frame.image is not None:
-                    detections = None if self._detector is None else next(found)
-                    self._set_faces(frame, frame.image, detections)
+            for frame, image, detections in zip(frames, images, found, strict=True):
+                self._set_faces(frame, image, detections)
             yield chunk
+
+    def _rotate(
+        self,
+        detector: FaceDetector,
+        frames: list[Frame],
+        images: list[np.ndarray],
+        found: list[Detections | None],
+    ) -> None:
+        """Rotates photos whose faces are found better so; replaces detections."""
+
+        def total(faces: Detections | None) -> float:
+            if faces is None:
+                return 0.0
+            return _total_score(faces.boxes, faces.scores, self._min_score)
+
+        photos = [k for k, frame in enumerate(frames) if frame.second is None]
+        originals = {k: images[k] for k in photos}
+        for quarters in (1, 2, 3):
+            turned = [rotated(originals[k], quarters) for k in photos]
+            detected = detector.detect(turned) if turned else []
+            for k, image, faces in zip(photos, turned, detected, strict=True):
+                if total(faces) > total(found[k]):
+                    frames[k].image, frames[k].rotation = image, 90 * quarters
+                    images[k], found[k] = image, faces
 
     def _set_faces(
         self, frame: Frame, image: np.ndarray, detections: Detections | None
@@ -527,7 +587,9 @@ class FacePipeline:
 
     def _predict_photos(self, frames: Iterable[Frame]) -> Generator[Frame]:
         """Predicts with a model that detects the faces itself."""
-        predict = functools.partial(_predict_photo, self._model, self._min_score)
+        predict = functools.partial(
+            _predict_photo, self._model, self._min_score, self._try_rotations
+        )
         workers = os.cpu_count() or 1
         mapped: Iterable[tuple[Frame, float]]
         if self._overlap:

@@ -43,8 +43,8 @@ class FacePrediction:
     A field is `None` if the model has no such output.
 
     Attributes:
-        box: Detected face, `bbox_xyxy` in pixels of the upright photo; the box of a
-            face that is cut off by an edge may extend beyond the photo.
+        box: Detected face, `bbox_xyxy` in pixels of the upright photo. If a face is
+            cut off, its box may extend beyond the edge of the photo.
         crop_box: The part that the model saw, `bbox_xyxy`.
         score: Confidence of the detector in [0, 1]; 0 for a whole image.
         age_group: Name of the age group, `"25-32"` for instance.
@@ -174,6 +174,8 @@ class _Printed:
     def to_dict(self: Any) -> dict[str, Any]:
         """Returns the prediction as plain values, ready for JSON."""
         found = asdict(self)
+        if not found.get("rotation"):
+            found.pop("rotation", None)
         return {**found, "faces": tuple(map(_without_check, found["faces"]))}
 
     def __str__(self: Any) -> str:
@@ -196,6 +198,8 @@ class PhotoPrediction(_Printed):
         reason: Why it is unreadable, in one line; else empty.
         image_size: (height, width) of the upright photo, in pixels.
         faces: One for each face, from left to right.
+        rotation: Degrees, counter-clockwise, by which the photo was rotated before its
+            faces were cropped; 0 without `try_rotations`. In `to_dict` if not 0.
     """
 
     source: str
@@ -203,17 +207,21 @@ class PhotoPrediction(_Printed):
     faces: tuple[FacePrediction, ...] = ()
     image_size: tuple[int, int] | None = None
     reason: str = ""
+    rotation: int = 0
 
     @property
     def found(self) -> str:
         """What was found in the photo, as text."""
         count = len(self.faces)
+        faces = "1 face" if count == 1 else f"{count} faces"
+        if self.rotation:
+            faces += f", photo rotated by {self.rotation} degrees"
         return {
             "unreadable": f"unreadable: {self.reason}",
             "no_face": "no face found",
             "whole_image": "no face found; the whole image",
             "not_cropped": "the whole image, as the model was trained",
-        }.get(self.status, "1 face" if count == 1 else f"{count} faces")
+        }.get(self.status, faces)
 
 
 NEARLY_ALL = 0.6  # share of an image

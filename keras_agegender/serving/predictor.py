@@ -130,13 +130,20 @@ class Predictor:
             self._detector = MtcnnDetector.from_settings(self.pixels.detector or {})
         return self._detector
 
-    def predict(self, photo: Photo, *, whole_image: bool = False) -> PhotoPrediction:
+    def predict(
+        self, photo: Photo, *, whole_image: bool = False, try_rotations: bool = False
+    ) -> PhotoPrediction:
         """Predicts all faces in a photo.
 
         Args:
             photo: A file, the bytes of one, a Pillow image, or RGB pixels of shape
                 (height, width, 3), uint8.
             whole_image: Whether to use the whole photo if no face is found.
+            try_rotations: Whether to search the photo rotated by 90, 180 and 270
+                degrees too, for photos that lie on their side without EXIF
+                orientation; the rotation with the highest sum of face scores is used.
+                Boxes stay in pixels of the photo as given. Detection takes four times
+                as long. Defaults to `False`.
 
         Raises:
             UnreadableImageError: If the photo cannot be read.
@@ -151,7 +158,9 @@ class Predictor:
                 "folders and globs, `predict_video` a video. Received: "
                 f"{'a video' if source else 'several photos'}, {short}."
             )
-        (prediction,) = self._run([source], whole_image, overlap=False)
+        (prediction,) = self._run(
+            [source], whole_image, try_rotations=try_rotations, overlap=False
+        )
         return _readable(prediction)
 
     def predict_video(
@@ -184,6 +193,7 @@ class Predictor:
         photos: Photo | Iterable[Photo],
         *,
         whole_image: bool = False,
+        try_rotations: bool = False,
         batch_size: int = 16,
         frames_per_second: float = 4.0,
     ) -> list[Prediction]:
@@ -193,6 +203,7 @@ class Predictor:
             photos: What `predict` takes, folders (searched recursively), globs, videos,
                 or an iterable of these.
             whole_image: Whether to use the whole photo if no face is found.
+            try_rotations: As in `predict`; for photos only.
             batch_size: Photos searched, and faces predicted, at a time. Defaults to 16.
             frames_per_second: Frames to use from each second of a video. Defaults to 4.
 
@@ -211,6 +222,7 @@ class Predictor:
                 whole_image,
                 batch_size,
                 frames_per_second,
+                try_rotations=try_rotations,
                 # Threads cost more than they gain for a single photo.
                 overlap=len(first) > 1 or any(source.is_video for source in first),
             )
@@ -221,6 +233,7 @@ class Predictor:
         photos: Photo | Iterable[Photo],
         *,
         whole_image: bool = False,
+        try_rotations: bool = False,
         batch_size: int = 16,
         frames_per_second: float = 4.0,
         times: PredictionTimes | None = None,
@@ -233,6 +246,7 @@ class Predictor:
         Args:
             photos: As in `predict_many`; an iterable may be endless.
             whole_image: As in `predict_many`.
+            try_rotations: As in `predict`; for photos only.
             batch_size: As in `predict_many`.
             frames_per_second: As in `predict_many`.
             times: Collects the durations of the steps.
@@ -246,7 +260,12 @@ class Predictor:
         """
         sources = pipeline.find_sources(photos)
         return self._run(
-            sources, whole_image, batch_size, frames_per_second, times=times
+            sources,
+            whole_image,
+            batch_size,
+            frames_per_second,
+            try_rotations=try_rotations,
+            times=times,
         )
 
     def _run(
@@ -256,9 +275,15 @@ class Predictor:
         batch_size: int = 16,
         frames_per_second: float = 4.0,
         *,
+        try_rotations: bool = False,
         overlap: bool = True,
         times: PredictionTimes | None = None,
     ) -> Iterator[Prediction]:
+        if try_rotations and self.pixels.crop is None:
+            raise ValueError(
+                "Invalid `try_rotations` (--try-rotations). Expected a model that "
+                "finds faces. Received a model of whole images."
+            )
         if whole_image and self._model.takes_photos and self.pixels.crop:
             raise ValueError(
                 "Invalid `whole_image`. The model detects faces itself and cannot "
@@ -274,6 +299,7 @@ class Predictor:
             batch_size=batch_size,
             frames_per_second=frames_per_second,
             min_score=self.min_score,
+            try_rotations=try_rotations,
             overlap=overlap,
             times=times,
         )  # checks the options now, not with the first prediction
@@ -295,12 +321,20 @@ class Predictor:
     def _photo(self, frame: Frame) -> PhotoPrediction:
         faces = tuple(
             predictions.FacePrediction(
-                **_place(face), **predictions.face_fields(self.metadata, face.outputs)
+                **predictions.place_fields(
+                    frame.place(face.box), frame.place(face.crop_box), face.score
+                ),
+                **predictions.face_fields(self.metadata, face.outputs),
             )
             for face in frame.faces
         )
         return PhotoPrediction(
-            frame.source.name, frame.status, faces, frame.image_size, frame.reason
+            frame.source.name,
+            frame.status,
+            faces,
+            frame.photo_size,
+            frame.reason,
+            frame.rotation,
         )
 
     def _video(

@@ -44,6 +44,13 @@ def test_faces_from_left_to_right(model):
     assert first.gender == "female" and first.male_probability == 0.25
 
 
+def test_a_photo_model_tries_rotations_too(model):
+    # Its scores are the same in all rotations: the photo as it is comes first.
+    predictor = kag.Predictor(model)
+    found = predictor.predict(PIXELS, try_rotations=True)
+    assert found == predictor.predict(PIXELS) and found.rotation == 0
+
+
 def test_many_photos_in_threads_keep_their_order(model):
     photos = [np.zeros((40 + 2 * n, 80, 3), "uint8") for n in range(12)]
     found = kag.Predictor(model).predict_many(photos)

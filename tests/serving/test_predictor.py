@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from sample_data import MiddleDetector, picture, write_picture, write_video
 from keras_agegender.cli import main as cli
 from keras_agegender.encodings.of_age import AgeCheck
 from keras_agegender.encodings.registry import get_encoding
+from keras_agegender.faces.detector import Detections
 from keras_agegender.faces.images import UnreadableImageError, encode_jpeg
 from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
 from keras_agegender.models.builder import build_model
@@ -263,3 +265,42 @@ def test_the_probability_of_an_age_check():
     outputs = {"age": years, "age_years": np.float32(28.25)}
     found = predictions.face_fields(metadata, outputs)["of_age"]
     assert found == {"age": 18, "threshold": 18, "probability": 0.75, "passes": True}
+
+
+class UprightDetector(MiddleDetector):
+    """Finds a face in images that are brighter at the top than elsewhere."""
+
+    def _detect(self, image):
+        found = super()._detect(image)
+        sides = (image[:4], image[-4:], image[:, :4], image[:, -4:])
+        if np.argmax([side.mean() for side in sides]) != 0:
+            return Detections.none()
+        return replace(found, boxes=np.array([[10, 5, 30, 25]], "float32"))
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+def test_photos_on_their_side_are_rotated_if_asked(model, quarters):
+    predictor = Predictor(model / "saved", UprightDetector())
+    upright = picture(90, (60, 80))
+    upright[:8] += 90
+    photo = np.ascontiguousarray(np.rot90(upright, quarters))
+    found = predictor.predict(photo, try_rotations=True)
+    assert found.rotation == -90 * quarters % 360
+    assert found.image_size == photo.shape[:2]
+    mask = np.zeros((60, 80), bool)
+    mask[5:25, 10:30] = True  # the face
+    rows, columns = np.nonzero(np.rot90(mask, quarters))
+    box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    assert found.faces[0].box == box
+    straight = predictor.predict(upright).faces[0]
+    assert found.faces[0].heads == straight.heads
+    assert predictor.predict(photo).status == ("no_face" if quarters else "ok")
+    assert ("rotated by" in str(found)) == (quarters > 0)
+    assert ("rotation" in found.to_dict()) == (quarters > 0)
+    (many,) = predictor.predict_many([photo], try_rotations=True)
+    assert many == found
+
+
+def test_a_model_of_whole_images_rotates_nothing(model):
+    with pytest.raises(ValueError, match="--try-rotations"):
+        Predictor(model / "network.keras").predict(picture(), try_rotations=True)
