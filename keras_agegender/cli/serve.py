@@ -173,6 +173,7 @@ def _run(
         _note(
             f"no face found in {statuses['no_face']} of {len(sources)} files: if they "
             "are face crops, use --whole-image"
+            + ("" if arguments.try_rotations else "; on their side, --try-rotations")
         )
     if filled:
         _note(

@@ -324,9 +324,9 @@ def _predict_photo(
     outputs = model.predict(frame.image)
     total = _total_score(outputs["boxes"], outputs["scores"], min_score)
     for quarters in (1, 2, 3) if try_rotations else ():
-        found = model.predict(rotated(frame.image, quarters))
-        if (score := _total_score(found["boxes"], found["scores"], min_score)) > total:
-            outputs, total, frame.rotation = found, score, 90 * quarters
+        other = model.predict(rotated(frame.image, quarters))
+        if (score := _total_score(other["boxes"], other["scores"], min_score)) > total:
+            outputs, total, frame.rotation = other, score, 90 * quarters
     size = frame.image.shape[:2]
     size = frame.image_size = size[::-1] if frame.rotation % 180 else size
     frame.image = None
