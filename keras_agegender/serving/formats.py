@@ -48,6 +48,7 @@ def _checkpoint_identity(path: Path) -> str:
 
 
 FLOAT_TOLERANCE = Tolerance(largest=1e-3, mean=1e-4, agreement=0.99)
+COMPACT_TOLERANCE = Tolerance(largest=0.05, mean=5e-3, agreement=0.97)
 INT8_TOLERANCE = Tolerance(largest=1.0, mean=0.03, agreement=0.9)
 
 # The first row that recognizes a path opens it; `export` writes those with `write`.
@@ -85,6 +86,16 @@ FORMATS = (
         runtime="onnxruntime",
         write=onnx_format.write_onnx,
         tolerance=FLOAT_TOLERANCE,
+        any_crop_size=True,
+    ),
+    ModelFormat(
+        "onnx-compact",
+        "ONNX file, weights in 8 and 16 bits",
+        onnx_format.open_onnx,
+        suffix=".onnx",
+        runtime="onnxruntime",
+        write=onnx_format.write_compact_onnx,
+        tolerance=COMPACT_TOLERANCE,
         any_crop_size=True,
     ),
     ModelFormat(

@@ -54,8 +54,8 @@ def write_onnx(bundle: ExportBundle, file: Path, metadata: Mapping[str, Any]) ->
 def open_onnx(
     file: Path, num_threads: int | None = None
 ) -> model_format.InferenceModel:
-    """Loads an ONNX file."""
-    model = OnnxModel(file, num_threads)
+    """Loads an ONNX file; by default on one thread, as photos run in parallel."""
+    model = OnnxModel(file, num_threads or 1)
     if model.takes_photos:
         return model_format.InferenceModel(
             model.metadata, model.predict_photo, takes_photos=True
@@ -167,3 +167,52 @@ class OnnxModel:
     def _run(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         values = self._session.run(self._names, {self._input: pixels})
         return dict(zip(self._names, values, strict=True))
+
+
+# Weights of layers from this size on are stored in 8 bits, and from that size on in 16.
+INT8_SIZE, FLOAT16_SIZE = 500_000, 1024
+
+
+def write_compact_onnx(
+    bundle: ExportBundle, file: Path, metadata: Mapping[str, Any]
+) -> None:
+    """Writes an ONNX file of half the size or less, which is as fast once loaded."""
+    import onnx
+
+    write_onnx(bundle, file, metadata)
+    model = onnx.load(str(file))
+    compact_weights(model)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(file))
+
+
+def compact_weights(model: Any) -> None:
+    """Stores weights in 8 and 16 bits; the runtime converts them once, when it loads.
+
+    Weights in 8 bits have a scale for each output channel, the first axis.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights, nodes = [], []
+    for weight in model.graph.initializer:
+        values, name = numpy_helper.to_array(weight), weight.name
+        if values.dtype != np.float32 or values.size < FLOAT16_SIZE:
+            weights.append(weight)
+            continue
+        stored, scale = values.astype("float16"), None
+        if values.size >= INT8_SIZE and values.ndim > 1:
+            axes = tuple(range(1, values.ndim))
+            scale = np.abs(values).max(axis=axes, keepdims=True) / np.float32(127)
+            stored = np.rint(values / np.maximum(scale, 1e-30)).astype("int8")
+        weights.append(numpy_helper.from_array(stored, f"{name}/stored"))
+        cast = name if scale is None else f"{name}/cast"
+        nodes.append(
+            helper.make_node("Cast", [f"{name}/stored"], [cast], to=TensorProto.FLOAT)
+        )
+        if scale is not None:
+            weights.append(numpy_helper.from_array(scale, f"{name}/scale"))
+            nodes.append(helper.make_node("Mul", [cast, f"{name}/scale"], [name]))
+    nodes += model.graph.node
+    for field, content in (("initializer", weights), ("node", nodes)):
+        model.graph.ClearField(field)
+        getattr(model.graph, field).extend(content)

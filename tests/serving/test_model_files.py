@@ -32,7 +32,12 @@ from keras_agegender.serving.onnx_format import OnnxModel
 
 PIXELS = Preprocessing(stored_size=(48, 40))
 CALIBRATION = Calibration({"gender": 3.0, "age": 0.5}, {"age_group": (0.3,)})
-OPENED = {"onnx": OnnxModel, "litert": LiteRtModel, "litert-int8": LiteRtModel}
+OPENED = {
+    "onnx": OnnxModel,
+    "onnx-compact": OnnxModel,
+    "litert": LiteRtModel,
+    "litert-int8": LiteRtModel,
+}
 
 
 def crops(count=5, size=(48, 40)):
@@ -78,7 +83,7 @@ def expected(model):
 
 
 def written(model, folder, format, **options):
-    name = {"onnx": "m.onnx"}.get(format, "m.tflite")
+    name = "m.onnx" if format.startswith("onnx") else "m.tflite"
     return export(
         model, folder / name, format=format, pixels=PIXELS, calibration=CALIBRATION,
         **options,

@@ -15,6 +15,11 @@ import keras_agegender as kag
 from keras_agegender.cli.main import main
 from keras_agegender.faces.preprocessing_graph import PreprocessingGraph
 from keras_agegender.serving import formats
+from keras_agegender.serving.onnx_format import (
+    FLOAT16_SIZE,
+    INT8_SIZE,
+    compact_weights,
+)
 from keras_agegender.serving.predictor import class_probabilities, prediction_set
 
 PIXELS = np.full((80, 160, 3), 90, "uint8")
@@ -94,6 +99,59 @@ def test_what_such_a_file_cannot_do(model):
     for wrong in (PIXELS[..., :1], PIXELS.astype("float32"), PIXELS[:0]):
         with pytest.raises(ValueError, match="Invalid `image`"):
             file.predict_photo(wrong)
+
+
+def test_the_released_model(monkeypatch, tmp_path):
+    """It is in the wheel: at most 8 MB, with the terms of its weights."""
+    monkeypatch.delenv("KERAS_AGEGENDER_MODEL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    file = kag.serving.default_model()
+    assert file.stat().st_size <= 8_000_000
+    assert file == formats.find_model("utkface-compact")
+    photo = kag.synthetic.write_synthetic_photo("photo.png", seed=1)
+    predictor = kag.Predictor()
+    assert "non-commercial" in predictor.metadata["license"]
+    assert predictor.predict(photo).status in ("ok", "no_face")
+    assert predictor.metadata["extra_heads"] == []  # race is auxiliary
+    assert kag.Predictor(all_outputs=True).metadata["extra_heads"][0]["name"] == "race"
+
+
+def test_weights_in_8_and_16_bits(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    rng = np.random.default_rng(0)
+    weights = {
+        "large": rng.normal(size=(8, INT8_SIZE // 8)).astype("float32"),
+        "middle": rng.normal(size=(FLOAT16_SIZE, 1)).astype("float32"),
+        "small": rng.normal(size=(3, 1)).astype("float32"),
+    }
+    weights["large"][2] = 0  # a channel without a scale
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Identity", [name], [f"{name}_out"])
+            for name in weights
+        ],
+        "weights", [],
+        [
+            onnx.helper.make_tensor_value_info(f"{n}_out", 1, w.shape)
+            for n, w in weights.items()
+        ],
+        [onnx.numpy_helper.from_array(w, n) for n, w in weights.items()],
+    )  # fmt: skip
+    opset = onnx.helper.make_opsetid("", 17)
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    before = model.ByteSize()
+    compact_weights(model)
+    onnx.checker.check_model(model)
+    assert model.ByteSize() < before / 3.9
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    large, middle, small = session.run([f"{name}_out" for name in weights], {})
+    # Half a step of 127 of the channel's largest weight; 11 bits of each weight.
+    steps = np.abs(weights["large"]).max(1, keepdims=True) / 127
+    assert (np.abs(large - weights["large"]) <= steps * 0.5001).all()
+    np.testing.assert_allclose(middle, weights["middle"], rtol=2**-11, atol=1e-7)
+    np.testing.assert_array_equal(small, weights["small"])
 
 
 def test_released_models_are_found_by_name(model, tmp_path, monkeypatch):
