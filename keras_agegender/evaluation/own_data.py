@@ -171,6 +171,8 @@ def prepare_like(
     name = "faces"
     source = None if isinstance(data, pd.DataFrame) else Path(data)
     manifest, reader = _read(model, data, folder, split, options)
+    if source is not None and _is_prepared(source):
+        split = None  # its images were read from that split
     if source is not None:
         name = reader or _slug(source.stem)
     known = sorted(manifest["split"].unique())
@@ -268,6 +270,10 @@ def _read(
     options = {**{k: v for k, v in defaults.items() if k in taken}, **options}
     manifest, _ = (reader.read_as_is or reader.read)(data, **options)
     return manifest, None if kind == "csv" else kind
+
+
+def _is_prepared(data: str | Path) -> bool:
+    return (Path(data) / "dataset_info.json").exists()
 
 
 def _is_crop_of_crop(data: Any, pixels: Preprocessing) -> bool:

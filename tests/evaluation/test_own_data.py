@@ -109,6 +109,8 @@ def test_a_dataset_prepared_differently_is_prepared_again(run, tmp_path):
     assert scores.folder == tmp_path / "prepared_run" and scores.num_faces == 8
     found = kag.load_prepared(scores.folder / "prepared").pixels
     assert found == run.pixels().stored()
+    scores = kag.evaluate(run, data, split="fold_3+fold_4[:2]", progress=False)
+    assert scores.num_faces == 10
 
 
 def test_a_model_of_whole_images_takes_no_crops(run, tmp_path):
