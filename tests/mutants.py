@@ -41,6 +41,8 @@ PIXELS = "tests/integration/test_one_pixel_path.py"
 LABELS = "tests/test_labels.py"
 CALIBRATION = "tests/encodings/test_calibration.py tests/evaluation/test_calibration.py"
 METRICS = "tests/evaluation/test_scores.py"
+OWN_DATA = "tests/evaluation/test_own_data.py"
+OF_AGE = "tests/evaluation/test_of_age.py"
 RESAMPLING = "tests/metrics/test_intervals.py"
 SPLITS = "tests/datasets/test_splits.py"
 CALLBACKS = "tests/callbacks"
@@ -78,7 +80,7 @@ MUTANTS = [
            'mode = "min" if monitor.endswith("loss") else "max"', 'mode = "max"',
            "tests/training"),
     Mutant("positive class always male", "evaluation/evaluate.py",
-           "positive_gender or recipe.evaluation.positive_gender", '"male"', EXPERIMENT),
+           "positive_gender or model.positive_gender", '"male"', EXPERIMENT),
     Mutant("95 % interval is one of 50 %", "metrics/intervals.py",
            "return float(t.ppf((1 + confidence) / 2, degrees))",
            "return float(t.ppf(0.75, degrees))", RESAMPLING),
@@ -199,6 +201,19 @@ MUTANTS = [
            "xp.equal(p.predicted, p.truth)", METRICS),
     Mutant("majority of all faces", "evaluation/scores.py",
            "np.bincount(predictions.truth).argmax()", "0", METRICS),
+    Mutant("own classes by position", "evaluation/own_data.py",
+           "lookup = np.array([*(known.get(_plain(c), MISSING) for c in classes), "
+           "MISSING])", "lookup = np.array([*range(len(classes)), MISSING])", OWN_DATA),
+    Mutant("own data in a release", "evaluation/own_data.py",
+           'METRICS in files.read_json(file).get("files", {})', "False", OWN_DATA),
+    Mutant("minors up to 18", "evaluation/of_age.py",
+           "(age < oldest + 1)", "(age < oldest + 2)", OF_AGE),
+    Mutant("a year too young passes", "encodings/of_age.py",
+           "expected_age >= self.required", "expected_age + 1 >= self.required",
+           OF_AGE),
+    Mutant("published of any data", "evaluation/published.py",
+           "if same and not why_not_comparable(line, data):", "if same:",
+           "tests/evaluation/test_published.py"),
     Mutant("validation losses by batches", "callbacks/decoded_metrics.py",
            'logs[f"val_{name}"] = value', "pass", CALLBACKS),
     Mutant("metrics count unlabelled faces", "metrics/keras_metrics.py",
