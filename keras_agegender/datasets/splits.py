@@ -28,6 +28,7 @@ from keras_agegender.datasets.manifest import (
     keep_cleaning,
 )
 from keras_agegender.datasets.readers.adience import NUM_FOLDS, TREES, read_adience
+from keras_agegender.errors import counted
 from keras_agegender.labels import GENDERS, MISSING, AgeGroups
 
 SPLITS = ("train", "validation", "test")
@@ -148,7 +149,8 @@ def draw_splits(
     same = find_same_images(list(manifest["path"]), duplicates, cache=cache)
     images = same.groups()
     members = manifest["key"].groupby(images).agg(list)
-    repeated = members[members.map(len) > 1]
+    # Rows of one file are several faces of it, not duplicates.
+    repeated = members[manifest["path"].groupby(images).nunique() > 1]
     name = KEPT_TOGETHER[duplicates]
     report.totals[name] = len(repeated)
     report.items += [(", ".join(keys), name) for keys in repeated]
@@ -246,11 +248,13 @@ def shared_text(shared: Iterable[Mapping[str, Any]]) -> str:
     """
     texts = {
         f"{row['splits'][0]} and {row['splits'][1]}": ", ".join(
-            f"{label} unknown" if row[what] is None else f"{row[what]} {label}"
-            for what, label in (
-                ("people", "people"),
-                ("albums", "albums"),
-                ("images", "identical images"),
+            f"{plural} unknown"
+            if row[what] is None
+            else counted(row[what], singular, plural)
+            for what, singular, plural in (
+                ("people", "person", "people"),
+                ("albums", "album", "albums"),
+                ("images", "identical image", "identical images"),
             )
         )
         for row in shared

@@ -21,6 +21,7 @@ from keras_agegender.datasets import (
 )
 from keras_agegender.datasets.readers import READERS, find_reader
 from keras_agegender.errors import counted
+from keras_agegender.faces.images import UnreadableImageError, encode_jpeg, read_image
 from keras_agegender.files import read_regular
 from keras_agegender.labels import GENDERS, MISSING, AgeGroups
 
@@ -114,13 +115,13 @@ def read_faces(
         manifest, report = (reader.read_as_is or reader.read)(data, **options)
     if splits is not None:
         manifest = _with_splits(manifest, splits)
-    paths = manifest["path"].tolist()
+    paths, boxes = manifest["path"].tolist(), manifests.given_faces(manifest)[:, :4]
     columns = [*_COLUMNS, *({"age_years"} & set(manifest))]
     return FaceTable(
         kind,
         pd.DataFrame(manifest[columns]).reset_index(drop=True),
         manifest.age_groups,
-        lambda: map(_bytes_of, paths),
+        lambda: map(_bytes_of, paths, boxes),
         report.counts() if report else manifest.cleaning,
         [item for item in report.items if item[1] in report.dropped] if report else [],
     )
@@ -144,10 +145,17 @@ def _with_splits(
     return pd.concat(parts)
 
 
-def _bytes_of(path: str) -> bytes | None:
+def _bytes_of(path: str, box: np.ndarray) -> bytes | None:
+    """Returns an image file, or an image of the given box: a face of several."""
     try:
-        return read_regular(path)
-    except OSError:
+        if np.isnan(box).any():
+            return read_regular(path)
+        image = read_image(path)
+        if manifests.outside_reason(box, image.shape):
+            return None
+        left, top, right, bottom = np.maximum(box.round().astype(int), 0)
+        return encode_jpeg(image[top : max(bottom, top + 1), left : max(right, left + 1)])
+    except (OSError, UnreadableImageError):
         return None
 
 

@@ -95,6 +95,9 @@ def test_every_row_with_a_box_is_a_face(tmp_path, columns, box, options):
     assert report.totals["images with several faces, one row each"] == 1
     assert "not used, places in the image: person_x0" in str(report)
     assert "other labels" not in str(report)
+    _, report = read_csv(file, validation=0.5, test=0, **options)
+    assert "groups of exact duplicates, in one split each" in str(report)
+    assert not any("exact duplicates" in why for _, why in report.items)
 
 
 def test_landmarks_go_with_a_box(tmp_path):

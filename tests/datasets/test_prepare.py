@@ -199,16 +199,16 @@ def test_what_splits_share_is_counted(tmp_path):
     manifest = make_manifest(rows)
     report = prepare(manifest, tmp_path / "out", progress=False)
     assert str(report).splitlines()[1:] == [
-        "a and b share: people unknown, 1 albums, 0 identical images",
-        "a and c share: people unknown, 0 albums, 1 identical images",
-        "b and c share: people unknown, 1 albums, 0 identical images",
+        "a and b share: people unknown, 1 album, 0 identical images",
+        "a and c share: people unknown, 0 albums, 1 identical image",
+        "b and c share: people unknown, 1 album, 0 identical images",
     ]
     again = prepare(manifest, tmp_path / "out", progress=False)
     assert again.shared == report.shared
     splits = {"train": "a+b", "test": "c"}
     named = manifest.assign(subject=[*"pqrstu"])
     report = prepare(named, tmp_path / "two", splits=splits, progress=False)
-    text = "train and test share: 0 people, 1 albums, 1 identical images"
+    text = "train and test share: 0 people, 1 album, 1 identical image"
     assert str(report).splitlines()[1] == text
 
 

@@ -17,7 +17,11 @@ from sample_data import (
 )
 
 import keras_agegender as kag
-from keras_agegender.datasets.manifest import make_manifest, write_manifest
+from keras_agegender.datasets.manifest import (
+    BOX_COLUMNS,
+    make_manifest,
+    write_manifest,
+)
 from keras_agegender.datasets.splits import ADIENCE_COHORTS, find_cohort
 from keras_agegender.evaluation.audit import read_faces, source_type
 from keras_agegender.faces.images import encode_jpeg, read_image
@@ -104,6 +108,21 @@ def test_a_near_duplicate_in_two_splits_is_leakage(manifest, tmp_path):
     found = kag.audit(made, progress=False)
     assert found.leaks == ["1 pair of near duplicates"]
     assert kag.audit(made, near_duplicates=False, progress=False).leaks == []
+
+
+def test_faces_of_one_image_are_no_duplicates(manifest):
+    photo = manifest.iloc[0].to_dict()
+    boxes = {"a": (0, 0, 30, 30), "b": (30, 20, 64, 64), "far": (90, 0, 99, 9)}
+    rows = [
+        {**photo, "key": key, "gender": n % 2, **dict(zip(BOX_COLUMNS, box))}
+        for n, (key, box) in enumerate(boxes.items())
+    ]
+    found = kag.audit(make_manifest(rows), cache=None)
+    assert found.exact.pairs == 0 and found.near.pairs == 0
+    assert found.images == {"there": 2, "absent": 1, "unreadable": 0, "of one color": 0}
+    rows.append({**rows[0], "key": "again", "split": "fold_3", "subject": ""})
+    found = kag.audit(make_manifest(rows), cache=None)
+    assert found.exact.pairs == 1 and found.leaks
 
 
 def test_shared_subjects_are_leakage(manifest):
