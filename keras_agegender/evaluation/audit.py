@@ -154,7 +154,9 @@ def _bytes_of(path: str, box: np.ndarray) -> bytes | None:
         if manifests.outside_reason(box, image.shape):
             return None
         left, top, right, bottom = np.maximum(box.round().astype(int), 0)
-        return encode_jpeg(image[top : max(bottom, top + 1), left : max(right, left + 1)])
+        return encode_jpeg(
+            image[top : max(bottom, top + 1), left : max(right, left + 1)]
+        )
     except (OSError, UnreadableImageError):
         return None
 
