@@ -191,12 +191,23 @@ def strip_augmentation(model: keras.Model) -> keras.Model:
             is_model(layer) and any(map(has_augmentation, layer.layers))
         )
 
+    def is_only_augmentation(layer: keras.Layer) -> bool:
+        return is_augmentation(layer) or (
+            isinstance(layer, keras.Sequential)
+            and all(map(is_only_augmentation, layer.layers))
+        )
+
     def reuse(layer: keras.Layer) -> keras.Layer:
-        return strip_augmentation(layer) if is_model(layer) else layer
+        is_whole = is_model(layer) and not is_only_augmentation(layer)
+        return strip_augmentation(layer) if is_whole else layer
 
     def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
-        return args[0] if is_augmentation(layer) else layer(*args, **kwargs)
+        return args[0] if is_only_augmentation(layer) else layer(*args, **kwargs)
 
     if not has_augmentation(model):
         return model
+    if isinstance(model, keras.Sequential):
+        layers = [reuse(la) for la in model.layers if not is_only_augmentation(la)]
+        start = keras.Input(batch_shape=model.input_shape)
+        return keras.Sequential([start, *layers], name=model.name)
     return keras.models.clone_model(model, clone_function=reuse, call_function=call)
