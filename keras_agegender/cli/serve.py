@@ -392,6 +392,7 @@ def _export(arguments: argparse.Namespace) -> int:
         license=arguments.license,
         format=arguments.format,
         crops=arguments.crops,
+        batch_size=arguments.batch_size,
         report=console.say,
         overwrite=arguments.overwrite,
     )
@@ -419,6 +420,10 @@ def add_export(verbs: Any) -> None:
         "--crops", metavar="FOLDER",
         help="prepared dataset or folder of face crops to validate an exported file on "
         "[the run's dataset, if it still exists]",
+    )  # fmt: skip
+    verb.add_argument(
+        "--batch-size", type=count, metavar="N",
+        help="fixed number of crops of a LiteRT file, for GPU and NPU delegates [any]",
     )  # fmt: skip
     verb.add_argument(
         "--license", metavar="TEXT",

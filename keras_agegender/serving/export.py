@@ -45,6 +45,7 @@ def export(
     license: str | None = None,
     format: str = "savedmodel",
     crops: str | Path | None = None,
+    batch_size: int | None = None,
     report: Callable[[str], None] | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -76,6 +77,8 @@ def export(
         format: `"savedmodel"` (default), `"onnx"`, `"litert"` or `"litert-int8"`.
         crops: A prepared dataset or a folder of face crops to validate a file on.
             Defaults to the run's dataset if it still exists, else to drawn faces.
+        batch_size: Fixed number of crops of a LiteRT file. Delegates for GPUs and NPUs
+            need it, usually 1. Defaults to any number.
         report: Called with size, speed and agreement of a file, `print` for instance.
         overwrite: Whether to replace an existing export of that name.
 
@@ -94,6 +97,11 @@ def export(
     """
     target = Path(directory)
     row = check_new_export(target, format, overwrite)
+    if batch_size is not None and (not format.startswith("litert") or batch_size < 1):
+        raise ValueError(
+            "Invalid `batch_size`. Expected a positive integer for a LiteRT file. "
+            f"Received: batch_size={batch_size}, format={format!r}."
+        )
     if isinstance(model, (str, Path, RunDirectory)):
         find_checkpoint(model)
     from keras_agegender.serving.bundle import build_export_bundle
@@ -114,7 +122,7 @@ def export(
     with files.exclusive_lock(files.lock_beside(target), refusal):
         check_new_export(target, format, overwrite)
         if row.suffix:
-            comparison = _write_file(row, bundle, target, crops, overwrite)
+            comparison = _write_file(row, bundle, target, crops, overwrite, batch_size)
             if report is not None:
                 report(str(comparison))
             return target
@@ -139,6 +147,7 @@ def _write_file(
     file: Path,
     crops: str | Path | None,
     overwrite: bool,
+    batch_size: int | None = None,
 ) -> Comparison:
     """Writes a file if it reproduces the Keras model's predictions."""
     faces = find_faces(bundle.run, crops, bundle.graph)
@@ -148,6 +157,7 @@ def _write_file(
         "format": row.name,
         "crop_size": size,
         "tolerance": tolerance._asdict(),
+        "batch_size": batch_size,
     }
     metadata = {**bundle.metadata, "signatures": ["crops"], "file": described}
     with files.atomic_write(file) as partial:

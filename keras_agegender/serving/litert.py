@@ -34,7 +34,8 @@ def write_litert(
 
     from keras_agegender.serving.bundle import CROPS, crop_function
 
-    spec = tf.TensorSpec((None, *bundle.graph.spec.crop_size, 3), tf.uint8, CROPS)
+    batch = metadata["file"].get("batch_size")
+    spec = tf.TensorSpec((batch, *bundle.graph.spec.crop_size, 3), tf.uint8, CROPS)
     archive = keras.export.ExportArchive()
     archive.track(bundle.network)
     # A file of a bare function would silently lack the weights.
@@ -116,12 +117,25 @@ class LiteRtModel:
         self._input = details["name"].removeprefix("serving_default_").split(":")[0]
         height, width = details["shape"][1:3]
         self.crop_size: tuple[int, int] = (int(height), int(width))
+        self._batch = self.metadata.get("file", {}).get("batch_size")
 
     def predict(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         """Returns the predictions for face crops; see `OnnxModel.predict`."""
         model_format.check_crops(crops, self.crop_size)
+        if self._batch is None:
+            with self._lock:
+                return self._run(**{self._input: crops})
+        # A file of a fixed batch size: the last batch is filled up with black.
+        rest = -len(crops) % self._batch
+        padded = np.concatenate([crops, np.zeros((rest, *crops.shape[1:]), "uint8")])
         with self._lock:
-            return self._run(**{self._input: crops})
+            parts = [
+                {k: v.copy() for k, v in self._run(**{self._input: part}).items()}
+                for part in np.split(padded, len(padded) // self._batch)
+            ]
+        return {
+            k: np.concatenate([p[k] for p in parts])[: len(crops)] for k in parts[0]
+        }
 
 
 def _read_archive(file: str | Path) -> bytes:

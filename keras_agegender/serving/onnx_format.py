@@ -39,8 +39,15 @@ def write_onnx(bundle: ExportBundle, file: Path, metadata: Mapping[str, Any]) ->
     model, _ = tf2onnx.convert.from_function(function, spec, opset=OPSET)
     for dimension, name in enumerate(("batch", "height", "width")):
         model.graph.input[0].type.tensor_type.shape.dim[dimension].dim_param = name
-    for output in model.graph.output:
+    # The heads in the order of the metadata, then the decoded values.
+    heads = {name: place for place, name in enumerate(metadata["outputs"])}
+    outputs = sorted(
+        model.graph.output, key=lambda o: (heads.get(o.name, len(heads)), o.name)
+    )
+    for output in outputs:
         output.type.tensor_type.shape.dim[0].dim_param = "batch"
+    model.graph.ClearField("output")
+    model.graph.output.extend(outputs)
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:

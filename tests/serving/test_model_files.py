@@ -153,6 +153,31 @@ def test_a_file_says_what_the_model_says(made, model, expected):
         written(model, file.parent, format)
 
 
+def test_a_fixed_batch_size_is_static(model, expected, tmp_path):
+    """Delegates for GPUs and NPUs refuse tensors of unknown size."""
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter
+    file = written(model, tmp_path, "litert", batch_size=2)
+    opened = interpreter(str(file))
+    (details,) = opened.get_input_details()
+    assert details["shape_signature"].tolist() == [2, 48, 40, 3]
+    shapes = [x["shape_signature"] for x in opened.get_output_details()]
+    assert all(-1 not in shape for shape in shapes)
+    found = LiteRtModel(file).predict(crops()[:5])  # not a multiple of the batch
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], np.asarray(values)[:5], atol=1e-4)
+    with pytest.raises(ValueError, match="Invalid `batch_size`"):
+        written(model, tmp_path, "onnx", batch_size=1)
+
+
+def test_onnx_outputs_are_in_the_order_of_the_metadata(made):
+    format, file, _ = made
+    if not format.startswith("onnx"):
+        pytest.skip("LiteRT orders outputs by name")
+    names = OnnxModel(file).predict(crops()[:1])
+    outputs = OnnxModel(file).metadata["outputs"]
+    assert list(names)[: len(outputs)] == outputs
+
+
 def test_a_file_that_was_changed_is_not_opened(made, tmp_path):
     format, file, _ = made
     changed = shutil.copytree(file.parent, tmp_path / "copy") / file.name
