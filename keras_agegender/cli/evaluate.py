@@ -79,7 +79,9 @@ def add_evaluate(verbs: Any) -> None:
     what = "score a model on held-out faces, of its dataset or of your own data"
     verb = add_verb(verbs, "evaluate", _evaluate, what)
     verb.add_argument(
-        "run_directory", metavar="model", help="a run, a .keras file or an export"
+        "run_directory",
+        metavar="model",
+        help="a run, a .keras file, an export, or a released model's name",
     )
     verb.add_argument(
         "--data",

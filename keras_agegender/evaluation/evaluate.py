@@ -19,6 +19,7 @@ from keras_agegender.datasets.prepared import (
     read_rows,
 )
 from keras_agegender.encodings.encoding import Encoding
+from keras_agegender.errors import counted
 from keras_agegender.evaluation import (
     calibration as calibrations,
     groups,
@@ -74,7 +75,8 @@ def evaluate(
     `scores.calibration` has the effect.
 
     Args:
-        run: A run or its directory, a `.keras` file or an export of any format.
+        run: A run or its directory, a `.keras` file, an export of any format, or the
+            name of a released model.
         data: A prepared dataset, a manifest, or the file or folder of any reader: a CSV
             file, or Adience, UTKFace or CelebA. `None` takes the training dataset.
         split: A split name or expression. For the training dataset, names are the run's
@@ -102,7 +104,7 @@ def evaluate(
 
     Example:
     >>> evaluate("runs/1", split="fold_4")  # doctest: +SKIP
-    >>> evaluate("saved_models/utkface-compact", "labels.csv")  # doctest: +SKIP
+    >>> evaluate("utkface-compact", "labels.csv")  # doctest: +SKIP
     """
     if isinstance(data, (str, Path)) and _is_prepared(data):
         check_prepared(data)  # before a framework is imported
@@ -118,7 +120,16 @@ def evaluate(
     coded = [name for name in metadata if f"{name}_id" in metadata and name in labels]
     metadata |= {f"{name}_id": labels[name] for name in coded}
     check_groupings(by, metadata, encoding)
-    raw = model.predict(data, split)
+    if model.takes_photos:
+        files = [(opened.photos or {})[key] for key in labels["key"]]
+        raw, has_face = own_data.predict_photos(model, files)
+        if not has_face.all():
+            count = counted(int((~has_face).sum()), "photo")
+            notes.append(f"no face found in {count}, not scored")
+            labels = {name: values[has_face] for name, values in labels.items()}
+            metadata = {name: values[has_face] for name, values in metadata.items()}
+    else:
+        raw = model.predict(data, split)
     outputs = calibration.apply(raw, encoding) if calibration else raw
     table = predictions.prediction_table(outputs, labels, encoding, metadata)
     scores = score(
@@ -181,6 +192,11 @@ def _open_data(
             model, data, folder, split=split, progress=progress, **options
         )
         return opened, folder, _checkpoint_suffix(model)
+    if model.takes_photos:
+        raise ValueError(
+            f"{model.path} finds the faces of photos. Expected label files or a "
+            "manifest. Received: a prepared dataset; evaluate the run with it."
+        )
     if options:
         raise ValueError(
             "Invalid options. Expected none for a prepared dataset. "

@@ -62,6 +62,11 @@ class EvaluatedModel:
         """Positive class of precision, recall and f1."""
         return self.run.recipe().evaluation.positive_gender if self.run else "male"
 
+    @property
+    def takes_photos(self) -> bool:
+        """Whether it is a file that finds the faces itself, in original photos."""
+        return self.inference is not None and self.inference.takes_photos
+
     def calibration(self) -> Calibration | None:
         """The calibration of a run's best checkpoint; exports contain theirs."""
         if self.run is None or self.checkpoint != "best":
@@ -89,6 +94,34 @@ class EvaluatedModel:
                 )
             ).batch(recipe.data.batch_size)
             return self.run.load_model(self.checkpoint).predict(inputs, verbose=0)
+
+
+def predict_photos(
+    model: EvaluatedModel, photos: Sequence[str]
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Returns the outputs for one face of each photo, and which photos have one."""
+    from keras_agegender.faces.images import read_image
+
+    names, faces, found = model.inference.metadata["outputs"], [], []
+    crop = model.pixels.crop if model.pixels else None
+    for photo in photos:
+        image = read_image(photo)
+        outputs = model.inference.predict(image)
+        boxes = np.asarray(outputs["boxes"], "float64").reshape(-1, 4)
+        found.append(len(boxes) > 0)
+        if len(boxes):
+            size = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+            if crop is not None and crop.face_selection == "center":
+                middle = np.array(image.shape[1::-1]) / 2
+                centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+                size = -np.linalg.norm(centers - middle, axis=1)
+            face = int(size.argmax())
+            faces.append({name: np.asarray(outputs[name])[face] for name in names})
+    if not faces:
+        raise ValueError(
+            f"{model.path} found no face in {counted(len(found), 'photo')}."
+        )
+    return {n: np.stack([face[n] for face in faces]) for n in names}, np.array(found)
 
 
 def _predict_crops(model: Any, crops: Any) -> dict[str, np.ndarray]:
@@ -123,6 +156,9 @@ def open_model(
     is_run = RunDirectory(path).recipe_file.is_file() or not path.exists()
     from keras_agegender.serving import formats
 
+    if not path.exists():
+        path = formats.find_model(path)  # by the name of a released model
+        is_run = is_run and not path.exists()
     if is_file or is_run or isinstance(model, RunDirectory):
         if path.exists():
             formats.check_model(path)
@@ -149,6 +185,7 @@ class OpenedData(NamedTuple):
     source: Path | None  # label files or dataset that it was prepared from
     whole_source: str = ""  # name of a source of which all faces are scored
     notes: tuple[str, ...] = ()
+    photos: Mapping[str, str] | None = None  # key -> original image file
 
 
 def prepare_like(
@@ -209,7 +246,8 @@ def prepare_like(
         shown = ", ".join(f"{n} {status}" for status, n in sorted(failed.items()))
         file = f"{PREPARED}/{prepared_data.STATUS_FILE}"
         notes.append(f"preparation: {shown} ({file})")
-    return OpenedData(opened, "test", source, whole, tuple(notes))
+    photos = dict(chosen[["key", "path"]].to_numpy())
+    return OpenedData(opened, "test", source, whole, tuple(notes), photos)
 
 
 def preparation_arguments(model: EvaluatedModel) -> dict[str, Any]:
@@ -327,8 +365,11 @@ def _is_outdated(
             made = files.read_json(file)
             same = made.get("manifest_sha256") == manifest_hash(manifest)
             found = Preprocessing.from_dict(made["pixels"])
-            expected = replace(pixels.stored(), stored_size=pixels.crop_size)
-            if not same or found.differences(expected) not in ([], ["jpeg_quality"]):
+            quality = pixels.jpeg_quality or JPEG_QUALITY
+            expected = replace(
+                pixels.stored(), stored_size=pixels.crop_size, jpeg_quality=quality
+            )
+            if not same or found != expected:
                 return True
     return False
 

@@ -14,13 +14,21 @@ from sample_data import (
     make_prepared,
     train_on_whole_images,
     write_labels,
+    write_picture,
 )
 
 import keras_agegender as kag
 from keras_agegender.cli import main as cli
-from keras_agegender.evaluation.own_data import match_labels, open_model
+from keras_agegender.evaluation.own_data import (
+    EvaluatedModel,
+    match_labels,
+    open_model,
+    predict_photos,
+)
+from keras_agegender.faces.preprocessing import CropOptions, Preprocessing
 from keras_agegender.files import write_checksums
 from keras_agegender.labels import get_age_groups
+from keras_agegender.serving.model_format import InferenceModel
 
 
 @pytest.fixture(scope="module")
@@ -209,3 +217,34 @@ def test_age_groups_are_matched_by_bounds():
     found, other, notes = match_labels(labels, data, years)
     assert other.age_groups == data.age_groups and not notes
     assert found["age_group"].tolist() == [0, 1, 2, 3, -1]
+
+
+def test_a_file_that_finds_faces_predicts_the_chosen_one(tmp_path):
+    """Of two faces the larger, or the one in the middle; dark photos have none."""
+    boxes = np.array([[0, 0, 30, 30], [8, 8, 28, 28]], "float32")
+
+    def predict(image):
+        found = boxes if image.mean() > 50 else boxes[:0]
+        return {"boxes": found, "gender": np.array([[0.2], [0.9]])[: len(found)]}
+
+    photos = [
+        str(write_picture(tmp_path / f"{value}.jpg", value, (36, 36)))
+        for value in (128, 0, 140)
+    ]
+    inference = InferenceModel({"outputs": ["gender"]}, predict, takes_photos=True)
+    for selection, expected in (("largest", 0.2), ("center", 0.9)):
+        pixels = Preprocessing(crop=CropOptions(face_selection=selection))
+        model = EvaluatedModel(
+            tmp_path / "m.onnx", kag.get_encoding("categorical"), pixels,
+            inference=inference,
+        )  # fmt: skip
+        outputs, found = predict_photos(model, photos)
+        assert found.tolist() == [True, False, True]
+        assert outputs["gender"].ravel().tolist() == [expected, expected]
+    with pytest.raises(ValueError, match="found no face in 1 photo"):
+        predict_photos(model, photos[1:2])
+
+
+def test_released_models_have_names():
+    model = open_model("utkface-compact")
+    assert model.name == "utkface-compact" and model.takes_photos and model.is_release
