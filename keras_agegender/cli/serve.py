@@ -177,10 +177,9 @@ def _run(
         )
     if filled:
         _note(
-            f"{filled} of {len(sources)} files are nearly all face: a tight crop lacks "
-            "the margin that the model was trained with, so that its predictions are "
-            "less exact; use the original photos (--whole-image applies only if no "
-            "face is found)"
+            f"{filled} of {len(sources)} files are nearly all face, as crops are: the "
+            "original photos may give better predictions (--whole-image uses a crop as "
+            "it is if no face is found in it)"
         )
     if len(sources) > 1:
         _note(f"{_counts(statuses)}; {times}")
