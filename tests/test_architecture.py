@@ -17,7 +17,7 @@ FRAMEWORK_MODULES = {
                   "loss_weights"},
     "datasets": {"augment", "distillation", "pipeline"},
     "encodings": {"calibration", "decoding", "masked"},
-    "faces": {"decoding", "geometry", "mtcnn", "preprocessing_graph"},
+    "faces": {"decoding", "geometry", "mtcnn", "portable_ops", "preprocessing_graph"},
     "metrics": {"keras_metrics"},
     "models": {"augmentation_layers", "backbones", "builder", "efficientnet_lite",
                "inference", "layers", "weights"},

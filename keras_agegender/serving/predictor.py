@@ -67,7 +67,7 @@ class Predictor:
     Example:
     >>> print(Predictor("saved_models/first").predict("photo.jpg"))  # doctest: +SKIP
     photo.jpg: 1 face
-      1  25-32 (61%)  female (93%)  [178 102 390 370]
+      1  29 (24–36)  female 93 %  [178 102 390 370]
     """
 
     def __init__(
@@ -182,7 +182,7 @@ class Predictor:
         Example:
         >>> print(Predictor(model).predict_video("video.mp4"))  # doctest: +SKIP
         video.mp4: 1 person in 12.0 s
-          1  25-32 (64%)  female (95%)  [0.5-11.2 s, 43 frames]
+          1  29 (24–36)  female 95 %  [0.5-11.2 s, 43 frames]
         """
         source = Source(video, str(video), is_video=True)
         (prediction,) = self._run([source], frames_per_second=frames_per_second)
