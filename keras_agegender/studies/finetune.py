@@ -356,7 +356,8 @@ def _changes(
     matches = match_heads(old, new)
     if old.age_head is not None and old.age_head.spec.in_years:
         old = replace(old, age_groups=new.age_groups)  # years fall into any groups
-    kept = {name: m.order for name, m in matches.items() if m.old and not m.reason}
+    both = {name: m for name, m in matches.items() if m.old and m.new}
+    kept = {name: m.order for name, m in both.items() if not m.reason}
     before = _per_face(source.load_model(), images, labels, old, kept)
     everything: dict[str, tuple[int, ...]] = {head.name: () for head in new.heads}
     changes = []

@@ -84,6 +84,17 @@ def test_heads_are_kept_by_name_and_new_ones_learn_first(released, tmp_path, cap
     assert "before" in str(found) and "after" in str(found)
 
 
+def test_a_head_without_labels_is_dropped(released, tmp_path):
+    data = make_prepared(tmp_path, 40, {"glasses": GLASSES}, **WHOLE)
+    settings = ["training.epochs=1"]
+    found = kag.finetune(
+        data, released, tmp_path / "run", overrides=settings, verbose=0
+    )
+    assert found.heads["colour"] == "dropped" and found.heads["glasses"] == "new"
+    assert "colour accuracy" not in {change.name for change in found.changes}
+    assert "head colour: dropped" in str(found)
+
+
 def test_the_pretrained_weights_stay_if_no_epoch_is_better(released, tmp_path, capsys):
     """A learning rate of 1000 makes every epoch worse."""
     data = make_prepared(tmp_path, 40, {"colour": COLOURS}, **WHOLE)

@@ -439,7 +439,7 @@ def test_data_prepared_again_is_not_what_was_trained_on(run, tmp_path):
     other = make_prepared(tmp_path, count=39)
     info = run.info()
     run.update_info(data=str(other))
-    with pytest.raises(ValueError, match="prepared again since"):
+    with pytest.raises(ValueError, match="it was prepared again"):
         evaluate(run)
     run.update_info(data=info["data"])
 
