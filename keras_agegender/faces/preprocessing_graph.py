@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_agegender.faces import geometry
+from keras_agegender.faces import geometry, portable_ops
 from keras_agegender.faces.decoding import decode_image, decode_jpeg
 from keras_agegender.faces.detector import MtcnnDetector
 from keras_agegender.faces.mtcnn import Mtcnn, search_copy
@@ -187,6 +187,8 @@ class PreprocessingGraph(tf.Module):
         """Returns a crop as it is read back from its stored file."""
         if self.spec.jpeg_quality is None:
             return crop
+        if portable_ops.is_portable():
+            return portable_ops.compress_jpeg(crop, self.spec.jpeg_quality)
         return decode_jpeg(encode_jpeg(crop, self.spec.jpeg_quality))
 
     def face(self, image: tf.Tensor, box: tf.Tensor, landmarks: tf.Tensor) -> tf.Tensor:

@@ -8,7 +8,9 @@ import tensorflow as tf
 from sample_data import picture
 
 from keras_agegender.faces import geometry
-from keras_agegender.faces.portable_ops import portable_graph
+from keras_agegender.faces.decoding import decode_jpeg
+from keras_agegender.faces.portable_ops import compress_jpeg, portable_graph
+from keras_agegender.synthetic.drawing import draw_face
 
 IMAGE = picture(size=(60, 80))
 
@@ -47,6 +49,20 @@ def test_resample(box, size):
 def test_turn(box, degrees):
     expected, found = both(lambda: geometry.turn(IMAGE, box, degrees))
     np.testing.assert_allclose(found, expected, atol=0.01)
+
+
+@pytest.mark.parametrize("quality", [30, 95])
+@pytest.mark.parametrize("size", [(32, 48), (37, 53)])
+def test_compress_jpeg(size, quality):
+    image = geometry.to_bytes(geometry.resize(draw_face(3, 4, 1).image, size))
+    file = tf.io.encode_jpeg(image, format="rgb", quality=quality)
+    expected = decode_jpeg(file).numpy().astype(int)
+    difference = np.abs(compress_jpeg(image, quality).numpy() - expected)
+    if size == (32, 48):
+        np.testing.assert_array_equal(difference, 0)
+    # Encoders repeat the border of chroma in their own way.
+    assert difference.mean() < 0.05
+    assert np.abs(image.numpy() - expected).mean() > 0.5
 
 
 def test_only_functions_traced_inside_are_portable():
