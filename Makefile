@@ -28,7 +28,7 @@ FAST_TESTS := tests/test_labels.py tests/test_files.py tests/test_checksums.py \
 	tests/serving/test_predictions.py tests/studies/test_quickstart.py \
 	tests/training/test_weight_decay.py tests/training/test_empty_recipe.py
 
-.PHONY: quickstart test test-fast test-jax test-slow test-wheel test-oldest lint mutants bench wheel clean
+.PHONY: quickstart test test-fast test-jax test-slow test-wheel test-oldest lint mutants bench wheel docs release clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/agegender quickstart
@@ -58,6 +58,20 @@ mutants: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+# The site in docs/_build/html; a warning or a dead link is an error.
+docs: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python -m sphinx -n -W --keep-going docs docs/_build/html
+
+# Wheel and sdist, both checked, installed in fresh environments and used.
+release: $(VENV)/.installed-dev
+	rm -rf build dist
+	$(BIN)/python -m pip install --quiet twine
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python tests/wheel_smoke.py dist/*.whl
+	$(BIN)/python tests/wheel_smoke.py dist/*.tar.gz
 
 wheel: $(VENV)/.installed-dev
 	rm -rf build

@@ -38,7 +38,8 @@ nitpick_ignore_regex = [
     (r"py:.*", r"keras_agegender\.\w+\.\w+\.\w+"),
     (r"py:.*", r"keras_agegender\.(files|labels|run_directory)\.\w+"),
 ]
-suppress_warnings = ["myst.header"]  # pages that are generated begin at level 2
+# Notebooks that did not run have no language to highlight.
+suppress_warnings = ["myst-nb.lexer"]
 
 myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence", "deflist",
                           "dollarmath", "fieldlist", "substitution"]  # fmt: skip

@@ -1,4 +1,4 @@
-"""docs/run_directory.md names every field of the files that a run leaves behind."""
+"""docs/reference/run_directory.md names every field of the files that a run leaves behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from keras_agegender.evaluation.evaluate import calibrate, evaluate
 from keras_agegender.evaluation.report import write_report
 from keras_agegender.training.train import train
 
-PAGE = Path(__file__).parents[2] / "docs" / "run_directory.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "run_directory.md"
 SETTINGS = (
     "model.backbone=sample_data:small_backbone",
     "model.encoding=categorical",
