@@ -193,7 +193,7 @@ def test_nothing_asked_is_nothing_done():
 def test_what_no_layer_does_is_refused():
     for options in ({"jpeg_quality": 50}, {"low_resolution": 0.5}):
         (name,) = options
-        with pytest.raises(ValueError, match=f"No Keras layer does {name}"):
+        with pytest.raises(ValueError, match=f"No Keras layer implements {name}"):
             Augmentation(**options).layers()
 
 
