@@ -366,7 +366,7 @@ def face_fields(
         "binary": binary,
         "age_set": _members(groups, outputs.get("age_group_set")),
         "gender_set": _members(genders, outputs.get("gender_set")),
-        "of_age": _of_age(metadata, outputs),
+        **({"of_age": _of_age(metadata, outputs)} if "age_check" in metadata else {}),
         "age_interval": _age_interval(metadata, outputs),
     }
 
@@ -380,7 +380,7 @@ def _age_interval(
     metadata: Mapping[str, Any], outputs: Mapping[str, np.ndarray]
 ) -> tuple[int, int] | None:
     """Returns the years between which the middle of the distribution lies."""
-    for head in metadata["encoding"]["heads"]:
+    for head in metadata.get("encoding", {}).get("heads", ()):
         if HEAD_TYPES[head["kind"]].in_years:
             below = np.cumsum(np.ravel(outputs[head["name"]]).astype("float64"))
             below /= below[-1]
