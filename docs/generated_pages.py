@@ -438,7 +438,7 @@ def write_study_models(file: Path) -> None:
                 text.append(f"| {label} | {shown} |")
             text += ["", f"Positive class of F1, precision and recall: "
                      f"{recipe.published[0].positive}.", ""]  # fmt: skip
-        command = re.search(r"^#   (agegender train .*?)\n#? ?(?!    )", source, re.M | re.S)
+        command = re.search(r"^#   (agegender train .*(?:\n#     .*)*)", source, re.M)
         if command:
             lines = [re.sub(r"^#\s*", "", line) for line in command[1].splitlines()]
             text += ["```bash", "\n  ".join(lines), "```", ""]
