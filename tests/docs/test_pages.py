@@ -26,7 +26,9 @@ def commands(page: Path) -> list[str]:
     blocks += re.findall(r"^((?: {4}\S.*\n)+)", text, re.M)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     found = [re.sub(r"^\w+=\S+ ", "", line.strip()) for line in lines]
-    return [c for c in found if c.startswith("agegender ") and not PLACEHOLDER.search(c)]
+    return [
+        c for c in found if c.startswith("agegender ") and not PLACEHOLDER.search(c)
+    ]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
