@@ -233,7 +233,11 @@ def _command(parser: argparse.ArgumentParser, summary: str) -> list[str]:
     for action in parser._actions:
         if isinstance(action, (argparse._HelpAction, argparse._SubParsersAction)):
             continue
-        value = action.metavar or action.choices and "{" + ",".join(map(str, action.choices)) + "}"
+        value = (
+            action.metavar
+            or action.choices
+            and "{" + ",".join(map(str, action.choices)) + "}"
+        )
         value = " ".join(value) if isinstance(value, tuple) else value
         if not action.option_strings:
             name = value or action.dest
@@ -294,7 +298,9 @@ def write_recipe_keys(file: Path) -> None:
         many = name in ("loss_weight_changes", "published")
         heading = f"[[{name}]]" if many else f"[{name}]"
         summary, _, rest = (inspect.getdoc(section) or "").partition("\n\n")
-        summary = re.sub(r"^(?:Section|One) `\[+\w+\]+`: ", "", " ".join(summary.split()))
+        summary = re.sub(
+            r"^(?:Section|One) `\[+\w+\]+`: ", "", " ".join(summary.split())
+        )
         extra = rest.partition("Attributes:")[0].strip()
         text += [f"## `{heading}`", "", _sentence(summary), ""]
         text += [" ".join(extra.split()), ""] if extra else []
@@ -398,17 +404,26 @@ def write_study_models(file: Path) -> None:
         source = path.read_text("utf-8")
         recipe = load_recipe(path.stem)
         number = path.stem[:2].lstrip("0") if path.stem[0].isdigit() else None
-        comments = [line.lstrip("# ") for line in source.splitlines() if line.startswith("#")]
+        comments = [
+            line.lstrip("# ") for line in source.splitlines() if line.startswith("#")
+        ]
         joined = " ".join(comments)
         cost = re.search(r"Cost: (.*?\)(?:,\s+and the pretraining)?)", joined)
         label = f"Model {number}" if number else "Pretraining of models 9 to 12"
         text += [f"## {label}: {recipe.title}", f"({path.stem.replace('_', '-')})=", ""]
-        text[-3:] = [f"({path.stem.replace('_', '-')})=", f"## {label}: {recipe.title}", ""]
+        text[-3:] = [
+            f"({path.stem.replace('_', '-')})=",
+            f"## {label}: {recipe.title}",
+            "",
+        ]
         stages = list(NETWORKS[recipe.model.backbone])
         if recipe.model.attribute_features:
             stages.append("40 attribute outputs")
         spans = "<i>→</i>".join(f"<span>{stage}</span>" for stage in stages)
-        heads = "".join(f'<span class="head">{head}</span>' for head in OUTPUTS[recipe.model.encoding])
+        heads = "".join(
+            f'<span class="head">{head}</span>'
+            for head in OUTPUTS[recipe.model.encoding]
+        )
         text += [f'<div class="network">{spans}<i>→</i>{heads}</div>', ""]
         facts = {
             "recipe": f"`{path.stem}`",
@@ -424,7 +439,12 @@ def write_study_models(file: Path) -> None:
             "loss weights": _weights(recipe),
             "cost": cost[1] if cost else "",
         }  # fmt: skip
-        text += ["| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in facts.items() if v), ""]
+        text += [
+            "| | |",
+            "|---|---|",
+            *(f"| {k} | {v} |" for k, v in facts.items() if v),
+            "",
+        ]
         if recipe.published:
             text += ["| published | gender | F1 | precision | recall | age |",
                      "|---|--:|--:|--:|--:|--:|"]  # fmt: skip
@@ -488,14 +508,16 @@ def write_model_cards(folder: Path) -> None:
                 shutil.copy(source, folder / "images" / name / source.name)
                 text = text.replace(f"]({image})", f"](images/{name}/{source.name})")
         text = re.sub(r"\[([^\]]+)\]\(\.\./([\w-]+)/README\.md\)", r"[\1](\2.md)", text)
-        text = re.sub(r"\[([^\]]+)\]\(\.\./\.\./docs/([\w/.-]+)\)", r"[\1](../\2)", text)
+        text = re.sub(
+            r"\[([^\]]+)\]\(\.\./\.\./docs/([\w/.-]+)\)", r"[\1](../\2)", text
+        )
         # Files of the repository that are no pages: their path instead of a link.
         text = re.sub(
             r"(?<!!)\[([^\]]+)\]\((?!https?:|#|images/)(?![\w-]+\.md\)|\.\./)([^)]+)\)",
-            lambda m: f"{m[1]} (`{_inside(card.parent / m[2])}`)", text)  # fmt: skip
+            lambda m, card=card: f"{m[1]} (`{_inside(card.parent / m[2])}`)", text)  # fmt: skip
         text = re.sub(
             r"(?<!!)\[([^\]]+)\]\((\.\./\.\./[^)]+)\)",
-            lambda m: f"{m[1]} (`{_inside(card.parent / m[2])}`)", text)  # fmt: skip
+            lambda m, card=card: f"{m[1]} (`{_inside(card.parent / m[2])}`)", text)  # fmt: skip
         figures = card.parent / "figures.txt"
         if figures.is_file():
             text += ("\n\n## All figures\n\nAs `agegender evaluate` printed them.\n\n"

@@ -703,7 +703,9 @@ class BlockCropper:
         faces: Sequence[Detections | None] = found or [None] * len(images)
         given = given_faces(block).astype("float32")
         records = []
-        for k, (key, split) in enumerate(zip(block["key"], block["split"])):
+        for k, (key, split) in enumerate(
+            zip(block["key"], block["split"], strict=True)
+        ):
             record = self._record(images[k], faces[k], given[k])
             records.append({"key": key, "split": split, **record})
         return records

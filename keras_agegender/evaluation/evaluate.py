@@ -264,8 +264,8 @@ def calibrate(
 ) -> Calibration:
     """Fits a run's calibration and writes it to the run directory.
 
-    `evaluate`, `export` and predictors of the export use it. A weakness, such as too few
-    faces, is a `UserWarning`.
+    `evaluate`, `export` and predictors of the export use it. A weakness, such as
+    too few faces, is a `UserWarning`.
 
     Args:
         run: A run or its directory; its best checkpoint is calibrated.

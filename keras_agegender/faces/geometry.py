@@ -255,7 +255,9 @@ def turn(image: Any, box: Any, degrees: Any) -> tf.Tensor:
     if portable_ops.is_portable():
         down, across = (
             tf.range(tf.cast(count, tf.float32)) * side
-            for count, side in zip(tf.unstack(size), (stretch[1], stretch[0]))
+            for count, side in zip(
+                tf.unstack(size), (stretch[1], stretch[0]), strict=True
+            )
         )
         down, across = (down + top)[:, tf.newaxis], across + left
         rows = middle[1] + sin * across + cos * down

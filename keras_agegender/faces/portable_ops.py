@@ -187,7 +187,7 @@ def compress_jpeg(image: tf.Tensor, quality: int) -> tf.Tensor:
 def _quantize(
     planes: tf.Tensor, table: str, quality: int, height: Any, width: Any
 ) -> tf.Tensor:
-    """Rounds the cosine transform of blocks of 8 x 8 to multiples of a table's steps."""
+    """Rounds cosine transforms of 8 x 8 blocks to multiples of a table's steps."""
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     steps = (np.array(table.split(), int) * scale + 50) // 100
     steps = np.clip(steps, 1, 255).reshape(8, 8).astype("float32")

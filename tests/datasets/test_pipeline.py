@@ -345,7 +345,9 @@ def test_a_given_box_is_cropped_on_the_fly_as_prepare_does(photos, tmp_path):
     # Two faces of one image; the third row has no box and is searched.
     first = photos.iloc[[0, 0, 1]].assign(key=[*"abc"], split="validation")
     boxes = [[4, 6, 30, 40], [40, 20, 90, 70], [np.nan] * 4]
-    rows = make_manifest(first.assign(**dict(zip(BOX_COLUMNS, np.transpose(boxes)))))
+    rows = make_manifest(
+        first.assign(**dict(zip(BOX_COLUMNS, np.transpose(boxes), strict=True)))
+    )
     options = CropOptions(margin=0.1)
     report = prepare(rows, tmp_path / "p", crop_options=options, progress=False)
     assert report.counts["given_box"] == 2

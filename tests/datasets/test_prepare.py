@@ -192,7 +192,9 @@ def test_a_given_box_is_aligned_by_its_landmarks(tmp_path):
 
 def test_what_splits_share_is_counted(tmp_path):
     rows = make_rows(tmp_path / "pictures", 6)
-    for row, split, album in zip(rows, "aabbcc", ("x", "", "x", "y", "y", "z")):
+    for row, split, album in zip(
+        rows, "aabbcc", ("x", "", "x", "y", "y", "z"), strict=False
+    ):
         row |= {"split": split, "album": album, "subject": ""}
     # One image of a is in c too, under another name.
     Path(rows[4]["path"]).write_bytes(Path(rows[0]["path"]).read_bytes())

@@ -114,7 +114,12 @@ def test_faces_of_one_image_are_no_duplicates(manifest):
     photo = manifest.iloc[0].to_dict()
     boxes = {"a": (0, 0, 30, 30), "b": (30, 20, 64, 64), "far": (90, 0, 99, 9)}
     rows = [
-        {**photo, "key": key, "gender": n % 2, **dict(zip(BOX_COLUMNS, box))}
+        {
+            **photo,
+            "key": key,
+            "gender": n % 2,
+            **dict(zip(BOX_COLUMNS, box, strict=True)),
+        }
         for n, (key, box) in enumerate(boxes.items())
     ]
     found = kag.audit(make_manifest(rows), cache=None)

@@ -1,4 +1,4 @@
-"""docs/reference/run_directory.md names every field of the files that a run leaves behind."""
+"""docs/reference/run_directory.md names every field of the files of a run."""
 
 from __future__ import annotations
 
