@@ -481,7 +481,7 @@ class Encoding:
 
         Args:
             name: Name of a head.
-            outputs: Output name -> predictions, or a list, as in `decode`.
+            outputs: Output name -> predictions, or a list, as in `Encoding.decode`.
         """
         from keras_agegender.encodings.decoding import decode_head
 

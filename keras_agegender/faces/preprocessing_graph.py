@@ -205,7 +205,7 @@ class PreprocessingGraph(tf.Module):
 
         Args:
             image: RGB. Shape (height, width, 3), uint8.
-            given: A face to take instead, see `use_given_face`.
+            given: Box and landmarks of a face to use instead. Shape (14,).
 
         Returns:
             RGB. Shape (height, width, 3), uint8.

@@ -396,7 +396,7 @@ def test_an_export_finds_the_faces_of_a_photo_itself(exported):
     signatures = tf.saved_model.load(str(exported)).signatures
     photo = signatures["photo"]
     answers = photo(photo_bytes=tf.constant(data))
-    expected = Predictor(exported).predict(data)
+    expected = Predictor(exported, min_score=0.8).predict(data)
     assert len(answers["boxes"]) == len(expected.faces) == 3
     for row, face in enumerate(expected.faces):
         np.testing.assert_allclose(answers["boxes"][row], face.box, atol=0.1)
@@ -516,7 +516,7 @@ class TwoFaces(MiddleDetector):
 
 def test_all_faces_of_a_photo(exported, tmp_path):
     photo = picture(size=(300, 400))
-    prediction = Predictor(exported, TwoFaces()).predict(photo)
+    prediction = Predictor(exported, TwoFaces(), min_score=0.8).predict(photo)
     assert prediction.status == "ok"
     assert [face.box[0] for face in prediction.faces] == [0.0, 200.0]  # left to right
     face = prediction.faces[0]
