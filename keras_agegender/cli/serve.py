@@ -390,6 +390,7 @@ def _export(arguments: argparse.Namespace) -> int:
         arguments.out,
         license=arguments.license,
         format=arguments.format,
+        input=arguments.input,
         crops=arguments.crops,
         batch_size=arguments.batch_size,
         report=console.say,
@@ -412,8 +413,13 @@ def add_export(verbs: Any) -> None:
     titles = ", ".join(f"{name} ({row.title})" for name, row in rows.items())
     verb.add_argument(
         "--format", choices=list(rows), default=next(iter(rows)),
-        help=f"{titles}. A SavedModel detects faces; the other formats take face crops "
-        "and do not require TensorFlow [%(default)s]",
+        help=f"{titles}. SavedModels and ONNX files find faces; LiteRT files take face "
+        "crops. Only SavedModels require TensorFlow [%(default)s]",
+    )  # fmt: skip
+    verb.add_argument(
+        "--input", choices=("photo", "crops"),
+        help="what an ONNX file takes: a photo, whose faces it finds, or face crops "
+        "[photo]",
     )  # fmt: skip
     verb.add_argument(
         "--crops", metavar="FOLDER",

@@ -90,21 +90,12 @@ def _photo_functions(
     """Returns `photo` and `photos`, which find the faces themselves."""
     shape = (None, *graph.image_size, 3)
 
-    def whole_inputs(photo_bytes: tf.Tensor) -> tuple[tf.Tensor, PhotoFaces]:
+    def inputs_of(photo_bytes: tf.Tensor) -> tuple[tf.Tensor, PhotoFaces]:
         image = graph.decode(photo_bytes)
-        box = full_box(tf.shape(image)[:2])[tf.newaxis]
-        found = PhotoFaces(box, tf.zeros((1,)), tf.zeros((1, 5, 2)))
-        return graph.to_input(graph.whole(image))[tf.newaxis], found
-
-    def face_inputs(photo_bytes: tf.Tensor) -> tuple[tf.Tensor, PhotoFaces]:
-        image = graph.decode(photo_bytes)
+        if graph.spec.crop is None:
+            return _whole_input(graph, image), _whole_image(image)
         found = graph.find(image)
-        inputs = tf.map_fn(
-            lambda face: graph.to_input(graph.face(image, *face)),
-            (found.boxes, found.landmarks),
-            fn_output_signature=tf.TensorSpec(shape[1:], tf.float32),
-        )
-        return inputs, found
+        return _face_inputs(graph, image, found), found
 
     def any_number(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         count = tf.shape(inputs)[0]
@@ -112,8 +103,6 @@ def _photo_functions(
         padding = [[0, tf.cast(count == 0, tf.int32)], [0, 0], [0, 0], [0, 0]]
         outputs = predict(tf.ensure_shape(tf.pad(inputs, padding), shape))
         return {name: value[:count] for name, value in outputs.items()}
-
-    inputs_of = whole_inputs if graph.spec.crop is None else face_inputs
 
     def photo(photo_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         inputs, found = inputs_of(photo_bytes)
@@ -141,6 +130,57 @@ def _photo_functions(
         return {**padded, COUNTS: tf.cast(inputs.row_lengths(), tf.int64)}
 
     return {"photo": photo, "photos": photos}
+
+
+def _whole_image(image: tf.Tensor) -> PhotoFaces:
+    """Returns a whole image as a face of score 0."""
+    box = full_box(tf.shape(image)[:2])[tf.newaxis]
+    return PhotoFaces(box, tf.zeros((1,)), tf.zeros((1, 5, 2)))
+
+
+def _whole_input(graph: PreprocessingGraph, image: tf.Tensor) -> tf.Tensor:
+    return graph.to_input(graph.whole(image))[tf.newaxis]
+
+
+def _face_inputs(
+    graph: PreprocessingGraph, image: tf.Tensor, found: PhotoFaces
+) -> tf.Tensor:
+    return tf.map_fn(
+        lambda face: graph.to_input(graph.face(image, *face)),
+        (found.boxes, found.landmarks),
+        fn_output_signature=tf.TensorSpec((*graph.image_size, 3), tf.float32),
+    )
+
+
+def photo_function(bundle: ExportBundle) -> Callable[..., dict[str, tf.Tensor]]:
+    """Returns the signature `photo` of pixels instead of a file, for `portable_graph`.
+
+    Its second argument is whether to predict the whole image as one face instead of
+    searching faces.
+    """
+    graph, predict = bundle.graph, bundle.functions["inputs"]
+
+    def photo(image: tf.Tensor, whole_image: tf.Tensor) -> dict[str, tf.Tensor]:
+        whole = _whole_image(image)
+        if graph.spec.crop is None:
+            return {**predict(_whole_input(graph, image)), **whole._asdict()}
+        found = graph.find(image)
+        count = tf.shape(found.boxes)[0]
+        # Without a face, the network runs too, as no operation takes an empty batch.
+        inputs = tf.cond(
+            whole_image | tf.equal(count, 0),
+            lambda: _whole_input(graph, image),
+            lambda: _face_inputs(graph, image, found),
+        )
+        outputs = predict(tf.ensure_shape(inputs, (None, *graph.image_size, 3)))
+        rows = tf.cond(whole_image, lambda: tf.range(1), lambda: tf.range(count))
+        chosen = {name: tf.gather(value, rows) for name, value in outputs.items()}
+        places = tf.where(whole_image, count, rows)  # the whole image comes last
+        for name, faces, last in zip(found._fields, found, whole, strict=True):
+            chosen[name] = tf.gather(tf.concat([faces, last], axis=0), places)
+        return chosen
+
+    return photo
 
 
 def _padded(rows: tf.RaggedTensor) -> tf.Tensor:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -44,6 +44,7 @@ def export(
     metadata: Mapping[str, Any] | None = None,
     license: str | None = None,
     format: str = "savedmodel",
+    input: str | None = None,
     crops: str | Path | None = None,
     batch_size: int | None = None,
     report: Callable[[str], None] | None = None,
@@ -51,10 +52,10 @@ def export(
 ) -> Path:
     """Writes a self-contained model that predicts age groups and genders.
 
-    A SavedModel is a folder; ONNX and LiteRT are one file each, which takes face crops
-    as they are stored (`OnnxModel`, `LiteRtModel`). The folder or file appears under
-    its name only when it is complete, and a file only if its runtime reproduces the
-    Keras model's predictions.
+    A SavedModel is a folder. An ONNX file (`OnnxModel`) takes a photo and finds its
+    faces, or takes face crops as they are stored, as a LiteRT file does
+    (`LiteRtModel`). The folder or file appears under its name only when it is complete,
+    and a file only if its runtime reproduces the Keras model's predictions.
 
     Args:
         model: A run or its directory, whose best checkpoint is exported; a `.keras`
@@ -74,7 +75,11 @@ def export(
         metadata: Stored in agegender.json under `"user"`.
         license: License terms of the weights, stored in agegender.json. Defaults to
             those in the run's terms.json.
-        format: `"savedmodel"` (default), `"onnx"`, `"litert"` or `"litert-int8"`.
+        format: `"savedmodel"` (default), `"onnx"`, `"onnx-compact"`, `"litert"` or
+            `"litert-int8"`.
+        input: `"photo"` or `"crops"`, what a file takes. Defaults to `"photo"` for an
+            ONNX file, unless faces were found by another detector than MTCNN, and to
+            `"crops"` for others, which cannot find faces.
         crops: A prepared dataset or a folder of face crops to validate a file on.
             Defaults to the run's dataset if it still exists, else to drawn faces.
         batch_size: Fixed number of crops of a LiteRT file. Delegates for GPUs and NPUs
@@ -102,6 +107,12 @@ def export(
             "Invalid `batch_size`. Expected a positive integer for a LiteRT file. "
             f"Received: batch_size={batch_size}, format={format!r}."
         )
+    if input not in (None, "crops", *(("photo",) if row.finds_faces else ())):
+        expected = "'photo' or 'crops'" if row.finds_faces else "'crops'"
+        raise ValueError(
+            f"Invalid `input` (--input). Expected {expected} for the format "
+            f"{format!r}. Received: input={input!r}."
+        )
     if isinstance(model, (str, Path, RunDirectory)):
         find_checkpoint(model)
     from keras_agegender.serving.bundle import build_export_bundle
@@ -122,7 +133,10 @@ def export(
     with files.exclusive_lock(files.lock_beside(target), refusal):
         check_new_export(target, format, overwrite)
         if row.suffix:
-            comparison = _write_file(row, bundle, target, crops, overwrite, batch_size)
+            takes_photos = _takes_photos(row, bundle, input)
+            comparison = _write_file(
+                row, bundle, target, takes_photos, crops, overwrite, batch_size
+            )
             if report is not None:
                 report(str(comparison))
             return target
@@ -141,10 +155,24 @@ def _writer(row: model_format.ModelFormat) -> Callable[..., object]:
     return row.write
 
 
+def _takes_photos(
+    row: model_format.ModelFormat, bundle: ExportBundle, input: str | None
+) -> bool:
+    possible = row.finds_faces and "photo" in bundle.functions
+    if input == "photo" and not possible:
+        raise ValueError(
+            "Invalid `input` (--input). Expected 'crops': faces were found by "
+            f"{bundle.graph.spec.detector}, which a file cannot contain. Received: "
+            "input='photo'."
+        )
+    return possible and input != "crops"
+
+
 def _write_file(
     row: model_format.ModelFormat,
     bundle: ExportBundle,
     file: Path,
+    takes_photos: bool,
     crops: str | Path | None,
     overwrite: bool,
     batch_size: int | None = None,
@@ -152,14 +180,27 @@ def _write_file(
     """Writes a file if it reproduces the Keras model's predictions."""
     faces = find_faces(bundle.run, crops, bundle.graph)
     tolerance = row.tolerance or model_format.Tolerance(0, 0, 1)
-    size = None if row.any_crop_size else list(bundle.graph.spec.crop_size)
+    if takes_photos:
+        largest, mean, agreement = tolerance
+        tolerance = model_format.Tolerance(
+            largest + FACE_TOLERANCE.largest,
+            mean + FACE_TOLERANCE.mean,
+            min(agreement, FACE_TOLERANCE.agreement),
+        )
+    any_size = takes_photos or row.any_crop_size
+    size = None if any_size else list(bundle.graph.spec.crop_size)
     described = {
         "format": row.name,
+        "input": "photo" if takes_photos else "crops",
         "crop_size": size,
         "tolerance": tolerance._asdict(),
         "batch_size": batch_size,
     }
-    metadata = {**bundle.metadata, "signatures": ["crops"], "file": described}
+    metadata = {
+        **bundle.metadata,
+        "signatures": [described["input"]],
+        "file": described,
+    }
     with files.atomic_write(file) as partial:
         _writer(row)(bundle, partial, metadata)
         num_bytes = partial.stat().st_size
@@ -174,6 +215,9 @@ def _write_file(
 # -- comparison ------------------------------------------------------------------------
 
 BATCH_SIZE = 32
+# Added where faces are found: rounding moves a box, and with it what the network sees.
+FACE_TOLERANCE = model_format.Tolerance(largest=0.1, mean=2e-3, agreement=0.98)
+LEAST_OVERLAP = 0.98  # of two boxes of one face, on average
 TIMED_FACES = 50
 MAX_COMPARED = 500  # enough to resolve one percent
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -201,17 +245,20 @@ class Comparison:
     agreement: dict[str, float]  # output -> share of faces with the same class
     scores: dict[str, tuple[float, float]]  # score -> (the Keras model's, the file's)
     num_bytes: int
-    milliseconds: float  # median for one face, on one thread
+    milliseconds: float  # median for one face, or photo, on one thread
+    overlap: float | None = None  # mean of boxes, intersection over union
 
     def __str__(self) -> str:
         worst = max(self.mean, key=lambda name: self.mean[name])
         lines = [
-            f"{self.num_bytes / 1e6:.2f} MB, {self.milliseconds:.2f} ms a face "
-            "(median, one thread)",
+            f"{self.num_bytes / 1e6:.2f} MB, {self.milliseconds:.2f} ms "
+            f"{'a face' if self.overlap is None else 'an image'} (median, one thread)",
             f"compared with the Keras model on {self.faces}:",
             f"  probabilities: largest difference {self.largest:.2g}, mean "
             f"{self.mean[worst]:.2g} ({worst})",
         ]
+        if self.overlap is not None:
+            lines.append(f"  boxes: mean intersection over union {self.overlap:.4f}")
         shares = [f"{name} {share:.1%}" for name, share in self.agreement.items()]
         lines += [f"  same prediction: {', '.join(shares)}"] if shares else []
         for name, (before, after) in self.scores.items():
@@ -230,8 +277,14 @@ def compare(
     """Compares a file, opened in its runtime on one thread, with the Keras model."""
     from keras_agegender.encodings.head import ANSWER
 
-    expected = _in_batches(_keras_predict(bundle), faces.crops)
-    found = _in_batches(model.predict, faces.crops)
+    overlap, same_number = None, {}
+    if model.takes_photos:
+        photos = _predict_photos(bundle, model, faces)
+        expected, found, faces = photos.expected, photos.found, photos.faces
+        overlap, same_number = photos.overlap, {"number of faces": photos.same_number}
+    else:
+        expected = _in_batches(_keras_predict(bundle), faces.crops)
+        found = _in_batches(model.predict, faces.crops)
     encoding = bundle.encoding
     probabilities = list(encoding.output_names)
     if encoding.age_head is not None:
@@ -247,9 +300,8 @@ def compare(
         faces=f"{len(faces.crops)} {faces.source}",
         largest=_finite(max(np.max(d) for d in differences.values())),
         mean={name: _finite(np.mean(d)) for name, d in differences.items()},
-        agreement={
-            name: float(np.mean(expected[name] == found[name])) for name in classes
-        },
+        agreement=same_number
+        | {name: float(np.mean(expected[name] == found[name])) for name in classes},
         scores={
             title: (score(expected[name]), score(found[name]))
             for name, labels in faces.labels.items()
@@ -258,6 +310,7 @@ def compare(
         },
         num_bytes=num_bytes,
         milliseconds=_time(model, faces.crops[:TIMED_FACES]),
+        overlap=overlap,
     )
 
 
@@ -277,6 +330,11 @@ def check_tolerance(
                 f"probabilities of {name} differ by {mean:.3g} on average (at most "
                 f"{tolerance.mean:g})"
             )
+    if comparison.overlap is not None and not comparison.overlap >= LEAST_OVERLAP:
+        wrong.append(
+            f"boxes have a mean intersection over union of {comparison.overlap:.3f} "
+            f"(at least {LEAST_OVERLAP})"
+        )
     for name, share in comparison.agreement.items():
         if not share >= tolerance.agreement:
             wrong.append(
@@ -307,6 +365,71 @@ def _keras_predict(
     return predict
 
 
+class _Photos(NamedTuple):
+    """Predictions for the faces of images, row by row the same face."""
+
+    expected: model_format.Outputs
+    found: model_format.Outputs
+    faces: Faces  # with a label for each row
+    same_number: float  # share of the images with the same number of faces
+    overlap: float
+
+
+def _predict_photos(
+    bundle: ExportBundle, model: model_format.InferenceModel, faces: Faces
+) -> _Photos:
+    """Predicts images as photos; those without a face as a whole."""
+    import tensorflow as tf
+
+    from keras_agegender.serving.bundle import photo_function
+
+    keras_predict = tf.function(
+        photo_function(bundle), reduce_retracing=True, autograph=False
+    )
+    pairs, rows, num_equal = [], [], 0
+    for place, image in enumerate(faces.crops):
+        for whole in (False, True):
+            outputs = keras_predict(tf.constant(image), tf.constant(whole))
+            expected = {name: value.numpy() for name, value in outputs.items()}
+            found = model.predict(image, **({"whole_image": True} if whole else {}))
+            count = len(expected["boxes"])
+            if not whole:
+                num_equal += len(found["boxes"]) == count
+            if count:  # else once more as a whole
+                break
+        if len(found["boxes"]) == count:
+            pairs.append((expected, found))
+            rows += [place if count == 1 else MISSING] * count
+    if not pairs:
+        raise ValueError(
+            "The file finds another number of faces than the Keras model in all images."
+        )
+    expected, found = (
+        {name: np.concatenate([row[name] for row in outputs]) for name in outputs[0]}
+        for outputs in zip(*pairs, strict=True)
+    )
+    places = np.array(rows)
+    labels = {
+        name: np.where(places == MISSING, MISSING, values[places])
+        for name, values in faces.labels.items()
+    }
+    return _Photos(
+        expected,
+        found,
+        replace(faces, labels=labels),
+        num_equal / len(faces.crops),
+        _mean_overlap(expected["boxes"], found["boxes"]),
+    )
+
+
+def _mean_overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Returns the mean intersection over union of boxes, row by row."""
+    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=1)
+    areas = [(x[:, 2:] - x[:, :2]).prod(axis=1) for x in (a, b)]
+    return _finite(np.mean(shared / (areas[0] + areas[1] - shared)))
+
+
 def _in_batches(
     predict: Callable[[np.ndarray], model_format.Outputs], crops: np.ndarray
 ) -> model_format.Outputs:
@@ -332,10 +455,11 @@ def _finite(value: Any) -> float:
 def _time(model: model_format.InferenceModel, crops: np.ndarray) -> float:
     """Returns the median duration of one face, in milliseconds."""
     times = []
-    model.predict(crops[:1])
-    for crop in crops:
+    images = crops if model.takes_photos else crops[:, np.newaxis]
+    model.predict(images[0])
+    for image in images:
         start = time.perf_counter()
-        model.predict(crop[np.newaxis])
+        model.predict(image)
         times.append(time.perf_counter() - start)
     return 1000 * float(np.median(times))
 

@@ -87,6 +87,7 @@ FORMATS = (
         write=onnx_format.write_onnx,
         tolerance=FLOAT_TOLERANCE,
         any_crop_size=True,
+        finds_faces=True,
     ),
     ModelFormat(
         "onnx-compact",
@@ -97,6 +98,7 @@ FORMATS = (
         write=onnx_format.write_compact_onnx,
         tolerance=COMPACT_TOLERANCE,
         any_crop_size=True,
+        finds_faces=True,
     ),
     ModelFormat(
         "litert",

@@ -30,11 +30,12 @@ class InferenceModel(NamedTuple):
     `predict` takes faces of shape (num_faces, height, width, 3): uint8 crops if
     `takes_crops`, of `crop_size` unless it is `None`; otherwise the network's input. It
     returns the outputs of the signature `faces`. If `takes_photos`, it takes one RGB
-    image and returns those of `photo`. `metadata` is agegender.json.
+    image, and `whole_image=True` to predict it as one face, and returns those of
+    `photo`. `metadata` is agegender.json.
     """
 
     metadata: dict[str, Any]
-    predict: Callable[[np.ndarray], Outputs]
+    predict: Callable[..., Outputs]
     takes_crops: bool = False
     crop_size: tuple[int, int] | None = None
     takes_photos: bool = False
@@ -67,6 +68,7 @@ class ModelFormat:
         write: Writes a bundle with its metadata to a path, if `export` has the format.
         tolerance: Tolerance of an exported file; `None` if it must be equal.
         any_crop_size: Whether an exported file takes crops of any size.
+        finds_faces: Whether an exported file can find the faces of a photo.
     """
 
     name: str
@@ -80,6 +82,7 @@ class ModelFormat:
     write: Callable[[ExportBundle, Path, Mapping[str, Any]], object] | None = None
     tolerance: Tolerance | None = None
     any_crop_size: bool = False
+    finds_faces: bool = False
 
     def recognizes(self, path: Path) -> bool:
         """Returns whether a path is of this format, complete or not."""

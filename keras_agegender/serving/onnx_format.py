@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,25 +19,22 @@ if TYPE_CHECKING:
 
 # Key of the metadata in a file's `metadata_props`.
 METADATA_KEY = "agegender"
-# The oldest operator set that suffices; ONNX Runtime reads it since 1.12.
-OPSET = 17
+# The oldest operator set that suffices, and that of files that find faces; ONNX Runtime
+# reads them since 1.12 and 1.14.
+OPSET, PHOTO_OPSET = 17, 18
+IMAGE, WHOLE_IMAGE = "image", "whole_image"  # inputs of files that take photos
 
 
 def write_onnx(bundle: ExportBundle, file: Path, metadata: Mapping[str, Any]) -> None:
-    """Writes an ONNX file that takes crops of any size."""
+    """Writes an ONNX file that takes a photo, or crops, of any size."""
     with model_format.optional_package("onnx"):
         import onnx
-    with model_format.optional_package("tf2onnx"):
-        import tf2onnx
-    import tensorflow as tf
 
-    from keras_agegender.serving.bundle import CROPS, crop_function
-
-    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # it warns, and writes
-    spec = [tf.TensorSpec((None, None, None, 3), tf.uint8, name=CROPS)]
-    function = tf.function(crop_function(bundle), spec, autograph=False)
-    model, _ = tf2onnx.convert.from_function(function, spec, opset=OPSET)
-    for dimension, name in enumerate(("batch", "height", "width")):
+    takes_photos = metadata["file"]["input"] == "photo"
+    model = (_convert_photo if takes_photos else _convert_crops)(bundle)
+    rows = "faces" if takes_photos else "batch"
+    dimensions = ("height", "width") if takes_photos else ("batch", "height", "width")
+    for dimension, name in enumerate(dimensions):
         model.graph.input[0].type.tensor_type.shape.dim[dimension].dim_param = name
     # The heads in the order of the metadata, then the decoded values.
     heads = {name: place for place, name in enumerate(metadata["outputs"])}
@@ -45,7 +42,7 @@ def write_onnx(bundle: ExportBundle, file: Path, metadata: Mapping[str, Any]) ->
         model.graph.output, key=lambda o: (heads.get(o.name, len(heads)), o.name)
     )
     for output in outputs:
-        output.type.tensor_type.shape.dim[0].dim_param = "batch"
+        output.type.tensor_type.shape.dim[0].dim_param = rows
     model.graph.ClearField("output")
     model.graph.output.extend(outputs)
     try:
@@ -56,6 +53,160 @@ def write_onnx(bundle: ExportBundle, file: Path, metadata: Mapping[str, Any]) ->
     text = json.dumps(metadata, ensure_ascii=False)
     onnx.helper.set_model_props(model, {METADATA_KEY: text})
     onnx.save(model, str(file))
+
+
+def _convert_crops(bundle: ExportBundle) -> Any:
+    import tensorflow as tf
+
+    from keras_agegender.serving.bundle import CROPS, crop_function
+
+    spec = [tf.TensorSpec((None, None, None, 3), tf.uint8, name=CROPS)]
+    return _convert(crop_function(bundle), spec, OPSET)
+
+
+def _convert_photo(bundle: ExportBundle) -> Any:
+    """Returns a model of an image and an optional input `whole_image`."""
+    import onnx
+    import tensorflow as tf
+
+    from keras_agegender.faces.portable_ops import portable_graph
+    from keras_agegender.serving.bundle import photo_function
+
+    spec = [
+        tf.TensorSpec((None, None, 3), tf.uint8, name=IMAGE),
+        tf.TensorSpec((), tf.bool, name=WHOLE_IMAGE),
+    ]
+    with portable_graph():
+        model = _convert(photo_function(bundle), spec, PHOTO_OPSET)
+    share_constants(model.graph)
+    # An input that is also an initializer is optional.
+    default = onnx.numpy_helper.from_array(np.array(False), WHOLE_IMAGE)
+    model.graph.initializer.append(default)
+    return model
+
+
+def share_constants(graph: Any) -> None:
+    """Moves the large constants of loops and branches to the graph, equal ones once."""
+    names: dict[bytes, str] = {}
+
+    def share(inner: Any, outer: dict[str, str]) -> None:
+        renamed, own = dict(outer), []
+        for constant in inner.initializer:
+            if len(constant.raw_data) < 4 * FLOAT16_SIZE:
+                own.append(constant)
+                continue
+            content = bytes([constant.data_type, *bytes(str(constant.dims), "ascii")])
+            content += constant.raw_data
+            if content not in names:
+                names[content] = constant.name
+                graph.initializer.append(constant)
+            renamed[constant.name] = names[content]
+        inner.ClearField("initializer")
+        inner.initializer.extend(own)
+        for node in inner.node:
+            node.input[:] = [renamed.get(name, name) for name in node.input]
+            for body in _bodies(node):
+                share(body, renamed)
+
+    for node in graph.node:
+        for body in _bodies(node):
+            share(body, {})
+
+
+def _bodies(node: Any) -> list[Any]:
+    """Returns the graphs inside a node: the body of a loop, the branches of an `If`."""
+    return [value.g for value in node.attribute if value.HasField("g")]
+
+
+def _convert(function: Callable[..., Any], spec: list[Any], opset: int) -> Any:
+    with model_format.optional_package("tf2onnx"):
+        import tf2onnx
+    import tensorflow as tf
+
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # it warns, and writes
+    model, _ = tf2onnx.convert.from_function(
+        tf.function(function, spec, autograph=False),
+        spec,
+        opset=opset,
+        custom_op_handlers={"CropAndResize": (_crop_and_resize, [])},
+    )
+    return model
+
+
+def _crop_and_resize(context: Any, node: Any, name: str, args: Any) -> None:
+    """Converts `CropAndResize` to `RoiAlign` with one sample for each pixel.
+
+    TensorFlow puts the first and last sample on the edges of a box, `RoiAlign` half a
+    step inside: boxes grow by half a step. Samples outside the image get the
+    extrapolation value: `RoiAlign` makes them 0, so it is subtracted before and added
+    after.
+    """
+    from tf2onnx import utils
+
+    image, boxes, index, _ = node.input
+    side = int(node.inputs[3].get_tensor_value()[0])
+    fill = node.get_attr_value("extrapolation_value")
+    shapes, dtypes, outputs = node.output_shapes, node.output_dtypes, node.output
+    context.remove_node(node.name)
+
+    def op(kind: str, *inputs: str, **attributes: Any) -> str:
+        return context.make_node(kind, [*inputs], attr=attributes).output[0]
+
+    def const(value: Any, dtype: str = "float32") -> str:
+        made = context.make_const(utils.make_name("const"), np.array(value, dtype))
+        return made.output[0]
+
+    def ints(*values: int) -> str:
+        return const(values, "int64")
+
+    pixels = op("Cast", op("Transpose", image, perm=[0, 3, 1, 2]), to=_FLOAT)
+    size = op("Gather", op("Shape", image), ints(1, 2))
+    last_pixel = op("Sub", op("Cast", size, to=_FLOAT), const(1.0))
+    # (y, x) of the first and the last sample, and the step between two.
+    first = op("Mul", op("Gather", boxes, ints(0, 1), axis=1), last_pixel)
+    last = op("Mul", op("Gather", boxes, ints(2, 3), axis=1), last_pixel)
+    step = op("Mul", op("Sub", last, first), const(1 / (side - 1)))
+    half = op("Mul", step, const(0.5))
+    corners = op(
+        "Concat",
+        op("Add", op("Sub", first, half), const(0.5)),
+        op("Add", op("Add", last, half), const(0.5)),
+        axis=1,
+    )
+    sampled = op(
+        "RoiAlign",
+        op("Sub", pixels, const(fill)),
+        op("Gather", corners, ints(1, 0, 3, 2), axis=1),
+        op("Cast", index, to=_INT64),
+        output_height=side,
+        output_width=side,
+        spatial_scale=1.0,
+        sampling_ratio=1,
+        coordinate_transformation_mode="half_pixel",
+    )
+    steps = op("Mul", op("Unsqueeze", step, ints(2)), const(np.arange(side)))
+    places = op("Add", op("Unsqueeze", first, ints(2)), steps)  # (boxes, 2, side)
+    inside = op(
+        "And",
+        op("GreaterOrEqual", places, const(0.0)),
+        op("LessOrEqual", places, op("Unsqueeze", last_pixel, ints(1))),
+    )
+    inside = op("Cast", inside, to=_FLOAT)
+    for axis, others in ((0, (1, 3)), (1, (1, 2))):
+        mask = op("Gather", inside, const(axis, "int64"), axis=1)
+        sampled = op("Mul", sampled, op("Unsqueeze", mask, ints(*others)))
+    context.make_node(
+        "Transpose",
+        [op("Add", sampled, const(fill))],
+        attr={"perm": [0, 2, 3, 1]},
+        name=name,
+        outputs=outputs,
+        shapes=shapes,
+        dtypes=dtypes,
+    )
+
+
+_FLOAT, _INT64 = 1, 7  # onnx.TensorProto.FLOAT and INT64
 
 
 def open_onnx(
@@ -145,12 +296,16 @@ class OnnxModel:
         model_format.check_crops(crops, self.crop_size)
         return self._run(crops)
 
-    def predict_photo(self, image: np.ndarray) -> dict[str, np.ndarray]:
+    def predict_photo(
+        self, image: np.ndarray, whole_image: bool = False
+    ) -> dict[str, np.ndarray]:
         """Returns the predictions for the faces of a photo.
 
         Args:
             image: RGB, upright, as `kag.faces.read_image` returns it. Shape (height,
                 width, 3), uint8.
+            whole_image: Whether to predict the whole image as one face of score 0
+                instead of searching faces. Defaults to `False`.
 
         Returns:
             As `predict`, and `"boxes"`, `"scores"` and `"landmarks"` in pixels, with a
@@ -169,10 +324,18 @@ class OnnxModel:
                 "Invalid `image`. Expected uint8 of shape (height, width, 3). "
                 f"Received: {dtype} of shape {shape}."
             )
-        return self._run(image)
+        if not whole_image:
+            return self._run(image)
+        optional = [i.name for i in self._session.get_overridable_initializers()]
+        if WHOLE_IMAGE not in optional:
+            raise ValueError(
+                f"Invalid `whole_image`. The file has no input {WHOLE_IMAGE!r}. Export "
+                "the run again, or pass a run, a .keras file or a SavedModel."
+            )
+        return self._run(image, **{WHOLE_IMAGE: np.array(True)})
 
-    def _run(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        values = self._session.run(self._names, {self._input: pixels})
+    def _run(self, pixels: np.ndarray, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        values = self._session.run(self._names, {self._input: pixels, **inputs})
         return dict(zip(self._names, values, strict=True))
 
 
@@ -196,14 +359,17 @@ def write_compact_onnx(
 def compact_weights(model: Any) -> None:
     """Stores weights in 8 and 16 bits; the runtime converts them once, when it loads.
 
-    Weights in 8 bits have a scale for each output channel, the first axis.
+    Weights in 8 bits have a scale for each output channel, the first axis. Those of
+    loops and branches stay as they are: rounding would move boxes and change pixels.
     """
     from onnx import TensorProto, helper, numpy_helper
 
     weights, nodes = [], []
+    network = {name for node in model.graph.node for name in node.input}
     for weight in model.graph.initializer:
         values, name = numpy_helper.to_array(weight), weight.name
-        if values.dtype != np.float32 or values.size < FLOAT16_SIZE:
+        small = values.dtype != np.float32 or values.size < FLOAT16_SIZE
+        if small or name not in network:
             weights.append(weight)
             continue
         stored, scale = values.astype("float16"), None

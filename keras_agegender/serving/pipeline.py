@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -315,7 +315,11 @@ def _total_score(boxes: Any, scores: Any, min_score: float) -> float:
 
 
 def _predict_photo(
-    model: InferenceModel, min_score: float, try_rotations: bool, frame: Frame
+    model: InferenceModel,
+    min_score: float,
+    whole_image: bool,
+    try_rotations: bool,
+    frame: Frame,
 ) -> tuple[Frame, float]:
     """Predicts the faces of a frame, and releases its image."""
     if frame.image is None:
@@ -329,13 +333,18 @@ def _predict_photo(
             outputs, total, frame.rotation = other, score, 90 * quarters
     size = frame.image.shape[:2]
     size = frame.image_size = size[::-1] if frame.rotation % 180 else size
-    frame.image = None
     crop = Preprocessing.from_dict(model.metadata["pixels"]).crop
-    boxes, scores = outputs.pop("boxes"), outputs.pop("scores")
-    landmarks = outputs.pop("landmarks")
-    found = (
-        range(len(boxes)) if crop is None else select_faces(boxes, scores, min_score)
-    )
+    found: Sequence[int] = range(len(outputs["boxes"]))
+    status = "not_cropped"
+    if crop is not None:
+        found = select_faces(outputs["boxes"], outputs["scores"], min_score)
+        status = "ok" if found else "no_face"
+        if not found and whole_image and frame.second is None:
+            outputs = model.predict(frame.image, whole_image=True)
+            found, status = range(1), "whole_image"
+    frame.image = None
+    boxes, scores, landmarks = map(outputs.pop, ("boxes", "scores", "landmarks"))
+    cut_out = None if status == "whole_image" else crop
     for row in found:
         box = boxes[row]
         frame.faces.append(
@@ -343,11 +352,11 @@ def _predict_photo(
                 box=box,
                 score=scores[row],
                 landmarks=landmarks[row],
-                crop_box=box if crop is None else crop.crop_box(box, size),
+                crop_box=box if cut_out is None else cut_out.crop_box(box, size),
                 outputs={name: value[row] for name, value in outputs.items()},
             )
         )
-    frame.status = "not_cropped" if crop is None else "ok" if frame.faces else "no_face"
+    frame.status = status
     return frame, time.perf_counter() - start
 
 
@@ -588,7 +597,11 @@ class FacePipeline:
     def _predict_photos(self, frames: Iterable[Frame]) -> Generator[Frame]:
         """Predicts with a model that detects the faces itself."""
         predict = functools.partial(
-            _predict_photo, self._model, self._min_score, self._try_rotations
+            _predict_photo,
+            self._model,
+            self._min_score,
+            self._whole_image,
+            self._try_rotations,
         )
         workers = os.cpu_count() or 1
         mapped: Iterable[tuple[Frame, float]]

@@ -284,12 +284,6 @@ class Predictor:
                 "Invalid `try_rotations` (--try-rotations). Expected a model that "
                 "finds faces. Received a model of whole images."
             )
-        if whole_image and self._model.takes_photos and self.pixels.crop:
-            raise ValueError(
-                "Invalid `whole_image`. The model detects faces itself and cannot "
-                "predict whole images. Pass a run, a .keras file, a SavedModel or an "
-                "export of `--input crops`."
-            )
         photos = self._model.takes_photos
         faces = pipeline.FacePipeline(
             self._model,

@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 from sample_data import small_backbone
 
+import keras_agegender as kag
 from keras_agegender.encodings.calibration import Calibration
 from keras_agegender.encodings.head import Head
 from keras_agegender.encodings.registry import get_encoding
@@ -86,8 +87,43 @@ def written(model, folder, format, **options):
     name = "m.onnx" if format.startswith("onnx") else "m.tflite"
     return export(
         model, folder / name, format=format, pixels=PIXELS, calibration=CALIBRATION,
-        **options,
+        **{"input": "crops", **options},
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", ["whole", pytest.param("faces", marks=pytest.mark.slow)]
+)
+def test_a_file_takes_photos(name, tmp_path):
+    """A model of whole images, and one of faces, which the file finds itself."""
+    pytest.importorskip("tf2onnx")
+    crop = None if name == "whole" else kag.faces.CropOptions()
+    detector = None if name == "whole" else kag.faces.MtcnnDetector().settings()
+    pixels = replace(PIXELS, crop=crop, detector=detector, stored_size=(64, 64))
+    encoding = get_encoding("categorical")
+    network = sure(build_model(small_backbone, encoding, image_size=(32, 32)))
+    said: list[str] = []
+    file, folder = tmp_path / "m.onnx", tmp_path / "saved_model"
+    export(network, file, format="onnx", pixels=pixels, report=said.append)
+    assert "number of faces 100.0%" in said[0] and "ms an image" in said[0]
+    export(network, folder, pixels=pixels)
+    path = kag.synthetic.write_synthetic_photo(tmp_path / "photo.png", [(0, 0), (7, 1)])
+    one, both = (kag.Predictor(model).predict(path) for model in (file, folder))
+    assert one.status == both.status == ("not_cropped" if name == "whole" else "ok")
+    assert len(one.faces) == len(both.faces) == (1 if name == "whole" else 2)
+    for face, other in zip(one.faces, both.faces, strict=True):
+        np.testing.assert_allclose(face.box, other.box, atol=0.5)
+        found, expected = (list(f.age_probabilities.values()) for f in (face, other))
+        np.testing.assert_allclose(found, expected, atol=0.05)
+
+
+def test_what_a_file_can_take(tmp_path):
+    network = build_model(small_backbone, get_encoding("gender"), image_size=(32, 32))
+    with pytest.raises(ValueError, match="Expected 'crops' for the format 'litert'"):
+        export(network, tmp_path / "m.tflite", format="litert", input="photo")
+    other = replace(PIXELS, crop=kag.faces.CropOptions(), detector={"detector": "own"})
+    with pytest.raises(ValueError, match="faces were found by .*'own'"):
+        export(network, tmp_path / "m.onnx", format="onnx", input="photo", pixels=other)
 
 
 @pytest.mark.parametrize("size, enlarge", [((9, 70), 1.0), ((48, 40), 256 / 227)])
@@ -287,7 +323,7 @@ def test_integers_answer_nearly_as_floats(tmp_path):
     options = {"image_size": (32, 32), "augment": True}
     model = sure(build_model(small_backbone, mixed_encoding(), **options))
     file = written(model, tmp_path, "litert-int8", crops=folder, report=said.append)
-    assert "40 images of" in said[0]
+    assert "60 images of" in said[0]
     opened = LiteRtModel(file)
     floats = written(model, tmp_path, "litert", crops=folder, overwrite=True)
     expected = LiteRtModel(floats).predict(crops())
@@ -311,7 +347,9 @@ def test_every_network_in_every_format(backbone, encoding, tmp_path):
         ("litert", "m.tflite"),
         ("litert-int8", "m8.tflite"),
     ):
-        file = export(network, tmp_path / name, format=format, pixels=PIXELS)
+        file = export(
+            network, tmp_path / name, format=format, pixels=PIXELS, input="crops"
+        )
         answers = OPENED[format](file).predict(crops(3))
         assert answers["age_group_probabilities"].shape == (3, 8)
 

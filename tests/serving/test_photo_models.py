@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from keras_agegender.serving.onnx_format import (
     FLOAT16_SIZE,
     INT8_SIZE,
     compact_weights,
+    share_constants,
 )
 from keras_agegender.serving.predictor import class_probabilities, prediction_set
 
@@ -87,10 +89,11 @@ def test_boxes_that_share_most_of_their_area_are_one_face(tmp_path):
         assert [face.box[0] for face in faces] == pytest.approx([100 * x for x in left])
 
 
-def test_what_such_a_file_cannot_do(model):
-    predictor = kag.Predictor(model)
-    with pytest.raises(ValueError, match="Invalid `whole_image`"):
-        predictor.predict(PIXELS, whole_image=True)
+def test_what_such_a_file_cannot_do(model, tmp_path):
+    nothing = np.zeros((40, 40, 3), "uint8")
+    none = write_photo_model(tmp_path / "none.onnx", scores=(0.1, 0.1))
+    with pytest.raises(ValueError, match="Invalid `whole_image`.*has no input"):
+        kag.Predictor(none).predict(nothing, whole_image=True)
     with pytest.raises(ValueError, match="no `detector`"):
         kag.Predictor(model, kag.faces.MtcnnDetector())
     file = kag.serving.OnnxModel(model)
@@ -114,6 +117,70 @@ def test_the_released_model(monkeypatch, tmp_path):
     assert predictor.predict(photo).status in ("ok", "no_face")
     assert predictor.metadata["extra_heads"] == []  # race is auxiliary
     assert kag.Predictor(all_outputs=True).metadata["extra_heads"][0]["name"] == "race"
+
+
+def test_the_released_model_predicts_like_its_run(tmp_path):
+    """Detection, crops and network in one file, against TensorFlow and Keras."""
+    import tensorflow as tf
+
+    from keras_agegender.serving.bundle import build_export_bundle, photo_function
+
+    run = Path(__file__).parents[2] / "saved_models" / "utkface-compact"
+    expected = photo_function(build_export_bundle(run))
+    file = kag.serving.OnnxModel(kag.serving.default_model())
+    people = [(0, 0), (4, 1), (7, 1)]
+    path = kag.synthetic.write_synthetic_photo(tmp_path / "photo.png", people, side=96)
+    photo = kag.faces.read_image(path)
+    nothing = np.full((50, 70, 3), 90, "uint8")
+    for image, whole, count in (
+        (photo, False, 3),
+        (photo, True, 1),
+        (nothing, True, 1),
+    ):
+        found = file.predict_photo(image, whole_image=whole)
+        outputs = expected(tf.constant(image), tf.constant(whole))
+        assert set(found) == set(outputs) and len(found["boxes"]) == count
+        for name in ("boxes", "landmarks"):
+            np.testing.assert_allclose(found[name], outputs[name], atol=0.5)
+        for name in ("scores", "male_probability", "age_group_probabilities"):
+            np.testing.assert_allclose(found[name], outputs[name], atol=0.03)
+    assert len(file.predict_photo(nothing)["boxes"]) == 0
+    one = kag.Predictor().predict(nothing, whole_image=True)
+    assert one.status == "whole_image" and one.faces[0].box == (0, 0, 70, 50)
+    assert one.faces[0].crop_box == (0, 0, 70, 50) and one.faces[0].score == 0
+
+
+def test_large_constants_of_loops_are_shared():
+    onnx = pytest.importorskip("onnx")
+    helper, rng = onnx.helper, np.random.default_rng(0)
+    values = rng.normal(size=(40, 40)).astype("float32")
+    rows = helper.make_tensor_value_info("x", 1, (40, 40))
+
+    def branch(name):
+        constant = onnx.numpy_helper.from_array(values, f"{name}_weights")
+        out = helper.make_tensor_value_info(name, 1, (40, 40))
+        node = helper.make_node("MatMul", ["x", constant.name], [name])
+        return helper.make_graph([node], name, [], [out], [constant])
+
+    condition = helper.make_tensor_value_info("condition", onnx.TensorProto.BOOL, ())
+    result = helper.make_tensor_value_info("y", 1, (40, 40))
+    node = helper.make_node(
+        "If", ["condition"], ["y"], then_branch=branch("a"), else_branch=branch("b")
+    )
+    graph = helper.make_graph([node], "both", [rows, condition], [result])
+    opset = helper.make_opsetid("", 17)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    before = model.ByteSize()
+    share_constants(model.graph)
+    onnx.checker.check_model(model)
+    assert model.ByteSize() < before / 1.8 and len(model.graph.initializer) == 1
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    x = rng.normal(size=(40, 40)).astype("float32")
+    for chosen in (True, False):
+        (y,) = session.run(None, {"x": x, "condition": np.array(chosen)})
+        np.testing.assert_allclose(y, x @ values, rtol=1e-4, atol=1e-4)
 
 
 def test_weights_in_8_and_16_bits(tmp_path):
