@@ -92,6 +92,7 @@ def write_all(docs: Path) -> None:
     write_recipe_keys(docs / "reference" / "recipes.md")
     write_study_models(docs / "study" / "models.md")
     write_model_cards(docs / "models")
+    write_readers(docs / "howto" / "datasets" / "readers.md")
 
 
 def _write(file: Path, text: str) -> None:
@@ -491,6 +492,34 @@ def _weights(recipe) -> str:
                 else f"from epoch {change.epoch}")  # fmt: skip
         shown += f"; {then} {when}"
     return shown
+
+
+# Readers
+
+
+def write_readers(file: Path) -> None:
+    from keras_agegender.datasets.readers import READERS
+
+    text = [
+        "# Every reader", "",
+        "`agegender prepare PATH` recognizes the source by its files and names the reader;",
+        "`agegender prepare NAME PATH` chooses one. In Python, `kag.datasets.read_dataset(path)`",
+        "does the same.", "",
+    ]  # fmt: skip
+    for reader in READERS.values():
+        if not reader.citation:
+            continue
+        source, files = reader.source
+        text += [
+            f"## {reader.name}", "", f"{reader.help}.", "",
+            f"{source.upper()}", f": {files}", "",
+            "Publication", f": {reader.citation}", "",
+            "Terms", f": {reader.terms}", "",
+            "Source", f": {reader.page}", "",
+            *(f"- {quirk.removesuffix('.')}." for quirk in reader.quirks), "",
+            "```bash", f"agegender prepare {reader.name} {source.upper()} --out data/{reader.name}", "```", "",
+        ]  # fmt: skip
+    _write(file, "\n".join(text))
 
 
 # Model cards

@@ -41,7 +41,7 @@ from .datasets.readers.celeba import (
 from .datasets.readers.csv import (
     read_csv as read_csv,
 )
-from .datasets.readers.utkface import (
+from .datasets.readers.file_names import (
     read_utkface as read_utkface,
 )
 from .encodings.encoding import (

@@ -113,6 +113,25 @@ class AgeGroups:
                 return index if low == bounds[0] else None
         return None
 
+    def from_spreadsheet_date(self, text: str) -> int | None:
+        """Returns the id of the only group that a spreadsheet turns into this date.
+
+        Spreadsheets read `3-9` as a day and a month, `10-19` as a month and a year.
+        Returns `None` if the text is no date, or may be no group or several.
+
+        Example:
+        >>> groups = get_age_groups("fairface")
+        >>> [groups.names[groups.from_spreadsheet_date(t)] for t in ("9-Mar", "Oct-19")]
+        ['3-9', '10-19']
+        """
+        pairs = _numbers_of_date(text)
+        found = [
+            index
+            for index, (low, high) in enumerate(self.bounds)
+            if low < high and (low, high) in pairs
+        ]
+        return found[0] if len(found) == 1 else None
+
     def to_list(self) -> list[dict[str, Any]]:
         """Returns the groups as plain values, for JSON; `from_list` reads them."""
         return [
@@ -148,6 +167,41 @@ def check_unmapped_ages(unmapped_ages: str) -> None:
             f"Invalid `unmapped_ages`. Expected one of {UNMAPPED_AGES}. "
             f"Received: unmapped_ages={unmapped_ages!r}."
         )
+
+
+# First letters of months in English, German, French, Spanish, Italian, Portuguese,
+# Dutch, Swedish and Polish; the longest that fits counts.
+_MONTHS = {
+    start: month
+    for month, starts in enumerate(
+        (
+            "jan ene gen sty", "feb fév fev lut", "mar mär mrz mrt", "apr avr abr kwi",
+            "may mai mei maj mag", "jun juin giu cze", "jul juil lug lip",
+            "aug aoû aou ago sie", "sep set wrz", "oct okt ott out paź", "nov lis",
+            "dec dez déc dic gru",
+        ),
+        start=1,
+    )
+    for start in starts.split()
+}  # fmt: skip
+
+
+def _numbers_of_date(text: str) -> set[tuple[int, int]]:
+    """Returns the ascending pairs among day, month and year of two digits of a date."""
+    date = re.sub(r"[T ]+0?0:00(:00)?(\.0+)?$", "", text.strip().lower())
+    numbers = []
+    for part in re.findall(r"[^\W\d_]+|\d+", date):
+        starts = [start for start in _MONTHS if part.startswith(start)]
+        if part.isdigit():
+            numbers.append(int(part) % 100 if len(part) == 4 else int(part))
+        elif starts:
+            numbers.append(_MONTHS[max(starts, key=len)])
+        else:
+            return set()
+    has_word = re.search(r"[^\W\d_]", date) is not None
+    if len(numbers) != 3 and not (len(numbers) == 2 and has_word):
+        return set()
+    return {(a, b) for a in numbers for b in numbers if a < b}
 
 
 def _parse_range(text: str) -> tuple[int, int | None] | None:

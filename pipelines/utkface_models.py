@@ -33,7 +33,7 @@ import keras_agegender as kag
 from keras_agegender.cli.console import add_set_option, exit_code
 from keras_agegender.datasets.duplicates import default_cache_file
 from keras_agegender.datasets.manifest import make_manifest
-from keras_agegender.datasets.readers.utkface import RACES
+from keras_agegender.datasets.readers.file_names import RACES
 from keras_agegender.files import write_checksums
 from keras_agegender.run_directory import RunDirectory
 

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import keras_agegender as kag
 from keras_agegender import files
 from keras_agegender.cli import console
-from keras_agegender.datasets.readers import READERS, Reader, keywords
+from keras_agegender.datasets.readers import (
+    READERS,
+    Reader,
+    keywords,
+    locate_source,
+    reader_of_function,
+)
 
 LEAKAGE = 1
 UNUSABLE = 2
@@ -51,6 +59,28 @@ def add_all_reader_options(verb: argparse.ArgumentParser) -> None:
             if option.audit and option.flag not in added:
                 added.add(option.flag)
                 option.add(group)
+
+
+def name_source(argv: Sequence[str]) -> list[str]:
+    """Returns `prepare PATH …` with the reader that recognizes the path.
+
+    `prepare MODULE:FUNCTION PATH …` makes a reader of a function elsewhere.
+    """
+    verb, source, *rest = [*argv, "", ""][: max(len(argv), 2)]
+    if verb != "prepare" or source in ("", *READERS) or source.startswith("-"):
+        return list(argv)
+    path = Path(source)
+    if path.exists():
+        reader, place = locate_source(path)
+        console.say(f"{place}: {reader.title} (agegender prepare {reader.name})")
+        return [verb, reader.name, str(place), *rest]
+    if re.fullmatch(r"[\w.]+:\w+", source):
+        reader = reader_of_function(source)
+        READERS[reader.name] = reader
+        return [verb, reader.name, *rest]
+    if re.search(r"[/\\.]", source):
+        raise ValueError(f"File or folder not found: {path}.")
+    return list(argv)  # the parser lists the sources
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
@@ -118,13 +148,13 @@ def add_prepare(verbs: Any) -> None:
         verbs,
         "prepare",
         _prepare,
-        "label files and images to a prepared dataset of face crops",
+        "label files and images to a prepared dataset of face crops; `prepare PATH` "
+        "recognizes the source",
     )
     sources = verb.add_subparsers(title="sources", dest="source", required=True)
     for reader in READERS.values():
-        about = [reader.citation, reader.terms and f"Terms: {reader.terms}."]
         source = sources.add_parser(
-            reader.name, help=reader.help, epilog=". ".join(filter(None, about)) or None
+            reader.name, help=reader.help, epilog=reader.about or None
         )
         add_reader_options(source, reader)
         _add_crop_options(source)

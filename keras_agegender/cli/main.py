@@ -21,7 +21,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
 
     def run() -> int:
-        arguments = _parser().parse_args(argv)
+        given = list(sys.argv[1:] if argv is None else argv)
+
+        def name_source() -> int:
+            given[:] = data.name_source(given)
+            return 0
+
+        code = console.exit_code(name_source, "agegender")
+        if code:
+            return code
+        arguments = _parser().parse_args(given)
         return console.exit_code(
             lambda: arguments.run(arguments),
             "agegender",

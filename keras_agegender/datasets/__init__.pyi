@@ -27,6 +27,9 @@ from .prepared import (
     PreparedDataset as PreparedDataset,
     load_prepared as load_prepared,
 )
+from .readers import (
+    read_dataset as read_dataset,
+)
 from .readers.adience import (
     read_adience as read_adience,
 )
@@ -37,8 +40,12 @@ from .readers.celeba import (
 from .readers.csv import (
     read_csv as read_csv,
 )
-from .readers.utkface import (
+from .readers.file_names import (
     read_utkface as read_utkface,
+)
+from .readers.labeled_faces import (
+    LabeledFace as LabeledFace,
+    read_labeled_faces as read_labeled_faces,
 )
 from .splits import (
     cross_validation_splits as cross_validation_splits,

@@ -96,14 +96,16 @@ def test_sources_are_recognized_by_their_content(tmp_path):
         "celeba": ["list_attr_celeba.txt"],
         "utkface": ["part1/27_1_0_20170116220224657.jpg.chip.jpg"],
     }.items():
+        folder = tmp_path / f"{name}_data"
         for file in files:
-            (tmp_path / name / file).parent.mkdir(parents=True)
-            (tmp_path / name / file).touch()
-        assert find_reader(tmp_path / name).name == name
+            (folder / file).parent.mkdir(parents=True)
+            (folder / file).touch()
+        assert find_reader(folder).name == name
     (tmp_path / "labels.csv").touch()
     assert find_reader(tmp_path / "labels.csv").name == "csv"
-    assert find_reader(tmp_path / "utkface" / "part1").name == "utkface"
-    assert find_reader(tmp_path) is None
+    assert find_reader(tmp_path / "utkface_data" / "part1").name == "utkface"
+    (tmp_path / "empty").mkdir()
+    assert find_reader(tmp_path / "empty") is None
 
 
 def test_audit_reads_utkface(tmp_path):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 from sample_data import write_picture
 
-from keras_agegender.datasets.readers.utkface import read_utkface
+from keras_agegender.datasets.readers.file_names import read_utkface
 
 ALL = {"validation": 0.0, "test": 0.0}
-# Four names of the public files are malformed in these ways.
+# Three names of the public files are malformed in these ways.
 MALFORMED = (
-    "24_0_1_20170116220224657 .jpg.chip.jpg",
     "55_0_0_20170116232725357jpg.chip.jpg",
     "61_1_20170109142408075.jpg.chip.jpg",
     "61_1_20170109150557335.jpg.chip.jpg",
@@ -56,12 +55,29 @@ def test_malformed_names_are_reported_one_by_one(folder):
     for name in (*MALFORMED, "notes_0_0_1.jpg", "140_0_0_20170101000000009.jpg"):
         write_picture(folder / name)
     _, report = read_utkface(folder, **ALL)
-    assert report.dropped["malformed name"] == 5
+    assert report.dropped["malformed name"] == 4
     assert report.dropped["impossible age"] == 1
     assert {item for item, why in report.items if why == "malformed name"} == {
         *MALFORMED,
         "notes_0_0_1.jpg",
     }
+
+
+def test_a_blank_before_the_dot_is_no_malformed_name(folder):
+    write_picture(folder / "60_0_1_20170116220224657 .jpg.chip.jpg")
+    manifest, report = read_utkface(folder, **ALL)
+    assert "malformed name" not in report.dropped
+    assert 60 in set(manifest["age_years"])
+
+
+def test_copies_and_versions_of_an_image_are_one_row(folder):
+    """As on Kaggle, and the photos that chips were cut from."""
+    for copy in ("crop_part1", "utkface_aligned_cropped/UTKFace"):
+        write_picture(folder / copy / "27_0_0_20170101000000001.jpg.chip.jpg")
+    write_picture(folder / "part1" / "1_1_3_20170101000000002.jpg", 60)
+    manifest, report = read_utkface(folder, unmapped_ages="mask", **ALL)
+    assert list(manifest["age_years"]) == [110, 1, 27, 35]
+    assert report.dropped == {"another version of an image of this name": 3}
 
 
 def test_other_files_and_folders(folder):

@@ -13,7 +13,7 @@ from hypothesis import given, strategies as st
 from sample_data import write_picture
 
 from keras_agegender.datasets.prepare import manifest_hash
-from keras_agegender.datasets.readers.utkface import read_utkface
+from keras_agegender.datasets.readers.file_names import read_utkface
 from keras_agegender.files import is_file_name
 from keras_agegender.serving.pipeline import find_sources
 from keras_agegender.serving.predictions import PredictionFile

@@ -21,7 +21,12 @@ ATTRIBUTES_FILE = "list_attr_celeba.txt"
 PARTITION_FILE = "list_eval_partition.txt"
 IDENTITY_FILE = "identity_CelebA.txt"
 PARTITIONS = {"0": "train", "1": "validation", "2": "test"}
-IMAGE_FOLDERS = ("img_align_celeba", "img_celeba", "images", ".")
+IMAGE_FOLDERS = ("img_align_celeba", "img_celeba", "images")
+# Where the lists are: beside the images, as on Google Drive, and in folders above or
+# below. Kaggle's copy has the same lists as CSV files.
+LIST_FOLDERS = (".", "Anno", "Eval", "celeba", "CelebA", "CelebA/Anno", "CelebA/Eval",
+                "../Anno", "../Eval")  # fmt: skip
+KAGGLE_FIRST = "image_id"  # the first column of Kaggle's CSV files
 GOOGLE_DRIVE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 
 
@@ -33,7 +38,8 @@ def read_celeba(
     Args:
         directory: Folder with `list_attr_celeba.txt`, `list_eval_partition.txt` and the
             images in `img_align_celeba/` (or `img_celeba/`, `images/`, or beside the
-            lists). With `identity_CelebA.txt` subjects are known too.
+            lists), as on Google Drive in `Anno/`, `Eval/` and `Img/`, or as Kaggle's
+            CSV files. With `identity_CelebA.txt` subjects are known too.
         shared_subjects: Whether a subject may be in two partitions, which an audit
             reports. Defaults to `False`: that is an error. CelebA's own do not share.
 
@@ -51,14 +57,15 @@ def read_celeba(
     directory = Path(directory)
     if not directory.is_dir():
         raise ValueError(f"There is no folder {directory} with CelebA.")
-    partition = dict(_read_pairs(directory / PARTITION_FILE))
+    partition = dict(_read_pairs(_find_list(directory, PARTITION_FILE)))
     identities = {}
-    if (directory / IDENTITY_FILE).exists():
-        identities = dict(_read_pairs(directory / IDENTITY_FILE))
-    folder = _image_folder(directory)
+    if _find_list(directory, IDENTITY_FILE).exists():
+        identities = dict(_read_pairs(_find_list(directory, IDENTITY_FILE)))
+    listed = [*_read_attributes(_find_list(directory, ATTRIBUTES_FILE))]
+    folder = _image_folder(directory, [name for _, name, _ in listed])
     report = CleaningReport("celeba")
     rows = []
-    for where, name, attributes in _read_attributes(directory / ATTRIBUTES_FILE):
+    for where, name, attributes in listed:
         report.rows_read += 1
         split = PARTITIONS.get(partition.get(name, ""))
         if split is None:
@@ -80,7 +87,10 @@ def read_celeba(
             }
         )
     if not rows:
-        raise ValueError(f"None of {report.rows_read} listed images is in {folder}.")
+        raise ValueError(
+            f"None of {report.rows_read} listed images is in {folder}. Expected them "
+            f"in {' or '.join(IMAGE_FOLDERS)}, below {directory}."
+        )
     manifest = make_manifest(rows, cleaning=report, shared_subjects=shared_subjects)
     return manifest, report
 
@@ -163,22 +173,39 @@ def _open_tfds(tfds: Any, data_dir: str | Path | None, download: bool) -> Any:
     return builder
 
 
+def _find_list(directory: Path, name: str) -> Path:
+    """Returns a list or Kaggle's CSV file of it; a path without a file if absent."""
+    for folder in LIST_FOLDERS:
+        file = directory / folder / name
+        for found in (file, file.with_suffix(".csv")):
+            if found.is_file():
+                return found
+    return directory / name
+
+
+def is_celeba(path: Path) -> bool:
+    """Returns whether CelebA's attributes are in a folder."""
+    return path.is_dir() and _find_list(path, ATTRIBUTES_FILE).is_file()
+
+
 def _read_attributes(file: Path) -> Iterator[tuple[str, str, dict[str, int]]]:
     """Yields (where, image, attributes) per row of the attribute list."""
     lines = _lines(file)
-    names = lines[1].split() if len(lines) > 1 else []
+    is_csv = lines[0].startswith(KAGGLE_FIRST) if lines else False
+    first = 1 if is_csv else 2  # the first row
+    names = _values(lines[first - 1])[is_csv:] if len(lines) >= first else []
     if sorted(names) != sorted(CELEBA_ATTRIBUTES):
         raise ValueError(
-            f"{file}, line 2: expected the names of CelebA's 40 attributes. Received "
-            f"{len(names)}: {' '.join(names)[:60]!r}."
+            f"{file}, line {first}: expected the names of CelebA's 40 attributes. "
+            f"Received {len(names)}: {' '.join(names)[:60]!r}."
         )
-    if lines[0].strip() != str(len(lines) - 2):
+    if not is_csv and lines[0].strip() != str(len(lines) - 2):
         raise ValueError(
             f"{file}, line 1: announces {lines[0].strip()!r} rows, {len(lines) - 2} "
             "follow. Is the file truncated?"
         )
-    for number, line in enumerate(lines[2:], start=3):
-        name, *values = line.split()
+    for number, line in enumerate(lines[first:], start=first + 1):
+        name, *values = _values(line)
         where = f"{file}, line {number}"
         _check_name(where, name)
         if len(values) != len(names) or not set(values) <= {"1", "-1"}:
@@ -193,14 +220,19 @@ def _read_attributes(file: Path) -> Iterator[tuple[str, str, dict[str, int]]]:
         )
 
 
+def _values(line: str) -> list[str]:
+    return line.replace(",", " ").split()
+
+
 def _read_pairs(file: Path) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(_lines(file), start=1):
-        values = line.split()
+        values = _values(line)
         if len(values) != 2:
             raise ValueError(
                 f"{file}, line {number}: expected two values. Received: {line[:60]!r}."
             )
-        yield values[0], values[1]
+        if values[0] != KAGGLE_FIRST:
+            yield values[0], values[1]
 
 
 def _check_name(where: str, name: str) -> None:
@@ -217,16 +249,30 @@ def _lines(file: Path) -> list[str]:
             f"{GOOGLE_DRIVE}."
         )
     try:
-        return [line for line in file.read_text("utf-8").splitlines() if line.strip()]
+        lines = file.read_text("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is not a text file: {error.reason}.") from error
+    return [line for line in lines if line.strip()]
 
 
-def _image_folder(directory: Path) -> Path:
-    for name in IMAGE_FOLDERS[:-1]:
-        if (directory / name).is_dir():
-            return directory / name
-    return directory
+def _image_folder(directory: Path, names: list[str], sample: int = 20) -> Path:
+    """Returns the folder with most of a sample of the images.
+
+    Archives are often unpacked into a folder of the same name: it is there twice.
+    """
+    inside = ("", *(f"{name}/{name}" for name in IMAGE_FOLDERS), *IMAGE_FOLDERS)
+    folders = [
+        directory / above / folder
+        for above in (".", "Img", "celeba", "CelebA", "CelebA/Img", "../Img")
+        for folder in inside
+    ]
+    some = names[:: max(1, len(names) // sample)]
+    folders = [f for f in folders if f.is_dir()]
+    counts = [sum((folder / n).is_file() for n in some) for folder in folders]
+    if not any(counts):
+        named = directory / IMAGE_FOLDERS[0]
+        return named if named.is_dir() else directory
+    return folders[counts.index(max(counts))]
 
 
 def _write_whole(file: Path, data: bytes) -> None:

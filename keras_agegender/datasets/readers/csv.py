@@ -384,7 +384,7 @@ def read_csv_as_is(
     """
     check_unmapped_ages(unmapped_ages)
     file = Path(file)
-    names, rows = _read_rows(file)
+    names, rows = read_rows(file)
     roles = _find_roles(
         file,
         names,
@@ -483,14 +483,21 @@ def _report_faces(
         report.totals[text] = len(rows)
 
 
-def _read_rows(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+def read_rows(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Returns column names and (line, cells by column) of every row."""
     if file.is_dir():
         raise ValueError(f"{file} is a folder. Expected a CSV file.")
     if not file.is_file():
         raise ValueError(f"There is no CSV file {file}.")
+    return parse_rows(file, file.read_bytes())
+
+
+def parse_rows(
+    file: Path, data: bytes
+) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Returns column names and (line, cells by column) of a file's bytes."""
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is not UTF-8 text: {error.reason}.") from error
     lines = io.StringIO(text, newline="")  # csv handles line ends
