@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from keras_agegender import files
 from keras_agegender.cli import console
 from keras_agegender.datasets.readers import (
     READERS,
+    AmbiguousColumnError,
     Reader,
     keywords,
     locate_source,
@@ -41,7 +43,18 @@ def register_types(parser: argparse.ArgumentParser) -> None:
 def read_source(reader: Reader, arguments: argparse.Namespace) -> tuple[Any, Any]:
     """Returns the manifest and report of a source from parsed options."""
     path = getattr(arguments, reader.source[0])
-    return reader.read(path, **keywords(reader.options, arguments))
+    options = keywords(reader.options, arguments)
+    while True:
+        try:
+            return reader.read(path, **options)
+        except AmbiguousColumnError as question:
+            if not (sys.stdin.isatty() and sys.stderr.isatty()):
+                raise
+            print(question, file=sys.stderr)
+            taken = ", ".join(f"{k}={v!r}" for k, v in question.accept.items())
+            print(f"Read it with {taken}? [y/N] ", end="", file=sys.stderr, flush=True)
+            yes = sys.stdin.readline().strip().lower() in ("y", "yes")
+            options |= question.accept if yes else question.decline
 
 
 def audit_options() -> list[Any]:

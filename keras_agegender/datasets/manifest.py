@@ -49,6 +49,7 @@ class CleaningReport:
         items: (item, reason) of rows dropped or reported one by one.
         num_between_groups: Ages between two groups, without an age group.
         num_moved: Ages between two groups that were moved to the nearer one.
+        columns: (column, role, why) of a label file with columns.
     """
 
     source: str
@@ -59,6 +60,7 @@ class CleaningReport:
     items: list[tuple[str, str]] = field(default_factory=list)
     num_between_groups: int = 0
     num_moved: int = 0
+    columns: list[Any] = field(default_factory=list)
 
     def drop(self, item: str, reason: str) -> None:
         """Counts and lists a dropped row."""
@@ -103,6 +105,7 @@ class CleaningReport:
             "left_out": dict(self.dropped),
             "num_between_groups": self.num_between_groups,
             "num_moved": self.num_moved,
+            **({"columns": [list(c) for c in self.columns]} if self.columns else {}),
         }
 
     def items_text(self) -> str:
@@ -129,6 +132,14 @@ class CleaningReport:
         rows = cleaning_rows(self.counts())
         width = min(max((len(text) for text, _ in rows), default=0), WIDEST)
         lines = [first]
+        if self.columns:
+            from tabulate import tabulate
+
+            table = tabulate(
+                self.columns, headers=("column", "role", "why"), tablefmt="plain",
+                disable_numparse=True,
+            )  # fmt: skip
+            lines += [f"  {line}".rstrip() for line in table.splitlines()]
         for text, count in rows:
             lines.append(f"  {text:<{width}}  {count:>7}")
             reason = text.removeprefix(_DROPPED)

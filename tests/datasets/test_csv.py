@@ -30,6 +30,11 @@ def write(directory, *lines, header=HEADER, pictures=4):
 ALL = {"validation": 0.0, "test": 0.0}
 
 
+def roles(report):
+    """Returns column -> "role: why"."""
+    return {column: f"{role}: {why}" for column, role, why in report.columns}
+
+
 def test_usual_names_are_found(tmp_path):
     file = write(
         tmp_path,
@@ -54,7 +59,7 @@ def test_albums_are_kept_and_are_no_output(tmp_path):
     file = write(tmp_path, *lines, header="image,gender,album")
     manifest, report = read_csv(file, **ALL)
     assert list(manifest["album"]) == ["ann's", "ben's", "", ""]
-    assert manifest.extra_heads == {} and "album" not in str(report)
+    assert manifest.extra_heads == {} and roles(report)["album"] == "album: its name"
     file = write(tmp_path, *lines, header="image,gender,owner")
     manifest, _ = read_csv(file, album_column="owner", **ALL)
     assert list(manifest["album"]) == ["ann's", "ben's", "", ""]
@@ -93,7 +98,7 @@ def test_every_row_with_a_box_is_a_face(tmp_path, columns, box, options):
     assert manifest.extra_heads == {}
     assert report.dropped == {"no face box": 1}
     assert report.totals["images with several faces, one row each"] == 1
-    assert "not used, places in the image: person_x0" in str(report)
+    assert roles(report)["person_x0"] == "not used: a place in the image"
     assert "other labels" not in str(report)
     _, report = read_csv(file, validation=0.5, test=0, **options)
     assert "groups of exact duplicates, in one split each" in str(report)
@@ -112,7 +117,7 @@ def test_landmarks_go_with_a_box(tmp_path):
     )
     manifest, report = read_csv(file, **ALL)
     assert manifest.extra_heads == {} and np.isnan(given_faces(manifest)).all()
-    assert "not used, places in the image: lefteye_x" in str(report)
+    assert roles(report)["lefteye_x"] == "not used: a place in the image"
 
 
 @pytest.mark.parametrize(
@@ -176,9 +181,10 @@ def test_further_columns_become_outputs(tmp_path):
     assert list(manifest["colour"][:2]) == [1, 0]
     assert manifest["weight"][3] == 1.5
     told = str(report)
-    assert "column 'note' not used: it looks like an id: 60 different values" in told
-    assert "column 'same' not used: it holds fewer than two" in told
-    assert report.totals["repeated images, kept"] == 56
+    assert "it looks like an id: 60 different values" in roles(report)["note"]
+    assert "not used: it holds fewer than two" in roles(report)["same"]
+    printed = [line.split()[0] for line in told.splitlines()[1:12]]
+    assert printed == ["column", *header.split(",")]
 
 
 def test_unknown_values_of_further_columns(tmp_path):
@@ -202,7 +208,7 @@ def test_kinds_can_be_declared(tmp_path):
     assert "stars" not in manifest
     with pytest.raises(ValueError, match="line 3, column 'stars': expected one of"):
         read_csv(file, extra={"stars": "binary"})
-    with pytest.raises(ValueError, match="Invalid kind of column 'stars'"):
+    with pytest.raises(ValueError, match="Invalid type of column 'stars'"):
         read_csv(file, extra={"stars": "softmax"})
     with pytest.raises(ValueError, match="Received: 'nothing'"):
         read_csv(file, extra=["nothing"])
@@ -218,7 +224,7 @@ def test_the_order_of_classes_can_be_declared(tmp_path):
     with pytest.raises(ValueError, match="line 3.*'size': expected one of small, medi"):
         few = {"classes": ["small", "medium"]}
         read_csv(file, extra={"size": few}, **ALL)
-    with pytest.raises(ValueError, match="Expected none for the kind 'binary'"):
+    with pytest.raises(ValueError, match="Expected none for the type 'binary'"):
         read_csv(file, extra={"size": {**sizes, "kind": "binary"}}, **ALL)
 
 
@@ -226,7 +232,7 @@ def test_a_name_that_no_layer_can_have_is_named(tmp_path):
     header = "image,sex,hair color"
     file = write(tmp_path, "0.jpg,m,red", "1.jpg,f,black", header=header)
     _, report = read_csv(file, **ALL)
-    assert any("'hair color' cannot name an output" in t for t in report.totals)
+    assert "'hair color' cannot name an output" in roles(report)["hair color"]
     with pytest.raises(ValueError, match="column 'hair color'.*rename the column"):
         read_csv(file, extra=["hair color"], **ALL)
 
@@ -293,15 +299,17 @@ def test_repeated_pictures_with_other_labels_are_named(tmp_path):
         header="image,age,gender,hat,depth",
     )  # fmt: skip
     manifest, report = read_csv(file, **ALL)
-    assert report.totals["repeated images, kept"] == 5
-    contradicted = "repeated images with other labels, kept"
+    assert report.dropped == {"copy of another image, with the same labels": 1}
+    contradicted = "copies with other labels or splits, kept"
     assert report.totals[contradicted] == 3
-    assert report.items == [
+    copy = ("1.jpg#2 (1.jpg)", "copy of another image, with the same labels")
+    assert sorted(report.items, key=lambda item: item == copy) == [
         ("0.jpg, 0.jpg#2 (gender)", contradicted),
         ("2.jpg, 2.jpg#2 (depth)", contradicted),
         ("a.jpg, b.jpg, c.jpg (age_group, age_years, hat)", contradicted),
+        copy,
     ]
-    assert report.rows_kept == len(manifest) == 10
+    assert report.rows_kept == len(manifest) == 9
     assert "    0.jpg, 0.jpg#2 (gender); 2.jpg, 2.jpg#2 (depth); a" in str(report)
     assert report.items_text().endswith(",False\n")
 
@@ -310,14 +318,16 @@ def test_classes_that_look_ordered_are_pointed_out(tmp_path):
     lines = ("0.jpg,m,Small,red", "1.jpg,f,Large,blue", "2.jpg,f,Medium,green")
     file = write(tmp_path, *lines, header="image,sex,size,colour")
     _, report = read_csv(file, **ALL)
-    said = {text.split("'")[1]: text for text in report.totals}
+    said = roles(report)
     assert said["size"].endswith(
         "; if ordered: --extra size:coral:Small,Medium,Large, and other outputs "
         "behind it"
     )
-    assert said["colour"].endswith("categorical (blue, green, red)")
+    assert said["colour"] == (
+        "output: categorical (blue, green, red): its 3 known values"
+    )
     _, report = read_csv(file, extra={"size": "categorical"}, **ALL)
-    assert not any("--extra" in text for text in report.totals)
+    assert roles(report)["size"].endswith(": --extra")
 
 
 def test_whole_numbers_that_do_not_begin_at_0_are_a_regression(tmp_path):
@@ -355,12 +365,12 @@ def test_no_name_that_a_head_refuses_is_an_output(tmp_path, name):
     file = write(tmp_path, "0.jpg,27,0.5", "1.jpg,27,0.7", header=header)
     manifest, report = read_csv(file, **ALL)
     assert manifest.extra_heads == {}
-    assert any(f"{name!r} is taken" in text for text in report.totals)
+    assert f"{name!r} is taken" in roles(report)[name]
 
 
 def test_age_groups_that_are_numbers_are_asked_about(tmp_path):
     file = write(tmp_path, "0.jpg,4", "1.jpg,", header="image,age_group")
-    with pytest.raises(ValueError, match=r"may be ids or years.*Received: '4'"):
+    with pytest.raises(ValueError, match=r"numbers 4 to 4, .*may be years or ids"):
         read_csv(file, **ALL)
     manifest, _ = read_csv(file, age_column="age_group", **ALL)
     assert list(manifest["age_group"]) == [1, -1]  # 4 years are in 4-6
@@ -369,7 +379,7 @@ def test_age_groups_that_are_numbers_are_asked_about(tmp_path):
 def test_reserved_names_are_not_outputs(tmp_path):
     file = write(tmp_path, "0.jpg,m,1", "1.jpg,f,0", header="image,sex,age5")
     _, report = read_csv(file, **ALL)
-    assert any("'age5' is taken" in name for name in report.totals)
+    assert "'age5' is taken" in roles(report)["age5"]
     with pytest.raises(ValueError, match="'age5' is taken"):
         read_csv(file, extra=["age5"])
 
@@ -404,6 +414,11 @@ def test_pictures_in_another_folder_and_absent_ones(tmp_path):
     manifest, report = read_csv(file, images_dir=tmp_path / "pictures", **ALL)
     assert len(manifest) == 1
     assert report.items == [("9.jpg", "no image file")]
+    # Without being told where: just below the file.
+    found, report = read_csv(file, **ALL)
+    assert found["path"].tolist() == manifest["path"].tolist()
+    assert f"images found below {tmp_path / 'pictures'}" in report.totals
+    (tmp_path / "pictures" / "0.jpg").unlink()
     with pytest.raises(ValueError, match="None of the 2 images"):
         read_csv(file)
 
@@ -488,7 +503,7 @@ def test_columns_are_kept_to_group_by_and_are_no_outputs(tmp_path):
     manifest, report = read_csv(file, extra=(), keep_columns=["race"], **ALL)
     assert list(manifest["race"]) == ["a", "b", "", "01"]
     assert "shoe" not in manifest and manifest.extra_heads == {}
-    assert "column 'shoe' not used; to group faces by it: --keep-columns" in str(report)
+    assert roles(report)["shoe"].startswith("not used: not named with --extra; --keep")
     assert "column 'race'" not in str(report)
     write_manifest(manifest, tmp_path / "manifest.csv")
     again = read_manifest(tmp_path / "manifest.csv")
@@ -522,3 +537,170 @@ def test_delimiters_between_quotes_are_part_of_a_name(tmp_path, delimiter):
     file = write(tmp_path, f"0.jpg{delimiter}27", header=header)
     manifest, _ = read_csv(file, age_column=name, **ALL)
     assert list(manifest["age_years"]) == [27]
+
+
+# -- label files as they are found -----------------------------------------------------
+
+
+def test_groups_that_a_spreadsheet_turned_into_dates(tmp_path):
+    texts = ("03-Sep", "9-Mar", "Oct-19", "2024-09-03", "3. Sep", "20-29")
+    lines = [f"{n}.jpg,{text}" for n, text in enumerate(texts)]
+    file = write(tmp_path, *lines, header="image,age", pictures=6)
+    manifest, report = read_csv(file, age_groups="fairface", **ALL)
+    names = [manifest.age_groups.names[k] for k in manifest["age_group"]]
+    assert names == ["3-9", "3-9", "10-19", "3-9", "3-9", "20-29"]
+    assert report.rules["age, which a spreadsheet turned into a date", "9-Mar", "3-9"]
+    # No group is meant: the spreadsheet is named.
+    with pytest.raises(ValueError, match="dates that a spreadsheet made of groups"):
+        read_csv(write(tmp_path, "0.jpg,May-07", header="image,age"), **ALL)
+
+
+@pytest.mark.parametrize(
+    ("ages", "hint"),
+    [
+        (("3-9", "more than 70"), "All ages fit `age_groups='fairface'`"),
+        (("20-29", "80-89"), "--age-groups decades"),
+        (("YOUNG", "MIDDLE", "OLD"), "--extra life_stage:coral:YOUNG,MIDDLE,OLD"),
+        (("20-24", "70-80"), "a preset .*0-17,18-64,65"),
+    ],
+)
+def test_an_error_about_groups_says_which_fit(tmp_path, ages, hint):
+    file = write(tmp_path, *(f"{n}.jpg,{a}" for n, a in enumerate(ages)),
+                 header="image,age")  # fmt: skip
+    with pytest.raises(ValueError, match=hint):
+        read_csv(file, **ALL)
+
+
+def test_ages_that_are_exactly_the_ids_of_groups_are_a_question(tmp_path):
+    lines = [f"{n}.jpg,{n}" for n in range(9)]
+    file = write(tmp_path, *lines, header="image,age", pictures=9)
+    with pytest.raises(ValueError, match="numbers 0 to 8, which may be years or ids"):
+        read_csv(file, age_groups="fairface", **ALL)
+    groups = {"age_groups": "fairface", **ALL}
+    ids, _ = read_csv(file, age_values="ids", **groups)
+    assert list(ids["age_group"]) == list(range(9)) and "age_years" not in ids
+    assert ids.equals(read_csv(file, assume_yes=True, **groups)[0])
+    years, _ = read_csv(file, age_values="years", **groups)
+    assert list(years["age_group"]) == [0, 0, 0] + [1] * 6
+    # Twelve years are none of nine ids.
+    write(tmp_path, *lines, "9.jpg,12", header="image,age", pictures=10)
+    assert 12 in set(read_csv(file, **groups)[0]["age_years"])
+    with pytest.raises(ValueError, match="age_values='month'"):
+        read_csv(file, age_values="month")
+
+
+def test_a_one_with_a_fraction_is_a_one(tmp_path):
+    file = write(tmp_path, "0.jpg,1.0", "1.jpg,0.0", header="image,gender")
+    for one, zero in (("1", "0"), ("1.0", "0.0")):
+        genders = {one: "male", zero: "female"}
+        manifest, _ = read_csv(file, gender_values=genders, **ALL)
+        assert list(manifest["gender"]) == [1, 0]
+
+
+@pytest.mark.parametrize(
+    "name", ["27_{utk}_0_2017{n:04d}.jpg", "{word}/{n}.jpg", "{n:06d}_1{letter}27.JPG"]
+)
+def test_genders_that_are_coded_the_other_way_round(tmp_path, name):
+    names = [
+        name.format(n=n, utk=n % 2, word=("male", "female")[n % 2], letter="MF"[n % 2])
+        for n in range(20)
+    ]
+    for n, image in enumerate(names):
+        write_picture(tmp_path / image, value=60 + n)
+    lines = [f"{image},{n % 2}" for n, image in enumerate(names)]
+    file = write(tmp_path, *lines, header="image,gender", pictures=0)
+    right = {"0": "male", "1": "female"}
+    manifest, report = read_csv(file, gender_values=right, **ALL)
+    assert manifest["gender"].sum() == 10 and not report.items
+    wrong = {"1": "male", "0": "female"}
+    with pytest.raises(ValueError, match="the other way round: names of files say"):
+        read_csv(file, gender_values=wrong, **ALL)
+    write(tmp_path, *lines[:-1], f"{names[-1]},0", header="image,gender", pictures=0)
+    _, report = read_csv(file, gender_values=right, **ALL)
+    assert report.totals["genders that names of files contradict, kept"] == 1
+    assert report.items[-1][0] == names[-1]
+
+
+def test_a_second_column_contradicts_genders(tmp_path):
+    lines = [f"{n}.jpg,{n % 2},{'MF'[n % 2]}" for n in range(12)]
+    file = write(tmp_path, *lines, header="image,gender,sex2", pictures=12)
+    with pytest.raises(ValueError, match="column 'sex2' say the opposite for 12 of 12"):
+        read_csv(file, gender_values={"1": "male", "0": "female"}, **ALL)
+
+
+def test_separators_of_windows(tmp_path):
+    write_picture(tmp_path / "train" / "a" / "0.jpg")
+    file = write(tmp_path, r"train\a\0.jpg,m", header="image,gender", pictures=0)
+    manifest, _ = read_csv(file, **ALL)
+    assert list(manifest["key"]) == ["train/a/0.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("labels/images/faces", "{n}.jpg"),  # two levels below the file
+        ("faces", "faces/{n}.jpg"),  # above
+        ("labels", "data/old/{n}.jpg"),  # names with folders that are not there
+    ],
+)
+def test_images_in_other_folders_are_found(tmp_path, folder, name):
+    for n in range(3):
+        write_picture(tmp_path / folder / f"{n}.jpg", value=90 + n)
+    (tmp_path / "labels").mkdir(exist_ok=True)
+    lines = [f"{name.format(n=n)},m" for n in range(3)]
+    file = write(tmp_path / "labels", *lines, header="image,gender", pictures=0)
+    manifest, report = read_csv(file, **ALL)
+    assert len(manifest) == 3
+    assert any(text.startswith("images found below ") for text in report.totals)
+
+
+def test_images_in_several_other_folders_are_a_question(tmp_path):
+    for folder in ("a", "b"):
+        write_picture(tmp_path / folder / "0.jpg")
+    file = write(tmp_path, "0.jpg,m", header="image,gender", pictures=0)
+    with pytest.raises(ValueError, match=r"several other folders: .*/a, .*/b\. Name"):
+        read_csv(file, **ALL)
+
+
+def test_invalid_values_are_listed_together_or_dropped(tmp_path):
+    lines = ("0.jpg,27,m", "1.jpg,200,f", "2.jpg,31,x", "3.jpg,28,f", ",20,m")
+    file = write(tmp_path, *lines, header="image,age,gender")
+    with pytest.raises(ValueError) as found:
+        read_csv(file, **ALL)
+    text = str(found.value)
+    assert text.startswith(f"3 rows of {file} have an invalid value.")
+    for part in (
+        "line 3, column 'age'",
+        "line 4, column 'gender'",
+        "line 6",
+        "--invalid",
+    ):
+        assert part in text
+    manifest, report = read_csv(file, invalid="drop", **ALL)
+    assert list(manifest["age_years"]) == [27, 28]
+    assert report.dropped == {"invalid value": 3} and report.rows_kept == 2
+    assert "line 3, column 'age': expected years" in report.items[0][0]
+    many = [f"{n % 4}.jpg,500,m" for n in range(50)]
+    write(tmp_path, *many, header="image,age,gender")
+    with pytest.raises(ValueError, match=r"^50 rows of .*And 30 more\.$"):
+        read_csv(file, **ALL)
+    with pytest.raises(ValueError, match="Invalid `invalid`"):
+        read_csv(file, invalid="ignore")
+
+
+def test_copies_are_one_row(tmp_path):
+    for name in ("a", "b", "c"):
+        write_picture(tmp_path / f"{name}.jpg", value=77)
+    lines = ("a.jpg,27,", "b.jpg,27,f", "c.jpg,,f", "0.jpg,30,m", "0.jpg,30,m")
+    file = write(tmp_path, *lines, header="image,age,gender")
+    manifest, report = read_csv(file, **ALL)
+    assert list(manifest["key"]) == ["b.jpg", "0.jpg"]  # the one with most labels
+    copy = "copy of another image, with the same labels"
+    assert report.dropped == {copy: 3}
+    assert ("a.jpg (b.jpg)", copy) in report.items and copy in str(report)
+    # In two splits they are not the same.
+    lines = ("a.jpg,27,train", "b.jpg,27,test")
+    manifest, report = read_csv(write(tmp_path, *lines, header="image,age,split"))
+    assert len(manifest) == 2
+    assert report.items == [("a.jpg, b.jpg (split)", "copies with other labels or "
+                             "splits, kept")]  # fmt: skip

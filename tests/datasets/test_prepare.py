@@ -373,7 +373,7 @@ def test_rows_that_cleaning_left_out_lie_beside_the_dataset(tmp_path):
     assert file.read_text("utf-8").splitlines() == [
         "item,reason,left_out",
         "gone.jpg,no image file,True",
-        '"0.jpg, 0.jpg#2 (gender, hat)","repeated images with other labels, kept",'
+        '"0.jpg, 0.jpg#2 (gender, hat)","copies with other labels or splits, kept",'
         "False",
     ]
     assert f"dropped or repeated rows: {file}" in str(report)

@@ -21,6 +21,22 @@ from keras_agegender.labels import AGE_GROUP_PRESETS, GENDERS, UNMAPPED_AGES
 NO_SPLIT = "all"  # the split of rows that no source assigns to one
 
 
+class AmbiguousColumnError(ValueError):
+    """A column whose meaning must be said, as a wrong guess would not be noticed.
+
+    Attributes:
+        accept: Arguments of the reader that take the suggestion.
+        decline: Arguments that do not.
+    """
+
+    def __init__(
+        self, message: str, accept: Mapping[str, Any], decline: Mapping[str, Any]
+    ) -> None:
+        super().__init__(message)
+        self.accept = dict(accept)
+        self.decline = dict(decline)
+
+
 @dataclass(frozen=True)
 class Option:
     """A command-line option of a reader.
@@ -433,7 +449,7 @@ def _read_celeba_as_is(directory: str | Path) -> tuple[Any, Any]:
 
 def _read_csv_as_is(file: str | Path, **options: Any) -> tuple[Any, Any]:
     manifest, report, has_splits = _function("readers.csv", "read_csv_as_is")(
-        file, **options
+        file, **{"assume_yes": True, **options}
     )
     return manifest if has_splits else manifest.assign(split=NO_SPLIT), report
 
@@ -518,6 +534,43 @@ READERS: dict[str, Reader] = {
                         "metavar": "COLUMN",
                         "help": "metadata columns that are no outputs, to group faces "
                         "by (evaluate --by, compare --by)",
+                    },
+                    audit=False,
+                ),
+                Option(
+                    "--ignore-columns",
+                    "ignore_columns",
+                    {
+                        "nargs": "+",
+                        "metavar": "COLUMN",
+                        "help": "columns that are not used",
+                    },
+                ),
+                Option(
+                    "--age-values",
+                    "age_values",
+                    {
+                        "choices": ("years", "ids"),
+                        "help": "what numbers in the age column are: years, or ids of "
+                        "the age groups [years; asked for if they may be ids]",
+                    },
+                ),
+                Option(
+                    "--invalid",
+                    "invalid",
+                    {
+                        "choices": ("error", "drop"),
+                        "help": "rows with an invalid value, such as an age of 200: "
+                        "stop and list them, or drop and list them [error]",
+                    },
+                ),
+                Option(
+                    "--yes",
+                    "assume_yes",
+                    {
+                        "action": "store_true",
+                        "help": "take a column that may identify people as the "
+                        "subject, and numbers that may be ids as ids",
                     },
                     audit=False,
                 ),

@@ -7,10 +7,9 @@ import io
 import math
 import os
 import re
-import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +27,31 @@ from keras_agegender.datasets.manifest import (
     make_manifest,
     quoted,
 )
+from keras_agegender.datasets.readers import AmbiguousColumnError
+from keras_agegender.datasets.readers.columns import (
+    NOT_USED,
+    ORDERED_WORDS,
+    ROLES,
+    UNKNOWN,
+    ColumnRole,
+    check_kept,
+    find_roles,
+    find_subject,
+    is_taken,
+    known_text,
+    metadata_reason,
+    order_hint,
+    read_extra_column,
+)
 from keras_agegender.datasets.readers.face_columns import (
     NO_BOX,
     FaceColumns,
     find_face_columns,
 )
 from keras_agegender.datasets.splits import SPLITS, check_shares, draw_splits
-from keras_agegender.encodings.head import NAME, RESERVED_NAMES
 from keras_agegender.encodings.head_types import HEAD_TYPES
-from keras_agegender.encodings.registry import is_encoding_output
 from keras_agegender.labels import (
+    AGE_GROUP_PRESETS,
     GENDERS,
     MAX_AGE,
     MISSING,
@@ -73,13 +87,19 @@ def gender_words(values: Mapping[str, str] | None) -> dict[str, str]:
                 f"Invalid `gender_values`. Expected 'female' or 'male' for {value!r}. "
                 f"Received: {gender!r}."
             )
-    return GENDER_WORDS | {str(k).lower(): v for k, v in (values or {}).items()}
+    return GENDER_WORDS | {_word(str(k)): v for k, v in (values or {}).items()}
+
+
+def _word(text: str) -> str:
+    """Returns a cell in lower case; `1.0`, as spreadsheets write it, is `1`."""
+    return re.sub(r"^(\d+)\.0+$", r"\1", text.strip().lower())
 
 
 def read_labels(
     cells: Mapping[str, Cell],
     genders: Mapping[str, str],
     groups: AgeGroups,
+    age_ids: bool,
     unmapped_ages: str,
     report: CleaningReport,
 ) -> dict[str, Any]:
@@ -89,13 +109,14 @@ def read_labels(
         cells: Role -> cell, for the roles that the file has.
         genders: Result of `gender_words`.
         groups: Age groups of the manifest.
+        age_ids: Whether ages are ids of the groups.
         unmapped_ages: As in `read_csv`.
         report: Counts unknown values and ages between two groups.
     """
     labels: dict[str, Any] = {"source": "csv"}
     if "age" in cells:
         labels["age_group"], labels["age_years"] = _age(
-            cells["age"], groups, unmapped_ages, report
+            cells["age"], groups, age_ids, unmapped_ages, report
         )
     if "gender" in cells:
         labels["gender"] = _gender(cells["gender"], genders, report)
@@ -115,45 +136,122 @@ def read_labels(
     return labels
 
 
-def check_not_ids(file: Path, texts: list[str]) -> None:
-    """Raises ValueError if a column `age_group` contains only numbers."""
-    known = [text for text in texts if text.lower() not in UNKNOWN]
-    if known and all(_YEARS.match(text) for text in known):
+def check_ages(
+    name: str,
+    texts: Sequence[str],
+    groups: AgeGroups,
+    age_values: str | None,
+    was_named: bool,
+) -> bool:
+    """Returns whether a column of ages contains ids of age groups.
+
+    Raises AmbiguousColumnError if its numbers may be ids or years.
+    """
+    if age_values not in (None, "years", "ids"):
         raise ValueError(
-            f"{file}: column 'age_group' holds numbers, which may be ids or years. "
-            "Expected names such as '25-32'. If they are years, name the column with "
-            f"`age_column` (--age-column age_group). Received: {quoted(known[0])}."
+            "Invalid `age_values` (--age-values). Expected 'years' or 'ids'. Received: "
+            f"age_values={age_values!r}."
         )
+    known = [_word(text) for text in texts if text.lower() not in UNKNOWN]
+    numbers = {float(text) for text in known if _YEARS.match(text)}
+    only_numbers = len(known) > 0 and all(_YEARS.match(text) for text in known)
+    if age_values is not None or not only_numbers:
+        return age_values == "ids"
+    ids = all(n.is_integer() and n < len(groups) for n in numbers)
+    suspicious = ids and len(numbers) > 2 and max(numbers) == len(groups) - 1
+    if not suspicious and (was_named or name.lower() != "age_group"):
+        return False
+    several = f"the numbers {min(numbers):g} to {max(numbers):g}"
+    raise AmbiguousColumnError(
+        f"column {name!r} contains {several}, which may be years or ids of the "
+        f"{len(groups)} age groups {groups}. Say which with `age_values` (--age-values "
+        "years or --age-values ids).",
+        {"age_values": "ids" if ids else "years"},
+        {"age_values": "years"},
+    )
 
 
 def _age(
-    cell: Cell, groups: AgeGroups, unmapped_ages: str, report: CleaningReport
+    cell: Cell,
+    groups: AgeGroups,
+    ids: bool,
+    unmapped_ages: str,
+    report: CleaningReport,
 ) -> tuple[int, float]:
     """Returns an age group and years, `MISSING` if unknown."""
-    if cell.text.lower() in UNKNOWN:
+    text = _word(cell.text)
+    if text in UNKNOWN:
         report.rules["age", cell.text, "no age"] += 1
         return MISSING, MISSING
-    if _YEARS.match(cell.text) and float(cell.text) <= MAX_AGE:
-        years = float(cell.text)
+    if ids:
+        if text.isdigit() and int(text) < len(groups):
+            return int(text), MISSING
+        raise ValueError(
+            f"{cell.where}: expected the id of an age group, 0 to {len(groups) - 1}. "
+            f"Received: {quoted(cell.text)}."
+        )
+    if _YEARS.match(text) and float(text) <= MAX_AGE:
+        years = float(text)
         group = groups.from_years(years, unmapped_ages)
         if groups.from_years(years) == MISSING and unmapped_ages == "drop":
-            report.num_between_groups += 1  # the caller leaves the row out
+            report.num_between_groups += 1  # the caller drops the row
         elif groups.from_years(years) == MISSING:
             moved_to = None if group == MISSING else groups.names[group]
             report.count_unmapped(cell.text, moved_to)
         return group, years
     named = groups.from_text(cell.text)
+    if named is None:
+        named = groups.from_spreadsheet_date(cell.text)
+        if named is not None:
+            rule = "age, which a spreadsheet turned into a date"
+            report.rules[rule, cell.text, groups.names[named]] += 1
     if named is not None:
         return named, MISSING
     raise ValueError(
         f"{cell.where}: expected years in [0, {MAX_AGE}] or one of the groups "
-        f"{groups}. Received: {quoted(cell.text)}. Other groups: `age_groups` "
-        "(--age-groups), for instance 'decades'."
+        f"{groups}. Received: {quoted(cell.text)}."
     )
 
 
+def _age_hint(texts: Sequence[str], column: str) -> str:
+    """Returns what helps if ages are neither years nor groups, or `""`."""
+    known = {text.strip() for text in texts if text.strip().lower() not in UNKNOWN}
+    for name, groups in AGE_GROUP_PRESETS.items():
+        if all(
+            (_YEARS.match(text) and float(text) <= MAX_AGE)
+            or groups.from_text(text) is not None
+            or groups.from_spreadsheet_date(text) is not None
+            for text in known
+        ):
+            return f" All ages fit `age_groups={name!r}` (--age-groups {name})."
+    words = {text.lower().replace("_", " ") for text in known}
+    if any(len(words) > 1 and words <= set(order) for order in ORDERED_WORDS):
+        classes = order_hint("life_stage", sorted(known)) or ""
+        option = classes.partition("--extra ")[2].partition(", and")[0]
+        return (
+            " These are words with an order. Rename the column and learn them as an "
+            f"ordered output: --extra {option}."
+            if option
+            else " These are classes: rename the column, and name it with --extra."
+        )
+    if any(_DATE_LIKE.search(text) for text in known):
+        return (
+            " Some look like dates that a spreadsheet made of groups: 3-9 becomes "
+            "9-Mar, 10-19 becomes Oct-19. Use the file as it was downloaded."
+        )
+    return (
+        " Other groups: `age_groups` (--age-groups), a preset "
+        f"({', '.join(AGE_GROUP_PRESETS)}) or ranges such as 0-17,18-64,65+."
+    )
+
+
+_DATE_LIKE = re.compile(
+    r"\d+[-. /]*[a-zäéû]{3}|[a-zäéû]{3}[-. /]*\d+|\d{4}-\d\d-\d\d", re.I
+)
+
+
 def _gender(cell: Cell, genders: Mapping[str, str], report: CleaningReport) -> int:
-    word = cell.text.lower()
+    word = _word(cell.text)
     if word in genders:
         return GENDERS.index(genders[word])
     if word in UNKNOWN:
@@ -171,38 +269,109 @@ def _gender(cell: Cell, genders: Mapping[str, str], report: CleaningReport) -> i
     )
 
 
-REPEATED = "repeated images, kept"
-CONTRADICTED = "repeated images with other labels, kept"
-_LABELS = {"age_group": "categorical", "age_years": "years", "gender": "binary"}
+# -- genders that other sources contradict ---------------------------------------------
+
+FEWEST_COMPARED, MOSTLY = 10, 0.9
+# Names of files that hold a gender: UTKFace's (0 is male), MORPH's, AgeDB's.
+_IN_NAMES = (
+    (re.compile(r"(?:^|/)\d{1,3}_([01])_[0-4]_\d+[ .]"), {"0": "male", "1": "female"}),
+    (re.compile(r"\d+_\d+([MF])\d{2}\."), {"M": "male", "F": "female"}),
+    (re.compile(r"_\d{1,3}_([mf])\.\w+$"), {"m": "male", "f": "female"}),
+)
+_GENDER_FOLDERS = {
+    "female": "female", "females": "female", "woman": "female", "women": "female",
+    "girl": "female", "girls": "female", "male": "male", "males": "male", "man": "male",
+    "men": "male", "boy": "male", "boys": "male",
+}  # fmt: skip
 
 
-def report_repeated_images(
-    rows: Sequence[Mapping[str, Any]],
-    heads: Mapping[str, Mapping[str, Any]],
+def _gender_of_name(key: str) -> str | None:
+    """Returns the gender that an image's path holds, `None` if it holds none."""
+    for pattern, genders in _IN_NAMES:
+        if match := pattern.search(key):
+            return genders[match[1]]
+    words = re.findall(r"[a-z]+", key.lower())
+    found = {_GENDER_FOLDERS[word] for word in words if word in _GENDER_FOLDERS}
+    return found.pop() if len(found) == 1 else None
+
+
+def check_genders(
+    made: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, str]],
+    columns: Sequence[str],
+    where: str,
     report: CleaningReport,
 ) -> None:
-    """Counts rows that repeat an image, and lists images with contradicting labels."""
-    kinds = _LABELS | {name: head["kind"] for name, head in heads.items()}
+    """Compares genders with names of files and with columns of words for genders.
+
+    Raises ValueError if nearly all differ: the values are coded the other way round.
+    """
+    sources = {"names of files": [_gender_of_name(row["key"]) for row in made]}
+    for name in columns:
+        words = (row[name].strip().lower() for row in rows)
+        sources[f"column {name!r}"] = [GENDER_WORDS.get(word) for word in words]
+    for source, genders in sources.items():
+        pairs = [
+            (row["key"], GENDERS[row["gender"]], gender)
+            for row, gender in zip(made, genders, strict=True)
+            if gender is not None and row.get("gender", MISSING) != MISSING
+        ]
+        wrong = [key for key, ours, theirs in pairs if ours != theirs]
+        if len(pairs) >= FEWEST_COMPARED and len(wrong) >= MOSTLY * len(pairs):
+            raise ValueError(
+                f"{where}: genders are coded the other way round: {source} say the "
+                f"opposite for {len(wrong)} of {len(pairs)} images, {wrong[0]!r} for "
+                "example. Swap the values of `gender_values` (--female, --male)."
+            )
+        if wrong:
+            text = f"genders that {source} contradict, kept"
+            report.totals[text] = len(wrong)
+            report.items += [(key, text) for key in wrong]
+
+
+COPY = "copy of another image, with the same labels"
+CONTRADICTED = "copies with other labels or splits, kept"
+_LABELS = {"age_group": "categorical", "age_years": "years", "gender": "binary"}
+_TEXTS = ("subject", "split")
+
+
+def drop_copies(
+    rows: list[dict[str, Any]],
+    heads: Mapping[str, Mapping[str, Any]],
+    report: CleaningReport,
+) -> list[dict[str, Any]]:
+    """Returns one row of each face, the one with most labels; all if labels differ."""
+    types = _LABELS | {name: head["kind"] for name, head in heads.items()}
     repeated = repeated_images(
         [row["path"] for row in rows],
         [tuple(row.get(name) for name in BOX_COLUMNS) for row in rows],
     )
-    contradicted = 0
+
+    def known(row: Mapping[str, Any]) -> list[str]:
+        return [
+            *(name for name, kind in types.items() if _is_known(row.get(name), kind)),
+            *(name for name in _TEXTS if row.get(name)),
+        ]
+
+    dropped: set[int] = set()
     for numbers in repeated:
         same = [rows[number] for number in numbers]
         columns = [
             name
-            for name, kind in kinds.items()
-            if len({row[name] for row in same if _is_known(row.get(name), kind)}) > 1
+            for name in (*types, *_TEXTS)
+            if len({row[name] for row in same if name in known(row)}) > 1
         ]
         if columns:
-            contradicted += 1
             keys = ", ".join(row["key"] for row in same)
             report.items.append((f"{keys} ({', '.join(columns)})", CONTRADICTED))
-    if repeated:
-        report.totals[REPEATED] = sum(len(numbers) - 1 for numbers in repeated)
-    if contradicted:
-        report.totals[CONTRADICTED] = contradicted
+            report.totals[CONTRADICTED] = report.totals.get(CONTRADICTED, 0) + 1
+            continue
+        best = max(numbers, key=lambda number: len(known(rows[number])))
+        for number in numbers:
+            if number != best:
+                report.drop(f"{rows[number]['key']} ({rows[best]['key']})", COPY)
+                dropped.add(number)
+    return [row for number, row in enumerate(rows) if number not in dropped]
 
 
 def repeated_images(paths: Sequence[str], boxes: Sequence[Any]) -> list[list[int]]:
@@ -223,15 +392,6 @@ def _is_known(value: float | None, kind: str) -> bool:
 # By ../, an absolute path or a link: suspicious in a file from elsewhere.
 OUTSIDE = "images outside of the folder, kept"
 DELIMITERS = ",;\t|"
-# Role -> names of the columns that have it where the caller does not say.
-USUAL_NAMES = {
-    "image": ("image", "file", "path", "filename"),
-    "age": ("age", "age_group", "age_years"),
-    "gender": ("gender", "sex"),
-    "subject": ("subject", "identity", "person"),
-    "album": ("album",),
-    "split": ("split",),
-}
 
 
 def read_csv(
@@ -251,6 +411,10 @@ def read_csv(
     unmapped_ages: str = "mask",
     extra: str | Sequence[str] | Mapping[str, str | Mapping | None] = "auto",
     keep_columns: Sequence[str] = (),
+    ignore_columns: Sequence[str] = (),
+    age_values: str | None = None,
+    invalid: str = "error",
+    assume_yes: bool = False,
     validation: float = 0.1,
     test: float = 0.1,
     seed: int = 0,
@@ -305,6 +469,15 @@ def read_csv(
         keep_columns: Columns that become no outputs, but stay beside each face as
             texts: `evaluate(by=…)` and `compare(by=…)` group by them. Defaults to
             none.
+        ignore_columns: Columns that are not used. Defaults to none.
+        age_values: `"years"` or `"ids"` (of the age groups): what numbers in the age
+            column are. `None` (default) takes years, and raises an error for numbers
+            that are exactly the ids of the groups.
+        invalid: What happens to rows with a value that cannot be read, such as an age
+            of 200: `"error"` (default) raises one error that lists them, `"drop"` drops
+            and lists them.
+        assume_yes: Whether a column that may identify people is taken as the subject,
+            and numbers that may be ids as ids. Defaults to `False`, an error.
         validation: Share of subjects that validate where splits are drawn.
         test: Share of subjects that test where splits are drawn.
         seed: Seed of the splits drawn. Defaults to 0.
@@ -347,6 +520,10 @@ def read_csv(
         unmapped_ages=unmapped_ages,
         extra=extra,
         keep_columns=keep_columns,
+        ignore_columns=ignore_columns,
+        age_values=age_values,
+        invalid=invalid,
+        assume_yes=assume_yes,
     )
     if not has_splits:
         drawn = draw_splits(
@@ -376,6 +553,10 @@ def read_csv_as_is(
     unmapped_ages: str = "mask",
     extra: str | Sequence[str] | Mapping[str, str | Mapping | None] = "auto",
     keep_columns: Sequence[str] = (),
+    ignore_columns: Sequence[str] = (),
+    age_values: str | None = None,
+    invalid: str = "error",
+    assume_yes: bool = False,
     **columns: str | None,
 ) -> tuple[Manifest, CleaningReport, bool]:
     """Reads a CSV file without drawing splits or checking subjects.
@@ -383,57 +564,100 @@ def read_csv_as_is(
     Takes the arguments of `read_csv`, but those for drawing splits.
     """
     check_unmapped_ages(unmapped_ages)
+    if invalid not in INVALID:
+        raise ValueError(
+            f"Invalid `invalid` (--invalid). Expected one of {INVALID}. Received: "
+            f"invalid={invalid!r}."
+        )
     file = Path(file)
     names, rows = read_rows(file)
-    roles = _find_roles(
-        file,
-        names,
-        {role: columns.get(f"{role}_column") for role in USUAL_NAMES},
+    roles = find_roles(
+        file, names, {role: columns.get(f"{role}_column") for role in ROLES}
     )
+    taken = {role.column for role in roles.values()}
+    check_kept(keep_columns, [n for n in names if n not in taken], file)
+    check_kept(ignore_columns, names, file, "ignore_columns", "--ignore-columns")
     place = find_face_columns(
-        [n for n in names if n not in (*roles.values(), *keep_columns)],
+        [n for n in names if n not in (*taken, *keep_columns, *ignore_columns)],
         box_columns,
         landmark_columns,
     )
-    check_kept(keep_columns, [n for n in names if n not in roles.values()], file)
+    settled = {*taken, *keep_columns, *ignore_columns, *place.used, *place.others}
+    settled |= set() if extra == "auto" else set(extra)
+    cells = {n: [row[n].strip() for _, row in rows] for n in names}
+    if "subject" not in roles:
+        free = {n: cells[n] for n in names if n not in settled}
+        subject = find_subject(file, free, assume_yes)
+        if subject is not None:
+            roles["subject"] = subject
+            settled.add(subject.column)
     if not {"age", "gender"} & set(roles) and not extra:
         raise ValueError(
             f"{file} has no column to learn from. Name one with `age_column` "
             "(--age-column), `gender_column` (--gender-column) or `extra` (--extra). "
             f"Columns: {names}."
         )
-    if not columns.get("age_column") and roles.get("age") == "age_group":
-        check_not_ids(file, [row["age_group"].strip() for _, row in rows])
     report = CleaningReport("csv", rows_read=len(rows))
     genders = gender_words(gender_values)
     groups = get_age_groups(age_groups)
-    base = Path(images_dir) if images_dir is not None else file.parent
+    age_ids = False
+    if "age" in roles:
+        age = roles["age"].column
+        try:
+            was_named = columns.get("age_column") is not None
+            age_ids = check_ages(age, cells[age], groups, age_values, was_named)
+        except AmbiguousColumnError as question:
+            if not assume_yes:
+                message = f"{file}: {question}"
+                raise AmbiguousColumnError(
+                    message, question.accept, question.decline
+                ) from None
+            age_ids = question.accept["age_values"] == "ids"
+    base, leading = find_images(
+        Path(images_dir) if images_dir is not None else file.parent,
+        cells[roles["image"].column],
+        report,
+    )
     made: list[dict[str, Any]] = []
     kept = []
     seen: Counter[str] = Counter()
+    problems: list[tuple[str, str]] = []
     for number, row in rows:
-        cells = {
-            role: Cell(row[name].strip(), f"{file}, line {number}, column {name!r}")
-            for role, name in roles.items()
+        given = {
+            role: Cell(row[column].strip(), f"{file}, line {number}, column {column!r}")
+            for role, (column, _, _) in roles.items()
         }
-        labels = read_labels(cells, genders, groups, unmapped_ages, report)
+        try:
+            labels = read_labels(given, genders, groups, age_ids, unmapped_ages, report)
+            face = place.read(row, f"{file}, line {number}")
+            if not given["image"].text:
+                raise ValueError(
+                    f"{given['image'].where}: expected an image file, found nothing."
+                )
+        except ValueError as error:
+            problems.append((given["image"].text, str(error)))
+            continue
         years = labels.get("age_years", MISSING)
         if (
             unmapped_ages == "drop"
             and years != MISSING
             and labels["age_group"] == MISSING
         ):
-            report.drop(cells["image"].text, GAP)
+            report.drop(given["image"].text, GAP)
             continue
-        made_row = _find_image(cells["image"], base, seen, report)
+        made_row = _find_image(given["image"].text, base, leading, seen, report)
         if made_row is None:
             continue
-        face = place.read(row, f"{file}, line {number}")
         if face is None:
             report.drop(made_row["key"], NO_BOX)
             continue
         made.append({**made_row, **labels, **face})
         kept.append((number, row))
+    if problems:
+        hint = ""
+        if "age" in roles and any(f"{roles['age'].column!r}" in p for _, p in problems):
+            hint = _age_hint(cells[roles["age"].column], roles["age"].column)
+        _check_problems(file, problems, invalid, hint, report)
     if not made and NO_BOX in report.dropped:
         raise ValueError(
             f"{file}: no row has an image file and a face box in the columns "
@@ -442,18 +666,37 @@ def read_csv_as_is(
     if not made:
         raise ValueError(
             f"None of the {len(rows)} images in {file} exists. Relative files "
-            f"start from {base}; say where with `images_dir` "
-            f"(--images). First: {quoted(rows[0][1][roles['image']])}."
+            f"start from {base}; say where with `images_dir` (--images). "
+            f"First: {quoted(rows[0][1][roles['image'].column])}."
         )
-    taken = (*roles.values(), *keep_columns, *place.used)
-    if extra == "auto":
-        taken = (*taken, *place.others)
+    report.columns = [*roles.values(), *_face_roles(place)]
+    report.columns += [
+        ColumnRole(n, "kept as text", "--keep-columns") for n in keep_columns
+    ]
+    report.columns += [
+        ColumnRole(n, NOT_USED, "--ignore-columns") for n in ignore_columns
+    ]
     _report_faces(made, place, report)
-    free = [n for n in names if n not in taken]
-    heads = _add_extra_columns(made, kept, file, free, extra, report)
+    named = () if extra == "auto" else tuple(extra)
+    with_role = {c.column for c in report.columns if c.column not in place.others}
+    others = [
+        name
+        for name in names
+        if name not in with_role and (name not in place.others or name in named)
+    ]
+    report.columns = [c for c in report.columns if c.column not in others]
+    heads = _add_extra_columns(made, kept, file, others, extra, report)
+    report.columns.sort(key=lambda role: names.index(role[0]))
+    if "gender" in roles:
+        words = {n: {t.lower() for t in cells[n]} - set(UNKNOWN) for n in names}
+        words.pop(roles["gender"].column)
+        again = [
+            n for n, found in words.items() if found and found <= set(GENDER_WORDS)
+        ]
+        check_genders(made, [row for _, row in kept], again, str(file), report)
     for made_row, (_, row) in zip(made, kept, strict=True):
         made_row |= {name: known_text(row[name]) for name in keep_columns}
-    report_repeated_images(made, heads, report)
+    made = drop_copies(made, heads, report)
     if all(row.get("age_years", MISSING) == MISSING for row in made):
         for row in made:
             row.pop("age_years", None)
@@ -468,6 +711,48 @@ def read_csv_as_is(
     return manifest, report, "split" in roles
 
 
+INVALID = ("error", "drop")
+MOST_LISTED = 20
+
+
+def _check_problems(
+    file: Path,
+    problems: Sequence[tuple[str, str]],
+    invalid: str,
+    hint: str,
+    report: CleaningReport,
+) -> None:
+    """Drops rows with an invalid value, or raises one ValueError for all of them."""
+    if invalid == "drop":
+        for image, problem in problems:
+            report.dropped[INVALID_VALUE] += 1
+            report.items.append((f"{image}: {problem}", INVALID_VALUE))
+        return
+    texts = [problem for _, problem in problems[:MOST_LISTED]]
+    if len(problems) == 1:
+        raise ValueError(texts[0] + hint)
+    more = len(problems) - len(texts)
+    raise ValueError(
+        f"{len(problems)} rows of {file} have an invalid value.{hint} `invalid='drop'` "
+        f"(--invalid drop) drops and lists them. {' '.join(texts)}"
+        + (f" And {more} more." if more else "")
+    )
+
+
+INVALID_VALUE = "invalid value"
+
+
+def _face_roles(place: FaceColumns) -> list[ColumnRole]:
+    return [
+        *(
+            ColumnRole(n, "face box: crops are made by it", "its name")
+            for n in place.box
+        ),
+        *(ColumnRole(n, "landmark of the face", "its name") for n in place.landmarks),
+        *(ColumnRole(n, NOT_USED, "a place in the image") for n in place.others),
+    ]
+
+
 def _report_faces(
     rows: Sequence[Mapping[str, Any]], place: FaceColumns, report: CleaningReport
 ) -> None:
@@ -478,9 +763,6 @@ def _report_faces(
         report.totals["images with several faces, one row each"] = several
     if place.landmarks:
         report.totals[f"landmarks from {', '.join(place.landmarks)}"] = len(rows)
-    if place.others:
-        text = f"not used, places in the image: {', '.join(place.others)}"
-        report.totals[text] = len(rows)
 
 
 def read_rows(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
@@ -536,42 +818,75 @@ def _parsed(file: Path, reader: Any) -> Iterator[list[str]]:
         raise ValueError(f"{file}, line {reader.line_num}: {error}.") from None
 
 
-def _find_roles(
-    file: Path, names: Sequence[str], given: Mapping[str, str | None]
-) -> dict[str, str]:
-    roles = {}
-    for role, column in given.items():
-        if column is not None:
-            if column not in names:
-                raise ValueError(
-                    f"{file} has no column {column!r} for `{role}_column` "
-                    f"(--{role}-column). Columns: {list(names)}."
-                )
-            roles[role] = column
-            continue
-        found = [n for usual in USUAL_NAMES[role] for n in names if n.lower() == usual]
-        if found:
-            roles[role] = found[0]
-    if "image" not in roles:
+SAMPLE, MOST_FOLDERS = 20, 200
+
+
+def find_images(
+    base: Path, texts: Sequence[str], report: CleaningReport
+) -> tuple[Path, int]:
+    """Returns the folder that image files start from, and leading folders to skip.
+
+    If the files are not where they should be, folders just above and below are tried,
+    and names without their first folders.
+    """
+    some = [text for text in texts if text][:: max(1, len(texts) // SAMPLE)]
+
+    def count(folder: Path, leading: int) -> int:
+        return sum(_locate(folder, text, leading) is not None for text in some)
+
+    if not base.is_dir() or not some or count(base, 0):
+        return base, 0
+    below = [p for p in base.iterdir() if p.is_dir()]
+    below += [q for p in below[:MOST_FOLDERS] for q in p.iterdir() if q.is_dir()]
+    parents = list(base.absolute().parents)[:2]
+    folders = [base, *sorted(below)[:MOST_FOLDERS], *parents]
+    counts = {
+        (f, n): count(f, n) for f in folders for n in (0, 1, 2) if (f, n) != (base, 0)
+    }
+    most = max(counts.values())
+    best = [place for place, found in counts.items() if found == most]
+    if 2 * most < len(some):
+        return base, 0
+    shortest = [place for place in best if place[1] == min(n for _, n in best)]
+    if len(shortest) > 1:
+        found_in = ", ".join(str(folder) for folder, _ in shortest)
         raise ValueError(
-            f"{file} has no column called {', '.join(USUAL_NAMES['image'])}. Say which "
-            "holds the images with `image_column` (--image-column). "
-            f"Columns: {list(names)}."
+            f"The images are not below {base}, but in several other folders: "
+            f"{found_in}. Name one with `images_dir` (--images)."
         )
-    return roles
+    folder, leading = shortest[0]
+    text = f"images found below {folder}"
+    if leading:
+        text += (
+            ", without the first folder of their names"
+            if leading == 1
+            else (f", without the first {leading} folders of their names")
+        )
+    report.totals[text] = len(texts)
+    return folder, leading
+
+
+def _locate(base: Path, text: str, leading: int = 0) -> str | None:
+    """Returns an image's name below `base`, with `/` between folders, if it exists."""
+    for name in dict.fromkeys((text, text.replace("\\", "/"))):
+        parts = Path(name).parts
+        if leading >= len(parts):
+            continue
+        key = Path(*parts[leading:]).as_posix()
+        # `Path.is_file` raises an error of names that are longer than any file's.
+        if os.path.isfile(base / key):
+            return key
+    return None
 
 
 def _find_image(
-    cell: Cell, base: Path, seen: Counter[str], report: CleaningReport
+    text: str, base: Path, leading: int, seen: Counter[str], report: CleaningReport
 ) -> dict[str, str] | None:
-    if not cell.text:
-        raise ValueError(f"{cell.where}: expected an image file, found nothing.")
-    path = base / cell.text
-    key = Path(cell.text).as_posix()
-    # `Path.is_file` raises an error of names that are longer than any file's.
-    if not os.path.isfile(path):
-        report.drop(key, "no image file")
+    key = _locate(base, text, leading)
+    if key is None:
+        report.drop(Path(text).as_posix(), "no image file")
         return None
+    path = base / key
     if not path.resolve().is_relative_to(base.resolve()):
         report.totals[OUTSIDE] = report.totals.get(OUTSIDE, 0) + 1
         report.items.append((key, OUTSIDE))
@@ -579,6 +894,12 @@ def _find_image(
     if seen[key] > 1:
         key = f"{key}#{seen[key]}"
     return {"key": key, "path": str(path)}
+
+
+def _shortened(classes: Sequence[str], most: int = 8) -> str:
+    text = ", ".join(classes[:most])
+    more = len(classes) - most
+    return f"{text} and {more} more" if more > 0 else text
 
 
 def _add_extra_columns(
@@ -592,8 +913,8 @@ def _add_extra_columns(
     """Adds the columns that become outputs to the rows; returns their heads."""
     chosen = free if extra == "auto" else list(extra)
     heads = {}
-    for name in (n for n in free if n not in chosen):
-        report.totals[f"column {name!r} not used; {KEEP}"] = len(made)
+    unused = "not named with --extra; --keep-columns groups faces by it"
+    report.columns += [ColumnRole(n, NOT_USED, unused) for n in free if n not in chosen]
     for name in chosen:
         if name not in free:
             raise ValueError(
@@ -607,6 +928,14 @@ def _add_extra_columns(
             (row[name].strip(), f"{file}, line {number}, column {name!r}")
             for number, row in kept
         ]
+        if extra == "auto" and not is_taken(name):
+            known = [t.lower() for t, _ in cells if t.lower() not in UNKNOWN]
+            names = list(kept[0][1])
+            reason = metadata_reason(name, known, names, GENDER_WORDS)
+            if reason is not None:
+                why = f"{reason}; name it with --extra to learn it"
+                report.columns.append(ColumnRole(name, NOT_USED, why))
+                continue
         column = read_extra_column(
             name,
             cells,
@@ -617,374 +946,16 @@ def _add_extra_columns(
         if isinstance(column, str):
             if extra != "auto":
                 raise ValueError(f"{file}, column {name!r}: {column}.")
-            report.totals[f"column {name!r} not used: {column}"] = len(cells)
+            report.columns.append(ColumnRole(name, NOT_USED, column))
             continue
         for row, value in zip(made, column.values, strict=True):
             row[name] = value
-        heads[name] = {"kind": column.kind, "classes": list(column.classes)}
-        text = f"column {name!r} is an output: {column.kind}"
+        heads[name] = {"kind": column.head_type, "classes": list(column.classes)}
+        role = f"output: {column.head_type}"
         if column.classes:
-            text += f" ({', '.join(column.classes)})"
+            role += f" ({_shortened(column.classes)})"
+        why = "--extra" if extra != "auto" else f"its {column.num_known} known values"
         if not any(wanted.values()):
-            text += order_hint(name, column.classes)
-        report.totals[text] = column.num_known
+            why += order_hint(name, column.classes)
+        report.columns.append(ColumnRole(name, role, why))
     return heads
-
-
-# -- which columns become outputs ------------------------------------------------------
-
-# From so many known cells on, a share of different values above the next means that
-# (nearly) every row has its own.
-FEWEST_CELLS, MOSTLY_DIFFERENT = 10, 0.9
-# A name that ends with one of these words, or of these, is an id's. Then different
-# values in more than half of the rows are enough, or more than `MOST_CLASSES`.
-ID_WORDS = {"id", "ids", "index", "idx", "no", "nr", "number", "key"}
-PEOPLE = {
-    "client", "customer", "employee", "identity", "member", "patient", "people",
-    "person", "student", "subject", "user",
-}  # fmt: skip
-THINGS = {
-    "album", "batch", "face", "file", "frame", "image", "img", "item", "object",
-    "photo", "picture", "record", "row", "sample", "session", "track", "video",
-}  # fmt: skip
-OFTEN_DIFFERENT, MOST_CLASSES = 0.5, 10
-# Written together, as in "userid"; not every ending is one: "grid", "humid", "casino".
-GLUED = re.compile(
-    f"({'|'.join(sorted(PEOPLE | THINGS))})({'|'.join(sorted(ID_WORDS))})"
-)
-# Words that name a row wherever they stand, however often a value repeats.
-ALWAYS_WORDS = {
-    "epoch", "guid", "phone", "plz", "postcode", "serial", "timestamp", "uuid", "zip",
-    "zipcode",
-}  # fmt: skip
-# Texts are classes if there are few of them, or so many rows for each on average.
-FEWEST_ROWS_PER_VALUE = 5
-
-PATTERNS = {
-    "a date": (
-        r"(19|20)\d\d([-/.])(0?[1-9]|1[0-2])\2(0?[1-9]|[12]\d|3[01])([T ][\d:.]+)?"
-        r"(Z|[+-]\d\d:?\d\d)?",  # ISO 8601
-        r"(0?[1-9]|1[0-2])/(0?[1-9]|[12]\d|3[01])/(19|20)?\d\d( .*)?",  # American
-        # European
-        r"(0?[1-9]|[12]\d|3[01])([-/.])(0?[1-9]|1[0-2])\2(19|20)?\d\d( .*)?",
-        r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])",
-    ),
-    "a time": (r"([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?",),
-    "an id": (
-        r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",  # a UUID
-        r"(?=.*[a-f])(?=.*\d)([0-9a-f]{16}|[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64})",
-    ),
-    "file names": (
-        r"https?://.+",
-        r".*[^\s.]\.(jpe?g|png|webp|bmp|gif|tiff?|heic|txt|json|xml|csv|npy|mat|pts)",
-    ),
-}
-
-
-def identifier_reason(name: str, texts: Sequence[str]) -> str | None:
-    """Returns why a column looks like an identifier, or `None` if it does not.
-
-    Example:
-    >>> identifier_reason("taken", ["2019-03-01", "2019-03-02"])
-    'it looks like a date'
-    >>> identifier_reason("row", [str(1000 + n) for n in range(40)])
-    'it looks like an id: 40 different values in 40 rows'
-    >>> identifier_reason("city", [f"city {n // 2}" for n in range(40)])
-    'too few rows per value: 20 different texts in 40 rows'
-    >>> identifier_reason("stars", ["1", "2", "3", "2", "1"])
-    """
-    if not texts:
-        return None
-    different = {text.lower() for text in texts}
-    for what, patterns in PATTERNS.items():
-        if any(
-            all(re.fullmatch(p, t, re.IGNORECASE) for t in different) for p in patterns
-        ):
-            return f"it looks like {what}"
-    counts = f"{len(different)} different values in {len(texts)} rows"
-    words = name_words(name)
-    if ALWAYS_WORDS & set(words) and len(different) > 2:
-        return f"it looks like an id: {counts}"
-    if any(_is_fraction(text) for text in different):
-        return None  # measurements differ from row to row too
-    share = len(different) / len(texts)
-    if _is_id_name(words) and (
-        (len(different) > 2 and share > OFTEN_DIFFERENT)
-        or len(different) > MOST_CLASSES
-    ):
-        hint = (
-            f"; if it says who is on an image, --subject-column {name} keeps one "
-            "person in one split"
-        )
-        return f"it looks like an id: {counts}" + (hint if share < 1 else "")
-    if len(texts) >= FEWEST_CELLS and share >= MOSTLY_DIFFERENT:
-        return f"it looks like an id: {counts}"
-    if (
-        len(different) > MOST_CLASSES
-        and len(texts) < FEWEST_ROWS_PER_VALUE * len(different)
-        and not all(_is_number(text) for text in different)
-    ):
-        return (
-            f"too few rows per value: {len(different)} different texts in {len(texts)} "
-            "rows"
-        )
-    return None
-
-
-def name_words(name: str) -> list[str]:
-    """Returns a name's words in lower case, without numbers at its end.
-
-    Example:
-    >>> name_words("PersonID_2")
-    ['person', 'id']
-    """
-    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)
-    while words and words[-1].isdigit():
-        words.pop()
-    return [word.lower() for word in words]
-
-
-def _is_id_name(words: Sequence[str]) -> bool:
-    last = words[-1] if words else ""
-    return last in ID_WORDS | PEOPLE or GLUED.fullmatch(last) is not None
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_fraction(text: str) -> bool:
-    try:
-        return not float(text).is_integer()
-    except (ValueError, OverflowError):
-        return False
-
-
-UNKNOWN = ("", "na", "nan", "none", "unknown", "-1", "?")
-NO = ("0", "false", "no", "n")
-YES = ("1", "true", "yes", "y")
-MAX_CLASSES = 50
-# Words that have an order, lowest first; a column of three or more of one line may too.
-ORDERED_WORDS = (
-    ("xxs", "xs", "s", "m", "l", "xl", "xxl", "xxxl"),
-    ("tiny", "small", "medium", "large", "huge"),
-    ("short", "medium", "long"),
-    ("very low", "low", "medium", "moderate", "high", "very high"),
-    ("no", "mild", "moderate", "severe"),
-    ("light", "medium", "dark"),
-    ("never", "rarely", "sometimes", "often", "always"),
-    ("very bad", "bad", "poor", "fair", "ok", "good", "very good", "excellent"),
-    ("first", "second", "third", "fourth", "fifth"),
-)
-KEEP = "to group faces by it: --keep-columns (`keep_columns`)"
-
-
-@dataclass(frozen=True)
-class ExtraColumn:
-    """A column that becomes an output.
-
-    Attributes:
-        kind: As `Head.kind`.
-        classes: Names of a categorical column's classes, by id; else empty.
-        values: One per row: ids, 0 and 1, or numbers; -1 or NaN where unknown.
-    """
-
-    kind: str
-    classes: tuple[str, ...]
-    values: list[float]
-
-    @property
-    def num_known(self) -> int:
-        """Number of rows with a value."""
-        if HEAD_TYPES[self.kind].continuous:
-            return sum(not math.isnan(v) for v in self.values)
-        return sum(v != MISSING for v in self.values)
-
-
-def read_extra_column(
-    name: str,
-    cells: Sequence[tuple[str, str]],
-    kind: str | None = None,
-    *,
-    classes: Sequence[str] = (),
-    named: bool = False,
-) -> ExtraColumn | str:
-    """Returns a column as targets, or the reason why it cannot be an output."""
-    taken = name in RESERVED_NAMES or is_encoding_output(name)
-    if taken:
-        return f"the name {name!r} is taken; rename the column"
-    if not NAME.fullmatch(name):
-        return (
-            f"{name!r} cannot name an output (letters, digits, '_', '.', '-'); rename "
-            "the column"
-        )
-    if kind is not None and kind not in HEAD_TYPES:
-        raise ValueError(
-            f"Invalid kind of column {name!r}. Expected one of {tuple(HEAD_TYPES)}. "
-            f"Received: {kind!r}."
-        )
-    if classes:
-        kind = kind or "categorical"
-        if HEAD_TYPES[kind].column_values != "classes":
-            raise ValueError(
-                f"Invalid classes of column {name!r}. Expected none for the kind "
-                f"{kind!r}. Received: {', '.join(classes)}."
-            )
-        return replace(_categorical(cells, classes), kind=kind)
-    written = {t.lower() for t, _ in cells}
-    may_be_binary = kind is None or HEAD_TYPES[kind].binary
-    if may_be_binary and written - {"", "na", "nan"} == {"-1", "1"}:
-        cells = [("0" if t == "-1" else t, where) for t, where in cells]  # as CelebA
-        written = {t.lower() for t, _ in cells}
-    if kind is None and not named:
-        known = [t.lower() for t, _ in cells if t.lower() not in UNKNOWN]
-        reason = identifier_reason(name, known)
-        if reason is not None:
-            return f"{reason}; name it with --extra (`extra`) to use it"
-    numbers = [_number(t) for t in written - (set(UNKNOWN) - {"-1"})]
-    if (
-        kind is None
-        and all(n is not None for n in numbers)
-        and (any(n != int(n) for n in numbers if n is not None))
-    ):
-        kind = "regression"  # and -1 a number like another
-    texts = sorted(
-        written
-        - (set(UNKNOWN) - ({"-1"} if kind and HEAD_TYPES[kind].continuous else set()))
-    )
-    if len(texts) < 2:
-        return "it holds fewer than two different values"
-    kind = kind or _evident_kind(texts)
-    if kind is None:
-        return f"it holds {len(texts)} different texts"
-    return replace(_CELL_READERS[HEAD_TYPES[kind].column_values](cells), kind=kind)
-
-
-def check_kept(columns: Sequence[str], free: Sequence[str], file: Path) -> None:
-    """Checks columns to keep as metadata."""
-    for name in columns:
-        if name not in free:
-            raise ValueError(
-                "Invalid `keep_columns` (--keep-columns). Expected columns without "
-                f"another role of {file}: {list(free)}. Received: {name!r}."
-            )
-        if name in RESERVED_NAMES or not NAME.fullmatch(name):
-            raise ValueError(
-                "Invalid `keep_columns` (--keep-columns). Expected a name of letters, "
-                "digits, '_', '.' and '-' that datasets do not use themselves. "
-                f"Received: {name!r}: rename the column."
-            )
-
-
-def known_text(cell: str) -> str:
-    """Returns the text of a cell, `""` for an unknown value."""
-    text = cell.strip()
-    return "" if text.lower() in UNKNOWN else text
-
-
-def order_hint(name: str, classes: Sequence[str]) -> str:
-    """Returns how to declare the order of classes that look ordered, or `""`.
-
-    Example:
-    >>> order_hint("size", ["large", "medium", "small"])
-    '; if ordered: --extra size:coral:small,medium,large, and other outputs behind it'
-    >>> order_hint("colour", ["blue", "green", "red"])
-    ''
-    """
-    words = {text.lower().replace("_", " "): text for text in classes}
-    for order in ORDERED_WORDS:
-        if len(words) == len(classes) >= 3 and set(words) <= set(order):
-            ordered = ",".join(words[word] for word in order if word in words)
-            option = shlex.quote(f"{name}:coral:{ordered}")
-            return f"; if ordered: --extra {option}, and other outputs behind it"
-    return ""
-
-
-def _evident_kind(texts: Sequence[str]) -> str | None:
-    if set(texts) <= {*NO, *YES}:
-        return "binary"
-    numbers = [_number(t) for t in texts]
-    if all(n is not None for n in numbers):
-        whole = sorted(int(n) for n in numbers if n == int(n or 0))
-        if whole == list(range(len(texts))) and len(texts) <= MAX_CLASSES:
-            return "categorical"
-        return "regression"
-    return "categorical" if len(texts) <= MAX_CLASSES else None
-
-
-def _binary(cells: Sequence[tuple[str, str]]) -> ExtraColumn:
-    values: list[float] = []
-    for text, where in cells:
-        word = text.lower()
-        if word in YES or word in NO:
-            values.append(int(word in YES))
-        elif word in UNKNOWN:
-            values.append(MISSING)
-        else:
-            raise ValueError(
-                f"{where}: expected one of {', '.join((*YES, *NO))}. "
-                f"Received: {quoted(text)}."
-            )
-    return ExtraColumn("binary", (), values)
-
-
-def _regression(cells: Sequence[tuple[str, str]]) -> ExtraColumn:
-    values = []
-    for text, where in cells:
-        number = _number(text)
-        if number is None and text.lower() not in UNKNOWN:
-            raise ValueError(f"{where}: expected a number. Received: {quoted(text)}.")
-        values.append(math.nan if number is None else number)
-    return ExtraColumn("regression", (), values)
-
-
-def _years(cells: Sequence[tuple[str, str]]) -> ExtraColumn:
-    column = _regression(cells)
-    values = [MISSING if math.isnan(v) else v for v in column.values]
-    for value, (text, where) in zip(values, cells, strict=True):
-        if value != MISSING and not 0 <= value <= MAX_AGE:
-            raise ValueError(
-                f"{where}: expected years in [0, {MAX_AGE}]. Received: {quoted(text)}."
-            )
-    return ExtraColumn("years", (), values)
-
-
-def _categorical(
-    cells: Sequence[tuple[str, str]], classes: Sequence[str] = ()
-) -> ExtraColumn:
-    if classes:
-        for text, where in cells:
-            if text not in classes and text.lower() not in UNKNOWN:
-                raise ValueError(
-                    f"{where}: expected one of {', '.join(classes)}. Received: "
-                    f"{quoted(text)}."
-                )
-    else:
-        known = {t for t, _ in cells if t.lower() not in UNKNOWN}
-        numeric = all(_number(t) is not None for t in known)
-        classes = sorted(known, key=lambda t: (_number(t) if numeric else 0, t))
-    lookup = {text: index for index, text in enumerate(classes)}
-    return ExtraColumn(
-        "categorical", tuple(classes), [lookup.get(t, MISSING) for t, _ in cells]
-    )
-
-
-# By `HeadType.column_values`.
-_CELL_READERS = {
-    "classes": _categorical,
-    "yes or no": _binary,
-    "numbers": _regression,
-    "years": _years,
-}
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
