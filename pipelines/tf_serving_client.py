@@ -11,6 +11,12 @@ Description: Sends photos to an export behind TensorFlow Serving, by REST or gRP
     pip install tensorflow-serving-api    # gRPC sends 25% fewer bytes
     python pipelines/tf_serving_client.py saved_models/mine photo.jpg --grpc
 
+Without Python, bytes are base64:
+
+    curl -d "{\\"signature_name\\": \\"photo\\", \\"inputs\\":
+        {\\"photo_bytes\\": {\\"b64\\": \\"$(base64 -w0 photo.jpg)\\"}}}" \\
+        http://127.0.0.1:8501/v1/models/mine:predict
+
 TensorFlow Serving requires neither Python nor this package: decoding, detection,
 network and prediction are in the graph. It returns numbers, whose meaning the client
 reads from the export's agegender.json. The client prints one line of JSON per photo,

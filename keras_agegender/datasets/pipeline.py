@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -313,6 +314,31 @@ def columns_without_labels(
     return missing
 
 
+def _warn_of_absent_labels(data: Any, split: str, encoding: Encoding) -> None:
+    """Warns of heads for whose column no face of the split has a label."""
+    columns = {column for head in encoding.heads for column in head.columns}
+    if isinstance(data, pd.DataFrame):
+        rows = data[data["split"].isin(split.split("+"))]
+        absent = {
+            column
+            for column in columns & set(rows)
+            if not any(_is_label(column, value) for value in rows[column].to_numpy())
+        }
+    else:
+        data = load_prepared(data) if isinstance(data, (str, Path)) else data
+        known = columns & set(data.builder.info.features)
+        data.num_faces(split)  # says which splits there are
+        absent = columns_without_labels(data, split, known) if known else set()
+    outputs = [head.name for head in encoding.heads if set(head.columns) & absent]
+    if outputs:
+        warnings.warn(
+            f"No face of split {split!r} has a label for {', '.join(outputs)} "
+            f"({', '.join(sorted(absent))}), so that none is trained. "
+            "`Encoding.without_columns` drops such outputs.",
+            stacklevel=3,
+        )
+
+
 def _is_label(column: str, value: np.ndarray) -> bool:
     """Whether a value is known; unknown numbers are NaN, unknown ids -1."""
     if np.issubdtype(value.dtype, np.floating) and column not in LABEL_COLUMNS:
@@ -603,6 +629,7 @@ def make_train_dataset(
     if isinstance(data, (str, Path)):
         data = load_prepared(data)
     size = checked_image_size(image_size, pipeline)
+    _warn_of_absent_labels(data, split, encoding)
     examples = read_examples(data, split, encoding, cache)
     read = image_reader(data, face_crop)
     if in_memory:

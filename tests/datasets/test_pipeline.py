@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -474,3 +475,13 @@ def test_the_global_seed_does_not_matter(prepared):
         found.append(train(prepared, epochs=range(2)))
     for batch, expected in zip(*found, strict=True):
         tf.nest.map_structure(np.testing.assert_array_equal, batch, expected)
+
+
+def test_labels_that_no_face_has_are_a_warning(tmp_path):
+    rows = make_rows(tmp_path / "images", 12)
+    manifest = make_manifest([{**row, "age_group": -1} for row in rows])
+    with pytest.warns(UserWarning, match="has a label for age \\(age_group\\)"):
+        make_train_dataset(manifest, "categorical", split="fold_0", image_size=(16, 16))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_train_dataset(manifest, "gender", split="fold_0", image_size=(16, 16))
